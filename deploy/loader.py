@@ -1,0 +1,87 @@
+"""Get the user's module: ``package.file:callable``, imported from the folder they stand in."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+from torch import nn
+
+from edgeport.runtimes import SourceError
+
+
+def load_module(reference: str) -> nn.Module:
+    """Import ``package.file:attribute`` and return the module that it is, or returns.
+
+    Args:
+        reference: Names a callable without arguments that returns an ``nn.Module``, or an
+            ``nn.Module`` itself.
+
+    Raises:
+        SourceError: It cannot be imported, does not exist, raises, or returns something else.
+    """
+    file, _, attribute = reference.partition(":")
+    dotted = file.removesuffix(".py").replace("/", ".").strip(".")
+    if dotted != file or not attribute or not all(map(str.isidentifier, file.split("."))):
+        raise SourceError(
+            f"{reference!r} does not name a callable",
+            remedy=f"write package.file:callable, like {dotted or 'models'}:{attribute or 'make'}",
+        )
+    found = _attribute(_import(file), file, attribute)
+    if isinstance(found, nn.Module):
+        return found
+    try:
+        module = found()  # type: ignore[operator]  # not callable is an error of the user's too
+    except Exception as e:  # the user's code may raise anything
+        raise SourceError(f"{reference} raised {_where(e)}", remedy="mend it and try again") from e
+    if not isinstance(module, nn.Module):
+        raise SourceError(
+            f"{reference} returned a {type(module).__name__}, expected a torch.nn.Module",
+            remedy="return the module itself",
+        )
+    return module
+
+
+def _import(file: str) -> object:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(file)
+    except ModuleNotFoundError as e:
+        if e.name is not None and (file == e.name or file.startswith(f"{e.name}.")):
+            raise SourceError(
+                f"there is no module {file!r} in {Path.cwd().name}/, nor is one installed",
+                remedy="run edgeport in the folder that holds your package",
+            ) from e
+        raise SourceError(f"importing {file} raised {_where(e)}", remedy=f"install {e.name}") from e
+    except Exception as e:  # the user's code may raise anything
+        raise SourceError(
+            f"importing {file} raised {_where(e)}", remedy="mend it, try again"
+        ) from e
+    finally:
+        sys.path.remove(here)
+
+
+def _attribute(module: object, file: str, attribute: str) -> object:
+    if not hasattr(module, attribute):
+        public = [
+            name for name, value in vars(module).items() if callable(value) and name[0] != "_"
+        ]
+        raise SourceError(
+            f"{file} has no {attribute!r}",
+            remedy=f"it has {', '.join(public[:8]) or 'nothing callable'}",
+        )
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise SourceError(
+            f"{file}:{attribute} is a {type(found).__name__}, which cannot be called",
+            remedy="name a function that returns a torch.nn.Module",
+        )
+    return found
+
+
+def _where(error: Exception) -> str:
+    """The exception, and the last line of the user's code that it passed through."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,166 @@
+"""Samples: the inputs that parity is proved on.
+
+Every free dimension is probed at several sizes. The caller's own values are best; without
+them, values are drawn like an example's; without one, floats are drawn from a normal
+distribution and integers from {0, 1}, which any embedding takes and few are tested by. Edge
+cases are added: zeros, ones, large values.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from edgeport.runtimes import Range, Signature, TensorSpec
+from edgeport.runtimes.golden import Kind
+from edgeport.runtimes.inputs import Array
+
+PROBED_SIZES: Final = (1, 2, 7, 32)
+"""One row, the smallest batch, a prime, and a batch that fills vector registers."""
+
+LARGEST_PROBE: Final = 256
+"""A declared maximum above this is not probed: a golden sample of it would be huge."""
+
+LARGE: Final = 100.0
+"""Factor of the "large" edge case."""
+
+_UNSIZED_SAMPLES: Final = 3
+"""Samples drawn for a signature without free dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One named set of inputs."""
+
+    name: str
+    kind: Kind
+    inputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Where the values of samples come from.
+
+    Attributes:
+        real: The caller's samples, each complete and of any allowed size. Their rows are cut or
+            repeated to the sizes that are probed.
+        like: An example to draw values like, where there are no real ones.
+    """
+
+    real: Sequence[Mapping[str, Array]] = ()
+    like: Mapping[str, Array] = field(default_factory=dict)
+
+
+def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
+    """Make the samples of a signature: every size to probe, then the edge cases.
+
+    Args:
+        declared: Inputs and ranges; outputs are not looked at.
+        values: Where values come from.
+    """
+    kind: Kind = "real" if values.real else "random"
+    plans = list(_size_plans(declared)) or [{}]
+    count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
+    samples = []
+    for number in range(count):
+        sizes = plans[number % len(plans)]
+        inputs = inputs_at(declared, sizes, values, number)
+        samples.append(Sample(_label(kind, sizes, number), kind, inputs))
+    usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
+    return (*samples, *_edge_cases(usual))
+
+
+def usual_sizes(declared: Signature) -> dict[str, int]:
+    """A size for each free dimension to compile with: at least 2 and, if possible, all different.
+
+    A compiler may take 0 and 1 as special, and two equal sizes as one dimension.
+    """
+    sizes: dict[str, int] = {}
+    for name in declared.dimensions:
+        range_ = declared.range_of(name)
+        size = range_.opt or max(2, range_.min)
+        while size in sizes.values() and size + 1 in range_:
+            size += 1
+        sizes[name] = size if size in range_ else range_.min
+    return sizes
+
+
+def other_sizes(declared: Signature) -> dict[str, int]:
+    """A second size for each free dimension, different from the usual one where it can be."""
+    usual = usual_sizes(declared)
+    return {
+        name: next(
+            (size + step for step in (7, 5, 3, 1, -1) if size + step in declared.range_of(name)),
+            size,
+        )
+        for name, size in usual.items()
+    }
+
+
+def inputs_at(
+    declared: Signature, sizes: Mapping[str, int], values: Values, seed: int
+) -> dict[str, Array]:
+    """One set of inputs of the given sizes: real values where there are some, else drawn."""
+    if values.real:
+        chosen = values.real[seed % len(values.real)]
+        return {spec.name: _fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs}
+    generator = np.random.default_rng(seed)
+    return {
+        spec.name: _draw(generator, spec, sizes, values.like.get(spec.name))
+        for spec in declared.inputs
+    }
+
+
+def _size_plans(declared: Signature) -> Iterator[dict[str, int]]:
+    """Sizes to probe, all dimensions at once, each at a different place of its own list."""
+    probes = {name: _probes(declared.range_of(name)) for name in declared.dimensions}
+    for step in range(max(map(len, probes.values()), default=0)):
+        yield {
+            name: sizes[(step + offset) % len(sizes)]
+            for offset, (name, sizes) in enumerate(probes.items())
+        }
+
+
+def _probes(range_: Range) -> list[int]:
+    asked = (*PROBED_SIZES, range_.min, range_.opt or range_.min)
+    within = {size for size in asked if size in range_ and size > 0}
+    if range_.max is not None and range_.max <= LARGEST_PROBE:
+        within.add(range_.max)
+    return sorted(within)
+
+
+def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:
+    """Cut or repeat the free axes to ``sizes``, from another row on for each seed."""
+    for axis, size in enumerate(spec.shape):
+        if isinstance(size, str):
+            start = seed * max(PROBED_SIZES) if axis == 0 else 0
+            rows = (start + np.arange(sizes[size])) % array.shape[axis]
+            array = array.take(rows, axis)
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _draw(
+    generator: np.random.Generator, spec: TensorSpec, sizes: Mapping[str, int], like: Array | None
+) -> Array:
+    shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+    if like is not None and (not spec.dtype.startswith("float") or not np.ptp(like)):
+        return generator.choice(like.reshape(-1), shape)  # only values that are known to be valid
+    if spec.dtype.startswith("float"):
+        mean, deviation = (0.0, 1.0) if like is None else (like.mean(), like.std())
+        return (mean + deviation * generator.standard_normal(shape)).astype(spec.dtype)
+    return generator.integers(0, 2, shape).astype(spec.dtype)
+
+
+def _edge_cases(usual: Mapping[str, Array]) -> Iterator[Sample]:
+    yield Sample("zeros", "edge", {name: np.zeros_like(array) for name, array in usual.items()})
+    yield Sample("ones", "edge", {name: np.ones_like(array) for name, array in usual.items()})
+    if any(array.dtype.kind == "f" for array in usual.values()):
+        large = {n: a * a.dtype.type(LARGE) if a.dtype.kind == "f" else a for n, a in usual.items()}
+        yield Sample("large", "edge", large)
+
+
+def _label(kind: Kind, sizes: Mapping[str, int], number: int) -> str:
+    if not sizes:
+        return f"{kind} {number}"
+    return f"{kind}, {', '.join(f'{name}={size}' for name, size in sizes.items())}"

@@ -1,0 +1,1 @@
+"""One file per command: it parses into one frozen dataclass, calls one function, renders."""

@@ -1,0 +1,69 @@
+"""``edgeport doctor``: which backends work here, which don't, why, and what mends it."""
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeport import __version__
+from edgeport.commands.terminal import coloured, table
+from edgeport.runtimes import Availability, probe
+from edgeport.runtimes.session import BACKENDS, available_cpus
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorArgs:
+    """What ``edgeport doctor`` was asked."""
+
+    as_json: bool
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "doctor", help="show which backends work here, and what mends the others"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=lambda arguments: run(DoctorArgs(arguments.json)))
+    return parser
+
+
+def run(args: DoctorArgs) -> int:
+    """Probe every backend and print what was found."""
+    found = {name: probe(name) for name in BACKENDS if name != "null"}
+    machine = {
+        "edgeport": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": available_cpus(),
+    }
+    if args.as_json:
+        backends = {name: asdict(availability) for name, availability in found.items()}
+        print(json.dumps({"doctor_version": 1, **machine, "backends": backends}))
+    else:
+        print(_render(machine, found))
+    return 0
+
+
+def _render(machine: dict[str, Any], found: dict[str, Availability]) -> str:
+    rows = [
+        [
+            name,
+            "yes" if a.usable else "no",
+            f"{a.engine} {a.version or ''}".strip(),
+            a.provider or "",
+            BACKENDS[name].format,
+        ]
+        for name, a in found.items()
+    ]
+    lines = [
+        f"edgeport {machine['edgeport']}, Python {machine['python']}, {machine['platform']}",
+        f"{machine['cpus']} CPUs may be used; that is the default number of threads",
+        "",
+        table(["backend", "usable", "engine", "provider", "opens"], rows),
+    ]
+    for name, a in found.items():
+        if not a.usable:
+            lines += ["", f"{coloured(name, 'bold')}: {a.reason}", f"  fix: {a.remedy}"]
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""A parity report as a table that a person enjoys reading."""
+
+from edgeport.commands.terminal import Colour, coloured, table
+from edgeport.runtimes import Report
+from edgeport.runtimes.parity import Verdict, worst
+from edgeport.runtimes.verify import BackendReport
+
+_HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
+_MARKS: dict[str, tuple[str, Colour]] = {
+    "pass": ("✓ pass", "green"),
+    "fail": ("✗ FAIL", "red"),
+    "uninformative": ("? proves nothing", "yellow"),
+    "unusable": ("- not usable here", "dim"),
+}
+
+
+def render(report: Report) -> str:
+    """One row per backend and output with its worst sample, then what has to be said."""
+    rows = [row for backend in report.backends for row in _rows(backend)]
+    lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
+    for backend in report.backends:
+        if backend.outcome != "pass":
+            lines += ["", *_explain(backend)]
+    return "\n".join([*lines, "", _summary(report)])
+
+
+def _rows(backend: BackendReport) -> list[list[str]]:
+    mark = _MARKS[backend.outcome][0]
+    if not backend.verdicts:
+        return [[backend.backend, "", "", "", "", "", "", mark]]
+    return [
+        [
+            backend.backend,
+            name,
+            *_figures(verdict),
+            verdict.sample,
+            _decisions([v for v in backend.verdicts if v.output == name]),
+            _MARKS["fail"][0] if verdict.status == "fail" else mark,
+        ]
+        for name, verdict in worst(backend.verdicts).items()
+    ]
+
+
+def _figures(verdict: Verdict) -> list[str]:
+    figures = verdict.figures
+    if figures.mismatch:
+        return ["differs", "", ""]
+    if figures.rule == "exact":
+        return [f"{figures.error_max:.0f} differ", "exact", ""]
+    return [f"{figures.error_rms:.1e}", f"{figures.floor_rms:.1e}", f"{figures.ratio:.3g}"]
+
+
+def _decisions(verdicts: list[Verdict]) -> str:
+    count = sum(verdict.figures.decisions for verdict in verdicts)
+    flips = sum(verdict.figures.flips for verdict in verdicts)
+    return "" if not count else f"{flips} of {count} flip" if flips else f"all {count} agree"
+
+
+def _explain(backend: BackendReport) -> list[str]:
+    lines = [f"{coloured(backend.backend, 'bold')}: {backend.reason}"]
+    lines += [f"  {v.output}, {v.sample}: {v.reason}" for v in backend.failures[:5]]
+    if len(backend.failures) > 5:
+        lines.append(f"  and {len(backend.failures) - 5} more: see --json")
+    return [*lines, f"  fix: {backend.remedy}"]
+
+
+def _summary(report: Report) -> str:
+    passed = sum(backend.outcome == "pass" for backend in report.backends)
+    fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
+    text = (
+        f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
+        f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g}"
+    )
+    if fallback:
+        text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"
+    return coloured(text, "green" if report.passed else "red")
+
+
+def _coloured(line: str) -> str:
+    for mark, colour in _MARKS.values():
+        if line.endswith(mark):
+            return line.removesuffix(mark) + coloured(mark, colour)
+    return line

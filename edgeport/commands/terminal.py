@@ -1,0 +1,89 @@
+"""What commands print: tables, marks, a progress bar. Results go to stdout, the rest to stderr."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, TextIO
+
+Colour = Literal["green", "red", "yellow", "bold", "dim"]
+
+_CODES: Final = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
+_BAR_WIDTH: Final = 24
+
+
+def coloured(text: str, colour: Colour, stream: TextIO | None = None) -> str:
+    """Colour ``text`` if the stream is a terminal and ``NO_COLOR`` (no-color.org) is not set."""
+    if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Lay rows out in columns.
+
+    Args:
+        header: One title per column.
+        rows: Cells, as plain text.
+        right: Columns to align to the right: numbers.
+
+    Examples:
+        >>> print(table(["backend", "ratio"], [["ort-cpu", "0.92"], ["torch", "1"]], right=[1]))
+        backend  ratio
+        ───────  ─────
+        ort-cpu   0.92
+        torch        1
+    """
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = ["─" * width for width in widths]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, rule, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def note(text: str) -> None:
+    """Say what is going on, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A bar on stderr, drawn only on a terminal: ``epochs ████████░░░░ 4 s left  loss 0.02``."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = max(total, 1)
+        self._start = self._drawn = time.monotonic()
+        self._visible = sys.stderr.isatty()
+
+    def update(self, done: int, text: str = "") -> None:
+        """Show that ``done`` of the total are done; at most ten times a second."""
+        now = time.monotonic()
+        if not self._visible or (now - self._drawn < 0.1 and done < self._total):
+            return
+        self._drawn = now
+        filled = round(_BAR_WIDTH * min(done / self._total, 1))
+        left_s = (now - self._start) * (self._total - done) / done if done else 0.0
+        bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
+        line = f"{self._title} {bar} {left_s:.0f} s left  {text}".rstrip()
+        print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._visible:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Progress]:
+    """A progress bar that is removed however the block ends."""
+    bar = Progress(title, total)
+    try:
+        yield bar
+    finally:
+        bar.clear()

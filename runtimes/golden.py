@@ -1,0 +1,95 @@
+"""Golden samples: inputs with the answers of the eager module and of the float64 oracle.
+
+They travel in the bundle as one safetensors file, so that any device can ask again whether its
+engine computes what the module computed. A tensor's key is ``INDEX/ROLE/NAME``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import numpy as np
+
+from .errors import FormatError
+from .inputs import Array
+from .tensors import read_safetensors
+
+Kind = Literal["real", "random", "edge"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+_ROLES: Final = ("input", "eager", "oracle")
+_KEY: Final = re.compile(r"(0|[1-9][0-9]{0,8})/(input|eager|oracle)/(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One sample with its reference answers.
+
+    Attributes:
+        name: What it is: ``"real, batch=7"``.
+        kind: Where its values come from.
+        inputs: By input name.
+        eager: By output name: the module in its own precision.
+        oracle: By output name: the module in float64; an output may be missing.
+    """
+
+    name: str
+    kind: Kind
+    inputs: Mapping[str, Array]
+    eager: Mapping[str, Array]
+    oracle: Mapping[str, Array]
+
+
+def to_tensors(samples: Sequence[Golden]) -> dict[str, Array]:
+    """Name every tensor of the samples for one safetensors file.
+
+    Each is C-contiguous: ``safetensors.numpy.save`` 0.8 writes whatever lies behind a transposed
+    or broadcast array's address, without an error.
+    """
+    return {
+        f"{index}/{role}/{name}": np.asarray(array, order="C")
+        for index, sample in enumerate(samples)
+        for role, tensors in zip(_ROLES, (sample.inputs, sample.eager, sample.oracle), strict=True)
+        for name, array in tensors.items()
+    }
+
+
+def from_safetensors(
+    data: bytes, file: str, labels: Sequence[tuple[str, Kind]]
+) -> tuple[Golden, ...]:
+    """Read the samples back.
+
+    Args:
+        data: The content of the safetensors file.
+        file: What to call it in an error.
+        labels: Name and kind of each sample, from the manifest.
+
+    Raises:
+        FormatError: The file is damaged or does not hold the samples that ``labels`` name.
+    """
+    found: list[dict[str, dict[str, Array]]] = [{role: {} for role in _ROLES} for _ in labels]
+    for key, array in read_safetensors(data, file).items():
+        match = _KEY.fullmatch(key)
+        if match is None or int(match[1]) >= len(found):
+            raise FormatError(
+                f"{file} holds {key!r}, which belongs to no golden sample",
+                remedy="export the model again",
+            )
+        found[int(match[1])][match[2]][match[3]] = array
+    samples = tuple(
+        Golden(name, kind, *(tensors[role] for role in _ROLES))
+        for (name, kind), tensors in zip(labels, found, strict=True)
+    )
+    for sample in samples:
+        _check_oracle(sample, file)
+    return samples
+
+
+def _check_oracle(sample: Golden, file: str) -> None:
+    for name, array in sample.oracle.items():
+        if name not in sample.eager or sample.eager[name].shape != array.shape:
+            raise FormatError(
+                f"{file}: sample {sample.name!r} has an oracle for {name!r} that fits no output",
+                remedy="export the model again",
+            )

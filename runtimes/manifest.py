@@ -1,0 +1,217 @@
+"""The manifest of a bundle: what is in it, with hashes. Plain JSON, checked key by key.
+
+``manifest.schema.json`` beside this file is the published schema.
+"""
+
+import json
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from .errors import EdgeportError, FormatError
+from .golden import KINDS, Kind
+from .parity import Thresholds
+from .session import FORMATS
+from .signature import Signature
+from .strict_json import expect, fields, parse
+
+SCHEMA_VERSION: Final = 1
+
+_FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""No root, drive, backslash, hidden or parent folder: nothing that leads out of the bundle."""
+
+_LONGEST_FILE: Final = 200
+
+_DAMAGED: Final = "copy the whole bundle again, or export the model again"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the bundle, by name relative to it."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if not _FILE.fullmatch(self.file) or len(self.file) > _LONGEST_FILE:
+            raise FormatError(
+                f"{reprlib.repr(self.file)} is not the name of a file inside a bundle",
+                remedy="use ASCII letters, digits, '_', '-', '.', and '/' between folders",
+            )
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256) or self.size_bytes < 0:
+            raise FormatError(f"{self.file} has no sha256 or size", remedy=_DAMAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One compiled file.
+
+    Attributes:
+        format: A key of ``FORMATS``.
+        precision: The dtype it computes in.
+        stored: Where it is.
+        details: What the compiler reports: opset, IR version.
+    """
+
+    format: str
+    precision: str
+    stored: StoredFile
+    details: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        name: The model's name, as a server shows it.
+        signature: What goes in and comes out of every artefact.
+        artefacts: One per format.
+        golden: The file of golden samples.
+        samples: Name and kind of each golden sample, in order.
+        thresholds: What parity was judged by, and is judged by on the device.
+        producer: Versions of what made it.
+    """
+
+    name: str
+    signature: Signature
+    artefacts: tuple[Artefact, ...]
+    golden: StoredFile
+    samples: tuple[tuple[str, Kind], ...]
+    thresholds: Thresholds
+    producer: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *(name for name, _ in self.samples)):
+            if not name or not name.isprintable():
+                raise FormatError(
+                    f"the name {reprlib.repr(name)} cannot be printed", remedy="use another"
+                )
+        formats = [artefact.format for artefact in self.artefacts]
+        if not formats or len(set(formats)) != len(formats):
+            raise FormatError(
+                f"the artefacts are {', '.join(formats) or 'none'}, expected one per format",
+                remedy="export the model again",
+            )
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every file that has a hash."""
+        return (*(artefact.stored for artefact in self.artefacts), self.golden)
+
+    def dumps(self) -> str:
+        """Write JSON, indented for people."""
+        value = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "signature": self.signature.to_json(),
+            "artefacts": [
+                {
+                    "format": artefact.format,
+                    "precision": artefact.precision,
+                    **asdict(artefact.stored),
+                    "details": dict(artefact.details),
+                }
+                for artefact in self.artefacts
+            ],
+            "golden": {
+                **asdict(self.golden),
+                "samples": [{"name": name, "kind": kind} for name, kind in self.samples],
+            },
+            "thresholds": {
+                "max_ratio": self.thresholds.max_ratio,
+                "constant_outputs": list(self.thresholds.constant_outputs),
+            },
+            "producer": dict(self.producer),
+        }
+        return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str | bytes, file: str) -> "Manifest":
+        """Read what ``dumps`` wrote.
+
+        Args:
+            text: The JSON.
+            file: What to call it in an error.
+
+        Raises:
+            FormatError: Not JSON, not a manifest, or of a later version of edgeport.
+        """
+        try:
+            return _manifest(parse(text))
+        except EdgeportError as e:  # first: most of them are ValueErrors too
+            raise FormatError(f"{file}: {e.problem}", remedy=e.remedy) from e
+        except ValueError as e:
+            raise FormatError(f"{file} is not a manifest: {e}", remedy=_DAMAGED) from e
+
+
+def _manifest(value: object) -> Manifest:
+    version = expect(int, expect(dict, value, "it").get("schema_version"), "schema_version")
+    if version != SCHEMA_VERSION:
+        raise FormatError(
+            f"it has schema version {version}, this edgeport reads {SCHEMA_VERSION}",
+            remedy="pip install --upgrade edgeport" if version > SCHEMA_VERSION else _DAMAGED,
+        )
+    _, name, signature, artefacts, golden, thresholds, producer = fields(
+        value,
+        "schema_version",
+        "name",
+        "signature",
+        "artefacts",
+        "golden",
+        "thresholds",
+        "producer",
+    )
+    *stored, samples = fields(golden, "file", "sha256", "size_bytes", "samples")
+    return Manifest(
+        name=expect(str, name, "the name"),
+        signature=Signature.from_json(signature),
+        artefacts=tuple(map(_artefact, expect(list, artefacts, "artefacts"))),
+        golden=_stored(*stored),
+        samples=tuple(map(_sample, expect(list, samples, "samples"))),
+        thresholds=_thresholds(thresholds),
+        producer={
+            key: expect(str, text, "a version")
+            for key, text in expect(dict, producer, "producer").items()
+        },
+    )
+
+
+def _artefact(value: object) -> Artefact:
+    format_, precision, file, sha256, size_bytes, details = fields(
+        value, "format", "precision", "file", "sha256", "size_bytes", "details"
+    )
+    if expect(str, format_, "a format") not in FORMATS:
+        raise ValueError(f"the artefact format {reprlib.repr(format_)} is unknown")
+    for detail in expect(dict, details, "details").values():
+        if type(detail) not in (int, str):
+            raise ValueError(f"a detail is {reprlib.repr(detail)}, expected an integer or a string")
+    return Artefact(
+        format_, expect(str, precision, "a precision"), _stored(file, sha256, size_bytes), details
+    )
+
+
+def _stored(file: object, sha256: object, size_bytes: object) -> StoredFile:
+    return StoredFile(
+        expect(str, file, "a file"),
+        expect(str, sha256, "a sha256"),
+        expect(int, size_bytes, "size_bytes"),
+    )
+
+
+def _sample(value: object) -> tuple[str, Kind]:
+    name, kind = fields(value, "name", "kind")
+    if kind not in KINDS:
+        raise ValueError(f"the sample kind {reprlib.repr(kind)} is unknown")
+    return expect(str, name, "a sample's name"), kind
+
+
+def _thresholds(value: object) -> Thresholds:
+    max_ratio, constant_outputs = fields(value, "max_ratio", "constant_outputs")
+    if type(max_ratio) not in (int, float):
+        raise ValueError(f"max_ratio is {reprlib.repr(max_ratio)}, expected a number")
+    names = expect(list, constant_outputs, "constant_outputs")
+    return Thresholds(max_ratio, tuple(expect(str, name, "an output's name") for name in names))

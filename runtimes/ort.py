@@ -1,0 +1,176 @@
+"""ONNX Runtime on the CPU."""
+
+import contextlib
+from collections.abc import Mapping
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Final
+
+import onnxruntime
+
+from .errors import ContractError, EngineError
+from .inputs import Array, InputCheck
+from .session import Availability, EngineInfo, Options, available_cpus, check_signature
+from .signature import Signature, TensorSpec
+
+PROVIDER: Final = "CPUExecutionProvider"
+METADATA_KEY: Final = "edgeport.signature"
+
+_DTYPES: Final = {
+    "tensor(bool)": "bool",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    **{
+        f"tensor({kind}{bits})": f"{kind}{bits}"
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
+}
+
+
+class OrtSession:
+    """An ONNX file, opened. Safe to share between threads."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        threads = options.threads or available_cpus()
+        self._session = _open(path, threads)
+        self.signature = _signature(path, self._session)
+        check_signature(path, self.signature, options.signature)
+        self.engine = EngineInfo(
+            backend="ort-cpu",
+            engine="onnxruntime",
+            version=onnxruntime.__version__,
+            provider=self._session.get_providers()[0],
+            device="cpu",
+            precision=_precision(self.signature),
+            threads=self._session.get_session_options().intra_op_num_threads,
+        )
+        self._check = InputCheck(self.signature)
+        self._inputs = [spec.name for spec in self.signature.inputs]
+        self._outputs = [spec.name for spec in self.signature.outputs]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute every output.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: ONNX Runtime failed, or the session is closed.
+        """
+        feed = dict(zip(self._inputs, self._check(inputs), strict=True))
+        try:
+            session = self._session
+        except AttributeError:
+            raise EngineError("the session is closed", remedy="open it again") from None
+        try:
+            outputs = session.run(self._outputs, feed)
+        except Exception as e:  # ONNX Runtime's exceptions have no common base
+            raise EngineError(
+                f"ONNX Runtime failed: {_first_line(e)}",
+                remedy="edgeport verify tells whether the artefact works on this machine",
+            ) from e
+        found = zip(self._outputs, outputs, strict=True)
+        return dict(found)  # pyright: ignore[reportReturnType]  # dense only: _spec saw to it
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        with contextlib.suppress(AttributeError):  # closed already
+            del self._session
+
+    def __enter__(self) -> "OrtSession":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def probe() -> Availability:
+    """Say whether ONNX Runtime can run on the CPU here."""
+    version = onnxruntime.__version__
+    wheels = sorted(set(packages_distributions().get("onnxruntime", [])))
+    if len(wheels) > 1:
+        return Availability(
+            False,
+            "onnxruntime",
+            version,
+            reason=f"{' and '.join(wheels)} are both installed, and overwrite one another",
+            remedy=f"pip uninstall -y {' '.join(wheels)}; pip install 'edgeport[ort]'",
+        )
+    if PROVIDER not in onnxruntime.get_available_providers():
+        return Availability(
+            False,
+            "onnxruntime",
+            version,
+            reason=f"this build has no {PROVIDER}",
+            remedy="pip install --force-reinstall onnxruntime",
+        )
+    return Availability(True, "onnxruntime", version, PROVIDER)
+
+
+def open(path: Path, options: Options) -> OrtSession:
+    """Open an ONNX file.
+
+    Raises:
+        EngineError: ONNX Runtime refused it.
+        ContractError: Its signature, or the provider in use, is not the one asked for.
+    """
+    return OrtSession(path, options)
+
+
+def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4  # fatal only: errors are raised, warnings are noise to a user
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
+    except Exception as e:  # ONNX Runtime's exceptions have no common base
+        raise EngineError(
+            f"ONNX Runtime cannot open {path}: {_first_line(e)}",
+            remedy="check that it is an ONNX file of an opset that this version knows",
+        ) from e
+    if session.get_providers() != [PROVIDER]:
+        raise ContractError(
+            f"asked for {PROVIDER}, got {', '.join(session.get_providers())}",
+            remedy="edgeport doctor shows which providers work here",
+        )
+    return session
+
+
+def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
+    graph = Signature(
+        tuple(_spec(path, node) for node in session.get_inputs()),
+        tuple(_spec(path, node) for node in session.get_outputs()),
+    )
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        return graph
+    declared = Signature.loads(text, path.name)
+    if declared.inputs != graph.inputs or declared.outputs != graph.outputs:
+        raise ContractError(
+            f"{path.name} declares {declared}\n  but its graph has {graph}",
+            remedy="export the model again; the file was edited",
+        )
+    return declared
+
+
+def _spec(path: Path, node: "onnxruntime.NodeArg") -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise EngineError(
+            f"{path.name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
+            remedy="export the model with tensors of numbers or bools",
+        )
+    sizes = (
+        size if isinstance(size, int | str) and size != "" else f"{node.name}_{axis}"
+        for axis, size in enumerate(node.shape)
+    )
+    return TensorSpec(node.name, _DTYPES[node.type], tuple(sizes))
+
+
+def _precision(signature: Signature) -> str:
+    floats = (spec.dtype for spec in signature.outputs if spec.dtype.startswith("float"))
+    return next(floats, "integer")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,13 @@
+"""Serve bundles over the Open Inference Protocol v2. Needs the extra ``serve``."""
+
+from edgeport.runtimes.errors import BackendMissingError
+
+try:
+    from .server import Serving, serve
+except ModuleNotFoundError as e:
+    raise BackendMissingError(
+        f"serving needs {e.name!r}, which is not installed",
+        remedy="pip install 'edgeport[serve]'",
+    ) from e
+
+__all__ = ["Serving", "serve"]

@@ -1,0 +1,234 @@
+"""The interface that every backend implements, the table of backends, and how one is opened."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self, cast
+
+from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
+from .inputs import Array
+from .signature import Signature
+
+MOST_THREADS: Final = 1024
+"""An engine starts as many as it is told to, and takes minutes for a slip of the finger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may ask of a session.
+
+    Attributes:
+        threads: Threads inside one operator; ``None`` for the CPUs this process may use.
+        signature: What the artefact must declare; ``None`` to accept what it declares.
+    """
+
+    threads: int | None = None
+    signature: Signature | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(
+                f"{self.threads} threads were asked for, expected 1 to {MOST_THREADS}",
+                remedy="leave it out to use every CPU that this process may use",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What is really in use, read back from the live engine."""
+
+    backend: str
+    engine: str
+    version: str
+    provider: str
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can be used here; if not, why, and what mends it."""
+
+    usable: bool
+    engine: str
+    version: str | None = None
+    provider: str | None = None
+    reason: str | None = None
+    remedy: str | None = None
+
+
+class Session(Protocol):
+    """An opened artefact: numpy in, numpy out, by name.
+
+    Any object with these members will do. ``run`` may be called from several threads at once.
+    """
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs, read from the artefact."""
+        ...
+
+    @property
+    def engine(self) -> EngineInfo:
+        """What is really in use."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute every output.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: The engine failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the engine's memory back; the session cannot be used afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class _Module(Protocol):
+    """A module that is a backend."""
+
+    def open(self, path: Path, options: Options) -> Session: ...
+
+    def probe(self) -> Availability: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a backend lives, the extra that installs its library, what it opens."""
+
+    module: str
+    extra: str | None
+    format: str
+
+
+FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
+    "onnx": ".onnx",
+    "torchscript": ".ts",
+    "pt2": ".pt2",
+    "null": ".null",
+}
+
+BACKENDS: Final[Mapping[str, Backend]] = {
+    "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
+    "libtorch": Backend("edgeport.runtimes.libtorch", "torch", "torchscript"),
+    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2"),
+    "null": Backend("edgeport.runtimes.null", None, "null"),
+}
+
+
+def backend(name: str) -> Backend:
+    """Look a backend up.
+
+    Raises:
+        UsageError: There is no such backend.
+    """
+    if name not in BACKENDS:
+        raise UsageError(
+            f"no backend is named {name!r}", remedy=f"use one of {', '.join(BACKENDS)}"
+        )
+    return BACKENDS[name]
+
+
+def probe(name: str) -> Availability:
+    """Say whether a backend can be used here. Imports its library; never raises for a missing one.
+
+    Raises:
+        UsageError: There is no such backend.
+    """
+    found = backend(name)
+    try:
+        return _load(name).probe()
+    except BackendMissingError as e:
+        return Availability(False, found.extra or name, reason=e.problem, remedy=e.remedy)
+
+
+def open_artefact(path: Path, name: str, options: Options | None = None) -> Session:
+    """Open one compiled file with one backend. The file is trusted: check its hash first.
+
+    Raises:
+        UsageError: There is no such backend.
+        BackendMissingError: Its library is not installed.
+        MissingFileError: ``path`` is not a file.
+        EngineError: The engine refused the file.
+        ContractError: The engine does not do what ``options`` ask for.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path")
+    return _load(name).open(path, options or Options())
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: the smaller of its affinity and its cgroup's quota (version 2).
+
+    Engines size their thread pools from the host's cores, which in a container is too many.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lines = _text(Path("/proc/self/cgroup")).splitlines()
+    folder = _CGROUPS / next((line[4:] for line in lines if line.startswith("0::/")), "")
+    for place in (folder, *folder.parents):  # a group has no more than those above it
+        if place.is_relative_to(_CGROUPS):
+            cpus = min(cpus, _granted_cpus(_text(place / "cpu.max")))
+    return max(1, cpus)
+
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+def _granted_cpus(text: str) -> int:
+    """Read ``cpu.max``: "50000 100000" is half of one CPU; "max 100000", or no file, no limit."""
+    match = re.fullmatch(r"(\d+) ([1-9]\d*)\s*", text)
+    return sys.maxsize if match is None else round(int(match[1]) / int(match[2]))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def check_signature(path: Path, found: Signature, asked: Signature | None) -> None:
+    """Compare what an artefact declares with what was asked for.
+
+    Raises:
+        ContractError: They differ.
+    """
+    if asked is not None and found != asked:
+        raise ContractError(
+            f"{path.name} declares {found}\n  but {asked} was asked for",
+            remedy="export the model again, and open the artefact of that export",
+        )
+
+
+def _load(name: str) -> _Module:
+    found = backend(name)
+    try:
+        return cast(_Module, import_module(found.module))  # the table promises the two functions
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"backend {name!r} needs {e.name!r}, which is not installed",
+            remedy=f"pip install 'edgeport[{found.extra}]'",
+        ) from e
+    except (ImportError, OSError) as e:  # installed, but a shared library of it does not load
+        raise BackendMissingError(
+            f"backend {name!r} cannot be loaded: {e}",
+            remedy=f"pip install --force-reinstall 'edgeport[{found.extra}]'",
+        ) from e

@@ -1,0 +1,221 @@
+"""What goes in and what comes out: names, dtypes, shapes and the sizes a dimension may take.
+
+The same value is written into the manifest and into every artefact, and read back from both,
+so that "what you asked" can be compared with "what you got".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .errors import FormatError
+from .strict_json import expect, fields, parse
+
+DTYPES: Final = (
+    "bool",
+    "uint8", "uint16", "uint32", "uint64",
+    "int8", "int16", "int32", "int64",
+    "float16", "float32", "float64",
+)  # fmt: skip  # grouped by kind; all are native numpy dtypes
+
+LARGEST_DIMENSION: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The sizes that a named dimension may take.
+
+    Attributes:
+        min: Smallest size, inclusive.
+        max: Largest size, inclusive; ``None`` for no limit.
+        opt: The size to tune for; ``None`` if no one size matters more.
+    """
+
+    min: int = 1
+    max: int | None = None
+    opt: int | None = None
+
+    def __post_init__(self) -> None:
+        top = LARGEST_DIMENSION if self.max is None else self.max
+        opt = self.min if self.opt is None else self.opt
+        if not 0 <= self.min <= opt <= top <= LARGEST_DIMENSION:
+            raise FormatError(
+                f"a range needs 0 <= min <= opt <= max <= {LARGEST_DIMENSION}, "
+                f"got {self}{'' if self.opt is None else f' with opt {self.opt}'}",
+                remedy="write it as name:MIN..MAX, for example time:1..512",
+            )
+
+    def __contains__(self, size: int) -> bool:
+        return self.min <= size and (self.max is None or size <= self.max)
+
+    def __str__(self) -> str:
+        return f"{self.min}..{'' if self.max is None else self.max}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a signature.
+
+    Attributes:
+        name: As the artefact spells it.
+        dtype: One of ``DTYPES``.
+        shape: An int is fixed, a name is free and equal wherever it appears.
+
+    Examples:
+        >>> str(TensorSpec("image", "float32", ("batch", 3, 224, 224)))
+        'image: float32[batch, 3, 224, 224]'
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable():
+            raise FormatError(
+                f"a tensor is named {self.name!r}", remedy="give it a name that can be printed"
+            )
+        if self.dtype not in DTYPES:
+            raise FormatError(
+                f"{self.name!r} has dtype {self.dtype!r}", remedy=f"use one of {', '.join(DTYPES)}"
+            )
+        for size in self.shape:
+            if not (size.isprintable() and size if isinstance(size, str) else _is_size(size)):
+                raise FormatError(
+                    f"{self.name!r} has a dimension {size!r}",
+                    remedy=f"use a name, or a number from 0 to {LARGEST_DIMENSION}",
+                )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Ordered inputs and outputs, and the ranges of their named dimensions.
+
+    Examples:
+        >>> x = TensorSpec("x", "float32", ("batch", 4))
+        >>> y = TensorSpec("y", "float32", ("batch", 1))
+        >>> signature = Signature((x,), (y,), {"batch": Range(1, 8)})
+        >>> print(signature)
+        x: float32[batch, 4] -> y: float32[batch, 1] where batch in 1..8
+        >>> Signature.from_json(signature.to_json()) == signature
+        True
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for specs in (self.inputs, self.outputs):
+            names = [spec.name for spec in specs]
+            if len(set(names)) != len(names):
+                raise FormatError(
+                    f"two tensors share a name: {', '.join(names)}",
+                    remedy="give every input, and every output, a name of its own",
+                )
+        free = {size for spec in (*self.inputs, *self.outputs) for size in spec.shape}
+        for name in self.ranges:
+            if name not in free:
+                raise FormatError(
+                    f"a range is given for {name!r}, which is no dimension of {self}",
+                    remedy=f"the free dimensions are {', '.join(self.dimensions) or 'none'}",
+                )
+
+    def __str__(self) -> str:
+        text = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
+        ranges = ", ".join(f"{name} in {range_}" for name, range_ in self.ranges.items())
+        return f"{text} where {ranges}" if ranges else text
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the free dimensions of the inputs, in order of appearance."""
+        free = (size for spec in self.inputs for size in spec.shape if isinstance(size, str))
+        return tuple(dict.fromkeys(free))
+
+    def range_of(self, dimension: str) -> Range:
+        """The sizes that ``dimension`` may take; 1 and up where nothing was declared."""
+        return self.ranges.get(dimension, Range())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``json.dumps``."""
+        return {
+            "inputs": [_spec_to_json(spec) for spec in self.inputs],
+            "outputs": [_spec_to_json(spec) for spec in self.outputs],
+            "ranges": {
+                name: {"min": r.min, "max": r.max, "opt": r.opt} for name, r in self.ranges.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> "Signature":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            FormatError: ``value`` is not a signature.
+        """
+        try:
+            inputs, outputs, ranges = fields(value, "inputs", "outputs", "ranges")
+            return cls(
+                tuple(map(_spec_from_json, expect(list, inputs, "inputs"))),
+                tuple(map(_spec_from_json, expect(list, outputs, "outputs"))),
+                {
+                    name: _range_from_json(range_)
+                    for name, range_ in expect(dict, ranges, "ranges").items()
+                },
+            )
+        except FormatError:
+            raise
+        except ValueError as e:
+            raise FormatError(f"not a signature: {e}", remedy=_DAMAGED) from e
+
+    @classmethod
+    def loads(cls, text: str | bytes, file: str) -> "Signature":
+        """Read a signature that travels as text inside an artefact.
+
+        Args:
+            text: The JSON.
+            file: Where it was found, for the error.
+
+        Raises:
+            FormatError: ``text`` is not a signature.
+        """
+        try:
+            return cls.from_json(parse(text))
+        except FormatError as e:
+            raise FormatError(f"{file}: {e.problem}", remedy=e.remedy) from e
+        except ValueError as e:
+            raise FormatError(f"{file}: not a signature: {e}", remedy=_DAMAGED) from e
+
+
+_DAMAGED: Final = "export the model again; the file was edited or is damaged"
+
+
+def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _spec_from_json(value: object) -> TensorSpec:
+    name, dtype, shape = fields(value, "name", "dtype", "shape")
+    return TensorSpec(
+        expect(str, name, "a name"),
+        expect(str, dtype, "a dtype"),
+        tuple(
+            size if isinstance(size, str) else expect(int, size, "a size")
+            for size in expect(list, shape, "a shape")
+        ),
+    )
+
+
+def _range_from_json(value: object) -> Range:
+    sizes = fields(value, "min", "max", "opt")
+    low, high, opt = (
+        None if size is None else expect(int, size, "an end of a range") for size in sizes
+    )
+    return Range(expect(int, low, "min"), high, opt)
+
+
+def _is_size(size: int) -> bool:
+    return not isinstance(size, bool) and 0 <= size <= LARGEST_DIMENSION

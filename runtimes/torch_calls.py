@@ -1,0 +1,97 @@
+"""What the two torch backends share: numpy in, numpy out, one thread count per process."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from .errors import EngineError
+from .inputs import Array, InputCheck
+from .session import EngineInfo, Options, available_cpus
+from .signature import Signature
+
+
+class TorchSession:
+    """A callable that takes and gives torch tensors, behind the session protocol.
+
+    Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
+    arrays. Safe to share between threads. Torch has one thread count for the whole process:
+    opening a session sets it, and ``engine.threads`` tells what it is now.
+    """
+
+    def __init__(
+        self, backend: str, call: Callable[..., Any], signature: Signature, options: Options
+    ) -> None:
+        torch.set_num_threads(options.threads or available_cpus())
+        self.signature = signature
+        self._backend = backend
+        self._call: Callable[..., Any] | None = call
+        self._check = InputCheck(signature)
+        self._outputs = [spec.name for spec in signature.outputs]
+
+    @property
+    def engine(self) -> EngineInfo:
+        """What is really in use."""
+        floats = (s.dtype for s in self.signature.outputs if s.dtype.startswith("float"))
+        return EngineInfo(
+            backend=self._backend,
+            engine="torch",
+            version=torch.__version__,
+            provider="cpu",
+            device="cpu",
+            precision=next(floats, "integer"),
+            threads=torch.get_num_threads(),
+        )
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute every output.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: Torch failed, or the session is closed.
+        """
+        arrays = self._check(inputs)
+        if self._call is None:
+            raise EngineError("the session is closed", remedy="open it again")
+        try:
+            with torch.inference_mode():
+                result = self._call(*[torch.tensor(array) for array in arrays])
+                outputs = [tensor.numpy() for tensor in leaves(result)]
+        except Exception as e:  # whatever the compiled code raises
+            raise EngineError(
+                f"torch failed: {last_line(e)}",
+                remedy="edgeport verify tells whether the artefact works on this machine",
+            ) from e
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._call = None
+
+    def __enter__(self) -> "TorchSession":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def leaves(result: object) -> Iterator[torch.Tensor]:
+    """The tensors of a module's result, in order: a tensor, or nested tuples, lists and dicts.
+
+    Raises:
+        TypeError: Something else is in it.
+    """
+    if isinstance(result, torch.Tensor):
+        return iter((result,))
+    if isinstance(result, Mapping):
+        return itertools.chain.from_iterable(leaves(value) for value in result.values())
+    if isinstance(result, tuple | list):
+        return itertools.chain.from_iterable(leaves(value) for value in result)
+    raise TypeError(f"an output is a {type(result).__name__}, not a tensor")
+
+
+def last_line(error: Exception) -> str:
+    """The line of a torch exception that says what happened; the rest is a stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

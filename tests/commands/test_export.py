@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeport import runtimes
+from edgeport.__main__ import main
+
+MODELS = """
+import time
+from torch import nn
+
+
+def make_model():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def branch():
+    class Branch(nn.Module):
+        def forward(self, x):
+            return x.cos() if x.sum() > 0 else x.sin() * 2
+    return Branch()
+
+
+def slow():
+    class Slow(nn.Module):
+        def forward(self, x):
+            print("forward", flush=True)
+            time.sleep(0.2)
+            return x + 1
+    return Slow()
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's repository, with folders named like ours."""
+    for folder in ("training", "deploy", "runtimes"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text("mine = True\n")
+    (tmp_path / "deploy" / "models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edgeport(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "edgeport", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: Path) -> None:
+    done = edgeport(
+        "export", "deploy.models:make_model", "--input", "image=float32[batch,3,32,32]",
+        "-o", "my.edge",
+    )  # fmt: skip  # as a person types it
+    assert done.returncode == 0, done.stderr
+    assert "my: 3 of 3 backends pass on 7 samples" in done.stdout
+    assert "image: float32[batch, 3, 32, 32] -> output: float32[batch, 4]" in done.stdout
+    assert "opset 20, ir_version 10" in done.stdout
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        "reference", "onnx", "torchscript", "pt2", "parity",
+    ]  # fmt: skip  # one line
+    with runtimes.open("my.edge", "ort-cpu") as session:
+        answer = session.run({"image": np.zeros((5, 3, 32, 32), np.float32)})
+    assert answer["output"].shape == (5, 4)
+
+
+def test_samples_and_names_and_formats(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(repository))
+    rows = np.random.default_rng(0).random((9, 3, 8, 8), np.float32)
+    np.savez("inputs.npz", image=rows)
+    (repository / "own_models.py").write_text(MODELS)
+    code = main(
+        ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]", "-o", "m.edge",
+         "--samples", "inputs.npz", "--output-names", "features", "--format", "onnx", "--opset",
+         "18", "--json"]
+    )  # fmt: skip  # as a person types it
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert report["backends"][0]["verdicts"][0]["sample"] == "real, batch=1"
+    bundle = runtimes.Bundle.read(Path("m.edge"))
+    np.testing.assert_array_equal(bundle.golden()[0].inputs["image"], rows[:1])
+    assert [spec.name for spec in bundle.manifest.signature.outputs] == ["features"]
+    assert bundle.manifest.artefacts[0].details["opset"] == 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem", "remedy"),
+    [
+        (["absent.py:make"], 2, "does not name a callable", "package.file:callable"),
+        (["own_models:absent"], 2, "own_models has no 'absent'", "make_model"),
+        (["own_models:make_model"], 2, "needs its inputs declared", "--input NAME=DTYPE"),
+        (["own_models:make_model", "--input", "x"], 2, "cannot read the input 'x'", "like image"),
+        (
+            ["own_models:make_model", "--input", "image=float32[batch,4,8,8]"],
+            2,
+            "Sequential fails on image [2, 4, 8, 8]",
+            "check the declared inputs",
+        ),
+        (
+            ["own_models:branch", "--input", "x=float32[batch,4]", "--format", "torchscript"],
+            1,
+            "model.ts is not proved on libtorch",
+            "change it, or leave the format out",
+        ),
+        (
+            ["own_models:make_model", "--input", "i=float32[n,3,8,8]", "--samples", "absent.npz"],
+            2,
+            "no such file: absent.npz",
+            "check the path of --samples",
+        ),
+        (
+            [
+                "own_models:make_model",
+                "--input",
+                "i=float32[n,3,8,8]",
+                "--samples",
+                "own_models.py",
+            ],
+            2,
+            "own_models.py is not an .npz of plain arrays",
+            "np.savez",
+        ),
+        (["runs/absent"], 2, "runs/absent", "edgeport train"),
+        (["own_models:make_model", "--max-ratio", "0"], 2, "--max-ratio is 0", "above 0"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    code: int,
+    problem: str,
+    remedy: str,
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (repository / "own_models.py").write_text(MODELS)
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    assert main(["export", *arguments, "-o", "m.edge"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert problem in err
+    assert remedy in err
+    assert not list(repository.glob("*m.edge*"))
+
+
+def test_an_existing_output_is_refused_at_once(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "m.edge").mkdir()
+    assert main(["export", "whatever:it_is", "-o", "m.edge"]) == 2
+    assert "m.edge exists already" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_nothing(repository: Path) -> None:
+    command = [sys.executable, "-m", "edgeport", "export", "deploy.models:slow"]
+    command += ["--input", "x=float32[batch,2]", "-o", "m.edge"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    for _ in range(5):  # the fifth forward is one of the reference, inside the new folder
+        assert process.stdout.readline() == "forward\n"
+    deadline = time.monotonic() + 30
+    while not list(repository.glob(".m.edge.*")):
+        assert time.monotonic() < deadline
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "edgeport: interrupted; nothing was written"
+    assert not list(repository.glob("*m.edge*"))

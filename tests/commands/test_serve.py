@@ -1,0 +1,579 @@
+"""The whole server, as a process, over real sockets, with real engines."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+from onnx import TensorProto, helper
+
+from edgeport.runtimes import Signature, TensorSpec
+from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.parity import Thresholds
+from edgeport.runtimes.signature import DTYPES
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+DEADLINE_S = 60
+
+
+# ---- bundles
+
+
+def pack(
+    folder: Path,
+    name: str,
+    file: str,
+    data: bytes,
+    signature: Signature,
+    inputs: Arrays,
+    outputs: Arrays,
+) -> Path:
+    """Make a bundle of one artefact and one golden sample."""
+    path = folder / f"{name}.edge"
+    path.mkdir()
+    sample = Golden("real", "real", inputs, outputs, {})
+    golden = safetensors.numpy.save(dict(to_tensors([sample])))
+    manifest = Manifest(
+        name=name,
+        signature=signature,
+        artefacts=(Artefact(Path(file).suffix[1:], "float32", stored(path, file, data)),),
+        golden=stored(path, "golden.safetensors", golden),
+        samples=(("real", "real"),),
+        thresholds=Thresholds(),
+        producer={},
+    )
+    (path / "manifest.json").write_text(manifest.dumps())
+    return path
+
+
+def stored(path: Path, file: str, data: bytes) -> StoredFile:
+    (path / file).write_bytes(data)
+    return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def onnx_bytes(nodes: list[Any], signature: Signature, constants: Arrays) -> bytes:
+    inputs, outputs = (
+        [helper.make_tensor_value_info(s.name, ONNX_TYPES[s.dtype], s.shape) for s in specs]
+        for specs in (signature.inputs, signature.outputs)
+    )
+    weights = [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+ONNX_TYPES = {dtype: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for dtype in DTYPES}
+
+
+def digits(folder: Path) -> Path:
+    """x: (batch, 4) -> logits = x @ WEIGHT + 1, label = argmax."""
+    signature = Signature(
+        (TensorSpec("x", "float32", ("batch", 4)),),
+        (TensorSpec("logits", "float32", ("batch", 3)), TensorSpec("label", "int64", ("batch",))),
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["xw"]),
+        helper.make_node("Add", ["xw", "b"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+    ]
+    data = onnx_bytes(nodes, signature, {"w": WEIGHT, "b": np.ones(3, np.float32)})
+    x = np.array([[0.5, -1, 2, 0]], np.float32)
+    logits = x @ WEIGHT + 1
+    outputs = {"logits": logits, "label": logits.argmax(1)}
+    return pack(folder, "digits", "model.onnx", data, signature, {"x": x}, outputs)
+
+
+def slow(folder: Path) -> Path:
+    """rounds: (1,) int64 -> the same after that many products of large matrices: busy at will."""
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["m", "eye"], ["next"]),
+            helper.make_node("Identity", ["go"], ["go_on"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m", TensorProto.FLOAT, [256, 256]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [256, 256]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["rounds", "", "eye"], ["m"], body=body),
+        helper.make_node("ReduceSum", ["m"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["sum64"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["rounds", "sum64"], ["rows"]),
+    ]
+    one = (TensorSpec("rounds", "int64", (1,)),)
+    signature = Signature(one, (TensorSpec("rows", "int64", (1,)),))
+    data = onnx_bytes(nodes, signature, {"eye": np.eye(256, dtype=np.float32)})
+    inputs, outputs = {"rounds": np.array([2])}, {"rows": np.array([512])}
+    return pack(folder, "slow", "model.onnx", data, signature, inputs, outputs)
+
+
+def picky(folder: Path) -> Path:
+    """index: (1,) int64 -> what a table of three holds there; the engine fails for any other."""
+    signature = Signature(
+        (TensorSpec("index", "int64", (1,)),), (TensorSpec("held", "float32", (1,)),)
+    )
+    nodes = [helper.make_node("Gather", ["table", "index"], ["held"])]
+    data = onnx_bytes(nodes, signature, {"table": np.array([5, 6, 7], np.float32)})
+    outputs = {"held": np.array([6], np.float32)}
+    return pack(folder, "picky", "model.onnx", data, signature, {"index": np.array([1])}, outputs)
+
+
+# ---- a server and its clients
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    process: subprocess.Popen[str]
+    line: str
+    port: int
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
+        with contextlib.closing(connection):
+            return ask(connection, method, path, body, **headers)
+
+    def infer(self, body: Any, model: str = "digits") -> tuple[int, Any]:
+        return self.ask("POST", f"/v2/models/{model}/infer", body)
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, **headers: str
+) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes | None) else json.dumps(body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, data, named)
+    response = connection.getresponse()
+    assert response.headers["Content-Type"] == "application/json"
+    return response.status, json.loads(response.read())
+
+
+def run_serve(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "edgeport", "serve", *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def serving(*arguments: object) -> Iterator[Server]:
+    command = run_serve(*arguments, "--port", 0, "--threads", 1)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert select.select([process.stdout], [], [], DEADLINE_S)[0], "never became ready"
+            line = process.stdout.readline()
+            port = re.search(r":(\d+) ", line)
+            assert port, f"ended with {process.wait(DEADLINE_S)}"
+            yield Server(process, line, int(port[1]))
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return digits(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path) -> Iterator[Server]:
+    with serving(bundle) as found:
+        yield found
+        found.process.send_signal(signal.SIGTERM)
+        assert found.process.wait(DEADLINE_S) == 0
+
+
+def tensor(**changes: Any) -> dict[str, Any]:
+    whole = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4.5], **changes}
+    return {key: value for key, value in whole.items() if value is not ...}
+
+
+def request(*inputs: Any, **more: Any) -> dict[str, Any]:
+    return {"inputs": list(inputs or [tensor()]), **more}
+
+
+def failing(*arguments: object) -> tuple[int, str]:
+    ended = subprocess.run(
+        run_serve(*arguments), capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, ended.stderr
+
+
+# ---- what it answers
+
+
+def test_the_line_on_stdout_names_model_address_and_backend(server: Server) -> None:
+    assert server.line == f"serving digits on http://127.0.0.1:{server.port} (ort-cpu)\n"
+
+
+def test_health_and_metadata(server: Server) -> None:
+    assert server.ask("GET", "/v2/health/live") == (200, {"live": True})
+    assert server.ask("GET", "/v2/health/ready") == (200, {"ready": True})
+    assert server.ask("GET", "/v2/models") == (200, {"models": ["digits"]})
+    status, about = server.ask("GET", "/v2/")
+    assert (status, about["name"], about["extensions"]) == (200, "edgeport", [])
+    for model in ("/v2/models/digits", "/v2/models/digits/versions/1", "/v2/models/digi%74s?a=b"):
+        assert server.ask("GET", model) == (
+            200,
+            {
+                "name": "digits",
+                "versions": ["1"],
+                "platform": "onnxruntime_onnx",
+                "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+                "outputs": [
+                    {"name": "logits", "datatype": "FP32", "shape": [-1, 3]},
+                    {"name": "label", "datatype": "INT64", "shape": [-1]},
+                ],
+            },
+        )
+    for model in ("/v2/models/digits/ready", "/v2/models/digits/versions/1/ready"):
+        assert server.ask("GET", model) == (200, {"name": "digits", "ready": True})
+
+
+def test_inference_answers_what_numpy_computes(server: Server) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    nested = request(tensor(shape=[5, 4], data=x.tolist()), id="a7")
+    status, answer = server.ask("POST", "/v2/models/digits/versions/1/infer", nested)
+    assert (status, answer["id"], answer["model_name"]) == (200, "a7", "digits")
+    logits, label = answer["outputs"]
+    assert (logits["shape"], label["shape"]) == ([5, 3], [5])
+    expected = x @ WEIGHT + 1
+    np.testing.assert_allclose(logits["data"], expected.ravel(), rtol=1e-5)
+    assert label["data"] == expected.argmax(1).tolist()
+    assert server.infer(request(tensor(shape=[5, 4], data=x.ravel().tolist()), id="a7")) == (
+        200,
+        answer,
+    )
+
+
+def test_only_what_is_asked_for_is_answered(server: Server) -> None:
+    wanted = [{"name": "label", "parameters": {"binary_data": False}}]
+    status, answer = server.infer(request(outputs=wanted))
+    assert (status, [output["name"] for output in answer["outputs"]]) == (200, ["label"])
+    assert "id" not in answer
+
+
+def test_nan_is_taken_and_given(server: Server) -> None:
+    status, answer = server.infer(
+        b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[NaN,1,Infinity,-1]}]}'
+    )
+    assert status == 200
+    assert np.isnan(answer["outputs"][0]["data"]).all()
+
+
+DEEP = b'{"inputs":' + b"[" * 64 + b"]" * 64 + b"}"
+
+MALFORMED: list[tuple[Any, str]] = [
+    (b"", "the body is not valid JSON"),
+    (b"{", "the body is not valid JSON"),
+    (b"\xff{}", "not valid JSON: 'utf-8' codec can't decode"),
+    (b'{"inputs":[],"inputs":[]}', "the key 'inputs' appears twice"),
+    (DEEP, "nested deeper than 64 levels"),
+    (b"[" * 200_000, "nested deeper than 64 levels"),
+    (b"9" * 5000, "the body is not valid JSON"),
+    (b"[]", "the request is a list, expected an object"),
+    (b"null", "the request is null"),
+    ({}, "the request has no 'inputs'"),
+    ({"inputs": {}}, "'inputs' is an object, expected a list"),
+    ({"inputs": [1]}, "inputs[0] is 1, expected an object"),
+    ({"inputs": []}, "wrong input names: missing 'x'"),
+    (request(id=7), "the id is 7, expected a string"),
+    (request(parameters=[]), "'parameters' of the request is a list"),
+    (request(parameters={"binary_data_output": True}), "asks for binary tensors"),
+    (request(tensor(parameters={"binary_data_size": 16})), "input 'x' asks for binary tensors"),
+    (request(tensor(parameters={"shared_memory_region": "a"})), "asks for shared memory"),
+    (request(tensor(name=...)), "the name of an input is null"),
+    (request(tensor(name="y")), "wrong input names: missing 'x', unknown 'y'"),
+    (request(tensor(), tensor()), "input 'x' is given twice"),
+    (request(tensor(), tensor(name="y")), "wrong input names: unknown 'y'"),
+    (request(tensor(datatype=...)), "input 'x' has datatype null, expected FP32"),
+    (request(tensor(datatype="FP64")), """has datatype "FP64", expected FP32"""),
+    (request(tensor(datatype="BYTES", data=["a"] * 4)), "expected FP32"),
+    (request(tensor(datatype=[])), "has datatype a list"),
+    (request(tensor(shape=...)), "the shape of input 'x' is null"),
+    (request(tensor(shape=4)), "the shape of input 'x' is 4"),
+    (request(tensor(shape=[-1, 4])), "holds -1, which is no size"),
+    (request(tensor(shape=[1.0, 4])), "holds 1.0, which is no size"),
+    (request(tensor(shape=[True, 4])), "holds true, which is no size"),
+    (request(tensor(shape=["1", 4])), 'holds "1", which is no size'),
+    (request(tensor(shape=[10**30, 4])), "which is no size"),
+    (request(tensor(shape=[10**9, 64])), "has 4 values, its shape [1000000000, 64] needs"),
+    (request(tensor(shape=[2, 4])), "has 4 values, its shape [2, 4] needs 8"),
+    (request(tensor(shape=[4])), "has 1 axes [4], expected 2"),
+    (request(tensor(shape=[2, 2])), "axis 1 is 2, expected 4"),
+    (request(tensor(shape=[0, 4], data=[])), "axis 0 is 0, expected batch in 1.."),
+    (request(tensor(data=...)), "the data of input 'x' is null, expected a list"),
+    (request(tensor(data=1)), "the data of input 'x' is 1, expected a list"),
+    (request(tensor(data=[1, 2, 3])), "has 3 values, its shape [1, 4] needs 4"),
+    (request(tensor(data=[[1, 2, 3, 4], [5]])), "a row of axis 0 has not 1 entries"),
+    (request(tensor(data=[[1, 2, 3]])), "a row of axis 1 has not 4 entries"),
+    (request(tensor(data=[[[1], [2], [3], [4]]])), "value 0 of input 'x' is a list"),
+    (request(tensor(data=[1, [2], 3, 4])), "value 1 of input 'x' is a list"),
+    (request(tensor(data=[1, 2, "3", 4])), """value 2 of input 'x' is "3", expected a number"""),
+    (request(tensor(data=[1, 2, None, 4])), "value 2 of input 'x' is null"),
+    (request(tensor(data=[1, 2, True, 4])), "value 2 of input 'x' is true"),
+    (request(tensor(data=[1, 2, 3, 1e39])), "holds 1e+39, which FP32 cannot hold"),
+    (request(tensor(data=[1, 2, 3, 10**400])), "which FP32 cannot hold"),
+    (request(outputs={}), "'outputs' is an object"),
+    (request(outputs=[{"name": "logit"}]), "no output 'logit'"),
+    (request(outputs=[{"name": "label"}] * 2), "output 'label' is asked for twice"),
+    (
+        request(outputs=[{"name": "label", "parameters": {"classification": 1}}]),
+        "output 'label' asks for classification",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), MALFORMED)
+def test_a_malformed_request_is_400_and_says_why(server: Server, body: Any, message: str) -> None:
+    status, answer = server.infer(body)
+    assert (status, list(answer)) == (400, ["error"])
+    assert message in answer["error"]
+    assert server.infer(request())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/", 404, "nothing is at /"),
+        ("GET", "/v2/health", 404, "nothing is at /v2/health"),
+        ("GET", "/v1/models/digits", 404, "nothing is at"),
+        ("GET", "/v2/models/digit", 404, "no model is named 'digit'; this server has 'digits'"),
+        ("POST", "/v2/models/other/infer", 404, "no model is named 'other'"),
+        ("POST", "/v2/models/digits/versions/2/infer", 404, "no version '2'; it has '1'"),
+        ("GET", "/v2/models/digits/config", 404, "nothing is at"),
+        ("POST", "/v2/health/live", 405, "POST is not allowed on /v2/health/live; use GET"),
+        ("DELETE", "/v2/models/digits", 405, "use GET"),
+        ("GET", "/v2/models/digits/infer", 405, "use POST"),
+    ],
+)
+def test_wrong_paths_and_verbs(
+    server: Server, method: str, path: str, status: int, message: str
+) -> None:
+    found, answer = server.ask(method, path)
+    assert (found, message in answer["error"]) == (status, True), answer
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "message"),
+    [
+        ("Inference_Header_Content_Length", "90", "this server takes JSON"),
+        ("Content_Encoding", "gzip", "the body is encoded as 'gzip'"),
+    ],
+)
+def test_other_encodings_are_refused(server: Server, header: str, value: str, message: str) -> None:
+    path = "/v2/models/digits/infer"
+    status, answer = server.ask("POST", path, request(), **{header: value})
+    assert (status, message in answer["error"]) == (400, True)
+
+
+def test_a_large_body_is_refused_before_it_is_sent(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as client:
+        client.sendall(
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (2**26 + 1)
+        )
+        assert client.recv(10**4).startswith(b"HTTP/1.1 413 ")
+
+
+def test_clients_at_the_same_time_get_their_own_answers(server: Server) -> None:
+    def one(seed: int) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+        with contextlib.closing(connection):
+            for value in range(seed, seed + 30):
+                body = request(tensor(data=[value, 0, 0, 0]), id=str(value))
+                status, answer = ask(connection, "POST", "/v2/models/digits/infer", body)
+                assert (status, answer["id"]) == (200, str(value))
+                np.testing.assert_allclose(answer["outputs"][0]["data"], value * WEIGHT[0] + 1)
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(one, range(0, 400, 100)))
+
+
+def test_several_models_on_the_null_backend(tmp_path: Path) -> None:
+    zeros = np.zeros((1, 2), np.float32)
+    signature = Signature(
+        (TensorSpec("a", "float32", (1, 2)),), (TensorSpec("b", "float32", (1, 2)),)
+    )
+    data = json.dumps(signature.to_json()).encode()
+    paths = [
+        pack(tmp_path, name, "model.null", data, signature, {"a": zeros}, {"b": zeros})
+        for name in ("one", "two words")
+    ]
+    with serving(*paths, "--backend", "null") as server:
+        assert "serving one, two words on " in server.line
+        body = request(tensor(name="a", shape=[1, 2], data=[1, 2]))
+        status, answer = server.infer(body, "two%20words")
+        assert (status, answer["model_name"]) == (200, "two words")
+
+
+def test_an_engine_that_fails_is_500_and_serves_on(tmp_path: Path) -> None:
+    with serving(picky(tmp_path)) as server:
+
+        def at(index: int) -> tuple[int, Any]:
+            return server.infer(
+                request(tensor(name="index", datatype="INT64", shape=[1], data=[index])), "picky"
+            )
+
+        status, answer = at(3)
+        assert (status, list(answer)) == (500, ["error"])
+        assert answer["error"].startswith("ONNX Runtime failed: ")
+        status, answer = at(2)
+        assert (status, answer["outputs"][0]["data"]) == (200, [7])
+
+
+# ---- how it starts and ends
+
+
+def replace_golden(path: Path, tensors: Arrays, samples: list[Any], *, hash_too: bool) -> None:
+    data = safetensors.numpy.save(dict(tensors))
+    file = stored(path, "golden.safetensors", data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    if hash_too:
+        manifest["golden"] = {**asdict(file), "samples": samples}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("hash_too", "message"),
+    [
+        (False, "golden.safetensors is not the file that was packed"),
+        (True, "model 'digits', output 'logits', sample 'real': error is"),
+    ],
+)
+def test_a_tampered_golden_sample_stops_it(tmp_path: Path, hash_too: bool, message: str) -> None:
+    path = digits(tmp_path)
+    tensors = safetensors.numpy.load((path / "golden.safetensors").read_bytes())
+    tensors["0/eager/logits"] = tensors["0/eager/logits"] + np.float32(1e-3)
+    samples = [{"name": "real", "kind": "real"}]
+    replace_golden(path, tensors, samples, hash_too=hash_too)
+    code, text = failing(path, "--port", 0)
+    assert (code, message in text) == (1, True), text
+
+
+def test_a_bundle_without_golden_samples_is_not_served(tmp_path: Path) -> None:
+    path = digits(tmp_path)
+    replace_golden(path, {}, [], hash_too=True)
+    code, text = failing(path, "--port", 0)
+    assert (code, "holds no golden samples, so it cannot prove anything" in text) == (2, True), text
+
+
+def test_two_bundles_of_one_name_are_refused(bundle: Path) -> None:
+    code, text = failing(bundle, bundle)
+    assert (code, "are both named 'digits'" in text) == (2, True)
+
+
+def test_a_port_in_use_is_named(bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, text = failing(bundle, "--port", port)
+    assert code == 2
+    assert f"port {port} of 127.0.0.1 is in use" in text
+    assert "--port" in text.split("fix:")[1]
+
+
+@pytest.mark.parametrize("where", [("--port", "70000"), ("--host", "256.0.0.1")])
+def test_an_address_that_cannot_be_had_is_named(bundle: Path, where: tuple[str, str]) -> None:
+    code, text = failing(bundle, *where)
+    assert (code, "cannot listen on" in text, where[1] in text) == (2, True, True)
+
+
+@pytest.mark.parametrize("library", ["httptools", "uvloop"])
+def test_a_missing_library_is_named_with_its_extra(bundle: Path, library: str) -> None:
+    program = (
+        f"import sys; sys.modules[{library!r}] = None; from edgeport.__main__ import main; "
+        "raise SystemExit(main(sys.argv[1:]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "serve", str(bundle)],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 3
+    assert f"serving needs '{library}', which is not installed" in ended.stderr
+    assert "pip install 'edgeport[serve]'" in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(slow(tmp_path)) as server, connections(server, 3) as (busy, kept, idle):
+        body = slow_request(server, 1.5)
+        assert ask(idle, "GET", "/v2/health/ready")[0] == 200
+        busy.request("POST", "/v2/models/slow/infer", body)
+        assert ask(kept, "GET", "/v2/health/ready") == (200, {"ready": True})  # busy is read now
+        server.process.send_signal(number)
+        wait_until_refused(server.port)
+        assert ask(kept, "GET", "/v2/health/ready") == (
+            503,
+            {"ready": False, "error": "the server is shutting down"},
+        )
+        response = busy.getresponse()
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+        assert json.loads(response.read())["model_name"] == "slow"
+        assert server.process.wait(DEADLINE_S) == 0
+        assert idle.sock.recv(1) == b""  # closed, not reset
+
+
+def test_health_is_answered_while_every_worker_is_busy(tmp_path: Path) -> None:
+    with serving(slow(tmp_path)) as server, connections(server, 6) as (kept, *busy):
+        body = slow_request(server, 0.5)
+        for connection in busy:
+            connection.request("POST", "/v2/models/slow/infer", body)
+        assert ask(kept, "GET", "/v2/health/live") == (200, {"live": True})
+        assert select.select([connection.sock for connection in busy], [], [], 0)[0] == []
+        assert [connection.getresponse().status for connection in busy] == [200] * 5
+
+
+@contextlib.contextmanager
+def connections(server: Server, count: int) -> Iterator[list[http.client.HTTPConnection]]:
+    with contextlib.ExitStack() as stack:
+        found = [
+            http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+            for _ in range(count)
+        ]
+        for connection in found:
+            stack.enter_context(contextlib.closing(connection))
+        yield found
+
+
+def slow_request(server: Server, seconds: float) -> bytes:
+    def body(rounds: int) -> bytes:
+        rounds_ = tensor(name="rounds", datatype="INT64", shape=[1], data=[rounds])
+        return json.dumps(request(rounds_)).encode()
+
+    start = time.monotonic()
+    assert server.infer(body(200), "slow")[0] == 200
+    return body(int(200 * seconds / (time.monotonic() - start)) + 1)
+
+
+def wait_until_refused(port: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return
+    raise AssertionError("still accepting")

@@ -1,0 +1,209 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeport.__main__ import main
+from edgeport.training import load
+
+QUICK = ["--epochs", "1", "--batch-size", "64"]
+
+# A shell may have made the tests' own process deaf to Ctrl-C, and a child inherits that.
+LISTENING = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from edgeport.__main__ import main; sys.exit(main())"
+)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            LISTENING,
+            "train",
+            "digits",
+            "-o",
+            "run",
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        text=True,
+    )
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_train_prints_each_epoch_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "my runs" / "a"
+    assert main(["train", "digits", "-o", str(output), "--epochs", "2"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    run = load(output)
+    assert run.history.completed
+    last = run.history.epochs[-1]
+    for line, epoch in zip(lines, run.history.epochs, strict=False):
+        assert line == (
+            f"epoch {epoch.number}/2  loss {epoch.loss:.4f}  "
+            f"held-out accuracy {epoch.held_out_accuracy:.4f}"
+        )
+    right = round(360 * last.held_out_accuracy)
+    assert lines[2:] == [
+        f"{output}  held-out accuracy {last.held_out_accuracy:.4f} ({right} of 360), "
+        "151,498 parameters",
+        f"next: edgeport export '{output}' -o a.edge",
+    ]
+    assert err == "training on 1,437 images of digits, 360 held out\n"
+
+
+def test_json_is_all_of_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "-o", str(tmp_path / "a"), *QUICK, "--json"]) == 0
+    out, err = capsys.readouterr()
+    metrics = json.loads(out)
+    assert len(out.splitlines()) == 1
+    assert metrics["completed"] is True
+    assert metrics["parameters"] == 151498
+    assert metrics["held_out_accuracy"] == metrics["epochs"][-1]["held_out_accuracy"]
+    assert "epoch 1/1  loss" in err
+
+
+def test_a_seed_gives_the_same_files(tmp_path: Path) -> None:
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        assert main(["train", "digits", "-o", str(tmp_path / name), *QUICK, "--seed", seed]) == 0
+    for file in ("weights.safetensors", "held_out.safetensors", "run.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ac"]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "message"),
+    [
+        ("there", 2, "there exists already\n  fix: remove it, or choose another place with -o\n"),
+        ("file/run", 3, "\n  fix: choose another place with -o, or free some space\n"),
+    ],
+)
+def test_a_bad_place_is_told_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, code: int, message: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    assert main(["train", "digits", "-o", str(tmp_path / output)]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("edgeport: ")
+    assert err.endswith(message)
+    assert "training on" not in err
+    assert entries(tmp_path) == ["file", "there"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: expected a number of at least 1, got '0'"),
+        (["--batch-size", "x"], "argument --batch-size: expected a number of at least 1, got 'x'"),
+        (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
+        (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
+        (["--lr", "x"], "argument --lr: expected a number above 0, got 'x'"),
+        (["--seed", "-1"], "argument --seed: expected a number from 0 to 2**63 - 1, got '-1'"),
+        (["--seed", str(2**63)], "argument --seed: expected a number from 0 to 2**63 - 1, got '9"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "digits", "-o", "nowhere", *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("torch", "edgeport: training needs 'torch', which is not installed"),
+        ("sklearn.datasets", "edgeport: the digits come with scikit-learn, and 'sklearn"),
+    ],
+)
+def test_a_library_that_is_missing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    message: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["train", "digits", "-o", str(tmp_path / "run")]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert err.endswith("fix: pip install 'edgeport[train]'\n")
+    assert entries(tmp_path) == []
+
+
+def test_a_learning_rate_that_diverges_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "digits", "-o", str(tmp_path / "run"), "--lr", "1e30"]) == 2
+    err = capsys.readouterr().err
+    assert "(learning rate 1e+30)\n  fix: use a smaller learning rate" in err
+    assert "Traceback" not in err
+    assert entries(tmp_path) == []
+
+
+def test_declaring_the_command_imports_no_engine() -> None:
+    code = "import edgeport.commands.train, sys; print({'torch', 'sklearn'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_ctrl_c_after_an_epoch_keeps_a_whole_run(tmp_path: Path, times: int) -> None:
+    """Once, or by somebody impatient: the run is whole, or there is none; never half."""
+    process = start(tmp_path, "--epochs", "5000")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("epoch    1/5000  loss ")
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    if entries(tmp_path) == [] and times > 1:
+        assert err.endswith("edgeport: interrupted; nothing was written\n")
+        return
+    assert entries(tmp_path) == ["run"]
+    run = load(tmp_path / "run")
+    done = len(run.history.epochs)
+    assert 1 <= done < 5000
+    assert err.endswith(f"interrupted after {done} of 5000 epochs; the run so far is in run\n")
+
+
+def test_ctrl_c_before_the_first_epoch_is_done_writes_nothing(tmp_path: Path) -> None:
+    process = start(tmp_path, "--batch-size", "1")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("training on 1,437 images")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "edgeport: interrupted; nothing was written\n"
+    assert entries(tmp_path) == []
+
+
+def test_a_reader_that_goes_away_does_not_lose_the_run(tmp_path: Path) -> None:
+    process = start(tmp_path, "--epochs", "3")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    process.communicate(timeout=60)
+    assert load(tmp_path / "run").history.completed

@@ -1,0 +1,111 @@
+"""A bundle made by hand: an ONNX MLP whose golden answers are numpy's, so no torch is needed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save
+
+from edgeport.runtimes import Range, Signature, TensorSpec
+from edgeport.runtimes.golden import Golden, Kind, to_tensors
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.ort import METADATA_KEY
+from edgeport.runtimes.parity import Thresholds
+
+
+@pytest.fixture(scope="session")
+def signature() -> Signature:
+    return Signature(
+        (TensorSpec("x", "float32", ("batch", 8)),),
+        (TensorSpec("logits", "float32", ("batch", 3)), TensorSpec("label", "int64", ("batch",))),
+        {"batch": Range(1, 64)},
+    )
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, Array]:
+    draw = np.random.default_rng(0).normal
+    shapes = {"w1": (8, 16), "b1": (16,), "w2": (16, 3), "b2": (3,)}
+    return {name: draw(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="session")
+def mlp_onnx(signature: Signature, weights: Mapping[str, Array]) -> bytes:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("Gemm", ["r", "w2", "b2"], ["logits"]),
+            helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+        ],
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["batch"]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = helper.make_opsetid("", 20)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(signature.to_json())})
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def samples(weights: Mapping[str, Array]) -> tuple[Golden, ...]:
+    generator = np.random.default_rng(1)
+    inputs = [generator.normal(size=(rows, 8)).astype(np.float32) for rows in (1, 2, 7)]
+    kinds: tuple[Kind, ...] = ("real", "real", "real", "edge")
+    return tuple(
+        Golden(f"sample {index}", kind, {"x": x}, _answer(x, weights), _oracle(x, weights))
+        for index, (kind, x) in enumerate(
+            zip(kinds, [*inputs, np.zeros((2, 8), np.float32)], strict=True)
+        )
+    )
+
+
+@pytest.fixture
+def packed(
+    tmp_path: Path, mlp_onnx: bytes, samples: tuple[Golden, ...], signature: Signature
+) -> Path:
+    """A bundle of one's own to damage: ``onnx`` and ``null`` artefacts."""
+    path = tmp_path / "mlp.edge"
+    path.mkdir()
+
+    def store(file: str, data: bytes) -> StoredFile:
+        (path / file).write_bytes(data)
+        return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
+
+    null = json.dumps(signature.to_json()).encode()
+    manifest = Manifest(
+        name="mlp",
+        signature=signature,
+        artefacts=(
+            Artefact("onnx", "float32", store("model.onnx", mlp_onnx), {"opset": 20}),
+            Artefact("null", "none", store("model.null", null)),
+        ),
+        golden=store("golden.safetensors", save(to_tensors(samples))),
+        samples=tuple((sample.name, sample.kind) for sample in samples),
+        thresholds=Thresholds(),
+        producer={"edgeport": "0"},
+    )
+    (path / "manifest.json").write_text(manifest.dumps())
+    return path
+
+
+def _answer(x: Array, weights: Mapping[str, Array]) -> dict[str, Array]:
+    hidden = np.maximum(x @ weights["w1"] + weights["b1"], 0)
+    logits = hidden @ weights["w2"] + weights["b2"]
+    return {"logits": logits, "label": logits.argmax(1)}
+
+
+def _oracle(x: Array, weights: Mapping[str, Array]) -> dict[str, Array]:
+    wide = {name: array.astype(np.float64) for name, array in weights.items()}
+    return {"logits": _answer(x.astype(np.float64), wide)["logits"]}

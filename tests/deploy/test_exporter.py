@@ -1,0 +1,273 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import zoo
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+from edgeport.runtimes import (
+    BackendMissingError,
+    EdgeportError,
+    ExistingFileError,
+    ExportError,
+    ParityError,
+    Range,
+    SourceError,
+    StorageError,
+    UsageError,
+)
+from edgeport.runtimes.parity import Thresholds
+
+BATCH = {"x": {0: "batch"}}
+
+
+def x(*shape: int) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return {"x": torch.randn(*shape)}
+
+
+def test_the_file_has_the_opset_that_was_asked(tmp_path: Path) -> None:
+    for opset in (18, 24):
+        output = tmp_path / f"{opset}.edge"
+        made = deploy.export(nn.Linear(4, 2), x(2, 4), output, formats=["onnx"], opset=opset)
+        model = onnx.load(output / "model.onnx")
+        assert {entry.domain: entry.version for entry in model.opset_import} == {"": opset}
+        assert model.ir_version <= 13
+        assert made.bundle.manifest.artefacts[0].details["opset"] == opset
+
+
+def test_the_callers_module_is_left_as_it_was(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4)).train()
+    before = copy.deepcopy(module.state_dict())
+    deploy.export(module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH)
+    assert module.training
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_a_module_that_writes_into_its_inputs_cannot_reach_the_caller(tmp_path: Path) -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2) + 1
+
+    given = x(2, 4)
+    before = given["x"].clone()
+    output = tmp_path / "m.edge"
+    deploy.export(InPlace(), given, output, dimensions=BATCH, formats=["torchscript"])
+    assert torch.equal(given["x"], before)
+    array = before.numpy().copy()
+    with runtimes.open(output, "libtorch") as session:
+        session.run({"x": array})
+    np.testing.assert_array_equal(array, before.numpy())
+
+
+def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
+    rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
+    made = deploy.export(
+        nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, samples=[{"x": rows}]
+    )
+    golden = made.bundle.golden()
+    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 3
+    np.testing.assert_array_equal(golden[0].inputs["x"], rows[:1])
+    assert golden[0].oracle["output"].dtype == np.float64
+
+
+def test_a_range_is_kept_and_holds_on_the_device(tmp_path: Path) -> None:
+    output = tmp_path / "m.edge"
+    deploy.export(nn.Linear(4, 2), x(2, 4), output, dimensions=BATCH, ranges={"batch": Range(2, 9)})
+    with runtimes.open(output) as session:
+        assert session.run({"x": np.zeros((9, 4), np.float32)})["output"].shape == (9, 2)
+        with pytest.raises(runtimes.InputError, match=r"axis 0 is 10, expected batch in 2\.\.9"):
+            session.run({"x": np.zeros((10, 4), np.float32)})
+
+
+def test_a_module_that_cannot_run_in_float64_is_judged_by_the_stated_rule(tmp_path: Path) -> None:
+    class Casts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x).float()  # type: ignore[no-any-return]  # torch says Any
+
+    made = deploy.export(Casts(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH)
+    rules = {v.figures.rule for report in made.report.backends for v in report.verdicts}
+    assert rules == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("module", "formats", "error", "problem", "remedy"),
+    [
+        (zoo.Branch(), "torchscript", ParityError, "model.ts is not proved on libtorch", "values"),
+        (zoo.Branch(), "onnx", ExportError, "ONNX: torch.onnx refuses Branch", "--format"),
+        (zoo.Branch(), "pt2", ExportError, "pt2: torch.export refuses Branch", "--format"),
+        (zoo.FixedBatch(), "torchscript", ParityError, "the module gives [7, 2]", "fixed size"),
+        (zoo.FixedBatch(), "pt2", ExportError, "Constraints violated (batch)", "--format"),
+        (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "random"),
+        (zoo.Dead(), "onnx", ParityError, "output_1 is the same on every sample", "--constant"),
+    ],
+)
+def test_a_model_that_went_wrong_is_not_packed(
+    tmp_path: Path,
+    module: nn.Module,
+    formats: str,
+    error: type[EdgeportError],
+    problem: str,
+    remedy: str,
+) -> None:
+    with pytest.raises(error) as caught:
+        deploy.export(module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=[formats])
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_constant_output_is_allowed_by_name(tmp_path: Path) -> None:
+    thresholds = Thresholds(constant_outputs=("output_1",))
+    made = deploy.export(
+        zoo.Dead(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, thresholds=thresholds
+    )
+    assert made.report.passed
+    assert runtimes.Bundle.read(tmp_path / "m.edge").manifest.thresholds == thresholds
+
+
+class NeedsFour(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 4:
+            raise RuntimeError("at most four rows")
+        return x.sin()
+
+
+class Nothing(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
+
+class Text(nn.Module):
+    def forward(self, x: Tensor) -> str:
+        return "text"
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "error", "problem", "remedy"),
+    [
+        (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
+        (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
+        (Text(), {}, SourceError, "an output is a str, not a tensor", "declared inputs"),
+        (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
+        (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"opset": 11}, UsageError, "opset 11", "18 to 24"),
+        (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
+        (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
+        (nn.Linear(4, 2), {"output_names": ["a", "b"]}, SourceError, "2 output names", "output"),
+        (
+            nn.Linear(4, 2),
+            {"samples": [{"x": np.zeros((2, 5), np.float32)}]},
+            SourceError,
+            "sample 0 does not fit the declared inputs",
+            "x: float32[batch, 4]",
+        ),
+        (
+            nn.Linear(4, 2),
+            {"samples": [{"x": np.zeros((0, 4), np.float32)}]},
+            SourceError,
+            "sample 0",
+            "",
+        ),
+    ],
+)
+def test_what_cannot_be_used_says_why(
+    tmp_path: Path,
+    module: nn.Module,
+    changes: dict[str, Any],
+    error: type[EdgeportError],
+    problem: str,
+    remedy: str,
+) -> None:
+    request: dict[str, Any] = {"dimensions": BATCH, **changes}
+    with pytest.raises(error) as caught:
+        deploy.export(module, x(2, 4), tmp_path / "m.edge", **request)
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_forward_would_skip(tmp_path: Path) -> None:
+    class Optional(nn.Module):
+        def forward(self, a: Tensor, mask: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+            return a if b is None else a + b
+
+    inputs = {"a": torch.ones(2, 2), "b": torch.ones(2, 2)}
+    with pytest.raises(SourceError, match="called by position; 'mask' is left out"):
+        deploy.export(Optional(), inputs, tmp_path / "m.edge")
+
+
+def test_inputs_are_put_in_the_order_of_forward(tmp_path: Path) -> None:
+    class Minus(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a - 2 * b
+
+    torch.manual_seed(0)
+    inputs = {"b": torch.randn(2, 3), "a": torch.randn(2, 3)}
+    deploy.export(Minus(), inputs, tmp_path / "m.edge")
+    for backend in ("ort-cpu", "libtorch", "torch"):
+        with runtimes.open(tmp_path / "m.edge", backend) as session:
+            answer = session.run({name: tensor.numpy() for name, tensor in inputs.items()})
+        expected = (inputs["a"] - 2 * inputs["b"]).numpy()
+        np.testing.assert_allclose(answer["output"], expected, rtol=1e-6)
+
+
+def test_an_existing_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "m.edge").mkdir()
+    (tmp_path / "m.edge" / "mine.txt").write_text("mine")
+    with pytest.raises(ExistingFileError, match=r"m\.edge exists already"):
+        deploy.export(Text(), x(2, 4), tmp_path / "m.edge")
+    assert (tmp_path / "m.edge" / "mine.txt").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "file" / "m.edge")
+
+
+def test_an_artefact_whose_engine_is_missing_is_not_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendMissingError) as caught:
+        deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["onnx"])
+    assert "model.onnx cannot be proved here" in caught.value.problem
+    assert "pip install 'edgeport[ort]'" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_is_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from edgeport import deploy
+torch.manual_seed(0)
+made = deploy.export(torch.nn.Linear(4, 2), {"x": torch.ones(2, 4)}, sys.argv[1], formats=["onnx"],
+                     dimensions={"x": {0: "batch"}})
+print(made.bundle.manifest.artefacts[0].stored.sha256)
+"""
+    hashes = {
+        subprocess.check_output([sys.executable, "-c", code, str(tmp_path / name)], text=True)
+        for name in ("a.edge", "b.edge")
+    }
+    assert len(hashes) == 1
+
+
+def test_the_report_is_in_the_bundle(tmp_path: Path) -> None:
+    made = deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["onnx"])
+    stored = json.loads((tmp_path / "m.edge" / "reports" / "parity.json").read_text())
+    assert stored == made.report.to_json()

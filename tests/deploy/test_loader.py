@@ -1,0 +1,78 @@
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from edgeport.deploy import load_module
+from edgeport.runtimes import SourceError
+
+CODE = """
+from torch import nn
+
+SIZE = 3
+instance = nn.Linear(2, SIZE)
+
+
+def make_model():
+    return nn.Linear(2, SIZE)
+
+
+def broken():
+    raise RuntimeError("no weights")
+
+
+def wrong():
+    return 7
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package in a repository that has folders named like ours."""
+    for folder in ("training", "deploy", "runtimes"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text("raise ImportError('shadowed')")
+    (tmp_path / "user_package").mkdir()
+    (tmp_path / "user_package" / "models.py").write_text(CODE)
+    (tmp_path / "user_package" / "bad.py").write_text("import not_installed_anywhere")
+    (tmp_path / "user_package" / "worse.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("user_package")]:
+        monkeypatch.delitem(sys.modules, name)
+    return "user_package"
+
+
+@pytest.mark.parametrize("attribute", ["make_model", "instance"])
+def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
+    before = sys.path.copy()
+    module = load_module(f"{package}.models:{attribute}")
+    assert isinstance(module, nn.Linear)
+    assert module.out_features == 3
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem", "remedy"),
+    [
+        ("models:make-model:", "has no 'make-model:'", "it has"),
+        ("nothing", "does not name a callable", "package.file:callable"),
+        ("models/net.py:make", "does not name a callable", "like models.net:make"),
+        ("a b:make", "does not name a callable", "package.file:callable"),
+        ("user_package.absent:make", "there is no module", "folder that holds your package"),
+        ("absent_package:make", "there is no module", "folder that holds your package"),
+        ("user_package.bad:make", "No module named 'not_installed_anywhere'", "install not_inst"),
+        ("user_package.worse:make", "ZeroDivisionError: division by zero (worse.py, line 1)", "me"),
+        ("user_package.models:absent", "has no 'absent'", "make_model"),
+        ("user_package.models:SIZE", "is a int, which cannot be called", "torch.nn.Module"),
+        ("user_package.models:broken", "RuntimeError: no weights (models.py, line 13)", "mend it"),
+        ("user_package.models:wrong", "returned a int, expected a torch.nn.Module", "return"),
+    ],
+)
+def test_what_is_wrong_is_said(package: str, reference: str, problem: str, remedy: str) -> None:
+    reference = reference.replace("models:make-model", f"{package}.models:make-model")
+    reference = reference.replace(f"user_package.{package}", package)
+    with pytest.raises(SourceError) as caught:
+        load_module(reference)
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeport.deploy.samples import (
+    Values,
+    build_samples,
+    inputs_at,
+    other_sizes,
+    usual_sizes,
+)
+from edgeport.runtimes import Range, Signature, TensorSpec
+from edgeport.runtimes.inputs import InputCheck
+
+RANGES = st.tuples(st.integers(1, 40), st.integers(0, 300) | st.none()).map(
+    lambda pair: Range(pair[0], None if pair[1] is None else pair[0] + pair[1])
+)
+DTYPES = st.sampled_from(["float32", "float64", "int64", "bool", "uint8"])
+
+
+@st.composite
+def signatures(draw: st.DrawFn) -> Signature:
+    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
+    sizes: st.SearchStrategy[int | str] = st.sampled_from([1, 3]) | st.sampled_from(names)
+    specs = [
+        TensorSpec(f"in_{n}", draw(DTYPES), tuple(draw(st.lists(sizes, min_size=1, max_size=3))))
+        for n in names
+    ]
+    return Signature(tuple(specs), (), {name: draw(RANGES) for name in names})
+
+
+@given(signatures())
+def test_every_sample_fits_the_signature(signature: Signature) -> None:
+    check = InputCheck(signature)
+    samples = build_samples(signature, Values())
+    for sample in samples:
+        check(sample.inputs)
+    assert len({sample.name for sample in samples}) == len(samples)
+
+
+@given(signatures())
+def test_every_dimension_meets_its_ends(signature: Signature) -> None:
+    samples = build_samples(signature, Values())
+    for name in signature.dimensions:
+        range_ = signature.range_of(name)
+        spec = next(spec for spec in signature.inputs if name in spec.shape)
+        axis = spec.shape.index(name)
+        sizes = {sample.inputs[spec.name].shape[axis] for sample in samples}
+        assert range_.min in sizes
+        assert {size for size in (1, 2, 7, 32) if size in range_} <= sizes
+        if range_.max is not None and range_.max <= 256:
+            assert range_.max in sizes
+
+
+@given(signatures())
+def test_compile_sizes_are_allowed_and_two_if_possible(signature: Signature) -> None:
+    usual, other = usual_sizes(signature), other_sizes(signature)
+    for name, size in usual.items():
+        range_ = signature.range_of(name)
+        assert size in range_
+        assert other[name] in range_
+        assert size >= 2 or range_.max == 1
+        assert other[name] != size or range_.min == range_.max
+
+
+def test_real_rows_are_used_from_another_start_each_time() -> None:
+    rows = np.arange(100, dtype=np.float32).reshape(100, 1)
+    signature = Signature((TensorSpec("x", "float32", ("batch", 1)),), ())
+    samples = build_samples(signature, Values([{"x": rows}]))
+    real = [sample for sample in samples if sample.kind == "real"]
+    assert [len(sample.inputs["x"]) for sample in real] == [1, 2, 7, 32]
+    assert [sample.inputs["x"][0, 0] for sample in real] == [0, 32, 64, 96]
+    assert real[3].inputs["x"][-1, 0] == 27  # from 96 on, and round again
+
+
+def test_every_real_sample_is_used() -> None:
+    signature = Signature((TensorSpec("x", "float32", (2,)),), ())
+    given_ = [{"x": np.full(2, n, np.float32)} for n in range(9)]
+    real = [s for s in build_samples(signature, Values(given_)) if s.kind == "real"]
+    assert [sample.inputs["x"][0] for sample in real] == list(range(9))
+
+
+def test_integers_are_drawn_from_the_example() -> None:
+    signature = Signature((TensorSpec("tokens", "int64", ("batch", "time")),), ())
+    like = {"tokens": np.array([[7, 30, 41]])}
+    drawn = inputs_at(signature, {"batch": 5, "time": 50}, Values(like=like), seed=0)["tokens"]
+    assert drawn.dtype == np.int64
+    assert set(drawn.ravel()) == {7, 30, 41}
+
+
+def test_floats_are_drawn_with_the_scale_of_the_example() -> None:
+    signature = Signature((TensorSpec("x", "float32", ("batch",)),), ())
+    like = {"x": np.array([100.0, 102.0], np.float32)}
+    drawn = inputs_at(signature, {"batch": 2000}, Values(like=like), seed=0)["x"]
+    assert drawn.mean() == pytest.approx(101, abs=0.1)
+    assert drawn.std() == pytest.approx(1, abs=0.1)

@@ -1,0 +1,179 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeport.runtimes import ExistingFileError, StorageError
+from edgeport.runtimes.files import new_folder, refuse_existing, write
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_text_and_bytes_are_written_over_an_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write(path, "é")
+    assert path.read_bytes() == "é".encode()
+    write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == {"a.txt"}
+
+
+def test_a_written_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("absent/a.txt", errno.ENOENT),
+        ("file/a.txt", errno.ENOTDIR),
+        ("x" * 300, errno.ENAMETOOLONG),
+        ("folder", errno.EISDIR),
+    ],
+)
+def test_a_place_that_cannot_be_written(tmp_path: Path, place: str, code: int) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*\n  fix: choose another place") as e:
+        write(tmp_path / place, b"new")
+    assert os.strerror(code) in e.value.problem
+    assert names(tmp_path) == {"file", "folder"}
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model.edge"
+    with new_folder(path) as folder:
+        write(folder / "a.txt", "a")
+        (folder / "reports").mkdir()
+        write(folder / "reports" / "b.txt", "b")
+        assert not path.exists()
+        assert folder.parent == path.parent
+    assert names(path) == {"a.txt", "reports"}
+    assert names(path.parent) == {"model.edge"}
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), OSError(28, "mine")])
+def test_an_exception_removes_the_folder_and_passes(tmp_path: Path, error: BaseException) -> None:
+    def fill() -> None:
+        with new_folder(tmp_path / "m.edge") as folder:
+            write(folder / "a.txt", "a")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        fill()
+    assert caught.value is error
+    assert names(tmp_path) == set()
+
+
+def test_an_existing_place_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken link").symlink_to("nowhere")
+    for place in list(tmp_path.iterdir()):
+        with (
+            pytest.raises(ExistingFileError, match="exists already\n  fix: remove it, or choose"),
+            new_folder(place),
+        ):
+            pytest.fail("the block must not run")
+        with pytest.raises(ExistingFileError, match=f"{place.name} exists already"):
+            refuse_existing(place)
+    assert names(tmp_path) == {"file", "folder", "broken link"}
+
+
+def test_a_place_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "m.edge"
+    with pytest.raises(ExistingFileError, match="exists already"), new_folder(path):
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+    assert names(tmp_path) == {"m.edge"}
+
+
+def test_a_folder_where_none_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StorageError, match=r"cannot write .*m\.edge: .*\n  fix: choose another"),
+        new_folder(tmp_path / "file" / "m.edge"),
+    ):
+        pytest.fail("the block must not run")
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from edgeport.runtimes.files import new_folder, write
+with new_folder(Path(sys.argv[1])) as folder:
+    write(folder / "a.txt", "a")
+    print("in the middle", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_kill_9_in_the_middle_leaves_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "m.edge"
+    command = [sys.executable, "-c", _KILLED, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "in the middle\n"
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert not path.exists()
+    with new_folder(path) as folder:  # what the dead one left behind is in nobody's way
+        write(folder / "a.txt", "a")
+    assert names(path) == {"a.txt"}
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file(full_disk: Path) -> None:
+    write(full_disk / "a.txt", "old")
+    with pytest.raises(StorageError, match=r"cannot write .*a\.txt: No space left on device"):
+        write(full_disk / "a.txt", bytes(1 << 20))
+    assert (full_disk / "a.txt").read_text() == "old"
+    assert names(full_disk) == {"a.txt"}
+    with pytest.raises(StorageError, match="No space"), new_folder(full_disk / "m.edge") as folder:
+        write(folder / "big", bytes(1 << 20))
+    assert names(full_disk) == {"a.txt"}
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from edgeport.runtimes.errors import StorageError
+from edgeport.runtimes.files import write
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write(Path(sys.argv[1]), bytes(2000))
+except StorageError as e:
+    print(e.problem)
+"""
+
+
+def test_a_write_that_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    command = [sys.executable, "-c", _LIMITED, str(path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out == f"cannot write {path}: File too large\n"
+    assert path.read_text() == "old"
+    assert names(tmp_path) == {"a.txt"}

@@ -1,0 +1,230 @@
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeport import runtimes
+from edgeport.runtimes import FormatError, Signature, TensorSpec, golden
+from edgeport.runtimes.manifest import SCHEMA_VERSION, Artefact, Manifest, StoredFile
+from edgeport.runtimes.parity import LARGEST_MAX_RATIO, Thresholds
+from edgeport.runtimes.session import FORMATS
+from edgeport.runtimes.signature import DTYPES, LARGEST_DIMENSION
+
+SCHEMA = json.loads((Path(runtimes.__file__).parent / "manifest.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+HASH = "0" * 64
+SIGNATURE = Signature(
+    (TensorSpec("x", "float32", ("batch", 4)),),
+    (TensorSpec("y", "float32", ("batch", 1)),),
+    {"batch": runtimes.Range(1, 8)},
+)
+MANIFEST = Manifest(
+    name="modèle",
+    signature=SIGNATURE,
+    artefacts=(
+        Artefact("onnx", "float32", StoredFile("model.onnx", HASH, 10), {"opset": 20, "ir": "10"}),
+        Artefact("pt2", "float32", StoredFile("parts/model.pt2", HASH, 0)),
+    ),
+    golden=StoredFile("golden.safetensors", HASH, 5),
+    samples=(("real, batch=1", "real"), ("zeros", "edge")),
+    thresholds=Thresholds(8.0, ("y",)),
+    producer={"torch": "2.13.0"},
+)
+GOOD = json.loads(MANIFEST.dumps())
+
+
+def test_it_reads_what_it_wrote() -> None:
+    assert Manifest.loads(MANIFEST.dumps(), "m") == MANIFEST
+    assert Manifest.loads(MANIFEST.dumps().encode(), "m") == MANIFEST
+    names = [stored.file for stored in MANIFEST.files]
+    assert names == ["model.onnx", "parts/model.pt2", "golden.safetensors"]
+
+
+def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    VALIDATOR.validate(GOOD)
+    VALIDATOR.validate(json.loads((packed / "manifest.json").read_text()))
+
+
+def test_the_schema_lists_what_the_code_lists() -> None:
+    properties = SCHEMA["properties"]
+    assert properties["schema_version"]["const"] == SCHEMA_VERSION
+    assert properties["artefacts"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
+    kinds = properties["golden"]["properties"]["samples"]["items"]["properties"]["kind"]["enum"]
+    assert kinds == list(get_args(golden.Kind))
+    assert SCHEMA["$defs"]["tensor"]["properties"]["dtype"]["enum"] == list(DTYPES)
+    assert SCHEMA["$defs"]["size"]["maximum"] == LARGEST_DIMENSION
+    assert properties["thresholds"]["properties"]["max_ratio"]["maximum"] == LARGEST_MAX_RATIO
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def put(path: str, value: object) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        place: Any = manifest
+        for key in parents:
+            place = place[int(key) if isinstance(place, list) else key]
+        place[last] = value
+
+    return change
+
+
+BROKEN: list[tuple[Change, str]] = [
+    (lambda m: m.pop("golden"), "'golden' is missing"),
+    (lambda m: m["golden"].pop("samples"), "'samples' is missing"),
+    (put("preprocess", {}), "'preprocess' is not a key that belongs there"),
+    (put("artefacts/0/url", "x"), "'url' is not a key that belongs there"),
+    (put("schema_version", None), "schema_version is None, expected an integer"),
+    (put("schema_version", True), "schema_version is True, expected an integer"),
+    (put("schema_version", "1"), "schema_version is '1', expected an integer"),
+    (put("schema_version", 0), "schema version 0, this edgeport reads 1\n  fix: copy the whole"),
+    (put("schema_version", 2), "schema version 2, this edgeport reads 1\n  fix: pip install"),
+    (put("name", ""), "the name '' cannot be printed"),
+    (put("name", "a\x1b[2J"), r"the name 'a\\x1b\[2J' cannot be printed"),
+    (put("name", 3), "the name is 3, expected a string"),
+    (put("signature", []), r"not a signature: a value is \[\], expected an object"),
+    (put("signature/inputs", "x"), "not a signature: inputs is 'x', expected a list"),
+    (put("artefacts", []), "the artefacts are none, expected one per format"),
+    (put("artefacts", {}), "artefacts is {}, expected a list"),
+    (put("artefacts/0/format", "tflite"), "the artefact format 'tflite' is unknown"),
+    (put("artefacts/0/format", []), r"a format is \[\], expected a string"),
+    (put("artefacts/0/precision", 32), "a precision is 32, expected a string"),
+    (put("artefacts/0/details", []), r"details is \[\], expected an object"),
+    (put("artefacts/0/details", {"a": 1.5}), "a detail is 1.5, expected an integer or a string"),
+    (put("artefacts/0/details", {"a": True}), "a detail is True, expected an integer or a string"),
+    (put("artefacts/0/sha256", "0" * 63), "model.onnx has no sha256 or size"),
+    (put("artefacts/0/sha256", "G" * 64), "model.onnx has no sha256 or size"),
+    (put("artefacts/0/sha256", None), "a sha256 is None, expected a string"),
+    (put("artefacts/0/size_bytes", -1), "model.onnx has no sha256 or size"),
+    (put("artefacts/0/size_bytes", 1.0), "size_bytes is 1.0, expected an integer"),
+    (put("artefacts/0/file", 3), "a file is 3, expected a string"),
+    (put("golden/samples/0/kind", "fake"), "the sample kind 'fake' is unknown"),
+    (put("golden/samples/0/kind", []), r"the sample kind \[\] is unknown"),
+    (put("golden/samples/0/name", ""), "the name '' cannot be printed"),
+    (put("golden/samples", ["real"]), "a value is 'real', expected an object"),
+    (put("thresholds/max_ratio", "8"), "max_ratio is '8', expected a number"),
+    (put("thresholds/max_ratio", True), "max_ratio is True, expected a number"),
+    (put("thresholds/max_ratio", 0), "the largest ratio is 0, expected more than 0"),
+    (put("thresholds/max_ratio", -1.0), "the largest ratio is -1.0, expected more than 0"),
+    (put("thresholds/max_ratio", 10**400), r"the largest ratio is 1000+, expected more than 0"),
+    (put("thresholds/constant_outputs", "y"), "constant_outputs is 'y', expected a list"),
+    (put("thresholds/constant_outputs", [1]), "an output's name is 1, expected a string"),
+    (put("producer", []), r"producer is \[\], expected an object"),
+    (put("producer", {"torch": 2}), "a version is 2, expected a string"),
+]
+
+# valid under the published schema, which cannot say these
+BEYOND_THE_SCHEMA: list[tuple[Change, str]] = [
+    (put("artefacts/1/format", "onnx"), "the artefacts are onnx, onnx, expected one per format"),
+    (put("signature/ranges", {"bach": {"min": 1, "max": 2, "opt": None}}), "is no dimension of"),
+    (put("signature/ranges/batch/min", 9), "a range needs 0 <= min <= opt <= max"),
+    (put("artefacts/0/size_bytes", 1.0), "size_bytes is 1.0, expected an integer"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN + BEYOND_THE_SCHEMA)
+def test_a_broken_manifest_is_refused(change: Change, message: str) -> None:
+    broken = copy.deepcopy(GOOD)
+    change(broken)
+    with pytest.raises(FormatError, match=f"^m.*{message}") as caught:
+        Manifest.loads(json.dumps(broken), "m")
+    assert str(caught.value).count("fix: ") == 1
+
+
+@pytest.mark.parametrize("change", [change for change, _ in BROKEN])
+def test_the_schema_refuses_it_too(change: Change) -> None:
+    broken = copy.deepcopy(GOOD)
+    change(broken)
+    assert not VALIDATOR.is_valid(broken)
+
+
+ESCAPES = [
+    *("", ".", "..", "../x", "a/../../x", "a/..", "/etc/passwd", "//x", "a//b", "a/", "./a", ".a"),
+    *("C:\\x", "C:x", "a\\..\\x", "\\\\host\\x", "a\0b", "a\nb", "a\n", "a b", "é", "~x/../y"),
+    *("file:///etc/passwd", "a" * 201, "\ud800", "a/.b"),
+]
+
+
+@pytest.mark.parametrize("file", ESCAPES)
+@pytest.mark.parametrize("place", ["golden/file", "artefacts/1/file"])
+def test_no_file_leads_out_of_a_bundle(place: str, file: str) -> None:
+    broken = copy.deepcopy(GOOD)
+    put(place, file)(broken)
+    with pytest.raises(FormatError, match=r"is not the name of a file inside a bundle\n  fix: use"):
+        Manifest.loads(json.dumps(broken), "m")
+    with pytest.raises(FormatError, match="is not the name of a file inside a bundle"):
+        StoredFile(file, HASH, 1)
+    if not file.endswith("\n"):  # Python's $ stands before a last newline, JSON Schema's does not
+        assert not VALIDATOR.is_valid(broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value"),
+        (b"\xff\xfe{\x00}\x00", "'utf-8' codec"),
+        ("[]", r"it is \[\], expected an object"),
+        ("null", "it is None, expected an object"),
+        ("{}", "schema_version is None, expected an integer"),
+        ("[" * 100_000, "it nests too deeply"),
+        ('{"a":' * 100_000, "it nests too deeply"),
+        (MANIFEST.dumps().replace("8.0", "NaN"), "NaN is not JSON"),
+        (MANIFEST.dumps().replace("8.0", "-Infinity"), "-Infinity is not JSON"),
+        (MANIFEST.dumps().replace("8.0", "1e999"), "the number '1e999' is too large"),
+        (MANIFEST.dumps().replace("8.0", "9" * 5000), "Exceeds the limit"),
+        (MANIFEST.dumps().replace('"name"', '"producer"', 1), "the key 'producer' is there twice"),
+        (MANIFEST.dumps() + "{}", "Extra data"),
+    ],
+)
+def test_text_that_is_no_manifest(text: str | bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=f"^m is not a manifest: .*{message}.*\n  fix: copy"):
+        Manifest.loads(text, "m")
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_is_put_in_place_of_a_value_is_refused_or_valid(data: st.DataObject) -> None:
+    broken = copy.deepcopy(GOOD)
+    place: Any = broken
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            break
+        place = inner
+    plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    place[key] = data.draw(
+        st.recursive(plain, lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=3)
+    )
+    try:
+        found = Manifest.loads(json.dumps(broken), "m")
+    except FormatError:
+        return
+    VALIDATOR.validate(broken)
+    assert Manifest.loads(found.dumps(), "m") == found
+
+
+@given(st.integers(0, len(MANIFEST.dumps()) - 1), st.characters(), st.integers(0, 3))
+def test_damaged_text_is_refused_or_valid(place: int, inserted: str, removed: int) -> None:
+    text = MANIFEST.dumps()
+    try:
+        found = Manifest.loads(text[:place] + inserted + text[place + removed :], "m")
+    except FormatError:
+        return
+    assert Manifest.loads(found.dumps(), "m") == found
+
+
+def test_a_manifest_cannot_be_made_wrong_either() -> None:
+    for name, artefacts in (("", MANIFEST.artefacts), ("a", ()), ("a", MANIFEST.artefacts * 2)):
+        with pytest.raises(FormatError, match=r"cannot be printed|expected one per format"):
+            Manifest(name, SIGNATURE, artefacts, MANIFEST.golden, (), Thresholds(), {})

@@ -1,0 +1,155 @@
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeport.runtimes import BackendMissingError, MissingFileError, Options, UsageError, session
+from edgeport.runtimes.session import BACKENDS, FORMATS, available_cpus, open_artefact, probe
+
+
+def python(code: str, *arguments: object) -> str:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_table_is_consistent() -> None:
+    root = Path(session.__file__).parent
+    for entry in BACKENDS.values():
+        assert entry.format in FORMATS
+        assert (root / f"{entry.module.rpartition('.')[2]}.py").is_file()
+    assert {entry.format for entry in BACKENDS.values()} == FORMATS.keys()
+    assert len(set(FORMATS.values())) == len(FORMATS)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_says_whether_it_is_usable(name: str) -> None:
+    found = probe(name)
+    assert found.engine
+    assert found.usable == (found.reason is None) == (found.remedy is None)
+
+
+@pytest.mark.parametrize("call", [probe, session.backend])
+def test_an_unknown_backend(call: Callable[[str], object]) -> None:
+    with pytest.raises(
+        UsageError, match="no backend is named 'tpu'\n  fix: use one of ort-cpu, li"
+    ):
+        call("tpu")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.onnx", tmp_path):
+        with pytest.raises(MissingFileError, match="no such file: .*\n  fix: check the path"):
+            open_artefact(path, "ort-cpu")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**9])
+def test_threads_that_make_no_sense(threads: int) -> None:
+    with pytest.raises(UsageError, match=f"{threads} threads were asked for, expected 1 to 1024\n"):
+        Options(threads=threads)
+
+
+_MISSING = """
+import sys
+from pathlib import Path
+sys.modules[sys.argv[1]] = None
+from edgeport.runtimes import BackendMissingError, probe
+from edgeport.runtimes.session import open_artefact
+found = probe(sys.argv[2])
+print(found.usable, found.reason, found.remedy, sep="|")
+try:
+    open_artefact(Path(sys.executable), sys.argv[2])
+except BackendMissingError as e:
+    print(e.exit_code, e, sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "backend", "extra"),
+    [
+        ("onnxruntime", "ort-cpu", "ort"),
+        ("torch", "libtorch", "torch"),
+        ("torch", "torch", "torch"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_line_that_installs_it(
+    library: str, backend: str, extra: str
+) -> None:
+    problem = f"backend '{backend}' needs '{library}', which is not installed"
+    remedy = f"pip install 'edgeport[{extra}]'"
+    assert python(_MISSING, library, backend) == (
+        f"False|{problem}|{remedy}\n3|{problem}\n  fix: {remedy}\n"
+    )
+
+
+def test_a_broken_library_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libstdc++.so.6: no such file')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from edgeport.runtimes import probe; print(probe('ort-cpu').reason)\n"
+        "print(probe('ort-cpu').remedy)"
+    )
+    assert python(code) == (
+        "backend 'ort-cpu' cannot be loaded: libstdc++.so.6: no such file\n"
+        "pip install --force-reinstall 'edgeport[ort]'\n"
+    )
+
+
+def test_the_command_line_ends_with_3_where_an_engine_is_missing(packed: Path) -> None:
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from edgeport.__main__ import main\n"
+        f"sys.exit(main(['verify', {str(packed)!r}, '--backend', 'ort-cpu']))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 3, found.stderr
+    assert "pip install 'edgeport[ort]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_missing_backend_error_is_an_import_error() -> None:
+    assert issubclass(BackendMissingError, ImportError)
+
+
+def test_cpus_are_those_this_process_may_use() -> None:
+    assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
+    code = (
+        "import os; from edgeport.runtimes.session import available_cpus\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(available_cpus())"
+    )
+    assert python(code) == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "cpus"),
+    [
+        ("0::/", {}, 8),
+        ("0::/", {"": "max 100000\n"}, 8),
+        ("0::/", {"": "400000 100000\n"}, 4),
+        ("0::/", {"": "1000 100000\n"}, 1),
+        ("0::/", {"": "250000 100000"}, 2),
+        ("0::/", {"": "junk"}, 8),
+        ("0::/", {"": "100000 0"}, 8),
+        ("0::/a/b", {"a/b": "max 100000", "a": "300000 100000", "": "900000 100000"}, 3),
+        ("1:cpu:/a\n0::/b", {"b": "200000 100000", "a": "100000 100000"}, 2),
+        ("1:cpu:/a", {"": "200000 100000"}, 2),
+        ("", {"": "200000 100000"}, 2),
+    ],
+)
+def test_a_quota_counts_as_cpus(
+    own: str, limits: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "cgroup"
+    for group, text in limits.items():
+        (root / group).mkdir(parents=True, exist_ok=True)
+        (root / group / "cpu.max").write_text(text)
+    monkeypatch.setattr(session, "_CGROUPS", root)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    real = session._text
+    monkeypatch.setattr(session, "_text", lambda p: own if re.match("/proc/", str(p)) else real(p))
+    assert available_cpus() == cpus

@@ -1,0 +1,135 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeport.runtimes import FormatError
+from edgeport.training import Epoch, History, Origin, Settings, Split
+from edgeport.training.record import Record
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    asked = draw(st.integers(1, 5))
+    done = draw(st.integers(1, asked))
+    rate = draw(st.floats(0, 1e9, exclude_min=True))
+    return Record(
+        model=draw(st.text()),
+        hyperparameters=draw(st.dictionaries(st.text(), st.integers())),
+        origin=Origin(
+            draw(st.text()), draw(st.integers()), draw(st.text()),
+            Split(draw(NUMBERS), draw(st.integers()), draw(st.booleans())),
+        ),
+        history=History(
+            Settings(asked, draw(st.integers(1)), rate, draw(st.integers(0, 2**63 - 1))),
+            tuple(Epoch(n, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)) for n in range(1, done + 1)),
+        ),
+        versions=draw(st.dictionaries(st.text(), st.text())),
+    )  # fmt: skip  # one look
+
+
+def example() -> dict[str, Any]:
+    history = History(Settings(2, 64, 0.003, 0), (Epoch(1, 0.5, 0.25, 0.75),))
+    origin = Origin("digits", 1797, "ab", Split(0.2, 42, stratified=False))
+    record = Record("small_cnn", {"channels": 4}, origin, history, {"torch": "2"})
+    value: dict[str, Any] = json.loads(record.dumps())
+    return value
+
+
+def edited(path: str, value: object) -> str:
+    """The example with one value changed; ``...`` removes it."""
+    whole = place = example()
+    *outer, last = path.split(".")
+    for key in outer:
+        place = place[int(key) if key.isdecimal() else key]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(whole)
+
+
+@given(records())
+@settings(max_examples=50, deadline=None)
+def test_what_is_written_is_read(record: Record) -> None:
+    assert Record.loads(record.dumps(), "run.json") == record
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "detail"),
+    [
+        ("schema_version", ..., "'schema_version' is missing"),
+        ("schema_version", "1", "schema_version is '1'"),
+        ("schema_version", True, "schema_version is True"),
+        ("model", ..., "'model' is missing"),
+        ("model", [], "list indices must be"),
+        ("model.hyperparameters.channels", 4.5, "channels in hyperparameters is 4.5, expected int"),
+        ("model.hyperparameters", [], "'list' object has no attribute 'items'"),
+        ("data.sha256", None, "sha256 in data is None, expected str"),
+        ("data.more", 1, "data has ['examples', 'more', 'name', 'sha256', 'split'], expected"),
+        ("data.split.stratified", 0, "stratified in split is 0, expected bool"),
+        ("settings.epochs", 0, "epochs is 0, expected 1 or more"),
+        ("settings.learning_rate", float("nan"), "NaN is no number"),
+        ("epochs", [], "it has 0 epochs of 2"),
+        ("epochs", [{}], "epochs has [], expected"),
+        ("epochs.0.number", 2, "its epochs are numbered [2]"),
+        ("epochs.0.loss", "low", "loss in epochs is 'low', expected float"),
+        ("epochs_done", 2, "epochs_done, completed are (2, False)"),
+        ("completed", True, "epochs_done, completed are (1, True)"),
+        ("versions.torch", 2, "torch in versions is 2, expected str"),
+    ],
+)
+def test_what_was_edited_is_named(path: str, value: object, detail: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        Record.loads(edited(path, value), "runs/a/run.json")
+    assert caught.value.problem.startswith("runs/a/run.json is not the record of a run: ")
+    assert detail in caught.value.problem
+    assert "train again" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff", "can't decode byte"),
+        (b"[1]", "it is not a JSON object"),
+        (b"[" * 100_000, "recursion"),
+        (edited("epochs.0.loss", 7.25).replace("7.25", "1e999"), "loss in epochs is inf"),
+    ],
+)
+def test_what_is_no_json_object(text: bytes | str, detail: str) -> None:
+    with pytest.raises(FormatError, match=detail):
+        Record.loads(text, "run.json")
+
+
+def test_a_later_version() -> None:
+    with pytest.raises(FormatError, match="schema version 2, this edgeport reads 1") as caught:
+        Record.loads(edited("schema_version", 2), "run.json")
+    assert caught.value.remedy == "pip install --upgrade edgeport"
+
+
+PATHS = ["schema_version", "completed", "epochs_done", "model", "model.name", "data", "settings"]
+PATHS += ["model.hyperparameters", "data.split", "epochs", "epochs.0", "versions"]
+
+
+@given(path=st.sampled_from(PATHS), value=JSON)
+@settings(max_examples=100, deadline=None)
+def test_no_edit_causes_another_error(path: str, value: object) -> None:
+    whole = place = example()
+    *outer, last = path.split(".")
+    for key in outer:
+        place = place[key]
+    place[int(last) if last.isdecimal() else last] = value  # type: ignore[index]  # epochs: a list
+    try:
+        Record.loads(json.dumps(whole), "run.json")
+    except FormatError as e:
+        assert "run.json" in e.problem

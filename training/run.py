@@ -1,0 +1,189 @@
+"""A run: a trained module with its data's held-out part, in a folder that is whole or not there.
+
+Weights are safetensors, and the class of a module comes from the table below, never from a name in
+the file: opening a stranger's run runs no code of theirs.
+"""
+
+import contextlib
+import importlib.metadata
+import inspect
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import safetensors
+import safetensors.numpy
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from edgeport import __version__
+from edgeport.runtimes import files
+from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, SourceError
+
+from .cnn import SmallCnn
+from .datasets import Labelled, Origin
+from .history import History
+from .record import Record
+
+MODELS: Final[Mapping[str, type[nn.Module]]] = {"small_cnn": SmallCnn}
+
+RECORD: Final = "run.json"
+WEIGHTS: Final = "weights.safetensors"
+HELD_OUT: Final = "held_out.safetensors"
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what a training runs on."""
+    versions = {"python": platform.python_version(), "edgeport": __version__}
+    for name in ("torch", "numpy", "scikit-learn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained module and where it came from.
+
+    Attributes:
+        model: A key of ``MODELS``.
+        hyperparameters: What the module was made with.
+        module: In eval mode. It returns logits: (batch, classes).
+        origin: Which data it was trained on.
+        held_out: The examples that it has not seen.
+        history: The training; ``history.completed`` is false if it was interrupted.
+        versions: Of what it was trained on.
+    """
+
+    model: str
+    hyperparameters: Mapping[str, int]
+    module: nn.Module
+    origin: Origin
+    held_out: Labelled
+    history: History
+    versions: Mapping[str, str] = field(default_factory=installed_versions)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+class _ProbeError(Exception):
+    """Ends a block of ``new_folder`` so that nothing appears."""
+
+
+def check_place(path: Path) -> None:
+    """Find out before a training whether a run can be saved at ``path``.
+
+    Raises:
+        ExistingFileError: Something is there already.
+        StorageError: The place is not writable.
+    """
+    with contextlib.suppress(_ProbeError), files.new_folder(path):
+        raise _ProbeError
+
+
+def save(run: Run, path: Path) -> None:
+    """Write a run to a new folder.
+
+    Raises:
+        ExistingFileError: Something is at ``path`` already.
+        StorageError: The disk is full or the place is not writable.
+    """
+    record = Record(run.model, run.hyperparameters, run.origin, run.history, run.versions)
+    weights = {name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}
+    held_out = {**run.held_out.inputs, "labels": run.held_out.labels}
+    with files.new_folder(path) as folder:
+        files.write(folder / WEIGHTS, safetensors.torch.save(weights))
+        files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))
+        files.write(folder / RECORD, record.dumps())
+
+
+def load(path: Path) -> Run:
+    """Read a run; its module is in eval mode.
+
+    Raises:
+        MissingFileError: There is nothing at ``path``, or a file of the run is missing.
+        FormatError: It is not a run, or a file of it was damaged or edited.
+    """
+    if not path.exists():
+        raise MissingFileError(
+            f"no such run: {path}", remedy=f"check the path, or: edgeport train digits -o {path}"
+        )
+    if not (path / RECORD).is_file():
+        raise FormatError(
+            f"{path} is not a run: it has no {RECORD}", remedy="name the folder of a run"
+        )
+    record = Record.loads((path / RECORD).read_bytes(), str(path / RECORD))
+    module = _empty_module(record, path / RECORD)
+    _load_weights(module, path / WEIGHTS)
+    return Run(
+        model=record.model,
+        hyperparameters=record.hyperparameters,
+        module=module.eval(),
+        origin=record.origin,
+        held_out=_load_held_out(module, path / HELD_OUT),
+        history=record.history,
+        versions=record.versions,
+    )
+
+
+def _empty_module(record: Record, file: Path) -> nn.Module:
+    """Make the module without memory for its weights: an edited size can't exhaust the machine."""
+    if record.model not in MODELS:
+        raise _damaged(file, f"it names the model {record.model!r}, known are {', '.join(MODELS)}")
+    try:
+        with torch.device("meta"):
+            return MODELS[record.model](**record.hyperparameters)
+    except (TypeError, ValueError, RuntimeError) as e:
+        reason = str(e).splitlines()[0]
+        raise _damaged(file, f"no {record.model} has these hyperparameters: {reason}") from e
+
+
+def _load_weights(module: nn.Module, file: Path) -> None:
+    try:
+        weights = safetensors.torch.load(_read(file))
+    except (safetensors.SafetensorError, ValueError, KeyError) as e:
+        raise _damaged(file, f"it is not a safetensors file: {e}") from e
+    wanted = module.state_dict()
+    for name in sorted({*wanted, *weights}):
+        found, expected = _shape(weights.get(name)), _shape(wanted.get(name))
+        if found != expected:
+            raise _damaged(file, f"{name} is {found}, the model needs {expected}")
+    module.load_state_dict(weights, assign=True)  # assign: the module's own have no memory
+
+
+def _shape(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "absent"
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def _load_held_out(module: nn.Module, file: Path) -> Labelled:
+    try:
+        arrays = safetensors.numpy.load(_read(file))
+        held_out = Labelled(labels=arrays.pop("labels"), inputs=arrays)
+    except SourceError as e:
+        raise _damaged(file, e.problem) from e
+    except (safetensors.SafetensorError, ValueError, KeyError) as e:
+        raise _damaged(file, f"it holds no labelled examples: {e}") from e
+    wanted = sorted(inspect.signature(module.forward).parameters)
+    if sorted(held_out.inputs) != wanted:
+        raise _damaged(file, f"its inputs are {sorted(held_out.inputs)}, the model takes {wanted}")
+    return held_out
+
+
+def _read(file: Path) -> bytes:
+    if not file.is_file():
+        raise MissingFileError(f"{file} is missing", remedy="train again, or copy the whole run")
+    return file.read_bytes()
+
+
+def _damaged(file: Path, reason: str) -> EdgeportError:
+    return FormatError(
+        f"{file} is damaged or was edited: {reason}", remedy="train again, or copy the whole run"
+    )
