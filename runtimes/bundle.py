@@ -1,11 +1,11 @@
 """Read a bundle. Nothing in it is opened before its size and hash are those of the manifest."""
 
+from __future__ import annotations
+
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .errors import (
     EdgeportError,
@@ -19,6 +19,9 @@ from .golden import Golden, from_safetensors
 from .manifest import Artefact, Manifest, StoredFile
 from .session import BACKENDS, FORMATS, Options, Session, backend, open_artefact
 
+if TYPE_CHECKING:  # every import is felt on a small device
+    from pathlib import Path
+
 MANIFEST: Final = "manifest.json"
 
 
@@ -30,7 +33,7 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def read(cls, path: Path) -> "Bundle":
+    def read(cls, path: Path) -> Bundle:
         """Read the manifest; nothing else is opened.
 
         Raises:
@@ -56,6 +59,8 @@ class Bundle:
             MissingFileError: The file is not there.
             IntegrityError: It is not the file that was packed.
         """
+        import hashlib  # loads OpenSSL: 2 MB
+
         path = self._locate(stored)
         with _reading(path), path.open("rb") as file:
             same = path.stat().st_size == stored.size_bytes and (
@@ -84,11 +89,9 @@ class Bundle:
             FormatError: It does not hold the samples that the manifest names.
         """
         stored, signature = self.manifest.golden, self.manifest.signature
-        path = self._locate(stored)
+        path = self.checked(stored)
         with _reading(path):
             data = path.read_bytes()
-        if len(data) != stored.size_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
-            raise _not_what_was_packed(path)
         samples = from_safetensors(data, str(path), self.manifest.samples)
         for sample in samples:
             for specs, found in (
@@ -183,6 +186,8 @@ def open_session(
         ContractError: The engine does not do what was asked.
         EngineError: The engine refused the file.
     """
+    from pathlib import Path
+
     path, options = Path(path), Options(threads=threads)
     if path.suffix not in FORMATS.values() or path.is_dir():
         return Bundle.read(path).open(backend, options)

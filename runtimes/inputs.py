@@ -5,15 +5,19 @@ shapes it accepted; ``scripts/bench_overhead.py`` measures what it costs.
 """
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import InputError
 from .signature import Signature, TensorSpec
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+else:  # every import is felt on a small device
+    Array = np.ndarray
 
 
 class InputCheck:

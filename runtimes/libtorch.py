@@ -1,6 +1,5 @@
 """TorchScript, on the CPU."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Final
@@ -45,6 +44,6 @@ def open(path: Path, options: Options) -> TorchSession:
             f"{path} carries no signature, so its inputs have no names",
             remedy="export it with edgeport",
         )
-    signature = Signature.from_json(json.loads(extra[EXTRA_FILE]))
+    signature = Signature.loads(extra[EXTRA_FILE], str(path))
     check_signature(path, signature, options.signature)
     return TorchSession("libtorch", module, signature, options)

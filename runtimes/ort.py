@@ -8,9 +8,10 @@ from typing import Final
 
 import onnxruntime
 
+from .cpus import available_cpus
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
-from .session import Availability, EngineInfo, Options, available_cpus, check_signature
+from .session import Availability, EngineInfo, Options, check_signature
 from .signature import Signature, TensorSpec
 
 PROVIDER: Final = "CPUExecutionProvider"

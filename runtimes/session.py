@@ -1,18 +1,19 @@
 """The interface that every backend implements, the table of backends, and how one is opened."""
 
-import os
-import re
-import sys
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self, cast
+from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
 from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
+
+if TYPE_CHECKING:  # every import is felt on a small device
+    from pathlib import Path
+    from types import TracebackType
 
 MOST_THREADS: Final = 1024
 """An engine starts as many as it is told to, and takes minutes for a slip of the finger."""
@@ -99,6 +100,7 @@ class Session(Protocol):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
+        /,
     ) -> None: ...
 
 
@@ -173,36 +175,6 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
     return _load(name).open(path, options or Options())
-
-
-def available_cpus() -> int:
-    """CPUs this process may use: the smaller of its affinity and its cgroup's quota (version 2).
-
-    Engines size their thread pools from the host's cores, which in a container is too many.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lines = _text(Path("/proc/self/cgroup")).splitlines()
-    folder = _CGROUPS / next((line[4:] for line in lines if line.startswith("0::/")), "")
-    for place in (folder, *folder.parents):  # a group has no more than those above it
-        if place.is_relative_to(_CGROUPS):
-            cpus = min(cpus, _granted_cpus(_text(place / "cpu.max")))
-    return max(1, cpus)
-
-
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-
-
-def _granted_cpus(text: str) -> int:
-    """Read ``cpu.max``: "50000 100000" is half of one CPU; "max 100000", or no file, no limit."""
-    match = re.fullmatch(r"(\d+) ([1-9]\d*)\s*", text)
-    return sys.maxsize if match is None else round(int(match[1]) / int(match[2]))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("ascii")
-    except (OSError, ValueError):
-        return ""
 
 
 def check_signature(path: Path, found: Signature, asked: Signature | None) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from .cpus import available_cpus
 from .errors import EngineError
 from .inputs import Array, InputCheck
-from .session import EngineInfo, Options, available_cpus
+from .session import EngineInfo, Options
 from .signature import Signature
 
 

@@ -55,7 +55,8 @@ def mlp_onnx(signature: Signature, weights: Mapping[str, Array]) -> bytes:
     opset = helper.make_opsetid("", 20)
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
     helper.set_model_props(model, {METADATA_KEY: json.dumps(signature.to_json())})
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 @pytest.fixture(scope="session")

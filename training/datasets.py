@@ -98,16 +98,18 @@ def digits() -> DataSet:
             f"the digits come with scikit-learn, and {e.name!r} is not installed",
             remedy="pip install 'edgeport[train]'",
         ) from e
-    found = load_digits()
+    found: Any = load_digits()
     images = (found.images / 16).astype(np.float32)[:, None]  # (n, 8, 8) of 0..16 -> (n, 1, 8, 8)
     labels = found.target.astype(np.int64)
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     split = Split(test_size=0.2, random_state=42, stratified=False)
-    train_images, held_images, train_labels, held_labels = train_test_split(
-        images, labels, test_size=split.test_size, random_state=split.random_state
+    rows = np.arange(len(labels))
+    train, held_out = map(
+        np.asarray,
+        train_test_split(rows, test_size=split.test_size, random_state=split.random_state),
     )
     return DataSet(
         Origin("digits", len(labels), sha256, split),
-        Labelled({"image": train_images}, train_labels),
-        Labelled({"image": held_images}, held_labels),
+        Labelled({"image": images[train]}, labels[train]),
+        Labelled({"image": images[held_out]}, labels[held_out]),
     )

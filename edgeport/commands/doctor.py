@@ -9,7 +9,8 @@ from typing import Any
 from edgeport import __version__
 from edgeport.commands.terminal import coloured, table
 from edgeport.runtimes import Availability, probe
-from edgeport.runtimes.session import BACKENDS, available_cpus
+from edgeport.runtimes.cpus import available_cpus
+from edgeport.runtimes.session import BACKENDS
 
 
 @dataclass(frozen=True, slots=True)

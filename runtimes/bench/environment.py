@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeport import __version__
-from edgeport.runtimes.session import available_cpus
+from edgeport.runtimes.cpus import available_cpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Serve bundles over the Open Inference Protocol v2. Needs the extra ``serve``."""
 
-from edgeport.runtimes.errors import BackendMissingError
+from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
 
 try:
     from .server import Serving, serve
 except ModuleNotFoundError as e:
-    raise BackendMissingError(
+    raise _BackendMissingError(
         f"serving needs {e.name!r}, which is not installed",
         remedy="pip install 'edgeport[serve]'",
     ) from e

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -242,7 +243,6 @@ def test_golden_samples_that_do_not_fit_the_signature(
 
 def repack(path: Path, what: str, data: bytes) -> None:
     """Put a file into a bundle, with the hash that belongs to it."""
-    import hashlib
 
     def change(manifest: dict[str, Any]) -> None:
         entry = manifest["golden"] if what == "golden" else manifest["artefacts"][int(what)]

@@ -98,6 +98,15 @@ def test_a_place_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == {"m.edge"}
 
 
+def test_a_folder_that_is_gone_at_the_end(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"cannot write .*m\.edge: No such file or directory\n"),
+        new_folder(tmp_path / "m.edge") as folder,
+    ):
+        folder.rmdir()
+    assert names(tmp_path) == set()
+
+
 def test_a_folder_where_none_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (

@@ -172,7 +172,8 @@ def test_what_passes_is_contiguous_aligned_native_and_equal(data: st.DataObject,
 
 def test_a_numpy_scalar_and_a_memory_map_pass(tmp_path: Path) -> None:
     check = InputCheck(Signature((TensorSpec("x", "int64", ()),), ()))
-    assert check({"x": np.int64(7)}) == [7]
+    given_: Any = np.int64(7)
+    assert check({"x": given_}) == [7]
     np.save(tmp_path / "x.npy", image(2, 3))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert type(CHECK({"image": mapped, "mask": mask()})[0]) is np.ndarray

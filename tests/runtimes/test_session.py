@@ -1,5 +1,3 @@
-import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.runtimes import BackendMissingError, MissingFileError, Options, UsageError, session
-from edgeport.runtimes.session import BACKENDS, FORMATS, available_cpus, open_artefact, probe
+from edgeport.runtimes.session import BACKENDS, FORMATS, open_artefact, probe
 
 
 def python(code: str, *arguments: object) -> str:
@@ -42,7 +40,7 @@ def test_an_unknown_backend(call: Callable[[str], object]) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.onnx", tmp_path):
-        with pytest.raises(MissingFileError, match="no such file: .*\n  fix: check the path"):
+        with pytest.raises(MissingFileError, match=r"no such file: .*\n  fix: check the path"):
             open_artefact(path, "ort-cpu")
 
 
@@ -114,42 +112,3 @@ def test_the_command_line_ends_with_3_where_an_engine_is_missing(packed: Path) -
 
 def test_a_missing_backend_error_is_an_import_error() -> None:
     assert issubclass(BackendMissingError, ImportError)
-
-
-def test_cpus_are_those_this_process_may_use() -> None:
-    assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
-    code = (
-        "import os; from edgeport.runtimes.session import available_cpus\n"
-        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(available_cpus())"
-    )
-    assert python(code) == "1\n"
-
-
-@pytest.mark.parametrize(
-    ("own", "limits", "cpus"),
-    [
-        ("0::/", {}, 8),
-        ("0::/", {"": "max 100000\n"}, 8),
-        ("0::/", {"": "400000 100000\n"}, 4),
-        ("0::/", {"": "1000 100000\n"}, 1),
-        ("0::/", {"": "250000 100000"}, 2),
-        ("0::/", {"": "junk"}, 8),
-        ("0::/", {"": "100000 0"}, 8),
-        ("0::/a/b", {"a/b": "max 100000", "a": "300000 100000", "": "900000 100000"}, 3),
-        ("1:cpu:/a\n0::/b", {"b": "200000 100000", "a": "100000 100000"}, 2),
-        ("1:cpu:/a", {"": "200000 100000"}, 2),
-        ("", {"": "200000 100000"}, 2),
-    ],
-)
-def test_a_quota_counts_as_cpus(
-    own: str, limits: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "cgroup"
-    for group, text in limits.items():
-        (root / group).mkdir(parents=True, exist_ok=True)
-        (root / group / "cpu.max").write_text(text)
-    monkeypatch.setattr(session, "_CGROUPS", root)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    real = session._text
-    monkeypatch.setattr(session, "_text", lambda p: own if re.match("/proc/", str(p)) else real(p))
-    assert available_cpus() == cpus

