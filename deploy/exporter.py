@@ -32,8 +32,8 @@ from edgeport.runtimes.bundle import MANIFEST
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.parity import Thresholds
 from edgeport.runtimes.session import FORMATS
+from edgeport.runtimes.thresholds import Thresholds
 
 from .onnx_graph import DEFAULT_OPSET, OPSETS, compile_onnx
 from .program import compile_program

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from edgeport.runtimes import Range, Signature, TensorSpec
-from edgeport.runtimes.golden import Kind
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.manifest import Kind
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""

@@ -6,6 +6,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if arguments.debug:
             raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
         print("edgeport: interrupted; nothing was written", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away: nobody is left to tell

@@ -6,6 +6,8 @@ Examples:
     ...     logits = session.run({"image": image})["logits"]
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from .bundle import Bundle
 from .bundle import open_session as open  # the verb users expect, as in gzip.open
 from .errors import (
@@ -26,7 +28,9 @@ from .errors import (
 )
 from .session import Availability, EngineInfo, Options, Session, probe
 from .signature import Range, Signature, TensorSpec
-from .verify import Report, verify
+
+if _TYPE_CHECKING:
+    from .verification import Report, verify
 
 __all__ = [
     "Availability",
@@ -56,3 +60,11 @@ __all__ = [
     "probe",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:  # PEP 562: who only runs a model never loads these
+    if name in ("Report", "verify"):
+        from . import verification
+
+        return getattr(verification, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,12 +15,13 @@ from .errors import (
     StorageError,
     UsageError,
 )
-from .golden import Golden, from_safetensors
 from .manifest import Artefact, Manifest, StoredFile
 from .session import BACKENDS, FORMATS, Options, Session, backend, open_artefact
 
 if TYPE_CHECKING:  # every import is felt on a small device
     from pathlib import Path
+
+    from .golden import Golden
 
 MANIFEST: Final = "manifest.json"
 
@@ -88,6 +89,8 @@ class Bundle:
             IntegrityError: It is not the file that was packed.
             FormatError: It does not hold the samples that the manifest names.
         """
+        from .golden import from_safetensors
+
         stored, signature = self.manifest.golden, self.manifest.signature
         path = self.checked(stored)
         with _reading(path):

@@ -7,16 +7,14 @@ engine computes what the module computed. A tensor's key is ``INDEX/ROLE/NAME``.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 
 from .errors import FormatError
 from .inputs import Array
+from .manifest import Kind
 from .tensors import read_safetensors
-
-Kind = Literal["real", "random", "edge"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _ROLES: Final = ("input", "eager", "oracle")
 _KEY: Final = re.compile(r"(0|[1-9][0-9]{0,8})/(input|eager|oracle)/(.+)")

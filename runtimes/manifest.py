@@ -8,16 +8,20 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Final, Literal, get_args
 
 from .errors import EdgeportError, FormatError
-from .golden import KINDS, Kind
-from .parity import Thresholds
 from .session import FORMATS
 from .signature import Signature
 from .strict_json import expect, fields, parse
+from .thresholds import Thresholds
 
 SCHEMA_VERSION: Final = 1
+
+Kind = Literal["real", "random", "edge"]
+"""Where the values of a golden sample come from."""
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 """No root, drive, backslash, hidden or parent folder: nothing that leads out of the bundle."""

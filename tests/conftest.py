@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from edgeport.runtimes import Range, Signature, TensorSpec
-from edgeport.runtimes.golden import Golden, Kind, to_tensors
+from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.ort import METADATA_KEY
-from edgeport.runtimes.parity import Thresholds
+from edgeport.runtimes.thresholds import Thresholds
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,11 @@ def test_every_module_opens_with_what_it_is_for(package: str) -> None:
 
 
 def visible(module: ModuleType) -> list[str]:
+    names = {*vars(module), *getattr(module, "__all__", [])}  # a lazy name is seen when asked for
     return sorted(
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
+        for name in names
+        if not name.startswith("_") and not isinstance(getattr(module, name), ModuleType)
     )
 
 

@@ -19,7 +19,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.files import refuse_existing
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Thresholds
+from edgeport.runtimes.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from edgeport.deploy import Source

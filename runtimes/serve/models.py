@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import ParityError, UsageError
 from edgeport.runtimes.session import Options, Session
-from edgeport.runtimes.verify import check_session
+from edgeport.runtimes.verification import check_session
 
 from .protocol import parse_request, render_response
 

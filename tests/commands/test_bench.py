@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.__main__ import main
-from edgeport.runtimes.session import available_cpus
+from edgeport.runtimes.cpus import available_cpus
 
 
 def bench(bundle: Path, *options: str) -> int:

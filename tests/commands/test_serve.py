@@ -26,8 +26,8 @@ from onnx import TensorProto, helper
 from edgeport.runtimes import Signature, TensorSpec
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.parity import Thresholds
 from edgeport.runtimes.signature import DTYPES
+from edgeport.runtimes.thresholds import Thresholds
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

@@ -24,7 +24,7 @@ from edgeport.runtimes import (
     StorageError,
     UsageError,
 )
-from edgeport.runtimes.parity import Thresholds
+from edgeport.runtimes.thresholds import Thresholds
 
 BATCH = {"x": {0: "batch"}}
 

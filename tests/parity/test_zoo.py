@@ -7,6 +7,7 @@ import pytest
 import zoo
 
 from edgeport import deploy, runtimes
+from edgeport.runtimes.torch_calls import leaves
 
 
 @pytest.fixture(scope="module", params=zoo.ZOO)
@@ -39,8 +40,7 @@ def test_every_free_dimension_was_probed(made: deploy.Export) -> None:
 def test_a_session_answers_what_eager_answers(made: deploy.Export, backend: str) -> None:
     source = made.source
     expected = [
-        tensor.detach().numpy()
-        for tensor in runtimes.torch_calls.leaves(source.module(*source.example_tensors()))
+        tensor.detach().numpy() for tensor in leaves(source.module(*source.example_tensors()))
     ]
     with runtimes.open(made.bundle.path, backend=backend) as session:
         answer = session.run(source.example)

@@ -23,9 +23,9 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.bench import benchmark
 from edgeport.runtimes.bench.batch import batch_inputs
-from edgeport.runtimes.golden import Golden, Kind, to_tensors
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.parity import Thresholds
+from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
+from edgeport.runtimes.thresholds import Thresholds
 
 Make = Callable[..., Bundle]
 

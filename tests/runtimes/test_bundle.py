@@ -159,7 +159,7 @@ def public(packed: Path) -> Iterator[Path]:
 _AS_ANOTHER_USER = """
 import sys
 from edgeport.runtimes import Bundle, StorageError
-import os, pathlib
+import hashlib, os, pathlib  # hashlib: what is imported later must be readable to nobody
 if os.getuid() == 0:
     os.setuid(65534)
 try:

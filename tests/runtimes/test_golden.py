@@ -5,8 +5,9 @@ import pytest
 from safetensors.numpy import save
 
 from edgeport.runtimes import FormatError
-from edgeport.runtimes.golden import KINDS, Golden, Kind, from_safetensors, to_tensors
+from edgeport.runtimes.golden import Golden, from_safetensors, to_tensors
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.manifest import KINDS, Kind
 
 X = np.arange(4, dtype=np.float32)
 ROUND = (

@@ -11,13 +11,13 @@ from edgeport.runtimes import UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import (
     Figures,
-    Thresholds,
     Verdict,
     judge,
     measure,
     uninformative,
     worst,
 )
+from edgeport.runtimes.thresholds import Thresholds
 
 NAN, INF = math.nan, math.inf
 T = Thresholds()

@@ -26,9 +26,9 @@ from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Manifest, StoredFile
 from edgeport.runtimes.null import NullSession
-from edgeport.runtimes.parity import Thresholds
 from edgeport.runtimes.session import open_artefact
-from edgeport.runtimes.verify import BackendReport, check_session
+from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.verification import BackendReport, check_session
 
 
 def repack(path: Path, file: str, data: bytes, **changes: object) -> Bundle:

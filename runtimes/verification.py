@@ -9,8 +9,9 @@ import numpy as np
 from .bundle import Bundle
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
-from .parity import Figures, Thresholds, Verdict, judge, measure, pool_floors, uninformative
+from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative
 from .session import EngineInfo, Options, Session, probe
+from .thresholds import Thresholds
 
 REPORT_VERSION: Final = 1
 
