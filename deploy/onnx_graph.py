@@ -9,11 +9,11 @@ import torch
 
 from edgeport import __version__
 from edgeport.runtimes import ContractError, ExportError, TensorSpec
+from edgeport.runtimes.signature import METADATA_KEY
 
 from .source import Source
 from .upstream import cause, quiet
 
-METADATA_KEY: Final = "edgeport.signature"  # as edgeport.runtimes.ort reads it
 OPSETS: Final = range(18, 25)
 """What torch 2.13 writes as asked and ONNX Runtime 1.31 and TensorRT 11 read."""
 

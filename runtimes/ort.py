@@ -12,10 +12,9 @@ from .cpus import available_cpus
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
 from .session import Availability, EngineInfo, Options, check_signature
-from .signature import Signature, TensorSpec
+from .signature import METADATA_KEY, Signature, TensorSpec
 
 PROVIDER: Final = "CPUExecutionProvider"
-METADATA_KEY: Final = "edgeport.signature"
 
 _DTYPES: Final = {
     "tensor(bool)": "bool",
@@ -130,6 +129,7 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
             f"ONNX Runtime cannot open {path}: {_first_line(e)}",
             remedy="check that it is an ONNX file of an opset that this version knows",
         ) from e
+    session.disable_fallback()  # run() would go on with another provider after some errors
     if session.get_providers() != [PROVIDER]:
         raise ContractError(
             f"asked for {PROVIDER}, got {', '.join(session.get_providers())}",

@@ -18,6 +18,9 @@ DTYPES: Final = (
     "float16", "float32", "float64",
 )  # fmt: skip  # grouped by kind; all are native numpy dtypes
 
+METADATA_KEY: Final = "edgeport.signature"
+"""Under this key an ONNX file carries its signature."""
+
 LARGEST_DIMENSION: Final = 2**31 - 1
 
 

@@ -15,7 +15,7 @@ from edgeport.runtimes import Range, Signature, TensorSpec
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
-from edgeport.runtimes.ort import METADATA_KEY
+from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.thresholds import Thresholds
 
 

@@ -23,7 +23,8 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.ort import METADATA_KEY, OrtSession, open, probe
+from edgeport.runtimes.ort import OrtSession, open, probe
+from edgeport.runtimes.signature import METADATA_KEY
 
 ONE = Options(threads=1)
 
