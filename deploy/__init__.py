@@ -6,7 +6,7 @@ Examples:
     ...               dimensions={"image": {0: "batch"}})
 """
 
-from .exporter import DEFAULT_FORMATS, Export, export, export_source
+from .exporter import DEFAULT_FORMATS, Export, export, export_source, model_name
 from .loader import load_module
 from .onnx_graph import DEFAULT_OPSET
 from .samples import Values
@@ -23,5 +23,6 @@ __all__ = [
     "export_source",
     "load_module",
     "make_source",
+    "model_name",
     "parse_inputs",
 ]

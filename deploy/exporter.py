@@ -23,6 +23,7 @@ from edgeport.runtimes import (
     ParityError,
     Range,
     Report,
+    SourceError,
     TensorSpec,
     UsageError,
     files,
@@ -39,7 +40,7 @@ from .onnx_graph import DEFAULT_OPSET, OPSETS, compile_onnx
 from .program import compile_program
 from .reference import make_golden
 from .samples import Values
-from .source import Source, make_source
+from .source import Source, make_source, positional_parameters, unwrapped
 from .torchscript import compile_torchscript
 
 GOLDEN: Final = "golden.safetensors"
@@ -66,7 +67,7 @@ class Export:
 
 def export(
     module: nn.Module,
-    example_inputs: Mapping[str, torch.Tensor | Array],
+    example_inputs: Mapping[str, torch.Tensor | Array] | Sequence[torch.Tensor] | torch.Tensor,
     output: str | Path,
     *,
     dimensions: Mapping[str, Mapping[int, str]] | None = None,
@@ -81,12 +82,14 @@ def export(
 
     Args:
         module: Run in eval mode, on a copy.
-        example_inputs: By name, in the order of forward. What is not free is fixed to their
-            shapes; without ``samples``, values to prove with are drawn like theirs.
+        example_inputs: By name; or without names, in the order of forward, whose names they get.
+            What is not free is fixed to their shapes; without ``samples``, values to prove with
+            are drawn like theirs.
         output: The bundle: a folder that does not exist yet. Its stem names the model.
         dimensions: Input name -> axis -> name of a free dimension: ``{"image": {0: "batch"}}``.
         ranges: Sizes that a free dimension may take; 1 and up where nothing is said.
-        samples: Real inputs to prove with, each complete.
+        samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
+            that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
         formats: Some of ``onnx``, ``torchscript``, ``pt2``.
         opset: Of the ONNX file.
@@ -110,9 +113,9 @@ def export(
         ... )
     """
     files.refuse_existing(Path(output))
-    example = {name: np.asarray(value) for name, value in example_inputs.items()}
+    example = _example(module, example_inputs)
     source = make_source(
-        Path(output).stem,
+        model_name(Path(output)),
         module,
         _specs(example, dimensions or {}),
         ranges or {},
@@ -146,7 +149,8 @@ def export_source(
     Raises:
         EdgeportError: As ``export``.
     """
-    _check_request(formats, opset)
+    formats = (formats,) if isinstance(formats, str) else formats
+    _check_request(source, formats, opset, thresholds)
     clock = _Clock(on_step)
     with files.new_folder(output) as folder:
         with clock.step("reference"):
@@ -180,7 +184,14 @@ class _Clock:
             self._on_step(name, time.perf_counter() - start)
 
 
-def _check_request(formats: Sequence[str], opset: int) -> None:
+def model_name(output: Path) -> str:
+    """The name of a model: that of its bundle."""
+    return output.name.removesuffix(".edge")
+
+
+def _check_request(
+    source: Source, formats: Sequence[str], opset: int, thresholds: Thresholds
+) -> None:
     unknown = [name for name in formats if name not in DEFAULT_FORMATS]
     if unknown or not formats or len(set(formats)) != len(formats):
         raise UsageError(
@@ -192,6 +203,41 @@ def _check_request(formats: Sequence[str], opset: int) -> None:
             f"opset {opset} is not one that torch writes as asked",
             remedy=f"use {OPSETS.start} to {OPSETS.stop - 1}; the default is {DEFAULT_OPSET}",
         )
+    outputs = [spec.name for spec in source.signature.outputs]
+    absent = [name for name in thresholds.constant_outputs if name not in outputs]
+    if absent:
+        raise UsageError(
+            f"no output is named {absent[0]!r}", remedy=f"the outputs are {', '.join(outputs)}"
+        )
+
+
+def _example(
+    module: nn.Module,
+    given: Mapping[str, torch.Tensor | Array] | Sequence[torch.Tensor] | torch.Tensor,
+) -> dict[str, Array]:
+    if not isinstance(given, Mapping):
+        tensors = [given] if isinstance(given, torch.Tensor) else list(given)
+        names = positional_parameters(unwrapped(module))
+        if len(names) < len(tensors):
+            raise SourceError(
+                f"{len(tensors)} example inputs for forward({', '.join(names)})",
+                remedy="pass them by name: {'image': tensor, ...}",
+            )
+        given = dict(zip(names, tensors, strict=False))
+    return {name: _as_array(name, value) for name, value in given.items()}
+
+
+def _as_array(name: str, value: torch.Tensor | Array) -> Array:
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(value)
+    except TypeError as e:  # bfloat16, complex32, quantised
+        raise SourceError(
+            f"example input {name!r} cannot become a numpy array: {e}",
+            remedy="give an example of another dtype; cast inside the module",
+        ) from e
+    if array.size == 0:
+        raise SourceError(f"example input {name!r} is empty", remedy="give it at least one row")
+    return array
 
 
 def _specs(
@@ -223,9 +269,8 @@ def _compile(source: Source, name: str, opset: int, folder: Path) -> Artefact:
         data = compile_torchscript(source)
     else:
         data = compile_program(source)
-    floats = (s.dtype for s in source.signature.outputs if s.dtype.startswith("float"))
     stored = _store(folder, f"model{FORMATS[name]}", data)
-    return Artefact(name, next(floats, "integer"), stored, details)
+    return Artefact(name, source.signature.precision, stored, details)
 
 
 def _store(folder: Path, file: str, data: bytes) -> StoredFile:

@@ -32,7 +32,7 @@ def load_module(reference: str) -> nn.Module:
         return found
     try:
         module = found()  # type: ignore[operator]  # not callable is an error of the user's too
-    except Exception as e:  # the user's code may raise anything
+    except (Exception, SystemExit) as e:  # the user's code may raise anything
         raise SourceError(f"{reference} raised {_where(e)}", remedy="mend it and try again") from e
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -44,7 +44,8 @@ def load_module(reference: str) -> nn.Module:
 
 def _import(file: str) -> object:
     here = str(Path.cwd())
-    sys.path.insert(0, here)
+    if here not in sys.path:  # as python -m does, and for good: forward may import something too
+        sys.path.insert(0, here)
     try:
         return importlib.import_module(file)
     except ModuleNotFoundError as e:
@@ -54,12 +55,10 @@ def _import(file: str) -> object:
                 remedy="run edgeport in the folder that holds your package",
             ) from e
         raise SourceError(f"importing {file} raised {_where(e)}", remedy=f"install {e.name}") from e
-    except Exception as e:  # the user's code may raise anything
+    except (Exception, SystemExit) as e:  # the user's code may raise anything
         raise SourceError(
             f"importing {file} raised {_where(e)}", remedy="mend it, try again"
         ) from e
-    finally:
-        sys.path.remove(here)
 
 
 def _attribute(module: object, file: str, attribute: str) -> object:
@@ -80,7 +79,7 @@ def _attribute(module: object, file: str, attribute: str) -> object:
     return found
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The exception, and the last line of the user's code that it passed through."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -6,21 +6,22 @@ distribution and integers from {0, 1}, which any embedding takes and few are tes
 cases are added: zeros, ones, large values.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes import Range, Signature, TensorSpec
+from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Kind
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
 
-LARGEST_PROBE: Final = 256
-"""A declared maximum above this is not probed: a golden sample of it would be huge."""
+LARGEST_SAMPLE: Final = 2**27
+"""Elements of one sample. More is refused: what is declared is proved, and a bundle carries it."""
 
 LARGE: Final = 100.0
 """Factor of the "large" edge case."""
@@ -101,7 +102,12 @@ def other_sizes(declared: Signature) -> dict[str, int]:
 def inputs_at(
     declared: Signature, sizes: Mapping[str, int], values: Values, seed: int
 ) -> dict[str, Array]:
-    """One set of inputs of the given sizes: real values where there are some, else drawn."""
+    """One set of inputs of the given sizes: real values where there are some, else drawn.
+
+    Raises:
+        UsageError: They would be larger than ``LARGEST_SAMPLE``.
+    """
+    _check_size(declared, sizes)
     if values.real:
         chosen = values.real[seed % len(values.real)]
         return {spec.name: _fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs}
@@ -110,6 +116,16 @@ def inputs_at(
         spec.name: _draw(generator, spec, sizes, values.like.get(spec.name))
         for spec in declared.inputs
     }
+
+
+def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
+    for spec in declared.inputs:
+        shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+        if math.prod(shape) > LARGEST_SAMPLE:
+            raise UsageError(
+                f"{spec} would be proved at {shape}, which is {math.prod(shape):,} elements",
+                remedy=f"declare smaller sizes: at most {LARGEST_SAMPLE:,} elements in one sample",
+            )
 
 
 def _size_plans(declared: Signature) -> Iterator[dict[str, int]]:
@@ -123,11 +139,9 @@ def _size_plans(declared: Signature) -> Iterator[dict[str, int]]:
 
 
 def _probes(range_: Range) -> list[int]:
-    asked = (*PROBED_SIZES, range_.min, range_.opt or range_.min)
-    within = {size for size in asked if size in range_ and size > 0}
-    if range_.max is not None and range_.max <= LARGEST_PROBE:
-        within.add(range_.max)
-    return sorted(within)
+    asked: tuple[int, ...] = (*PROBED_SIZES, range_.min, range_.opt or range_.min)
+    asked += () if range_.max is None else (range_.max,)
+    return sorted({size for size in asked if size in range_})
 
 
 def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:

@@ -1,6 +1,7 @@
 """A source: a module in eval mode with everything that is needed to compile and to prove it."""
 
 import copy
+import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeport.runtimes import Range, Signature, SourceError, TensorSpec
+from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.torch_calls import last_line, leaves
 
@@ -63,17 +64,25 @@ def make_source(
         output_names: In the order of the result; ``None`` to make them.
 
     Raises:
+        UsageError: A free dimension has a range of one size.
         SourceError: The inputs do not fit forward, a sample does not fit the inputs, the module
             fails on a size that was declared, is not deterministic, or its outputs are not tensors.
     """
     values = values or Values()
-    module = copy.deepcopy(module).eval()
+    module = copy.deepcopy(unwrapped(module)).eval()
     inputs = _in_order_of_forward(module, inputs)
     declared = Signature(tuple(inputs), (), dict(ranges))
+    _check_ranges(declared)
     _check_real(declared, values.real)
     samples = build_samples(declared, values)
     example = inputs_at(declared, usual_sizes(declared), values, seed=0)
     outputs = _measure_outputs(module, declared, values, output_names)
+    shared = {spec.name for spec in inputs} & {spec.name for spec in outputs}
+    if shared:
+        raise SourceError(
+            f"{', '.join(sorted(shared))} is the name of an input and of an output",
+            remedy="name the outputs otherwise: --output-names, output_names=",
+        )
     signature = Signature(declared.inputs, outputs, declared.ranges)
     return Source(name, module, signature, example, samples)
 
@@ -89,7 +98,8 @@ def run_module(module: nn.Module, inputs: Mapping[str, Array]) -> tuple[list[str
     """
     with torch.no_grad():
         result = module(*[torch.tensor(array) for array in inputs.values()])
-    arrays = [tensor.detach().cpu().numpy() for tensor in leaves(result)]
+    # copied: an output may be a buffer that the next call writes into
+    arrays = [tensor.detach().cpu().numpy().copy() for tensor in leaves(result)]
     return _output_names(result, "output"), arrays
 
 
@@ -106,23 +116,56 @@ def _output_names(result: object, name: str) -> list[str]:
 
 
 def _in_order_of_forward(module: nn.Module, inputs: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
-    parameters = [
-        parameter
+    """Names that are forward's own say the order; names that are all new are taken in order."""
+    takes = positional_parameters(module)
+    by_name = {spec.name: spec for spec in inputs}
+    known = [by_name[name] for name in takes if name in by_name]
+    if not known:
+        return inputs
+    unknown = [name for name in by_name if name not in takes]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], takes, n=1)
+        raise SourceError(
+            f"forward({', '.join(takes)}) has no {unknown[0]!r}, though it has {known[0].name!r}",
+            remedy=f"rename it to {close[0]!r}" if close else "use forward's names for all inputs",
+        )
+    if takes[: len(known)] != [spec.name for spec in known]:
+        skipped = [name for name in takes if name not in by_name]
+        raise SourceError(
+            f"forward({', '.join(takes)}) is called by position; {skipped[0]!r} is left out",
+            remedy="declare the inputs before the last one too, or wrap the module",
+        )
+    return known
+
+
+def positional_parameters(module: nn.Module) -> list[str]:
+    """Names of what forward takes by position."""
+    return [
+        parameter.name
         for parameter in inspect.signature(module.forward).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    takes = [parameter.name for parameter in parameters]
-    by_name = {spec.name: spec for spec in inputs}
-    if takes and set(by_name) <= set(takes):  # the names are forward's own: they say the order
-        ordered = [by_name[name] for name in takes if name in by_name]
-        if takes[: len(ordered)] != [spec.name for spec in ordered]:
-            skipped = [name for name in takes if name not in by_name]
-            raise SourceError(
-                f"forward({', '.join(takes)}) is called by position; {skipped[0]!r} is left out",
-                remedy="declare the inputs before the last one too, or wrap the module",
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's own module inside DataParallel, DistributedDataParallel or torch.compile."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def _check_ranges(declared: Signature) -> None:
+    for name in declared.dimensions:
+        range_ = declared.range_of(name)
+        if range_.min == range_.max:
+            raise UsageError(
+                f"dimension {name!r} is free, but its range {range_} holds one size",
+                remedy=f"write the number {range_.min} in its place",
             )
-        return ordered
-    return inputs
 
 
 def _check_real(declared: Signature, real: Sequence[Mapping[str, Array]]) -> None:

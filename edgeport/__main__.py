@@ -4,52 +4,65 @@
 130 interrupted.
 """
 
-import argparse
-import os
 import signal
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
 
 from edgeport import __version__
-from edgeport.commands import bench, doctor, export, serve, train, verify
-from edgeport.runtimes import EdgeportError
 
-COMMANDS = (train, export, verify, bench, serve, doctor)
+COMMANDS = ("train", "export", "verify", "bench", "serve", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = _parser().parse_args(argv)
     try:
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
-        return code
-    except EdgeportError as e:
-        if arguments.debug:
-            raise
-        print(f"edgeport: {e}", file=sys.stderr)
-        return e.exit_code
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(
+                stream, TextIOWrapper
+            ):  # a terminal that is not UTF-8 gets a "?" for a "✓"
+                stream.reconfigure(errors="replace")
+        arguments = _parser().parse_args(argv)
+        return _run(arguments)
     except KeyboardInterrupt:
-        if arguments.debug:
-            raise
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
         print("edgeport: interrupted; nothing was written", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe went away: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _run(arguments: Namespace) -> int:
+    from edgeport.runtimes.errors import EdgeportError
+
+    try:
+        code: int = arguments.run(arguments)
+    except (EdgeportError, OSError, MemoryError) as e:
+        if arguments.debug:
+            raise
+        print(f"edgeport: {_in_words(e)}", file=sys.stderr)
+        return e.exit_code if isinstance(e, EdgeportError) else 2
+    return code
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}\n  fix: use smaller sizes, or a larger machine"
+    if isinstance(error, OSError) and not hasattr(error, "remedy"):
+        return f"{error}\n  fix: check the path and its permissions"
+    return str(error)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "
         "and prove that it is still the same model.",
     )
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        child = command.add(commands)
+    for name in COMMANDS:
+        child = import_module(f"edgeport.commands.{name}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

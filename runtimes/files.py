@@ -79,6 +79,18 @@ def refuse_existing(path: Path) -> None:
         )
 
 
+def make_parents(path: Path) -> None:
+    """Make the folder that is to hold ``path``.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise _storage_error(path, e) from e
+
+
 def _temporary_name(path: Path) -> Path:
     return path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
 

@@ -55,7 +55,7 @@ class Artefact:
 
     Attributes:
         format: A key of ``FORMATS``.
-        precision: The dtype it computes in.
+        precision: The dtype of its first output of floats.
         stored: Where it is.
         details: What the compiler reports: opset, IR version.
     """

@@ -43,7 +43,7 @@ class OrtSession:
             version=onnxruntime.__version__,
             provider=self._session.get_providers()[0],
             device="cpu",
-            precision=_precision(self.signature),
+            precision=self.signature.precision,
             threads=self._session.get_session_options().intra_op_num_threads,
         )
         self._check = InputCheck(self.signature)
@@ -166,11 +166,6 @@ def _spec(path: Path, node: "onnxruntime.NodeArg") -> TensorSpec:
         for axis, size in enumerate(node.shape)
     )
     return TensorSpec(node.name, _DTYPES[node.type], tuple(sizes))
-
-
-def _precision(signature: Signature) -> str:
-    floats = (spec.dtype for spec in signature.outputs if spec.dtype.startswith("float"))
-    return next(floats, "integer")
 
 
 def _first_line(error: Exception) -> str:

@@ -131,13 +131,14 @@ def pool_floors(figures: Sequence[Figures]) -> list[Figures]:
 
     Eager can be right by luck, and the rms of one or two elements is often far below what eager
     usually does: without this, a correct backend fails one in a hundred scalars. Such a floor
-    is raised to the rms over the floors of the samples given, which must be alike in scale.
+    is raised to the median of the floors of the samples given: a mean would follow one sample of
+    a much larger scale, and hide faults in the others.
     """
     measured = [f for f in figures if f.elements and not f.mismatch]
     if not measured:
         return list(figures)
-    rms = _rms(np.array([f.floor_rms for f in measured]), len(measured))
-    peak = _rms(np.array([f.floor_max for f in measured]), len(measured))
+    rms = float(np.median([f.floor_rms for f in measured]))
+    peak = float(np.median([f.floor_max for f in measured]))
     return [
         replace(f, floor_rms=max(f.floor_rms, rms), floor_max=max(f.floor_max, peak))
         if 0 < f.elements < FEW_ELEMENTS
@@ -171,16 +172,34 @@ def _problem(figures: Figures, thresholds: Thresholds) -> str | None:
 def uninformative(references: Sequence[Array]) -> bool:
     """Whether an output cannot tell a right backend from a wrong one: it never changes.
 
+    It holds one value everywhere, or the same rows along its first axis, or it is the same on
+    every sample; or it holds no number at all but NaN and Inf.
+
     Args:
-        references: Eager's output on each sample; ``(rows, ...)`` or 0-d.
+        references: Eager's output on each sample.
     """
-    rows = [row for array in references for row in (np.atleast_1d(array) if array.size else [])]
-    if not rows or not np.issubdtype(rows[0].dtype, np.floating):
-        return False
-    first = rows[0]
-    return all(
-        row.shape == first.shape and np.array_equal(row, first, equal_nan=True) for row in rows
-    )
+    arrays = [array for array in references if array.size]
+    if not arrays or (arrays[0].dtype.kind == "f" and not any(map(_any_finite, arrays))):
+        return True
+    rows = [row for array in arrays for row in np.atleast_1d(array)]
+    values = np.concatenate([array.reshape(-1) for array in arrays])
+    one_value = bool(_same(values, values[:1]).all())
+    return one_value or _all_equal(rows) or (len(arrays) > 1 and _all_equal(arrays))
+
+
+def _all_equal(arrays: Sequence[Array]) -> bool:
+    first = arrays[0]
+    return all(array.shape == first.shape and _same(array, first).all() for array in arrays)
+
+
+def _same(a: Array, b: Array) -> Array:
+    """Where two arrays are equal, NaN included."""
+    same: Array = (a == b) | ((a != a) & (b != b))
+    return same
+
+
+def _any_finite(array: Array) -> bool:
+    return bool(np.isfinite(array).any())
 
 
 def _structure(actual: Array, eager: Array) -> str | None:

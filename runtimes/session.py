@@ -143,9 +143,8 @@ def backend(name: str) -> Backend:
         UsageError: There is no such backend.
     """
     if name not in BACKENDS:
-        raise UsageError(
-            f"no backend is named {name!r}", remedy=f"use one of {', '.join(BACKENDS)}"
-        )
+        known = [known for known in BACKENDS if known != "null"]
+        raise UsageError(f"no backend is named {name!r}", remedy=f"use one of {', '.join(known)}")
     return BACKENDS[name]
 
 

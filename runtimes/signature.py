@@ -138,6 +138,12 @@ class Signature:
         free = (size for spec in self.inputs for size in spec.shape if isinstance(size, str))
         return tuple(dict.fromkeys(free))
 
+    @property
+    def precision(self) -> str:
+        """The dtype of the first output of floats; "integer" if there is none."""
+        floats = (spec.dtype for spec in self.outputs if spec.dtype.startswith("float"))
+        return next(floats, "integer")
+
     def range_of(self, dimension: str) -> Range:
         """The sizes that ``dimension`` may take; 1 and up where nothing was declared."""
         return self.ranges.get(dimension, Range())

@@ -18,12 +18,13 @@ class TorchSession:
 
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
     arrays. Safe to share between threads. Torch has one thread count for the whole process:
-    opening a session sets it, and ``engine.threads`` tells what it is now.
+    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now.
     """
 
     def __init__(
         self, backend: str, call: Callable[..., Any], signature: Signature, options: Options
     ) -> None:
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(options.threads or available_cpus())
         self.signature = signature
         self._backend = backend
@@ -34,14 +35,13 @@ class TorchSession:
     @property
     def engine(self) -> EngineInfo:
         """What is really in use."""
-        floats = (s.dtype for s in self.signature.outputs if s.dtype.startswith("float"))
         return EngineInfo(
             backend=self._backend,
             engine="torch",
             version=torch.__version__,
             provider="cpu",
             device="cpu",
-            precision=next(floats, "integer"),
+            precision=self.signature.precision,
             threads=torch.get_num_threads(),
         )
 
@@ -58,16 +58,18 @@ class TorchSession:
         try:
             with torch.inference_mode():
                 result = self._call(*[torch.tensor(array) for array in arrays])
-                outputs = [tensor.numpy() for tensor in leaves(result)]
+                outputs = [_own(tensor).numpy() for tensor in leaves(result)]
+                return dict(zip(self._outputs, outputs, strict=True))
         except Exception as e:  # whatever the compiled code raises
             raise EngineError(
                 f"torch failed: {last_line(e)}",
                 remedy="edgeport verify tells whether the artefact works on this machine",
             ) from e
-        return dict(zip(self._outputs, outputs, strict=True))
 
     def close(self) -> None:
-        """Give the engine's memory back."""
+        """Give the engine's memory back, and the process its number of threads."""
+        if self._call is not None:
+            torch.set_num_threads(self._threads_before)
         self._call = None
 
     def __enter__(self) -> "TorchSession":
@@ -75,6 +77,14 @@ class TorchSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that the caller may write into: not a weight, a constant, or a view of one.
+
+    What is computed in inference mode is an inference tensor; what was there before is not.
+    """
+    return tensor if tensor.is_inference() else tensor.clone()
 
 
 def leaves(result: object) -> Iterator[torch.Tensor]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 import safetensors.torch
@@ -97,6 +98,7 @@ def save(run: Run, path: Path) -> None:
     record = Record(run.model, run.hyperparameters, run.origin, run.history, run.versions)
     weights = {name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}
     held_out = {**run.held_out.inputs, "labels": run.held_out.labels}
+    held_out = {name: np.ascontiguousarray(array) for name, array in held_out.items()}
     with files.new_folder(path) as folder:
         files.write(folder / WEIGHTS, safetensors.torch.save(weights))
         files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.commands.options import add_engine_options, positive
-from edgeport.commands.terminal import Progress, coloured, progress, table
+from edgeport.commands.terminal import Progress, coloured, progress, show, table
 from edgeport.runtimes import Bundle, files
 from edgeport.runtimes.bench import BackendLatency, Result, benchmark
 from edgeport.runtimes.bench.statistics import Interval
@@ -55,11 +55,12 @@ def run(args: BenchArgs) -> int:
     """Measure, print, and write the result if a file was named."""
     if args.output is not None:
         files.refuse_existing(args.output)
+        files.make_parents(args.output)
     bundle = Bundle.read(args.bundle)
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
-        def show(done: int, planned: int) -> None:
+        def draw(done: int, planned: int) -> None:
             if not bars:  # only now, so that opening the engines is no part of the time left
                 bars.append(stack.enter_context(progress("measuring", planned)))
             bars[0].update(done, f"round {done} of {planned}")
@@ -70,10 +71,10 @@ def run(args: BenchArgs) -> int:
             threads=args.threads,
             batch=args.batch,
             budget_s=args.budget_s,
-            on_round=show,
+            on_round=draw,
         )
     text = json.dumps(result.to_json())
-    print(text if args.as_json else render(result))  # before the file: a full disk loses nothing
+    show(text if args.as_json else render(result))  # before the file: a full disk loses nothing
     if args.output is not None:
         files.write(args.output, text + "\n")
     return 0

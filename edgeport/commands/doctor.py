@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeport import __version__
-from edgeport.commands.terminal import coloured, table
+from edgeport.commands.terminal import coloured, show, table
 from edgeport.runtimes import Availability, probe
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.session import BACKENDS
@@ -41,9 +41,9 @@ def run(args: DoctorArgs) -> int:
     }
     if args.as_json:
         backends = {name: asdict(availability) for name, availability in found.items()}
-        print(json.dumps({"doctor_version": 1, **machine, "backends": backends}))
+        show(json.dumps({"doctor_version": 1, **machine, "backends": backends}))
     else:
-        print(_render(machine, found))
+        show(_render(machine, found))
     return 0
 
 

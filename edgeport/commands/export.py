@@ -1,7 +1,11 @@
 """``edgeport export``: compile a run or the user's own module, prove it, pack a bundle."""
 
 import argparse
+import contextlib
 import json
+import os
+import shlex
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.commands.options import names
 from edgeport.commands.parity_table import render
-from edgeport.commands.terminal import note
+from edgeport.commands.terminal import note, show
 from edgeport.runtimes import (
     BackendMissingError,
     MissingFileError,
@@ -22,7 +26,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.thresholds import Thresholds
 
 if TYPE_CHECKING:
-    from edgeport.deploy import Source
+    from edgeport.deploy import Export, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +93,26 @@ def run(args: ExportArgs) -> int:
             f"exporting needs {e.name!r}, which is not installed",
             remedy="pip install 'edgeport[export,ort]'",
         ) from e
-    made = export_source(
-        _source(args),
-        args.output,
-        formats=args.formats or DEFAULT_FORMATS,
-        opset=args.opset or DEFAULT_OPSET,
-        thresholds=args.thresholds,
-        on_step=lambda name, wall_s: note(f"  {name:<12}{wall_s:6.1f} s"),
-    )
-    if args.as_json:
-        print(json.dumps(made.report.to_json()))
-        return 0
-    print(render(made.report))
-    print(f"\n{args.output}  {made.source.signature}")
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is no result
+        made = export_source(
+            _source(args),
+            args.output,
+            formats=args.formats or DEFAULT_FORMATS,
+            opset=DEFAULT_OPSET if args.opset is None else args.opset,
+            thresholds=args.thresholds,
+            on_step=lambda name, wall_s: note(f"  {name:<12}{wall_s:6.1f} s"),
+        )
+    show(json.dumps(made.report.to_json()) if args.as_json else _render(made, args.output))
+    return 0
+
+
+def _render(made: "Export", output: Path) -> str:
+    lines = [render(made.report), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         size = f"{artefact.stored.size_bytes / 1024:,.0f} KiB"
-        print(f"  {artefact.stored.file:<12}{size:>12}  {details}".rstrip())
-    print(f"next: edgeport verify {args.output}")
-    return 0
+        lines.append(f"  {artefact.stored.file:<12}{size:>12}  {details}".rstrip())
+    return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
@@ -127,13 +132,18 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
 
 
 def _source(args: ExportArgs) -> "Source":
-    if ":" in args.model and not Path(args.model).exists():
+    if os.path.exists(args.model):  # noqa: PTH110  # Path.exists raises for a name too long
+        return _source_of_run(args)
+    if ":" in args.model:
         return _source_of_callable(args)
-    return _source_of_run(args)
+    raise MissingFileError(
+        f"no such run: {args.model}",
+        remedy="make one with edgeport train, or name your own module as package.file:callable",
+    )
 
 
 def _source_of_callable(args: ExportArgs) -> "Source":
-    from edgeport.deploy import Values, load_module, make_source, parse_inputs
+    from edgeport.deploy import Values, load_module, make_source, model_name, parse_inputs
 
     specs, ranges = parse_inputs(args.inputs)
     module = load_module(args.model)
@@ -144,7 +154,7 @@ def _source_of_callable(args: ExportArgs) -> "Source":
         )
     real = [] if args.samples is None else [_read_samples(args.samples)]
     return make_source(
-        args.output.stem,
+        model_name(args.output),
         module,
         specs,
         ranges,
@@ -154,7 +164,7 @@ def _source_of_callable(args: ExportArgs) -> "Source":
 
 
 def _source_of_run(args: ExportArgs) -> "Source":
-    from edgeport.deploy import Values, make_source
+    from edgeport.deploy import Values, make_source, model_name
     from edgeport.training import load
 
     if args.inputs or args.samples or args.output_names:
@@ -172,7 +182,7 @@ def _source_of_run(args: ExportArgs) -> "Source":
         for name, array in inputs.items()
     ]
     return make_source(
-        args.output.stem,
+        model_name(args.output),
         trained.module,
         specs,
         {},
@@ -189,6 +199,8 @@ def _read_samples(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    except PermissionError as e:
+        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="allow it") from e
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise SourceError(
             f"{path} is not an .npz of plain arrays: {e}",

@@ -18,6 +18,8 @@ def names(text: str) -> tuple[str, ...]:
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if not found:
         raise argparse.ArgumentTypeError("expected NAME[,NAME...]")
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} names something twice")
     return found
 
 

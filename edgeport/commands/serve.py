@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.commands.options import positive
-from edgeport.commands.terminal import note
+from edgeport.commands.terminal import note, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def run(args: ServeArgs) -> int:
 
     def announce(serving: Serving) -> None:
         names = ", ".join(serving.models)
-        print(f"serving {names} on {serving.url} ({serving.backend})", flush=True)
+        show(f"serving {names} on {serving.url} ({serving.backend})")
 
     note("repeating the golden samples")
     serve(

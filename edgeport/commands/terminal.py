@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TextIO
 
+from edgeport.runtimes.errors import StorageError
+
 Colour = Literal["green", "red", "yellow", "bold", "dim"]
 
 _CODES: Final = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
@@ -15,7 +17,8 @@ _BAR_WIDTH: Final = 24
 
 def coloured(text: str, colour: Colour, stream: TextIO | None = None) -> str:
     """Colour ``text`` if the stream is a terminal and ``NO_COLOR`` (no-color.org) is not set."""
-    if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
+    stream = stream or sys.stdout
+    if os.environ.get("NO_COLOR") or stream is None or not stream.isatty():  # None: closed (>&-)
         return text
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
@@ -47,9 +50,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return "\n".join(lines)
 
 
+def show(text: str) -> None:
+    """Print a result on stdout.
+
+    Raises:
+        StorageError: It cannot be written, and not because its reader went away.
+    """
+    _write(text, sys.stdout)
+
+
 def note(text: str) -> None:
     """Say what is going on, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    _write(text, sys.stderr)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:  # nobody reads on: the work, and its exit code, matter all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as e:
+        raise StorageError(
+            f"cannot print the result: {e.strerror}", remedy="send it to a place that has room"
+        ) from e
 
 
 class Progress:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.options import positive
-from edgeport.commands.terminal import note, progress
+from edgeport.commands.terminal import note, progress, show
 from edgeport.runtimes import BackendMissingError
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def _fit(module: "nn.Module", data: "DataSet", args: TrainArgs) -> "History":
 
         def on_epoch(epoch: "Epoch") -> None:
             bar.clear()
-            if args.as_json:
-                note(_line(epoch, args.epochs))
-                return
-            with contextlib.suppress(BrokenPipeError):  # `| head -1`: the run is still wanted
-                print(_line(epoch, args.epochs), flush=True)
+            (note if args.as_json else show)(_line(epoch, args.epochs))
 
         return fit(
             module,
@@ -129,15 +125,15 @@ def _uninterrupted() -> Iterator[None]:
 def _report(made: "Run", args: TrainArgs) -> int:
     done, last = len(made.history.epochs), made.history.epochs[-1]
     if args.as_json:
-        print(json.dumps(_metrics(made)))
+        show(json.dumps(_metrics(made)))
     else:
         right = round(last.held_out_accuracy * len(made.held_out))
         output = shlex.quote(str(args.output))
-        print(
+        show(
             f"{args.output}  held-out accuracy {last.held_out_accuracy:.4f} "
             f"({right} of {len(made.held_out)}), {made.parameters:,} parameters"
         )
-        print(f"next: edgeport export {output} -o {shlex.quote(args.output.name + '.edge')}")
+        show(f"next: edgeport export {output} -o {shlex.quote(args.output.name + '.edge')}")
     if made.history.completed:
         return 0
     note(f"interrupted after {done} of {args.epochs} epochs; the run so far is in {args.output}")

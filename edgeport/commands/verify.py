@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeport.commands.options import add_engine_options
 from edgeport.commands.parity_table import render
+from edgeport.commands.terminal import show
 from edgeport.runtimes import BackendMissingError, Bundle, verify
 
 
@@ -35,7 +36,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: VerifyArgs) -> int:
     """Verify and print the report; 1 if anything failed, as an error if nothing could run."""
     report = verify(Bundle.read(args.bundle), args.backends, threads=args.threads)
-    print(json.dumps(report.to_json()) if args.as_json else render(report))
+    show(json.dumps(report.to_json()) if args.as_json else render(report))
     if report.nothing_ran:
         raise BackendMissingError(
             "no backend of this bundle is usable here, so nothing was verified",

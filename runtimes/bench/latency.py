@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import BackendMissingError, UsageError
@@ -13,6 +14,9 @@ from .environment import Environment
 from .measure import Measurement, measure
 from .result import BackendLatency, Result, Unusable
 from .statistics import Interval, paired_ratio, percentiles
+
+LONGEST_S: Final = 86_400
+"""A day."""
 
 
 def benchmark(
@@ -74,8 +78,11 @@ def benchmark(
 
 
 def _check_arguments(batch: int, threads: int | None, budget_s: float) -> None:
-    if not (math.isfinite(budget_s) and budget_s > 0):
-        raise UsageError(f"the time to measure is {budget_s} s", remedy="give a time above 0 s")
+    if not 0 < budget_s <= LONGEST_S:  # NaN is refused too
+        raise UsageError(
+            f"the time to measure is {budget_s} s",
+            remedy=f"give a time above 0 s and of at most {LONGEST_S:,} s",
+        )
     for name, number in (("batch", batch), ("threads", threads)):
         if number is not None and number < 1:
             raise UsageError(f"{name} is {number}", remedy="give a number of at least 1")

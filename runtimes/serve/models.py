@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import ParityError, UsageError
 from edgeport.runtimes.session import Options, Session
-from edgeport.runtimes.verification import check_session
+from edgeport.runtimes.verification import check_session, dead_outputs
 
 from .protocol import parse_request, render_response
 
@@ -79,7 +79,13 @@ def _prove(name: str, bundle: Bundle, session: Session) -> None:
             f"{bundle.path} holds no golden samples, so it cannot prove anything",
             remedy="export the model again",
         )
-    for verdict in check_session(session, samples, bundle.manifest.thresholds):
+    thresholds = bundle.manifest.thresholds
+    if dead := dead_outputs(samples, thresholds):
+        raise ParityError(
+            f"model {name!r}: the golden samples prove nothing about output {', '.join(dead)}",
+            remedy="don't serve this bundle: edgeport verify tells more; export it again",
+        )
+    for verdict in check_session(session, samples, thresholds):
         if verdict.status == "fail":
             raise ParityError(
                 f"model {name!r}, output {verdict.output!r}, sample {verdict.sample!r}: "

@@ -77,7 +77,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((address[0], port), family=family)  # getaddrinfo wraps 70000
-    except (OSError, OverflowError) as e:
+    except (OSError, OverflowError, UnicodeError) as e:  # UnicodeError: no name of a host
         in_use = isinstance(e, OSError) and e.errno == errno.EADDRINUSE
         raise UsageError(
             f"port {port} of {host} is in use"

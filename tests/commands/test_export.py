@@ -28,6 +28,10 @@ def branch():
     return Branch()
 
 
+def leave():
+    raise SystemExit(0)
+
+
 def slow():
     class Slow(nn.Module):
         def forward(self, x):
@@ -129,6 +133,20 @@ def test_samples_and_names_and_formats(
             "own_models.py is not an .npz of plain arrays",
             "np.savez",
         ),
+        (["own_models:leave"], 2, "own_models:leave raised SystemExit: 0", "mend it"),
+        (
+            ["own_models:make_model", "--input", "i=float32[n,3,8,8]", "--opset", "0"],
+            2,
+            "opset 0",
+            "18",
+        ),
+        (
+            ["own_models.make_model"],
+            2,
+            "no such run: own_models.make_model",
+            "package.file:callable",
+        ),
+        (["x" * 300], 2, "no such run: xxx", "package.file:callable"),
         (["runs/absent"], 2, "runs/absent", "edgeport train"),
         (["own_models:make_model", "--max-ratio", "0"], 2, "--max-ratio is 0", "above 0"),
     ],
@@ -163,12 +181,10 @@ def test_an_existing_output_is_refused_at_once(
 def test_ctrl_c_leaves_nothing(repository: Path) -> None:
     command = [sys.executable, "-m", "edgeport", "export", "deploy.models:slow"]
     command += ["--input", "x=float32[batch,2]", "-o", "m.edge"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
     for _ in range(5):  # the fifth forward is one of the reference, inside the new folder
-        assert process.stdout.readline() == "forward\n"
+        assert process.stderr.readline() == "forward\n"
     deadline = time.monotonic() + 30
     while not list(repository.glob(".m.edge.*")):
         assert time.monotonic() < deadline

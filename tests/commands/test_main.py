@@ -1,7 +1,10 @@
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgeport
@@ -17,7 +20,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     out = capsys.readouterr().out
-    assert [command.__name__.rsplit(".", 1)[-1] for command in COMMANDS] == NAMES
+    assert list(COMMANDS) == NAMES
     for name in NAMES:
         assert f"\n    {name} " in out
 
@@ -61,12 +64,59 @@ def test_a_mistake_is_two_lines_and_debug_shows_where(
         main(["doctor", "--debug"])
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m edgeport doctor --json | head -c 1 >/dev/null; exit $PIPESTATUS"
+@pytest.mark.parametrize(("bundle", "code"), [("mlp_bundle", 0), ("damaged", 1)])
+def test_a_reader_that_goes_away_changes_no_exit_code(
+    bundle: str, code: int, mlp_bundle: Path, own_bundle: Path
+) -> None:
+    path = mlp_bundle
+    if bundle == "damaged":
+        path = own_bundle
+        manifest = json.loads((path / "manifest.json").read_text())
+        manifest["thresholds"]["max_ratio"] = 1e-9
+        (path / "manifest.json").write_text(json.dumps(manifest))
+    command = f"{sys.executable} -m edgeport verify '{path}' --json 2>&1 | true; exit $PIPESTATUS"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "said"),
+    [(">&-", 0, ""), (">/dev/full", 3, "cannot print the result: No space left on device")],
+)
+def test_an_output_that_cannot_be_written(redirect: str, code: int, said: str) -> None:
+    command = f"{sys.executable} -m edgeport doctor {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_unicode() -> None:
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-m", "edgeport", "doctor"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
     )
-    assert done.stderr == ""
+    assert b"???????" in done.stdout
+
+
+def test_what_the_system_refuses_is_said_in_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "runs/x")
+
+    monkeypatch.setattr(doctor, "run", fail)
+    assert main(["doctor"]) == 2
+    err = capsys.readouterr().err
+    assert err == (
+        "edgeport: [Errno 13] Permission denied: 'runs/x'\n"
+        "  fix: check the path and its permissions\n"
+    )
+    monkeypatch.setattr(doctor, "run", lambda _: np.empty((2**40, 2**20), np.int8))
+    assert main(["doctor"]) == 2
+    assert "out of memory" in capsys.readouterr().err
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def pack(
         artefacts=(Artefact(Path(file).suffix[1:], "float32", stored(path, file, data)),),
         golden=stored(path, "golden.safetensors", golden),
         samples=(("real", "real"),),
-        thresholds=Thresholds(),
+        thresholds=Thresholds(constant_outputs=tuple(outputs)),  # one sample shows no change
         producer={},
     )
     (path / "manifest.json").write_text(manifest.dumps())
@@ -515,6 +515,19 @@ def test_a_missing_library_is_named_with_its_extra(bundle: Path, library: str) -
     assert ended.returncode == 3
     assert f"serving needs '{library}', which is not installed" in ended.stderr
     assert "pip install 'edgeport[serve]'" in ended.stderr
+
+
+def test_samples_that_prove_nothing_stop_it(tmp_path: Path) -> None:
+    path = digits(tmp_path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["thresholds"]["constant_outputs"] = []
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    ended = subprocess.run(
+        [sys.executable, "-m", "edgeport", "serve", str(path), "--port", "0"],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "the golden samples prove nothing about output" in ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

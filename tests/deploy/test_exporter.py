@@ -168,6 +168,15 @@ class Text(nn.Module):
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
         (nn.Linear(4, 2), {"output_names": ["a", "b"]}, SourceError, "2 output names", "output"),
+        (nn.Linear(4, 2), {"ranges": {"batch": Range(3, 3)}}, UsageError, "holds one size", "3"),
+        (nn.Linear(4, 2), {"output_names": ["x"]}, SourceError, "an input and of an output", "--"),
+        (
+            nn.Linear(4, 2),
+            {"thresholds": Thresholds(constant_outputs=("y",))},
+            UsageError,
+            "no output is named 'y'",
+            "the outputs are output",
+        ),
         (
             nn.Linear(4, 2),
             {"samples": [{"x": np.zeros((2, 5), np.float32)}]},
@@ -198,6 +207,88 @@ def test_what_cannot_be_used_says_why(
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+class Outer(nn.Module):
+    """Returns a buffer beside its answer, and takes names that one can mistake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.arange(3.0))
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.table, Tensor)
+        return image + 2 * mask, self.table
+
+
+def test_names_that_are_partly_those_of_forward_are_not_guessed(tmp_path: Path) -> None:
+    inputs = {"mask": torch.ones(2, 3), "imag": torch.ones(2, 3)}
+    with pytest.raises(SourceError) as caught:
+        deploy.export(Outer(), inputs, tmp_path / "m.edge")
+    assert "forward(image, mask) has no 'imag', though it has 'mask'" in caught.value.problem
+    assert caught.value.remedy == "rename it to 'image'"
+
+
+def test_example_inputs_without_names_get_those_of_forward(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = deploy.export(
+        Outer(),
+        (torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)),
+        tmp_path / "model.v1.edge",
+        thresholds=Thresholds(constant_outputs=("output_1",)),
+        formats=["torchscript", "pt2"],
+    )
+    assert [spec.name for spec in made.source.signature.inputs] == ["image", "mask"]
+    assert made.source.name == "model.v1"
+    for backend in ("libtorch", "torch"):
+        with runtimes.open(tmp_path / "model.v1.edge", backend) as session:
+            session.run(made.source.example)["output_1"][:] = 99  # it is the caller's
+            np.testing.assert_array_equal(session.run(made.source.example)["output_1"], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda module: torch.compile(module, backend="eager")]
+)
+def test_wrappers_are_taken_off(tmp_path: Path, wrap: Any) -> None:
+    made = deploy.export(wrap(nn.Linear(4, 2)), x(2, 4)["x"], tmp_path / "m.edge", formats="onnx")
+    assert type(made.source.module) is nn.Linear
+
+
+class Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(300, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.shape[1]]
+
+
+def test_the_declared_maximum_is_proved_whatever_it_is(tmp_path: Path) -> None:
+    def made(most: int) -> deploy.Export:
+        return deploy.export(
+            Positions(),
+            x(2, 5, 4),
+            tmp_path / f"{most}.edge",
+            dimensions={"x": {1: "time"}},
+            ranges={"time": Range(1, most)},
+            formats=["onnx"],
+        )
+
+    assert "random, time=300" in dict(made(300).bundle.manifest.samples)
+    with pytest.raises(SourceError, match="Positions fails on"):
+        made(512)
+    with pytest.raises(UsageError, match="would be proved at"):
+        made(2**30)
+
+
+def test_the_number_of_threads_is_the_callers(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["torchscript"])
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_input_that_forward_would_skip(tmp_path: Path) -> None:

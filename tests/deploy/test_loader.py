@@ -24,6 +24,16 @@ def broken():
 
 def wrong():
     return 7
+
+
+def leave():
+    raise SystemExit(0)
+
+
+def lazy():
+    from user_package import layers
+
+    return layers.layer
 """
 
 
@@ -35,21 +45,24 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (tmp_path / folder / "__init__.py").write_text("raise ImportError('shadowed')")
     (tmp_path / "user_package").mkdir()
     (tmp_path / "user_package" / "models.py").write_text(CODE)
+    (tmp_path / "user_package" / "layers.py").write_text(
+        "from torch import nn\nlayer = nn.Linear(2, 3)\n"
+    )
+    (tmp_path / "user_package" / "exits.py").write_text("raise SystemExit(0)")
     (tmp_path / "user_package" / "bad.py").write_text("import not_installed_anywhere")
     (tmp_path / "user_package" / "worse.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in [name for name in sys.modules if name.startswith("user_package")]:
         monkeypatch.delitem(sys.modules, name)
     return "user_package"
 
 
-@pytest.mark.parametrize("attribute", ["make_model", "instance"])
+@pytest.mark.parametrize("attribute", ["make_model", "instance", "lazy"])
 def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
-    before = sys.path.copy()
     module = load_module(f"{package}.models:{attribute}")
     assert isinstance(module, nn.Linear)
     assert module.out_features == 3
-    assert sys.path == before
 
 
 @pytest.mark.parametrize(
@@ -66,6 +79,8 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         ("user_package.models:absent", "has no 'absent'", "make_model"),
         ("user_package.models:SIZE", "is a int, which cannot be called", "torch.nn.Module"),
         ("user_package.models:broken", "RuntimeError: no weights (models.py, line 13)", "mend it"),
+        ("user_package.models:leave", "models:leave raised SystemExit: 0", "mend it"),
+        ("user_package.exits:make", "user_package.exits raised SystemExit: 0", "mend it"),
         ("user_package.models:wrong", "returned a int, expected a torch.nn.Module", "return"),
     ],
 )

@@ -203,11 +203,13 @@ def test_a_constant_output_proves_nothing_unless_it_is_allowed(
     report = only(with_samples(packed, labelled))
     assert report.outcome == "uninformative"
     assert report.reason is not None
-    assert report.reason.startswith("output logits is the same on every sample, or drowned in")
+    assert report.reason.startswith(
+        "output label, logits is the same on every sample, or drowned in"
+    )
     assert report.remedy is not None
     assert "--constant-output NAME" in report.remedy
     assert not Report("m", 1, Thresholds(), (report,)).passed
-    allowed = Thresholds(constant_outputs=("logits",))
+    allowed = Thresholds(constant_outputs=("logits", "label"))
     assert only(with_samples(packed, labelled, thresholds=allowed)).outcome == "pass"
 
 
