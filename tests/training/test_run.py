@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def edit(file: Path, change: Callable[[Any], None]) -> None:
     value = json.loads(file.read_text())
     change(value)
     file.write_text(json.dumps(value))
+
+
+def test_held_out_arrays_of_any_layout_come_back(made: Run, tmp_path: Path) -> None:
+    """safetensors writes wrong bytes for what is not contiguous."""
+    inputs = {name: np.asfortranarray(array) for name, array in made.held_out.inputs.items()}
+    save(replace(made, held_out=replace(made.held_out, inputs=inputs)), tmp_path / "a")
+    back = load(tmp_path / "a").held_out.inputs
+    np.testing.assert_array_equal(back["image"], made.held_out.inputs["image"])
 
 
 def test_a_run_comes_back(made: Run, path: Path) -> None:
