@@ -67,9 +67,10 @@ def note(text: str) -> None:
 def _write(text: str, stream: TextIO) -> None:
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:  # nobody reads on: the work, and its exit code, matter all the same
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again at exit
+        if isinstance(e, BrokenPipeError):
+            return  # nobody reads on: the work, and its exit code, matter all the same
         raise StorageError(
             f"cannot print the result: {e.strerror}", remedy="send it to a place that has room"
         ) from e
