@@ -6,7 +6,7 @@ import json
 import torch
 
 from edgeport.runtimes import ExportError
-from edgeport.runtimes.pt2 import EXTRA_FILE
+from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from .source import Source
 from .upstream import cause, quiet

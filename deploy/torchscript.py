@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from edgeport.runtimes import ExportError
-from edgeport.runtimes.libtorch import EXTRA_FILE
-from edgeport.runtimes.torch_calls import leaves
+from edgeport.runtimes.torch_calls import EXTRA_FILE, leaves
 
 from .source import Source
 from .upstream import cause, quiet

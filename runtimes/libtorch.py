@@ -2,16 +2,12 @@
 
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import torch
 
-from .errors import EngineError, FormatError
-from .session import Availability, Options, check_signature
-from .signature import Signature
-from .torch_calls import TorchSession, last_line
-
-EXTRA_FILE: Final = "edgeport.signature.json"
+from .session import Availability, Options
+from .torch_calls import ExtraFiles, TorchSession, open_signed
 
 
 def probe() -> Availability:
@@ -27,23 +23,12 @@ def open(path: Path, options: Options) -> TorchSession:
         FormatError: It does not carry a signature.
         ContractError: Its signature is not the one asked for.
     """
-    extra: dict[str, str | bytes] = {EXTRA_FILE: ""}
-    try:
+
+    def load(extra_files: ExtraFiles) -> Any:
         with warnings.catch_warnings():  # torch 2.13 deprecates every torch.jit entry
             warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated")
-            module = torch.jit.load(  # type: ignore[no-untyped-call]  # torch.jit has no types
-                str(path), map_location="cpu", _extra_files=extra
+            return torch.jit.load(  # type: ignore[no-untyped-call]  # torch.jit has no types
+                str(path), map_location="cpu", _extra_files=extra_files
             )
-    except Exception as e:  # RuntimeError, or whatever the archive's code raises
-        raise EngineError(
-            f"torch cannot open {path}: {last_line(e)}",
-            remedy="check that it is a TorchScript file, and that torch is as new as its producer",
-        ) from e
-    if not extra[EXTRA_FILE]:
-        raise FormatError(
-            f"{path} carries no signature, so its inputs have no names",
-            remedy="export it with edgeport",
-        )
-    signature = Signature.loads(extra[EXTRA_FILE], str(path))
-    check_signature(path, signature, options.signature)
-    return TorchSession("libtorch", module, signature, options)
+
+    return open_signed("libtorch", path, options, load)

@@ -1,16 +1,12 @@
 """Exported programs (``.pt2``), on the CPU."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import torch
 
-from .errors import EngineError, FormatError
-from .session import Availability, Options, check_signature
-from .signature import Signature
-from .torch_calls import TorchSession, last_line
-
-EXTRA_FILE: Final = "edgeport.signature.json"
+from .session import Availability, Options
+from .torch_calls import ExtraFiles, TorchSession, open_signed
 
 
 def probe() -> Availability:
@@ -26,20 +22,8 @@ def open(path: Path, options: Options) -> TorchSession:
         FormatError: It does not carry a signature.
         ContractError: Its signature is not the one asked for.
     """
-    extra = {EXTRA_FILE: ""}
-    try:
-        program = torch.export.load(path, extra_files=extra)
-        module = program.module()
-    except Exception as e:  # RuntimeError, zipfile's, json's, ...
-        raise EngineError(
-            f"torch cannot open {path}: {last_line(e)}",
-            remedy="check that it is a .pt2 file, and that torch is as new as its producer",
-        ) from e
-    if not extra[EXTRA_FILE]:
-        raise FormatError(
-            f"{path} carries no signature, so its inputs have no names",
-            remedy="export it with edgeport",
-        )
-    signature = Signature.loads(extra[EXTRA_FILE], str(path))
-    check_signature(path, signature, options.signature)
-    return TorchSession("torch", module, signature, options)
+
+    def load(extra_files: ExtraFiles) -> Any:
+        return torch.export.load(path, extra_files=extra_files).module()
+
+    return open_signed("torch", path, options, load)

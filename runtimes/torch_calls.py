@@ -2,15 +2,21 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import torch
 
 from .cpus import available_cpus
-from .errors import EngineError
+from .errors import EngineError, FormatError
 from .inputs import Array, InputCheck
-from .session import EngineInfo, Options
+from .session import EngineInfo, Options, check_signature
 from .signature import Signature
+
+EXTRA_FILE: Final = "edgeport.signature.json"
+"""Under this name a torch archive carries its signature."""
+
+ExtraFiles: TypeAlias = dict[str, Any]
 
 
 class TorchSession:
@@ -77,6 +83,40 @@ class TorchSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_signed(
+    backend: str, path: Path, options: Options, load: Callable[[ExtraFiles], Callable[..., Any]]
+) -> TorchSession:
+    """Load a torch archive that carries its signature.
+
+    Args:
+        backend: Its name.
+        path: The archive.
+        options: What the caller asked.
+        load: Loads it, and fills in the extra files that it is given the names of.
+
+    Raises:
+        EngineError: Torch refused it.
+        FormatError: It does not carry a signature.
+        ContractError: Its signature is not the one asked for.
+    """
+    extra_files: ExtraFiles = {EXTRA_FILE: ""}
+    try:
+        call = load(extra_files)
+    except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
+        raise EngineError(
+            f"torch cannot open {path}: {last_line(e)}",
+            remedy="check that its suffix is right, and that torch is as new as its producer",
+        ) from e
+    if not extra_files[EXTRA_FILE]:
+        raise FormatError(
+            f"{path} carries no signature, so its inputs have no names",
+            remedy="export it with edgeport",
+        )
+    signature = Signature.loads(extra_files[EXTRA_FILE], str(path))
+    check_signature(path, signature, options.signature)
+    return TorchSession(backend, call, signature, options)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,121 @@
+"""The two torch backends: what they refuse, and what they leave as it was."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeport import deploy
+from edgeport.runtimes import (
+    ContractError,
+    EngineError,
+    FormatError,
+    InputError,
+    Options,
+    Signature,
+    TensorSpec,
+    UsageError,
+    open,
+)
+from edgeport.runtimes.session import open_artefact
+from edgeport.runtimes.torch_calls import leaves
+
+FILES = {"libtorch": "model.ts", "torch": "model.pt2"}
+both = pytest.mark.parametrize("backend", FILES)
+X = {"x": np.ones((2, 4), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("torch") / "linear.edge"
+    formats = ["torchscript", "pt2"]
+    example = {"x": torch.randn(2, 4)}
+    deploy.export(nn.Linear(4, 2), example, path, dimensions={"x": {0: "batch"}}, formats=formats)
+    return path
+
+
+@both
+def test_a_damaged_file(backend: str, bundle: Path, tmp_path: Path) -> None:
+    whole = (bundle / FILES[backend]).read_bytes()
+    file = tmp_path / FILES[backend]
+    for data in (b"", b"not an archive", whole[: len(whole) // 2]):
+        file.write_bytes(data)
+        with pytest.raises(EngineError, match="torch cannot open") as caught:
+            open_artefact(file, backend)
+        assert "torch is as new as its producer" in caught.value.remedy
+
+
+@both
+def test_a_file_that_carries_no_signature(backend: str, tmp_path: Path) -> None:
+    file = tmp_path / FILES[backend]
+    module, example = nn.Linear(4, 2), (torch.ones(2, 4),)
+    buffer = io.BytesIO()
+    if backend == "torch":
+        torch.export.save(torch.export.export(module, example), buffer)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated")
+            torch.jit.save(torch.jit.trace(module, example), buffer)  # type: ignore[no-untyped-call]
+    file.write_bytes(buffer.getvalue())
+    with pytest.raises(FormatError, match="carries no signature") as caught:
+        open_artefact(file, backend)
+    assert caught.value.remedy == "export it with edgeport"
+
+
+@both
+def test_another_signature_than_asked(backend: str, bundle: Path) -> None:
+    asked = Signature(
+        (TensorSpec("y", "float32", ("batch", 4)),), (TensorSpec("o", "float32", ("batch", 2)),)
+    )
+    with pytest.raises(ContractError, match="was asked for"):
+        open_artefact(bundle / FILES[backend], backend, Options(signature=asked))
+
+
+@both
+def test_threads_are_read_back_and_given_back(backend: str, bundle: Path) -> None:
+    before = torch.get_num_threads()
+    other = before + 1
+    with open(bundle, backend, threads=other) as session:
+        assert session.engine.threads == torch.get_num_threads() == other
+        assert session.engine.backend == backend
+        assert session.engine.version == torch.__version__
+    assert torch.get_num_threads() == before
+
+
+@both
+def test_a_closed_session(backend: str, bundle: Path) -> None:
+    session = open(bundle, backend)
+    session.close()
+    session.close()
+    with pytest.raises(EngineError, match="the session is closed"):
+        session.run(X)
+
+
+@both
+def test_inputs_are_checked_and_left_alone(backend: str, bundle: Path) -> None:
+    read_only = X["x"].copy()
+    read_only.setflags(write=False)
+    with open(bundle, backend) as session:
+        answer = session.run({"x": read_only})["output"]
+        with pytest.raises(InputError, match="expected float32"):
+            session.run({"x": np.ones((2, 4))})
+    answer += 1  # it is the caller's
+
+
+def test_bare_files(bundle: Path) -> None:
+    with open(bundle / "model.ts", "libtorch") as session:
+        assert session.run(X)["output"].shape == (2, 2)
+    with pytest.raises(UsageError, match=r"bare \.pt2 file, and loading one can run code"):
+        open(bundle / "model.pt2", "torch")
+
+
+def test_leaves_of_a_nested_result() -> None:
+    a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
+    assert [len(leaf) for leaf in leaves({"a": a, "rest": [b, (c,)]})] == [1, 2, 3]
+    with pytest.raises(TypeError, match="an output is a NoneType, not a tensor"):
+        list(leaves([a, None]))
