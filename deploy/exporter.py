@@ -85,7 +85,8 @@ def export(
         example_inputs: By name; or without names, in the order of forward, whose names they get.
             What is not free is fixed to their shapes; without ``samples``, values to prove with
             are drawn like theirs.
-        output: The bundle: a folder that does not exist yet. Its stem names the model.
+        output: The bundle: a folder that does not exist yet. The model's name
+            is its name without ``.edge``.
         dimensions: Input name -> axis -> name of a free dimension: ``{"image": {0: "batch"}}``.
         ranges: Sizes that a free dimension may take; 1 and up where nothing is said.
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
@@ -149,7 +150,7 @@ def export_source(
     Raises:
         EdgeportError: As ``export``.
     """
-    formats = (formats,) if isinstance(formats, str) else formats
+    formats = (formats,) if isinstance(formats, str) else formats  # a str is a sequence too
     _check_request(source, formats, opset, thresholds)
     clock = _Clock(on_step)
     with files.new_folder(output) as folder:

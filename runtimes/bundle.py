@@ -89,12 +89,17 @@ class Bundle:
             IntegrityError: It is not the file that was packed.
             FormatError: It does not hold the samples that the manifest names.
         """
+        import hashlib
+
         from .golden import from_safetensors
 
         stored, signature = self.manifest.golden, self.manifest.signature
-        path = self.checked(stored)
+        path = self._locate(stored)
         with _reading(path):
             data = path.read_bytes()
+        # The very bytes that are used are hashed: a file that is read twice can change between.
+        if len(data) != stored.size_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
+            raise _not_what_was_packed(path)
         samples = from_safetensors(data, str(path), self.manifest.samples)
         for sample in samples:
             for specs, found in (

@@ -178,24 +178,19 @@ def uninformative(references: Sequence[Array]) -> bool:
     Args:
         references: Eager's output on each sample.
     """
-    arrays = [array for array in references if array.size]
+    arrays = [np.atleast_1d(array) for array in references if array.size]
     if not arrays or (arrays[0].dtype.kind == "f" and not any(map(_any_finite, arrays))):
         return True
-    rows = [row for array in arrays for row in np.atleast_1d(array)]
-    values = np.concatenate([array.reshape(-1) for array in arrays])
-    one_value = bool(_same(values, values[:1]).all())
-    return one_value or _all_equal(rows) or (len(arrays) > 1 and _all_equal(arrays))
-
-
-def _all_equal(arrays: Sequence[Array]) -> bool:
     first = arrays[0]
-    return all(array.shape == first.shape and _same(array, first).all() for array in arrays)
+    one_value = all(_same(array, first.flat[0]) for array in arrays)
+    one_row = all(a.shape[1:] == first.shape[1:] and _same(a, first[:1]) for a in arrays)
+    one_answer = all(a.shape == first.shape and _same(a, first) for a in arrays)
+    return one_value or one_row or (one_answer and len(arrays) > 1)
 
 
-def _same(a: Array, b: Array) -> Array:
-    """Where two arrays are equal, NaN included."""
-    same: Array = (a == b) | ((a != a) & (b != b))
-    return same
+def _same(a: Array, b: Array) -> bool:
+    """Whether two arrays are equal once broadcast, NaN included."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _any_finite(array: Array) -> bool:

@@ -200,7 +200,7 @@ def _read_samples(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except PermissionError as e:
-        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="allow it") from e
+        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="make it readable") from e
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise SourceError(
             f"{path} is not an .npz of plain arrays: {e}",
