@@ -1,106 +1,87 @@
-"""Export: compile, prove, pack. A bundle appears only if every artefact in it has passed."""
+"""The one call that most people need: a module, an example, a place for the bundle."""
 
 import contextlib
-import hashlib
-import json
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Literal, TypeAlias
 
-import numpy as np
-import onnx
-import safetensors.numpy
 import torch
 from torch import nn
 
-from edgeport import __version__
-from edgeport.runtimes import (
-    BackendMissingError,
-    Bundle,
-    ParityError,
-    Range,
-    Report,
-    SourceError,
-    TensorSpec,
-    UsageError,
-    files,
-    verify,
-)
-from edgeport.runtimes.bundle import MANIFEST
-from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.thresholds import Thresholds
 
-from .onnx_graph import DEFAULT_OPSET, OPSETS, compile_onnx
-from .program import compile_program
-from .reference import make_golden
+from . import trees
+from .arguments import checked_tensor, make_call
+from .capture import Captured
+from .dimensions import Run, observed_dimensions, probed_dimensions
+from .flat import Call, Flat
+from .isolation import Limits
+from .modules import prepared
+from .pipeline import DEFAULT_FORMATS, Export, OnEvent, Request, export_source, ignore
 from .samples import Values
-from .source import Source, make_source, positional_parameters, unwrapped
-from .torchscript import compile_torchscript
+from .source import Source, make_source, run_module
+from .targets import find_target
 
-GOLDEN: Final = "golden.safetensors"
-REPORT: Final = "reports/parity.json"
-DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
+Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Captured
+"""Arguments of forward: by name, in order, the only one, or captured ones."""
 
-_REMEDIES: Final = {
-    "fail": "forward may depend on values or on a fixed size, which this format cannot hold: "
-    "change it, or leave the format out with --format",
-    "uninformative": "give --samples that make it vary, or allow it with --constant-output NAME",
-}
+Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
-OnStep = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """What an export made: the bundle, the source it was made from, the proof."""
-
-    bundle: Bundle
-    source: Source
-    report: Report
+Ranges: TypeAlias = Mapping[str, Range]
 
 
 def export(
     module: nn.Module,
-    example_inputs: Mapping[str, torch.Tensor | Array] | Sequence[torch.Tensor] | torch.Tensor,
+    example_inputs: Example,
     output: str | Path,
     *,
-    dimensions: Mapping[str, Mapping[int, str]] | None = None,
+    dimensions: Dimensions | Literal["infer"] | None = None,
     ranges: Mapping[str, Range] | None = None,
     samples: Sequence[Mapping[str, Array]] = (),
     output_names: Sequence[str] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    opset: int = DEFAULT_OPSET,
+    opset: int | None = None,
+    target: str | None = None,
+    keep_training_mode: bool = False,
     thresholds: Thresholds | None = None,
+    limits: Limits | None = None,
+    on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
 
     Args:
         module: Run in eval mode, on a copy.
-        example_inputs: By name; or without names, in the order of forward, whose names they get.
-            What is not free is fixed to their shapes; without ``samples``, values to prove with
-            are drawn like theirs.
+        example_inputs: Arguments of forward: by name, or in its order. Tensors and numpy arrays,
+            alone or nested in tuples, lists, dicts and dataclasses, are inputs; anything else is
+            baked in. What is not free is fixed to their shapes; without ``samples``, values to
+            prove with are drawn like theirs. Or what ``capture`` recorded: then the calls are the
+            samples, and what varied in them is free.
         output: The bundle: a folder that does not exist yet. The model's name
             is its name without ``.edge``.
         dimensions: Input name -> axis -> name of a free dimension: ``{"image": {0: "batch"}}``.
+            A nested input is named by its path: ``hx_0``. ``"infer"`` frees every axis that
+            the module accepts other sizes for.
         ranges: Sizes that a free dimension may take; 1 and up where nothing is said.
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
             that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
         formats: Some of ``onnx``, ``torchscript``, ``pt2``.
-        opset: Of the ONNX file.
+        opset: Of the ONNX file; ``None`` for 20, or the newest that the target reads.
+        target: Where the ONNX file is to run: ``ort-1.20``, ``tensorrt-10``; ``None`` for engines
+            of today.
+        keep_training_mode: Export what the module does in training mode.
         thresholds: Where a verdict turns.
+        limits: Time and memory for one compiler.
+        on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
         ExistingFileError: ``output`` exists.
         SourceError: The module or a sample cannot be used as declared.
-        UsageError: A format, opset, axis or range makes no sense.
-        ExportError: A compiler refused the module.
+        UsageError: A format, opset, target, axis or range makes no sense.
+        ExportError: No compiler takes the module.
         ContractError: A compiler wrote something else than was asked.
         ParityError: An artefact does not compute what the module computes.
         BackendMissingError: An artefact cannot be proved here, because its engine is missing.
@@ -114,75 +95,63 @@ def export(
         ... )
     """
     files.refuse_existing(Path(output))
-    example = _example(module, example_inputs)
-    source = make_source(
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)  # a str is a sequence too
+    request = Request(
+        formats,
+        opset,
+        None if target is None else find_target(target),
+        thresholds or Thresholds(),
+        limits or Limits(),
+    )
+    source = source_of(
         model_name(Path(output)),
         module,
-        _specs(example, dimensions or {}),
-        ranges or {},
-        values=Values(samples, example),
+        example_inputs,
+        dimensions,
+        ranges,
+        samples=samples,
         output_names=output_names,
+        keep_training_mode=keep_training_mode,
     )
-    return export_source(
-        source, Path(output), formats=formats, opset=opset, thresholds=thresholds or Thresholds()
-    )
+    return export_source(source, Path(output), request, on_event)
 
 
-def export_source(
-    source: Source,
-    output: Path,
+def source_of(
+    name: str,
+    module: nn.Module,
+    example_inputs: Example,
+    dimensions: Dimensions | Literal["infer"] | None = None,
+    ranges: Mapping[str, Range] | None = None,
     *,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    opset: int = DEFAULT_OPSET,
-    thresholds: Thresholds,
-    on_step: OnStep | None = None,
-) -> Export:
-    """Do what ``export`` does with a source that is ready.
-
-    Args:
-        source: What to compile.
-        output: A folder that does not exist yet.
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
-        opset: Of the ONNX file.
-        thresholds: Where a verdict turns.
-        on_step: Called after each step with its name and its wall time in seconds.
+    samples: Sequence[Mapping[str, Array]] = (),
+    output_names: Sequence[str] | None = None,
+    keep_training_mode: bool = False,
+) -> Source:
+    """The source that ``export`` compiles; the arguments are the same.
 
     Raises:
         EdgeportError: As ``export``.
     """
-    formats = (formats,) if isinstance(formats, str) else formats  # a str is a sequence too
-    _check_request(source, formats, opset, thresholds)
-    clock = _Clock(on_step)
-    with files.new_folder(output) as folder:
-        with clock.step("reference"):
-            golden = make_golden(source)
-        artefacts: list[Artefact] = []
-        for name in formats:
-            with clock.step(name):
-                artefacts.append(_compile(source, name, opset, folder))
-        stored = _store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        manifest = _manifest(source, tuple(artefacts), stored, golden, thresholds)
-        with clock.step("parity"):
-            report = verify(Bundle(folder, manifest))
-            _refuse_unproved(report)
-        (folder / REPORT).parent.mkdir()
-        files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
-        files.write(folder / MANIFEST, manifest.dumps())
-    return Export(Bundle(output, manifest), source, report)
-
-
-class _Clock:
-    """Tells how long each step took."""
-
-    def __init__(self, on_step: OnStep | None) -> None:
-        self._on_step = on_step
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if self._on_step is not None:
-            self._on_step(name, time.perf_counter() - start)
+    calls = _calls(module, example_inputs)
+    call, example = calls[0]
+    observed = [arrays for _, arrays in calls]
+    found: Ranges = {}
+    if dimensions is None and isinstance(example_inputs, Captured):
+        run = _shapes_of(module, call, keep_training_mode)
+        dimensions, found = observed_dimensions(observed, run)
+    elif isinstance(dimensions, str):
+        dimensions, found = probed_dimensions(_shapes_of(module, call, keep_training_mode), example)
+    real = [*samples, *(observed if isinstance(example_inputs, Captured) else [])]
+    return make_source(
+        name,
+        module,
+        call,
+        _specs(example, dimensions or {}),
+        {**found, **(ranges or {})},
+        values=Values(real, example),
+        output_names=output_names,
+        keep_training_mode=keep_training_mode,
+    )
 
 
 def model_name(output: Path) -> str:
@@ -190,60 +159,32 @@ def model_name(output: Path) -> str:
     return output.name.removesuffix(".edge")
 
 
-def _check_request(
-    source: Source, formats: Sequence[str], opset: int, thresholds: Thresholds
-) -> None:
-    unknown = [name for name in formats if name not in DEFAULT_FORMATS]
-    if unknown or not formats or len(set(formats)) != len(formats):
-        raise UsageError(
-            f"cannot export the formats {', '.join(formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(DEFAULT_FORMATS)}",
-        )
-    if opset not in OPSETS:
-        raise UsageError(
-            f"opset {opset} is not one that torch writes as asked",
-            remedy=f"use {OPSETS.start} to {OPSETS.stop - 1}; the default is {DEFAULT_OPSET}",
-        )
-    outputs = [spec.name for spec in source.signature.outputs]
-    absent = [name for name in thresholds.constant_outputs if name not in outputs]
-    if absent:
-        raise UsageError(
-            f"no output is named {absent[0]!r}", remedy=f"the outputs are {', '.join(outputs)}"
-        )
+def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Array]]]:
+    if isinstance(given, Captured):
+        return [_bound(module, recorded.args, recorded.kwargs) for recorded in given.calls]
+    if isinstance(given, torch.Tensor):
+        given = [given]
+    if isinstance(given, Mapping):
+        return [_bound(module, (), given)]
+    return [_bound(module, given, {})]
 
 
-def _example(
-    module: nn.Module,
-    given: Mapping[str, torch.Tensor | Array] | Sequence[torch.Tensor] | torch.Tensor,
-) -> dict[str, Array]:
-    if not isinstance(given, Mapping):
-        tensors = [given] if isinstance(given, torch.Tensor) else list(given)
-        names = positional_parameters(unwrapped(module))
-        if len(names) < len(tensors):
-            raise SourceError(
-                f"{len(tensors)} example inputs for forward({', '.join(names)})",
-                remedy="pass them by name: {'image': tensor, ...}",
-            )
-        given = dict(zip(names, tensors, strict=False))
-    return {name: _as_array(name, value) for name, value in given.items()}
+def _bound(
+    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
+) -> tuple[Call, dict[str, Array]]:
+    call = make_call(module, trees.with_tensors(list(args)), trees.with_tensors(dict(kwargs)))
+    inputs = dict(zip(call.names, trees.tensors([call.args, dict(call.kwargs)]), strict=True))
+    if not inputs:
+        raise SourceError("there is no example input", remedy="give a tensor for each input")
+    return call, {name: _array(name, tensor) for name, tensor in inputs.items()}
 
 
-def _as_array(name: str, value: torch.Tensor | Array) -> Array:
-    try:
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(value)
-    except TypeError as e:  # bfloat16, complex32, quantised
-        raise SourceError(
-            f"example input {name!r} cannot become a numpy array: {e}",
-            remedy="give an example of another dtype; cast inside the module",
-        ) from e
-    if array.size == 0:
-        raise SourceError(f"example input {name!r} is empty", remedy="give it at least one row")
+def _array(name: str, tensor: torch.Tensor) -> Array:
+    array: Array = checked_tensor(name, tensor).numpy()
     return array
 
 
-def _specs(
-    example: Mapping[str, Array], dimensions: Mapping[str, Mapping[int, str]]
-) -> tuple[TensorSpec, ...]:
+def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[TensorSpec, ...]:
     for name, axes in dimensions.items():
         if name not in example or not all(0 <= axis < example[name].ndim for axis in axes):
             raise UsageError(
@@ -262,57 +203,11 @@ def _specs(
     )
 
 
-def _compile(source: Source, name: str, opset: int, folder: Path) -> Artefact:
-    details: dict[str, int | str] = {}
-    if name == "onnx":
-        data, details = compile_onnx(source, opset)
-    elif name == "torchscript":
-        data = compile_torchscript(source)
-    else:
-        data = compile_program(source)
-    stored = _store(folder, f"model{FORMATS[name]}", data)
-    return Artefact(name, source.signature.precision, stored, details)
+def _shapes_of(module: nn.Module, call: Call, keep_training_mode: bool) -> Run:
+    flat = Flat(prepared(module, keep_training_mode=keep_training_mode)[0], call)
 
+    def run(inputs: Mapping[str, Array]) -> list[tuple[int, ...]]:
+        with contextlib.redirect_stdout(io.StringIO()):  # what forward prints is not news
+            return [array.shape for array in run_module(flat, inputs)]
 
-def _store(folder: Path, file: str, data: bytes) -> StoredFile:
-    files.write(folder / file, data)
-    return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def _manifest(
-    source: Source,
-    artefacts: tuple[Artefact, ...],
-    stored: StoredFile,
-    golden: Sequence[Golden],
-    thresholds: Thresholds,
-) -> Manifest:
-    return Manifest(
-        name=source.name,
-        signature=source.signature,
-        artefacts=artefacts,
-        golden=stored,
-        samples=tuple((sample.name, sample.kind) for sample in golden),
-        thresholds=thresholds,
-        producer={
-            "edgeport": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-        },
-    )
-
-
-def _refuse_unproved(report: Report) -> None:
-    for backend in report.backends:
-        if backend.outcome == "unusable":
-            raise BackendMissingError(
-                f"{backend.file} cannot be proved here: {backend.reason}",
-                remedy=f"{backend.remedy}; or leave the format out with --format",
-            )
-        if backend.outcome != "pass":
-            worst = [f"\n  {v.output}, {v.sample}: {v.reason}" for v in backend.failures[:3]]
-            raise ParityError(
-                f"{backend.file} is not proved on {backend.backend}: "
-                f"{backend.reason}{''.join(worst)}",
-                remedy=_REMEDIES[backend.outcome],
-            )
+    return run

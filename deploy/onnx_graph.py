@@ -1,107 +1,109 @@
-"""ONNX, through torch.onnx's dynamo exporter; asked and got are compared before it counts."""
+"""What an exporter wrote: cleaned, compared with what was asked, labelled, checked, stored."""
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
+import numpy as np
 import onnx
-import torch
 
 from edgeport import __version__
-from edgeport.runtimes import ContractError, ExportError, TensorSpec
+from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
+from edgeport.runtimes.manifest import Artefact, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY
 
+from .debug_map import dumps, read_debug_map
+from .onnx_messages import messages
 from .source import Source
-from .upstream import cause, quiet
+from .stored import Compiled, store, stored
+from .targets import OPSETS, OnnxRequest, stamp
+from .upstream import cause
+from .widening import widen_bfloat16
 
-OPSETS: Final = range(18, 25)
-"""What torch 2.13 writes as asked and ONNX Runtime 1.31 and TensorRT 11 read."""
+FILE: Final = "model.onnx"
+EXTERNAL_FILE: Final = "model.onnx.data"
 
-DEFAULT_OPSET: Final = 20
-NEWEST_IR: Final = 13
-_LARGEST_BYTES: Final = 2**31 - 1
+LARGEST_FILE_BYTES: Final = 2**31 - 2**20
+"""Protobuf's limit is 2 GiB; larger models keep their weights in a file of their own."""
 
 
-def compile_onnx(source: Source, opset: int) -> tuple[bytes, dict[str, int | str]]:
-    """Compile to ONNX, with the signature inside and no path of this machine.
+def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder: Path) -> Compiled:
+    """Make a file that can ship out of what an exporter wrote.
 
     Returns:
-        The file, and its opset and IR version as read back.
+        The artefact, and the private map from its nodes to the user's code.
 
     Raises:
-        ExportError: Torch refused the module, or the file is not valid ONNX.
+        ExportError: The file is not valid ONNX.
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
     """
-    model = _export(source, opset)
+    debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
-    _check_contract(model, source, opset)
+    widened = widen_bfloat16(model)
+    _complete_outputs(model, source.signature.outputs)
+    _check_contract(model, source, request)
+    stamp(model, request)
     _label(model, source)
+    details: dict[str, int | str] = {"opset": request.opset, "ir_version": model.ir_version}
+    if request.target:
+        details["target"] = request.target
+    if widened:
+        details["widened"] = "bfloat16 to float32"
+    precision = source.signature.precision
+    weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights_bytes > LARGEST_FILE_BYTES:
+        file, external = _store_large(model, folder)
+    else:
+        _check(model)
+        file, external = store(folder, FILE, model.SerializeToString(deterministic=True)), ()
+    artefact = Artefact("onnx", precision, file, details=details, external=external)
+    return Compiled(artefact, debug_map)
+
+
+def _check(model: onnx.ModelProto | str) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
-        data = model.SerializeToString(deterministic=True)
-    except Exception as e:  # the checker's own kinds; protobuf's beyond 2 GiB
+    except Exception as e:  # the checker's own kinds
         raise ExportError(
-            f"ONNX: the exporter wrote an invalid file: {cause(e)}",
+            f"the exporter wrote an invalid file: {cause(e)}",
             remedy=f"try another --opset between {OPSETS.start} and {OPSETS.stop - 1}",
         ) from e
-    return data, {"opset": opset, "ir_version": model.ir_version}
 
 
-def _export(source: Source, opset: int) -> onnx.ModelProto:
+def _store_large(model: onnx.ModelProto, folder: Path) -> tuple[StoredFile, tuple[StoredFile, ...]]:
+    """Write the weights beside the graph; the folder appears only when all of it is complete."""
     try:
-        with quiet():
-            program = torch.onnx.export(
-                source.copy_module(),
-                source.example_tensors(),
-                input_names=[spec.name for spec in source.signature.inputs],
-                output_names=[spec.name for spec in source.signature.outputs],
-                dynamic_shapes=_dynamic_shapes(source),
-                opset_version=opset,
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as e:  # torch.onnx raises a dozen kinds
-        raise ExportError(
-            f"ONNX: torch.onnx refuses {type(source.module).__name__}: {cause(e)}",
-            remedy="leave this format out with --format, or see the traceback with --debug",
+        onnx.save_model(
+            model,
+            folder / FILE,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=EXTERNAL_FILE,
+        )
+    except OSError as e:
+        raise StorageError(
+            f"cannot write {EXTERNAL_FILE}: {e.strerror or e}",
+            remedy="choose another place with -o, or free some space",
         ) from e
-    if program is None:
-        raise ExportError("ONNX: torch.onnx returned nothing", remedy="report this with --debug")
-    return program.model_proto
+    for file in (FILE, EXTERNAL_FILE):
+        files.sync(folder / file)
+    _check(str(folder / FILE))
+    return stored(folder, FILE), (stored(folder, EXTERNAL_FILE),)
 
 
-def _dynamic_shapes(source: Source) -> tuple[dict[int, str], ...]:
-    """Names as plain strings: with ``Dim`` a dimension that the module fixes is fixed silently."""
-    return tuple(
-        {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
-        for spec in source.signature.inputs
-    )
-
-
-def _check_contract(model: onnx.ModelProto, source: Source, opset: int) -> None:
+def _check_contract(model: onnx.ModelProto, source: Source, request: OnnxRequest) -> None:
     got = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    if got.get("ai.onnx") != opset:
+    if got.get("ai.onnx") != request.opset:
         raise ContractError(
-            f"asked for ONNX opset {opset}, the exporter wrote {got.get('ai.onnx')}",
+            f"asked for ONNX opset {request.opset}, the exporter wrote {got.get('ai.onnx')}",
             remedy=f"ask for an opset between {OPSETS.start} and {OPSETS.stop - 1}",
         )
-    if model.ir_version > NEWEST_IR:
-        raise ContractError(
-            f"the exporter wrote IR version {model.ir_version}, engines read up to {NEWEST_IR}",
-            remedy="install the torch and onnx of constraints.txt",
-        )
-    _compare("inputs", [*model.graph.input], source.signature.inputs, names_matter=True)
-    _compare("outputs", [*model.graph.output], source.signature.outputs, names_matter=False)
+    _compare("inputs", [*model.graph.input], source.signature.inputs)
+    _compare("outputs", [*model.graph.output], source.signature.outputs)
 
 
-def _compare(
-    what: str,
-    found: list[onnx.ValueInfoProto],
-    asked: tuple[TensorSpec, ...],
-    *,
-    names_matter: bool,
-) -> None:
-    """Compare names, dtypes and sizes. A free output axis may have any name: we give it ours."""
+def _compare(what: str, found: list[onnx.ValueInfoProto], asked: tuple[TensorSpec, ...]) -> None:
     if [value.name for value in found] != [spec.name for spec in asked]:
         raise ContractError(
             f"asked for {what} {', '.join(spec.name for spec in asked)}, "
@@ -110,11 +112,7 @@ def _compare(
         )
     for value, spec in zip(found, asked, strict=True):
         got = _spec(value)
-        sizes_fit = len(got.shape) == len(spec.shape) and all(
-            a == b or (isinstance(a, str) and isinstance(b, str) and not names_matter)
-            for a, b in zip(got.shape, spec.shape, strict=True)
-        )
-        if got.dtype != spec.dtype or not sizes_fit:
+        if got != spec:
             raise ContractError(
                 f"asked for {spec}, the exporter wrote {got}",
                 remedy="forward fixes a size; compute sizes from tensor.shape, or declare it fixed",
@@ -129,37 +127,41 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     )
 
 
+def _complete_outputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> None:
+    """Write what the exporter left open as we measured it: parity sees that it holds.
+
+    A free axis gets our name; where the exporter fixed a size, it stays, and is compared.
+    """
+    for value, spec in zip(model.graph.output, specs, strict=False):
+        shape = value.type.tensor_type.shape
+        if value.type.tensor_type.elem_type == onnx.TensorProto.UNDEFINED:
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+            value.type.tensor_type.elem_type = dtype
+        if not value.type.tensor_type.HasField("shape"):
+            for _ in spec.shape:
+                shape.dim.add()
+        for dimension, size in zip(shape.dim, spec.shape, strict=False):
+            if dimension.WhichOneof("value") != "dim_value":
+                _set_size(dimension, size)
+
+
 def _label(model: onnx.ModelProto, source: Source) -> None:
-    """Write the producer, the signature, and our names of the outputs' free axes."""
+    """Write the producer and the signature."""
     model.producer_name, model.producer_version = "edgeport", __version__
+    model.graph.name = "main"
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(source.signature.to_json()))
-    for value, spec in zip(model.graph.output, source.signature.outputs, strict=True):
-        for dimension, size in zip(value.type.tensor_type.shape.dim, spec.shape, strict=True):
-            if isinstance(size, str):
-                dimension.dim_param = size
+
+
+def _set_size(dimension: onnx.TensorShapeProto.Dimension, size: int | str) -> None:
+    if isinstance(size, str):
+        dimension.dim_param = size
+    else:
+        dimension.dim_value = size
 
 
 def _forget_this_machine(model: onnx.ModelProto) -> None:
     """Drop the exporter's notes (stack traces with paths) from the model and everything in it."""
-    model.doc_string = ""
-    del model.metadata_props[:]
-    for function in model.functions:
-        _forget(function, function.node)
-    _forget_graph(model.graph)
-
-
-def _forget_graph(graph: onnx.GraphProto) -> None:
-    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for value in values:
-        _forget(value, ())
-    _forget(graph, graph.node)
-
-
-def _forget(owner: Any, nodes: Iterable[onnx.NodeProto]) -> None:  # every proto with these fields
-    owner.doc_string = ""
-    del owner.metadata_props[:]
-    for node in nodes:
-        _forget(node, ())
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
-                _forget_graph(graph)
+    for message in list(messages(model)):
+        for field in ("doc_string", "metadata_props"):
+            if field in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(field)

@@ -1,46 +1,113 @@
 """Exported programs: ``torch.export`` to ``.pt2``."""
 
+import contextlib
 import io
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch._export.converter import TS2EPConverter
+from torch.export import _patches as patches
 
-from edgeport.runtimes import ExportError
+from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
+from . import torchscript
 from .source import Source
-from .upstream import cause, quiet
+from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
 
 
-def compile_program(source: Source) -> bytes:
-    """Compile to an exported program, with the signature inside and no path of this machine.
+def export(source: Source, folder: Path) -> Compiled:
+    """Capture by running forward on symbols: Python runs as it is.
 
     Raises:
-        ExportError: Torch refused the module, or fixed a dimension that was declared free.
+        Exception: Whatever torch.export raises.
     """
-    try:
-        with quiet():
-            program = torch.export.export(
-                source.copy_module(),
-                source.example_tensors(),
-                dynamic_shapes=_dynamic_shapes(source),
-                strict=False,
-            )
-            _forget_this_machine(program)
-            buffer = io.BytesIO()
-            signature = json.dumps(source.signature.to_json())
-            torch.export.save(program, buffer, extra_files={EXTRA_FILE: signature})
-    except Exception as e:  # torch.export raises a dozen kinds
-        raise ExportError(
-            f"pt2: torch.export refuses {type(source.module).__name__}: {cause(e)}",
-            remedy="leave this format out with --format, or see the traceback with --debug",
-        ) from e
-    return buffer.getvalue()
+    return _save(source, folder, _capture(source, strict=False))
 
 
-def _dynamic_shapes(source: Source) -> tuple[dict[int, object], ...]:
+def oblivious(source: Source, folder: Path) -> Compiled:
+    """The same, where sizes of 0 and 1 are not taken as special: broadcasts over a free axis.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made by install_config_module
+        return _save(source, folder, _capture(source, strict=False))
+
+
+def recurrent(source: Source, folder: Path) -> Compiled:
+    """The same, with LSTM and GRU as loops over time: torch.export unrolls them otherwise.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    with _loops():
+        return _save(source, folder, _capture(source, strict=False))
+
+
+def strict(source: Source, folder: Path) -> Compiled:
+    """Capture by reading the bytecode of forward.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    return _save(source, folder, _capture(source, strict=True))
+
+
+def script(source: Source, folder: Path) -> Compiled:
+    """Convert scripted code, whose branches on values become ``torch.cond``.
+
+    Raises:
+        Exception: Whatever torch.jit and torch.export raise.
+    """
+    scripted = torch.jit.freeze(torchscript.scripted(source, source.flat))
+    program = _Converter(scripted, source).convert()
+    return _save(source, folder, program)
+
+
+class _Converter(TS2EPConverter):
+    """Torch's own converter frees every axis that it can; this one frees those that are declared.
+
+    It is private, as torch 2.13 has no public way from TorchScript to an exported program.
+    """
+
+    def __init__(self, scripted: Any, source: Source) -> None:
+        super().__init__(scripted, source.example_tensors())
+        self._dynamic_shapes = _dynamic_shapes(source)
+
+    def retrace_as_exported_program(
+        self, gm: torch.fx.GraphModule, name_to_constant: dict[str, Any]
+    ) -> torch.export.ExportedProgram:
+        """Export the converted graph."""
+        return torch.export.export(
+            gm, self.sample_args, dynamic_shapes=self._dynamic_shapes, strict=False
+        )
+
+
+@contextlib.contextmanager
+def _loops() -> Iterator[None]:
+    with (
+        patches.register_lstm_while_loop_decomposition(),
+        patches.register_gru_while_loop_decomposition(),
+    ):
+        yield
+
+
+def _capture(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
+    return torch.export.export(
+        source.flat,
+        source.example_tensors(),
+        dynamic_shapes=(_dynamic_shapes(source),),
+        strict=strict,
+    )
+
+
+def _dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
     dims = {
         name: torch.export.Dim(
             name,
@@ -52,6 +119,17 @@ def _dynamic_shapes(source: Source) -> tuple[dict[int, object], ...]:
     return tuple(
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.signature.inputs
+    )
+
+
+def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
+    """Save with the signature inside, and no path of this machine."""
+    _forget_this_machine(program)
+    buffer = io.BytesIO()
+    signature = json.dumps(source.signature.to_json())
+    torch.export.save(program, buffer, extra_files={EXTRA_FILE: signature})
+    return Compiled(
+        Artefact("pt2", source.precision, store(folder, "model.pt2", buffer.getvalue()))
     )
 
 

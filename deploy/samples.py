@@ -61,7 +61,7 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         values: Where values come from.
     """
     kind: Kind = "real" if values.real else "random"
-    plans = list(_size_plans(declared)) or [{}]
+    plans = list(_size_plans(declared, _sizes_of(declared, values.like))) or [{}]
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     samples = []
     for number in range(count):
@@ -128,9 +128,22 @@ def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
             )
 
 
-def _size_plans(declared: Signature) -> Iterator[dict[str, int]]:
+def _sizes_of(declared: Signature, example: Mapping[str, Array]) -> dict[str, int]:
+    """The size that each free dimension has in an example."""
+    return {
+        size: example[spec.name].shape[axis]
+        for spec in declared.inputs
+        if spec.name in example
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str)
+    }
+
+
+def _size_plans(declared: Signature, example: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Sizes to probe, all dimensions at once, each at a different place of its own list."""
-    probes = {name: _probes(declared.range_of(name)) for name in declared.dimensions}
+    probes = {
+        name: _probes(declared.range_of(name), example.get(name)) for name in declared.dimensions
+    }
     for step in range(max(map(len, probes.values()), default=0)):
         yield {
             name: sizes[(step + offset) % len(sizes)]
@@ -138,10 +151,9 @@ def _size_plans(declared: Signature) -> Iterator[dict[str, int]]:
         }
 
 
-def _probes(range_: Range) -> list[int]:
-    asked: tuple[int, ...] = (*PROBED_SIZES, range_.min, range_.opt or range_.min)
-    asked += () if range_.max is None else (range_.max,)
-    return sorted({size for size in asked if size in range_})
+def _probes(range_: Range, example: int | None) -> list[int]:
+    asked = (*PROBED_SIZES, range_.min, range_.max, range_.opt, example)
+    return sorted({size for size in asked if size is not None and size in range_})
 
 
 def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:

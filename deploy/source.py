@@ -1,10 +1,10 @@
-"""A source: a module in eval mode with everything that is needed to compile and to prove it."""
+"""A source: a module with everything that is needed to compile and to prove it."""
 
-import copy
-import difflib
-import inspect
-from collections.abc import Mapping, Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ from torch import nn
 
 from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
-from edgeport.runtimes.torch_calls import last_line, leaves
+from edgeport.runtimes.structure import Node
+from edgeport.runtimes.torch_calls import last_line
 
+from . import trees
+from .flat import Call, Flat
+from .modules import is_uninitialised, prepared
 from .samples import Sample, Values, build_samples, inputs_at, other_sizes, usual_sizes
 
 
@@ -23,45 +27,61 @@ class Source:
 
     Attributes:
         name: The model's name.
-        module: In eval mode; never changed, always copied.
+        flat: The module behind flat inputs and outputs; compilers get it in a process of their
+            own, so that nothing they do reaches it.
         signature: Inputs as declared, outputs as measured.
         example: Inputs to compile with; every free dimension is 2 or more.
         samples: Inputs to prove with.
+        notes: What was changed in the user's module, in sentences for them.
     """
 
     name: str
-    module: nn.Module
+    flat: Flat
     signature: Signature
     example: Mapping[str, Array]
     samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """The dtype that the module computes in; ``integer`` if it knows no floats."""
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        if torch.bfloat16 in (*self.flat.call.dtypes, *(tensor.dtype for tensor in tensors)):
+            return "bfloat16"  # which its outputs, as numpy has them, don't show
+        return self.signature.precision
+
+    @property
+    def module(self) -> nn.Module:
+        """The user's module: a copy, in the mode that is exported."""
+        return self.flat.module
 
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
         """Fresh copies of the example, in the order of forward."""
         return tuple(torch.tensor(array) for array in self.example.values())
 
-    def copy_module(self) -> nn.Module:
-        """A copy for a compiler to write into."""
-        return copy.deepcopy(self.module)
-
 
 def make_source(
     name: str,
     module: nn.Module,
+    call: Call,
     inputs: Sequence[TensorSpec],
     ranges: Mapping[str, Range],
     *,
     values: Values | None = None,
     output_names: Sequence[str] | None = None,
+    keep_training_mode: bool = False,
 ) -> Source:
     """Check that a module runs as declared, and measure what comes out.
 
     Args:
         name: The model's name.
-        module: Copied; its training mode is left as it is.
-        inputs: As the artefacts will declare them.
+        module: Copied; it is left as it is.
+        call: How forward is called.
+        inputs: As the artefacts will declare them, in the order of ``call``.
         ranges: Sizes that the free dimensions may take.
         values: Where the values of samples come from; ``None`` to draw them.
         output_names: In the order of the result; ``None`` to make them.
+        keep_training_mode: Export the module in the mode that it is in; ``False`` for eval mode.
 
     Raises:
         UsageError: A free dimension has a range of one size.
@@ -69,93 +89,51 @@ def make_source(
             fails on a size that was declared, is not deterministic, or its outputs are not tensors.
     """
     values = values or Values()
-    module = copy.deepcopy(unwrapped(module)).eval()
-    inputs = _in_order_of_forward(module, inputs)
     declared = Signature(tuple(inputs), (), dict(ranges))
     _check_ranges(declared)
     _check_real(declared, values.real)
     samples = build_samples(declared, values)
     example = inputs_at(declared, usual_sizes(declared), values, seed=0)
-    outputs = _measure_outputs(module, declared, values, output_names)
-    shared = {spec.name for spec in inputs} & {spec.name for spec in outputs}
-    if shared:
-        raise SourceError(
-            f"{', '.join(sorted(shared))} is the name of an input and of an output",
-            remedy="name the outputs otherwise: --output-names, output_names=",
-        )
-    signature = Signature(declared.inputs, outputs, declared.ranges)
-    return Source(name, module, signature, example, samples)
+    module, notes = prepared(module, keep_training_mode=keep_training_mode)
+    flat = Flat(module, call)
+    if is_uninitialised(module):
+        _run_or_explain(flat, example, usual_sizes(declared))
+    outputs, structure = _measure_outputs(flat, declared, values, output_names)
+    signature = Signature(declared.inputs, outputs, declared.ranges, structure)
+    return Source(name, flat, signature, example, samples, notes)
 
 
-def run_module(module: nn.Module, inputs: Mapping[str, Array]) -> tuple[list[str], list[Array]]:
+def run_module(flat: Flat, inputs: Mapping[str, Array]) -> list[Array]:
     """Run a module once, on copies of the inputs.
 
-    Returns:
-        Names made from the structure of the result, and the outputs.
-
     Raises:
-        TypeError: An output is not a tensor.
+        SourceError: An output is not a tensor that numpy can hold.
     """
-    with torch.no_grad():
-        result = module(*[torch.tensor(array) for array in inputs.values()])
-    # copied: an output may be a buffer that the next call writes into
-    arrays = [tensor.detach().cpu().numpy().copy() for tensor in leaves(result)]
-    return _output_names(result, "output"), arrays
+    return [_to_numpy(tensor) for tensor in trees.tensors(_call(flat, inputs))]
 
 
-def _output_names(result: object, name: str) -> list[str]:
-    """Readable names: ``output``; ``output_0``, ``output_1``; a dict's own keys."""
-    if isinstance(result, Mapping):
-        prefix = "" if name == "output" else f"{name}_"
-        parts = [_output_names(value, f"{prefix}{key}") for key, value in result.items()]
-    elif isinstance(result, tuple | list):
-        parts = [_output_names(value, f"{name}_{index}") for index, value in enumerate(result)]
-    else:
-        return [name]
-    return [part for inner in parts for part in inner]
+def _call(flat: Flat, inputs: Mapping[str, Array]) -> Any:
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        return flat.nested([torch.tensor(array) for array in inputs.values()])
 
 
-def _in_order_of_forward(module: nn.Module, inputs: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
-    """Names that are forward's own say the order; names that are all new are taken in order."""
-    takes = positional_parameters(module)
-    by_name = {spec.name: spec for spec in inputs}
-    known = [by_name[name] for name in takes if name in by_name]
-    if not known:
-        return inputs
-    unknown = [name for name in by_name if name not in takes]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], takes, n=1)
+def _to_numpy(tensor: torch.Tensor) -> Array:
+    """A copy: an output may be a buffer that the next call writes into."""
+    if tensor.is_complex():
         raise SourceError(
-            f"forward({', '.join(takes)}) has no {unknown[0]!r}, though it has {known[0].name!r}",
-            remedy=f"rename it to {close[0]!r}" if close else "use forward's names for all inputs",
+            f"an output is {str(tensor.dtype).removeprefix('torch.')}, which engines cannot pass",
+            remedy="return torch.view_as_real(output), or its magnitude",
         )
-    if takes[: len(known)] != [spec.name for spec in known]:
-        skipped = [name for name in takes if name not in by_name]
+    tensor = tensor.detach().cpu().to_dense()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    try:
+        return tensor.numpy().copy()
+    except TypeError as e:  # quantised, float8
         raise SourceError(
-            f"forward({', '.join(takes)}) is called by position; {skipped[0]!r} is left out",
-            remedy="declare the inputs before the last one too, or wrap the module",
-        )
-    return known
-
-
-def positional_parameters(module: nn.Module) -> list[str]:
-    """Names of what forward takes by position."""
-    return [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The user's own module inside DataParallel, DistributedDataParallel or torch.compile."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            module = inner
-        else:
-            return module
+            f"an output is {tensor.dtype}, which numpy cannot hold",
+            remedy="convert it in forward: output.float()",
+        ) from e
 
 
 def _check_ranges(declared: Signature) -> None:
@@ -178,40 +156,81 @@ def _check_real(declared: Signature, real: Sequence[Mapping[str, Array]]) -> Non
                 f"sample {number} does not fit the declared inputs: {getattr(e, 'problem', e)}",
                 remedy=f"the inputs are {', '.join(map(str, declared.inputs))}",
             ) from e
-        empty = [name for name, array in sample.items() if array.size == 0]
+        empty = [
+            spec.name
+            for spec in declared.inputs
+            if 0 not in spec.shape and not sample[spec.name].size
+        ]
         if empty:
             raise SourceError(f"sample {number}: {empty[0]!r} is empty", remedy="leave it out")
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    tree: object
+    names: list[str]
+    arrays: list[Array]
+
+    def structure(self, names: Sequence[str]) -> Node:
+        return trees.structure(self.tree, iter(names))
+
+
 def _measure_outputs(
-    module: nn.Module,
-    declared: Signature,
-    values: Values,
-    asked: Sequence[str] | None,
-) -> tuple[TensorSpec, ...]:
+    flat: Flat, declared: Signature, values: Values, asked: Sequence[str] | None
+) -> tuple[tuple[TensorSpec, ...], Node | None]:
     """Run the module at two sizes of every free dimension, and see which axes follow which."""
     usual, other = usual_sizes(declared), other_sizes(declared)
-    names, first = _run_or_explain(module, inputs_at(declared, usual, values, 0), usual)
-    _, again = _run_or_explain(module, inputs_at(declared, usual, values, 0), usual)
-    _, second = _run_or_explain(module, inputs_at(declared, other, values, 0), other)
-    _check_outputs(module, names, first, again, asked)
-    return tuple(
+    first = _run_or_explain(flat, inputs_at(declared, usual, values, 0), usual)
+    with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
+        again = _run_or_explain(flat, inputs_at(declared, usual, values, 0), usual)
+        second = _run_or_explain(flat, inputs_at(declared, other, values, 0), other)
+    _check_deterministic(flat.module, first, again)
+    _check_structure(flat.module, first, second)
+    names = _output_names(first.names, [spec.name for spec in declared.inputs], asked)
+    outputs = tuple(
         TensorSpec(name, str(a.dtype), _named_shape(name, a.shape, b.shape, usual, other))
-        for name, a, b in zip(asked or names, first, second, strict=True)
+        for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
     )
+    return outputs, None if _is_flat(first.tree) else first.structure(names)
 
 
-def _run_or_explain(
-    module: nn.Module, inputs: Mapping[str, Array], sizes: Mapping[str, int]
-) -> tuple[list[str], list[Array]]:
+def _run_or_explain(flat: Flat, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> _Result:
     try:
-        return run_module(module, inputs)
+        result = _call(flat, inputs)
     except Exception as e:  # the user's module may raise anything
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         raise SourceError(
-            f"{type(module).__name__} fails on {shapes}: {type(e).__name__}: {last_line(e)}",
+            f"{type(flat.module).__name__} fails on {shapes}: {type(e).__name__}: {last_line(e)}",
             remedy=range_remedy(sizes),
         ) from e
+    _check_tensors(result)
+    found = list(_named_outputs(result))
+    names = _distinct([name for name, _ in found])
+    arrays = [_to_numpy(tensor) for _, tensor in found]
+    return _Result(result, names, arrays)
+
+
+def _is_flat(tree: object) -> bool:
+    """Whether it is what a signature without a structure stands for."""
+    parts = tree if type(tree) is tuple and len(tree) > 1 else (tree,)
+    return all(isinstance(part, torch.Tensor) for part in parts)
+
+
+def _named_outputs(result: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """``output``; ``output_0``, ``output_1``; a mapping's keys and an object's fields alone."""
+    by_name = isinstance(result, Mapping) or trees.is_object(result)
+    return trees.named_tensors(result, "" if by_name else "output")
+
+
+def _check_tensors(result: object) -> None:
+    strange = next(trees.others(result), None)
+    if strange is not None:
+        raise SourceError(
+            f"an output is a {type(strange).__name__}, not a tensor",
+            remedy="return tensors, or tuples, lists, dicts or dataclasses of them",
+        )
+    if next(trees.tensors(result), None) is None:
+        raise SourceError("the module returns no tensor", remedy="return at least one")
 
 
 def range_remedy(sizes: Mapping[str, int]) -> str:
@@ -222,26 +241,53 @@ def range_remedy(sizes: Mapping[str, int]) -> str:
     return f"check the declared inputs; a range says which sizes are allowed: {name}:MIN..MAX"
 
 
-def _check_outputs(
-    module: nn.Module,
-    names: Sequence[str],
-    first: Sequence[Array],
-    again: Sequence[Array],
-    asked: Sequence[str] | None,
-) -> None:
-    if not first:
-        raise SourceError("the module returns no tensor", remedy="return at least one")
-    for a, b in zip(first, again, strict=True):
-        if a.shape != b.shape or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
-            raise SourceError(
-                f"{type(module).__name__} is not deterministic: two runs on one input differ",
-                remedy="remove what is random, or keeps state, from forward",
-            )
-    if asked is not None and len(asked) != len(first):
+def _check_deterministic(module: nn.Module, first: _Result, again: _Result) -> None:
+    same = len(first.arrays) == len(again.arrays) and all(
+        a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(first.arrays, again.arrays, strict=True)
+    )
+    if not same:
         raise SourceError(
-            f"{len(asked)} output names for {len(first)} outputs",
-            remedy=f"the module returns {', '.join(names)}",
+            f"{type(module).__name__} is not deterministic: two runs on one input differ",
+            remedy="remove what is random, or keeps state, from forward"
+            + ("; or leave training mode" if module.training else ""),
         )
+
+
+def _check_structure(module: nn.Module, first: _Result, second: _Result) -> None:
+    if first.structure(first.names) != second.structure(second.names):
+        raise SourceError(
+            f"what {type(module).__name__} returns changes with the sizes of its inputs, "
+            "and not only in its tensors",
+            remedy="return as many tensors for every size, and what changes as a tensor",
+        )
+
+
+def _output_names(
+    found: Sequence[str], inputs: Sequence[str], asked: Sequence[str] | None
+) -> list[str]:
+    if asked is None:
+        return [f"output_{name}" if name in inputs else name for name in found]
+    if len(asked) != len(found):
+        raise SourceError(
+            f"{len(asked)} output names for {len(found)} outputs",
+            remedy=f"the module returns {', '.join(found)}",
+        )
+    shared = sorted({*asked} & {*inputs})
+    if shared:
+        raise SourceError(
+            f"{', '.join(shared)} is the name of an input and of an output",
+            remedy="name the outputs otherwise: --output-names, output_names=",
+        )
+    return list(asked)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number what is there twice: ``{"a_b": x, "a": {"b": y}}``."""
+    return [
+        f"{name}_{names[:index].count(name) + 1}" if name in names[:index] else name
+        for index, name in enumerate(names)
+    ]
 
 
 def _named_shape(

@@ -1,52 +1,77 @@
-"""TorchScript: trace and freeze. A trace that baked something in is caught by parity."""
+"""TorchScript: script or trace, then freeze."""
 
 import io
 import json
+import warnings
+from pathlib import Path
+from typing import Any, Final
 
 import torch
-from torch import nn
 
-from edgeport.runtimes import ExportError
-from edgeport.runtimes.torch_calls import EXTRA_FILE, leaves
+from edgeport import __version__
+from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.torch_calls import EXTRA_FILE
 
+from .flat import Flat
 from .source import Source
-from .upstream import cause, quiet
+from .stored import Compiled, store
+
+PRODUCER_FILE: Final = "edgeport.producer.json"
+"""Under this name the archive says what made it."""
 
 _WRITTEN_BY_THE_WRITER = (".data/version", ".data/serialization_id", "version", "byteorder")
 
 
-class _Flat(nn.Module):
-    """A module whose result is a tuple of tensors: TorchScript has no nested results."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(leaves(self.module(*inputs)))
-
-
-def compile_torchscript(source: Source) -> bytes:
-    """Compile to TorchScript, with the signature inside and no path of this machine.
+def script(source: Source, folder: Path) -> Compiled:
+    """Compile the module's code, which keeps its control flow.
 
     Raises:
-        ExportError: Torch refused the module.
+        Exception: Whatever torch.jit raises.
     """
-    try:
-        with quiet(), torch.no_grad():
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
-                _Flat(source.copy_module()).eval(), source.example_tensors(), check_trace=False
-            )
-            frozen = torch.jit.freeze(traced)
-            buffer = io.BytesIO()
-            signature = json.dumps(source.signature.to_json())
-            torch.jit.save(frozen, buffer, _extra_files={EXTRA_FILE: signature})
-    except Exception as e:  # tracing runs the user's code
-        raise ExportError(
-            f"TorchScript: cannot trace {type(source.module).__name__}: {cause(e)}",
-            remedy="leave this format out with --format, or see the traceback with --debug",
-        ) from e
-    return _without_debug_records(buffer.getvalue())
+    return _save(source, folder, scripted(source, source.flat))
+
+
+def trace(source: Source, folder: Path) -> Compiled:
+    """Record what the module does with the example; parity tells whether that holds for others.
+
+    Raises:
+        Exception: Whatever torch.jit raises.
+    """
+    return _save(source, folder, traced(source, source.flat))
+
+
+def scripted(source: Source, flat: Flat) -> Any:
+    """The scripted module behind flat inputs and outputs.
+
+    Those are traced around it: a trace keeps the control flow of scripted code that it calls.
+    """
+    return traced(source, flat.around(torch.jit.script(flat.module)))
+
+
+def traced(source: Source, flat: Flat) -> Any:
+    """A trace of the module with the example."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
+            flat, source.example_tensors(), check_trace=False
+        )
+
+
+def _save(source: Source, folder: Path, compiled: Any) -> Compiled:
+    """Save with the signature inside, and no path of this machine."""
+    if not source.module.training:  # torch freezes nothing else
+        compiled = torch.jit.freeze(compiled)
+    buffer = io.BytesIO()
+    torch.jit.save(
+        compiled,
+        buffer,
+        _extra_files={
+            EXTRA_FILE: json.dumps(source.signature.to_json()),
+            PRODUCER_FILE: json.dumps({"producer": "edgeport", "version": __version__}),
+        },
+    )
+    data = _without_debug_records(buffer.getvalue())
+    return Compiled(Artefact("torchscript", source.precision, store(folder, "model.ts", data)))
 
 
 def _without_debug_records(archive: bytes) -> bytes:

@@ -1,10 +1,14 @@
-"""Compilers talk: what they print is kept off the terminal, what they raise is made short."""
+"""What compilers need to be told: to be quiet, and that nothing here is trained."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.modules import transformer
 
 
 @contextlib.contextmanager
@@ -27,6 +31,50 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def inference_only() -> Iterator[None]:
+    """Take what only training, or one engine, has out of a module's way while it is compiled.
+
+    A custom autograd function is called by its forward: no format can hold its backward, and
+    ``apply`` hides its forward from a trace. Compiled parts run eagerly. Attention takes its
+    documented path, not a fused kernel that no format has; and ``nn.Transformer`` does not look
+    at its mask to see whether it is causal, which is a hint beside the mask.
+    """
+    apply = vars(torch.autograd.Function)["apply"]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    detect = transformer._detect_is_causal_mask
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        transformer._detect_is_causal_mask = _is_causal
+        torch.autograd.Function.apply = classmethod(_forward_of)  # type: ignore[assignment]
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.autograd.Function.apply = apply  # type: ignore[method-assign]
+        torch.backends.mha.set_fastpath_enabled(fast)
+        transformer._detect_is_causal_mask = detect
+
+
+def _is_causal(
+    mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None
+) -> bool:
+    return is_causal is True
+
+
+class _Context(torch.autograd.function.FunctionCtx):
+    """What forward may write to, and nobody reads."""
+
+    needs_input_grad: tuple[bool, ...] = ()
+
+
+def _forward_of(function: Any, *args: Any) -> Any:
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        return function.forward(*args)  # the newer style, whose forward takes no context
+    context = _Context()
+    context.needs_input_grad = (False,) * len(args)
+    return function.forward(context, *args)
 
 
 def cause(error: BaseException) -> str:

@@ -71,15 +71,32 @@ class Bundle:
             raise _not_what_was_packed(path)
         return path
 
-    def check_files(self) -> None:
-        """Check the size and hash of every file.
+    def checked_artefact(self, artefact: Artefact) -> Path:
+        """Return the path of an artefact, all of whose files are right: hand it to an engine.
 
         Raises:
             MissingFileError: A file is not there.
             IntegrityError: A file is not the one that was packed.
+            FormatError: An external file is a link, or is read without being listed.
         """
-        for stored in self.manifest.files:
-            self.checked(stored)
+        path = self.checked(artefact.stored)
+        for stored in artefact.external:
+            _refuse_links(self.checked(stored))
+        if artefact.format == "onnx":
+            _refuse_unlisted(path, artefact)
+        return path
+
+    def check_files(self) -> None:
+        """Check every file: its size and its hash, and what ``checked_artefact`` does.
+
+        Raises:
+            MissingFileError: A file is not there.
+            IntegrityError: A file is not the one that was packed.
+            FormatError: An external file is a link, or is read without being listed.
+        """
+        for artefact in self.manifest.artefacts:
+            self.checked_artefact(artefact)
+        self.checked(self.manifest.golden)
 
     def golden(self) -> tuple[Golden, ...]:
         """Read the golden samples.
@@ -142,11 +159,13 @@ class Bundle:
         Raises:
             UsageError: There is no such backend, or the bundle holds nothing for it.
             BackendMissingError: The backend's library is not installed.
-            IntegrityError: The artefact is not the file that was packed.
+            MissingFileError: A file of the artefact is not there.
+            IntegrityError: A file of the artefact is not the one that was packed.
+            FormatError: An external file is a link, or is read without being listed.
             ContractError: The artefact does not declare the bundle's signature.
             EngineError: The engine refused the file.
         """
-        path = self.checked(self.artefact(name).stored)
+        path = self.checked_artefact(self.artefact(name))
         asked = replace(options or Options(), signature=self.manifest.signature)
         return open_artefact(path, name, asked)
 
@@ -161,6 +180,34 @@ class Bundle:
                     remedy="don't use this bundle",
                 )
         return path
+
+
+def _refuse_links(path: Path) -> None:
+    """ONNX Runtime follows both kinds of link, so a file that others can write passes for ours."""
+    import stat
+
+    with _reading(path):
+        found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise FormatError(
+            f"{path} is a link, and an engine would read through it",
+            remedy=f"put a copy in its place: cp {path.name} copy && mv copy {path.name}",
+        )
+
+
+def _refuse_unlisted(path: Path, artefact: Artefact) -> None:
+    from .external import external_files
+
+    with _reading(path):
+        named = external_files(path)
+    folder = artefact.stored.file.rpartition("/")[0]
+    listed = {stored.file for stored in artefact.external}
+    for name in sorted(named):
+        if (f"{folder}/{name}" if folder else name) not in listed:
+            raise FormatError(
+                f"{path} reads {name!r}, which the manifest does not list, so no hash covers it",
+                remedy="export the model again; don't use this bundle",
+            )
 
 
 @contextlib.contextmanager

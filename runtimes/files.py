@@ -67,6 +67,19 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sync(path: Path) -> None:
+    """Bring a file that somebody else wrote to the disk.
+
+    Raises:
+        StorageError: The disk is full.
+    """
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as e:
+        raise _storage_error(path, e) from e
+
+
 def refuse_existing(path: Path) -> None:
     """Raise if something is at ``path``.
 

@@ -58,12 +58,19 @@ class Artefact:
         precision: The dtype of its first output of floats.
         stored: Where it is.
         details: What the compiler reports: opset, IR version.
+        external: Files that its engine reads besides: the weights of a large ONNX model.
     """
 
     format: str
     precision: str
     stored: StoredFile
     details: Mapping[str, int | str] = field(default_factory=dict)
+    external: tuple[StoredFile, ...] = ()
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every file that its engine reads."""
+        return (self.stored, *self.external)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ class Manifest:
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """Every file that has a hash."""
-        return (*(artefact.stored for artefact in self.artefacts), self.golden)
+        return (*(stored for artefact in self.artefacts for stored in artefact.files), self.golden)
 
     def dumps(self) -> str:
         """Write JSON, indented for people."""
@@ -118,6 +125,7 @@ class Manifest:
                     "precision": artefact.precision,
                     **asdict(artefact.stored),
                     "details": dict(artefact.details),
+                    "external": list(map(asdict, artefact.external)),
                 }
                 for artefact in self.artefacts
             ],
@@ -185,8 +193,8 @@ def _manifest(value: object) -> Manifest:
 
 
 def _artefact(value: object) -> Artefact:
-    format_, precision, file, sha256, size_bytes, details = fields(
-        value, "format", "precision", "file", "sha256", "size_bytes", "details"
+    format_, precision, *stored, details, external = fields(
+        value, "format", "precision", "file", "sha256", "size_bytes", "details", "external"
     )
     if expect(str, format_, "a format") not in FORMATS:
         raise ValueError(f"the artefact format {reprlib.repr(format_)} is unknown")
@@ -194,7 +202,14 @@ def _artefact(value: object) -> Artefact:
         if type(detail) not in (int, str):
             raise ValueError(f"a detail is {reprlib.repr(detail)}, expected an integer or a string")
     return Artefact(
-        format_, expect(str, precision, "a precision"), _stored(file, sha256, size_bytes), details
+        format_,
+        expect(str, precision, "a precision"),
+        _stored(*stored),
+        details,
+        tuple(
+            _stored(*fields(each, "file", "sha256", "size_bytes"))
+            for each in expect(list, external, "external")
+        ),
     )
 
 

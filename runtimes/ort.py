@@ -33,8 +33,7 @@ class OrtSession:
     """An ONNX file, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
-        threads = options.threads or available_cpus()
-        self._session = _open(path, threads)
+        self._session = _open(path, options)
         self.signature = _signature(path, self._session)
         check_signature(path, self.signature, options.signature)
         self.engine = EngineInfo(
@@ -117,10 +116,12 @@ def open(path: Path, options: Options) -> OrtSession:
     return OrtSession(path, options)
 
 
-def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
+    settings.intra_op_num_threads = options.threads or available_cpus()
     settings.inter_op_num_threads = 1
+    if not options.optimize:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.log_severity_level = 4  # fatal only: errors are raised, warnings are noise to a user
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])

@@ -26,10 +26,16 @@ class Options:
     Attributes:
         threads: Threads inside one operator; ``None`` for the CPUs this process may use.
         signature: What the artefact must declare; ``None`` to accept what it declares.
+        optimize: Whether an engine may rewrite the graph when it opens it. ``False`` runs the
+            graph as it was written, for a proof: an optimiser can hide a defect, such as a
+            Dropout left in training mode. It changes nothing but ONNX Runtime, because the torch
+            backends open every graph as it is; what TorchScript's executor specialises later,
+            while it runs, is not governed by this.
     """
 
     threads: int | None = None
     signature: Signature | None = None
+    optimize: bool = True
 
     def __post_init__(self) -> None:
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:

@@ -6,10 +6,14 @@ so that "what you asked" can be compared with "what you got".
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .errors import FormatError
+from .errors import FormatError, UsageError
 from .strict_json import expect, fields, parse
+
+if TYPE_CHECKING:  # most results are flat, and every import is felt on a small device
+    from .inputs import Array
+    from .structure import Node
 
 DTYPES: Final = (
     "bool",
@@ -95,7 +99,14 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Ordered inputs and outputs, and the ranges of their named dimensions.
+    """Ordered inputs and outputs, the ranges of their named dimensions, the shape of the result.
+
+    Attributes:
+        inputs: In the order that the module takes them.
+        outputs: In the order that every artefact gives them.
+        ranges: By dimension; where nothing is said, 1 and up.
+        structure: How the module nests its outputs, as ``structure.Node``; ``None`` if it does
+            not: one output alone, or a tuple of them in order.
 
     Examples:
         >>> x = TensorSpec("x", "float32", ("batch", 4))
@@ -110,6 +121,7 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    structure: "Node | None" = None
 
     def __post_init__(self) -> None:
         for specs in (self.inputs, self.outputs):
@@ -119,6 +131,10 @@ class Signature:
                     f"two tensors share a name: {', '.join(names)}",
                     remedy="give every input, and every output, a name of its own",
                 )
+        if self.structure is not None:
+            from .structure import check_structure
+
+            check_structure(self.structure, [spec.name for spec in self.outputs])
         free = {size for spec in (*self.inputs, *self.outputs) for size in spec.shape}
         for name in self.ranges:
             if name not in free:
@@ -129,6 +145,10 @@ class Signature:
 
     def __str__(self) -> str:
         text = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
+        if self.structure is not None:
+            from .structure import describe
+
+            text += f" as {describe(self.structure)}"
         ranges = ", ".join(f"{name} in {range_}" for name, range_ in self.ranges.items())
         return f"{text} where {ranges}" if ranges else text
 
@@ -148,6 +168,38 @@ class Signature:
         """The sizes that ``dimension`` may take; 1 and up where nothing was declared."""
         return self.ranges.get(dimension, Range())
 
+    def rebuild(self, outputs: Mapping[str, "Array"]) -> object:
+        """Nest what ``session.run`` returned as the module nested it.
+
+        A dataclass, named tuple or ModelOutput becomes a dict: a device does not have its class.
+
+        Raises:
+            UsageError: The outputs are not those of this signature.
+
+        Examples:
+            >>> import numpy as np
+            >>> outputs = {"y": np.array([1.0]), "z": np.array([2.0])}  # from session.run
+            >>> specs = tuple(TensorSpec(name, "float64", (1,)) for name in outputs)
+            >>> pair = {"tuple": [{"output": "z"}, {"constant": None}]}
+            >>> nested = {"dict": [["scores", {"output": "y"}], ["rest", pair]]}
+            >>> Signature((), specs, structure=nested).rebuild(outputs)
+            {'scores': array([1.]), 'rest': (array([2.]), None)}
+            >>> Signature((), specs).rebuild(outputs)
+            (array([1.]), array([2.]))
+        """
+        names = [spec.name for spec in self.outputs]
+        if outputs.keys() != set(names):
+            raise UsageError(
+                f"got {', '.join(outputs) or 'nothing'} to rebuild a result from, "
+                f"expected {', '.join(names) or 'nothing'}",
+                remedy="pass what run() of a session with this signature returned",
+            )
+        if self.structure is not None:
+            from .structure import rebuild
+
+            return rebuild(self.structure, outputs)
+        return outputs[names[0]] if len(names) == 1 else tuple(outputs[name] for name in names)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``."""
         return {
@@ -156,6 +208,7 @@ class Signature:
             "ranges": {
                 name: {"min": r.min, "max": r.max, "opt": r.opt} for name, r in self.ranges.items()
             },
+            "structure": self.structure,
         }
 
     @classmethod
@@ -166,7 +219,9 @@ class Signature:
             FormatError: ``value`` is not a signature.
         """
         try:
-            inputs, outputs, ranges = fields(value, "inputs", "outputs", "ranges")
+            inputs, outputs, ranges, structure = fields(
+                value, "inputs", "outputs", "ranges", "structure"
+            )
             return cls(
                 tuple(map(_spec_from_json, expect(list, inputs, "inputs"))),
                 tuple(map(_spec_from_json, expect(list, outputs, "outputs"))),
@@ -174,6 +229,7 @@ class Signature:
                     name: _range_from_json(range_)
                     for name, range_ in expect(dict, ranges, "ranges").items()
                 },
+                structure,
             )
         except FormatError:
             raise

@@ -89,7 +89,11 @@ class Report:
 
 
 def verify(
-    bundle: Bundle, backends: Sequence[str] | None = None, *, threads: int | None = None
+    bundle: Bundle,
+    backends: Sequence[str] | None = None,
+    *,
+    threads: int | None = None,
+    optimize: bool = True,
 ) -> Report:
     """Check every hash, then repeat the golden samples on every backend that is usable here.
 
@@ -97,6 +101,7 @@ def verify(
         bundle: What to verify.
         backends: Only these; ``None`` for all that fit the bundle.
         threads: As in ``Options``.
+        optimize: As in ``Options``.
 
     Raises:
         MissingFileError: A file of the bundle is not there.
@@ -116,8 +121,9 @@ def verify(
         )
     thresholds = bundle.manifest.thresholds
     dead = dead_outputs(samples, thresholds)
+    options = Options(threads=threads, optimize=optimize)
     reports = [
-        _verify_backend(bundle, name, samples, dead, Options(threads=threads))
+        _verify_backend(bundle, name, samples, dead, options)
         for name in backends or bundle.backends
     ]
     return Report(bundle.manifest.name, len(samples), thresholds, tuple(reports))

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +18,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.thresholds import Thresholds
+
+hypothesis.settings.register_profile("edgeport", deadline=None)  # others may have the CPU
+hypothesis.settings.load_profile("edgeport")
 
 
 @pytest.fixture(scope="session")

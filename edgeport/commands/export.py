@@ -3,44 +3,38 @@
 import argparse
 import contextlib
 import json
-import os
 import shlex
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.commands.options import names
+from edgeport.commands import sources
+from edgeport.commands.options import names, positive
 from edgeport.commands.parity_table import render
+from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show
-from edgeport.runtimes import (
-    BackendMissingError,
-    MissingFileError,
-    SourceError,
-    TensorSpec,
-    UsageError,
-)
-from edgeport.runtimes.files import refuse_existing
-from edgeport.runtimes.inputs import Array
+from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.thresholds import Thresholds
 
 if TYPE_CHECKING:
-    from edgeport.deploy import Export, Source
+    from edgeport.deploy import Export
 
 
 @dataclass(frozen=True, slots=True)
 class ExportArgs:
     """What ``edgeport export`` was asked."""
 
-    model: str
+    source: sources.SourceArgs
     output: Path
-    inputs: tuple[str, ...]
-    samples: Path | None
-    output_names: tuple[str, ...] | None
     formats: tuple[str, ...] | None
     opset: int | None
+    target: str | None
     thresholds: Thresholds
+    time_limit_s: int | None
+    memory_limit_gib: int | None
+    debug_map: bool
+    report: Path | None
     as_json: bool
 
 
@@ -52,65 +46,122 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         epilog="example: edgeport export my_pkg.my_file:make_model "
         "--input 'image=float32[batch,3,224,224]' -o my.edge",
     )
-    parser.add_argument("model", help="a run folder, or package.file:callable for your own module")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle: NAME.edge")
-    parser.add_argument(
+    add_option = parser.add_argument
+    add_option(
+        "model", nargs="?", help="a run folder, or package.file:callable for your own module"
+    )
+    add_option("-o", "--output", type=Path, required=True, help="the bundle: NAME.edge")
+
+    say = parser.add_argument_group("how the module is called").add_argument
+    say(
         "--input",
         action="append",
         default=[],
         metavar="NAME=DTYPE[SIZES]",
-        help="one input; repeat",
+        help="one input; repeat. Dots lead into tuples and dicts: hx.0, batch.ids",
     )
-    parser.add_argument("--samples", type=Path, metavar="FILE.npz", help="real inputs, by name")
-    parser.add_argument("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
-    parser.add_argument(
-        "--format", type=names, metavar="NAME[,NAME]", help="default: onnx,torchscript,pt2"
+    say(
+        "--argument",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of forward that is no tensor: use_cache=false; repeat",
     )
-    parser.add_argument("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
-    parser.add_argument(
+    say("--samples", type=Path, metavar="FILE.npz", help="real inputs, by name")
+    say(
+        "--capture",
+        type=Path,
+        metavar="SCRIPT.py",
+        help="run this script; its `with edgeport.deploy.capture(module):` says all of this",
+    )
+    say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
+    say("--keep-training-mode", action="store_true", help="export what it does in training mode")
+
+    ask = parser.add_argument_group("what is made").add_argument
+    ask("--format", type=names, metavar="NAME[,NAME]", help="default: onnx,torchscript,pt2")
+    ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
+    ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")
+    ask(
         "--max-ratio",
         type=float,
         default=8.0,
         metavar="X",
         help="error in noise floors (default: 8)",
     )
-    parser.add_argument(
-        "--constant-output", action="append", default=[], metavar="NAME",
+    ask(
+        "--constant-output",
+        action="append",
+        default=[],
+        metavar="NAME",
         help="an output that is known not to depend on the inputs; repeat",
-    )  # fmt: skip  # one option, one look
-    parser.add_argument("--json", action="store_true", help="print the parity report as JSON")
+    )
+    ask("--time-limit", type=positive, metavar="SECONDS", help="of one compiler (default: 1800)")
+    ask(
+        "--memory-limit",
+        type=positive,
+        metavar="GIB",
+        help="of one compiler (default: what is free)",
+    )
+
+    tell = parser.add_argument_group("what is told").add_argument
+    tell("--report", type=Path, metavar="FILE", help="the whole story, as .html or .json")
+    tell(
+        "--debug-map",
+        action="store_true",
+        help="write NAME.debug-map.json beside the bundle: ONNX node to your source line",
+    )
+    tell("--json", action="store_true", help="print the parity report as JSON")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
 
 
 def run(args: ExportArgs) -> int:
     """Export and print the proof."""
-    refuse_existing(args.output)
+    files.refuse_existing(args.output)
     try:
-        from edgeport.deploy import DEFAULT_FORMATS, DEFAULT_OPSET, export_source
+        from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"exporting needs {e.name!r}, which is not installed",
             remedy="pip install 'edgeport[export,ort]'",
         ) from e
-    with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is no result
-        made = export_source(
-            _source(args),
-            args.output,
-            formats=args.formats or DEFAULT_FORMATS,
-            opset=DEFAULT_OPSET if args.opset is None else args.opset,
-            thresholds=args.thresholds,
-            on_step=lambda name, wall_s: note(f"  {name:<12}{wall_s:6.1f} s"),
-        )
+    request = Request(
+        args.formats or DEFAULT_FORMATS,
+        args.opset,
+        None if args.target is None else find_target(args.target),
+        args.thresholds,
+        Limits(
+            **({} if args.time_limit_s is None else {"time_s": args.time_limit_s}),
+            memory_bytes=None if args.memory_limit_gib is None else args.memory_limit_gib * 2**30,
+        ),
+    )
+    with (
+        Story(args.output, args.report, request) as story,
+        contextlib.redirect_stdout(sys.stderr),  # what the user's own code prints is no result
+    ):
+        source = sources.make(args.source, args.output)
+        story.tell_source(source)
+        made = export_source(source, args.output, request, story.tell)
+        story.tell_end(made)
+    if args.debug_map:
+        _write_debug_map(made, args.output)
     show(json.dumps(made.report.to_json()) if args.as_json else _render(made, args.output))
     return 0
+
+
+def _write_debug_map(made: "Export", output: Path) -> None:
+    for text in made.debug_maps.values():  # only ONNX has one
+        path = output.with_name(f"{made.source.name}.debug-map.json")
+        files.write(path, text)
+        note(f"{path} is private: it names your files")
 
 
 def _render(made: "Export", output: Path) -> str:
     lines = [render(made.report), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
+        size_bytes = sum(s.size_bytes for s in (artefact.stored, *artefact.external))
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
-        size = f"{artefact.stored.size_bytes / 1024:,.0f} KiB"
+        size = f"{size_bytes / 1024:,.0f} KiB"
         lines.append(f"  {artefact.stored.file:<12}{size:>12}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
@@ -118,91 +169,29 @@ def _render(made: "Export", output: Path) -> str:
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
     if not arguments.max_ratio > 0:
         raise UsageError(f"--max-ratio is {arguments.max_ratio}", remedy="use a number above 0")
+    if arguments.report is not None and arguments.report.suffix not in (".html", ".json"):
+        raise UsageError(
+            f"--report {arguments.report} is neither .html nor .json",
+            remedy="name it so, to choose between a page for people and one for programs",
+        )
     return ExportArgs(
-        model=arguments.model,
+        source=sources.SourceArgs(
+            model=arguments.model,
+            capture=arguments.capture,
+            inputs=tuple(arguments.input),
+            arguments=tuple(arguments.argument),
+            samples=arguments.samples,
+            output_names=arguments.output_names,
+            keep_training_mode=arguments.keep_training_mode,
+        ),
         output=arguments.output,
-        inputs=tuple(arguments.input),
-        samples=arguments.samples,
-        output_names=arguments.output_names,
         formats=arguments.format,
         opset=arguments.opset,
+        target=arguments.target,
         thresholds=Thresholds(arguments.max_ratio, tuple(arguments.constant_output)),
+        time_limit_s=arguments.time_limit,
+        memory_limit_gib=arguments.memory_limit,
+        debug_map=arguments.debug_map,
+        report=arguments.report,
         as_json=arguments.json,
     )
-
-
-def _source(args: ExportArgs) -> "Source":
-    if os.path.exists(args.model):  # noqa: PTH110  # Path.exists raises for a name too long
-        return _source_of_run(args)
-    if ":" in args.model:
-        return _source_of_callable(args)
-    raise MissingFileError(
-        f"no such run: {args.model}",
-        remedy="make one with edgeport train, or name your own module as package.file:callable",
-    )
-
-
-def _source_of_callable(args: ExportArgs) -> "Source":
-    from edgeport.deploy import Values, load_module, make_source, model_name, parse_inputs
-
-    specs, ranges = parse_inputs(args.inputs)
-    module = load_module(args.model)
-    if not specs:
-        raise UsageError(
-            f"{args.model} needs its inputs declared",
-            remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224]",
-        )
-    real = [] if args.samples is None else [_read_samples(args.samples)]
-    return make_source(
-        model_name(args.output),
-        module,
-        specs,
-        ranges,
-        values=Values(real),
-        output_names=args.output_names,
-    )
-
-
-def _source_of_run(args: ExportArgs) -> "Source":
-    from edgeport.deploy import Values, make_source, model_name
-    from edgeport.training import load
-
-    if args.inputs or args.samples or args.output_names:
-        raise UsageError(
-            "a run knows its inputs, outputs and samples",
-            remedy="leave --input, --samples and --output-names out",
-        )
-    trained = load(Path(args.model))
-    if not trained.history.completed:
-        done, asked = len(trained.history.epochs), trained.history.settings.epochs
-        note(f"this run was interrupted after {done} of {asked} epochs")
-    inputs = trained.held_out.inputs
-    specs = [
-        TensorSpec(name, str(array.dtype), ("batch", *array.shape[1:]))
-        for name, array in inputs.items()
-    ]
-    return make_source(
-        model_name(args.output),
-        trained.module,
-        specs,
-        {},
-        values=Values([inputs]),
-        output_names=["logits"],
-    )
-
-
-def _read_samples(path: Path) -> dict[str, Array]:
-    import numpy as np
-
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --samples")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except PermissionError as e:
-        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="make it readable") from e
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
-        raise SourceError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array), one array per input",
-        ) from e

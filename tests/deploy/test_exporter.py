@@ -95,21 +95,39 @@ def test_a_module_that_cannot_run_in_float64_is_judged_by_the_stated_rule(tmp_pa
             self.head = nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(x).float()  # type: ignore[no-any-return]  # torch says Any
+            return self.head(x).type("torch.FloatTensor")  # type: ignore[no-any-return]  # Any
 
-    made = deploy.export(Casts(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH)
+    made = deploy.export(Casts(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats="pt2")
     rules = {v.figures.rule for report in made.report.backends for v in report.verdicts}
     assert rules == {"float32"}
+
+
+class Roots(nn.Module):
+    """Complex inside, through numpy: no compiler can follow, and a trace bakes the answer in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.from_numpy(np.roots(x.detach().numpy().ravel()[:3]).real).sum().float()
+
+
+class CountsRows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.full((x.shape[0],), float(len(x.numpy())))
+        return x.sum(1) + rows
 
 
 @pytest.mark.parametrize(
     ("module", "formats", "error", "problem", "remedy"),
     [
-        (zoo.Branch(), "torchscript", ParityError, "model.ts is not proved on libtorch", "values"),
-        (zoo.Branch(), "onnx", ExportError, "ONNX: torch.onnx refuses Branch", "--format"),
-        (zoo.Branch(), "pt2", ExportError, "pt2: torch.export refuses Branch", "--format"),
-        (zoo.FixedBatch(), "torchscript", ParityError, "the module gives [7, 2]", "fixed size"),
-        (zoo.FixedBatch(), "pt2", ExportError, "Constraints violated (batch)", "--format"),
+        (
+            Roots(),
+            "torchscript",
+            ParityError,
+            "TorchScript: Roots is not proved",
+            "torch's function",
+        ),
+        (Roots(), "onnx", ExportError, "ONNX: Roots cannot be compiled", "torch"),
+        (Roots(), "pt2", ExportError, "pt2: Roots cannot be compiled", "torch"),
+        (CountsRows(), "torchscript", ParityError, "tried     script", "torch's function"),
         (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "random"),
         (zoo.Dead(), "onnx", ParityError, "output_1 is the same on every sample", "--constant"),
     ],
@@ -155,16 +173,29 @@ class Text(nn.Module):
         return "text"
 
 
+class Strange(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, slice]:
+        return x, slice(3)
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.fft(x)
+        return spectrum
+
+
 @pytest.mark.parametrize(
     ("module", "changes", "error", "problem", "remedy"),
     [
         (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
-        (Text(), {}, SourceError, "an output is a str, not a tensor", "declared inputs"),
+        (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),
+        (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
+        (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
         (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
-        (nn.Linear(4, 2), {"opset": 11}, UsageError, "opset 11", "18 to 24"),
+        (nn.Linear(4, 2), {"opset": 6}, UsageError, "opset 6", "24"),
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
         (nn.Linear(4, 2), {"output_names": ["a", "b"]}, SourceError, "2 output names", "output"),
@@ -291,14 +322,48 @@ def test_the_number_of_threads_is_the_callers(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
-def test_an_input_that_forward_would_skip(tmp_path: Path) -> None:
-    class Optional(nn.Module):
-        def forward(self, a: Tensor, mask: Tensor | None = None, b: Tensor | None = None) -> Tensor:
-            return a if b is None else a + b
+class Options(nn.Module):
+    """Takes what people pass beside one tensor."""
 
-    inputs = {"a": torch.ones(2, 2), "b": torch.ones(2, 2)}
-    with pytest.raises(SourceError, match="called by position; 'mask' is left out"):
-        deploy.export(Optional(), inputs, tmp_path / "m.edge")
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        scale: Tensor,
+        mode: str = "sum",
+    ) -> Tensor:
+        y = self.head(x) * scale
+        y = y if mask is None else y * mask
+        y = y if bias is None else y + bias
+        return y.sum(-1) if mode == "sum" else y  # type: ignore[no-any-return]  # torch says Any
+
+
+def test_optional_and_keyword_inputs_and_constants(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs = {"x": torch.randn(2, 4), "bias": torch.randn(3), "scale": torch.randn(2, 1)}
+    made = deploy.export(
+        Options(),
+        {**inputs, "mode": "none", "mask": None},
+        tmp_path / "m.edge",
+        dimensions={"x": {0: "batch"}, "scale": {0: "batch"}},
+    )
+    assert str(made.source.signature) == (
+        "x: float32[batch, 4], bias: float32[3], scale: float32[batch, 1] "
+        "-> output: float32[batch, 3]"
+    )
+    for backend in ("ort-cpu", "libtorch", "torch"):
+        with runtimes.open(tmp_path / "m.edge", backend) as session:
+            answer = session.run({name: tensor.numpy() for name, tensor in inputs.items()})
+        expected = made.source.module(
+            inputs["x"], None, inputs["bias"], scale=inputs["scale"], mode="none"
+        )
+        np.testing.assert_allclose(answer["output"], expected.detach().numpy(), rtol=1e-5)
 
 
 def test_inputs_are_put_in_the_order_of_forward(tmp_path: Path) -> None:

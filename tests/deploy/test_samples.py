@@ -65,6 +65,14 @@ def test_compile_sizes_are_allowed_and_two_if_possible(signature: Signature) -> 
         assert other[name] != size or range_.min == range_.max
 
 
+def test_the_sizes_of_an_example_are_probed() -> None:
+    signature = Signature((TensorSpec("x", "float32", ("batch", "time", 2)),), ())
+    like = {"x": np.ones((5, 19, 2), np.float32)}
+    shapes = [sample.inputs["x"].shape for sample in build_samples(signature, Values((), like))]
+    assert {1, 2, 5, 7, 32} <= {shape[0] for shape in shapes}
+    assert {1, 2, 7, 19, 32} <= {shape[1] for shape in shapes}
+
+
 def test_real_rows_are_used_from_another_start_each_time() -> None:
     rows = np.arange(100, dtype=np.float32).reshape(100, 1)
     signature = Signature((TensorSpec("x", "float32", ("batch", 1)),), ())

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,18 +13,22 @@ NAMES = st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True)
 @given(NAMES, st.sampled_from(DTYPES), st.lists(st.integers(0, 2048) | NAMES, max_size=5))
 def test_what_is_written_is_read(name: str, dtype: str, shape: list[int | str]) -> None:
     text = f"{name}={dtype}[{', '.join(map(str, shape))}]"
-    assert parse_inputs([text]) == ((TensorSpec(name, dtype, tuple(shape)),), {})
+    found = parse_inputs([text])
+    assert found.specs == (TensorSpec(name, dtype, tuple(shape)),)
+    assert found.ranges == {}
+    assert found.arguments[name].dtype == getattr(torch, dtype)
 
 
 def test_ranges() -> None:
-    specs, ranges = parse_inputs(["a=int64[batch<=64,time:4..512]", "b=float32[batch,time,n:2..]"])
-    assert specs[1].shape == ("batch", "time", "n")
-    assert ranges == {"batch": Range(1, 64), "time": Range(4, 512), "n": Range(2, None)}
+    found = parse_inputs(["a=int64[batch<=64,time:4..512]", "b=float32[batch,time,n:2..]"])
+    assert found.specs[1].shape == ("batch", "time", "n")
+    assert found.ranges == {"batch": Range(1, 64), "time": Range(4, 512), "n": Range(2, None)}
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("image.=float32[1]", "it is not NAME=DTYPE"),
         ("image", "it is not NAME=DTYPE"),
         ("image=float32", "it is not NAME=DTYPE"),
         ("image=float[1]", "'float' is not a dtype"),
@@ -42,3 +47,28 @@ def test_what_cannot_be_read_says_so(text: str, problem: str) -> None:
 def test_two_ranges_for_one_dimension() -> None:
     with pytest.raises(UsageError, match="'n' has another range in another input"):
         parse_inputs(["a=int8[n<=4]", "b=int8[n<=5]"])
+
+
+def test_dots_lead_into_an_argument() -> None:
+    texts = ["x=bfloat16[n]", "hx.0=float32[n]", "hx.1=float32[n]", "batch.ids=int64[n]"]
+    found = parse_inputs(texts)
+    assert [str(spec) for spec in found.specs] == [
+        "x: float32[n]", "hx_0: float32[n]", "hx_1: float32[n]", "batch_ids: int64[n]",
+    ]  # fmt: skip  # one line
+    assert found.arguments["x"].dtype == torch.bfloat16
+    assert isinstance(found.arguments["hx"], tuple)
+    assert found.arguments["batch"]["ids"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (["a=int8[1]", "a=int8[1]"], "there is such an input already"),
+        (["a=int8[1]", "a.0=int8[1]"], "'a.0' has the place of another input"),
+        (["a.0=int8[1]", "a=int8[1]"], "'a' has the place of another input"),
+    ],
+)
+def test_two_inputs_in_one_place(texts: list[str], problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_inputs(texts)
+    assert problem in caught.value.problem

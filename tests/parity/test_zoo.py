@@ -1,4 +1,7 @@
-"""Every backend that is usable here, over every module of the zoo."""
+"""Every backend that is usable here, over modules of the zoo that differ in what is hard.
+
+``scripts/bench_export.py`` does the same over all of it, beside the raw tools.
+"""
 
 from pathlib import Path
 
@@ -7,10 +10,16 @@ import pytest
 import zoo
 
 from edgeport import deploy, runtimes
-from edgeport.runtimes.torch_calls import leaves
+
+QUICK = (
+    "convnet", "text encoder", "tiny outputs", "no free dimension", "lstm with state",
+    "keyword only", "nested output", "dataclass input", "same tensor twice", "empty memory",
+    "branch", "item slice", "custom autograd function", "left in train mode", "lazy",
+    "writes into its input", "bfloat16",
+)  # fmt: skip  # one kind per line
 
 
-@pytest.fixture(scope="module", params=zoo.ZOO)
+@pytest.fixture(scope="module", params=QUICK)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> deploy.Export:
     name: str = request.param
     return deploy.export(
@@ -18,6 +27,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         zoo.inputs(name),
         tmp_path_factory.mktemp("zoo") / "model.edge",
         dimensions=zoo.ZOO[name].dimensions,
+        ranges=zoo.ZOO[name].ranges,
     )
 
 
@@ -39,16 +49,15 @@ def test_every_free_dimension_was_probed(made: deploy.Export) -> None:
 @pytest.mark.parametrize("backend", ["ort-cpu", "libtorch", "torch"])
 def test_a_session_answers_what_eager_answers(made: deploy.Export, backend: str) -> None:
     source = made.source
-    expected = [
-        tensor.detach().numpy() for tensor in leaves(source.module(*source.example_tensors()))
-    ]
+    expected = [tensor.detach().numpy() for tensor in source.flat(*source.example_tensors())]
     with runtimes.open(made.bundle.path, backend=backend) as session:
         answer = session.run(source.example)
     assert list(answer) == [spec.name for spec in source.signature.outputs]
     for spec, eager in zip(source.signature.outputs, expected, strict=True):
         assert answer[spec.name].dtype == eager.dtype == np.dtype(spec.dtype)
         scale = np.abs(eager).max() if eager.dtype.kind == "f" else 0
-        np.testing.assert_allclose(answer[spec.name], eager, rtol=1e-4, atol=1e-5 * scale)
+        rtol = 1e-2 if source.precision == "bfloat16" else 1e-4  # of 2^-8
+        np.testing.assert_allclose(answer[spec.name], eager, rtol=rtol, atol=1e-5 * scale)
 
 
 def test_no_file_names_this_machine(made: deploy.Export) -> None:
@@ -60,4 +69,4 @@ def test_no_file_names_this_machine(made: deploy.Export) -> None:
 
 
 def test_verify_says_the_same_as_export(made: deploy.Export) -> None:
-    assert runtimes.verify(made.bundle).to_json() == made.report.to_json()
+    assert runtimes.verify(made.bundle, threads=1).to_json() == made.report.to_json()

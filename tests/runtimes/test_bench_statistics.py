@@ -39,7 +39,7 @@ def test_smallest_n_is_the_smallest(percent: float) -> None:
     assert n == 2 or at_most_one_slower(n - 1) > 0.01 - 1e-12
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(durations())
 def test_a_percentile_is_a_measured_latency_inside_its_interval(rounds_ns: Durations) -> None:
     ordered = sorted(rounds_ns.ravel().tolist())
@@ -55,7 +55,7 @@ def test_a_percentile_is_a_measured_latency_inside_its_interval(rounds_ns: Durat
             assert ordered[0] <= interval.low <= interval.high <= ordered[-1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(durations(), st.integers(0, 99))
 def test_the_order_of_calls_in_a_round_does_not_matter(rounds_ns: Durations, seed: int) -> None:
     shuffled = np.random.default_rng(seed).permuted(rounds_ns, axis=1)
@@ -94,7 +94,7 @@ def test_rounds_cover_the_truth_where_calls_do_not() -> None:
     assert covered["calls"] / trials < 0.6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(durations(), st.integers(1, 9))
 def test_a_ratio_is_free_of_the_drift_that_both_share(rounds_ns: Durations, times: int) -> None:
     drift = np.arange(1, len(rounds_ns) + 1)[:, None]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load, save
 
 from edgeport import runtimes
@@ -159,7 +161,8 @@ def public(packed: Path) -> Iterator[Path]:
 _AS_ANOTHER_USER = """
 import sys
 from edgeport.runtimes import Bundle, StorageError
-import hashlib, os, pathlib  # hashlib: what is imported later must be readable to nobody
+import hashlib, os, pathlib
+import edgeport.runtimes.external  # what is imported later must be readable to nobody
 if os.getuid() == 0:
     os.setuid(65534)
 try:
@@ -256,3 +259,109 @@ def test_a_packed_file_that_is_none(packed: Path) -> None:
     repack(packed, "0", b"junk")
     with pytest.raises(EngineError, match=r"ONNX Runtime cannot open .*model\.onnx: .*PROTOBUF"):
         Bundle.read(packed).open("ort-cpu", Options(threads=1))
+
+
+WEIGHTS = "parts/model.onnx.data"
+
+
+@pytest.fixture
+def split(packed: Path) -> Path:
+    """A bundle whose ONNX artefact keeps its weights in a file beside it."""
+    (packed / "parts").mkdir()
+    model = onnx.load(packed / "model.onnx")
+    for tensor in model.graph.initializer:
+        set_external_data(tensor, "model.onnx.data")
+    onnx.save(model, packed / "parts" / "model.onnx")
+    (packed / "model.onnx").unlink()
+    data = (packed / WEIGHTS).read_bytes()
+
+    def change(manifest: dict[str, Any]) -> None:
+        stored = {
+            "file": WEIGHTS,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size_bytes": len(data),
+        }
+        manifest["artefacts"][0].update(file="parts/model.onnx", external=[stored])
+
+    edit_manifest(packed, change)
+    repack(packed, "0", (packed / "parts" / "model.onnx").read_bytes())
+    return packed
+
+
+def checks(path: Path) -> list[Callable[[], object]]:
+    bundle = Bundle.read(path)
+    return [bundle.check_files, lambda: bundle.open("ort-cpu"), lambda: runtimes.open(path)]
+
+
+def test_weights_may_lie_in_a_file_beside_the_artefact(
+    split: Path, samples: tuple[Golden, ...]
+) -> None:
+    bundle = Bundle.read(split)
+    bundle.check_files()
+    assert [stored.file for stored in bundle.manifest.files][1] == WEIGHTS
+    with bundle.open("ort-cpu", Options(threads=1)) as session:
+        answer = session.run(samples[2].inputs)
+    np.testing.assert_allclose(answer["logits"], samples[2].eager["logits"], rtol=1e-5)
+    assert runtimes.verify(bundle, ["ort-cpu"]).passed
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_weights_that_are_not_those_that_were_packed(split: Path, damage: bytes | None) -> None:
+    data = (split / WEIGHTS).read_bytes()
+    (split / WEIGHTS).write_bytes(bytes([data[0] ^ 1]) + data[1:] if damage is None else damage)
+    for call in checks(split):
+        with pytest.raises(
+            IntegrityError, match=r"parts/model\.onnx\.data is not the file that was"
+        ):
+            call()
+
+
+def test_weights_that_are_missing(split: Path) -> None:
+    (split / WEIGHTS).unlink()
+    for call in checks(split):
+        with pytest.raises(MissingFileError, match=r"parts/model\.onnx\.data is missing"):
+            call()
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_weights_are_not_read_through_a_link(
+    split: Path, link: Callable[[Path, Path], None]
+) -> None:
+    (split / WEIGHTS).rename(split / "real.data")
+    link(split / "real.data", split / WEIGHTS)
+    for call in checks(split):
+        with pytest.raises(
+            FormatError,
+            match=r"parts/model\.onnx\.data is a link, and an engine would read through it\n"
+            r"  fix: put a copy in its place: cp model\.onnx\.data copy && mv copy model\.onnx\.d",
+        ):
+            call()
+    remedy = "cp model.onnx.data copy && mv copy model.onnx.data"
+    subprocess.run(remedy, shell=True, cwd=split / "parts", check=True)
+    Bundle.read(split).check_files()
+
+
+def test_weights_do_not_lie_outside_the_bundle(split: Path) -> None:
+    (split / WEIGHTS).rename(split.parent / "outside.data")
+    (split / WEIGHTS).symlink_to("../../outside.data")
+    for call in checks(split):
+        with pytest.raises(FormatError, match=r"model\.onnx\.data leads out of the bundle"):
+            call()
+
+
+@pytest.mark.parametrize("listed", [None, "parts/other.data", "model.onnx.data"])
+def test_weights_that_no_hash_covers(split: Path, listed: str | None) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        (stored,) = manifest["artefacts"][0]["external"]
+        manifest["artefacts"][0]["external"] = [{**stored, "file": listed}] if listed else []
+
+    edit_manifest(split, change)
+    if listed:
+        (split / listed).write_bytes((split / WEIGHTS).read_bytes())
+    for call in checks(split):
+        with pytest.raises(
+            FormatError,
+            match=r"parts/model\.onnx reads 'model\.onnx\.data', which the manifest does not "
+            r"list, so no hash covers it\n  fix: export the model again",
+        ):
+            call()

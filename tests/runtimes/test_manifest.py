@@ -24,12 +24,24 @@ SIGNATURE = Signature(
     (TensorSpec("x", "float32", ("batch", 4)),),
     (TensorSpec("y", "float32", ("batch", 1)),),
     {"batch": runtimes.Range(1, 8)},
+    {
+        "dict": [
+            [1, {"tuple": [{"output": "y"}, {"list": []}]}],
+            ["a", {"object": "O", "fields": [["n", {"constant": 0.5}]]}],
+        ]
+    },
 )
 MANIFEST = Manifest(
     name="modèle",
     signature=SIGNATURE,
     artefacts=(
-        Artefact("onnx", "float32", StoredFile("model.onnx", HASH, 10), {"opset": 20, "ir": "10"}),
+        Artefact(
+            "onnx",
+            "float32",
+            StoredFile("model.onnx", HASH, 10),
+            {"opset": 20, "ir": "10"},
+            (StoredFile("model.onnx.data", HASH, 2**33),),
+        ),
         Artefact("pt2", "float32", StoredFile("parts/model.pt2", HASH, 0)),
     ),
     golden=StoredFile("golden.safetensors", HASH, 5),
@@ -44,7 +56,7 @@ def test_it_reads_what_it_wrote() -> None:
     assert Manifest.loads(MANIFEST.dumps(), "m") == MANIFEST
     assert Manifest.loads(MANIFEST.dumps().encode(), "m") == MANIFEST
     names = [stored.file for stored in MANIFEST.files]
-    assert names == ["model.onnx", "parts/model.pt2", "golden.safetensors"]
+    assert names == ["model.onnx", "model.onnx.data", "parts/model.pt2", "golden.safetensors"]
 
 
 def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
@@ -101,6 +113,15 @@ BROKEN: list[tuple[Change, str]] = [
     (put("artefacts/0/details", []), r"details is \[\], expected an object"),
     (put("artefacts/0/details", {"a": 1.5}), "a detail is 1.5, expected an integer or a string"),
     (put("artefacts/0/details", {"a": True}), "a detail is True, expected an integer or a string"),
+    (lambda m: m["artefacts"][1].pop("external"), "'external' is missing"),
+    (put("artefacts/1/external", None), "external is None, expected a list"),
+    (put("artefacts/1/external", ["w.data"]), "a value is 'w.data', expected an object"),
+    (lambda m: m["artefacts"][0]["external"][0].pop("sha256"), "'sha256' is missing"),
+    (put("artefacts/0/external/0/offset", 0), "'offset' is not a key that belongs there"),
+    (put("artefacts/0/external/0/sha256", ""), r"model\.onnx\.data has no sha256 or size"),
+    (put("artefacts/0/external/0/size_bytes", -1), r"model\.onnx\.data has no sha256 or size"),
+    (lambda m: m["signature"].pop("structure"), "'structure' is missing"),
+    (put("signature/structure", {"output": 1}), "{'output': 1} is not a node"),
     (put("artefacts/0/sha256", "0" * 63), "model.onnx has no sha256 or size"),
     (put("artefacts/0/sha256", "G" * 64), "model.onnx has no sha256 or size"),
     (put("artefacts/0/sha256", None), "a sha256 is None, expected a string"),
@@ -126,6 +147,7 @@ BEYOND_THE_SCHEMA: list[tuple[Change, str]] = [
     (put("artefacts/1/format", "onnx"), "the artefacts are onnx, onnx, expected one per format"),
     (put("signature/ranges", {"bach": {"min": 1, "max": 2, "opt": None}}), "is no dimension of"),
     (put("signature/ranges/batch/min", 9), "a range needs 0 <= min <= opt <= max"),
+    (put("signature/structure", {"output": "z"}), "the structure holds z, the outputs"),
     (put("artefacts/0/size_bytes", 1.0), "size_bytes is 1.0, expected an integer"),
 ]
 
@@ -154,7 +176,9 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("file", ESCAPES)
-@pytest.mark.parametrize("place", ["golden/file", "artefacts/1/file"])
+@pytest.mark.parametrize(
+    "place", ["golden/file", "artefacts/1/file", "artefacts/0/external/0/file"]
+)
 def test_no_file_leads_out_of_a_bundle(place: str, file: str) -> None:
     broken = copy.deepcopy(GOOD)
     put(place, file)(broken)

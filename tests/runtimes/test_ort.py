@@ -25,12 +25,13 @@ from edgeport.runtimes import (
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.ort import OrtSession, open, probe
 from edgeport.runtimes.signature import METADATA_KEY
+from edgeport.runtimes.structure import Node
 
 ONE = Options(threads=1)
 
 
 def model(
-    node: onnx.NodeProto,
+    nodes: onnx.NodeProto | Sequence[onnx.NodeProto],
     inputs: Sequence[tuple[str, int, Sequence[Any] | None]],
     outputs: Sequence[tuple[str, int, Sequence[Any] | None]],
     *,
@@ -38,7 +39,7 @@ def model(
     metadata: str | None = None,
 ) -> bytes:
     graph = helper.make_graph(
-        [node],
+        [nodes] if isinstance(nodes, onnx.NodeProto) else nodes,
         "g",
         [helper.make_tensor_value_info(*each) for each in inputs],
         [helper.make_tensor_value_info(*each) for each in outputs],
@@ -59,6 +60,11 @@ def absolute(
 ) -> bytes:
     node = helper.make_node("Abs", ["x"], ["y"])
     return model(node, [("x", dtype, shape)], [("y", dtype, shape)], metadata=metadata)
+
+
+def absolute_at(path: Path, metadata: str | None = None) -> Path:
+    path.write_bytes(absolute(metadata=metadata))
+    return path
 
 
 @pytest.fixture
@@ -150,6 +156,46 @@ def test_a_signature_that_is_not_the_graphs(
     path.write_bytes(absolute(metadata=metadata))
     with pytest.raises(kind, match=message):
         open(path, ONE)
+
+
+def test_what_the_graph_does_not_say_is_the_declarations(path: Path) -> None:
+    graph = open(absolute_at(path), ONE).signature
+    nested: Node = {"dict": [["scores", {"output": "y"}]]}
+    declared = Signature(graph.inputs, graph.outputs, {"batch": Range(1, 8)}, nested)
+    session = open(absolute_at(path, metadata=json.dumps(declared.to_json())), ONE)
+    assert session.signature == declared
+    x = np.array([[-1, 2]], np.float32)
+    rebuilt = session.signature.rebuild(session.run({"x": x}))
+    np.testing.assert_equal(rebuilt, {"scores": np.abs(x)})
+    with pytest.raises(
+        ContractError, match=r"as {'scores': y} where .*\n  but .* y: \S+ 2\] where"
+    ):
+        open(path, Options(1, Signature(graph.inputs, graph.outputs, {"batch": Range(1, 8)})))
+
+
+def test_the_graph_runs_as_it_was_written_if_that_is_asked_for(path: Path) -> None:
+    path.write_bytes(absolute(shape=["n"]))
+    levels = onnxruntime.GraphOptimizationLevel
+    for optimize, level in ((True, levels.ORT_ENABLE_ALL), (False, levels.ORT_DISABLE_ALL)):
+        session = open(path, Options(threads=1, optimize=optimize))
+        assert session._session.get_session_options().graph_optimization_level == level
+
+
+def test_no_optimiser_hides_a_dropout_in_training_mode(path: Path) -> None:
+    # ONNX Runtime 1.31 deletes one that stands between two nodes: the answer looks right
+    weights = [
+        numpy_helper.from_array(np.array(0.5, np.float32), "ratio"),
+        numpy_helper.from_array(np.array(True), "training"),
+    ]
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Dropout", ["a", "ratio", "training"], ["d"], seed=1),
+        helper.make_node("Abs", ["d"], ["y"]),
+    ]
+    x, y = ("x", TensorProto.FLOAT, ["n"]), ("y", TensorProto.FLOAT, ["n"])
+    path.write_bytes(model(nodes, [x], [y], weights=weights))
+    session = open(path, Options(threads=1, optimize=False))
+    assert 0 in session.run({"x": np.ones(1000, np.float32)})["y"]
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", b"\x08\x0a" * 50, None])

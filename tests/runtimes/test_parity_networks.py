@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.runtimes.inputs import Array
@@ -86,14 +86,12 @@ networks = st.fixed_dictionaries(
 
 
 @given(networks)
-@settings(deadline=None)
 def test_another_order_of_summation_passes(drawn: dict[str, object]) -> None:
     layers, inputs, step = build(**drawn)  # type: ignore[arg-type]  # as drawn above
     assert passes(layers, layers, inputs, step)
 
 
 @given(networks)
-@settings(deadline=None)
 def test_one_percent_of_one_weight_fails(drawn: dict[str, object]) -> None:
     layers, inputs, step = build(**drawn)  # type: ignore[arg-type]  # as drawn above
     *inner, (weight, bias) = layers

@@ -44,7 +44,7 @@ arrays = st.sampled_from(DTYPES).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays, st.booleans())
 def test_an_array_survives_the_way_there_and_back(
     array: np.ndarray[Any, Any], nested: bool

@@ -112,3 +112,8 @@ def test_the_command_line_ends_with_3_where_an_engine_is_missing(packed: Path) -
 
 def test_a_missing_backend_error_is_an_import_error() -> None:
     assert issubclass(BackendMissingError, ImportError)
+
+
+def test_an_engine_may_rewrite_the_graph_unless_told_otherwise() -> None:
+    assert Options().optimize
+    assert Options(1, None, False) == Options(threads=1, optimize=False)

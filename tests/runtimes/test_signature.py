@@ -27,7 +27,9 @@ def signatures(draw: st.DrawFn) -> Signature:
     for name in free:
         low, opt, high = sorted(draw(st.tuples(*[st.integers(0, 99)] * 3)))
         ranges[name] = draw(st.sampled_from([Range(low), Range(low, high), Range(low, high, opt)]))
-    return Signature(inputs, outputs, ranges)
+    leaves = [{"output": spec.name} for spec in outputs]
+    structure = draw(st.sampled_from([None, {"list": leaves}, {"dict": [[7, {"tuple": leaves}]]}]))
+    return Signature(inputs, outputs, ranges, structure)
 
 
 @given(signatures())
@@ -40,6 +42,10 @@ def test_it_reads_like_a_sentence() -> None:
     assert str(signature) == "x: float32[batch, 4] -> y: float32[batch, 1] where batch in 1..8"
     assert str(Signature((X,), (Y,))) == "x: float32[batch, 4] -> y: float32[batch, 1]"
     assert str(Range(2)) == "2.."
+    nested = Signature((X,), (Y,), {"batch": Range(1, 8)}, {"dict": [["score", {"output": "y"}]]})
+    assert str(nested) == (
+        "x: float32[batch, 4] -> y: float32[batch, 1] as {'score': y} where batch in 1..8"
+    )
 
 
 def test_dimensions_are_those_of_the_inputs_once_each() -> None:
@@ -105,12 +111,15 @@ GOOD = Signature((X,), (Y,), {"batch": Range(1, 8)}).to_json()
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("inputs", None, "'inputs' is missing"),
+        ("inputs", ..., "'inputs' is missing"),
         ("inputs", "abc", "inputs is 'abc', expected a list"),
         ("inputs", [1], "a value is 1, expected an object"),
         ("outputs", {}, "outputs is {}, expected a list"),
         ("ranges", [], r"ranges is \[\], expected an object"),
         ("more", 1, "'more' is not a key that belongs there"),
+        ("structure", ..., "'structure' is missing"),
+        ("structure", [], r"not a structure of outputs: \[\] is not a node"),
+        ("structure", {"constant": 1}, "the structure holds no output, the outputs are y\n"),
         ("inputs/0/shape", "ab", "a shape is 'ab', expected a list"),
         ("inputs/0/shape", [True], "a size is True, expected an integer"),
         ("inputs/0/shape", [1.0], "a size is 1.0, expected an integer"),
@@ -128,7 +137,7 @@ def test_json_that_is_no_signature(path: str, value: object, message: str) -> No
     place: Any = broken
     for key in parents:
         place = place[int(key) if isinstance(place, list) else key]
-    if value is None:
+    if value is ...:
         del place[last]
     else:
         place[last] = value

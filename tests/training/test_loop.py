@@ -87,7 +87,7 @@ def test_dropout_is_seeded_and_the_callers_random_state_is_left_alone() -> None:
     assert same(*states)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 20), batch_size=st.integers(1, 25), epochs=st.integers(1, 3))
 def test_every_example_is_in_one_batch_of_an_epoch(rows: int, batch_size: int, epochs: int) -> None:
     seen: list[int] = []
@@ -114,7 +114,7 @@ def test_every_example_is_in_one_batch_of_an_epoch(rows: int, batch_size: int, e
     assert numbers == [epoch.number for epoch in history.epochs] == list(range(1, epochs + 1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(stop=st.integers(1, 12))
 def test_an_interrupt_leaves_the_last_whole_epoch(stop: int) -> None:
     """Three steps an epoch, four epochs, Ctrl-C in the middle of step ``stop``."""

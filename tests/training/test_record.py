@@ -61,7 +61,7 @@ def edited(path: str, value: object) -> str:
 
 
 @given(records())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_is_written_is_read(record: Record) -> None:
     assert Record.loads(record.dumps(), "run.json") == record
 
@@ -124,7 +124,7 @@ PATHS += ["model.hyperparameters", "data.split", "epochs", "epochs.0", "versions
 
 
 @given(path=st.sampled_from(PATHS), value=JSON)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_edit_causes_another_error(path: str, value: object) -> None:
     with contextlib.suppress(FormatError):
         record = Record.loads(edited(path, value), "run.json")

@@ -209,7 +209,7 @@ def test_held_out_examples_that_do_not_fit(
         load(path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["weights.safetensors", "held_out.safetensors", "run.json"]),
     kept=st.floats(0, 1),

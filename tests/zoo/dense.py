@@ -1,19 +1,11 @@
-"""Small modules of different kinds, each with inputs that exercise it. Weights are seeded."""
+"""Plain networks, and networks that no exporter should be offered."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One module of the zoo, with example inputs and its free dimensions by input and axis."""
-
-    make: Callable[[], nn.Module]
-    inputs: Callable[[], dict[str, Tensor]]
-    dimensions: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+from .entry import Entry, rows, sequences
 
 
 class ConvNet(nn.Module):
@@ -107,38 +99,36 @@ class Dead(nn.Module):
         return self.head(x), x * 0
 
 
-def _batch(*inputs: str) -> dict[str, dict[int, str]]:
-    return {name: {0: "batch"} for name in inputs}
-
-
-ZOO: Mapping[str, Entry] = {
+ENTRIES: Mapping[str, Entry] = {
     "mlp": Entry(
         lambda: nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)),
-        lambda: {"x": torch.randn(2, 64)},
-        _batch("x"),
+        lambda batch: {"x": torch.randn(batch, 64)},
+        "dense",
+        rows("x"),
     ),
-    "convnet": Entry(ConvNet, lambda: {"image": torch.rand(2, 3, 16, 16)}, _batch("image")),
+    "convnet": Entry(
+        ConvNet, lambda batch: {"image": torch.rand(batch, 3, 16, 16)}, "image", rows("image")
+    ),
     "two inputs": Entry(
-        TwoInputs, lambda: {"x": torch.randn(2, 6), "y": torch.randn(2, 3)}, _batch("x", "y")
+        TwoInputs,
+        lambda batch: {"x": torch.randn(batch, 6), "y": torch.randn(batch, 3)},
+        "structure",
+        rows("x", "y"),
     ),
-    "dict output": Entry(DictOutput, lambda: {"x": torch.randn(2, 6)}, _batch("x")),
+    "dict output": Entry(
+        DictOutput, lambda batch: {"x": torch.randn(batch, 6)}, "structure", rows("x")
+    ),
     "text encoder": Entry(
         TextEncoder,
-        lambda: {"tokens": torch.randint(0, 50, (4, 9))},
-        {"tokens": {0: "batch", 1: "time"}},
+        lambda batch, time: {"tokens": torch.randint(0, 50, (batch, time))},
+        "attention",
+        sequences("tokens"),
+        {"batch": 4},
     ),
-    "tiny outputs": Entry(TinyOutputs, lambda: {"x": torch.randn(2, 8)}, _batch("x")),
-    "no free dimension": Entry(lambda: nn.Linear(3, 2), lambda: {"input": torch.randn(2, 3)}),
+    "tiny outputs": Entry(
+        TinyOutputs, lambda batch: {"x": torch.randn(batch, 8)}, "dense", rows("x")
+    ),
+    "no free dimension": Entry(
+        lambda: nn.Linear(3, 2), lambda: {"input": torch.randn(2, 3)}, "dense"
+    ),
 }
-
-
-def make(name: str) -> nn.Module:
-    """A module of the zoo with its seeded weights, in eval mode."""
-    torch.manual_seed(0)
-    return ZOO[name].make().eval()
-
-
-def inputs(name: str) -> dict[str, Tensor]:
-    """Its seeded example inputs."""
-    torch.manual_seed(1)
-    return ZOO[name].inputs()

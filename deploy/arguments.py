@@ -1,0 +1,115 @@
+"""What a person gives as arguments of forward, and the call that it makes."""
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import nn
+
+from edgeport.runtimes import SourceError
+
+from .flat import Call
+from .modules import unwrapped
+
+_BY_KEYWORD: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+_POSITIONAL: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+def make_call(
+    module: nn.Module, in_order: Sequence[object], arguments: Mapping[str, object]
+) -> Call:
+    """Bind arguments to forward.
+
+    Args:
+        module: Whose forward is called.
+        in_order: Trees of tensors and constants; they are named as forward's parameters.
+        arguments: Trees by name. Names that are all forward's own are bound to those parameters;
+            names that are all new are taken in order.
+
+    Raises:
+        SourceError: They do not fit forward.
+    """
+    signature = inspect.signature(unwrapped(module).forward)
+    if in_order:
+        first = _with_names(signature, in_order)
+        return Call.of({**first, **arguments}, by_position=len(first))
+    known = [name for name in arguments if name in signature.parameters]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    if known or takes_any:
+        if not takes_any:
+            _check_known(signature, list(arguments), known[0])
+        return _by_name(signature, arguments)
+    return Call.of(arguments, by_position=len(arguments))
+
+
+def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> dict[str, object]:
+    names = []
+    for parameter in signature.parameters.values():
+        if parameter.kind in _POSITIONAL:
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            surplus = len(arguments) - len(names)
+            names += [f"{parameter.name}_{index}" for index in range(surplus)]
+    if len(names) < len(arguments):
+        raise SourceError(
+            f"{len(arguments)} example inputs for forward({', '.join(names)})",
+            remedy="pass them by name: {'image': tensor, ...}",
+        )
+    return dict(zip(names, arguments, strict=False))
+
+
+def _check_known(signature: inspect.Signature, names: list[str], known: str) -> None:
+    takes = list(signature.parameters)
+    unknown = [name for name in names if name not in takes]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], takes, n=1)
+        raise SourceError(
+            f"forward({', '.join(takes)}) has no {unknown[0]!r}, though it has {known!r}",
+            remedy=f"rename it to {close[0]!r}" if close else "use forward's names for all inputs",
+        )
+
+
+def _by_name(signature: inspect.Signature, arguments: Mapping[str, object]) -> Call:
+    """In the order of forward; by position up to the first that is left out, then by keyword."""
+    ordered: dict[str, object] = {}
+    by_position, gap = 0, False
+    for name, parameter in signature.parameters.items():
+        value = arguments.get(name)
+        if parameter.kind is parameter.VAR_POSITIONAL and isinstance(value, tuple | list):
+            found = {f"{name}_{index}": part for index, part in enumerate(value)}
+        else:
+            found = {name: value} if name in arguments else {}
+        gap = gap or not found or parameter.kind in _BY_KEYWORD
+        by_position += 0 if gap else len(found)
+        ordered |= found
+    taken = {name for name in arguments if name in signature.parameters}
+    return Call.of(ordered | {n: v for n, v in arguments.items() if n not in taken}, by_position)
+
+
+def checked_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """An example input in a dtype that numpy has, on the CPU.
+
+    Raises:
+        SourceError: Its dtype cannot be passed to an engine.
+    """
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.float()
+    if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
+        raise SourceError(
+            f"example input {name!r} is {_kind(tensor)}, which engines cannot pass",
+            remedy="pass the real and the imaginary part (torch.view_as_real), and join them in "
+            "forward"
+            if tensor.is_complex()
+            else "pass a dense tensor of floats, integers or bools",
+        )
+    return tensor
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return "sparse" if tensor.is_sparse else str(tensor.dtype).removeprefix("torch.")

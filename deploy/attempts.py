@@ -1,0 +1,130 @@
+"""Try the routes of a format in order, each in a process of its own, until one is proved."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.verification import BackendReport
+
+from .diagnosis import Diagnosis, diagnose
+from .isolation import Killed, Limits, run_isolated
+from .remedies import REMEDIES, Family
+from .routes import Route
+from .source import Source
+from .stored import Compiled
+from .upstream import inference_only, quiet
+
+_LONGEST_PROBLEM: Final = 200
+
+Outcome = Literal["proved", "wrong", "refused", "ended"]
+
+Prove = Callable[[Artefact], Sequence[BackendReport]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one route.
+
+    Attributes:
+        records: As in ``Route``.
+        outcome: ``wrong`` if an artefact was made that does not compute what the module computes;
+            ``ended`` if the compiler crashed, or passed a limit.
+        compile_s, proof_s: Wall time.
+        compiled: The artefact, if it is proved.
+        reports: What each backend did with it.
+        diagnosis: Why it is not proved.
+        traceback: Of the compiler's exception, for ``--debug``.
+    """
+
+    format: str
+    route: str
+    records: bool
+    outcome: Outcome
+    compile_s: float
+    proof_s: float = 0.0
+    compiled: Compiled | None = None
+    reports: tuple[BackendReport, ...] = ()
+    diagnosis: Diagnosis | None = None
+    traceback: str = ""
+
+
+def attempt(
+    source: Source, format_: str, route: Route, folder: Path, prove: Prove, limits: Limits
+) -> Attempt:
+    """Compile by one route and prove what comes out, in a process of its own.
+
+    Args:
+        source: What to compile.
+        format_: Of the artefact.
+        route: How.
+        folder: Where the artefact is written.
+        prove: Opens the artefact and compares; called in that process.
+        limits: What the process may use.
+    """
+    start = time.perf_counter()
+    work = partial(_compile_and_prove, source, format_, route, folder, prove)
+    result = run_isolated(work, limits)
+    if isinstance(result, Killed):
+        return Attempt(
+            format_,
+            route.name,
+            route.records,
+            "ended",
+            time.perf_counter() - start,
+            diagnosis=_of_killed(result),
+            traceback=result.output,
+        )
+    return result
+
+
+def _compile_and_prove(
+    source: Source, format_: str, route: Route, folder: Path, prove: Prove
+) -> Attempt:
+    start = time.perf_counter()
+    try:
+        with quiet(), inference_only():
+            compiled = route.compile(source, folder)
+    except Exception as e:  # compilers raise anything, and so does the user's code
+        return Attempt(
+            format_,
+            route.name,
+            route.records,
+            "refused",
+            time.perf_counter() - start,
+            diagnosis=diagnose(e, source.flat),
+            traceback="".join(traceback.format_exception(e)),
+        )
+    compiled_at = time.perf_counter()
+    reports = tuple(prove(compiled.artefact))
+    wrong = next((report for report in reports if report.outcome != "pass"), None)
+    return Attempt(
+        format_,
+        route.name,
+        route.records,
+        "wrong" if wrong else "proved",
+        compiled_at - start,
+        time.perf_counter() - compiled_at,
+        None if wrong else compiled,
+        reports,
+        _of_wrong(wrong, folder) if wrong else None,
+    )
+
+
+def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
+    worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
+    reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
+    return _told(Family.PARITY, f"{report.backend}: {reason[:_LONGEST_PROBLEM]}")
+
+
+def _of_killed(killed: Killed) -> Diagnosis:
+    family = {"time": Family.TIMEOUT, "memory": Family.MEMORY, "crash": Family.CRASH}
+    return _told(family[killed.reason], f"the compiler was stopped: {killed.problem}")
+
+
+def _told(family: Family, problem: str) -> Diagnosis:
+    return Diagnosis(family=family, problem=problem, remedy=REMEDIES[family])

@@ -1,0 +1,197 @@
+"""Decisions: the places where forward reads a tensor's value into Python.
+
+A recorded run (``torch.jit.trace``) keeps what was decided there for ever. If an ``if`` went the
+same way in every sample, parity has not seen the other branch: the user should know.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from .places import Map, stack
+
+Kind = Literal["bool", "number", "array", "size"]
+"""``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of nonzero."""
+
+Value = bool | int | float | complex
+
+_MOST_VALUES: Final = 8
+"""Distinct values that are kept of one place."""
+
+_TENSOR: Final[Any] = torch.Tensor  # its special methods have no public names
+_KINDS: Final[Mapping[object, Kind]] = {
+    _TENSOR.__bool__: "bool",
+    torch.is_nonzero: "bool",
+    torch.equal: "bool",
+    _TENSOR.equal: "bool",
+    torch.allclose: "bool",
+    _TENSOR.allclose: "bool",
+    _TENSOR.__contains__: "bool",
+    _TENSOR.item: "number",
+    _TENSOR.__int__: "number",
+    _TENSOR.__float__: "number",
+    _TENSOR.__complex__: "number",
+    _TENSOR.__index__: "number",
+    _TENSOR.tolist: "array",
+    _TENSOR.numpy: "array",
+    _TENSOR.__array__: "array",
+    torch.nonzero: "size",
+    _TENSOR.nonzero: "size",
+    torch.argwhere: "size",
+    _TENSOR.argwhere: "size",
+    torch.masked_select: "size",
+    _TENSOR.masked_select: "size",
+    torch.unique: "size",
+    _TENSOR.unique: "size",
+    torch.bincount: "size",
+    _TENSOR.bincount: "size",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One place that reads values.
+
+    Attributes:
+        kind: What is read.
+        source: The user's line: ``model.py:42  if x.sum() > 0:``.
+        layer: Path and class of the layer that runs it.
+        values: The distinct ones that were seen, the first few of them; of an array, how many
+            elements it had.
+    """
+
+    kind: Kind
+    source: str
+    layer: str | None
+    values: tuple[Value, ...]
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What was recorded; iterate over it.
+
+    Attributes:
+        failed: The run raised under observation, so that nothing is known.
+    """
+
+    failed: bool = False
+    _seen: dict[tuple[Kind, str, str | None], list[Value]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (Decision(*place, tuple(values)) for place, values in self._seen.items())
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, kind: Kind, source: str, layer: str | None, value: Value) -> None:
+        """Keep a value that was read."""
+        values = self._seen.setdefault((kind, source, layer), [])
+        if len(values) < _MOST_VALUES and value not in values:
+            values.append(value)
+
+    def discard(self) -> None:
+        """Forget everything: part of a run proves nothing."""
+        self.failed = True
+        self._seen.clear()
+
+
+@contextlib.contextmanager
+def record_decisions(module: nn.Module) -> Iterator[Decisions]:
+    """Record what the eager runs of a module inside the ``with`` block read.
+
+    For runs of their own, whose results are thrown away: torch takes other paths when it is
+    watched (no fused attention). If one raises, the exception ends the block and goes no further:
+    nothing is recorded. Comparisons of numbers that were read before are not seen.
+
+    Args:
+        module: What is run, to name its layers: a wrapper whose attribute ``module`` is the
+            user's, or the user's itself.
+    """
+    decisions = Decisions()
+    try:
+        with _Watch(decisions, Map(module)):
+            yield decisions
+    except Exception:  # the same run without a watcher succeeds, or tells its own error
+        decisions.discard()
+
+
+class _Watch(TorchFunctionMode):
+    """Sees each call of a torch function from Python, before it is taken apart.
+
+    A ``TorchDispatchMode`` sees ``aten::_local_scalar_dense`` for all of bool(), int() and item(),
+    so that it can't tell them apart, and it has to handle every kernel.
+    """
+
+    def __init__(self, decisions: Decisions, layers: Map) -> None:
+        super().__init__()
+        self._decisions = decisions
+        self._layers = layers
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        with contextlib.suppress(Exception):  # never the reason that a run fails
+            kind = _KINDS.get(func) or _kind_of_index(func, args)
+            if kind is not None:
+                self._record(kind, result)
+        return result
+
+    def _record(self, kind: Kind, result: Any) -> None:
+        place = self._layers.in_frames(stack())
+        if place.line is not None:
+            self._decisions.add(kind, str(place.line), place.layer, _value(kind, result))
+
+
+def _kind_of_index(func: object, args: tuple[Any, ...]) -> Kind | None:
+    """``x[mask]``, ``x[:length]`` and ``torch.where(mask)`` have a size that depends on values."""
+    if func is _TENSOR.__getitem__:
+        indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return "size" if any(map(_selects, indices)) else None
+    return "size" if func is torch.where and len(args) == 1 else None
+
+
+def _selects(index: object) -> bool:
+    if isinstance(index, slice):
+        return isinstance(index.start, torch.Tensor) or isinstance(index.stop, torch.Tensor)
+    return isinstance(index, torch.Tensor) and index.dtype is torch.bool
+
+
+def _value(kind: Kind, result: Any) -> Value:
+    if kind == "array":
+        return int(torch.as_tensor(result).numel())
+    if kind == "size":
+        first = result[0] if isinstance(result, tuple) else result
+        return int(first.shape[0])
+    value: Value = result
+    return value
+
+
+def unexercised(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
+    """The branches that went one way in every sample. An ``assert`` is none."""
+    return tuple(
+        decision
+        for decision in decisions
+        if decision.kind == "bool"
+        and len(decision.values) == 1
+        and "  assert " not in decision.source
+    )
+
+
+def describe(decision: Decision) -> str:
+    """A sentence for the user about a branch that went one way."""
+    line, _, code = decision.source.partition("  ")
+    layer = f", in {decision.layer}," if decision.layer else ""
+    return (
+        f"{line}: `{code}`{layer} was {str(decision.values[0]).lower()} in every sample, so what "
+        "the other branch computes is not proved: give a sample that takes it, with --samples"
+    )

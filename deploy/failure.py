@@ -1,0 +1,103 @@
+"""Every route failed: one error that says where, why, and what to do."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
+
+from .attempts import Attempt
+from .decisions import Decision
+from .diagnosis import Diagnosis
+from .remedies import NUMPY, REMEDIES, Family
+from .source import Source
+
+_TITLES: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "pt2"}
+
+
+class _CompilerError(Exception):
+    """Carries the traceback of another process, which ``--debug`` shows."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def explain(
+    source: Source,
+    format_: str,
+    failed: Sequence[Attempt],
+    decisions: Callable[[], Sequence[Decision]],
+) -> EdgeportError:
+    """The error to raise after every route to a format failed.
+
+    Args:
+        source: What was compiled.
+        format_: What it was compiled to.
+        failed: At least one attempt, each with its diagnosis.
+        decisions: Finds where forward reads values, which a recorded run bakes in.
+    """
+    chief = min(failed, key=_rank)
+    found = _diagnosis(chief)
+    if chief.outcome == "wrong" and chief.records:
+        found = _with_decision(found, decisions())
+    what = "is not proved" if chief.outcome == "wrong" else "cannot be compiled"
+    error = _kind(chief)(
+        "\n".join(
+            [
+                f"{_TITLES[format_]}: {type(source.module).__name__} {what}: {found.problem}",
+                *_places(found),
+                *_tried(failed),
+            ]
+        ),
+        remedy=found.remedy,
+    )
+    error.__cause__ = _CompilerError(chief.traceback) if chief.traceback else None
+    return error
+
+
+def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis:
+    """A recorded run that is wrong has most likely baked in what forward decided."""
+    if not decisions:
+        return found
+    first = decisions[0]
+    remedy = {
+        "bool": REMEDIES[Family.CONTROL_FLOW],
+        "array": NUMPY,
+    }.get(first.kind, REMEDIES[Family.SIZE])
+    return replace(found, source=first.source, layer=first.layer, remedy=remedy)
+
+
+def _rank(attempt: Attempt) -> int:
+    """Prefer who knows what is the matter: torch.jit.script refuses much that is not wrong."""
+    family = _diagnosis(attempt).family
+    if family == Family.UNKNOWN:
+        return 3
+    if attempt.route == "script":
+        return 2
+    return 1 if attempt.outcome == "wrong" else 0
+
+
+def _kind(attempt: Attempt) -> type[EdgeportError]:
+    if attempt.outcome == "wrong":
+        return ParityError
+    return ContractError if _diagnosis(attempt).family == Family.CONTRACT else ExportError
+
+
+def _places(found: Diagnosis) -> list[str]:
+    places = {"layer": found.layer, "operator": found.operator, "source": found.source}
+    return [f"  {name:<10}{place}" for name, place in places.items() if place]
+
+
+def _tried(failed: Sequence[Attempt]) -> list[str]:
+    width = max(len(attempt.route) for attempt in failed)
+    return [
+        f"  {'tried' if not index else '':<10}{attempt.route:<{width}}  "
+        f"{attempt.outcome}: {_diagnosis(attempt).problem}"
+        for index, attempt in enumerate(failed)
+    ]
+
+
+def _diagnosis(attempt: Attempt) -> Diagnosis:
+    if attempt.diagnosis is None:
+        raise ValueError(f"the attempt {attempt.route} did not fail")
+    return attempt.diagnosis

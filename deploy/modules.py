@@ -1,0 +1,92 @@
+"""Make a user's module ready: their own code inside wrappers, on the CPU, in eval mode, a copy."""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from edgeport.runtimes import SourceError
+
+
+def prepared(module: nn.Module, *, keep_training_mode: bool) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy that can be compiled, and what was changed in it, in sentences for the user.
+
+    Raises:
+        SourceError: It is no module, cannot be copied, or is to stay in training mode where only
+            a part of it is.
+    """
+    if not isinstance(module, nn.Module):
+        raise SourceError(
+            f"the model is a {type(module).__name__}, expected a torch.nn.Module",
+            remedy="pass the module itself, or wrap the function in a torch.nn.Module",
+        )
+    notes = list(_changes(module, keep_training_mode))
+    module = _without_wrappers(copied(unwrapped(module))).cpu()
+    return module if keep_training_mode else module.eval(), tuple(notes)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's own module inside DataParallel, DistributedDataParallel or torch.compile."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of what ``copy.deepcopy`` refuses: attributes computed from parameters.
+
+    ``torch.nn.utils.weight_norm`` leaves such a tensor; it is computed anew in every call.
+
+    Raises:
+        SourceError: Something in it cannot be copied.
+    """
+    computed: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(module, computed)
+    except Exception as e:  # whatever __deepcopy__ of an attribute raises
+        raise SourceError(
+            f"{type(module).__name__} cannot be copied: {type(e).__name__}: {e}",
+            remedy="keep files, locks and connections out of the module",
+        ) from e
+
+
+def is_uninitialised(module: nn.Module) -> bool:
+    """Whether it has parameters whose shapes its first call decides."""
+    return any(map(is_lazy, itertools.chain(module.parameters(), module.buffers())))
+
+
+def _without_wrappers(module: nn.Module) -> nn.Module:
+    """Replace compiled and parallel children by the user's own, in place."""
+    for part in list(module.modules()):
+        vars(part).pop("_compiled_call_impl", None)  # what Module.compile() sets
+        for name, child in list(part.named_children()):
+            own = unwrapped(child)
+            if own is not child:
+                setattr(part, name, own)
+    return module
+
+
+def _changes(module: nn.Module, keep_training_mode: bool) -> Iterator[str]:
+    training = [name for name, part in module.named_modules() if part.training]
+    if training and not keep_training_mode:
+        what = "the module was" if "" in training else f"{', '.join(training[:3])} was"
+        yield f"{what} in training mode; what is exported is its eval mode"
+    if keep_training_mode and training:
+        yield "the module is exported in training mode, as asked"
+    if any(parameter.device.type != "cpu" for parameter in module.parameters()):
+        yield "the module was copied to the CPU"
+    if is_uninitialised(module):
+        yield "lazy parameters were initialised by one run: their values are random"

@@ -1,0 +1,96 @@
+"""ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
+
+import io
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edgeport.runtimes import ContractError
+
+from . import torchscript
+from .flat import Flat
+from .onnx_graph import finish
+from .source import Source
+from .stored import Compiled
+from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
+
+
+def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export what torch.export captures.
+
+    Names are plain strings: with ``Dim`` a dimension that the module fixes is fixed silently.
+
+    Raises:
+        Exception: Whatever torch.onnx raises.
+    """
+    _check_opset(request, DYNAMO_OPSETS)
+    program = torch.onnx.export(
+        _in_float32(source),
+        source.example_tensors(),
+        input_names=[spec.name for spec in source.signature.inputs],
+        output_names=[spec.name for spec in source.signature.outputs],
+        dynamic_shapes=(tuple(_free_axes(spec.shape) for spec in source.signature.inputs),),
+        opset_version=request.opset,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return finish(program.model_proto, source, request, folder)
+
+
+def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export scripted code, which keeps its control flow.
+
+    Raises:
+        Exception: Whatever torch.jit and torch.onnx raise.
+    """
+    return _legacy(source, folder, request, torchscript.scripted(source, _in_float32(source)))
+
+
+def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export a trace; parity tells whether it holds for other inputs than the example.
+
+    Raises:
+        Exception: Whatever torch.onnx raises.
+    """
+    return _legacy(source, folder, request, _in_float32(source))
+
+
+def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Module) -> Compiled:
+    _check_opset(request, LEGACY_OPSETS)
+    specs = (*source.signature.inputs, *source.signature.outputs)
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module,
+        source.example_tensors(),
+        buffer,  # type: ignore[arg-type]  # the older exporter takes any file
+        input_names=[spec.name for spec in source.signature.inputs],
+        output_names=[spec.name for spec in source.signature.outputs],
+        dynamic_axes={spec.name: _free_axes(spec.shape) for spec in specs},
+        opset_version=request.opset,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        dynamo=False,
+        verbose=True,  # notes source lines, for the debug map
+    )
+    return finish(onnx.load_from_string(buffer.getvalue()), source, request, folder)
+
+
+def _in_float32(source: Source) -> Flat:
+    """ONNX Runtime has no arithmetic in bfloat16 on the CPU: float32 holds all its values."""
+    narrow = source.precision == "bfloat16"
+    return source.flat.widened(torch.float32) if narrow else source.flat
+
+
+def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
+    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+
+
+def _check_opset(request: OnnxRequest, opsets: range) -> None:
+    if request.opset not in opsets:
+        raise ContractError(
+            f"this exporter writes opset {opsets.start} to {opsets.stop - 1}, not {request.opset}",
+            remedy="ask for another --opset",
+        )

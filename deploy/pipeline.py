@@ -1,0 +1,280 @@
+"""From a source to a bundle, which appears only if every artefact in it has passed."""
+
+import contextlib
+import io
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import onnx
+import safetensors.numpy
+import torch
+
+from edgeport import __version__
+from edgeport.runtimes import (
+    BackendMissingError,
+    Bundle,
+    ParityError,
+    Report,
+    UsageError,
+    files,
+    verify,
+)
+from edgeport.runtimes.bundle import MANIFEST
+from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.session import BACKENDS, FORMATS, probe
+from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.verification import BackendReport, dead_outputs
+
+from .attempts import Attempt, attempt
+from .decisions import Decision, describe, record_decisions, unexercised
+from .failure import explain
+from .isolation import Limits
+from .reference import make_golden
+from .routes import Route, routes
+from .source import Source, run_module
+from .stored import store
+from .targets import OnnxRequest, Target, check_dtypes, negotiate
+
+GOLDEN: Final = "golden.safetensors"
+REPORT: Final = "reports/parity.json"
+DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A step began."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A step ended."""
+
+    step: str
+    wall_s: float
+
+
+Event: TypeAlias = Began | Ended | Attempt
+"""What happens during an export; an ``Attempt`` ends the step of its route."""
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an export, beside its source.
+
+    Attributes:
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
+        opset: Of the ONNX file; ``None`` for what suits the target.
+        target: Where the ONNX file is to run; ``None`` for engines of today.
+        thresholds: Where a verdict turns.
+        limits: What one compiler may use.
+    """
+
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    opset: int | None = None
+    target: Target | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export made: the bundle, the source it was made from, the proof.
+
+    Attributes:
+        notes: What was changed in the user's module, or could not be proved; sentences for them.
+        debug_maps: By format, private: from the nodes of an artefact to the user's code.
+    """
+
+    bundle: Bundle
+    source: Source
+    report: Report
+    notes: tuple[str, ...]
+    debug_maps: Mapping[str, str]
+
+
+def export_source(
+    source: Source,
+    output: Path,
+    request: Request | None = None,
+    on_event: OnEvent = ignore,
+) -> Export:
+    """Compile a source, prove that every artefact computes what it computes, and pack a bundle.
+
+    Args:
+        source: What to compile.
+        output: A folder that does not exist yet.
+        request: What is asked; ``None`` for every format.
+        on_event: Called when a step begins, when it ends, and after each attempt.
+
+    Raises:
+        EdgeportError: As ``export``.
+    """
+    request = request or Request()
+    onnx_request = _checked(source, request)
+    with files.new_folder(output) as folder:
+        with _step("reference", on_event):
+            golden = make_golden(source)
+            _refuse_dead(golden, request.thresholds)
+        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
+        manifest = partial(_manifest, source, stored, golden, request.thresholds)
+        won = []
+        for name in request.formats:
+            prove = partial(_prove, folder, manifest)
+            ways = routes(source, name, onnx_request)
+            tries = partial(
+                attempt, source, name, folder=folder, prove=prove, limits=request.limits
+            )
+            found = _first_proved(name, ways, tries, on_event)
+            if found[-1].outcome != "proved":
+                raise explain(source, name, found, partial(_decisions, source, golden))
+            won.append(found[-1])
+        packed = manifest(tuple(found.compiled.artefact for found in won if found.compiled))
+        report = _report(packed, len(golden), won)
+        (folder / REPORT).parent.mkdir()
+        files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
+        files.write(folder / MANIFEST, packed.dumps())
+    notes = _notes(source, won, partial(_decisions, source, golden))
+    return Export(Bundle(output, packed), source, report, notes, _debug_maps(won))
+
+
+@contextlib.contextmanager
+def _step(name: str, on_event: OnEvent) -> Iterator[None]:
+    on_event(Began(name))
+    start = time.perf_counter()
+    yield
+    on_event(Ended(name, time.perf_counter() - start))
+
+
+def _checked(source: Source, request: Request) -> OnnxRequest:
+    unknown = [name for name in request.formats if name not in DEFAULT_FORMATS]
+    if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
+        raise UsageError(
+            f"cannot export the formats {', '.join(request.formats) or '(none)'}",
+            remedy=f"name each of these at most once: {', '.join(DEFAULT_FORMATS)}",
+        )
+    outputs = [spec.name for spec in source.signature.outputs]
+    absent = [name for name in request.thresholds.constant_outputs if name not in outputs]
+    if absent:
+        raise UsageError(
+            f"no output is named {absent[0]!r}", remedy=f"the outputs are {', '.join(outputs)}"
+        )
+    for name in request.formats:
+        _check_provable(name)
+    if request.target is not None:
+        check_dtypes(request.target, source.signature)
+    return negotiate(request.opset, request.target)
+
+
+def _check_provable(format_: str) -> None:
+    for name, backend in BACKENDS.items():
+        if backend.format == format_ and not (available := probe(name)).usable:
+            raise BackendMissingError(
+                f"model{FORMATS[format_]} cannot be proved here: {available.reason}",
+                remedy=f"{available.remedy}; or leave the format out with --format",
+            )
+
+
+def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
+    dead = dead_outputs(golden, thresholds)
+    if dead:
+        raise ParityError(
+            f"output {', '.join(dead)} is the same on every sample, or drowned in its rounding "
+            "error, so it proves nothing",
+            remedy="give --samples that make it vary, or allow it with --constant-output NAME",
+        )
+
+
+def _first_proved(
+    format_: str, ways: Sequence[Route], tries: Callable[[Route], Attempt], on_event: OnEvent
+) -> list[Attempt]:
+    """Every attempt up to the first that is proved; if none is, all of them."""
+    made: list[Attempt] = []
+    for route in ways:
+        on_event(Began(f"{format_}: {route.name}"))
+        made.append(tries(route))
+        on_event(made[-1])
+        if made[-1].outcome == "proved":
+            break
+    return made
+
+
+def _prove(
+    folder: Path, manifest: Callable[[tuple[Artefact, ...]], Manifest], artefact: Artefact
+) -> tuple[BackendReport, ...]:
+    """Ask every engine; ONNX Runtime also without its optimiser, which can hide a defect."""
+    bundle = Bundle(folder, manifest((artefact,)))
+    reports = verify(bundle, threads=1).backends
+    if artefact.format != "onnx":
+        return reports
+    plain = verify(bundle, threads=1, optimize=False).backends
+    return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))
+
+
+def _manifest(
+    source: Source,
+    golden_file: StoredFile,
+    golden: Sequence[Golden],
+    thresholds: Thresholds,
+    artefacts: tuple[Artefact, ...],
+) -> Manifest:
+    return Manifest(
+        name=source.name,
+        signature=source.signature,
+        artefacts=artefacts,
+        golden=golden_file,
+        samples=tuple((sample.name, sample.kind) for sample in golden),
+        thresholds=thresholds,
+        producer={
+            "edgeport": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+        },
+    )
+
+
+def _report(manifest: Manifest, samples: int, won: Sequence[Attempt]) -> Report:
+    reports = (report for found in won for report in found.reports if report.backend in BACKENDS)
+    return Report(manifest.name, samples, manifest.thresholds, tuple(reports))
+
+
+def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:
+    """Where forward reads values, on every sample that it takes."""
+    with contextlib.redirect_stdout(io.StringIO()), record_decisions(source.flat) as decisions:
+        for sample in golden:
+            run_module(source.flat, sample.inputs)
+    return list(decisions)
+
+
+def _notes(
+    source: Source, won: Sequence[Attempt], decisions: Callable[[], list[Decision]]
+) -> tuple[str, ...]:
+    """What the user should know: what was changed, and which branches no sample took."""
+    recorded = " and ".join(found.format for found in won if found.records)
+    if not recorded:
+        return source.notes
+    sentences = (f"{recorded}: {describe(d)}" for d in unexercised(decisions()))
+    return (*source.notes, *sentences)
+
+
+def _debug_maps(won: Sequence[Attempt]) -> dict[str, str]:
+    return {
+        found.format: found.compiled.debug_map
+        for found in won
+        if found.compiled and found.compiled.debug_map
+    }

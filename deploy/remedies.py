@@ -1,0 +1,118 @@
+"""Families of failure, and what to do about each."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Family(StrEnum):
+    """Why a compiler refuses a module."""
+
+    CONTROL_FLOW = "data-dependent control flow"
+    SIZE = "data-dependent size"
+    OPERATOR = "unsupported operator"
+    COMPLEX = "complex numbers"
+    DIMENSION = "specialised dimension"
+    MUTATION = "mutation"
+    AUTOGRAD = "custom autograd function"
+    OUTPUT = "non-tensor output"
+    INPUT = "non-tensor input"
+    PYTHON = "unsupported Python"
+    RECURRENT = "recurrence over a free dimension"
+    FORWARD = "error in forward"
+    MEMORY = "out of memory"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    PARITY = "wrong answers"
+    CONTRACT = "changed request"
+    UNKNOWN = "unknown"
+
+
+REMEDIES: Final[Mapping[Family, str]] = {
+    Family.CONTROL_FLOW: "compute both and choose with torch.where(condition, a, b), or use "
+    "torch.cond or torch.while_loop, in place of Python's if, while, assert or max; TorchScript "
+    "may hold it, if forward can be scripted",
+    Family.SIZE: "compute sizes from tensor.shape, keep numbers in tensors in place of .item() "
+    "and .tolist(), and use torch.where(mask, x, 0) in place of x[mask]",
+    Family.OPERATOR: "write it with operators that the format has",
+    Family.COMPLEX: "compute with the real and the imaginary part as two real tensors, or leave "
+    "the format out with --format: TorchScript and .pt2 may hold complex numbers",
+    Family.DIMENSION: "compute sizes from tensor.shape, as in x.reshape(x.shape[0], -1), or "
+    "declare the dimension fixed: write its size in place of its name",
+    Family.MUTATION: "return new tensors in place of writing into inputs, parameters or "
+    "attributes; pass state in and return it, or register it as a buffer in __init__",
+    Family.AUTOGRAD: "call what its forward computes, written with torch functions, in place of "
+    ".apply: no backward is needed here",
+    Family.OUTPUT: "return tensors, or tuples, lists, dicts or dataclasses of tensors, and "
+    "nothing else",
+    Family.INPUT: "pass tensors; make what is no tensor an attribute of the module",
+    Family.PYTHON: "write it with torch functions and plain Python, or leave the format out with "
+    "--format: another may hold it",
+    Family.RECURRENT: "declare the dimension fixed, or leave the format out with --format: ONNX "
+    "and TorchScript may hold a recurrent layer over a free dimension",
+    Family.FORWARD: "forward itself raises here when the compiler runs it: check the sizes and "
+    "types in this line, for every size that is declared",
+    Family.MEMORY: "allow more memory, or export with a smaller example",
+    Family.CRASH: "see the compiler's last words with --debug; leave the format out with --format",
+    Family.TIMEOUT: "allow more time, or export a smaller model",
+    Family.PARITY: "the compiler changed what is computed: a value or a size that it fixed, or an "
+    "operator that it translates wrongly; change that part of forward, or leave the format out "
+    "with --format",
+    Family.CONTRACT: "declare what the module does, or change the module",
+    Family.UNKNOWN: "see the compiler's own words with --debug; leave the format out with "
+    "--format: another may hold it",
+}
+
+PACKED: Final = (
+    "pass padded tensors, and zero the padding with a mask, in place of packed sequences; "
+    "TorchScript may hold packed sequences"
+)
+NUMPY: Final = "use torch's function of the same name, and keep values in tensors"
+HIDDEN: Final = "compute it with torch functions in forward itself: no threads, no .data"
+ANNOTATE: Final = (
+    "annotate the types that TorchScript cannot guess, or leave the format out with --format: "
+    "another may hold it"
+)
+COMMENT: Final = "end the line after `# type: ignore`, or remove it: other words may not follow"
+NEW_PROCESS: Final = "export in a fresh process: TorchScript keeps what is left of a refused class"
+
+ANOTHER_FORMAT: Final = "leave ONNX out with --format: TorchScript and .pt2 may hold it"
+
+DECOMPOSITIONS: Final[Mapping[str, str]] = {
+    "median": "sort and index: `x.sort(dim).values.select(dim, (x.shape[dim] - 1) // 2)`",
+    "kthvalue": "sort and index: `x.sort(dim).values.select(dim, k - 1)`",
+    "cummax": "over an axis of fixed size: "
+    "`torch.stack([x[..., : i + 1].amax(-1) for i in range(x.shape[-1])], -1)`",
+    "cummin": "over an axis of fixed size: "
+    "`torch.stack([x[..., : i + 1].amin(-1) for i in range(x.shape[-1])], -1)`",
+    "cumprod": "where all values are positive: `x.log().cumsum(dim).exp()`",
+    "cdist": "write it out: `(a.unsqueeze(-2) - b.unsqueeze(-3)).abs().pow(p).sum(-1).pow(1 / p)`",
+    "searchsorted": "count: `(edges.unsqueeze(-2) < x.unsqueeze(-1)).sum(-1)`",
+    "bucketize": "count: `(edges < x.unsqueeze(-1)).sum(-1)`",
+    "bincount": "with a fixed number of classes: "
+    "`torch.nn.functional.one_hot(labels, classes).sum(0)`",
+    "fmax": "where no value is NaN: `torch.maximum(a, b)`",
+    "fmin": "where no value is NaN: `torch.minimum(a, b)`",
+}
+"""By operator, without overload: the same in other operators, as code that a test runs."""
+
+LINEAR_ALGEBRA: Final = (
+    "ONNX has no decompositions of matrices: of a constant one, compute it in __init__ and keep "
+    "it as a buffer"
+)
+
+
+def operator_remedy(operator: str | None, *, in_onnx: bool) -> str:
+    """What to do without an operator.
+
+    Args:
+        operator: As ``aten.median.dim``.
+        in_onnx: Whether it is ONNX that lacks it; else it cannot be captured at all.
+    """
+    name = (operator or "").split(".")[1:2]
+    bare = name[0].strip("_").removesuffix("_forward") if name else ""
+    advice = DECOMPOSITIONS.get(bare, REMEDIES[Family.OPERATOR])
+    if bare.startswith("linalg") or bare == "cholesky":
+        advice = LINEAR_ALGEBRA
+    other = ANOTHER_FORMAT if in_onnx else "TorchScript may hold it, by a trace"
+    return f"{advice}; or {other}" if in_onnx else f"{advice}; {other}"

@@ -1,0 +1,55 @@
+"""The ways from a module to an artefact, in the order in which they are tried.
+
+First what keeps control flow or refuses it, then what records one run and may be wrong for
+another; all of them have to pass the same proof.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from . import onnx_export, program, torchscript
+from .source import Source
+from .stored import Compiled
+from .targets import OnnxRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way.
+
+    Attributes:
+        name: As reports show it.
+        compile: Writes the artefact into the folder; raises whatever the compiler raises.
+        records: Whether it follows one run of forward, so that a branch not taken is lost.
+    """
+
+    name: str
+    compile: Callable[[Source, Path], Compiled]
+    records: bool = False
+
+
+def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, ...]:
+    """The routes to a format that make sense for a source."""
+    if format_ == "torchscript":
+        return (
+            Route("script", torchscript.script),
+            Route("trace", torchscript.trace, records=True),
+        )
+    if format_ == "onnx":
+        return (
+            Route("dynamo", partial(onnx_export.dynamo, request=request)),
+            Route("script", partial(onnx_export.legacy_script, request=request)),
+            Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
+        )
+    recurrent = any(isinstance(part, nn.LSTM | nn.GRU) for part in source.module.modules())
+    return (
+        Route("export", program.export),
+        Route("oblivious", program.oblivious),
+        *([Route("recurrent", program.recurrent)] if recurrent else []),
+        Route("strict", program.strict),
+        Route("script", program.script),
+    )

@@ -1,0 +1,240 @@
+"""The table of rules: what torch was seen to raise, and which family of failure it is."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NUMPY, PACKED, Family
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one kind of failure is recognised.
+
+    Attributes:
+        family: What it is.
+        pattern: Searched, line by line, in what ``diagnosis`` makes of each exception:
+            ``ExceptionType: message``, then ``in function`` for each frame of its traceback.
+        problem: For the user; ``{0}``, ``{1}`` are the pattern's groups, ``{operator}`` is the
+            operator, ``{first}`` and ``{last}`` are lines of the message.
+        remedy: Where the family's own does not fit.
+    """
+
+    family: Family
+    pattern: str
+    problem: str
+    remedy: str | None = None
+
+
+_COMPLEX = r"_?fft_\w+|complex|polar|view_as_complex|view_as_real|stft|istft|angle|imag|_?conj\w*"
+
+DECIDING_PROBLEM: Final = "forward decides by the values of a tensor"
+PACKED_PROBLEM: Final = "packed sequences cannot be captured: their sizes are values"
+
+RULES: Final = (
+    # ---- limits
+    Rule(
+        Family.MEMORY,
+        r"^MemoryError|OutOfMemory|can't allocate memory|bad_alloc",
+        "there is not enough memory",
+    ),
+    Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
+    # ---- before what they are raised inside of
+    Rule(
+        Family.RECURRENT,
+        r"in (?:_?pack_padded_sequence|pad_packed_sequence)\b|`_?pack_padded_sequence`",
+        PACKED_PROBLEM,
+        PACKED,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"\.numpy\(\) is not supported|reference to 'numpy|call numpy\(\) on|Numpy\w+Variable",
+        "forward computes with numpy, out of sight of the compiler",
+        NUMPY,
+    ),
+    Rule(
+        Family.COMPLEX,
+        rf"(?:No ONNX function|Exporting the operator|unsupported operator).*"
+        rf"\baten(?:::|\.)(?:{_COMPLEX})\b",
+        "complex numbers have no translation to ONNX",
+    ),
+    Rule(
+        Family.COMPLEX,
+        r"complex-valued input|support complex|ScalarType Complex|Complex(?:Float|Double)Type",
+        "complex numbers are not supported",
+    ),
+    # ---- values
+    Rule(
+        Family.CONTROL_FLOW,
+        r"Data-dependent (?:branching|assertion)",
+        DECIDING_PROBLEM,
+    ),
+    Rule(
+        Family.SIZE,  # or control flow, which the line tells
+        r"GuardOnDataDependentSymNode|data-dependent expression",
+        "a number that comes from the values of a tensor is used as a size or count",
+    ),
+    Rule(
+        Family.SIZE,
+        r"DynamicOutputShape|Dynamic shape operator|data-dependent output shape",
+        "the size of a tensor depends on the values of another",
+    ),
+    Rule(
+        Family.SIZE,
+        r"Tensor\.(?:item|tolist)\(\)|TypeError: .*\bSym(?:Float|Int|Bool)\b|but got FakeTensor",
+        "forward takes a number out of a tensor",
+    ),
+    # ---- what TorchScript says
+    Rule(
+        Family.PYTHON,
+        r"Can't redefine method: \w+ on class: \S+?(\w+) ",
+        "TorchScript has refused {0} before",
+        NEW_PROCESS,
+    ),
+    Rule(
+        Family.AUTOGRAD,
+        r"Could not export Python function call '(\w+)'",
+        "the autograd function {0} cannot be saved",
+    ),
+    Rule(
+        Family.AUTOGRAD,
+        r"'Subgraph' is undefined|prim::PythonOp|autograd\.Function",
+        "a custom autograd function cannot be compiled",
+    ),
+    Rule(
+        Family.MUTATION,
+        r"set nonexistent attribute: (\w+)",
+        "forward makes a new attribute, {0!r}",
+    ),
+    Rule(
+        Family.MUTATION,
+        r"attribute assignment|set an attribute|state_dict changed|assigned during export",
+        "forward changes an attribute of the module",
+    ),
+    Rule(
+        Family.MUTATION,
+        r"written-to tensor|in-place operation|modify sizes|inplace view|inside of forward",
+        "forward writes into a tensor that others share",
+    ),
+    Rule(
+        Family.MUTATION,
+        r"nn\.Parameter\(\)` with export|instantiate class 'Parameter'|Class \w+ does not have "
+        r"an __init__",
+        "forward makes parameters or layers",
+    ),
+    Rule(
+        Family.OUTPUT,
+        r"an output is an? (\w+), not a tensor",
+        "an output is of type {0}, not a tensor",
+    ),
+    Rule(
+        Family.OUTPUT,
+        r"outputs.*pytree-flattenable|elements provided as example outputs|supported as JIT",
+        "an output is not a tensor",
+    ),
+    Rule(
+        Family.INPUT,
+        r"inputs?.*pytree-flattenable|Only Tensors and .* can be traced|supported input type",
+        "an input is not a tensor",
+    ),
+    Rule(
+        Family.PYTHON,
+        r"Module '(\w+)' has no attribute '(\w+)' .*failed to convert Python type: '(\w+)'",
+        "TorchScript cannot hold the attribute {1!r} of {0}: a {2} of mixed or unknown types",
+        ANNOTATE,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"Module '(\w+)' has no attribute '(\w+)' .*function exists",
+        "TorchScript cannot compile the function in {0}.{1}",
+    ),
+    Rule(
+        Family.PYTHON,
+        r"expected type comment",
+        "TorchScript reads a comment as a type",
+        COMMENT,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"(Expected type hint for result of tolist\(\)|Unknown type name \S+)(?::|\s|$)",
+        "TorchScript: {0}",
+        ANNOTATE,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"^(?:NotSupported|UnsupportedNode|Frontend)Error: ([^\n]+?):?\s*$",
+        "TorchScript: {0}",
+    ),
+    # ---- dimensions
+    Rule(
+        Family.DIMENSION,
+        r"Constraints violated \((.+?)\)",
+        "forward fixes the dimension {0!r}, or allows some sizes only",
+    ),
+    Rule(
+        Family.DIMENSION,
+        r"tracing inferred a static shape of (\d+)",
+        "forward fixes a free dimension to {0}",
+    ),
+    # ---- operators
+    Rule(
+        Family.OPERATOR,
+        r"No ONNX function found|Exporting the operator|in this export path",
+        "{operator} has no translation to ONNX",
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"UnsupportedOperatorException|unsupported operator|with Meta tensors",
+        "{operator} cannot be captured by torch.export",
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"Unsupported: ONNX export of (?:operator )?(.+?)\. Please",
+        "{0} has no translation to ONNX",
+    ),
+    Rule(Family.OPERATOR, r"Unknown builtin op", "TorchScript has no {operator}"),
+    # ---- the rest
+    Rule(
+        Family.PYTHON,
+        r"fake tensor in the exported program|observable data dependence",
+        "a part of forward is hidden from the compiler",
+        HIDDEN,
+    ),
+    Rule(
+        Family.FORWARD,
+        r"raised exception (\w+)\(['\"]?(.*?)['\"]?\)$",
+        "forward raises {0}: {1}",
+    ),
+    Rule(
+        Family.FORWARD,
+        r"^(\w*Error: [^\n]+)\n(?:.*\n)*in run_node$",
+        "{0}",
+    ),
+    Rule(Family.FORWARD, r"failed in the TorchScript interpreter", "{last}"),
+    Rule(
+        Family.PYTHON,
+        r"^Unsupported: ([^\n]+)",
+        "torch.export: {0}",
+    ),
+    Rule(
+        Family.PYTHON,
+        r"^\w*(?:Error|Exception): ([^\n]+?):?\n(?:.*\n)*_recursive\.py",
+        "TorchScript: {0}",
+    ),
+)
+"""Checked in this order."""
+
+OPERATORS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"<OpOverload\(op='([\w.]+)', overload='(\w+)'\)>",
+        r"operator '(\w+::\w+)'",
+        r"(?:UnsupportedOperatorException|DynamicOutputShapeException): ([\w.]+)",
+        r"unsupported operator: ([\w.]+)",
+        r"(\w+::[\w.]+): attempted to run",
+        r"Unknown builtin op: (\w+::\w+)",
+        r"No ONNX function found for <function (\w+)",
+        r"\b(aten)_(\w+) with ",
+    )
+)
+"""Where a message names an operator: one group, or the name and the overload."""

@@ -1,0 +1,39 @@
+"""What a compiler leaves: files in the folder that becomes the bundle, written whole and hashed."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeport.runtimes import files
+from edgeport.runtimes.manifest import Artefact, StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a route made.
+
+    Attributes:
+        artefact: Its files are in the folder.
+        debug_map: Private: from the nodes of the artefact to the user's code.
+    """
+
+    artefact: Artefact
+    debug_map: str | None = None
+
+
+def store(folder: Path, file: str, data: bytes) -> StoredFile:
+    """Write a file of a bundle.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    files.write(folder / file, data)
+    return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def stored(folder: Path, file: str) -> StoredFile:
+    """Hash a file that is in the folder already."""
+    path = folder / file
+    with path.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return StoredFile(file, sha256, path.stat().st_size)

@@ -1,0 +1,131 @@
+"""Nested values: what people pass to a module, and what it gives back.
+
+A tree is a tensor, a constant, or a tuple, named tuple, list, mapping, dataclass or registered
+pytree of trees. An artefact has a flat list of tensors; names say where each one was.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.utils import _pytree
+
+from edgeport.runtimes.structure import Node
+
+CONSTANTS: Final = (type(None), bool, int, float, str)
+"""What a tree may hold beside tensors, and a signature can record."""
+
+
+def named_tensors(tree: object, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a tree in order, each with a readable name.
+
+    ``name`` alone; ``name_0``, ``name_1`` in a tuple; ``name_key`` in a mapping or an object.
+    """
+    if isinstance(tree, torch.Tensor):
+        yield name, tree
+    for key, child in _children(tree):
+        yield from named_tensors(child, f"{name}_{key}" if name else str(key))
+
+
+def tensors(tree: object) -> Iterator[torch.Tensor]:
+    """The tensors of a tree, in order."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    else:
+        for _, child in _children(tree):
+            yield from tensors(child)
+
+
+def others(tree: object) -> Iterator[object]:
+    """What is neither a tensor, nor a constant, nor made of them."""
+    if not (isinstance(tree, (torch.Tensor, *CONSTANTS)) or _is_branch(tree)):
+        yield tree
+    for _, child in _children(tree):
+        yield from others(child)
+
+
+def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
+    """The same tree with other tensors, taken in order."""
+    if isinstance(tree, torch.Tensor):
+        return next(replacements)
+    if not _is_branch(tree):
+        return tree
+    return _rebuilt(tree, [filled(child, replacements) for _, child in _children(tree)])
+
+
+def with_tensors(tree: Any) -> Any:
+    """The same tree with tensors in place of numpy arrays."""
+    if isinstance(tree, np.ndarray):
+        return torch.tensor(tree)
+    if isinstance(tree, torch.Tensor) or not _is_branch(tree):
+        return tree
+    return _rebuilt(tree, [with_tensors(child) for _, child in _children(tree)])
+
+
+def structure(tree: object, names: Iterator[str]) -> Node:
+    """How the tensors of a tree are nested, as a signature records it.
+
+    Args:
+        tree: Tensors and constants only.
+        names: Of the tensors, in order.
+    """
+    if isinstance(tree, torch.Tensor):
+        return {"output": next(names)}
+    if not _is_branch(tree):
+        return {"constant": tree}
+    nodes = [(key, structure(child, names)) for key, child in _children(tree)]
+    if is_object(tree):
+        return {"object": type(tree).__name__, "fields": [[str(key), node] for key, node in nodes]}
+    if isinstance(tree, Mapping):
+        return {"dict": [[key if type(key) is int else str(key), node] for key, node in nodes]}
+    return {"list" if isinstance(tree, list) else "tuple": [node for _, node in nodes]}
+
+
+def _is_branch(tree: object) -> bool:
+    return isinstance(tree, tuple | list | Mapping) or _is_dataclass(tree) or _is_pytree(tree)
+
+
+def is_object(tree: object) -> bool:
+    """Whether it has named fields: a dataclass, a named tuple, a registered pytree."""
+    return _is_dataclass(tree) or hasattr(tree, "_fields") or _is_pytree(tree)
+
+
+def _is_dataclass(tree: object) -> bool:
+    return dataclasses.is_dataclass(tree) and not isinstance(tree, type)
+
+
+def _is_pytree(tree: object) -> bool:
+    plain = isinstance(tree, tuple | list | dict)
+    return not plain and type(tree) in _pytree.SUPPORTED_NODES
+
+
+def _children(tree: Any) -> list[tuple[Any, object]]:
+    if isinstance(tree, Mapping):  # first: a ModelOutput is a mapping too, without its Nones
+        return list(tree.items())
+    if isinstance(tree, tuple | list):
+        return list(zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True))
+    if _is_dataclass(tree):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    if _is_pytree(tree):
+        return list(enumerate(_pytree.SUPPORTED_NODES[type(tree)].flatten_fn(tree)[0]))
+    return []
+
+
+def _rebuilt(tree: Any, children: list[object]) -> object:
+    if type(tree) is dict:  # told apart because torch's bytecode reader knows no dict.copy
+        return dict(zip(tree, children, strict=True))
+    if hasattr(tree, "_make"):
+        return tree._make(children)
+    if isinstance(tree, tuple | list):
+        return type(tree)(children)
+    if not isinstance(tree, Mapping) and _is_pytree(tree):
+        node = _pytree.SUPPORTED_NODES[type(tree)]
+        return node.unflatten_fn(children, node.flatten_fn(tree)[1])
+    new: Any = copy.copy(tree)
+    put = type(new).__setitem__ if isinstance(tree, Mapping) else object.__setattr__
+    for (key, _), child in zip(_children(tree), children, strict=True):
+        put(new, key, child)  # past the __setattr__ of a frozen dataclass
+    return new

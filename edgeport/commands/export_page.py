@@ -1,0 +1,234 @@
+"""The story of an export as a page for people: the verdict first, every figure further down."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edgeport.commands.html_page import (
+    Html,
+    document,
+    items,
+    join,
+    mark,
+    pairs,
+    section,
+    table,
+    tag,
+    words,
+)
+from edgeport.commands.proof_tables import proof_tables, ratio_of
+from edgeport.commands.ratio_plot import RatioPlot
+from edgeport.runtimes.structure import describe
+
+_FORMATS: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "PyTorch .pt2"}
+_MARKS: Final = {"proved": "✓", "wrong": "✗", "refused": "-", "ended": "!"}
+_REASONS: Final = {
+    "problem": "why not",
+    "layer": "layer",
+    "operator": "operator",
+    "source": "your code",
+    "remedy": "what to do",
+}
+
+
+def page(told: Mapping[str, Any]) -> str:
+    """Write the page.
+
+    Args:
+        told: What ``--report out.json`` holds.
+    """
+    ratios = [ratio_of(v) for a in told["attempts"] for b in a["backends"] for v in b["verdicts"]]
+    plot = RatioPlot.around(ratios, told["asked"]["max_ratio"])
+    return document(
+        f"{told['bundle']}: {'proved' if told['passed'] else 'not exported'}",
+        [
+            _headline(told),
+            _failure(told["error"]),
+            _signature(told["module"], told["signature"]),
+            section("Good to know", items("ul", told["notes"])) if told["notes"] else "",
+            _compiled(told, plot),
+            _proof(told["attempts"], plot),
+            _made_with(told),
+        ],
+    )
+
+
+def _headline(told: Mapping[str, Any]) -> Html:
+    passed, made = told["passed"], told["artefacts"]
+    facts = [
+        ("module", told["module"] or ""),
+        ("formats", ", ".join(_FORMATS[artefact["format"]] for artefact in made)),
+        ("samples", str(told["parity"]["samples"]) if passed else ""),
+        ("size", _size(sum(artefact["size_bytes"] for artefact in made)) if made else ""),
+        ("time", _time(told["wall_s"])),
+    ]
+    return tag(
+        "header",
+        tag("p", "✓" if passed else "✗", class_="seal", aria_hidden="true"),
+        tag("h1", told["bundle"], tag("em", " is proved" if passed else " was not exported")),
+        tag("p", _in_one_sentence(told), class_="lead"),
+        pairs(facts),
+        class_="good" if passed else "bad",
+    )
+
+
+def _in_one_sentence(told: Mapping[str, Any]) -> str:
+    if told["passed"]:
+        verdicts = [v for b in told["parity"]["backends"] for v in b["verdicts"]]
+        return (
+            "Every file in it answers as the PyTorch model does: the largest error is "
+            f"{max(map(ratio_of, verdicts), default=0):.3g} times the rounding error that PyTorch "
+            f"itself makes; {told['asked']['max_ratio']:g} times is allowed."
+        )
+    if not told["attempts"]:
+        return "It ended before anything was compiled, and nothing was written."
+    format_, outcome = (told["attempts"][-1][key] for key in ("format", "outcome"))
+    if outcome == "proved":
+        return "It did not come to its end, and nothing was written."
+    if any(a["outcome"] == "wrong" for a in told["attempts"] if a["format"] == format_):
+        return f"As {_FORMATS[format_]}, the model gives other answers, so nothing was written."
+    return f"No compiler takes the model to {_FORMATS[format_]} as it is; nothing was written."
+
+
+def _failure(error: Mapping[str, str] | None) -> str:
+    if error is None:
+        return ""
+    problem, _, more = error["problem"].partition("\n")
+    return section(
+        "What is wrong",
+        tag("p", problem, class_="problem"),
+        tag("pre", textwrap.dedent(more), tabindex="0") if more else "",
+        tag("h3", "What to do"),
+        tag("p", words(error["remedy"])),
+        class_="failure",
+    )
+
+
+def _signature(module: str | None, signature: Mapping[str, Any] | None) -> str:
+    if signature is None:
+        return ""
+    rows = [
+        [tag("code", spec["name"]), way, spec["dtype"], f"[{', '.join(map(str, spec['shape']))}]"]
+        for way in ("input", "output")
+        for spec in signature[f"{way}s"]
+    ]
+    free = (s for spec in signature["inputs"] for s in spec["shape"] if isinstance(s, str))
+    sizes = [_range(name, signature["ranges"].get(name)) for name in dict.fromkeys(free)]
+    nested = signature["structure"]
+    return section(
+        "What goes in and what comes out",
+        table(f"Tensors of {module}", ("name", "direction", "type", "shape"), rows),
+        tag("p", "Sizes that may change:") if sizes else "",
+        items("ul", sizes),
+        tag("p", "The result is nested: ", tag("code", describe(nested))) if nested else "",
+    )
+
+
+def _range(name: str, sizes: Mapping[str, int | None] | None) -> Html:
+    sizes = sizes or {"min": 1, "max": None, "opt": None}
+    end = "and up" if sizes["max"] is None else f"to {sizes['max']}"
+    best = "" if sizes["opt"] is None else f", best at {sizes['opt']}"
+    return join([tag("code", name), f": {sizes['min']} {end}{best}"])
+
+
+def _compiled(told: Mapping[str, Any], plot: RatioPlot) -> str:
+    attempts = told["attempts"]
+    if not attempts:
+        return ""
+    longest_s = max(a["compile_s"] + a["proof_s"] for a in attempts)
+    facts = {artefact["format"]: _facts(artefact) for artefact in told["artefacts"]}
+    opened = not told["passed"]  # then it is the matter
+    cards = []
+    for name in dict.fromkeys(a["format"] for a in attempts):
+        ways = [_route(a, longest_s, plot, opened) for a in attempts if a["format"] == name]
+        fact = tag("span", facts[name], class_="quiet") if name in facts else ""
+        cards.append(tag("article", tag("h3", _FORMATS[name], fact), items("ol", ways)))
+    steps = ", ".join(f"{s['step']} {_time(s['wall_s'])}" for s in told["steps"])
+    key = tag(
+        "p", tag("i", class_="compile"), "to compile ", tag("i", class_="prove"), "to prove",
+        f"; before them: {steps}" if steps else "", class_="key quiet",
+    )  # fmt: skip  # as it reads
+    return section("How it was compiled", key, *cards)
+
+
+def _facts(artefact: Mapping[str, Any]) -> str:
+    details = [f"{key.replace('_', ' ')} {value}" for key, value in artefact["details"].items()]
+    size = _size(artefact["size_bytes"])
+    return ", ".join([artefact["file"], size, artefact["precision"], *details])
+
+
+def _route(attempt: Mapping[str, Any], longest_s: float, plot: RatioPlot, opened: bool) -> Html:
+    outcome, why = attempt["outcome"], attempt["diagnosis"] or {}
+    facts = [(title, words(why[key])) for key, title in _REASONS.items() if why.get(key)]
+    line = tag(
+        "div",
+        tag("b", attempt["route"]),
+        mark(f"{_MARKS[outcome]} {outcome}", outcome),
+        _bar({"compile": attempt["compile_s"], "prove": attempt["proof_s"]}, longest_s),
+        tag("span", _time(attempt["compile_s"] + attempt["proof_s"])),
+        class_="route",
+    )
+    if outcome != "wrong":
+        return join([line, pairs(facts)])
+    computed = tag(
+        "details",
+        tag("summary", "what it computed"),
+        *proof_tables(attempt["backends"], plot),
+        open="" if opened else None,
+    )
+    return join([line, pairs(facts), computed])
+
+
+def _bar(times_s: Mapping[str, float], longest_s: float) -> Html:
+    parts = (
+        tag("span", class_=kind, style=f"width:{100 * wall_s / longest_s:.1f}%")
+        for kind, wall_s in times_s.items()
+        if wall_s
+    )
+    label = ", ".join(f"{kind} {_time(wall_s)}" for kind, wall_s in times_s.items())
+    return tag("span", *parts, class_="bar", role="img", aria_label=label)
+
+
+def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot) -> str:
+    proved = [attempt for attempt in attempts if attempt["outcome"] == "proved"]
+    if not proved:
+        return ""
+    about = (
+        "Each engine ran every sample. The ratio is its error divided by the noise floor: the "
+        "rounding error of PyTorch's own float arithmetic, measured against float64. Around 1 "
+        f"it is as good as PyTorch; above {plot.bar:g} it fails."
+    )
+    return section(
+        "The proof",
+        tag("p", about, class_="quiet"),
+        *(
+            tag(
+                "article",
+                tag("h3", _FORMATS[attempt["format"]]),
+                *proof_tables(attempt["backends"], plot),
+            )
+            for attempt in proved
+        ),
+    )
+
+
+def _time(wall_s: float) -> str:
+    return f"{wall_s:.1f} s" if wall_s >= 1 else f"{wall_s:.2g} s"
+
+
+def _size(size_bytes: int) -> str:
+    kib = size_bytes / 1024
+    return f"{kib:,.0f} KiB" if kib < 1024 else f"{kib / 1024:,.1f} MiB"
+
+
+def _made_with(told: Mapping[str, Any]) -> Html:
+    asked = told["asked"]
+    facts = [
+        ("asked for", ", ".join(str(_FORMATS.get(name, name)) for name in asked["formats"])),
+        ("opset", "" if asked["opset"] is None else str(asked["opset"])),
+        ("target", asked["target"] or ""),
+        ("limit", f"error at most {asked['max_ratio']:g} times the noise floor"),
+        ("constant", ", ".join(asked["constant_outputs"])),
+        ("made with", ", ".join(f"{name} {v}" for name, v in told["versions"].items())),
+    ]
+    return tag("footer", pairs(facts))

@@ -1,0 +1,213 @@
+"""Pages that need nothing but themselves: no script, nothing loaded, light and dark, paper too.
+
+Whatever is a plain ``str`` is escaped on its way into a tag, so text of the user's stays text.
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *content: str, **attributes: str | None) -> Html:
+    """An element.
+
+    Args:
+        name: Of the element.
+        content: What is in it; escaped where it is not ``Html``.
+        attributes: ``class_`` is the attribute ``class``, ``data_label`` is ``data-label``;
+            ``None`` leaves one out.
+
+    Examples:
+        >>> print(tag("p", "a < b ", tag("b", "!"), class_="big"))
+        <p class="big">a &lt; b <b>!</b></p>
+    """
+    told = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Html(f"<{name}{told}>{join(content)}</{name}>")
+
+
+def join(content: Iterable[str]) -> Html:
+    """Text and elements one after the other."""
+    return Html("".join(c if isinstance(c, Html) else html.escape(c) for c in content))
+
+
+def section(title: str, *content: str, class_: str | None = None) -> Html:
+    """A part of the page."""
+    return tag("section", tag("h2", title), *content, class_=class_)
+
+
+def items(kind: str, texts: Iterable[str]) -> Html:
+    """A list, ``ul`` or ``ol``; empty if there is nothing to list."""
+    rows = [tag("li", text) for text in texts]
+    return tag(kind, *rows) if rows else Html()
+
+
+def words(text: str) -> Html:
+    """Text in which `code` stands between backticks."""
+    return join(tag("code", part) if i % 2 else part for i, part in enumerate(text.split("`")))
+
+
+def mark(text: str, kind: str) -> Html:
+    """An outcome; it has a sign of its own, because not everybody sees its colour."""
+    return tag("span", text, class_=f"mark {kind}")
+
+
+def pairs(facts: Iterable[tuple[str, str]]) -> Html:
+    """A list of names and values; what has no value is left out, and a list of nothing too."""
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts if value]
+    return tag("dl", *rows) if rows else Html()
+
+
+def table(
+    caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, wide: bool = False
+) -> Html:
+    """A table; the first cell of a row is its title.
+
+    Args:
+        caption: Above it.
+        header: A title per column.
+        rows: A cell per column.
+        wide: Too wide for a phone, where each row becomes a list of column and cell.
+    """
+    body = (
+        tag(
+            "tr",
+            tag("th", first, scope="row"),
+            *(_cell(name, text) for name, text in zip(header[1:], rest, strict=True)),
+        )
+        for first, *rest in rows
+    )
+    head = tag("tr", *(tag("th", name, scope="col") for name in header))
+    parts = (tag("caption", caption), tag("thead", head), tag("tbody", *body))
+    return tag("table", *parts, class_="wide" if wide else None)
+
+
+def _cell(column: str, text: str) -> Html:
+    return tag("td", tag("div", text) if text else "", data_label=column)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """The whole page."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{html.escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{join(body)}
+</main>
+</body>
+</html>
+"""
+
+
+_STYLE: Final = """
+:root { --paper: #f6f7f9; --card: #fff; --ink: #16191d; --soft: #565d66; --line: #dfe3e8;
+  --good: #116b3c; --good-soft: #e3f4ea; --bad: #b3261e; --bad-soft: #fcebe9; --warn: #845400;
+  --main: #2458c5; --second: #8fb0f0; }
+@media (prefers-color-scheme: dark) { :root { --paper: #101216; --card: #191c21; --ink: #e9ebee;
+  --soft: #a3abb5; --line: #30353d; --good: #6fd79c; --good-soft: #14301f; --bad: #ff9b91;
+  --bad-soft: #3a1a18; --warn: #f0bd62; --main: #86aaff; --second: #4d70c0; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1, h2, h3, p, ol, ul, dl, dd, pre { margin: 0; }
+h1 { font-size: clamp(1.5rem, 5vw, 2.2rem); line-height: 1.2; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin-bottom: .75rem; }
+h3 { font-size: 1rem; } h3 span { font-weight: 400; margin-left: .5rem; }
+header, section { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  padding: 1.25rem 1.5rem; margin-bottom: 1rem; }
+section > * + *, article > * + * { margin-top: .75rem; }
+h2 + * { margin-top: 0; }
+ul, ol { padding-left: 1.25rem; }
+code, pre { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+pre { overflow-x: auto; background: var(--paper); padding: .75rem;
+  border-radius: 8px; }
+dd, li, p, caption, tbody th { overflow-wrap: anywhere; } td, thead { overflow-wrap: break-word; }
+.quiet, dt, caption, thead th, summary { color: var(--soft); }
+.quiet, dl { font-size: .92rem; }
+header { display: grid; grid-template-columns: auto 1fr; gap: .5rem 1.25rem;
+  border-top: 6px solid var(--verdict); }
+header.good { --verdict: var(--good); --tint: var(--good-soft); }
+header.bad { --verdict: var(--bad); --tint: var(--bad-soft); }
+header > * { grid-column: 2; }
+header h1 em { font-style: normal; color: var(--verdict); }
+.seal { grid-column: 1; grid-row: 1 / span 2; width: 4rem; height: 4rem; border-radius: 50%;
+  background: var(--tint); color: var(--verdict); font-size: 2.2rem; line-height: 4rem;
+  text-align: center; }
+.lead { font-size: 1.1rem; max-width: 46rem; }
+header dl { display: flex; flex-wrap: wrap; gap: .5rem 2.25rem; margin-top: .5rem; }
+header dd { font-size: 1.05rem; font-weight: 600; }
+.failure { border-left: 6px solid var(--bad); }
+.failure .problem { font-weight: 600; }
+article { border-top: 1px solid var(--line); padding-top: 1rem; }
+article dl, footer dl { display: grid; gap: .15rem; }
+article dl div, footer dl div { display: grid; grid-template-columns: 6.5rem 1fr; }
+article ol { list-style: none; padding: 0; display: grid; gap: .75rem; }
+.route { display: grid; grid-template-columns: 11rem 8rem 1fr auto; gap: .25rem .75rem;
+  align-items: center; }
+.mark, .number { white-space: nowrap; } .mark { font-weight: 600; }
+.proved, .pass { color: var(--good); }
+.wrong, .fail { color: var(--bad); }
+.ended, .uninformative { color: var(--warn); }
+.refused, .unusable { color: var(--soft); }
+.bar { display: flex; height: .7rem; }
+.bar span { min-width: 1px; }
+.compile { background: var(--main); border-radius: 3px 0 0 3px; }
+.prove { background: var(--second); border-radius: 0 3px 3px 0; }
+.key i { display: inline-block; width: 1.4rem; height: .7rem; margin-right: .4rem; }
+li > dl, li > details { margin: .35rem 0 0; padding-left: .9rem;
+  border-left: 3px solid var(--line); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .3rem; }
+th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: middle; font-size: .94rem; }
+thead th { font-weight: 500; font-size: .85rem; }
+tbody th { font-weight: 600; min-width: 5rem; }
+summary { cursor: pointer; }
+:focus-visible { outline: 2px solid var(--main); outline-offset: 2px; }
+svg { display: block; width: 100%; min-width: 14rem; max-width: 20rem; height: auto; }
+svg text { font: 8.5px system-ui, sans-serif; fill: var(--soft); }
+svg .axis { stroke: var(--line); } svg .limit { stroke: var(--bad); stroke-dasharray: 3 2; }
+svg .beyond { fill: var(--bad-soft); } svg .in { fill: var(--main); fill-opacity: .6; }
+svg .out { stroke: var(--bad); stroke-width: 1.6; } svg .limit-name { fill: var(--bad); }
+footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
+@media (max-width: 44rem) {
+  header, section { padding: 1rem; } .seal { width: 3rem; height: 3rem; line-height: 3rem;
+    font-size: 1.6rem; }
+  header { column-gap: .75rem; } .lead, header dl { grid-column: 1 / -1; }
+  .route { grid-template-columns: 1fr auto; }
+  .bar { grid-column: 1; grid-row: 2; } svg { min-width: 0; }
+  .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%); }
+  .wide tbody, .wide tr, .wide tbody th, .wide td { display: block; border: 0; padding: .1rem 0; }
+  .wide tbody tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+  .wide td { display: grid; grid-template-columns: 6.5rem 1fr; } .wide td:empty { display: none; }
+  .wide td::before { content: attr(data-label); color: var(--soft); }
+}
+@media print {
+  :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --good: #0b5a31;
+    --bad: #9b1c15; --main: #2458c5; --second: #8fb0f0; --good-soft: #fff; --bad-soft: #f4dedc; }
+  * { print-color-adjust: exact; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
+  pre { white-space: pre-wrap; }
+  header, section { break-inside: auto; border-radius: 0; } tr, li, h2, h3 { break-inside: avoid; }
+  h2, h3, caption { break-after: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+}
+"""

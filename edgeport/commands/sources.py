@@ -1,0 +1,196 @@
+"""What ``edgeport export`` compiles: a run, the user's own module, or what a script calls."""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeport.commands.terminal import note
+from edgeport.runtimes import MissingFileError, SourceError, TensorSpec, UsageError
+from edgeport.runtimes.inputs import Array
+
+if TYPE_CHECKING:
+    from edgeport.deploy import Source
+
+
+@dataclass(frozen=True, slots=True)
+class SourceArgs:
+    """What says which module is compiled, and how it is called.
+
+    Attributes:
+        model: A run folder or ``package.file:callable``; ``None`` with ``capture``.
+        capture: A script that calls the module.
+        inputs: ``NAME=DTYPE[SIZES]``.
+        arguments: ``NAME=VALUE``: arguments of forward that are no tensors.
+        samples: A file of real inputs.
+    """
+
+    model: str | None
+    capture: Path | None
+    inputs: tuple[str, ...]
+    arguments: tuple[str, ...]
+    samples: Path | None
+    output_names: tuple[str, ...] | None
+    keep_training_mode: bool
+
+
+def make(args: SourceArgs, output: Path) -> "Source":
+    """Make the source that was asked for.
+
+    Raises:
+        EdgeportError: It cannot be made.
+    """
+    if args.capture is not None:
+        return _of_capture(args, args.capture, output)
+    if args.model is None:
+        raise UsageError(
+            "there is nothing to export",
+            remedy="name a run or package.file:callable, or a script with --capture",
+        )
+    if os.path.exists(args.model):  # noqa: PTH110  # Path.exists raises for a name too long
+        return _of_run(args, Path(args.model), output)
+    if ":" in args.model:
+        return _of_callable(args, args.model, output)
+    raise MissingFileError(
+        f"no such run: {args.model}",
+        remedy="make one with edgeport train, or name your own module as package.file:callable",
+    )
+
+
+def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
+    from edgeport.deploy import Values, make_call, make_source, model_name
+    from edgeport.training import load
+
+    if args.inputs or args.arguments or args.samples or args.output_names:
+        raise UsageError(
+            "a run knows its inputs, outputs and samples",
+            remedy="leave --input, --argument, --samples and --output-names out",
+        )
+    trained = load(run)
+    if not trained.history.completed:
+        done, asked = len(trained.history.epochs), trained.history.settings.epochs
+        note(f"this run was interrupted after {done} of {asked} epochs")
+    inputs = trained.held_out.inputs
+    specs = [
+        TensorSpec(name, str(array.dtype), ("batch", *array.shape[1:]))
+        for name, array in inputs.items()
+    ]
+    return make_source(
+        model_name(output),
+        trained.module,
+        make_call(trained.module, (), inputs),
+        specs,
+        {},
+        values=Values([inputs]),
+        output_names=["logits"],
+        keep_training_mode=args.keep_training_mode,
+    )
+
+
+def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
+    from edgeport.deploy import (
+        Values,
+        load_module,
+        make_call,
+        make_source,
+        model_name,
+        parse_inputs,
+        source_of,
+    )
+
+    declared = parse_inputs(args.inputs)
+    constants = _constants(args.arguments)
+    module = load_module(reference)
+    real = None if args.samples is None else _read_samples(args.samples)
+    if declared.specs:
+        call = make_call(module, (), {**declared.arguments, **constants})
+        specs = {spec.name: spec for spec in declared.specs}
+        return make_source(
+            model_name(output),
+            module,
+            call,
+            [specs[name] for name in call.names],
+            declared.ranges,
+            values=Values([] if real is None else [_flat(real)]),
+            output_names=args.output_names,
+            keep_training_mode=args.keep_training_mode,
+        )
+    if real is None:
+        raise UsageError(
+            f"{reference} needs its inputs declared",
+            remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
+            "or --samples FILE.npz to take them from",
+        )
+    return source_of(
+        model_name(output),
+        module,
+        {**_nested(real), **constants},
+        "infer",
+        samples=[_flat(real)],
+        output_names=args.output_names,
+        keep_training_mode=args.keep_training_mode,
+    )
+
+
+def _of_capture(args: SourceArgs, script: Path, output: Path) -> "Source":
+    from edgeport.deploy import model_name, run_script, source_of
+
+    if args.model or args.inputs or args.arguments or args.samples:
+        raise UsageError(
+            "a captured script says which module is called, and with what",
+            remedy="leave the model, --input, --argument and --samples out",
+        )
+    captured = run_script(script)
+    return source_of(
+        model_name(output),
+        captured.module,
+        captured,
+        output_names=args.output_names,
+        keep_training_mode=args.keep_training_mode,
+    )
+
+
+def _constants(texts: Sequence[str]) -> dict[str, object]:
+    constants: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(
+                f"cannot read the argument {text!r}",
+                remedy="write NAME=VALUE, like use_cache=false or mode=mean",
+            )
+        try:
+            constants[name] = json.loads(value)
+        except ValueError:
+            constants[name] = value
+    return constants
+
+
+def _flat(samples: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.replace(".", "_"): array for name, array in samples.items()}
+
+
+def _nested(samples: Mapping[str, Array]) -> dict[str, Any]:
+    from edgeport.deploy import nested
+
+    return nested(samples)
+
+
+def _read_samples(path: Path) -> dict[str, Array]:
+    import numpy as np
+
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --samples")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except PermissionError as e:
+        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="make it readable") from e
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
+        raise SourceError(
+            f"{path} is not an .npz of plain arrays: {e}",
+            remedy="write it with np.savez(path, NAME=array), one array per input",
+        ) from e

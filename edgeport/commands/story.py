@@ -1,0 +1,217 @@
+"""The story of an export: shown while it runs, and written as ``--report`` however it ends."""
+
+import json
+import platform
+import re
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from edgeport import __version__
+from edgeport.commands.export_page import page
+from edgeport.commands.terminal import Colour, coloured, note
+from edgeport.runtimes import EdgeportError, StorageError, files
+
+if TYPE_CHECKING:
+    from edgeport.deploy import Attempt, Event, Export, Request, Source
+    from edgeport.runtimes.manifest import Artefact
+
+REPORT_VERSION: Final = 1
+
+_COLOURS: dict[str, Colour] = {"proved": "green", "wrong": "red", "ended": "red"}
+_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+class Story:
+    """Collects what happens; a context manager, so that a failure is written too."""
+
+    def __init__(self, output: Path, report: Path | None, request: "Request") -> None:
+        self._report = report
+        self._visible = sys.stderr.isatty()
+        self._start = time.perf_counter()
+        self._told: dict[str, Any] = {
+            "export_report_version": REPORT_VERSION,
+            "bundle": output.name,
+            "passed": False,
+            "error": None,
+            "asked": _request_to_json(request),
+            "module": None,
+            "signature": None,
+            "notes": [],
+            "steps": [],
+            "attempts": [],
+            "artefacts": [],
+            "parity": None,
+            "versions": _versions(),
+            "wall_s": 0.0,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write the report.
+
+        Raises:
+            StorageError: It cannot be written, and the export itself did not fail.
+        """
+        self._clear()
+        self._told["wall_s"] = time.perf_counter() - self._start
+        if error is not None:
+            self._told["passed"] = False
+            self._told["error"] = _error_to_json(error)
+        if self._report is not None:
+            self._write(self._report, error)
+
+    def tell_source(self, source: "Source") -> None:
+        """Say what is compiled, and what was changed in it."""
+        self._told["module"] = type(source.module).__name__
+        self._told["signature"] = source.signature.to_json()
+        self._say_notes(source.notes)
+
+    def tell(self, event: "Event") -> None:
+        """Show a step, and keep it."""
+        from edgeport.deploy import Began, Ended
+
+        match event:
+            case Began(step):
+                self._begin(step)
+            case Ended(step, wall_s):
+                self._told["steps"].append({"step": step, "wall_s": wall_s})
+                self._line(f"  {step:<20}{wall_s:6.1f} s")
+            case _:
+                self._told["attempts"].append(_attempt_to_json(event))
+                self._line(_attempt_line(event))
+
+    def tell_end(self, made: "Export") -> None:
+        """Keep the proof, and say what it leaves open."""
+        self._told["passed"] = True
+        self._told["parity"] = made.report.to_json()
+        self._told["artefacts"] = [_artefact_to_json(a) for a in made.bundle.manifest.artefacts]
+        self._say_notes(made.notes)
+
+    def _say_notes(self, notes: Sequence[str]) -> None:
+        for text in notes:
+            if text not in self._told["notes"]:
+                self._told["notes"].append(text)
+                note(f"{coloured('note', 'yellow', sys.stderr)}: {text}")
+
+    def _begin(self, step: str) -> None:
+        if self._visible:
+            print(f"  {step} …", end="", file=sys.stderr, flush=True)
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        note(text)
+
+    def _clear(self) -> None:
+        if self._visible:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+    def _write(self, report: Path, error: BaseException | None) -> None:
+        try:
+            files.make_parents(report)
+            files.write(report, self._text(report))
+            note(f"the whole story: {report}")
+        except BaseException as e:  # Ctrl-C too: why the export failed matters more
+            if error is not None:
+                note(f"the report was not written: {getattr(e, 'problem', type(e).__name__)}")
+            elif isinstance(e, StorageError):
+                remedy = "the bundle is complete; choose another place with --report next time"
+                raise StorageError(e.problem, remedy=remedy) from e
+            else:
+                raise
+
+    def _text(self, report: Path) -> str:
+        told = _without_folders(self._told)
+        if report.suffix == ".html":
+            return page(told)
+        return json.dumps(told, indent=1, allow_nan=False) + "\n"
+
+
+def _request_to_json(request: "Request") -> dict[str, Any]:
+    return {
+        "formats": list(request.formats),
+        "opset": request.opset,
+        "target": request.target and request.target.name,
+        "max_ratio": request.thresholds.max_ratio,
+        "constant_outputs": list(request.thresholds.constant_outputs),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Of all that has a hand in an artefact and is installed."""
+    versions = {"edgeport": __version__, "python": platform.python_version()}
+    installed = {d.name: d.version for d in map(_distribution, _PACKAGES) if d is not None}
+    return {**versions, **installed}
+
+
+def _distribution(name: str) -> metadata.Distribution | None:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:  # onnxruntime-gpu stands in for onnxruntime
+        return None
+
+
+def _error_to_json(error: BaseException) -> dict[str, str]:
+    kind = type(error).__name__
+    if isinstance(error, EdgeportError):
+        return {"kind": kind, "problem": error.problem, "remedy": error.remedy}
+    if isinstance(error, KeyboardInterrupt):
+        return {"kind": kind, "problem": "interrupted", "remedy": "start it again"}
+    problem = f"{kind}: {error}".rstrip(": ")
+    return {"kind": kind, "problem": problem, "remedy": "see where it comes from with --debug"}
+
+
+def _attempt_line(attempt: "Attempt") -> str:
+    outcome = attempt.outcome
+    mark = coloured(outcome, _COLOURS.get(outcome, "dim"), sys.stderr)
+    why = f": {attempt.diagnosis.problem}" if attempt.diagnosis else ""
+    wall_s = attempt.compile_s + attempt.proof_s
+    return f"  {f'{attempt.format}: {attempt.route}':<20}{wall_s:6.1f} s  {mark}{why}"
+
+
+def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
+    return {
+        "format": attempt.format,
+        "route": attempt.route,
+        "outcome": attempt.outcome,
+        "compile_s": attempt.compile_s,
+        "proof_s": attempt.proof_s,
+        "diagnosis": attempt.diagnosis and attempt.diagnosis.to_json(),
+        "backends": [report.to_json() for report in attempt.reports],
+    }
+
+
+def _artefact_to_json(artefact: "Artefact") -> dict[str, Any]:
+    return {
+        "format": artefact.format,
+        "file": artefact.stored.file,
+        "size_bytes": sum(stored.size_bytes for stored in artefact.files),
+        "sha256": artefact.stored.sha256,
+        "precision": artefact.precision,
+        "details": dict(artefact.details),
+    }
+
+
+def _without_folders(value: Any) -> Any:
+    """Shorten the folders of this machine, which a compiler or engine may have put in its words."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    for folder, short in ((Path.cwd(), "."), (Path(sys.prefix), "(python)"), (Path.home(), "~")):
+        if folder != Path(folder.anchor):
+            value = re.sub(rf"(?<![\w.~-]){re.escape(str(folder))}(?![\w.-])", short, value)
+    return value

@@ -1,0 +1,98 @@
+"""Which files beside it an ONNX file reads its tensors from, told without the onnx package.
+
+A weight that no hash covers can be changed by anybody, so a bundle lists every such file. What an
+ONNX file names is read from its protobuf encoding: lengths are followed, weights are jumped over.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_HOLDS: Final = {  # message -> field number -> message in it; what leads to no tensor is left out
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto",
+        22: "SparseTensorProto", 23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "TensorProto": {13: "StringStringEntryProto"},  # external_data
+}  # fmt: skip  # one line a message
+
+_KEY: Final = b"location"
+"""Of the entry that names the file. A node without these bytes, as most are, is not looked into."""
+
+
+def external_files(path: Path) -> set[str]:
+    """The files that an ONNX file names, as it spells them: relative to its folder.
+
+    Of a file that is not ONNX, whatever was found before that showed: the engine refuses it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:  # nothing can't be mapped
+            return set()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return set(_locations(data))
+
+
+def _locations(data: mmap.mmap) -> Iterator[str]:
+    waiting = [("ModelProto", 0, len(data))]
+    while waiting:
+        message, start, end = waiting.pop()
+        parts = _parts(data, start, end)
+        if message == "StringStringEntryProto":
+            entry = {number: data[first:last] for number, first, last in parts}
+            if entry.get(1) == _KEY:
+                yield entry.get(2, b"").decode(errors="replace")
+        else:
+            holds = _HOLDS[message]
+            waiting += [
+                (holds[number], first, last)
+                for number, first, last in parts
+                if number in holds
+                and (holds[number] != "NodeProto" or data.find(_KEY, first, last) >= 0)
+            ]
+
+
+def _parts(data: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of every field of a message that has a length.
+
+    Where protobuf would give up, this ends or reads on: it never sees less than protobuf does.
+    """
+    while place < end:
+        tag, place = _varint(data, place, end)
+        wire_type = tag & 7
+        if wire_type == 2:
+            size, place = _varint(data, place, end)
+            if size > end - place:
+                return
+            yield (tag & 0xFFFFFFFF) >> 3, place, place + size  # protobuf keeps 32 bits of a tag
+            place += size
+        elif wire_type == 0:
+            _, place = _varint(data, place, end)
+        elif wire_type in (1, 5):
+            place += 8 if wire_type == 1 else 4
+        # 3 and 4 open and close a group, whose fields are read as if they were the message's own
+
+
+def _varint(data: mmap.mmap, place: int, end: int) -> tuple[int, int]:
+    """A number and the place behind it; ``end`` where there is none."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if place == end:
+            break
+        byte = data[place]
+        place += 1
+        if byte < 0x80:
+            return value | byte << shift, place
+        value |= (byte & 0x7F) << shift
+    return 0, end

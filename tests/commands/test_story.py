@@ -1,0 +1,136 @@
+"""``--report``: the story of an export, as JSON and as a page."""
+
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeport.__main__ import main
+from edgeport.commands.export_page import page
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "col", "circle", "line", "rect", "path"}
+
+MODELS = """
+from torch import nn
+
+
+def fine():
+    class Fine(nn.Module):
+        def forward(self, x):
+            return {"<b>": x.sin(), "where": x.argmax(-1)}
+    return Fine()
+
+
+def wrong():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x + float(x.numpy().sum())
+    return Wrong()
+
+
+def broken():
+    raise ValueError("<script>alert(1)</script>")
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "story_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "story_models", raising=False)
+    return tmp_path
+
+
+def export(model: str, report: str, *more: str) -> int:
+    return main(
+        ["export", f"story_models:{model}", "--input", "x=float32[batch,4]", "-o", "m.edge",
+         "--format", "torchscript", "--report", report, *more]
+    )  # fmt: skip  # as a person types it
+
+
+class Page(HTMLParser):
+    """Every tag that is opened is closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def test_a_success_as_json_and_as_a_page(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("fine", "out/story.json") == 0, capsys.readouterr().err
+    told = json.loads(Path("out/story.json").read_text())
+    assert told["export_report_version"] == 1
+    assert (told["passed"], told["error"], told["bundle"]) == (True, None, "m.edge")
+    assert [(a["route"], a["outcome"]) for a in told["attempts"]][-1][1] == "proved"
+    assert told["parity"] == json.loads(Path("m.edge/reports/parity.json").read_text())
+    assert str(models) not in Path("out/story.json").read_text()
+    found = Page(page(told))
+    assert "m.edge is proved" in " ".join(found.text.split())
+    assert "float32" in found.text
+    assert "<b>" in found.text
+    assert "script" not in found.tags
+    ratio = max(v["figures"]["ratio"] for v in told["parity"]["backends"][0]["verdicts"])
+    assert f"{ratio:.3g}" in found.text
+
+
+def test_a_failure_is_told_too(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("wrong", "story.html") == 1
+    found = Page(Path("story.html").read_text())
+    text = " ".join(found.text.split())
+    assert "m.edge was not exported" in text
+    assert "Wrong is not proved" in text
+    assert "story_models.py:15" in text
+    assert "use torch's function of the same name" in text
+    assert "the whole story: story.html" in capsys.readouterr().err
+    assert not Path("m.edge").exists()
+
+
+def test_a_failure_before_anything_is_compiled(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("broken", "story.html") == 2
+    text = Path("story.html").read_text()
+    assert "<script>" not in text
+    assert "<script>alert(1)</script>" in Page(text).text
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_the_failure(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    assert export("wrong", "file/story.html") == 1
+    err = capsys.readouterr().err
+    assert "the report was not written: cannot write file/story.html" in err
+    assert "Wrong is not proved" in err
+
+
+def test_a_running_step_is_shown_on_a_terminal(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert export("fine", "story.json") == 0
+    err = capsys.readouterr().err
+    assert "  torchscript: script …\r\x1b[2K  torchscript: script" in err
+    assert err.count("…") == err.count("\r\x1b[2K  ")

@@ -1,0 +1,85 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy.arguments import checked_tensor, make_call
+from edgeport.runtimes import SourceError
+
+X, Y = torch.zeros(1), torch.ones(2)
+
+
+class Takes(nn.Module):
+    def forward(
+        self, a: Any, b: Any = None, *rest: Any, key: Any = None, flag: bool = False
+    ) -> Any:
+        return a, b, rest, key, flag
+
+
+class TakesAnything(nn.Module):
+    def forward(self, *parts: Tensor, **options: Any) -> Any:
+        return parts, options
+
+
+@pytest.mark.parametrize(
+    ("module", "in_order", "by_name", "args", "kwargs", "names"),
+    [
+        (Takes(), (X, Y), {}, (X, Y), {}, ("a", "b")),
+        (Takes(), (X, None, Y), {}, (X, None, Y), {}, ("a", "rest_0")),
+        (Takes(), (X,), {"key": Y}, (X,), {"key": Y}, ("a", "key")),
+        (Takes(), (), {"b": Y, "a": X}, (X, Y), {}, ("a", "b")),
+        (Takes(), (), {"a": X, "flag": True}, (X,), {"flag": True}, ("a",)),
+        (Takes(), (), {"key": Y, "a": (X, [X])}, ((X, [X]),), {"key": Y}, ("a_0", "a_1_0", "key")),
+        (
+            Takes(),
+            (),
+            {"a": X, "b": 1, "rest": [Y, Y]},
+            (X, 1, Y, Y),
+            {},
+            ("a", "rest_0", "rest_1"),
+        ),
+        (Takes(), (), {"left": X, "right": Y}, (X, Y), {}, ("left", "right")),
+        (TakesAnything(), (), {"parts": (X, Y)}, (X, Y), {}, ("parts_0", "parts_1")),
+        (TakesAnything(), (X,), {"more": Y}, (X,), {"more": Y}, ("parts_0", "more")),
+        (TakesAnything(), (), {"more": Y}, (), {"more": Y}, ("more",)),
+    ],
+)
+def test_what_forward_gets(
+    module: nn.Module,
+    in_order: tuple[Any, ...],
+    by_name: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: tuple[str, ...],
+) -> None:
+    call = make_call(module, in_order, by_name)
+    assert call.args == args
+    assert call.kwargs == kwargs
+    assert call.names == names
+    inputs = [torch.full((3,), float(index)) for index in range(len(names))]
+    bound_args, bound_kwargs = call.bind(inputs)
+    module(*bound_args, **bound_kwargs)
+
+
+def test_what_does_not_fit_says_why() -> None:
+    with pytest.raises(SourceError, match=r"3 example inputs for forward\(input\)"):
+        make_call(nn.Linear(1, 1), (X, X, X), {})
+    with pytest.raises(SourceError, match=r"has no 'bb', though it has 'a'\n  fix: rename"):
+        make_call(Takes(), (), {"a": X, "bb": Y})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "problem"),
+    [
+        (torch.zeros(1, dtype=torch.complex64), "'x' is complex64, which engines cannot pass"),
+        (torch.zeros(2).to_sparse(), "'x' is sparse, which engines cannot pass"),
+    ],
+)
+def test_tensors_that_no_engine_takes(tensor: Tensor, problem: str) -> None:
+    with pytest.raises(SourceError, match=problem):
+        checked_tensor("x", tensor)
+
+
+def test_bfloat16_is_passed_as_float32() -> None:
+    assert checked_tensor("x", torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32

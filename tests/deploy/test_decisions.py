@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy.decisions import Decision, describe, record_decisions, unexercised
+
+
+class Chooser(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x + 1
+        return x - 1
+
+
+class Reader(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.sum() < 1e9
+        count = int(x.abs().sum())
+        largest = x.max().item()
+        listed = x[0].tolist()
+        positive = x[x > 0]
+        rows = torch.where(x > 0)[0]
+        start = x[: torch.tensor(1)]
+        return x + count + largest + len(listed) + len(positive) + len(rows) + len(start)
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.chdir(request.config.rootpath)
+
+
+def code(decision: Decision) -> str:
+    return decision.source.partition("  ")[2]
+
+
+def test_a_branch_that_went_both_ways_is_exercised() -> None:
+    module = nn.Sequential(nn.Identity(), Chooser())
+    with record_decisions(module) as decisions:
+        module(torch.ones(2))
+        module(-torch.ones(2))
+    (found,) = decisions
+    assert (found.kind, found.layer, found.values) == ("bool", "1 (Chooser)", (True, False))
+    assert found.source.startswith("tests/deploy/test_decisions.py:")
+    assert code(found) == "if x.sum() > 0:"
+    assert unexercised(decisions) == ()
+
+
+def test_a_branch_that_went_one_way_is_told() -> None:
+    with record_decisions(module := Chooser()) as decisions:
+        module(torch.ones(2))
+        module(torch.ones(3))
+    (found,) = unexercised(decisions)
+    sentence = describe(found)
+    assert "`if x.sum() > 0:`, in Chooser, was true in every sample" in sentence
+    assert "--samples" in sentence
+
+
+def test_what_is_read_and_how() -> None:
+    with record_decisions(module := Reader()) as decisions:
+        module(torch.tensor([[1.0, 2.0], [-3.0, 4.0]]))
+    assert [(code(found).split(" = ")[0], found.kind, found.values) for found in decisions] == [
+        ("assert x.sum() < 1e9", "bool", (True,)),
+        ("count", "number", (10,)),
+        ("largest", "number", (4.0,)),
+        ("listed", "array", (2,)),
+        ("positive", "size", (3,)),
+        ("rows", "size", (3,)),
+        ("start", "size", (1,)),
+    ]
+    assert unexercised(decisions) == ()  # the other way of an assert computes nothing
+
+
+def test_a_module_without_decisions_has_none() -> None:
+    with record_decisions(module := nn.Linear(2, 2)) as decisions:
+        x = module(torch.ones(1, 2))
+    assert len(decisions) == 0
+    assert not decisions.failed
+    assert torch.equal(x, module(torch.ones(1, 2)))
+
+
+def test_what_the_caller_reads_is_no_decision_of_the_module() -> None:
+    with record_decisions(module := nn.Identity()) as decisions:
+        assert module(torch.ones(2)).sum() > 0
+    assert len(decisions) == 0
+
+
+def test_a_run_that_fails_leaves_no_record() -> None:
+    with record_decisions(module := Chooser()) as decisions:
+        module(torch.ones(2))
+        module("text")
+    assert decisions.failed
+    assert list(decisions) == []
+
+
+def test_many_values_are_not_kept() -> None:
+    with record_decisions(module := Reader()) as decisions:
+        for size in range(1, 30):
+            module(torch.full((1, 2), float(size)))
+    assert all(len(found.values) <= 8 for found in decisions)

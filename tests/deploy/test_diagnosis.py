@@ -1,0 +1,588 @@
+"""Real failures of the real compilers. The line of a module that fails ends in ``# here``."""
+
+import copy
+import importlib
+import inspect
+import io
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy.diagnosis import Diagnosis, diagnose
+from edgeport.deploy.remedies import DECOMPOSITIONS, REMEDIES, Family
+from edgeport.deploy.upstream import quiet
+from edgeport.runtimes import ContractError, ParityError, UsageError
+
+# ---- the compilers, as edgeport calls them
+
+
+class Flat(nn.Module):
+    """What compilers get: tensors in, a tuple of tensors out."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        result = self.module(*inputs)
+        if not isinstance(result, Tensor):
+            raise TypeError(f"an output is a {type(result).__name__}, not a tensor")
+        return (result,)
+
+
+class Network(nn.Module):
+    """Gives the layer that fails a path: ``layers.1``."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), layer])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+Axes = Mapping[int, str]
+
+_legacy: Any = torch.onnx.export  # it takes a buffer, whatever its annotations say
+
+
+def pt2(flat: nn.Module, x: Tensor, axes: Axes, *, strict: bool = False) -> None:
+    sizes = {axis: torch.export.Dim(name, min=1, max=1000) for axis, name in axes.items()}
+    torch.export.export(flat, (x,), dynamic_shapes=((sizes,),), strict=strict)
+
+
+def pt2_strict(flat: nn.Module, x: Tensor, axes: Axes) -> None:
+    pt2(flat, x, axes, strict=True)
+
+
+def onnx_dynamo(flat: nn.Module, x: Tensor, axes: Axes) -> None:
+    shapes: Any = ((dict(axes),),)
+    torch.onnx.export(flat, (x,), dynamic_shapes=shapes, dynamo=True, verbose=False)
+
+
+def onnx_legacy(flat: nn.Module, x: Tensor, axes: Axes) -> None:
+    names: Any = {"input_names": ["x"], "dynamic_axes": {"x": dict(axes)}}
+    _legacy(flat, (x,), io.BytesIO(), dynamo=False, **names)
+
+
+def script(flat: Any, x: Tensor, axes: Axes) -> None:
+    torch.jit.script(flat.module)
+
+
+def script_legacy(flat: Any, x: Tensor, axes: Axes) -> None:
+    scripted = torch.jit.script(flat.module)
+    _legacy(scripted, (x,), io.BytesIO(), dynamo=False)
+
+
+def trace(flat: nn.Module, x: Tensor, axes: Axes) -> None:
+    traced = torch.jit.trace(flat, (x,), check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.freeze(traced), io.BytesIO())
+
+
+Compiler = Callable[[nn.Module, Tensor, Axes], None]
+
+
+def refusal(compiler: Compiler, module: nn.Module, x: Tensor, axes: Axes) -> Diagnosis:
+    flat = Flat(module).eval()
+    with quiet():
+        try:
+            with torch.no_grad():
+                compiler(flat, x, axes)
+        except Exception as e:
+            return diagnose(e, flat)
+    raise AssertionError("it compiles")
+
+
+# ---- modules that are refused
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:  # here
+            return x + 1
+        return x - 1
+
+
+class NumberBranch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        total = x.sum().item()
+        return x if total > 0 else -x  # here
+
+
+class Loop(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        while x.abs().sum() > 1:  # here
+            x = x / 2
+        return x
+
+
+class Suppression(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        order = x[:, 0].argsort()
+        keep = []
+        while order.numel() > 0:  # here
+            keep.append(order[0])
+            order = order[1:][x[order[1:], 1] > 0]
+        return torch.stack(keep)
+
+
+class Prefix(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        length = int(x.abs().sum().item()) % 3 + 1  # here
+        return x[:, :length]
+
+
+class Repeat(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        count = int(x.abs().sum())
+        for step in range(count):  # here
+            x = x + step
+        return x
+
+
+class Listed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + len("".join(str(value) for value in x.flatten().tolist()))  # here
+
+
+class OneHot(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = nn.functional.one_hot(x.long())  # here
+        return found
+
+
+class Median(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x.median(1).values  # here
+        return found
+
+
+class Inverse(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.linalg.inv(x.T @ x + torch.eye(4))  # here
+        return found
+
+
+class Sparse(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.sparse.mm(x.to_sparse(), x.T)  # here
+        return found
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.fft.fft(x).abs()  # here
+        return found
+
+
+class Polar(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.complex(x, x + 1).abs()  # here
+
+
+class Viewed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(3, 4) * 2  # here
+
+
+class Expanded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias  # here
+
+
+class Rows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x[row] * row for row in range(x.shape[0])])  # here
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.rnn(x)[0]  # here
+        return found
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.full((x.shape[0],), 4)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        found, _ = self.rnn(packed)  # here
+        return nn.utils.rnn.pad_packed_sequence(found, batch_first=True)[0]
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]
+        return x.sign()
+
+
+class Binarised(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return _StraightThrough.apply(x)  # type: ignore[no-untyped-call]
+
+
+class Counter(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        self.count = 1  # here
+        return x
+
+
+class Last(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = x * 2  # type: ignore[assignment]
+        return x
+
+
+class Shared(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:1].expand(2, 4).add_(1)  # here
+
+
+class Grown(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale = nn.Parameter(torch.ones(4))  # here
+        return x * self.scale
+
+
+class Text(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return "text"
+
+
+class Keywords(nn.Module):
+    def forward(self, x: Tensor, **options: int) -> Tensor:  # here
+        return x + 1
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = {"a": 1, "b": "x"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if "a" in self.settings else -x  # here
+
+
+class Parent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+class Child(Parent):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2  # here
+
+
+class Guarded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        try:  # here
+            return x + 1
+        except ValueError:
+            return x
+
+
+class Numpy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(np.tanh(x.detach().numpy()))  # here
+
+
+class WrongSize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.ones(5, 2)  # here
+
+
+class Huge(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() + torch.zeros(10**14)  # here
+
+
+# ---- what is said of them
+
+
+@dataclass(frozen=True)
+class Case:
+    compiler: Compiler
+    layer: Callable[[], nn.Module]
+    family: Family
+    operator: str | None = None
+    remedy: str = ""
+    problem: str = ""
+    line: bool = True
+
+    @property
+    def id(self) -> str:
+        return f"{self.compiler.__name__} {getattr(self.layer, '__name__', '')}"
+
+
+CASES = [
+    *(
+        Case(compiler, module, Family.CONTROL_FLOW, None, "torch.where")
+        for module in (Branch, Loop, NumberBranch, Suppression)
+        for compiler in (pt2, pt2_strict)
+    ),
+    Case(pt2, Prefix, Family.SIZE, None, "tensor.shape"),
+    Case(pt2_strict, Repeat, Family.SIZE, None, "tensor.shape"),
+    Case(pt2_strict, Listed, Family.SIZE, None, "tolist"),
+    Case(pt2, OneHot, Family.SIZE, None, "tensor.shape"),
+    Case(pt2_strict, OneHot, Family.SIZE, None, "tensor.shape"),
+    Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
+    Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
+    Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
+    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "buffer"),
+    Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
+    Case(pt2_strict, Sparse, Family.OPERATOR, "aten._to_sparse.default", problem="captured"),
+    Case(onnx_legacy, Spectrum, Family.COMPLEX, "aten.fft_fft", "two real tensors"),
+    Case(script_legacy, Polar, Family.COMPLEX, "aten.complex", "two real tensors"),
+    *(
+        Case(compiler, module, Family.DIMENSION, None, "tensor.shape", "'batch' to 3")
+        for module in (Viewed, Expanded, Rows)
+        for compiler in (pt2, pt2_strict)
+    ),
+    Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
+    Case(trace, Binarised, Family.AUTOGRAD, None, "in place of .apply", "_StraightThrough"),
+    Case(script, Counter, Family.MUTATION, None, "buffer", "'count'"),
+    Case(script, Last, Family.MUTATION, None, "buffer"),
+    Case(trace, Shared, Family.MUTATION, None, "new tensors"),
+    Case(pt2_strict, Grown, Family.MUTATION, None, "new tensors"),
+    Case(script, Keywords, Family.PYTHON, None, "--format", "variable number of arguments"),
+    Case(script, Mixed, Family.PYTHON, None, "annotate", "'settings' of Mixed: a dict"),
+    Case(script, Child, Family.PYTHON, None, "--format", "forward"),
+    Case(script, Guarded, Family.PYTHON, None, "--format", "TorchScript: try blocks"),
+    Case(pt2, Numpy, Family.PYTHON, None, "torch's function of the same name", "numpy"),
+    Case(script, Numpy, Family.PYTHON, None, "torch's function of the same name", line=False),
+    *(
+        Case(compiler, WrongSize, Family.FORWARD, None, "forward itself", problem)
+        for compiler, problem in (
+            (pt2, "same reduction dim"),
+            (pt2_strict, "same reduction dim"),
+            (trace, "cannot be multiplied"),
+            (script_legacy, "cannot be multiplied"),
+        )
+    ),
+    Case(trace, Huge, Family.MEMORY, None, "memory"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_refusal_says_what_happened_where_and_what_to_do(case: Case) -> None:
+    layer = case.layer()
+    found = refusal(case.compiler, Network(layer), torch.ones(3, 4), {0: "batch"})
+    assert (found.family, found.operator) == (case.family, case.operator)
+    assert case.problem in found.problem
+    assert case.remedy in found.remedy
+    if case.line:
+        assert found.layer == f"layers.1 ({type(layer).__name__})"
+        assert found.source == here(type(layer))
+    assert_readable(found)
+
+
+def here(kind: type[nn.Module]) -> str:
+    """The line that ends in the comment, or in mypy's: torch.jit reads ``# type:`` to the end."""
+    lines, start = inspect.getsourcelines(kind)
+    ends = ("# here", "assignment]", "call]")
+    number, line = next((i, line) for i, line in enumerate(lines) if line.rstrip().endswith(ends))
+    return f"tests/deploy/test_diagnosis.py:{start + number}  {line.strip()}"
+
+
+def assert_readable(found: Diagnosis) -> None:
+    assert "\n" not in found.problem
+    assert 0 < len(found.problem) <= 200
+    assert not re.search(r"/\w+/\w+|TORCH|0x|\x1b", found.problem)
+    assert found.remedy
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.chdir(request.config.rootpath)
+
+
+@pytest.mark.parametrize("compiler", [pt2, pt2_strict])
+def test_a_recurrent_layer_over_a_free_time(compiler: Compiler) -> None:
+    found = refusal(compiler, Recurrent(), torch.randn(2, 5, 4), {0: "batch", 1: "time"})
+    assert found.family == Family.RECURRENT
+    assert found.problem == "a recurrent layer fixes the dimension 'time' to 5"
+    assert (found.layer, found.source) == ("rnn (LSTM)", here(Recurrent))
+    assert "ONNX and TorchScript may hold" in found.remedy
+
+
+@pytest.mark.parametrize("compiler", [pt2, pt2_strict])
+def test_packed_sequences(compiler: Compiler) -> None:
+    found = refusal(compiler, Packed(), torch.randn(2, 5, 4), {0: "batch"})
+    assert found.family == Family.RECURRENT
+    assert "padded tensors" in found.remedy
+    assert found.source is not None
+
+
+@pytest.mark.parametrize("compiler", [pt2, pt2_strict, trace, onnx_legacy])
+def test_an_output_that_is_no_tensor_is_of_the_whole_module(compiler: Compiler) -> None:
+    found = refusal(compiler, Text(), torch.ones(2, 4), {0: "batch"})
+    assert found.family == Family.OUTPUT
+    assert found.problem == "an output is of type str, not a tensor"
+    assert (found.layer, found.source) == ("Text", None)
+
+
+def test_a_class_that_torchscript_refused_before() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            total: Tensor = x + sum(x.tolist())
+            return total
+
+    first, second = (refusal(script, Twice(), torch.ones(2), {}) for _ in range(2))
+    assert first.problem == "TorchScript: Expected type hint for result of tolist()"
+    assert second.problem == "TorchScript has refused Twice before"
+    assert "fresh process" in second.remedy
+
+
+def test_an_autograd_function_in_a_script() -> None:
+    found = refusal(script_legacy, Binarised(), torch.ones(2), {})
+    assert found.family == Family.AUTOGRAD
+    assert "in place of .apply" in found.remedy
+
+
+REMARKED = """
+from torch import Tensor, nn
+class Remarked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1  # type: ignore  # a remark
+        return y * 2
+"""
+
+
+def test_a_type_comment_that_torchscript_misreads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "remarked.py").write_text(REMARKED)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("remarked").Remarked()
+    found = refusal(script, module, torch.ones(2), {})
+    assert found.problem == "TorchScript reads a comment as a type"
+    assert "# type: ignore" in found.remedy
+
+
+def test_one_of_several_layers_of_a_class() -> None:
+    """A message names a line; which of the layers ran it is not said."""
+    found = refusal(pt2_strict, nn.Sequential(Branch(), Branch()), torch.ones(2), {})
+    assert found.layer == "0 (Branch), one of 2 of its class"
+
+
+def test_a_decorated_forward_has_its_layer() -> None:
+    class Decorated(nn.Module):
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            if x.sum() > 0:
+                return x
+            return -x
+
+    found = refusal(pt2_strict, nn.Sequential(nn.Identity(), Decorated()), torch.ones(2), {})
+    assert (found.family, found.layer) == (Family.CONTROL_FLOW, "1 (Decorated)")
+
+
+def test_a_copy_of_the_module_is_known() -> None:
+    flat = Flat(Network(Branch())).eval()
+    with quiet(), pytest.raises(Exception, match="data-dependent") as raised:
+        pt2(copy.deepcopy(flat), torch.ones(3, 4), {0: "batch"})
+    assert diagnose(raised.value, flat).layer == "layers.1 (Branch)"
+
+
+def test_errors_of_our_own_keep_their_words() -> None:
+    asked = ContractError("asked for opset 20, got 18", remedy="ask for another")
+    found = diagnose(asked, nn.Identity())
+    assert (found.family, found.problem, found.remedy) == (
+        Family.CONTRACT,
+        asked.problem,
+        asked.remedy,
+    )
+    assert diagnose(ParityError("no", remedy="yes"), nn.Identity()).family == Family.PARITY
+    assert diagnose(UsageError("no", remedy="yes"), nn.Identity()).family == Family.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "family", "problem"),
+    [
+        (MemoryError(), Family.MEMORY, "there is not enough memory"),
+        (TimeoutError("60 s"), Family.TIMEOUT, "it took too long"),
+        (RuntimeError("odd {} words\nand more"), Family.UNKNOWN, "RuntimeError: odd {} words"),
+        (KeyError(), Family.UNKNOWN, "KeyError"),
+    ],
+)
+def test_errors_without_a_place(error: Exception, family: Family, problem: str) -> None:
+    found = diagnose(error, Flat(nn.Identity()))
+    assert (found.family, found.problem) == (family, problem)
+    assert found.remedy == REMEDIES[family]
+    assert (found.layer, found.operator, found.source) == (None, None, None)
+
+
+def test_whatever_goes_wrong_inside_the_user_gets_the_words() -> None:
+    class Broken(nn.Module):
+        def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("inside")
+
+    assert diagnose(ValueError("outside"), Broken()).problem == "ValueError: outside"
+
+
+def test_a_diagnosis_travels_between_processes_and_to_json() -> None:
+    found = Diagnosis(family=Family.CRASH, problem="SIGSEGV", remedy="none")
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert found.to_json() == {
+        "family": "crash",
+        "problem": "SIGSEGV",
+        "remedy": "none",
+        "layer": None,
+        "operator": None,
+        "source": None,
+    }
+
+
+def test_every_family_has_a_remedy() -> None:
+    assert set(REMEDIES) == set(Family)
+
+
+def test_the_decompositions_compute_what_the_operators_compute() -> None:
+    torch.manual_seed(0)
+    x, a, b = torch.rand(3, 5) + 0.1, torch.rand(4, 5), torch.rand(3, 5)
+    edges, labels = torch.sort(torch.rand(3, 6)).values, torch.tensor([0, 2, 2, 1])
+    values = {"x": x, "a": a, "b": b, "dim": 1, "k": 2, "p": 3.0, "labels": labels, "classes": 3}
+    truth: dict[str, Tensor] = {
+        "median": x.median(1).values,
+        "kthvalue": x.kthvalue(2, 1).values,
+        "cummax": x.cummax(1).values,
+        "cummin": x.cummin(1).values,
+        "cumprod": x.cumprod(1),
+        "cdist": torch.cdist(a, b, p=3.0),
+        "searchsorted": torch.searchsorted(edges, x),
+        "bucketize": torch.bucketize(x, edges[0]),
+        "bincount": torch.bincount(labels),
+        "fmax": torch.fmax(a[:3], b),
+        "fmin": torch.fmin(a[:3], b),
+    }
+    assert set(truth) == set(DECOMPOSITIONS)
+    for name, expected in truth.items():
+        code = DECOMPOSITIONS[name].split("`")[1]
+        given = values | {"torch": torch, "edges": edges[0] if name == "bucketize" else edges}
+        given |= {"a": a[:3]} if name in ("fmax", "fmin") else {}
+        torch.testing.assert_close(eval(code, given), expected)

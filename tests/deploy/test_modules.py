@@ -1,0 +1,74 @@
+import threading
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy.modules import copied, is_uninitialised, prepared, unwrapped
+from edgeport.runtimes import SourceError
+
+
+class Parts(nn.Module):
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)  # type: ignore[no-any-return]  # torch says Any
+
+
+def test_wrappers_are_taken_off_inside_too() -> None:
+    inner = nn.Linear(2, 2)
+    compiled: Any = torch.compile(inner, backend="eager")
+    for wrapped in (nn.DataParallel(inner), compiled):
+        assert unwrapped(wrapped) is inner
+        module, _ = prepared(Parts(wrapped), keep_training_mode=False)
+        assert type(module.part) is nn.Linear
+    inner.compile(backend="eager")
+    module, _ = prepared(inner, keep_training_mode=False)
+    assert module._compiled_call_impl is None
+    assert inner._compiled_call_impl is not None
+
+
+def test_what_is_changed_is_said() -> None:
+    half = Parts(nn.Dropout(0.5)).eval()
+    half.part.train()
+    cases: list[tuple[nn.Module, bool, str]] = [
+        (nn.Dropout(0.5), False, "the module was in training mode; what is exported is its eval"),
+        (half, False, "part was in training mode; what is exported is its eval mode"),
+        (nn.Dropout(0.5), True, "the module is exported in training mode, as asked"),
+        (nn.LazyLinear(2).eval(), False, "lazy parameters were initialised by one run"),
+    ]
+    for module, keep, text in cases:
+        ready, notes = prepared(module, keep_training_mode=keep)
+        assert len(notes) == 1
+        assert notes[0].startswith(text)
+        assert any(part.training for part in ready.modules()) == keep
+    assert prepared(nn.ReLU().eval(), keep_training_mode=False)[1] == ()
+
+
+def test_a_weight_that_was_computed_is_copied() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = nn.utils.weight_norm(nn.Linear(3, 2))
+    x = torch.randn(4, 3)
+    assert torch.equal(copied(module)(x), module(x))
+
+
+def test_what_is_lazy_is_seen() -> None:
+    assert is_uninitialised(nn.Sequential(nn.LazyConv2d(2, 3)))
+    assert not is_uninitialised(nn.Sequential(nn.Conv2d(1, 2, 3)))
+
+
+def test_what_cannot_be_used_says_why() -> None:
+    with pytest.raises(
+        SourceError,
+        match=r"the model is a builtin_function_or_method, expected a torch\.nn\.Module",
+    ):
+        prepared(torch.sin, keep_training_mode=False)  # type: ignore[arg-type]  # the point
+    module = nn.ReLU()
+    module.lock = threading.Lock()  # type: ignore[assignment]  # the point
+    with pytest.raises(SourceError, match="ReLU cannot be copied: TypeError"):
+        prepared(module, keep_training_mode=False)

@@ -1,0 +1,64 @@
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy import make_call, make_source
+from edgeport.deploy.reference import make_golden
+from edgeport.runtimes import TensorSpec
+
+
+class Ranks(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        values, places = x.topk(2)
+        return values, places
+
+
+class Counts(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, (x > 0.5).sum(-1)
+
+
+def golden(module: nn.Module) -> dict[str, Any]:
+    x = torch.randn(3, 5)
+    spec = TensorSpec("x", "float32", ("batch", 5))
+    source = make_source("m", module.eval(), make_call(module, (), {"x": x}), [spec], {})
+    return {sample.name: sample for sample in make_golden(source)}
+
+
+def test_an_edge_case_that_hangs_on_rounding_is_left_out() -> None:
+    assert {"zeros", "ones"}.isdisjoint(golden(Ranks()))
+    assert {"zeros", "ones", "large"} <= set(golden(Counts()))
+
+
+def test_the_oracle_is_nearer_to_the_truth() -> None:
+    torch.manual_seed(0)
+    sample = golden(nn.Linear(5, 2))["random, batch=7"]
+    eager, oracle = sample.eager["output"], sample.oracle["output"]
+    assert (eager.dtype, oracle.dtype) == (np.float32, np.float64)
+    assert 0 < np.abs(eager - oracle).max() < 1e-5
+
+
+class Narrows(nn.Module):
+    """Computes in bfloat16 and float16 in five ways, and answers in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.head(x)
+        ones = torch.ones(3, dtype=torch.float16)
+        return (y.to(torch.float16) * ones).bfloat16().to(dtype=torch.half).float()  # type: ignore[no-any-return]  # torch says Any
+
+
+def test_the_oracle_of_a_module_that_narrows_does_not() -> None:
+    torch.manual_seed(0)
+    module = Narrows()
+    sample = golden(module)["random, batch=7"]
+    truth = sample.inputs["x"].astype(np.float64) @ module.head.weight.detach().double().numpy().T
+    truth += module.head.bias.detach().double().numpy()
+    np.testing.assert_allclose(sample.oracle["output"], truth, rtol=1e-12)
+    assert 1e-4 < np.abs(sample.eager["output"] - truth).max() < 0.1

@@ -1,0 +1,253 @@
+import importlib.metadata
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from edgeport.deploy import targets
+from edgeport.deploy.targets import (
+    DEFAULT_OPSET,
+    DYNAMO_OPSETS,
+    LEGACY_OPSETS,
+    OPSETS,
+    TARGETS,
+    OnnxRequest,
+    check_dtypes,
+    find_target,
+    negotiate,
+    stamp,
+)
+from edgeport.deploy.upstream import quiet
+from edgeport.runtimes import ContractError, Signature, TensorSpec, UsageError
+from edgeport.runtimes.signature import DTYPES
+
+INSTALLED = "ort-" + ".".join(importlib.metadata.version("onnxruntime").split(".")[:2])
+
+
+def one_node(
+    operator: str = "Identity", dtype: int = TensorProto.FLOAT, opset: int = 13, ir_version: int = 7
+) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x"], ["y"])],
+        "g",
+        [value("x", dtype, ["n"])],
+        [value("y", dtype, ["n"])],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    return model
+
+
+def opens(model: onnx.ModelProto) -> bool:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options)
+    except Exception:  # its exceptions have no common base
+        return False
+    return True
+
+
+def test_the_row_of_the_installed_runtime_is_true() -> None:
+    target = find_target(INSTALLED)
+    assert opens(one_node(opset=target.newest_opset))
+    assert not opens(one_node(opset=target.newest_opset + 1))
+    assert opens(one_node(ir_version=target.newest_ir))
+    assert not opens(one_node(ir_version=target.newest_ir + 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_installed_runtime_passes_every_dtype(dtype: str) -> None:
+    model = one_node(dtype=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    x = np.ones(3, dtype)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (y,) = map(np.asarray, session.run(None, {"x": x}))
+    assert y.dtype == x.dtype
+    assert (y == x).all()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_rows_agree_with_the_releases_of_onnx(target: targets.Target) -> None:
+    if target.name.startswith("ort-"):
+        assert target.newest_ir >= helper.OP_SET_ID_VERSION_MAP["ai.onnx", target.newest_opset]
+    assert set(target.dtypes) <= set(DTYPES)
+    assert target.source
+
+
+def test_there_is_a_row_for_every_minor_release() -> None:
+    names = [target.name for target in TARGETS]
+    assert names == [*(f"ort-1.{minor}" for minor in range(14, 33)), "tensorrt-10", "tensorrt-11"]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_what_is_negotiated_is_read_by_the_target_and_written_by_dynamo(
+    target: targets.Target,
+) -> None:
+    request = negotiate(target=target)
+    assert request.opset in DYNAMO_OPSETS
+    assert request.opset == min(20, target.newest_opset)
+    assert request.ir_version == min({18: 8, 19: 9, 20: 10}[request.opset], target.newest_ir)
+    assert request.target == target.name
+    newest = min(OPSETS[-1], target.newest_opset)
+    for opset in range(OPSETS.start, newest + 1):
+        assert negotiate(opset, target).opset == opset
+        assert negotiate(opset, target).ir_version <= target.newest_ir
+    with pytest.raises(UsageError, match=rf"asked for ONNX opset {newest + 1}, .* to {newest}"):
+        negotiate(newest + 1, target)
+
+
+def test_without_a_target() -> None:
+    assert negotiate() == OnnxRequest(20, 10, None)
+    assert negotiate() == negotiate(DEFAULT_OPSET)
+    assert [negotiate(opset).ir_version for opset in OPSETS] == [7, 7, *[8] * 4, 9, *[10] * 5]
+
+
+@pytest.mark.parametrize(
+    ("opset", "name", "problem"),
+    [
+        (12, None, "asked for ONNX opset 12, we write 13 to 24"),
+        (25, None, "asked for ONNX opset 25, we write 13 to 24"),
+        (12, "ort-1.16", "asked for ONNX opset 12, we write 13 to 24"),
+        (20, "ort-1.16", "asked for ONNX opset 20, ort-1.16 reads up to 19"),
+        (25, "ort-1.31", "asked for ONNX opset 25, we write 13 to 24"),
+        (21, "tensorrt-10", "asked for ONNX opset 21, tensorrt-10 reads up to 20"),
+    ],
+)
+def test_an_opset_that_cannot_be(opset: int, name: str | None, problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        negotiate(opset, find_target(name) if name else None)
+    assert caught.value.problem == problem
+    newest = {"ort-1.16": 19, "tensorrt-10": 20}.get(name or "", 24)
+    assert caught.value.remedy == f"use --opset 13 to {newest}, or leave it out"
+
+
+@pytest.mark.parametrize(
+    ("name", "close"), [("ort-1.20.1", "ort-1.20"), ("tensorrt10", "tensorrt-10"), ("nothing", "")]
+)
+def test_an_unknown_target(name: str, close: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no target '{name}'") as caught:
+        find_target(name)
+    assert caught.value.remedy.startswith(f"did you mean {close!r}? " if close else "the targets")
+    assert "ort-1.14, " in caught.value.remedy
+    assert "tensorrt-11" in caught.value.remedy
+
+
+def test_a_dtype_that_the_target_cannot_take() -> None:
+    x, y = TensorSpec("x", "float32", ("n",)), TensorSpec("y", "float64", ("n",))
+    check_dtypes(find_target("ort-1.14"), Signature((x,), (y,)))
+    check_dtypes(find_target("tensorrt-10"), Signature((x,), (x,)))
+    with pytest.raises(UsageError, match="the output 'y' is float64, tensorrt-10 takes bool, ui"):
+        check_dtypes(find_target("tensorrt-10"), Signature((x,), (y,)))
+    with pytest.raises(UsageError, match="the input 'y' is float64"):
+        check_dtypes(find_target("tensorrt-11"), Signature((y,), (x,)))
+
+
+def test_the_legacy_exporter_writes_its_range_as_asked() -> None:
+    from torch.onnx import _constants  # its range has no public name
+
+    newest = _constants.ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET
+    assert LEGACY_OPSETS[-1] == newest
+    for opset in LEGACY_OPSETS:
+        buffer: Any = io.BytesIO()  # torch takes it, whatever its annotation says
+        with quiet():
+            torch.onnx.export(
+                torch.nn.Linear(2, 2),
+                (torch.ones(1, 2),),
+                buffer,
+                opset_version=opset,
+                dynamo=False,
+            )
+        assert onnx.load_from_string(buffer.getvalue()).opset_import[0].version == opset
+    assert set(OPSETS) == {*LEGACY_OPSETS, *DYNAMO_OPSETS}
+
+
+def test_stamp_lowers_what_needs_nothing_newer() -> None:
+    model = one_node(opset=20, ir_version=13)
+    model.metadata_props.add(key="edgeport.signature", value="{}")  # of the model: always there
+    stamp(model, OnnxRequest(20, 9, "ort-1.17"))
+    assert model.ir_version == 9
+    onnx.checker.check_model(model, full_check=True)
+    assert opens(model)
+
+
+def float8_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT8E4M3FN
+
+
+def float8_weights(model: onnx.ModelProto) -> None:
+    model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT8E5M2)
+
+
+def int4_constant(model: onnx.ModelProto) -> None:
+    tensor = TensorProto(data_type=TensorProto.INT4)
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+
+
+def int2_cast_in_a_body(model: onnx.ModelProto) -> None:
+    cast = helper.make_node("Cast", ["x"], ["z"], to=TensorProto.INT2)
+    body = helper.make_graph([cast], "body", [], [])
+    model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=body))
+
+
+def float6_value(model: onnx.ModelProto) -> None:
+    value = helper.make_tensor_value_info("v", TensorProto.FLOAT6E2M3, [1])
+    model.graph.value_info.append(value)
+
+
+def function(model: onnx.ModelProto) -> None:
+    model.functions.add(name="twice", domain="local")
+
+
+def function_with_defaults(model: onnx.ModelProto) -> None:
+    model.functions.add(name="f").attribute_proto.add(name="alpha", f=1.0)
+
+
+def overload(model: onnx.ModelProto) -> None:
+    model.graph.node[0].overload = "second"
+
+
+def note(model: onnx.ModelProto) -> None:
+    model.graph.node[0].metadata_props.add(key="namespace", value="net")
+
+
+def devices(model: onnx.ModelProto) -> None:
+    model.configuration.add(name="two", num_devices=2)
+
+
+@pytest.mark.parametrize(
+    ("add", "since", "feature"),
+    [
+        (function, 8, "functions of a ModelProto"),
+        (float8_input, 9, "float8e4m3fn"),
+        (float8_weights, 9, "float8e5m2"),
+        (function_with_defaults, 9, "attribute_proto of a FunctionProto"),
+        (int4_constant, 10, "int4"),
+        (overload, 10, "overload of a NodeProto"),
+        (note, 10, "metadata of a NodeProto"),
+        (devices, 11, "configuration of a ModelProto"),
+        (int2_cast_in_a_body, 13, "int2"),
+        (float6_value, 14, "float6e2m3"),
+    ],
+)
+def test_stamp_refuses_what_came_later(
+    add: Callable[[onnx.ModelProto], None], since: int, feature: str
+) -> None:
+    model = one_node()
+    add(model)
+    stamp(model, OnnxRequest(13, since))
+    assert model.ir_version == since
+    with pytest.raises(ContractError) as caught:
+        stamp(model, OnnxRequest(13, since - 1))
+    assert caught.value.problem == (
+        f"the model uses {feature}, which came with ONNX IR version {since}, "
+        f"asked for version {since - 1}"
+    )
+    assert caught.value.remedy.startswith(f"export a module without {feature}, ")
+    assert model.ir_version == since

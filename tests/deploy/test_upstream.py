@@ -1,0 +1,60 @@
+import logging
+import sys
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeport.deploy.upstream import cause, inference_only, quiet
+
+
+class Older(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.mark_non_differentiable(x)
+        assert ctx.needs_input_grad == (False, False)
+        return x * scale
+
+
+class Newer(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.sin()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise AssertionError("only for training")
+
+
+def test_autograd_functions_are_their_forward_and_come_back() -> None:
+    x = torch.randn(3, requires_grad=True)
+    before = vars(torch.autograd.Function)["apply"]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with inference_only():
+        apply: Any = Older.apply
+        assert torch.equal(apply(x, 2.0), x * 2)
+        apply = Newer.apply
+        assert torch.equal(apply(x), x.sin())
+        assert not torch.backends.mha.get_fastpath_enabled()
+    assert vars(torch.autograd.Function)["apply"] is before
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with quiet():
+        sys.stdout.write("out")
+        sys.stderr.write("err")
+        warnings.warn("warning", stacklevel=1)
+        logging.getLogger("torch").critical("log")
+    assert capsys.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_the_cause_is_one_line() -> None:
+    error = RuntimeError("pages")
+    error.__cause__ = ValueError("\n\n  the cause\nadvice")
+    assert cause(error) == "ValueError: the cause"
+    assert cause(ValueError()) == "ValueError"
