@@ -1,6 +1,7 @@
 """ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -9,8 +10,7 @@ from torch import nn
 
 from edgeport.runtimes import ContractError
 
-from . import torchscript
-from .flat import Flat
+from . import decompositions, program, torchscript
 from .onnx_graph import finish
 from .source import Source
 from .stored import Compiled
@@ -20,14 +20,12 @@ from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
 def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     """Export what torch.export captures.
 
-    Names are plain strings: with ``Dim`` a dimension that the module fixes is fixed silently.
-
     Raises:
         Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    program = torch.onnx.export(
-        _in_float32(source),
+    made = torch.onnx.export(
+        _captured(source),
         source.example_tensors(),
         input_names=[spec.name for spec in source.signature.inputs],
         output_names=[spec.name for spec in source.signature.outputs],
@@ -36,9 +34,29 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
         dynamo=True,
         verbose=False,
     )
-    if program is None:
+    if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return finish(program.model_proto, source, request, folder)
+    return finish(made.model_proto, source, request, folder)
+
+
+def _captured(source: Source) -> torch.export.ExportedProgram:
+    """What torch.onnx would capture itself, with what ONNX lacks written otherwise."""
+    with program.recurrent_loops(), program.oblivious_sizes():
+        try:
+            captured = program.capture(source)
+        except Exception as e:
+            try:
+                captured = program.capture(source, strict=True)
+            except Exception:  # the first has the user's own frames
+                raise e from None
+    nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
+    if any(node.target in decompositions.TABLE for node in nodes):
+        return captured.run_decompositions(dict(decompositions.TABLE))
+    return captured
+
+
+def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:
+    return module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ()
 
 
 def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -47,7 +65,7 @@ def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compile
     Raises:
         Exception: Whatever torch.jit and torch.onnx raise.
     """
-    return _legacy(source, folder, request, torchscript.scripted(source, _in_float32(source)))
+    return _legacy(source, folder, request, torchscript.scripted(source, source.flat))
 
 
 def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -56,7 +74,7 @@ def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled
     Raises:
         Exception: Whatever torch.onnx raises.
     """
-    return _legacy(source, folder, request, _in_float32(source))
+    return _legacy(source, folder, request, source.flat)
 
 
 def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Module) -> Compiled:
@@ -76,12 +94,6 @@ def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Modul
         verbose=True,  # notes source lines, for the debug map
     )
     return finish(onnx.load_from_string(buffer.getvalue()), source, request, folder)
-
-
-def _in_float32(source: Source) -> Flat:
-    """ONNX Runtime has no arithmetic in bfloat16 on the CPU: float32 holds all its values."""
-    narrow = source.precision == "bfloat16"
-    return source.flat.widened(torch.float32) if narrow else source.flat
 
 
 def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:

@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from torch._export.converter import TS2EPConverter
 from torch.export import _patches as patches
 
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
-from . import torchscript
+from . import decompositions
 from .source import Source
 from .stored import Compiled, store
 
@@ -27,7 +27,7 @@ def export(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    return _save(source, folder, _capture(source, strict=False))
+    return _save(source, folder, capture(source))
 
 
 def oblivious(source: Source, folder: Path) -> Compiled:
@@ -36,8 +36,8 @@ def oblivious(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made by install_config_module
-        return _save(source, folder, _capture(source, strict=False))
+    with oblivious_sizes():
+        return _save(source, folder, capture(source))
 
 
 def recurrent(source: Source, folder: Path) -> Compiled:
@@ -46,8 +46,8 @@ def recurrent(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    with _loops():
-        return _save(source, folder, _capture(source, strict=False))
+    with recurrent_loops():
+        return _save(source, folder, capture(source))
 
 
 def strict(source: Source, folder: Path) -> Compiled:
@@ -56,7 +56,7 @@ def strict(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    return _save(source, folder, _capture(source, strict=True))
+    return _save(source, folder, capture(source, strict=True))
 
 
 def script(source: Source, folder: Path) -> Compiled:
@@ -65,32 +65,14 @@ def script(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.jit and torch.export raise.
     """
-    scripted = torch.jit.freeze(torchscript.scripted(source, source.flat))
-    program = _Converter(scripted, source).convert()
-    return _save(source, folder, program)
+    from .script_converter import convert  # loads dynamo
 
-
-class _Converter(TS2EPConverter):
-    """Torch's own converter frees every axis that it can; this one frees those that are declared.
-
-    It is private, as torch 2.13 has no public way from TorchScript to an exported program.
-    """
-
-    def __init__(self, scripted: Any, source: Source) -> None:
-        super().__init__(scripted, source.example_tensors())
-        self._dynamic_shapes = _dynamic_shapes(source)
-
-    def retrace_as_exported_program(
-        self, gm: torch.fx.GraphModule, name_to_constant: dict[str, Any]
-    ) -> torch.export.ExportedProgram:
-        """Export the converted graph."""
-        return torch.export.export(
-            gm, self.sample_args, dynamic_shapes=self._dynamic_shapes, strict=False
-        )
+    return _save(source, folder, convert(source))
 
 
 @contextlib.contextmanager
-def _loops() -> Iterator[None]:
+def recurrent_loops() -> Iterator[None]:
+    """LSTM and GRU are captured as loops over time."""
     with (
         patches.register_lstm_while_loop_decomposition(),
         patches.register_gru_while_loop_decomposition(),
@@ -98,16 +80,30 @@ def _loops() -> Iterator[None]:
         yield
 
 
-def _capture(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
-    return torch.export.export(
-        source.flat,
-        source.example_tensors(),
-        dynamic_shapes=(_dynamic_shapes(source),),
-        strict=strict,
-    )
+def oblivious_sizes() -> contextlib.AbstractContextManager[object]:
+    """Sizes of 0 and 1 are not taken as special."""
+    config: Any = torch.fx.experimental._config
+    patched: contextlib.AbstractContextManager[object] = config.patch(backed_size_oblivious=True)
+    return patched
 
 
-def _dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
+def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedProgram:
+    """Capture a module with its free dimensions.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    with mock.patch.object(torch, "cdist", decompositions.cdist):
+        return torch.export.export(
+            source.flat,
+            source.example_tensors(),
+            dynamic_shapes=(dynamic_shapes(source),),
+            strict=strict,
+        )
+
+
+def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
+    """The free axes of each input, with the ranges that were declared."""
     dims = {
         name: torch.export.Dim(
             name,

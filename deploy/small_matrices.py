@@ -1,0 +1,83 @@
+"""Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most.
+
+The results beside the first are what torch's operators return for its own backward pass; they
+are not computed, and nobody can ask for them through ``torch.linalg``.
+"""
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+LARGEST: Final = 8
+"""Rows: elimination is unrolled, so that a graph grows with the cube of it."""
+
+
+def cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """Factor a positive definite matrix (Cholesky and Banachiewicz)."""
+    n = _size(a)
+    if n is None:
+        return NotImplemented
+    rows: list[list[Tensor]] = []
+    for i in range(n):
+        row: list[Tensor] = []
+        for j in range(i + 1):
+            rest = a[..., i, j]
+            for k in range(j):
+                rest = rest - row[k] * (rows[j][k] if j < i else row[k])
+            row.append(rest.sqrt() if i == j else rest / rows[j][j])
+        rows.append(row)
+    zero = torch.zeros_like(a[..., 0, 0])
+    full = [torch.stack([*row, *[zero] * (n - len(row))], -1) for row in rows]
+    lower = torch.stack(full, -2)
+    return lower.transpose(-1, -2) if upper else lower, torch.zeros_like(zero, dtype=torch.int32)
+
+
+def determinant(a: Tensor) -> Any:
+    """The determinant, by elimination."""
+    n = _size(a)
+    if n is None:
+        return NotImplemented
+    triangle, sign = _eliminated(a, n)
+    product = sign
+    for k in range(n):
+        product = product * triangle[..., k, k]
+    return product, triangle, torch.zeros_like(triangle[..., 0], dtype=torch.int32)
+
+
+def solve(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """The solution of ``a @ x = b``, by elimination and substitution."""
+    n = _size(a)
+    if n is None or not left or b.dim() != a.dim():
+        return NotImplemented
+    triangle, _ = _eliminated(torch.cat([a, b], -1), n)
+    found: list[Tensor] = []
+    for i in reversed(range(n)):
+        rest = triangle[..., i, n:]
+        for place, x in enumerate(reversed(found), i + 1):
+            rest = rest - triangle[..., i, place : place + 1] * x
+        found.append(rest / triangle[..., i, i : i + 1])
+    info = torch.zeros_like(a[..., 0, 0], dtype=torch.int32)
+    return torch.stack(found[::-1], -2), triangle[..., :n], info.unsqueeze(-1), info
+
+
+def _size(a: Tensor) -> int | None:
+    n = a.shape[-1]
+    fits = isinstance(n, int) and n <= LARGEST and a.shape[-2] == n and a.is_floating_point()
+    return n if fits else None
+
+
+def _eliminated(a: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """An upper triangle, by rows swapped for the largest pivot, and the sign of the swaps."""
+    places = torch.arange(n)
+    sign = torch.ones_like(a[..., 0, 0])
+    for k in range(n - 1):
+        pivot = a[..., k:, k].abs().argmax(-1, keepdim=True) + k
+        swapped = torch.where(places == k, pivot, torch.where(places == pivot, k, places))
+        a = a.gather(-2, swapped.unsqueeze(-1).expand(a.shape))
+        sign = torch.where(pivot.squeeze(-1) == k, sign, -sign)
+        top = a[..., k : k + 1, :]
+        rest = a[..., k + 1 :, :]
+        factor = rest[..., k : k + 1] / top[..., k : k + 1]
+        a = torch.cat([a[..., : k + 1, :], rest - factor * top], -2)
+    return a, sign
