@@ -10,6 +10,7 @@ from torch import nn
 
 from edgeport.runtimes import SourceError
 
+from . import trees
 from .flat import Call
 from .modules import unwrapped
 
@@ -27,13 +28,16 @@ def make_call(
 
     Args:
         module: Whose forward is called.
-        in_order: Trees of tensors and constants; they are named as forward's parameters.
+        in_order: Trees of tensors (or numpy arrays) and constants; they are named as forward's
+            parameters.
         arguments: Trees by name. Names that are all forward's own are bound to those parameters;
             names that are all new are taken in order.
 
     Raises:
         SourceError: They do not fit forward.
     """
+    in_order = [trees.with_tensors(tree) for tree in in_order]
+    arguments = {name: trees.with_tensors(tree) for name, tree in arguments.items()}
     signature = inspect.signature(unwrapped(module).forward)
     if in_order:
         first = _with_names(signature, in_order)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .small_matrices import cholesky, determinant, solve
+from . import small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -227,6 +227,11 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
     return cdist(x, y, p)
 
 
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """The exporter takes the logarithm of a sigmoid, which underflows."""
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+
+
 def _is_fixed(x: Tensor, dim: int) -> bool:
     return x.dim() > 0 and isinstance(x.shape[dim], int)
 
@@ -252,7 +257,9 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.rrelu_with_noise_functional.default: _rrelu_with_noise,
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
     _aten._cdist_forward.default: _cdist_forward,
-    _aten.linalg_cholesky_ex.default: cholesky,
-    _aten._linalg_det.default: determinant,
-    _aten._linalg_solve_ex.default: solve,
+    _aten.log_sigmoid.default: _log_sigmoid,
+    _aten.linalg_cholesky.default: small_matrices.cholesky,
+    _aten.linalg_det.default: small_matrices.determinant,
+    _aten.linalg_inv.default: small_matrices.inverse,
+    _aten.linalg_solve.default: small_matrices.solve,
 }

@@ -172,7 +172,7 @@ def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Arra
 def _bound(
     module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> tuple[Call, dict[str, Array]]:
-    call = make_call(module, trees.with_tensors(list(args)), trees.with_tensors(dict(kwargs)))
+    call = make_call(module, args, kwargs)
     inputs = dict(zip(call.names, trees.tensors([call.args, dict(call.kwargs)]), strict=True))
     if not inputs:
         raise SourceError("there is no example input", remedy="give a tensor for each input")

@@ -1,7 +1,9 @@
 """ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
 
+import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -41,18 +43,34 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
 
 def _captured(source: Source) -> torch.export.ExportedProgram:
     """What torch.onnx would capture itself, with what ONNX lacks written otherwise."""
-    with program.recurrent_loops(), program.oblivious_sizes():
-        try:
-            captured = program.capture(source)
-        except Exception as e:
-            try:
-                captured = program.capture(source, strict=True)
-            except Exception:  # the first has the user's own frames
-                raise e from None
+    captured = _first(
+        partial(_capture_loops, source, oblivious=True),
+        partial(_capture_loops, source, oblivious=False),  # some loops need special sizes
+        partial(program.capture, source, strict=True),
+    )
     nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
     if any(node.target in decompositions.TABLE for node in nodes):
         return captured.run_decompositions(dict(decompositions.TABLE))
     return captured
+
+
+def _capture_loops(source: Source, *, oblivious: bool) -> torch.export.ExportedProgram:
+    with (
+        program.recurrent_loops(),
+        program.oblivious_sizes() if oblivious else contextlib.nullcontext(),
+    ):
+        return program.capture(source)
+
+
+def _first(*ways: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
+    """The first that succeeds; else the first error, which has the user's own frames."""
+    errors: list[Exception] = []
+    for way in ways:
+        try:
+            return way()
+        except Exception as e:  # torch.export raises a dozen kinds
+            errors.append(e)
+    raise errors[0]
 
 
 def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:

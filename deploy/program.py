@@ -3,13 +3,11 @@
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from torch.export import _patches as patches
 
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
@@ -41,7 +39,7 @@ def oblivious(source: Source, folder: Path) -> Compiled:
 
 
 def recurrent(source: Source, folder: Path) -> Compiled:
-    """The same, with LSTM and GRU as loops over time: torch.export unrolls them otherwise.
+    """The same, with RNN, LSTM and GRU as loops over time: torch.export unrolls them otherwise.
 
     Raises:
         Exception: Whatever torch.export raises.
@@ -70,14 +68,11 @@ def script(source: Source, folder: Path) -> Compiled:
     return _save(source, folder, convert(source))
 
 
-@contextlib.contextmanager
-def recurrent_loops() -> Iterator[None]:
-    """LSTM and GRU are captured as loops over time."""
-    with (
-        patches.register_lstm_while_loop_decomposition(),
-        patches.register_gru_while_loop_decomposition(),
-    ):
-        yield
+def recurrent_loops() -> contextlib.AbstractContextManager[None]:
+    """RNN, LSTM and GRU are captured as loops over time."""
+    from .recurrent import loops_over_time  # loads dynamo
+
+    return loops_over_time()
 
 
 def oblivious_sizes() -> contextlib.AbstractContextManager[object]:

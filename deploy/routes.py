@@ -37,6 +37,7 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
     if format_ == "torchscript":
         return (
             Route("script", torchscript.script),
+            Route("export", torchscript.exported),
             Route("trace", torchscript.trace, records=True),
         )
     if format_ == "onnx":
@@ -45,7 +46,7 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
             Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )
-    recurrent = any(isinstance(part, nn.LSTM | nn.GRU) for part in source.module.modules())
+    recurrent = any(isinstance(part, nn.RNNBase) for part in source.module.modules())
     return (
         Route("export", program.export),
         Route("oblivious", program.oblivious),

@@ -1,8 +1,4 @@
-"""Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most.
-
-The results beside the first are what torch's operators return for its own backward pass; they
-are not computed, and nobody can ask for them through ``torch.linalg``.
-"""
+"""Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most."""
 
 from typing import Any, Final
 
@@ -13,7 +9,7 @@ LARGEST: Final = 8
 """Rows: elimination is unrolled, so that a graph grows with the cube of it."""
 
 
-def cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+def cholesky(a: Tensor, *, upper: bool = False) -> Any:
     """Factor a positive definite matrix (Cholesky and Banachiewicz)."""
     n = _size(a)
     if n is None:
@@ -30,7 +26,7 @@ def cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> A
     zero = torch.zeros_like(a[..., 0, 0])
     full = [torch.stack([*row, *[zero] * (n - len(row))], -1) for row in rows]
     lower = torch.stack(full, -2)
-    return lower.transpose(-1, -2) if upper else lower, torch.zeros_like(zero, dtype=torch.int32)
+    return lower.transpose(-1, -2) if upper else lower
 
 
 def determinant(a: Tensor) -> Any:
@@ -42,13 +38,19 @@ def determinant(a: Tensor) -> Any:
     product = sign
     for k in range(n):
         product = product * triangle[..., k, k]
-    return product, triangle, torch.zeros_like(triangle[..., 0], dtype=torch.int32)
+    return product
 
 
-def solve(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+def inverse(a: Tensor) -> Any:
+    """The inverse, by solving for the unit vectors."""
+    n = _size(a)
+    return NotImplemented if n is None else solve(a, torch.eye(n, dtype=a.dtype).expand(a.shape))
+
+
+def solve(a: Tensor, b: Tensor, *, left: bool = True) -> Any:
     """The solution of ``a @ x = b``, by elimination and substitution."""
     n = _size(a)
-    if n is None or not left or b.dim() != a.dim():
+    if n is None or not left or b.shape[:-1] != a.shape[:-1]:
         return NotImplemented
     triangle, _ = _eliminated(torch.cat([a, b], -1), n)
     found: list[Tensor] = []
@@ -57,8 +59,7 @@ def solve(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False
         for place, x in enumerate(reversed(found), i + 1):
             rest = rest - triangle[..., i, place : place + 1] * x
         found.append(rest / triangle[..., i, i : i + 1])
-    info = torch.zeros_like(a[..., 0, 0], dtype=torch.int32)
-    return torch.stack(found[::-1], -2), triangle[..., :n], info.unsqueeze(-1), info
+    return torch.stack(found[::-1], -2)
 
 
 def _size(a: Tensor) -> int | None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from edgeport import __version__
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
+from . import decompositions, program
 from .flat import Flat
 from .source import Source
 from .stored import Compiled, store
@@ -40,6 +42,34 @@ def trace(source: Source, folder: Path) -> Compiled:
     return _save(source, folder, traced(source, source.flat))
 
 
+def exported(source: Source, folder: Path) -> Compiled:
+    """Record what torch.export captured, in core operators: without Python that a trace dislikes.
+
+    Raises:
+        Exception: Whatever torch.export and torch.jit raise.
+    """
+    table = {**torch.export.default_decompositions(), **decompositions.TABLE}
+    module = program.capture(source).run_decompositions(table).module(check_guards=False)
+    module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
+    for part in module.modules():
+        part.training = False  # eval() is refused: what was captured has one mode
+        if isinstance(part, torch.fx.GraphModule):
+            _ask_for_sizes(part)
+    return _save(source, folder, traced(source, module))
+
+
+def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
+    """A trace follows ``x.shape``, but not the operator that torch.export writes for it."""
+    for node in part.graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int:
+            node.target = _size
+    part.recompile()
+
+
+def _size(x: torch.Tensor, axis: int) -> int:
+    return x.shape[axis]
+
+
 def scripted(source: Source, flat: Flat) -> Any:
     """The scripted module behind flat inputs and outputs.
 
@@ -48,7 +78,7 @@ def scripted(source: Source, flat: Flat) -> Any:
     return traced(source, flat.around(torch.jit.script(flat.module)))
 
 
-def traced(source: Source, flat: Flat) -> Any:
+def traced(source: Source, flat: nn.Module) -> Any:
     """A trace of the module with the example."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from .errors import BackendMissingError, EdgeportError, EngineError, InputError,
 from .golden import Golden
 from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative
 from .session import EngineInfo, Options, Session, probe
-from .thresholds import Thresholds
+from .thresholds import EDGE_LENIENCY, LARGEST_MAX_RATIO, Thresholds
 
 REPORT_VERSION: Final = 1
 
@@ -143,8 +143,10 @@ def check_session(
         pooled = pool_floors([measured[index][name] for index in usual])
         for index, figures in zip(usual, pooled, strict=True):
             measured[index][name] = figures
+    largest = min(thresholds.max_ratio * EDGE_LENIENCY, LARGEST_MAX_RATIO)
+    lenient = replace(thresholds, max_ratio=largest)
     return tuple(
-        judge(name, sample.name, figures, thresholds)
+        judge(name, sample.name, figures, lenient if sample.kind == "edge" else thresholds)
         for sample, outputs in zip(samples, measured, strict=True)
         for name, figures in outputs.items()
     )

@@ -82,12 +82,14 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
         )
     if not told["attempts"]:
         return "It ended before anything was compiled, and nothing was written."
-    format_, outcome = (told["attempts"][-1][key] for key in ("format", "outcome"))
-    if outcome == "proved":
-        return "It did not come to its end, and nothing was written."
-    if any(a["outcome"] == "wrong" for a in told["attempts"] if a["format"] == format_):
-        return f"As {_FORMATS[format_]}, the model gives other answers, so nothing was written."
-    return f"No compiler takes the model to {_FORMATS[format_]} as it is; nothing was written."
+    name = _FORMATS[told["attempts"][-1]["format"]]
+    match told["error"]["kind"]:
+        case "ParityError":
+            return f"As {name}, the model gives other answers, so nothing was written."
+        case "ExportError" | "ContractError":
+            return f"No compiler takes the model to {name} as it is, so nothing was written."
+        case _:
+            return "It did not come to its end, and nothing was written."
 
 
 def _failure(error: Mapping[str, str] | None) -> str:

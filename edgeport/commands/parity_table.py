@@ -3,6 +3,7 @@
 from edgeport.commands.terminal import Colour, coloured, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import Verdict, worst
+from edgeport.runtimes.thresholds import EDGE_LENIENCY
 from edgeport.runtimes.verification import BackendReport
 
 _HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
@@ -69,7 +70,8 @@ def _summary(report: Report) -> str:
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
     text = (
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
-        f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g}"
+        f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
+        f"({report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
     )
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"

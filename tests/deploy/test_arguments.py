@@ -62,6 +62,12 @@ def test_what_forward_gets(
     module(*bound_args, **bound_kwargs)
 
 
+def test_numpy_arrays_are_inputs_too() -> None:
+    call = make_call(Takes(), (X.numpy(),), {"b": (Y.numpy(), "text")})
+    assert call.names == ("a", "b_0")
+    assert call.dtypes == (torch.float32, torch.float32)
+
+
 def test_what_does_not_fit_says_why() -> None:
     with pytest.raises(SourceError, match=r"3 example inputs for forward\(input\)"):
         make_call(nn.Linear(1, 1), (X, X, X), {})
