@@ -49,8 +49,8 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
         partial(program.capture, source, strict=True),
     )
     nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
-    if any(node.target in decompositions.TABLE for node in nodes):
-        return captured.run_decompositions(dict(decompositions.TABLE))
+    if any(decompositions.applies(node) for node in nodes):
+        captured = captured.run_decompositions(dict(decompositions.TABLE))
     return captured
 
 

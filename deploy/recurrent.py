@@ -41,7 +41,8 @@ def _rnn(
 ) -> tuple[Tensor, Tensor]:
     """What ``aten.rnn_tanh.input`` and ``aten.rnn_relu.input`` compute."""
     gathered: Any = gather_params(params, has_biases, False)  # type: ignore[no-untyped-call]
-    output, last = _rnn_helper(  # type: ignore[no-untyped-call]
+    helper: Any = _rnn_helper
+    output, last = helper(
         input, hx.unbind(0), gathered, has_biases, *options, partial(_layer, activation)
     )
     return output, torch.stack(last, 0)
@@ -69,8 +70,8 @@ def _layer(
 
     def step(time: Tensor, outputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         now: Any = time.item()
-        torch._check(now >= 0)
-        torch._check(now < inputs.size(0))
+        torch._check(now >= 0)  # type: ignore[no-untyped-call]
+        torch._check(now < inputs.size(0))  # type: ignore[no-untyped-call]
         change = torch.nn.functional.linear(state, hidden_weight, hidden_bias)
         state = activation(inputs[now] + change)
         outputs = outputs.clone()

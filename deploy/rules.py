@@ -165,6 +165,16 @@ RULES: Final = (
         r"^(?:NotSupported|UnsupportedNode|Frontend)Error: ([^\n]+?):?\s*$",
         "TorchScript: {0}",
     ),
+    Rule(
+        Family.PYTHON,
+        r"'RecursiveScriptModule' object has no attribute 'forward'",
+        "TorchScript has not compiled forward",
+    ),
+    Rule(
+        Family.CONTROL_FLOW,
+        r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes) [^\n]+)",
+        "in TorchScript, {0}",
+    ),
     # ---- dimensions
     Rule(
         Family.DIMENSION,

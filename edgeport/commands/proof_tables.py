@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from edgeport.commands.html_page import Html, items, join, mark, table, tag, words
-from edgeport.commands.ratio_plot import RatioPlot
+from edgeport.commands.ratio_plot import Point, RatioPlot
 
 Verdict: TypeAlias = Mapping[str, Any]
 """As ``runtimes.parity.Verdict.to_json`` writes it."""
@@ -93,7 +93,7 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
     worst = _worst(verdicts)
-    points = [(v["sample"], ratio_of(v)) for v in verdicts if v["figures"]["rule"] != "exact"]
+    points = [_point(v) for v in verdicts if v["figures"]["rule"] != "exact"]
     ratio, error, floor = _figures(worst)
     return [
         tag("code", worst["output"]),
@@ -105,6 +105,10 @@ def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
         _decisions(verdicts),
         _mark(worst),
     ]
+
+
+def _point(verdict: Verdict) -> Point:
+    return Point(verdict["sample"], ratio_of(verdict), verdict["status"] == "pass")
 
 
 def _row(verdict: Verdict) -> list[str]:

@@ -15,6 +15,15 @@ _HEIGHT: Final = 44
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """The ratio of one sample, and whether it passed: a bar may be higher for an edge case."""
+
+    sample: str
+    ratio: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RatioPlot:
     """A logarithmic axis that the strips of a page share, so that they can be compared.
 
@@ -33,14 +42,14 @@ class RatioPlot:
         logs = [math.log10(r) for r in (*ratios, bar, 0.1, 1) if 0 < r < math.inf]
         return cls(bar, max(-2, math.floor(min(logs))), min(9, max(logs)) + 0.4)
 
-    def draw(self, points: Sequence[tuple[str, float]]) -> Html:
-        """A strip of named ratios: a dot within the bar, a cross beyond it.
+    def draw(self, points: Sequence[Point]) -> Html:
+        """A strip of ratios: a dot for a sample that passed, a cross for one that failed.
 
         A ratio of 0 lies at the left end, an infinite one at the right end.
         """
-        finite = [ratio for _, ratio in points]
+        ratios = [point.ratio for point in points]
         label = (
-            f"{len(points)} samples with ratios from {min(finite):.3g} to {max(finite):.3g}; "
+            f"{len(points)} samples with ratios from {min(ratios):.3g} to {max(ratios):.3g}; "
             f"{self.bar:g} is allowed"
         )
         limit = self._x(self.bar)
@@ -51,7 +60,7 @@ class RatioPlot:
             *(self._tick(power) for power in self._powers()),
             _line(limit, 8, limit, _BOTTOM, "limit"),
             tag("text", f"limit {self.bar:g}", x=f"{limit + 3:.1f}", y="7", class_="limit-name"),
-            *(self._mark(index, *point) for index, point in enumerate(points)),
+            *(self._mark(index, point) for index, point in enumerate(points)),
             viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
             role="img",
             aria_label=label,
@@ -73,11 +82,11 @@ class RatioPlot:
         text = tag("text", name, x=f"{x:.1f}", y="42", text_anchor="middle")
         return join([_line(x, 10, x, _BOTTOM, "axis"), text])
 
-    def _mark(self, index: int, sample: str, ratio: float) -> Html:
-        x = self._x(ratio)
+    def _mark(self, index: int, point: Point) -> Html:
+        x = self._x(point.ratio)
         y = _MIDDLE + (index * 7 % 5 - 2) * 3.5  # one below the other, or they hide each other
-        name = tag("title", f"{sample}: {ratio:.3g}")
-        if ratio <= self.bar:
+        name = tag("title", f"{point.sample}: {point.ratio:.3g}")
+        if point.passed:
             return tag("circle", name, cx=f"{x:.1f}", cy=f"{y:.1f}", r="2.6", class_="in")
         cross = f"M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6"
         return tag("path", name, d=cross, class_="out")

@@ -10,6 +10,9 @@ import pytest
 
 from edgeport.__main__ import main
 from edgeport.commands.export_page import page
+from edgeport.commands.story import Story
+from edgeport.deploy import Request
+from edgeport.runtimes import ExportError, StorageError, files
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col", "circle", "line", "rect", "path"}
 
@@ -94,12 +97,36 @@ def test_a_success_as_json_and_as_a_page(models: Path, capsys: pytest.CaptureFix
     assert f"{ratio:.3g}" in found.text
 
 
+def test_an_onnx_export_as_a_page(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("fine", "story.html", "--format", "onnx", "--target", "ort-1.20") == 0
+    parity = json.loads(Path("m.edge/reports/parity.json").read_text())
+    written = Path("story.html").read_text()
+    text = " ".join(Page(written).text.split())
+    assert "dynamo ✓ proved" in text
+    assert "ort-cpu, graph as written model.onnx, onnxruntime" in text
+    assert "opset 20, ir version 10" in text
+    assert "target ort-1.20" in text
+    for verdict in parity["backends"][0]["verdicts"]:
+        if verdict["output"] == "<b>":
+            assert f"{verdict['sample']}: {verdict['figures']['ratio']:.3g}" in text
+    assert str(models) not in written
+    assert str(Path.home()) not in written
+
+
+@pytest.mark.parametrize("report", ["out.txt", "html", "out.html.gz"])
+def test_another_kind_of_report_is_refused_at_once(
+    report: str, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("absent", report) == 2
+    assert f"--report {report} is neither .html nor .json" in capsys.readouterr().err
+
+
 def test_a_failure_is_told_too(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("wrong", "story.html") == 1
     found = Page(Path("story.html").read_text())
     text = " ".join(found.text.split())
     assert "m.edge was not exported" in text
-    assert "Wrong is not proved" in text
+    assert "TorchScript: Wrong " in text
     assert "story_models.py:15" in text
     assert "use torch's function of the same name" in text
     assert "the whole story: story.html" in capsys.readouterr().err
@@ -122,7 +149,71 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_failure(
     assert export("wrong", "file/story.html") == 1
     err = capsys.readouterr().err
     assert "the report was not written: cannot write file/story.html" in err
-    assert "Wrong is not proved" in err
+    assert "TorchScript: Wrong " in err
+
+
+def story(report: str) -> Story:
+    return Story(Path("m.edge"), Path(report), Request())
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), RuntimeError("a fault of ours")])
+def test_an_interrupted_report_does_not_hide_the_failure(
+    stop: BaseException,
+    models: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(path: Path, data: str) -> None:
+        raise stop
+
+    monkeypatch.setattr(files, "write", interrupted)
+    with pytest.raises(ExportError, match="no compiler"), story("story.html"):
+        raise ExportError("no compiler takes it", remedy="change it")
+    assert f"the report was not written: {type(stop).__name__}" in capsys.readouterr().err
+    with pytest.raises(type(stop)), story("story.html"):
+        pass
+
+
+def test_a_report_that_cannot_be_written_after_a_success(models: Path) -> None:
+    Path("file").write_text("")
+    with pytest.raises(StorageError, match="cannot write file") as caught, story("file/story.html"):
+        pass
+    assert caught.value.remedy.startswith("the bundle is complete")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "problem", "remedy"),
+    [
+        (ExportError("a", remedy="b"), "ExportError", "a", "b"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", "interrupted", "start it again"),
+        (MemoryError(), "MemoryError", "MemoryError", "--debug"),
+        (RuntimeError("a fault"), "RuntimeError", "RuntimeError: a fault", "--debug"),
+    ],
+)
+def test_whatever_ends_an_export_is_told(
+    error: BaseException, kind: str, problem: str, remedy: str, models: Path
+) -> None:
+    with pytest.raises(type(error)), story("story.json"):
+        raise error
+    told = json.loads(Path("story.json").read_text())
+    assert not told["passed"]
+    assert (told["error"]["kind"], told["error"]["problem"]) == (kind, problem)
+    assert remedy in told["error"]["remedy"]
+    assert set(told["versions"]) >= {"edgeport", "python", "torch", "onnx", "onnxruntime"}
+    assert told["asked"]["max_ratio"] == 8
+    assert "was not exported" in page(told)
+
+
+def test_folders_of_this_machine_are_shortened(models: Path) -> None:
+    inside, near = models / "deep" / "model.py", models.with_name(f"{models.name}-2")
+    library = Path(sys.prefix) / "lib" / "torch.py"
+    problem = f"{inside}:3 fails, '{library}' too\n{models}: {near}; a/b{models}"
+    with pytest.raises(ExportError), story("story.json"):
+        raise ExportError(problem, remedy=f"see {Path.home()}/log")
+    told = json.loads(Path("story.json").read_text())["error"]
+    first = "./deep/model.py:3 fails, '(python)/lib/torch.py' too"
+    assert told["problem"] == f"{first}\n.: {near}; a/b{models}"
+    assert told["remedy"] == "see ~/log"
 
 
 def test_a_running_step_is_shown_on_a_terminal(

@@ -586,3 +586,24 @@ def test_the_decompositions_compute_what_the_operators_compute() -> None:
         given = values | {"torch": torch, "edges": edges[0] if name == "bucketize" else edges}
         given |= {"a": a[:3]} if name in ("fmax", "fmin") else {}
         torch.testing.assert_close(eval(code, given), expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "family", "problem"),
+    [
+        (
+            AttributeError("'RecursiveScriptModule' object has no attribute 'forward'"),
+            Family.PYTHON,
+            "TorchScript has not compiled forward",
+        ),
+        (
+            NotImplementedError("a list grows within a branch or loop"),
+            Family.CONTROL_FLOW,
+            "in TorchScript, a list grows within a branch or loop",
+        ),
+    ],
+    ids=["no forward", "growing list"],
+)
+def test_refusals_of_the_script_route(error: Exception, family: Family, problem: str) -> None:
+    found = diagnose(error, Flat(nn.Linear(2, 2)))
+    assert (found.family, found.problem) == (family, problem)

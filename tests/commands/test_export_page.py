@@ -1,0 +1,285 @@
+"""The page parses, escapes, and says what was measured: no story here comes from a real export."""
+
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from edgeport.commands.export_page import page
+
+VOID = {"meta"}
+EVIL = "<script>alert('x')</script>&\"`{0}`"
+
+
+class Page(HTMLParser):
+    """Every tag that is opened is closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += [] if self.open[-1:] == ["style"] else data.split()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    def of_class(self, name: str) -> list[dict[str, str | None]]:
+        return [a for _, a in self.tags if name in (a.get("class") or "").split()]
+
+
+def verdict(sample: str, ratio: float | None, **figures: object) -> dict[str, Any]:
+    passed = ratio is not None and ratio <= 8
+    return {
+        "output": "scores",
+        "sample": sample,
+        "status": "pass" if passed else "fail",
+        "reason": "as good as eager" if passed else "shape is [2], the module gives [3]",
+        "figures": {
+            "rule": "oracle",
+            "mismatch": None,
+            "error_rms": ratio and ratio * 1e-7,
+            "error_max": ratio and ratio * 2e-7,
+            "floor_rms": 1e-7,
+            "floor_max": 2e-7,
+            "decisions": 10,
+            "flips": 0,
+            "ratio": ratio,
+            **figures,
+        },
+    }
+
+
+def backend(outcome: str, *verdicts: dict[str, Any]) -> dict[str, Any]:
+    engine = {"engine": "onnxruntime", "version": "9.8.7", "provider": "SomeProvider", "threads": 1}
+    passed = outcome == "pass"
+    return {
+        "backend": "ort-cpu",
+        "file": "model.onnx",
+        "outcome": outcome,
+        "reason": None if passed else "1 of 2 comparisons failed",
+        "remedy": None if passed else "export the model again",
+        "engine": engine if verdicts else None,
+        "verdicts": list(verdicts),
+    }
+
+
+def attempt(route: str, outcome: str, *backends: dict[str, Any]) -> dict[str, Any]:
+    why = {
+        "family": "parity",
+        "problem": f"{route} fails",
+        "layer": "encoder.0 (Linear)",
+        "operator": None,
+        "source": "model.py:42  x = x.median()",
+        "remedy": "write it with `torch.where`",
+    }
+    return {
+        "format": "onnx",
+        "route": route,
+        "outcome": outcome,
+        "compile_s": 3.0,
+        "proof_s": 1.0 if backends else 0.0,
+        "diagnosis": None if outcome == "proved" else why,
+        "backends": list(backends),
+    }
+
+
+def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]:
+    """As ``Story`` tells it."""
+    passed = error is None
+    spec = {"dtype": "float32", "shape": ["batch", 4]}
+    artefact = {
+        "format": "onnx",
+        "file": "model.onnx",
+        "size_bytes": 5 * 2**20,
+        "precision": "float32",
+        "details": {"opset": 20, "ir_version": 10},
+    }
+    return {
+        "bundle": "digits.edge",
+        "passed": passed,
+        "error": error and {"kind": error, "problem": "it\n  tried  dynamo", "remedy": "mend it"},
+        "asked": {
+            "formats": ["onnx"],
+            "opset": None,
+            "target": "ort-1.20",
+            "max_ratio": 8.0,
+            "constant_outputs": [],
+        },
+        "module": "Digits",
+        "signature": {
+            "inputs": [{"name": "image", **spec}],
+            "outputs": [{"name": "scores", **spec}],
+            "ranges": {"batch": {"min": 1, "max": 64, "opt": 8}},
+            "structure": {"dict": [["scores", {"output": "scores"}]]},
+        },
+        "notes": ["the module was in training mode"],
+        "steps": [{"step": "reference", "wall_s": 1.5}],
+        "attempts": list(attempts),
+        "artefacts": [artefact] if passed else [],
+        "parity": {"samples": 2, "backends": attempts[-1]["backends"]} if passed else None,
+        "versions": {"torch": "2.13.0"},
+        "wall_s": 12.0,
+    }
+
+
+PASSED = backend("pass", verdict("real", 0.5), verdict("zeros", 1.25))
+FAILED = backend("fail", verdict("real", 0.5), verdict("ones", 4e6), verdict("zeros", None))
+SUCCESS = story(attempt("dynamo", "refused"), attempt("script", "proved", PASSED))
+FAILURE = story(attempt("trace", "wrong", FAILED), error="ParityError")
+
+
+def test_a_success_from_the_verdict_to_the_versions() -> None:
+    text = Page(page(SUCCESS)).text
+    parts = [
+        "digits.edge is proved",
+        "the largest error is 1.25 times the rounding error that PyTorch itself makes; 8 times is",
+        "module Digits formats ONNX samples 2 size 5.0 MiB time 12.0 s",
+        "image input float32 [batch, 4] scores output float32 [batch, 4]",
+        "batch : 1 to 64, best at 8",
+        "The result is nested: {'scores': scores}",
+        "the module was in training mode",
+        "before them: reference 1.5 s",
+        "ONNX model.onnx, 5.0 MiB, float32, opset 20, ir version 10",
+        "dynamo - refused 3.0 s why not dynamo fails layer encoder.0 (Linear) your code model.py",
+        "script ✓ proved 4.0 s",
+        "ort-cpu model.onnx, onnxruntime 9.8.7, SomeProvider, 1 thread ✓ pass",
+        "1.25e-07 1e-07 zeros all 20 agree ✓ pass",
+        "all 2 comparisons",
+        "target ort-1.20 limit error at most 8 times the noise floor made with torch 2.13.0",
+    ]
+    found = [text.find(part) for part in parts]
+    assert -1 not in found, parts[found.index(-1)]
+    assert found == sorted(found)
+
+
+def test_a_failure_comes_first_and_shows_what_was_computed() -> None:
+    found = Page(page(FAILURE))
+    assert found.text.startswith("digits.edge: not exported")
+    assert "As ONNX, the model gives other answers, so nothing was written" in found.text
+    assert "What is wrong it tried dynamo What to do mend it" in found.text
+    assert found.text.index("mend it") < found.text.index("What goes in")
+    assert "1 of 2 comparisons failed; what to do: export the model again" in found.text
+    assert "scores , zeros: shape is [2], the module gives [3]" in found.text
+    assert ("details", {"open": ""}) in found.tags
+    assert "The proof" not in found.text
+
+
+def test_every_sample_has_a_mark_of_its_own_shape() -> None:
+    found = Page(page(FAILURE))
+    dots, crosses = found.of_class("in"), found.of_class("out")
+    assert (len(dots), len(crosses)) == (1, 2)
+    plot = next(attributes for tag, attributes in found.tags if tag == "svg")
+    assert plot["aria-label"] == "3 samples with ratios from 0.5 to inf; 8 is allowed"
+    assert "real: 0.5" in found.text
+    limit = next(a for tag, a in found.tags if tag == "line" and a["class"] == "limit")
+    middle = float(limit["x1"] or "nan")
+    assert float(dots[0]["cx"] or "nan") < middle
+    for cross in crosses:
+        match = re.match(r"M([\d.]+) ", cross["d"] or "")
+        assert match is not None
+        assert middle < float(match[1]) < 280
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "sentence"),
+    [
+        ("SourceError", [], "It ended before anything was compiled"),
+        ("ExportError", [attempt("dynamo", "refused")], "No compiler takes the model to ONNX"),
+        ("ContractError", [attempt("dynamo", "refused")], "No compiler takes the model to ONNX"),
+        ("KeyboardInterrupt", [attempt("dynamo", "refused")], "It did not come to its end"),
+        ("StorageError", [attempt("dynamo", "proved", PASSED)], "It did not come to its end"),
+    ],
+)
+def test_a_failure_in_one_sentence(
+    error: str, attempts: list[dict[str, Any]], sentence: str
+) -> None:
+    assert sentence in Page(page(story(*attempts, error=error))).text
+
+
+def test_an_end_before_there_is_a_source() -> None:
+    told = {**story(error="SourceError"), "module": None, "signature": None, "notes": []}
+    text = Page(page(told)).text
+    assert "What goes in" not in text
+    assert "Good to know" not in text
+
+
+def test_figures_that_have_no_ratio() -> None:
+    exact = {"rule": "exact", "error_max": 0.0, "decisions": 0}
+    wrong = {"rule": "exact", "error_max": 3.0, "decisions": 0}
+    shape = {"mismatch": "dtype is float16, the module gives float32"}
+    for figures, ratio, told in (
+        (exact, 0.0, "equal exact real"),
+        (wrong, None, "3 differ exact real"),
+        (shape, None, "differs real"),
+    ):
+        found = backend("pass", verdict("real", ratio, **figures))
+        assert told in Page(page(story(attempt("dynamo", "proved", found)))).text
+
+
+def test_a_backend_that_ran_nothing() -> None:
+    found = Page(page(story(attempt("dynamo", "wrong", backend("fail")), error="ParityError")))
+    assert "ort-cpu model.onnx ✗ fail 1 of 2 comparisons failed" in found.text
+
+
+def test_an_edge_case_may_pass_above_the_bar() -> None:
+    lenient = {**verdict("zeros", 13.0), "status": "pass"}
+    found = Page(page(story(attempt("dynamo", "proved", backend("pass", lenient)))))
+    assert "13 times" in found.text
+    assert "8 times is allowed, and more on edge cases" in found.text
+    assert not found.of_class("out")
+
+
+@pytest.mark.parametrize("told", [SUCCESS, FAILURE])
+def test_no_text_of_the_users_becomes_a_tag(told: dict[str, Any]) -> None:
+    usual, evil = Page(page(told)), Page(page(_poisoned(copy.deepcopy(told))))
+    assert "script" not in {tag for tag, _ in evil.tags}
+    assert "<script>alert('x')</script>" in evil.text
+    names = {name for _, attributes in usual.tags for name in attributes}
+    assert {name for _, attributes in evil.tags for name in attributes} <= names
+
+
+def _poisoned(value: Any, key: str = "") -> Any:
+    """Every text that is a user's, or an engine's, with a script in it."""
+    if isinstance(value, dict):
+        return {k: _poisoned(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_poisoned(v, key) for v in value]
+    ours = ("kind", "outcome", "status", "rule", "format", "formats")
+    return value + EVIL if isinstance(value, str) and key not in ours else value
+
+
+@pytest.mark.parametrize("told", [SUCCESS, FAILURE])
+def test_the_page_needs_nothing_but_itself(told: dict[str, Any]) -> None:
+    text = page(told)
+    assert not re.search(r"\b(src|href)=|url\(|@import|http:|https:", text)
+    assert "default-src 'none'" in text
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+@pytest.mark.parametrize("told", [SUCCESS, FAILURE])
+def test_the_page_can_be_read_aloud(told: dict[str, Any]) -> None:
+    found = Page(page(told))
+    tags = [tag for tag, _ in found.tags]
+    assert tags.count("h1") == 1
+    assert tags.count("caption") == tags.count("table")
+    assert all(a.get("scope") in ("row", "col") for tag, a in found.tags if tag == "th")
+    assert all(a.get("aria-label") for _, a in found.tags if a.get("role") == "img")
+    assert ("html", {"lang": "en"}) in found.tags

@@ -1,0 +1,79 @@
+"""Control flow and recurrence in exported programs, at sizes and values that were not seen."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+
+
+class EarlyExit(nn.Module):
+    """Returns from within nested branches what was computed before them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.tanh()
+        if y.sum() > 0:
+            return y
+        z = y * 2
+        if z.sum() > -3:
+            return z
+        return z + x
+
+
+class While(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.abs() + 1
+        while y.max() > 0.5:
+            y = y * 0.5
+        return y
+
+
+class Loop(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            total = total * 0.5 + x[:, t]
+        return total
+
+
+def exported(module: nn.Module, example: Tensor, axes: dict[int, str], folder: Path) -> Path:
+    name = "input" if isinstance(module, nn.RNN) else "x"
+    path = folder / "m.edge"
+    deploy.export(module, {name: example}, path, dimensions={name: axes}, formats=("pt2",))
+    return path
+
+
+def check(path: Path, module: nn.Module, *inputs: Tensor) -> None:
+    with runtimes.open(path, "torch") as session, torch.no_grad():
+        for x in inputs:
+            found = session.run({session.signature.inputs[0].name: x.numpy()})
+            expected: Any = module.eval()(x)
+            first = expected[0] if isinstance(expected, tuple) else expected
+            actual = torch.tensor(next(iter(found.values())))
+            torch.testing.assert_close(actual, first, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [EarlyExit(), While()], ids=["early exit", "while"])
+def test_values_decide_in_the_artefact(module: nn.Module, tmp_path: Path) -> None:
+    path = exported(module, torch.randn(3, 4), {0: "batch"}, tmp_path)
+    check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
+
+
+def test_a_loop_over_a_free_size_is_a_loop(tmp_path: Path) -> None:
+    module = Loop()
+    path = exported(module, torch.randn(3, 4), {0: "batch", 1: "time"}, tmp_path)
+    check(path, module, torch.randn(2, 9), torch.randn(5, 1))
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "bidirectional", "bias"), [("relu", False, True), ("tanh", True, False)]
+)
+def test_an_rnn_runs_over_a_free_time(
+    nonlinearity: str, bidirectional: bool, bias: bool, tmp_path: Path
+) -> None:
+    module = nn.RNN(3, 4, 2, nonlinearity, bias=bias, batch_first=True, bidirectional=bidirectional)
+    path = exported(module, torch.randn(2, 3, 3), {0: "batch", 1: "time"}, tmp_path)
+    check(path, module, torch.randn(1, 11, 3), torch.randn(4, 2, 3))
