@@ -79,9 +79,9 @@ def _logcumsumexp(x: Tensor, dim: int) -> Any:
 
 def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
     """The exporter takes exponentials of the values themselves, which overflow."""
-    x, y = torch.broadcast_tensors(x, y)
-    apart = torch.where(x == y, torch.zeros_like(x), (x - y).abs())  # equal infinities too
-    return torch.maximum(x, y) + _log1p(torch.exp(-apart))
+    apart = torch.where(x == y, 0, (x - y).abs())  # equal infinities too
+    rest: Tensor = _log1p(torch.exp(-apart))
+    return torch.maximum(x, y) + rest
 
 
 def _log1p(x: Tensor) -> Any:
@@ -99,7 +99,7 @@ def _expm1(x: Tensor) -> Any:
     if not x.is_floating_point():
         return _KEEP
     power = x.exp()
-    plain = (power == 1) | (power == 0) | (power == math.inf)
+    plain = (power == 1) | (x.abs() >= 1)  # far from 0 nothing cancels
     other = torch.where(plain, torch.full_like(x, 2), power)
     near = (other - 1) * (x / other.log())
     return torch.where(plain, torch.where(power == 1, x, power - 1), near)
@@ -387,5 +387,6 @@ def applies(node: torch.fx.Node) -> bool:
     """Whether a node's operator is in the table, and its inputs are such that it is needed."""
     if node.target is _ATTENTION:
         query: Any = node.args[0]
-        return query.meta["val"].dim() != _EXPORTED_RANK
+        rank: int = query.meta["val"].dim()
+        return rank != _EXPORTED_RANK
     return node.target in TABLE

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -77,7 +78,7 @@ def recurrent_loops() -> contextlib.AbstractContextManager[None]:
 
 def oblivious_sizes() -> contextlib.AbstractContextManager[object]:
     """Sizes of 0 and 1 are not taken as special."""
-    config: Any = torch.fx.experimental._config
+    config: Any = import_module("torch.fx.experimental._config")
     patched: contextlib.AbstractContextManager[object] = config.patch(backed_size_oblivious=True)
     return patched
 

@@ -192,7 +192,8 @@ class _Interpreter(nn.Module):
                 raise NotImplementedError("a loop changes the kind of what it carries")
             return turn + 1, _truth(goes_on), *map(_fresh, flat)
 
-        _, _, *ends = while_loop_op(again, body, start, outer.operands)
+        loop: Any = while_loop_op
+        _, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(ends, spec)
         return found
 

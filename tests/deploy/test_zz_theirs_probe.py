@@ -1,0 +1,132 @@
+"""Each decomposition against the operator that it stands for."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy.decompositions import TABLE, cdist
+from edgeport.runtimes import Range
+
+aten: Any = torch.ops.aten
+
+
+def floats(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def integers(*shape: int) -> Tensor:
+    return torch.randint(-(2**55), 2**55, shape)
+
+
+DIVISORS = torch.tensor([-7, -3, -2, -1, 1, 2, 3, 2**31 + 1])
+TIES = torch.tensor([[1.0, 3.0, 3.0, -2.0, 3.0], [0.0, 0.0, -1.0, 0.0, 5.0]], dtype=torch.float64)
+EDGES = torch.tensor([-1.0, -0.5, 0.0, 0.0, 1.5], dtype=torch.float64)
+SQUARE = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+    (aten.median.default, (floats(5, 2),), {}),
+    *((aten.median.dim, (floats(4, 5, 3), dim, keep), {}) for dim in (0, -2, 2) for keep in (0, 1)),
+    *((aten.kthvalue.default, (floats(4, 5), k, dim), {}) for k, dim in ((1, 0), (5, 1), (2, -1))),
+    *((aten.cumprod.default, (floats(4, 5, 3), dim), {}) for dim in (0, 1, -1)),
+    (aten.cumprod.default, (torch.randint(1, 4, (3, 6)), 1), {"dtype": torch.float64}),
+    *((aten.logcumsumexp.default, (30 * floats(4, 7), dim), {}) for dim in (0, 1)),
+    *((op, (x, dim), {}) for op in (aten.cummax.default, aten.cummin.default)
+      for x, dim in ((floats(3, 6), 1), (floats(3, 6), 0), (TIES, -1))),
+    *((aten.searchsorted.Tensor, (EDGES, torch.cat([EDGES, floats(4)]).reshape(3, 3)), options)
+      for options in ({}, {"right": True}, {"side": "left"}, {"out_int32": True})),
+    (aten.searchsorted.Tensor, (floats(2, 6).sort().values, floats(2, 3)), {}),
+    *((aten.bucketize.Tensor, (TIES, EDGES), {"right": right}) for right in (False, True)),
+    *((aten.div.Tensor_mode, (integers(40, 1), DIVISORS), {"rounding_mode": mode})
+      for mode in ("floor", "trunc")),
+    (aten.fmod.Tensor, (integers(40, 1), DIVISORS), {}),
+    (aten.fmod.Scalar, (integers(40), -1_000_003), {}),
+    *(
+        (aten.div.Scalar_mode, (integers(40), 1_000_003), {"rounding_mode": mode})
+        for mode in ("floor", "trunc")
+    ),
+    *((aten.scatter_reduce.two, (floats(5, 2), 0, torch.tensor([[0, 1], [0, 3], [4, 3]]),
+                                 floats(3, 2), "mean"), {"include_self": keep})
+      for keep in (False, True)),
+    (aten.as_strided.default, (floats(4, 6).t(), (3, 2), (2, 1), 1), {}),
+    (aten.as_strided.default, (floats(2, 3, 4).permute(2, 0, 1), (4, 2, 2), (1, 12, 4)), {}),
+    (aten.lgamma.default, (torch.cat([floats(50) * 10, torch.tensor([0.1, 1, 2, 3.5, 300.0])]),),
+     {}),
+    (aten.rrelu.default, (floats(9), 0.1, 0.3), {}),
+    (aten.log_sigmoid.default, (torch.tensor([-800.0, -1, 0, 1, 800]),), {}),
+    *((aten.adaptive_max_pool2d.default, (floats(2, 3, h, w), (2, 3)), {})
+      for h, w in ((5, 7), (4, 6), (2, 3))),
+    (aten._cdist_forward.default, (floats(4, 3), floats(2, 3), 2.0, None), {}),
+    (aten.linalg_cholesky.default, (SQUARE @ SQUARE.transpose(-1, -2) + torch.eye(4),), {}),
+    (aten.linalg_det.default, (SQUARE,), {}),
+    (aten.linalg_inv.default, (SQUARE,), {}),
+    (aten.linalg_solve.default, (SQUARE, SQUARE[..., :2]), {}),
+]  # fmt: skip  # a table
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[0]).removeprefix("aten."))
+def test_it_computes_what_the_operator_computes(
+    case: tuple[Any, tuple[Any, ...], dict[str, Any]],
+) -> None:
+    operator, args, kwargs = case
+    expected = operator(*args, **kwargs)
+    found = TABLE[operator](*args, **kwargs)
+    if isinstance(expected, Tensor):
+        expected, found = (expected,), (found,)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_every_decomposition_has_a_case() -> None:
+    untested = set(TABLE) - {operator for operator, *_ in CASES}
+    assert untested == {aten.rrelu_with_noise_functional.default}  # what rrelu becomes
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.5, math.inf])
+def test_distances(p: float) -> None:
+    x, y = floats(2, 5, 3), floats(2, 4, 3)
+    torch.testing.assert_close(cdist(x, y, p), torch.cdist(x, y, p), rtol=1e-11, atol=1e-11)
+    assert cdist(x, x, p).diagonal(dim1=1, dim2=2).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "args"),
+    [
+        (aten.div.Tensor_mode, (floats(2), floats(2))),
+        (aten.fmod.Tensor, (floats(2), floats(2))),
+        (aten.linalg_det.default, (floats(9, 9),)),
+        (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
+    ],
+)
+def test_what_it_does_not_cover_stays(operator: Any, args: tuple[Any, ...]) -> None:
+    assert TABLE[operator](*args) is NotImplemented
+
+
+class Everything(nn.Module):
+    def forward(self, x: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+        square = x[:, :3, None] * x[:, None, 3:6] + 3 * torch.eye(3)
+        return (
+            x.median(-1).values,
+            x.cumprod(-1),
+            x.cummax(-1).indices,
+            torch.bucketize(x, torch.linspace(-1, 1, 5)),
+            torch.div(n, 1_000_003, rounding_mode="trunc"),
+            torch.cdist(x, x[:2]),
+            x.lgamma(),
+            torch.linalg.inv(square),
+            nn.functional.logsigmoid(x * 40),
+        )
+
+
+def test_all_of_it_in_onnx(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(4, 7), "n": torch.randint(-(2**50), 2**50, (4, 3))}
+    made = deploy.export(
+        Everything().eval(), example, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "batch"}, "n": {0: "batch"}}, ranges={"batch": Range(2)},
+    )  # fmt: skip  # one call
+    assert made.report.passed
