@@ -192,7 +192,7 @@ def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
                 "torchscript",
             ],
             1,
-            "TorchScript: ThroughNumpy is not proved",
+            "TorchScript: ThroughNumpy cannot be compiled",
             "use torch's function of the same name",
         ),
         (
