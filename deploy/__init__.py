@@ -6,17 +6,18 @@ Examples:
     ...               dimensions={"image": {0: "batch"}})
 """
 
-from .arguments import make_call
+from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.sources.arguments import make_call
+from edgeport.deploy.sources.capture import capture, run_script
+from edgeport.deploy.sources.loader import load_module
+from edgeport.deploy.sources.samples import Values
+from edgeport.deploy.sources.source import Source, make_source
+from edgeport.deploy.sources.spec import nested, parse_inputs
+
 from .attempts import Attempt
-from .capture import capture, run_script
 from .exporter import export, model_name, source_of
 from .isolation import Limits
-from .loader import load_module
 from .pipeline import DEFAULT_FORMATS, Began, Ended, Event, Export, Request, export_source
-from .samples import Values
-from .source import Source, make_source
-from .spec import nested, parse_inputs
-from .targets import find_target
 
 __all__ = [
     "DEFAULT_FORMATS",

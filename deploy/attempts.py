@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from edgeport.deploy.compilers.routes import Route
+from edgeport.deploy.compilers.stored import Compiled
+from edgeport.deploy.compilers.upstream import inference_only, quiet
+from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
+from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.verification import BackendReport
 
-from .diagnosis import Diagnosis, diagnose
 from .isolation import Killed, Limits, run_isolated
-from .remedies import REMEDIES, Family
-from .routes import Route
-from .source import Source
-from .stored import Compiled
-from .upstream import inference_only, quiet
 
 _LONGEST_PROBLEM: Final = 200
 

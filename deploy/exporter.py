@@ -9,21 +9,21 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
+from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.sources import trees
+from edgeport.deploy.sources.arguments import checked_tensor, make_call
+from edgeport.deploy.sources.capture import Captured
+from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
+from edgeport.deploy.sources.flat import Call, Flat
+from edgeport.deploy.sources.modules import prepared
+from edgeport.deploy.sources.samples import Values
+from edgeport.deploy.sources.source import Source, make_source, run_module
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.thresholds import Thresholds
 
-from . import trees
-from .arguments import checked_tensor, make_call
-from .capture import Captured
-from .dimensions import Run, observed_dimensions, probed_dimensions
-from .flat import Call, Flat
 from .isolation import Limits
-from .modules import prepared
 from .pipeline import DEFAULT_FORMATS, Export, OnEvent, Request, export_source, ignore
-from .samples import Values
-from .source import Source, make_source, run_module
-from .targets import find_target
 
 Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Captured
 """Arguments of forward: by name, in order, the only one, or captured ones."""

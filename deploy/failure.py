@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from edgeport.deploy.diagnosis.decisions import Decision
+from edgeport.deploy.diagnosis.diagnose import Diagnosis
+from edgeport.deploy.diagnosis.remedies import NUMPY, REMEDIES, Family
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
 
 from .attempts import Attempt
-from .decisions import Decision
-from .diagnosis import Diagnosis
-from .remedies import NUMPY, REMEDIES, Family
-from .source import Source
 
 _TITLES: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "pt2"}
 

@@ -16,6 +16,12 @@ import safetensors.numpy
 import torch
 
 from edgeport import __version__
+from edgeport.deploy.compilers.routes import Route, routes
+from edgeport.deploy.compilers.stored import store
+from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
+from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
@@ -33,14 +39,8 @@ from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import BackendReport, dead_outputs
 
 from .attempts import Attempt, attempt
-from .decisions import Decision, describe, record_decisions, unexercised
 from .failure import explain
 from .isolation import Limits
-from .reference import make_golden
-from .routes import Route, routes
-from .source import Source, run_module
-from .stored import store
-from .targets import OnnxRequest, Target, check_dtypes, negotiate
 
 GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"

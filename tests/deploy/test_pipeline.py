@@ -15,8 +15,8 @@ import zoo
 from torch import Tensor, nn
 
 from edgeport import __version__, deploy, runtimes
-from edgeport.deploy import onnx_graph
-from edgeport.deploy.torchscript import PRODUCER_FILE
+from edgeport.deploy.compilers import onnx_graph
+from edgeport.deploy.compilers.torchscript import PRODUCER_FILE
 from edgeport.runtimes import ExportError, UsageError
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 
 
 class Chooser(nn.Module):
@@ -40,7 +40,7 @@ def test_a_branch_that_went_both_ways_is_exercised() -> None:
         module(-torch.ones(2))
     (found,) = decisions
     assert (found.kind, found.layer, found.values) == ("bool", "1 (Chooser)", (True, False))
-    assert found.source.startswith("tests/deploy/test_decisions.py:")
+    assert found.source.startswith("tests/deploy/diagnosis/test_decisions.py:")
     assert code(found) == "if x.sum() > 0:"
     assert unexercised(decisions) == ()
 

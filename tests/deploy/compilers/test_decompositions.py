@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
-from edgeport.deploy.decompositions import TABLE, cdist
+from edgeport.deploy.compilers.decompositions import TABLE, cdist
 from edgeport.runtimes import Range
 
 aten: Any = torch.ops.aten

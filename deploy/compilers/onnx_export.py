@@ -10,11 +10,11 @@ import onnx
 import torch
 from torch import nn
 
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
 from . import decompositions, program, torchscript
 from .onnx_graph import finish
-from .source import Source
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.diagnosis import Diagnosis, diagnose
-from edgeport.deploy.remedies import DECOMPOSITIONS, REMEDIES, Family
-from edgeport.deploy.upstream import quiet
+from edgeport.deploy.compilers.upstream import quiet
+from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
+from edgeport.deploy.diagnosis.remedies import DECOMPOSITIONS, REMEDIES, Family
 from edgeport.runtimes import ContractError, ParityError, UsageError
 
 # ---- the compilers, as edgeport calls them
@@ -406,7 +406,7 @@ def here(kind: type[nn.Module]) -> str:
     lines, start = inspect.getsourcelines(kind)
     ends = ("# here", "assignment]", "call]")
     number, line = next((i, line) for i, line in enumerate(lines) if line.rstrip().endswith(ends))
-    return f"tests/deploy/test_diagnosis.py:{start + number}  {line.strip()}"
+    return f"tests/deploy/diagnosis/test_diagnose.py:{start + number}  {line.strip()}"
 
 
 def assert_readable(found: Diagnosis) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeport.deploy.capture import MOST_CALLS, Captured, capture, run_script
+from edgeport.deploy.sources.capture import MOST_CALLS, Captured, capture, run_script
 from edgeport.runtimes import MissingFileError, SourceError
 
 
@@ -152,7 +152,7 @@ def test_new_shapes_are_kept_first(rows: list[int]) -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["edgeport.deploy.capture"], "MOST_BYTES", 100)
+    monkeypatch.setattr(sys.modules["edgeport.deploy.sources.capture"], "MOST_BYTES", 100)
     module = Anything()
     with capture(module) as captured:
         for rows in (40, 40, 60, 41, 101):
@@ -185,7 +185,7 @@ import sys
 import torch
 from torch import nn
 import beside
-from edgeport.deploy.capture import capture
+from edgeport.deploy import capture
 
 class Net(nn.Module):
     def forward(self, x):
@@ -243,7 +243,7 @@ def test_a_relative_path(script: Callable[[str], Path], monkeypatch: pytest.Monk
     assert run_script(path.relative_to(path.parent.parent)).count == 2
 
 
-EMPTY = "from edgeport.deploy.capture import capture\nfrom torch import nn\nm = nn.Linear(2, 1)\n"
+EMPTY = "from edgeport.deploy import capture\nfrom torch import nn\nm = nn.Linear(2, 1)\n"
 
 
 @pytest.mark.parametrize(

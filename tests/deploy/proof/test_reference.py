@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
-from edgeport.deploy.reference import make_golden
+from edgeport.deploy.proof.reference import make_golden
 from edgeport.runtimes import TensorSpec
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.modules import copied, is_uninitialised, prepared, unwrapped
+from edgeport.deploy.sources.modules import copied, is_uninitialised, prepared, unwrapped
 from edgeport.runtimes import SourceError
 
 

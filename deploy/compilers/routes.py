@@ -11,8 +11,9 @@ from pathlib import Path
 
 from torch import nn
 
+from edgeport.deploy.sources.source import Source
+
 from . import onnx_export, program, torchscript
-from .source import Source
 from .stored import Compiled
 from .targets import OnnxRequest
 

@@ -18,8 +18,9 @@ from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.sources.source import Source
+
 from . import program, torchscript
-from .source import Source
 
 _Values = dict[str, Any]
 

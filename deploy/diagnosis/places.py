@@ -20,11 +20,13 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+import edgeport
+
 _LONGEST_CODE: Final = 100
 _COMPILERS: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
 _OURS: Final = tuple(
-    str((Path(__file__).resolve().parent.parent / name).resolve())
-    for name in ("deploy", "runtimes", "edgeport/commands", "edgeport/__main__.py")
+    str((Path(edgeport.__file__).parent / name).resolve())
+    for name in ("deploy", "runtimes", "commands", "__main__.py")
 )
 
 # Innermost frame last, as Python writes it; else innermost first, as torch.jit does.

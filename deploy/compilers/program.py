@@ -10,11 +10,11 @@ from unittest import mock
 
 import torch
 
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from . import decompositions
-from .source import Source
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")

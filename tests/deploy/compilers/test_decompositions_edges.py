@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy import decompositions
-from edgeport.deploy.decompositions import TABLE
+from edgeport.deploy.compilers import decompositions
+from edgeport.deploy.compilers.decompositions import TABLE
 
 NAN, INF = math.nan, math.inf
 

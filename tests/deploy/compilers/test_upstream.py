@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeport.deploy.upstream import cause, inference_only, quiet
+from edgeport.deploy.compilers.upstream import cause, inference_only, quiet
 
 
 class Older(torch.autograd.Function):

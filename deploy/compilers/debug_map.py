@@ -127,7 +127,7 @@ def _folders(*paths: str) -> tuple[str, ...]:
     return tuple(f"{path}/" for text in paths for path in {Path(text), Path(text).resolve()})
 
 
-_MACHINERY: Final = _folders(*torch.__path__, str(Path(__file__).parent))
+_MACHINERY: Final = _folders(*torch.__path__, str(Path(__file__).parents[1]))
 _STANDARD_LIBRARY: Final = _folders(sysconfig.get_path("stdlib"))
 
 

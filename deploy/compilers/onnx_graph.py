@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 
 from edgeport import __version__
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
 from edgeport.runtimes.manifest import Artefact, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY
 
 from .debug_map import dumps, read_debug_map
 from .onnx_messages import messages
-from .source import Source
 from .stored import Compiled, store, stored
 from .targets import OPSETS, OnnxRequest, stamp
 from .upstream import cause

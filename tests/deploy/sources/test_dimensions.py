@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport.deploy.dimensions import (
+from edgeport.deploy.sources.dimensions import (
     MOST_RUNS,
     Dimensions,
     observed_dimensions,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.arguments import checked_tensor, make_call
+from edgeport.deploy.sources.arguments import checked_tensor, make_call
 from edgeport.runtimes import SourceError
 
 X, Y = torch.zeros(1), torch.ones(2)

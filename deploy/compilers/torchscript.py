@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from edgeport import __version__
+from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from . import decompositions, program
-from .flat import Flat
-from .source import Source
 from .stored import Compiled, store
 
 PRODUCER_FILE: Final = "edgeport.producer.json"

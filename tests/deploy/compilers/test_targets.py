@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from edgeport.deploy import targets
-from edgeport.deploy.targets import (
+from edgeport.deploy.compilers import targets
+from edgeport.deploy.compilers.targets import (
     DEFAULT_OPSET,
     DYNAMO_OPSETS,
     LEGACY_OPSETS,
@@ -23,7 +23,7 @@ from edgeport.deploy.targets import (
     negotiate,
     stamp,
 )
-from edgeport.deploy.upstream import quiet
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import ContractError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.signature import DTYPES
 

@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from edgeport.deploy.debug_map import NodeOrigin, dumps, read_debug_map
-from edgeport.deploy.upstream import quiet
+from edgeport.deploy.compilers.debug_map import NodeOrigin, dumps, read_debug_map
+from edgeport.deploy.compilers.upstream import quiet
 
 
 class Block(nn.Module):

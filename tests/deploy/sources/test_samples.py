@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeport.deploy.samples import (
+from edgeport.deploy.sources.samples import (
     Values,
     build_samples,
     inputs_at,

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.source import Source, range_remedy, run_module
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.torch_calls import last_line
-
-from .flat import Flat
-from .source import Source, range_remedy, run_module
 
 
 def make_golden(source: Source) -> tuple[Golden, ...]:

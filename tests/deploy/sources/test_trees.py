@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgeport.deploy import trees
+from edgeport.deploy.sources import trees
 from edgeport.runtimes.structure import check_structure, rebuild
 
 Pair = namedtuple("Pair", ["left", "right"])

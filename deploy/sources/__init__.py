@@ -1,0 +1,1 @@
+"""What is compiled: the module, its call, its signature and its samples."""
