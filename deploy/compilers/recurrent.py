@@ -7,7 +7,7 @@ Private API of torch 2.13, as there is no public way to capture these over a fre
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,18 +17,37 @@ from torch.export import _patches as patches
 
 _Activation = Callable[[Tensor], Tensor]
 
+_aten: Final = torch.ops.aten
+_LAYERS: Final = (_aten.lstm.input, _aten.gru.input, _aten.rnn_tanh.input, _aten.rnn_relu.input)
+
 
 @contextlib.contextmanager
 def loops_over_time() -> Iterator[None]:
     """While it is entered, torch.export captures recurrent layers as loops."""
     register: Any = patches._register_rnn_while_loop_decomposition  # it has no types
     with (
+        _fresh_dispatch(),
         patches.register_lstm_while_loop_decomposition(),
         patches.register_gru_while_loop_decomposition(),
-        register(torch.ops.aten.rnn_tanh.input, partial(_rnn, torch.tanh)),
-        register(torch.ops.aten.rnn_relu.input, partial(_rnn, torch.relu)),
+        register(_aten.rnn_tanh.input, partial(_rnn, torch.tanh)),
+        register(_aten.rnn_relu.input, partial(_rnn, torch.relu)),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _fresh_dispatch() -> Iterator[None]:
+    """Forget which kernel was found before: one export of an LSTM would decide all later ones."""
+    _forget_kernels()
+    try:
+        yield
+    finally:
+        _forget_kernels()
+
+
+def _forget_kernels() -> None:
+    for layer in _LAYERS:
+        layer._dispatch_cache.clear()
 
 
 def _rnn(
