@@ -1,5 +1,6 @@
 """Recurrent layers over a free time, whatever was exported in the same process before."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from edgeport.deploy.compilers.upstream import quiet
 
 
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
-def test_an_export_before_does_not_decide_this_one(layer: type[nn.RNNBase], tmp_path: Path) -> None:
+def test_an_export_before_does_not_decide_this_one(
+    layer: Callable[..., nn.Module], tmp_path: Path
+) -> None:
     module, x = layer(4, 6, batch_first=True).eval(), torch.randn(2, 3, 4)
     with quiet(), torch.no_grad():
         torch.export.export(module, (x,))  # finds torch's own kernel, which unrolls
