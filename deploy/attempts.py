@@ -14,6 +14,7 @@ from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import StorageError
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.verification import BackendReport
 
@@ -65,6 +66,9 @@ def attempt(
         folder: Where the artefact is written.
         prove: Opens the artefact and compares; called in that process.
         limits: What the process may use.
+
+    Raises:
+        StorageError: The disk is full.
     """
     start = time.perf_counter()
     work = partial(_compile_and_prove, source, format_, route, folder, prove)
@@ -89,6 +93,8 @@ def _compile_and_prove(
     try:
         with quiet(), inference_only():
             compiled = route.compile(source, folder)
+    except StorageError:  # no other route has a larger disk
+        raise
     except Exception as e:  # compilers raise anything, and so does the user's code
         return Attempt(
             format_,

@@ -63,6 +63,10 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         except OSError as e:
             raise _storage_error(path, e) from e
+    except StorageError as e:  # told with the name that the user gave
+        raise StorageError(
+            e.problem.replace(str(temporary), str(path)), remedy=e.remedy
+        ) from e.__cause__
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

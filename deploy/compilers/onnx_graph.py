@@ -83,7 +83,7 @@ def _store_large(model: onnx.ModelProto, folder: Path) -> tuple[StoredFile, tupl
         )
     except OSError as e:
         raise StorageError(
-            f"cannot write {EXTERNAL_FILE}: {e.strerror or e}",
+            f"cannot write {folder / EXTERNAL_FILE}: {e.strerror or e}",
             remedy="choose another place with -o, or free some space",
         ) from e
     for file in (FILE, EXTERNAL_FILE):

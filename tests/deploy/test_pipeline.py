@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgeport import __version__, deploy, runtimes
 from edgeport.deploy.compilers import onnx_graph
 from edgeport.deploy.compilers.torchscript import PRODUCER_FILE
-from edgeport.runtimes import ExportError, UsageError
+from edgeport.runtimes import ExportError, StorageError, UsageError
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 BATCH = {"x": {0: "batch"}}
@@ -65,6 +65,17 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
             with runtimes.open(tmp_path / "m.edge", backend) as session:
                 expected = zoo.Branch()(torch.tensor(given)).numpy()
                 np.testing.assert_allclose(session.run({"x": given})["output"], expected, 1e-6)
+
+
+def test_a_full_disk_ends_the_export_and_not_one_route(full_disk: Path) -> None:
+    events: list[deploy.Event] = []
+    module = nn.Sequential(nn.Linear(4, 9000), nn.Linear(9000, 3)).eval()
+    with pytest.raises(StorageError, match=r"cannot write .*/m\.edge/model\.onnx: No space left"):
+        deploy.export(
+            module, x(2, 4), full_disk / "m.edge", dimensions=BATCH, on_event=events.append
+        )
+    assert not list(full_disk.iterdir())
+    assert not [event for event in events if isinstance(event, deploy.Attempt)]
 
 
 class OneWay(nn.Module):
