@@ -13,7 +13,7 @@ from edgeport.commands import sources
 from edgeport.commands.options import names, positive
 from edgeport.commands.parity_table import render
 from edgeport.commands.story import Story
-from edgeport.commands.terminal import note, show
+from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.thresholds import Thresholds
 
@@ -161,8 +161,7 @@ def _render(made: "Export", output: Path) -> str:
     for artefact in made.bundle.manifest.artefacts:
         size_bytes = sum(s.size_bytes for s in (artefact.stored, *artefact.external))
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
-        size = f"{size_bytes / 1024:,.0f} KiB"
-        lines.append(f"  {artefact.stored.file:<12}{size:>12}  {details}".rstrip())
+        lines.append(f"  {artefact.stored.file:<12}{size_text(size_bytes):>10}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 

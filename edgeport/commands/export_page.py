@@ -18,6 +18,7 @@ from edgeport.commands.html_page import (
 )
 from edgeport.commands.proof_tables import proof_tables, ratio_of
 from edgeport.commands.ratio_plot import RatioPlot
+from edgeport.commands.terminal import size_text
 from edgeport.runtimes.structure import describe
 
 _FORMATS: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "PyTorch .pt2"}
@@ -59,7 +60,7 @@ def _headline(told: Mapping[str, Any]) -> Html:
         ("module", told["module"] or ""),
         ("formats", ", ".join(_FORMATS[artefact["format"]] for artefact in made)),
         ("samples", str(told["parity"]["samples"]) if passed else ""),
-        ("size", _size(sum(artefact["size_bytes"] for artefact in made)) if made else ""),
+        ("size", size_text(sum(artefact["size_bytes"] for artefact in made)) if made else ""),
         ("time", _time(told["wall_s"])),
     ]
     return tag(
@@ -157,7 +158,7 @@ def _compiled(told: Mapping[str, Any], plot: RatioPlot) -> str:
 
 def _facts(artefact: Mapping[str, Any]) -> str:
     details = [f"{key.replace('_', ' ')} {value}" for key, value in artefact["details"].items()]
-    size = _size(artefact["size_bytes"])
+    size = size_text(artefact["size_bytes"])
     return ", ".join([artefact["file"], size, artefact["precision"], *details])
 
 
@@ -219,11 +220,6 @@ def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot) -> str:
 
 def _time(wall_s: float) -> str:
     return f"{wall_s:.1f} s" if wall_s >= 1 else f"{wall_s:.2g} s"
-
-
-def _size(size_bytes: int) -> str:
-    kib = size_bytes / 1024
-    return f"{kib:,.0f} KiB" if kib < 1024 else f"{kib / 1024:,.1f} MiB"
 
 
 def _made_with(told: Mapping[str, Any]) -> Html:

@@ -50,6 +50,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return "\n".join(lines)
 
 
+def size_text(size_bytes: int) -> str:
+    """A size of a file in the unit that suits it.
+
+    Examples:
+        >>> size_text(1500), size_text(3_000_000), size_text(5 << 30)
+        ('1 KiB', '2.9 MiB', '5.0 GiB')
+    """
+    kib = size_bytes / 1024
+    if kib < 1024:
+        return f"{kib:,.0f} KiB"
+    return f"{kib / 1024:,.1f} MiB" if kib < 1 << 20 else f"{kib / (1 << 20):,.1f} GiB"
+
+
 def show(text: str) -> None:
     """Print a result on stdout.
 

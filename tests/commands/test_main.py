@@ -10,7 +10,7 @@ import pytest
 import edgeport
 from edgeport.__main__ import COMMANDS, main
 from edgeport.commands import doctor
-from edgeport.commands.terminal import coloured, table
+from edgeport.commands.terminal import coloured, size_text, table
 from edgeport.runtimes import EngineError
 
 NAMES = ["train", "export", "verify", "bench", "serve", "doctor"]
@@ -129,6 +129,14 @@ def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert coloured("x", "red", Terminal()) == "\x1b[31mx\x1b[0m"  # type: ignore[arg-type]
     monkeypatch.setenv("NO_COLOR", "1")
     assert coloured("x", "red", Terminal()) == "x"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "0 KiB"), (1500, "1 KiB"), (3_000_000, "2.9 MiB"), (5 << 30, "5.0 GiB")],
+)
+def test_a_size_is_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
+    assert size_text(size_bytes) == text
 
 
 def test_an_empty_table_is_its_header() -> None:

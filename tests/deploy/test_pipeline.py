@@ -153,6 +153,7 @@ def test_weights_beside_a_large_onnx_file(tmp_path: Path, monkeypatch: pytest.Mo
     (artefact,) = made.bundle.manifest.artefacts
     assert [stored.file for stored in artefact.external] == ["model.onnx.data"]
     assert artefact.stored.size_bytes < 4000 < artefact.external[0].size_bytes
+    assert len({file.stat().st_mode for file in output.glob("model.onnx*")}) == 1
     assert runtimes.verify(runtimes.Bundle.read(output)).passed
     (output / "model.onnx.data").write_bytes(bytes(artefact.external[0].size_bytes))
     with pytest.raises(runtimes.IntegrityError, match=r"model\.onnx\.data"):
