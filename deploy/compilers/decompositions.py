@@ -11,178 +11,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import small_matrices
+from . import elementwise, ordering, small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
-_LANCZOS: Final = (
-    0.99999999999980993,
-    676.5203681218851,
-    -1259.1392167224028,
-    771.32342877765313,
-    -176.61502916214059,
-    12.507343278686905,
-    -0.13857109526572012,
-    9.9843695780195716e-6,
-    1.5056327351493116e-7,
-)
-"""Lanczos approximation of the gamma function, g = 7, n = 9: 15 digits in float64."""
-
-_G: Final = 7.0
-
 _EXPORTED_RANK: Final = 4
-
-
-def _median(x: Tensor) -> Tensor:
-    flat = x.flatten()
-    found = flat.sort().values[(x.numel() - 1) // 2]
-    return torch.where(flat.isnan().any(), math.nan, found) if x.is_floating_point() else found
-
-
-def _median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
-    if not x.dim():
-        return _KEEP
-    values, index = _kth(x, (x.shape[dim] - 1) // 2, dim, keepdim)
-    if not x.is_floating_point():
-        return values, index
-    missing = x.isnan()  # one of them makes the median NaN, and ONNX sorts them anywhere
-    some = missing.any(dim, keepdim)
-    first = missing.to(torch.int64).argmax(dim, keepdim)
-    return torch.where(some, math.nan, values), torch.where(some, first, index)
-
-
-def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    return _kth(x, k - 1, dim, keepdim) if x.dim() else NotImplemented
-
-
-def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
-    values, index = x.sort(dim)
-    found = (part.narrow(dim, place, 1) for part in (values, index))
-    kept = found if keepdim else (part.squeeze(dim) for part in found)
-    first, second = kept
-    return first, second
-
-
-def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
-    if not _is_fixed(x, dim):
-        return _KEEP
-    kept = x.is_floating_point() or x.is_complex()
-    x = x.to(dtype or (x.dtype if kept else torch.int64))
-    return _scanned((x,), dim, lambda a, b: (a[0] * b[0],))[0]
-
-
-def _logcumsumexp(x: Tensor, dim: int) -> Any:
-    if not _is_fixed(x, dim):
-        return _KEEP
-    return _scanned((x,), dim, lambda a, b: (_logaddexp(a[0], b[0]),))[0]
-
-
-def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    """The exporter takes exponentials of the values themselves, which overflow."""
-    apart = torch.where(x == y, 0, (x - y).abs())  # equal infinities too
-    rest: Tensor = _log1p(torch.exp(-apart))
-    return torch.maximum(x, y) + rest
-
-
-def _log1p(x: Tensor) -> Any:
-    """The exporter rounds 1 + x; this divides that rounding out (Kahan; Higham, 2002, 1.14.1)."""
-    if not x.is_floating_point():
-        return _KEEP
-    sum_ = 1 + x
-    exact = (sum_ == 1) | (sum_ == math.inf)
-    other = torch.where(exact, torch.full_like(x, 2), sum_)
-    return torch.where(exact, x, other.log() * (x / (other - 1)))
-
-
-def _expm1(x: Tensor) -> Any:
-    """The exporter subtracts what the exponential was rounded to; as ``_log1p``."""
-    if not x.is_floating_point():
-        return _KEEP
-    power = x.exp()
-    plain = (power == 1) | (x.abs() >= 1)  # far from 0 nothing cancels
-    other = torch.where(plain, torch.full_like(x, 2), power)
-    near = (other - 1) * (x / other.log())
-    return torch.where(plain, torch.where(power == 1, x, power - 1), near)
-
-
-def _cummax(x: Tensor, dim: int) -> Any:
-    return _cumulative_extreme(x, dim, torch.ge)
-
-
-def _cummin(x: Tensor, dim: int) -> Any:
-    return _cumulative_extreme(x, dim, torch.le)
-
-
-def _cumulative_extreme(x: Tensor, dim: int, takes_over: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    if not _is_fixed(x, dim):
-        return _KEEP
-    shape = [x.shape[dim] if axis == dim % x.dim() else 1 for axis in range(x.dim())]
-    places = torch.arange(x.shape[dim]).reshape(shape).expand(x.shape)
-
-    def combine(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        later = takes_over(b[0], a[0])
-        if x.is_floating_point():
-            later = later | b[0].isnan()
-        return tuple(torch.where(later, right, left) for left, right in zip(a, b, strict=True))
-
-    return _scanned((x, places), dim, combine)
-
-
-_Parts = tuple[Tensor, ...]
-
-
-def _scanned(parts: _Parts, dim: int, combine: Callable[[_Parts, _Parts], _Parts]) -> _Parts:
-    """An inclusive scan in log2(n) steps over an axis of fixed size (Hillis and Steele, 1986)."""
-    size, step = parts[0].shape[dim], 1
-    while step < size:
-        head = tuple(part.narrow(dim, 0, step) for part in parts)
-        before = tuple(part.narrow(dim, 0, size - step) for part in parts)
-        after = tuple(part.narrow(dim, step, size - step) for part in parts)
-        tail = combine(before, after)
-        parts = tuple(torch.cat(pair, dim) for pair in zip(head, tail, strict=True))
-        step *= 2
-    return parts
-
-
-def _searchsorted(
-    edges: Tensor,
-    x: Tensor,
-    *,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Tensor | None = None,
-) -> Any:
-    edges = edges if sorter is None else edges.gather(-1, sorter)
-    each = edges if edges.dim() == 1 else edges.unsqueeze(-2)
-    passed = torch.gt if right or side == "right" else torch.ge
-    below = passed(each, x.unsqueeze(-1)).logical_not()  # NaN is above all edges
-    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
-
-
-def _searchsorted_scalar(edges: Tensor, x: float, **options: Any) -> Any:
-    return _searchsorted(edges, torch.full((), x, dtype=edges.dtype), **options)
-
-
-def _bucketize(x: Tensor, edges: Tensor, *, out_int32: bool = False, right: bool = False) -> Any:
-    return _searchsorted(edges, x, out_int32=out_int32, right=right)
-
-
-def _divide(x: Tensor, y: Tensor | int, *, rounding_mode: str | None = None) -> Any:
-    """Torch's exporter divides integers as float32, which is wrong above 2^24."""
-    if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
-        return _KEEP
-    down = x // y
-    if rounding_mode == "floor":
-        return down
-    inexact = (down * y != x) & ((x < 0) != (y < 0))
-    return down + inexact.to(down.dtype)
-
-
-def _fmod(x: Tensor, y: Tensor | int) -> Any:
-    if not (_is_integer(x) and _is_integer(y)):
-        return _KEEP
-    return x - _divide(x, y, rounding_mode="trunc") * y
 
 
 def _scatter_reduce(
@@ -218,34 +51,6 @@ def _as_strided(
     return memory[place.expand(size)]
 
 
-def _lgamma(x: Tensor) -> Tensor:
-    """By reflection and Lanczos' approximation, in float64."""
-    wide = x.double()
-    pole = ((wide <= 0) & (wide == wide.floor())) | wide.isinf()
-    wide = torch.where(pole, torch.ones_like(wide), wide)
-    low = wide < 0.5
-    z = torch.where(low, 1 - wide, wide) - 1
-    series = torch.full_like(z, _LANCZOS[0])
-    for n, coefficient in enumerate(_LANCZOS[1:], 1):
-        series = series + coefficient / (z + n)
-    base = z + _G + 0.5
-    large = 0.5 * math.log(2 * math.pi) + (z + 0.5) * base.log() - base + torch.log(series)
-    small = math.log(math.pi) - (math.pi * (wide - wide.round())).sin().abs().log() - large
-    return torch.where(pole, math.inf, torch.where(low, small, large)).to(x.dtype)
-
-
-def _fmax(x: Tensor, y: Tensor) -> Any:
-    return _without_nan(torch.maximum, x, y)
-
-
-def _fmin(x: Tensor, y: Tensor) -> Any:
-    return _without_nan(torch.minimum, x, y)
-
-
-def _without_nan(extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(y.isnan(), x, torch.where(x.isnan(), y, extreme(x, y)))
-
-
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -270,15 +75,6 @@ def _attention(
     scores = torch.where(attn_mask, scores, -math.inf) if masked else scores + attn_mask
     nothing = (scores == -math.inf).all(-1, keepdim=True)  # to attend to
     return torch.where(nothing, 0, scores.softmax(-1)) @ value
-
-
-def _rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:
-    return _KEEP if any(rest[:1]) else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
-
-
-def _rrelu_with_noise(x: Tensor, noise: Tensor, *bounds: Any) -> Any:
-    found = _rrelu(x, *bounds)
-    return found if found is NotImplemented else (found, noise)
 
 
 def _adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> Any:
@@ -327,53 +123,40 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
     return cdist(x, y, p)
 
 
-def _log_sigmoid(x: Tensor) -> Tensor:
-    """The exporter takes the logarithm of a sigmoid, which underflows."""
-    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
-
-
-def _is_integer(x: Tensor | float) -> bool:
-    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int)
-
-
-def _is_fixed(x: Tensor, dim: int) -> bool:
-    return x.dim() > 0 and isinstance(x.shape[dim], int)
-
-
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
-    _aten.median.default: _median,
-    _aten.median.dim: _median_along,
-    _aten.kthvalue.default: _kthvalue,
-    _aten.cumprod.default: _cumprod,
-    _aten.cummax.default: _cummax,
-    _aten.cummin.default: _cummin,
-    _aten.logcumsumexp.default: _logcumsumexp,
-    _aten.logaddexp.default: _logaddexp,
-    _aten.log1p.default: _log1p,
-    _aten.expm1.default: _expm1,
-    _aten.searchsorted.Tensor: _searchsorted,
-    _aten.searchsorted.Scalar: _searchsorted_scalar,
-    _aten.bucketize.Tensor: _bucketize,
-    _aten.div.Tensor_mode: _divide,
-    _aten.div.Scalar_mode: _divide,
-    _aten.fmod.Tensor: _fmod,
-    _aten.fmax.default: _fmax,
-    _aten.fmin.default: _fmin,
-    _aten.fmod.Scalar: _fmod,
+    _aten.median.default: ordering.median,
+    _aten.median.dim: ordering.median_along,
+    _aten.kthvalue.default: ordering.kthvalue,
+    _aten.cumprod.default: ordering.cumprod,
+    _aten.cummax.default: ordering.cummax,
+    _aten.cummin.default: ordering.cummin,
+    _aten.logcumsumexp.default: ordering.logcumsumexp,
+    _aten.logaddexp.default: elementwise.logaddexp,
+    _aten.log1p.default: elementwise.log1p,
+    _aten.expm1.default: elementwise.expm1,
+    _aten.searchsorted.Tensor: ordering.searchsorted,
+    _aten.searchsorted.Scalar: ordering.searchsorted_scalar,
+    _aten.bucketize.Tensor: ordering.bucketize,
+    _aten.div.Tensor_mode: elementwise.divide,
+    _aten.div.Scalar_mode: elementwise.divide,
+    _aten.fmod.Tensor: elementwise.fmod,
+    _aten.fmax.default: elementwise.fmax,
+    _aten.fmin.default: elementwise.fmin,
+    _aten.fmod.Scalar: elementwise.fmod,
     _aten.scatter_reduce.two: _scatter_reduce,
     _aten.as_strided.default: _as_strided,
-    _aten.lgamma.default: _lgamma,
-    _aten.rrelu.default: _rrelu,
-    _aten.rrelu_with_noise_functional.default: _rrelu_with_noise,
+    _aten.lgamma.default: elementwise.lgamma,
+    _aten.rrelu.default: elementwise.rrelu,
+    _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
     _aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
     _aten._cdist_forward.default: _cdist_forward,
     _ATTENTION: _attention,
-    _aten.log_sigmoid.default: _log_sigmoid,
+    _aten.log_sigmoid.default: elementwise.log_sigmoid,
     _aten.linalg_cholesky.default: small_matrices.cholesky,
     _aten.linalg_det.default: small_matrices.determinant,
     _aten.det.default: small_matrices.determinant,

@@ -1,0 +1,121 @@
+"""Decompositions element by element, exact where the exporter rounds."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+_KEEP: Final = NotImplemented
+
+_LANCZOS: Final = (
+    0.99999999999980993,
+    676.5203681218851,
+    -1259.1392167224028,
+    771.32342877765313,
+    -176.61502916214059,
+    12.507343278686905,
+    -0.13857109526572012,
+    9.9843695780195716e-6,
+    1.5056327351493116e-7,
+)
+"""Lanczos approximation of the gamma function, g = 7, n = 9: 15 digits in float64."""
+
+_G: Final = 7.0
+
+
+def logaddexp(x: Tensor, y: Tensor) -> Tensor:
+    """The exporter takes exponentials of the values themselves, which overflow."""
+    apart = torch.where(x == y, 0, (x - y).abs())  # equal infinities too
+    rest: Tensor = log1p(torch.exp(-apart))
+    return torch.maximum(x, y) + rest
+
+
+def log1p(x: Tensor) -> Any:
+    """The exporter rounds 1 + x; this divides that rounding out (Kahan; Higham, 2002, 1.14.1)."""
+    if not x.is_floating_point():
+        return _KEEP
+    sum_ = 1 + x
+    exact = (sum_ == 1) | (sum_ == math.inf)
+    other = torch.where(exact, torch.full_like(x, 2), sum_)
+    return torch.where(exact, x, other.log() * (x / (other - 1)))
+
+
+def expm1(x: Tensor) -> Any:
+    """The exporter subtracts what the exponential was rounded to; as ``log1p``."""
+    if not x.is_floating_point():
+        return _KEEP
+    power = x.exp()
+    plain = (power == 1) | (x.abs() >= 1)  # far from 0 nothing cancels
+    other = torch.where(plain, torch.full_like(x, 2), power)
+    near = (other - 1) * (x / other.log())
+    return torch.where(plain, torch.where(power == 1, x, power - 1), near)
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """The exporter takes the logarithm of a sigmoid, which underflows."""
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+
+
+def lgamma(x: Tensor) -> Tensor:
+    """By reflection and Lanczos' approximation, in float64."""
+    wide = x.double()
+    pole = ((wide <= 0) & (wide == wide.floor())) | wide.isinf()
+    wide = torch.where(pole, torch.ones_like(wide), wide)
+    low = wide < 0.5
+    z = torch.where(low, 1 - wide, wide) - 1
+    series = torch.full_like(z, _LANCZOS[0])
+    for n, coefficient in enumerate(_LANCZOS[1:], 1):
+        series = series + coefficient / (z + n)
+    base = z + _G + 0.5
+    large = 0.5 * math.log(2 * math.pi) + (z + 0.5) * base.log() - base + torch.log(series)
+    small = math.log(math.pi) - (math.pi * (wide - wide.round())).sin().abs().log() - large
+    return torch.where(pole, math.inf, torch.where(low, small, large)).to(x.dtype)
+
+
+def fmax(x: Tensor, y: Tensor) -> Any:
+    """The larger one, and not the NaN."""
+    return _without_nan(torch.maximum, x, y)
+
+
+def fmin(x: Tensor, y: Tensor) -> Any:
+    """The smaller one, and not the NaN."""
+    return _without_nan(torch.minimum, x, y)
+
+
+def _without_nan(extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(y.isnan(), x, torch.where(x.isnan(), y, extreme(x, y)))
+
+
+def divide(x: Tensor, y: Tensor | int, *, rounding_mode: str | None = None) -> Any:
+    """Torch's exporter divides integers as float32, which is wrong above 2^24."""
+    if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
+        return _KEEP
+    down = x // y
+    if rounding_mode == "floor":
+        return down
+    inexact = (down * y != x) & ((x < 0) != (y < 0))
+    return down + inexact.to(down.dtype)
+
+
+def fmod(x: Tensor, y: Tensor | int) -> Any:
+    """The remainder of a division towards zero, of integers."""
+    if not (_is_integer(x) and _is_integer(y)):
+        return _KEEP
+    return x - divide(x, y, rounding_mode="trunc") * y
+
+
+def _is_integer(x: Tensor | float) -> bool:
+    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int)
+
+
+def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:
+    """The mean slope, which is what it has in eval mode."""
+    return _KEEP if any(rest[:1]) else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
+def rrelu_with_noise(x: Tensor, noise: Tensor, *bounds: Any) -> Any:
+    """As ``rrelu``; the noise is that of training."""
+    found = rrelu(x, *bounds)
+    return found if found is _KEEP else (found, noise)

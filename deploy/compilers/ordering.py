@@ -1,0 +1,132 @@
+"""Decompositions of what orders values, or runs along an axis."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from .elementwise import logaddexp
+
+_KEEP: Final = NotImplemented
+
+_Parts = tuple[Tensor, ...]
+
+
+def median(x: Tensor) -> Tensor:
+    """The lower median of all values; NaN if one of them is."""
+    flat = x.flatten()
+    found = flat.sort().values[(x.numel() - 1) // 2]
+    return torch.where(flat.isnan().any(), math.nan, found) if x.is_floating_point() else found
+
+
+def median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """The lower median along an axis and its place."""
+    if not x.dim():
+        return _KEEP
+    values, index = _kth(x, (x.shape[dim] - 1) // 2, dim, keepdim)
+    if not x.is_floating_point():
+        return values, index
+    missing = x.isnan()  # one of them makes the median NaN, and ONNX sorts them anywhere
+    some = missing.any(dim, keepdim)
+    first = missing.to(torch.int64).argmax(dim, keepdim)
+    return torch.where(some, math.nan, values), torch.where(some, first, index)
+
+
+def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th smallest value along an axis and its place."""
+    return _kth(x, k - 1, dim, keepdim) if x.dim() else _KEEP
+
+
+def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    values, index = x.sort(dim)
+    found = (part.narrow(dim, place, 1) for part in (values, index))
+    kept = found if keepdim else (part.squeeze(dim) for part in found)
+    first, second = kept
+    return first, second
+
+
+def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    """Running product, along an axis of fixed size."""
+    if not _is_fixed(x, dim):
+        return _KEEP
+    kept = x.is_floating_point() or x.is_complex()
+    x = x.to(dtype or (x.dtype if kept else torch.int64))
+    return _scanned((x,), dim, lambda a, b: (a[0] * b[0],))[0]
+
+
+def logcumsumexp(x: Tensor, dim: int) -> Any:
+    """Running logarithm of the sum of exponentials, along an axis of fixed size."""
+    if not _is_fixed(x, dim):
+        return _KEEP
+    return _scanned((x,), dim, lambda a, b: (logaddexp(a[0], b[0]),))[0]
+
+
+def cummax(x: Tensor, dim: int) -> Any:
+    """Running maximum and its last place, along an axis of fixed size."""
+    return _cumulative_extreme(x, dim, torch.ge)
+
+
+def cummin(x: Tensor, dim: int) -> Any:
+    """Running minimum and its last place, along an axis of fixed size."""
+    return _cumulative_extreme(x, dim, torch.le)
+
+
+def _cumulative_extreme(x: Tensor, dim: int, takes_over: Callable[[Tensor, Tensor], Tensor]) -> Any:
+    if not _is_fixed(x, dim):
+        return _KEEP
+    shape = [x.shape[dim] if axis == dim % x.dim() else 1 for axis in range(x.dim())]
+    places = torch.arange(x.shape[dim]).reshape(shape).expand(x.shape)
+
+    def combine(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        later = takes_over(b[0], a[0])
+        if x.is_floating_point():
+            later = later | b[0].isnan()
+        return tuple(torch.where(later, right, left) for left, right in zip(a, b, strict=True))
+
+    return _scanned((x, places), dim, combine)
+
+
+def _scanned(parts: _Parts, dim: int, combine: Callable[[_Parts, _Parts], _Parts]) -> _Parts:
+    """An inclusive scan in log2(n) steps over an axis of fixed size (Hillis and Steele, 1986)."""
+    size, step = parts[0].shape[dim], 1
+    while step < size:
+        head = tuple(part.narrow(dim, 0, step) for part in parts)
+        before = tuple(part.narrow(dim, 0, size - step) for part in parts)
+        after = tuple(part.narrow(dim, step, size - step) for part in parts)
+        tail = combine(before, after)
+        parts = tuple(torch.cat(pair, dim) for pair in zip(head, tail, strict=True))
+        step *= 2
+    return parts
+
+
+def searchsorted(
+    edges: Tensor,
+    x: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Any:
+    """How many edges lie below each value."""
+    edges = edges if sorter is None else edges.gather(-1, sorter)
+    each = edges if edges.dim() == 1 else edges.unsqueeze(-2)
+    passed = torch.gt if right or side == "right" else torch.ge
+    below = passed(each, x.unsqueeze(-1)).logical_not()  # NaN is above all edges
+    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
+
+
+def searchsorted_scalar(edges: Tensor, x: float, **options: Any) -> Any:
+    """How many edges lie below a number."""
+    return searchsorted(edges, torch.full((), x, dtype=edges.dtype), **options)
+
+
+def bucketize(x: Tensor, edges: Tensor, *, out_int32: bool = False, right: bool = False) -> Any:
+    """As ``searchsorted``, with the arguments the other way round."""
+    return searchsorted(edges, x, out_int32=out_int32, right=right)
+
+
+def _is_fixed(x: Tensor, dim: int) -> bool:
+    return x.dim() > 0 and isinstance(x.shape[dim], int)
