@@ -1,7 +1,6 @@
 """What the two torch backends share: numpy in, numpy out, one thread count per process."""
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -64,7 +63,8 @@ class TorchSession:
         try:
             with torch.inference_mode():
                 result = self._call(*[torch.tensor(array) for array in arrays])
-                outputs = [_own(tensor).numpy() for tensor in leaves(result)]
+                tensors = (result,) if isinstance(result, torch.Tensor) else result
+                outputs = [_own(tensor).numpy() for tensor in tensors]
                 return dict(zip(self._outputs, outputs, strict=True))
         except Exception as e:  # whatever the compiled code raises
             raise EngineError(
@@ -125,21 +125,6 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
     What is computed in inference mode is an inference tensor; what was there before is not.
     """
     return tensor if tensor.is_inference() else tensor.clone()
-
-
-def leaves(result: object) -> Iterator[torch.Tensor]:
-    """The tensors of a module's result, in order: a tensor, or nested tuples, lists and dicts.
-
-    Raises:
-        TypeError: Something else is in it.
-    """
-    if isinstance(result, torch.Tensor):
-        return iter((result,))
-    if isinstance(result, Mapping):
-        return itertools.chain.from_iterable(leaves(value) for value in result.values())
-    if isinstance(result, tuple | list):
-        return itertools.chain.from_iterable(leaves(value) for value in result)
-    raise TypeError(f"an output is a {type(result).__name__}, not a tensor")
 
 
 def last_line(error: Exception) -> str:

@@ -22,7 +22,6 @@ from edgeport.runtimes import (
     open,
 )
 from edgeport.runtimes.session import open_artefact
-from edgeport.runtimes.torch_calls import leaves
 
 FILES = {"libtorch": "model.ts", "torch": "model.pt2"}
 both = pytest.mark.parametrize("backend", FILES)
@@ -112,10 +111,3 @@ def test_bare_files(bundle: Path) -> None:
         assert session.run(X)["output"].shape == (2, 2)
     with pytest.raises(UsageError, match=r"bare \.pt2 file, and loading one can run code"):
         open(bundle / "model.pt2", "torch")
-
-
-def test_leaves_of_a_nested_result() -> None:
-    a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
-    assert [len(leaf) for leaf in leaves({"a": a, "rest": [b, (c,)]})] == [1, 2, 3]
-    with pytest.raises(TypeError, match="an output is a NoneType, not a tensor"):
-        list(leaves([a, None]))
