@@ -4,13 +4,14 @@ import contextlib
 from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnxruntime
 
 from .cpus import available_cpus
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
+from .ort_buffers import BoundBuffers
 from .session import Availability, EngineInfo, Options, check_signature
 from .signature import METADATA_KEY, Signature, TensorSpec
 
@@ -46,6 +47,7 @@ class OrtSession:
             threads=self._session.get_session_options().intra_op_num_threads,
         )
         self._check = InputCheck(self.signature)
+        self._bound = BoundBuffers(self._session, self.signature)
         self._inputs = [spec.name for spec in self.signature.inputs]
         self._outputs = [spec.name for spec in self.signature.outputs]
 
@@ -56,25 +58,29 @@ class OrtSession:
             InputError: An input does not fit the signature.
             EngineError: ONNX Runtime failed, or the session is closed.
         """
-        feed = dict(zip(self._inputs, self._check(inputs), strict=True))
         try:
-            session = self._session
+            bound, session = self._bound, self._session
         except AttributeError:
+            self._check(inputs)
             raise EngineError("the session is closed", remedy="open it again") from None
+        found = bound.run(inputs)
+        if found is not None:
+            return found
+        arrays = self._check(inputs)
         try:
-            outputs = session.run(self._outputs, feed)
+            outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise EngineError(
                 f"ONNX Runtime failed: {_first_line(e)}",
                 remedy="edgeport verify tells whether the artefact works on this machine",
             ) from e
-        found = zip(self._outputs, outputs, strict=True)
-        return dict(found)  # pyright: ignore[reportReturnType]  # dense only: _spec saw to it
+        bound.learn(arrays, outputs)
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def close(self) -> None:
         """Give the engine's memory back."""
         with contextlib.suppress(AttributeError):  # closed already
-            del self._session
+            del self._bound, self._session
 
     def __enter__(self) -> "OrtSession":
         return self
