@@ -3,8 +3,8 @@
 from edgeport.commands.terminal import Colour, coloured, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import Verdict, worst
+from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.thresholds import EDGE_LENIENCY
-from edgeport.runtimes.verification import BackendReport
 
 _HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
 _MARKS: dict[str, tuple[str, Colour]] = {
