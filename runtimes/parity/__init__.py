@@ -13,11 +13,11 @@ that stored figures can be judged again under other thresholds. Between them, ``
 lends outputs of a few elements the floor of the other samples.
 """
 
+from .comparison import FALLBACK_ULPS, FLOOR_ULPS, measure
 from .figures import Figures, Histogram, NonFinite, Place
 from .informative import uninformative
-from .judge import FEW_ELEMENTS, Verdict, judge, pool_floors, worst
-from .measure import FALLBACK_ULPS, FLOOR_ULPS, measure
 from .numbers import BINADES
+from .verdict import FEW_ELEMENTS, Verdict, judge, pool_floors, worst
 
 __all__ = [
     "BINADES",

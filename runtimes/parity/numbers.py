@@ -12,8 +12,12 @@ BINADES: Final = 32
 rest. 2^32 between the largest and the smallest shows eager's noise below any fault."""
 
 
+_SAFE: Final = 1e-100
+"""Float64 above it, and below its inverse, has squares and sums of squares."""
+
+
 def rms(values: Array) -> float:
-    """Root of the mean square; scaled first, because 1e-200 and 1e200 have no square.
+    """Root of the mean square; scaled first where it must be: 1e-200 and 1e200 have no square.
 
     Args:
         values: (N,) float64, N > 0, none negative.
@@ -21,8 +25,9 @@ def rms(values: Array) -> float:
     peak = float(values.max())
     if peak == 0 or not math.isfinite(peak):
         return peak
-    scaled = values / peak
-    return peak * math.sqrt(float(np.dot(scaled, scaled)) / values.size)
+    if not _SAFE < peak < 1 / _SAFE:
+        return peak * rms(values / peak)
+    return math.sqrt(float(np.dot(values, values)) / values.size)
 
 
 def cosine(a: Array, b: Array) -> float | None:
@@ -39,7 +44,8 @@ def cosine(a: Array, b: Array) -> float | None:
     peak_a, peak_b = float(np.abs(a).max()), float(np.abs(b).max())
     if peak_a == 0 or peak_b == 0:
         return None
-    a, b = a / peak_a, b / peak_b
+    a = a if _SAFE < peak_a < 1 / _SAFE else a / peak_a
+    b = b if _SAFE < peak_b < 1 / _SAFE else b / peak_b
     lengths = math.sqrt(float(np.dot(a, a))) * math.sqrt(float(np.dot(b, b)))
     return min(1.0, max(-1.0, float(np.dot(a, b)) / lengths))
 
@@ -63,15 +69,18 @@ def ulp_distance(a: Array, b: Array) -> Array:
         array([2, 0], dtype=uint32)
     """
     x, y = _ordered(a), _ordered(b)
-    distance: Array = np.maximum(x, y) - np.minimum(x, y)
+    unsigned = f"u{a.dtype.itemsize}"
+    distance: Array = x.view(unsigned) - y.view(unsigned)  # its wrapping is the right one
+    np.negative(distance, out=distance, where=x < y)
     return distance
 
 
 def _ordered(floats: Array) -> Array:
-    unsigned = np.dtype(f"u{floats.dtype.itemsize}").type
-    bits = np.ascontiguousarray(floats).view(unsigned)
-    sign = unsigned(1) << unsigned(8 * floats.dtype.itemsize - 1)
-    ordered: Array = np.where(bits & sign, sign - (bits ^ sign), sign + bits)
+    """Integers in the order of the floats, without a branch: a negative one is -magnitude."""
+    width = 8 * floats.dtype.itemsize
+    bits = np.ascontiguousarray(floats).view(f"i{floats.dtype.itemsize}")
+    sign: Array = bits >> (width - 1)  # -1 or 0
+    ordered: Array = (bits ^ (sign & (2 ** (width - 1) - 1))) - sign
     return ordered
 
 
@@ -85,18 +94,18 @@ def binades(values: Array, top: int) -> tuple[int, ...]:
 
     Args:
         values: (N,) float64, none negative.
-        top: Bin 0 holds what is at least 2^(top - 1); bin k half of that; the last one the rest.
+        top: Bin 0 holds what is at least 2^(top - 1), and nothing reaches 2^top; bin k holds half
+            of bin k - 1; the last one the rest. Below 2^-990 they run into each other.
 
     Examples:
         >>> binades(np.array([1.0, 0.75, 0.5, 0.3, 0.0]), top=1)[:3]
         (1, 2, 1)
     """
-    finite = np.minimum(values, np.finfo(np.float64).max)  # frexp gives Inf the exponent 0
-    exponents = np.where(values > 0, np.frexp(finite)[1], top - BINADES)
-    bins = np.clip(top - exponents, 0, BINADES - 1)
+    exponents = values.view(np.int64) >> 52  # biased by 1023, and 1 <= significand < 2
+    bins = np.clip(top + 1022 - exponents, 0, BINADES - 1)
     return tuple(np.bincount(bins, minlength=BINADES).tolist())
 
 
 def binade(value: float) -> int:
-    """The smallest integer n with value < 2^n, for a finite value above 0."""
-    return math.frexp(value)[1]
+    """The smallest integer n >= -1022 with value < 2^n; 1025 for infinity."""
+    return 1025 if math.isinf(value) else max(-1022, math.frexp(value)[1]) if value else -1022

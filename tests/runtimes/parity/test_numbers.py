@@ -117,7 +117,7 @@ def test_the_cosine_of_nothing() -> None:
 # ---- binades
 
 
-@given(nps.arrays("float64", 5, elements=st.floats(0, 1e300)))
+@given(nps.arrays("float64", 5, elements=st.just(0.0) | st.floats(1e-280, 1e300)))
 def test_every_value_is_in_one_bin_of_its_size(values: Array) -> None:
     top = binade(float(values.max())) if values.max() > 0 else 0
     counts = binades(values, top)
@@ -129,4 +129,6 @@ def test_every_value_is_in_one_bin_of_its_size(values: Array) -> None:
 
 
 def test_an_infinite_error_is_the_largest() -> None:
-    assert binades(np.array([math.inf, 1e308, 1.0]), 1024)[:2] == (2, 0)
+    assert binade(math.inf) == 1025
+    assert binades(np.array([math.inf, 1e308, 1.0]), 1025)[:3] == (1, 1, 0)
+    assert binade(0.0) == binade(5e-324) == -1022

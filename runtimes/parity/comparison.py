@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -35,15 +36,15 @@ def measure(actual: Array, eager: Array, oracle: Array | None) -> Figures:
         oracle: The module's output in float64, or ``None`` where it could not be computed.
     """
     floating = np.issubdtype(eager.dtype, np.floating)
-    truth = _truth(eager, oracle) if floating else None
-    rule: Rule = "exact" if not floating else "float32" if truth is None else "oracle"
+    finite = np.isfinite(eager) if floating else None
+    truth = None if finite is None else _truth(eager, oracle, finite)
+    rule: Rule = "exact" if finite is None else "float32" if truth is None else "oracle"
     dtype = str(eager.dtype)
     mismatch = _structure(actual, eager)
     if mismatch:
         return Figures(rule, dtype, mismatch, error_rms=math.inf, error_max=math.inf)
-    if not floating:
+    if finite is None:
         return _exact(actual, eager, dtype)
-    finite = np.isfinite(eager)
     odd = () if finite.all() and np.isfinite(actual).all() else _non_finite(actual, eager)
     for found in odd:
         if found.differ:
@@ -86,11 +87,11 @@ def _in_words(found: NonFinite, actual: Array) -> str:
     )
 
 
-def _truth(eager: Array, oracle: Array | None) -> Array | None:
+def _truth(eager: Array, oracle: Array | None, finite: Array) -> Array | None:
     """The oracle, if it has a finite answer wherever eager has one; eager may overflow alone."""
     if oracle is None or oracle.dtype != np.float64 or oracle.shape != eager.shape:
         return None
-    return oracle if np.isfinite(oracle)[np.isfinite(eager)].all() else None
+    return oracle if (np.isfinite(oracle) | ~finite).all() else None
 
 
 def _exact(actual: Array, eager: Array, dtype: str) -> Figures:
@@ -118,9 +119,11 @@ def _floating(
     odd: tuple[NonFinite, ...],
 ) -> Figures:
     """Where eager is finite, everything else is too."""
-    mine, theirs = actual[finite], eager[finite]  # (...) -> (N,), N > 0
+    flat = np.flatnonzero(finite)
+    pick = np.ravel if flat.size == eager.size else partial(_pick, finite)
+    mine, theirs = pick(actual), pick(eager)  # (...) -> (N,), N > 0
     wide = theirs.astype(np.float64)
-    truth = wide if oracle is None else oracle[finite]
+    truth = wide if oracle is None else pick(oracle)
     answer = mine.astype(np.float64)
     with np.errstate(over="ignore"):  # 1e308 - -1e308
         error, noise = np.abs(answer - truth), np.abs(wide - truth)
@@ -134,7 +137,6 @@ def _floating(
     decisions, flips, outside, margin = _decide(
         actual, eager, eager.astype(np.float64) if oracle is None else oracle, 2 * floor_max
     )
-    flat = np.flatnonzero(finite)
     largest = _largest(error)
     return Figures(
         "float32" if oracle is None else "oracle",
@@ -167,18 +169,26 @@ def _floating(
     )
 
 
-def _largest(error: Array) -> Array:
+def _pick(where: Array, values: Array) -> Array:
+    picked: Array = values[where]
+    return picked
+
+
+def _largest(error: Array) -> list[int]:
     """Where the largest errors are: the largest first, the first of equal ones first."""
-    count = min(_MOST_PLACES, error.size)
-    first = np.argpartition(error, error.size - count)[-count:]
-    found = first[np.lexsort((first, -error[first]))]
-    found[0] = error.argmax()
-    return found
+    found = []
+    for _ in range(min(_MOST_PLACES, error.size)):  # faster than a partition
+        at = int(error.argmax())
+        found.append((at, error[at]))
+        error[at] = -1
+    for at, value in found:
+        error[at] = value
+    return [at for at, _ in found]
 
 
 def _histogram(error: Array, noise: Array) -> Histogram:
     peak = max(float(error.max()), float(noise.max()))
-    top = binade(peak) if 0 < peak < math.inf else 1024 if peak else 0
+    top = binade(peak)
     return Histogram(top, binades(error, top), binades(noise, top))
 
 
