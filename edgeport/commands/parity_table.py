@@ -72,6 +72,7 @@ def _summary(report: Report) -> str:
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
         f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
         f"({report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
+        + "".join(f", {ratio:g} of {name}" for name, ratio in report.thresholds.outputs.items())
     )
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"
