@@ -25,7 +25,7 @@ def add_max_ratio(parser: "argparse._ActionsContainer", default: str) -> None:
         action="append",
         default=[],
         metavar="[OUTPUT=]X",
-        help=f"largest error in noise floors, of all outputs or of one; repeat (default: {default})",
+        help=f"error in noise floors, of every output or of one; repeat (default: {default})",
     )
 
 
