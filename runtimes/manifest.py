@@ -116,8 +116,11 @@ class Manifest:
 
     def reduced_precision(self, artefact: Artefact) -> Precision | None:
         """The precision of an artefact, where it is narrower than the module's."""
-        narrow = (name for name in REDUCED if name == artefact.precision)
-        return None if artefact.precision == self.signature.precision else next(narrow, None)
+        if artefact.precision != self.signature.precision:
+            for narrow in REDUCED:
+                if artefact.precision == narrow:
+                    return narrow
+        return None
 
     def dumps(self) -> str:
         """Write JSON, indented for people."""

@@ -209,9 +209,14 @@ def test_the_walk_flags_the_first_value_that_diverges() -> None:
 
 
 def test_a_walk_of_one_exact_value_and_of_an_infinite_one() -> None:
-    exact: list[dict[str, Any]] = [{"name": "x", "depth": 0, "floor": 0.0, "error": 0.0, "ratio": 0.0}]
+    exact: list[dict[str, Any]] = [
+        {"name": "x", "depth": 0, "floor": 0.0, "error": 0.0, "ratio": 0.0}
+    ]
     assert 'class="walk"' not in page(FAILED, exact)
-    endless: list[dict[str, Any]] = [*WALK, {"name": "y", "depth": 9, "floor": 1e-7, "error": None, "ratio": None}]
+    endless: list[dict[str, Any]] = [
+        *WALK,
+        {"name": "y", "depth": 9, "floor": 1e-7, "error": None, "ratio": None},
+    ]
     assert "y: ∞ times its floor" in page(FAILED, endless)
 
 

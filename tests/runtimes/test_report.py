@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from edgeport import runtimes
 from edgeport.runtimes import Bundle, FormatError, Report, UsageError, verify
+from edgeport.runtimes.figures import NonFiniteKind, Rule
 from edgeport.runtimes.manifest import KINDS
 from edgeport.runtimes.parity import BINADES
-from edgeport.runtimes.parity.figures import NonFiniteKind, Rule
 from edgeport.runtimes.report import REPORT_VERSION, BackendReport, Outcome, OutputFacts
 from edgeport.runtimes.thresholds import LARGEST_MAX_RATIO, Precision, Thresholds
 

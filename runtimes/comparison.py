@@ -7,10 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes.inputs import Array
-
+from .distances import binade, binades, cosine, middle, rms, ulp_distance
 from .figures import Figures, Histogram, NonFinite, NonFiniteKind, Place, Rule
-from .numbers import binade, binades, cosine, middle, rms, ulp_distance
+from .inputs import Array
 
 FLOOR_ULPS: Final = 2
 """The floor is never below this many ulp of the output's scale: eager can be right by luck."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeport.runtimes.inputs import Array
+from .inputs import Array
 
 BINADES: Final = 32
 """Bins of a histogram of errors: each half as large as the one before, the last one takes the

@@ -7,11 +7,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from edgeport.runtimes import records
-from edgeport.runtimes.manifest import Kind
-from edgeport.runtimes.thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
-
+from . import records
 from .figures import Figures
+from .manifest import Kind
+from .thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
 
 Status = Literal["pass", "fail"]
 

@@ -14,9 +14,9 @@ lends outputs of a few elements the floor of the other samples.
 """
 
 from .comparison import FALLBACK_ULPS, FLOOR_ULPS, measure
+from .distances import BINADES
 from .figures import Figures, Histogram, NonFinite, Place
 from .informative import uninformative
-from .numbers import BINADES
 from .verdict import FEW_ELEMENTS, Verdict, judge, pool_floors, worst
 
 __all__ = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeport.runtimes.inputs import Array
+from .inputs import Array
 
 
 def uninformative(references: Sequence[Array]) -> bool:

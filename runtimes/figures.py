@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from edgeport.runtimes.records import Count, Size
+from .records import Count, Size
 
 Rule = Literal["oracle", "float32", "exact"]
 NonFiniteKind = Literal["NaN", "+Inf", "-Inf"]

@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
+from edgeport.runtimes.distances import binade, binades, cosine, middle, rms, ulp_distance
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import BINADES
-from edgeport.runtimes.parity.numbers import binade, binades, cosine, middle, rms, ulp_distance
 
 FLOATS = st.sampled_from(["float16", "float32", "float64"]).map(np.dtype)
 
