@@ -31,6 +31,7 @@ _WORST: Final = (
 _EACH: Final = (
     "sample",
     "output",
+    "verdict",
     "ratio",
     "error",
     "noise floor",
@@ -40,7 +41,6 @@ _EACH: Final = (
     "cosine",
     "ulps: middle, most",
     "flips",
-    "verdict",
 )
 
 
@@ -143,13 +143,13 @@ def _row(verdict: Verdict) -> list[str]:
     return [
         verdict["sample"],
         tag("code", verdict["output"]),
+        _mark(verdict),
         *_figures(verdict),
         *(number(figures[key]) if measured else "" for key in ("error_max", "floor_max")),
         _snr(verdict),
-        f"{figures['cosine']:.9f}" if measured and figures["cosine"] is not None else "",
+        f"{figures['cosine']:.7g}" if measured and figures["cosine"] is not None else "",
         f"{figures['ulp_median']:,}, {figures['ulp_max']:,}" if measured else "",
         _flips(figures),
-        _mark(verdict),
     ]
 
 
