@@ -16,7 +16,7 @@ from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import StorageError
 from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.verification import BackendReport
+from edgeport.runtimes.report import BackendReport
 
 from .isolation import Killed, Limits, run_isolated
 

@@ -34,9 +34,10 @@ from edgeport.runtimes import (
 from edgeport.runtimes.bundle import MANIFEST
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import BackendReport, dead_outputs
+from edgeport.runtimes.verification import dead_outputs, output_facts
 
 from .attempts import Attempt, attempt
 from .failure import explain
@@ -144,7 +145,7 @@ def export_source(
                 raise explain(source, name, found, partial(_decisions, source, golden))
             won.append(found[-1])
         packed = manifest(tuple(found.compiled.artefact for found in won if found.compiled))
-        report = _report(packed, len(golden), won)
+        report = _report(packed, golden, won)
         (folder / REPORT).parent.mkdir()
         files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
         files.write(folder / MANIFEST, packed.dumps())
@@ -167,12 +168,7 @@ def _checked(source: Source, request: Request) -> OnnxRequest:
             f"cannot export the formats {', '.join(request.formats) or '(none)'}",
             remedy=f"name each of these at most once: {', '.join(DEFAULT_FORMATS)}",
         )
-    outputs = [spec.name for spec in source.signature.outputs]
-    absent = [name for name in request.thresholds.constant_outputs if name not in outputs]
-    if absent:
-        raise UsageError(
-            f"no output is named {absent[0]!r}", remedy=f"the outputs are {', '.join(outputs)}"
-        )
+    request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
     for name in request.formats:
         _check_provable(name)
     if request.target is not None:
@@ -248,9 +244,11 @@ def _manifest(
     )
 
 
-def _report(manifest: Manifest, samples: int, won: Sequence[Attempt]) -> Report:
+def _report(manifest: Manifest, golden: Sequence[Golden], won: Sequence[Attempt]) -> Report:
     reports = (report for found in won for report in found.reports if report.backend in BACKENDS)
-    return Report(manifest.name, samples, manifest.thresholds, tuple(reports))
+    return Report(
+        manifest.name, len(golden), manifest.thresholds, tuple(reports), output_facts(golden)
+    )
 
 
 def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:

@@ -30,7 +30,8 @@ from .session import Availability, EngineInfo, Options, Session, probe
 from .signature import Range, Signature, TensorSpec
 
 if _TYPE_CHECKING:
-    from .verification import Report, verify
+    from .report import Report
+    from .verification import verify
 
 __all__ = [
     "Availability",
@@ -63,8 +64,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:  # PEP 562: who only runs a model never loads these
-    if name in ("Report", "verify"):
-        from . import verification
+    if name == "Report":
+        from .report import Report
 
-        return getattr(verification, name)
+        return Report
+    if name == "verify":
+        from .verification import verify
+
+        return verify
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

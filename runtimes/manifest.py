@@ -14,9 +14,10 @@ from .errors import EdgeportError, FormatError
 from .session import FORMATS
 from .signature import Signature
 from .strict_json import expect, fields, parse
-from .thresholds import Thresholds
+from .thresholds import REDUCED, Precision, Thresholds
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Version 1 has no thresholds per output and precision; it is read with the defaults."""
 
 Kind = Literal["real", "random", "edge"]
 """Where the values of a golden sample come from."""
@@ -113,6 +114,14 @@ class Manifest:
         """Every file that has a hash."""
         return (*(stored for artefact in self.artefacts for stored in artefact.files), self.golden)
 
+    def reduced_precision(self, artefact: Artefact) -> Precision | None:
+        """The precision of an artefact, where it is narrower than the module's."""
+        if artefact.precision != self.signature.precision:
+            for narrow in REDUCED:
+                if artefact.precision == narrow:
+                    return narrow
+        return None
+
     def dumps(self) -> str:
         """Write JSON, indented for people."""
         value = {
@@ -133,10 +142,7 @@ class Manifest:
                 **asdict(self.golden),
                 "samples": [{"name": name, "kind": kind} for name, kind in self.samples],
             },
-            "thresholds": {
-                "max_ratio": self.thresholds.max_ratio,
-                "constant_outputs": list(self.thresholds.constant_outputs),
-            },
+            "thresholds": self.thresholds.to_json(),
             "producer": dict(self.producer),
         }
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -162,9 +168,9 @@ class Manifest:
 
 def _manifest(value: object) -> Manifest:
     version = expect(int, expect(dict, value, "it").get("schema_version"), "schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise FormatError(
-            f"it has schema version {version}, this edgeport reads {SCHEMA_VERSION}",
+            f"it has schema version {version}, this edgeport reads 1 and {SCHEMA_VERSION}",
             remedy="pip install --upgrade edgeport" if version > SCHEMA_VERSION else _DAMAGED,
         )
     _, name, signature, artefacts, golden, thresholds, producer = fields(
@@ -184,7 +190,7 @@ def _manifest(value: object) -> Manifest:
         artefacts=tuple(map(_artefact, expect(list, artefacts, "artefacts"))),
         golden=_stored(*stored),
         samples=tuple(map(_sample, expect(list, samples, "samples"))),
-        thresholds=_thresholds(thresholds),
+        thresholds=_thresholds_1(thresholds) if version == 1 else Thresholds.from_json(thresholds),
         producer={
             key: expect(str, text, "a version")
             for key, text in expect(dict, producer, "producer").items()
@@ -228,9 +234,9 @@ def _sample(value: object) -> tuple[str, Kind]:
     return expect(str, name, "a sample's name"), kind
 
 
-def _thresholds(value: object) -> Thresholds:
+def _thresholds_1(value: object) -> Thresholds:
     max_ratio, constant_outputs = fields(value, "max_ratio", "constant_outputs")
-    if type(max_ratio) not in (int, float):
-        raise ValueError(f"max_ratio is {reprlib.repr(max_ratio)}, expected a number")
-    names = expect(list, constant_outputs, "constant_outputs")
-    return Thresholds(max_ratio, tuple(expect(str, name, "an output's name") for name in names))
+    now = Thresholds().to_json()
+    return Thresholds.from_json(
+        {**now, "max_ratio": max_ratio, "constant_outputs": constant_outputs}
+    )

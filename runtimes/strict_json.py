@@ -59,7 +59,13 @@ def expect(kind: type[T], value: object, what: str) -> T:
     return value
 
 
-_WORDS = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+_WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+}
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,91 +1,18 @@
 """Ask every engine of this machine whether it computes what the module computed."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
 
 import numpy as np
 
 from .bundle import Bundle
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
-from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative
-from .session import EngineInfo, Options, Session, probe
-from .thresholds import EDGE_LENIENCY, LARGEST_MAX_RATIO, Thresholds
-
-REPORT_VERSION: Final = 1
-
-Outcome = Literal["pass", "fail", "uninformative", "unusable"]
-
-
-@dataclass(frozen=True, slots=True)
-class BackendReport:
-    """What one backend did with its artefact.
-
-    Attributes:
-        outcome: ``unusable`` where the backend cannot be used here: neither right nor wrong.
-        reason: Why it is not ``pass``.
-        remedy: What to do about it.
-        engine: What was really in use; ``None`` if nothing could be opened.
-        verdicts: One per sample and output.
-    """
-
-    backend: str
-    file: str
-    outcome: Outcome
-    reason: str | None = None
-    remedy: str | None = None
-    engine: EngineInfo | None = None
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def failures(self) -> tuple[Verdict, ...]:
-        """The verdicts that failed."""
-        return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dumps``."""
-        return {
-            "backend": self.backend,
-            "file": self.file,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "remedy": self.remedy,
-            "engine": None if self.engine is None else asdict(self.engine),
-            "verdicts": [verdict.to_json() for verdict in self.verdicts],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What every backend did with a bundle."""
-
-    name: str
-    samples: int
-    thresholds: Thresholds
-    backends: tuple[BackendReport, ...]
-
-    @property
-    def passed(self) -> bool:
-        """At least one backend passed, and none that is usable here did anything else."""
-        outcomes = {report.outcome for report in self.backends}
-        return "pass" in outcomes and outcomes <= {"pass", "unusable"}
-
-    @property
-    def nothing_ran(self) -> bool:
-        """No backend is usable here, so nothing is known."""
-        return all(report.outcome == "unusable" for report in self.backends)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dumps``; the schema is versioned."""
-        return {
-            "report_version": REPORT_VERSION,
-            "name": self.name,
-            "passed": self.passed,
-            "samples": self.samples,
-            "max_ratio": self.thresholds.max_ratio,
-            "backends": [report.to_json() for report in self.backends],
-        }
+from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative, worst
+from .report import BackendReport, OutputFacts, Report
+from .session import Options, Session, probe
+from .thresholds import Precision, Thresholds
 
 
 def verify(
@@ -94,6 +21,7 @@ def verify(
     *,
     threads: int | None = None,
     optimize: bool = True,
+    thresholds: Thresholds | None = None,
 ) -> Report:
     """Check every hash, then repeat the golden samples on every backend that is usable here.
 
@@ -102,14 +30,18 @@ def verify(
         backends: Only these; ``None`` for all that fit the bundle.
         threads: As in ``Options``.
         optimize: As in ``Options``.
+        thresholds: Where a verdict turns; ``None`` for what the bundle holds.
 
     Raises:
         MissingFileError: A file of the bundle is not there.
         IntegrityError: A file is not the one that was packed.
         FormatError: The golden samples are damaged.
-        UsageError: A backend does not exist or does not fit the bundle.
+        UsageError: A backend does not exist or does not fit the bundle, or a threshold is for an
+            output that is not there.
         BackendMissingError: A backend that was asked for by name cannot be used here.
     """
+    thresholds = thresholds or bundle.manifest.thresholds
+    thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
     for name in backends or ():
         _require_usable(bundle, name)
     bundle.check_files()
@@ -119,20 +51,33 @@ def verify(
             f"{bundle.path} holds no golden samples, so it cannot prove anything",
             remedy="export the model again",
         )
-    thresholds = bundle.manifest.thresholds
-    dead = dead_outputs(samples, thresholds)
+    facts = output_facts(samples)
     options = Options(threads=threads, optimize=optimize)
-    reports = [
-        _verify_backend(bundle, name, samples, dead, options)
-        for name in backends or bundle.backends
-    ]
-    return Report(bundle.manifest.name, len(samples), thresholds, tuple(reports))
+    reports = (
+        _run(bundle, name, samples, options, thresholds) for name in backends or bundle.backends
+    )
+    return Report(
+        bundle.manifest.name,
+        len(samples),
+        thresholds,
+        tuple(report.judged(facts, thresholds) for report in reports),
+        facts,
+    )
 
 
 def check_session(
-    session: Session, samples: Sequence[Golden], thresholds: Thresholds
+    session: Session,
+    samples: Sequence[Golden],
+    thresholds: Thresholds,
+    reduced: Precision | None = None,
 ) -> tuple[Verdict, ...]:
     """Run the samples through an open session and judge every output.
+
+    Args:
+        session: The backend.
+        samples: With the answers that are expected.
+        thresholds: Where a verdict turns.
+        reduced: The artefact's precision, where it is narrower than the module's.
 
     Raises:
         EngineError: The engine failed on a sample, or answered with other outputs.
@@ -143,13 +88,18 @@ def check_session(
         pooled = pool_floors([measured[index][name] for index in usual])
         for index, figures in zip(usual, pooled, strict=True):
             measured[index][name] = figures
-    largest = min(thresholds.max_ratio * EDGE_LENIENCY, LARGEST_MAX_RATIO)
-    lenient = replace(thresholds, max_ratio=largest)
-    return tuple(
-        judge(name, sample.name, figures, lenient if sample.kind == "edge" else thresholds)
+    verdicts = [
+        judge(name, sample.name, figures, thresholds, kind=sample.kind, reduced=reduced)
         for sample, outputs in zip(samples, measured, strict=True)
         for name, figures in outputs.items()
-    )
+    ]
+    shown = worst(verdicts)
+    return tuple(v if v is shown[v.output] else _without_places(v) for v in verdicts)
+
+
+def _without_places(verdict: Verdict) -> Verdict:
+    """Those of the worst sample are enough; a report of many samples would be full of them."""
+    return replace(verdict, figures=replace(verdict.figures, places=()))
 
 
 def _require_usable(bundle: Bundle, name: str) -> None:
@@ -162,36 +112,26 @@ def _require_usable(bundle: Bundle, name: str) -> None:
         )
 
 
-def _verify_backend(
-    bundle: Bundle, name: str, samples: Sequence[Golden], dead: Sequence[str], options: Options
+def _run(
+    bundle: Bundle,
+    name: str,
+    samples: Sequence[Golden],
+    options: Options,
+    thresholds: Thresholds,
 ) -> BackendReport:
-    report = BackendReport(name, bundle.artefact(name).stored.file, "pass")
+    artefact = bundle.artefact(name)
+    reduced = bundle.manifest.reduced_precision(artefact)
+    report = BackendReport(name, artefact.stored.file, "pass", reduced=reduced)
     available = probe(name)
     if not available.usable:
         return replace(report, outcome="unusable", reason=available.reason, remedy=available.remedy)
     try:
         with bundle.open(name, options) as session:
             engine = session.engine
-            verdicts = check_session(session, samples, bundle.manifest.thresholds)
+            verdicts = check_session(session, samples, thresholds, reduced)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
-    report = replace(report, engine=engine, verdicts=verdicts)
-    if report.failures:
-        return replace(
-            report,
-            outcome="fail",
-            reason=f"{len(report.failures)} of {len(verdicts)} comparisons failed",
-            remedy="don't use this artefact with this backend; export the model again",
-        )
-    if dead:
-        return replace(
-            report,
-            outcome="uninformative",
-            reason=f"output {', '.join(dead)} is the same on every sample, or drowned in its "
-            "rounding error, so it proves nothing",
-            remedy="export with --samples that make it vary, or allow it: --constant-output NAME",
-        )
-    return report
+    return replace(report, engine=engine, verdicts=verdicts)
 
 
 def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
@@ -210,22 +150,27 @@ def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
     }
 
 
+def output_facts(samples: Sequence[Golden]) -> tuple[OutputFacts, ...]:
+    """What the samples can prove about each output; edge cases only where there are no others."""
+    usual = [sample for sample in samples if sample.kind != "edge"] or samples
+    return tuple(
+        OutputFacts(
+            name,
+            uninformative([sample.eager[name] for sample in samples]),
+            max(_zeros_ratio(name, sample) for sample in usual),
+        )
+        for name in samples[0].eager
+    )
+
+
 def dead_outputs(samples: Sequence[Golden], thresholds: Thresholds) -> list[str]:
     """Outputs that prove nothing: they never change, or zeros would pass for them."""
-    usual = [sample for sample in samples if sample.kind != "edge"] or samples
-    return [
-        name
-        for name in samples[0].eager
-        if name not in thresholds.constant_outputs
-        and (
-            uninformative([sample.eager[name] for sample in samples])
-            or all(_zeros_pass(name, sample, thresholds) for sample in usual)
-        )
-    ]
+    return [facts.name for facts in output_facts(samples) if facts.proves_nothing(thresholds)]
 
 
-def _zeros_pass(name: str, sample: Golden, thresholds: Thresholds) -> bool:
-    """Whether zeros would pass: the floats are zero, none, or no larger than their own noise."""
+def _zeros_ratio(name: str, sample: Golden) -> float:
+    """Of an answer of zeros; infinite for integers, which are judged without a floor."""
     eager = sample.eager[name]
-    figures = measure(np.zeros_like(eager), eager, sample.oracle.get(name))
-    return figures.rule != "exact" and judge(name, "", figures, thresholds).status == "pass"
+    if eager.dtype.kind != "f":
+        return math.inf
+    return measure(np.zeros_like(eager), eager, sample.oracle.get(name)).ratio

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
-from edgeport.commands.options import names, positive
+from edgeport.commands.options import add_max_ratio, is_report, names, positive, ratios_of
 from edgeport.commands.parity_table import render
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
-from edgeport.runtimes import BackendMissingError, UsageError, files
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes import BackendMissingError, files
+from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Thresholds
 
 if TYPE_CHECKING:
     from edgeport.deploy import Export
@@ -77,17 +77,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
     say("--keep-training-mode", action="store_true", help="export what it does in training mode")
 
-    ask = parser.add_argument_group("what is made").add_argument
+    made = parser.add_argument_group("what is made")
+    ask = made.add_argument
     ask("--format", type=names, metavar="NAME[,NAME]", help="default: onnx,torchscript,pt2")
     ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
     ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")
-    ask(
-        "--max-ratio",
-        type=float,
-        default=8.0,
-        metavar="X",
-        help="error in noise floors (default: 8)",
-    )
+    add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
     ask(
         "--constant-output",
         action="append",
@@ -166,13 +161,8 @@ def _render(made: "Export", output: Path) -> str:
 
 
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
-    if not arguments.max_ratio > 0:
-        raise UsageError(f"--max-ratio is {arguments.max_ratio}", remedy="use a number above 0")
-    if arguments.report is not None and arguments.report.suffix not in (".html", ".json"):
-        raise UsageError(
-            f"--report {arguments.report} is neither .html nor .json",
-            remedy="name it so, to choose between a page for people and one for programs",
-        )
+    is_report(arguments.report)
+    thresholds = Thresholds(constant_outputs=tuple(arguments.constant_output))
     return ExportArgs(
         source=sources.SourceArgs(
             model=arguments.model,
@@ -187,7 +177,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         formats=arguments.format,
         opset=arguments.opset,
         target=arguments.target,
-        thresholds=Thresholds(arguments.max_ratio, tuple(arguments.constant_output)),
+        thresholds=thresholds.with_ratios(ratios_of(arguments.max_ratio)),
         time_limit_s=arguments.time_limit,
         memory_limit_gib=arguments.memory_limit,
         debug_map=arguments.debug_map,

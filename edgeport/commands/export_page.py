@@ -224,11 +224,12 @@ def _time(wall_s: float) -> str:
 
 def _made_with(told: Mapping[str, Any]) -> Html:
     asked = told["asked"]
+    own = "".join(f", {name} {ratio:g}" for name, ratio in asked["max_ratios"].items())
     facts = [
         ("asked for", ", ".join(str(_FORMATS.get(name, name)) for name in asked["formats"])),
         ("opset", "" if asked["opset"] is None else str(asked["opset"])),
         ("target", asked["target"] or ""),
-        ("limit", f"error at most {asked['max_ratio']:g} times the noise floor"),
+        ("limit", f"error at most {asked['max_ratio']:g} times the noise floor{own}"),
         ("constant", ", ".join(asked["constant_outputs"])),
         ("made with", ", ".join(f"{name} {v}" for name, v in told["versions"].items())),
     ]

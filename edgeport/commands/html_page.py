@@ -82,7 +82,10 @@ def table(
         tag(
             "tr",
             tag("th", first, scope="row"),
-            *(_cell(name, text) for name, text in zip(header[1:], rest, strict=True)),
+            *(
+                _cell(name, text) if wide else tag("td", text)
+                for name, text in zip(header[1:], rest, strict=True)
+            ),
         )
         for first, *rest in rows
     )
@@ -118,11 +121,13 @@ def document(title: str, body: Iterable[str]) -> str:
 
 _STYLE: Final = """
 :root { --paper: #f6f7f9; --card: #fff; --ink: #16191d; --soft: #565d66; --line: #dfe3e8;
-  --good: #116b3c; --good-soft: #e3f4ea; --bad: #b3261e; --bad-soft: #fcebe9; --warn: #845400;
-  --main: #2458c5; --second: #8fb0f0; }
+  --good: #116b3c; --good-soft: #e3f4ea; --bad: #b3261e; --bad-soft: #fcebe9;
+  --warn: #845400; --warn-soft: #fdf1dc;  --main: #2458c5; --second: #8fb0f0;
+  --h0: #dbe8fb; --h1: #b9d2f6; --h2: #87b0ee; --h3: #4f86de; --h4: #2458b8; --h5: #e39a1d; }
 @media (prefers-color-scheme: dark) { :root { --paper: #101216; --card: #191c21; --ink: #e9ebee;
   --soft: #a3abb5; --line: #30353d; --good: #6fd79c; --good-soft: #14301f; --bad: #ff9b91;
-  --bad-soft: #3a1a18; --warn: #f0bd62; --main: #86aaff; --second: #4d70c0; } }
+  --bad-soft: #3a1a18; --warn: #f0bd62; --warn-soft: #33270f; --main: #86aaff; --second: #4d70c0;
+  --h0: #1d2d4b; --h1: #274274; --h2: #345ca4; --h3: #5284d9; --h4: #8db5ff; --h5: #f0a93a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -146,6 +151,7 @@ header { display: grid; grid-template-columns: auto 1fr; gap: .5rem 1.25rem;
   border-top: 6px solid var(--verdict); }
 header.good { --verdict: var(--good); --tint: var(--good-soft); }
 header.bad { --verdict: var(--bad); --tint: var(--bad-soft); }
+header.doubt { --verdict: var(--warn); --tint: var(--warn-soft); }
 header > * { grid-column: 2; }
 header h1 em { font-style: normal; color: var(--verdict); }
 .seal { grid-column: 1; grid-row: 1 / span 2; width: 4rem; height: 4rem; border-radius: 50%;
@@ -187,6 +193,32 @@ svg text { font: 8.5px system-ui, sans-serif; fill: var(--soft); }
 svg .axis { stroke: var(--line); } svg .limit { stroke: var(--bad); stroke-dasharray: 3 2; }
 svg .beyond { fill: var(--bad-soft); } svg .in { fill: var(--main); fill-opacity: .6; }
 svg .out { stroke: var(--bad); stroke-width: 1.6; } svg .limit-name { fill: var(--bad); }
+.scroll { overflow-x: auto; } .scroll table { width: max-content; min-width: 100%; }
+.scroll td, .scroll tbody th { white-space: nowrap; overflow-wrap: normal; }
+svg.heat { width: auto; min-width: 0; max-width: none; } svg.heat text { font-size: 11.5px; }
+svg.heat .title { font-size: 13px; font-weight: 600; fill: var(--ink); }
+svg.heat .title.fail { fill: var(--bad); } svg.heat .title.pass { fill: var(--good); }
+.kind { stroke: var(--soft); stroke-width: 1.5; fill: none; }
+.equal { fill: var(--line); } .l0 { fill: var(--h0); } .l1 { fill: var(--h1); }
+.l2 { fill: var(--h2); } .l3 { fill: var(--h3); } .l4 { fill: var(--h4); }
+.over { fill: var(--h5); } svg .wrong { fill: var(--bad); }
+.cross { stroke: var(--card); stroke-width: 1.6; fill: none; pointer-events: none; }
+.heat-key { display: flex; flex-wrap: wrap; gap: .25rem 1rem; }
+svg.square { display: inline-block; width: .85rem; min-width: 0; vertical-align: -.1rem; }
+.histograms { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
+  gap: 1.25rem 1.5rem; }
+figure { margin: 0; } figcaption { font-size: .88rem; overflow-wrap: anywhere; }
+svg.histogram { max-width: none; min-width: 0; } svg path { fill: none; }
+svg .eager { fill: var(--soft); fill-opacity: .25; } svg .floor { stroke: var(--line); }
+svg .actual { stroke: var(--main); stroke-width: 1.8; } svg .actual.bad { stroke: var(--bad); }
+.of-actual { background: var(--main); } .of-eager { background: var(--soft); opacity: .35; }
+svg.walk { max-width: none; min-width: 40rem; } svg.walk text { font-size: 12px; }
+svg .floor-line { stroke: var(--soft); stroke-width: 2; stroke-dasharray: 5 4; }
+svg .error-line { stroke: var(--main); stroke-width: 2; } svg circle.out { fill: var(--bad); }
+svg .ring, svg .pole { stroke: var(--bad); fill: none; } svg .pole { stroke-dasharray: 3 3; }
+svg text.flag { fill: var(--bad); font-weight: 600; font-size: 13px; }
+.walk-error { background: var(--main); } .walk-floor { background: var(--soft); }
+.worst > dl { display: flex; flex-wrap: wrap; gap: .5rem 2.25rem; }
 footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
 @media (max-width: 44rem) {
   header, section { padding: 1rem; } .seal { width: 3rem; height: 3rem; line-height: 3rem;

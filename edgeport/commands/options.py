@@ -1,6 +1,10 @@
 """Options that several commands share, and how their values are read."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeport.runtimes.errors import UsageError
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -11,6 +15,58 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
+
+
+def add_max_ratio(parser: "argparse._ActionsContainer", default: str) -> None:
+    """Declare ``--max-ratio``, which may be given once, and once for each output."""
+    parser.add_argument(
+        "--max-ratio",
+        type=_ratio,
+        action="append",
+        default=[],
+        metavar="[OUTPUT=]X",
+        help=f"error in noise floors, of every output or of one; repeat (default: {default})",
+    )
+
+
+def ratios_of(given: Sequence[tuple[str | None, float]]) -> dict[str | None, float]:
+    """What ``--max-ratio`` said, by output; ``None`` for all that have none of their own.
+
+    Raises:
+        UsageError: One of them is no ratio, or was given twice.
+    """
+    ratios: dict[str | None, float] = {}
+    for name, ratio in given:
+        of = f" of {name}" if name else ""
+        if not ratio > 0:
+            raise UsageError(f"--max-ratio{of} is {ratio:g}", remedy="use a number above 0")
+        if name in ratios:
+            raise UsageError(
+                f"--max-ratio{of} is {ratios[name]:g} and {ratio:g}", remedy="give one of them"
+            )
+        ratios[name] = ratio
+    return ratios
+
+
+def is_report(path: Path | None) -> None:
+    """Refuse a report that is neither a page nor JSON.
+
+    Raises:
+        UsageError: Its name ends otherwise.
+    """
+    if path is not None and path.suffix not in (".html", ".json"):
+        raise UsageError(
+            f"--report {path} is neither .html nor .json",
+            remedy="name it so, to choose between a page for people and one for programs",
+        )
+
+
+def _ratio(text: str) -> tuple[str | None, float]:
+    name, _, number = text.rpartition("=")
+    try:
+        return name or None, float(number)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected X or OUTPUT=X, got {text!r}") from e
 
 
 def names(text: str) -> tuple[str, ...]:

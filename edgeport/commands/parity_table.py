@@ -3,8 +3,8 @@
 from edgeport.commands.terminal import Colour, coloured, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import Verdict, worst
+from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.thresholds import EDGE_LENIENCY
-from edgeport.runtimes.verification import BackendReport
 
 _HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
 _MARKS: dict[str, tuple[str, Colour]] = {
@@ -72,6 +72,7 @@ def _summary(report: Report) -> str:
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
         f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
         f"({report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
+        + "".join(f", {ratio:g} of {name}" for name, ratio in report.thresholds.outputs.items())
     )
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"

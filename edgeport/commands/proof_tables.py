@@ -6,11 +6,12 @@ from typing import Any, Final, TypeAlias
 
 from edgeport.commands.html_page import Html, items, join, mark, table, tag, words
 from edgeport.commands.ratio_plot import Point, RatioPlot
+from edgeport.runtimes.thresholds import floor_scale
 
 Verdict: TypeAlias = Mapping[str, Any]
 """As ``runtimes.parity.Verdict.to_json`` writes it."""
 
-_MARKS: Final = {
+MARKS: Final = {
     "pass": "✓ pass",
     "fail": "✗ fail",
     "unusable": "- not usable here",
@@ -22,6 +23,7 @@ _WORST: Final = (
     "every sample",
     "error",
     "noise floor",
+    "signal to noise",
     "worst on",
     "decisions",
     "verdict",
@@ -29,13 +31,16 @@ _WORST: Final = (
 _EACH: Final = (
     "sample",
     "output",
+    "verdict",
     "ratio",
     "error",
     "noise floor",
     "largest error",
     "its floor",
+    "signal to noise",
+    "cosine",
+    "ulps: middle, most",
     "flips",
-    "verdict",
 )
 
 
@@ -54,12 +59,35 @@ def proof_tables(backends: Sequence[Mapping[str, Any]], plot: RatioPlot) -> Iter
         names = dict.fromkeys(v["output"] for v in verdicts)
         groups = [[v for v in verdicts if v["output"] == name] for name in names]
         yield table(_title(backend), _WORST, [_worst_row(g, plot) for g in groups], wide=True)
-        yield items("ul", [_why(v) for v in map(_worst, groups) if v["status"] == "fail"])
-        yield tag(
-            "details",
-            tag("summary", f"all {len(verdicts)} comparisons"),
-            table(f"Every sample on {backend['backend']}", _EACH, map(_row, verdicts), wide=True),
-        )
+        yield items("ul", [_why(v) for v in map(worst_of, groups) if v["status"] == "fail"])
+        yield every_comparison(backend)
+
+
+def every_comparison(backend: Mapping[str, Any]) -> Html:
+    """A table of all that one backend was compared on, closed until a reader opens it."""
+    verdicts = backend["verdicts"]
+    rows = table(f"Every sample on {backend['backend']}", _EACH, map(_row, verdicts))
+    return tag(
+        "details",
+        tag("summary", f"all {len(verdicts):,} comparisons on {backend['backend']}"),
+        tag("div", rows, class_="scroll", tabindex="0"),
+    )
+
+
+def share_of_limit(
+    verdict: Verdict, backend: Mapping[str, Any], thresholds: Mapping[str, Any]
+) -> float:
+    """How near a verdict is to the limit of its output: 1 is at it; an edge case may be beyond."""
+    limit: float = thresholds["outputs"].get(verdict["output"], thresholds["max_ratio"])
+    reduced, ratio = backend["reduced"], ratio_of(verdict)
+    if reduced is None or math.isinf(ratio):
+        return ratio / limit
+    return ratio / floor_scale(reduced, verdict["figures"]["dtype"]) / limit
+
+
+def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """A failure before a pass, then the larger ratio."""
+    return max(verdicts, key=lambda v: (v["status"] == "fail", ratio_of(v)))
 
 
 def ratio_of(verdict: Verdict) -> float:
@@ -70,15 +98,16 @@ def ratio_of(verdict: Verdict) -> float:
 
 def _title(backend: Mapping[str, Any]) -> Html:
     name = tag("b", backend["backend"])
-    outcome = mark(_MARKS[backend["outcome"]], backend["outcome"])
-    title = join([name, f" {_engine(backend)} ", outcome])
+    outcome = mark(MARKS[backend["outcome"]], backend["outcome"])
+    title = join([name, f" {engine_of(backend)} ", outcome])
     if backend["outcome"] == "pass":
         return title
     why = f"{backend['reason']}; what to do: {backend['remedy']}"
     return join([title, tag("div", words(why))])
 
 
-def _engine(backend: Mapping[str, Any]) -> str:
+def engine_of(backend: Mapping[str, Any]) -> str:
+    """The file and what opened it."""
     engine = backend["engine"]
     if engine is None:
         return str(backend["file"])
@@ -87,12 +116,8 @@ def _engine(backend: Mapping[str, Any]) -> str:
     return f"{backend['file']}, {used}"
 
 
-def _worst(verdicts: Sequence[Verdict]) -> Verdict:
-    return max(verdicts, key=lambda v: (v["status"] == "fail", ratio_of(v)))
-
-
 def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
-    worst = _worst(verdicts)
+    worst = worst_of(verdicts)
     points = [_point(v) for v in verdicts if v["figures"]["rule"] != "exact"]
     ratio, error, floor = _figures(worst)
     return [
@@ -101,8 +126,9 @@ def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
         plot.draw(points) if points else "",
         error,
         floor,
+        _snr(worst),
         worst["sample"],
-        _decisions(verdicts),
+        decisions(verdicts),
         _mark(worst),
     ]
 
@@ -117,10 +143,13 @@ def _row(verdict: Verdict) -> list[str]:
     return [
         verdict["sample"],
         tag("code", verdict["output"]),
-        *_figures(verdict),
-        *(_number(figures[key]) if measured else "" for key in ("error_max", "floor_max")),
-        f"{figures['flips']} of {figures['decisions']}" if figures["decisions"] else "",
         _mark(verdict),
+        *_figures(verdict),
+        *(number(figures[key]) if measured else "" for key in ("error_max", "floor_max")),
+        _snr(verdict),
+        f"{figures['cosine']:.7g}" if measured and figures["cosine"] is not None else "",
+        f"{figures['ulp_median']:,}, {figures['ulp_max']:,}" if measured else "",
+        _flips(figures),
     ]
 
 
@@ -132,7 +161,19 @@ def _figures(verdict: Verdict) -> tuple[str, str, str]:
     if figures["rule"] == "exact":
         count = figures["error_max"]
         return "", f"{count:.0f} differ" if count else "equal", "exact"
-    return _number(figures["ratio"]), _number(figures["error_rms"]), _number(figures["floor_rms"])
+    return number(figures["ratio"]), number(figures["error_rms"]), number(figures["floor_rms"])
+
+
+def _snr(verdict: Verdict) -> str:
+    snr = verdict["figures"]["snr_db"]
+    return "" if snr is None or verdict["figures"]["rule"] == "exact" else f"{snr:.0f} dB"
+
+
+def _flips(figures: Mapping[str, Any]) -> str:
+    if not figures["decisions"]:
+        return ""
+    outside = f", {figures['flips_outside']} beyond noise" if figures["flips_outside"] else ""
+    return f"{figures['flips']} of {figures['decisions']}{outside}"
 
 
 def _why(verdict: Verdict) -> Html:
@@ -140,14 +181,18 @@ def _why(verdict: Verdict) -> Html:
     return join([tag("code", verdict["output"]), where])
 
 
-def _decisions(verdicts: Sequence[Verdict]) -> str:
+def decisions(verdicts: Sequence[Verdict]) -> str:
+    """How many rows have another argmax than eager's; nothing where there is none to choose."""
     count, flips = (sum(v["figures"][key] for v in verdicts) for key in ("decisions", "flips"))
-    return "" if not count else f"{flips} of {count} flip" if flips else f"all {count} agree"
+    return "" if not count else f"{flips:,} of {count:,} flip" if flips else f"all {count:,} agree"
 
 
 def _mark(verdict: Verdict) -> Html:
-    return mark(_MARKS[verdict["status"]], verdict["status"])
+    return mark(MARKS[verdict["status"]], verdict["status"])
 
 
-def _number(value: float | None) -> Html:
-    return tag("span", "∞" if value is None else f"{value:.3g}", class_="number")
+def number(value: float | None) -> Html:
+    """Three digits; ``None`` is infinity."""
+    return tag(
+        "span", "∞" if value is None or math.isinf(value) else f"{value:.3g}", class_="number"
+    )

@@ -144,6 +144,7 @@ def _request_to_json(request: "Request") -> dict[str, Any]:
         "opset": request.opset,
         "target": request.target and request.target.name,
         "max_ratio": request.thresholds.max_ratio,
+        "max_ratios": dict(request.thresholds.outputs),
         "constant_outputs": list(request.thresholds.constant_outputs),
     }
 

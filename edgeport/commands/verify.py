@@ -2,44 +2,136 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import add_engine_options
+from edgeport.commands.options import add_engine_options, add_max_ratio, is_report, ratios_of
 from edgeport.commands.parity_table import render
-from edgeport.commands.terminal import show
-from edgeport.runtimes import BackendMissingError, Bundle, verify
+from edgeport.commands.terminal import note, show
+from edgeport.runtimes import (
+    BackendMissingError,
+    Bundle,
+    MissingFileError,
+    Report,
+    StorageError,
+    UsageError,
+    files,
+    verify,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyArgs:
-    """What ``edgeport verify`` was asked."""
+    """What ``edgeport verify`` was asked.
 
-    bundle: Path
+    Attributes:
+        bundle: What to run; ``None`` with ``stored``, a report to judge again.
+        max_ratios: By name of the output; ``None`` for all that have none of their own.
+        report: Where to write what was found, as .html or .json.
+    """
+
+    bundle: Path | None
+    stored: Path | None
     backends: tuple[str, ...] | None
     threads: int | None
+    max_ratios: Mapping[str | None, float]
+    report: Path | None
     as_json: bool
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
-    parser = commands.add_parser("verify", help="prove a bundle on every backend usable here")
-    parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
-    add_engine_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(
-        run=lambda a: run(VerifyArgs(a.bundle, a.backend, a.threads, a.json)),
+    parser = commands.add_parser(
+        "verify",
+        help="prove a bundle on every backend usable here",
+        epilog="example: edgeport verify my.edge --max-ratio 4 --report verify.html",
     )
+    parser.add_argument("bundle", type=Path, nargs="?", help="a bundle: NAME.edge")
+    parser.add_argument(
+        "--from",
+        dest="stored",
+        type=Path,
+        metavar="FILE.json",
+        help="judge these figures again and run nothing: what --json printed, "
+        "or reports/parity.json of a bundle",
+    )
+    add_engine_options(parser)
+    add_max_ratio(parser, "what the bundle holds")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="every figure: .html or .json")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
 
 
 def run(args: VerifyArgs) -> int:
     """Verify and print the report; 1 if anything failed, as an error if nothing could run."""
-    report = verify(Bundle.read(args.bundle), args.backends, threads=args.threads)
-    show(json.dumps(report.to_json()) if args.as_json else render(report))
+    report = _judge_again(args.stored, args) if args.stored else _verify(args)
+    if args.report is not None:
+        _write(args.report, report)
+    show(json.dumps(report.to_json(), allow_nan=False) if args.as_json else render(report))
     if report.nothing_ran:
         raise BackendMissingError(
             "no backend of this bundle is usable here, so nothing was verified",
             remedy="; ".join(dict.fromkeys(b.remedy for b in report.backends if b.remedy)),
         )
     return 0 if report.passed else 1
+
+
+def _verify(args: VerifyArgs) -> Report:
+    if args.bundle is None:
+        raise UsageError(
+            "nothing to verify was given", remedy="name a bundle, or stored figures with --from"
+        )
+    bundle = Bundle.read(args.bundle)
+    thresholds = bundle.manifest.thresholds.with_ratios(args.max_ratios)
+    return verify(bundle, args.backends, threads=args.threads, thresholds=thresholds)
+
+
+def _judge_again(stored: Path, args: VerifyArgs) -> Report:
+    if args.bundle is not None or args.backends or args.threads:
+        raise UsageError(
+            "--from judges stored figures and runs nothing, so it takes no bundle, --backend or "
+            "--threads",
+            remedy="leave these out, or leave --from out to run the bundle",
+        )
+    report = Report.loads(_read(stored), str(stored))
+    return report.judged(report.thresholds.with_ratios(args.max_ratios))
+
+
+def _read(stored: Path) -> bytes:
+    try:
+        return stored.read_bytes()
+    except FileNotFoundError as e:
+        raise MissingFileError(f"no such file: {stored}", remedy="check the path") from e
+    except OSError as e:
+        raise StorageError(
+            f"cannot read {stored}: {e.strerror or e}",
+            remedy="name a file, such as NAME.edge/reports/parity.json",
+        ) from e
+
+
+def _write(path: Path, report: Report) -> None:
+    told = report.to_json()
+    if path.suffix == ".html":
+        from edgeport.commands.verify_page import page
+
+        text = page(told)
+    else:
+        text = json.dumps(told, indent=1, allow_nan=False) + "\n"
+    files.make_parents(path)
+    files.write(path, text)
+    note(f"every figure: {path}")
+
+
+def _parse(arguments: argparse.Namespace) -> VerifyArgs:
+    is_report(arguments.report)
+    return VerifyArgs(
+        arguments.bundle,
+        arguments.stored,
+        arguments.backend,
+        arguments.threads,
+        ratios_of(arguments.max_ratio),
+        arguments.report,
+        arguments.json,
+    )

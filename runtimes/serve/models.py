@@ -85,7 +85,8 @@ def _prove(name: str, bundle: Bundle, session: Session) -> None:
             f"model {name!r}: the golden samples prove nothing about output {', '.join(dead)}",
             remedy="don't serve this bundle: edgeport verify tells more; export it again",
         )
-    for verdict in check_session(session, samples, thresholds):
+    reduced = bundle.manifest.reduced_precision(bundle.artefact(session.engine.backend))
+    for verdict in check_session(session, samples, thresholds, reduced):
         if verdict.status == "fail":
             raise ParityError(
                 f"model {name!r}, output {verdict.output!r}, sample {verdict.sample!r}: "

@@ -236,6 +236,7 @@ def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
         (["a:b", "--target", "ort-9"], 2, "ort-9", "ort-1.20"),
         (["a:b", "--report", "story.txt"], 2, "neither .html nor .json", "name it so"),
         (["own_models:make_model", "--max-ratio", "0"], 2, "--max-ratio is 0", "above 0"),
+        (["own_models:make_model", "--max-ratio", "y=nan"], 2, "of y is nan", "above 0"),
     ],
 )
 def test_bad_input(

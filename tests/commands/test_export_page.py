@@ -58,8 +58,14 @@ def verdict(sample: str, ratio: float | None, **figures: object) -> dict[str, An
             "error_max": ratio and ratio * 2e-7,
             "floor_rms": 1e-7,
             "floor_max": 2e-7,
+            "signal_rms": 1.0,
+            "snr_db": 120.0,
+            "cosine": 1.0,
+            "ulp_median": 1,
+            "ulp_max": 3,
             "decisions": 10,
             "flips": 0,
+            "flips_outside": 0,
             "ratio": ratio,
             **figures,
         },
@@ -120,6 +126,7 @@ def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]
             "opset": None,
             "target": "ort-1.20",
             "max_ratio": 8.0,
+            "max_ratios": {"scores": 4.0},
             "constant_outputs": [],
         },
         "module": "Digits",
@@ -160,9 +167,9 @@ def test_a_success_from_the_verdict_to_the_versions() -> None:
         "dynamo - refused 3.0 s why not dynamo fails layer encoder.0 (Linear) your code model.py",
         "script ✓ proved 4.0 s",
         "ort-cpu model.onnx, onnxruntime 9.8.7, SomeProvider, 1 thread ✓ pass",
-        "1.25e-07 1e-07 zeros all 20 agree ✓ pass",
-        "all 2 comparisons",
-        "target ort-1.20 limit error at most 8 times the noise floor made with torch 2.13.0",
+        "1.25e-07 1e-07 120 dB zeros all 20 agree ✓ pass",
+        "all 2 comparisons on ort-cpu",
+        "target ort-1.20 limit error at most 8 times the noise floor, scores 4 made with torch",
     ]
     found = [text.find(part) for part in parts]
     assert -1 not in found, parts[found.index(-1)]
@@ -223,7 +230,7 @@ def test_an_end_before_there_is_a_source() -> None:
 def test_figures_that_have_no_ratio() -> None:
     exact = {"rule": "exact", "error_max": 0.0, "decisions": 0}
     wrong = {"rule": "exact", "error_max": 3.0, "decisions": 0}
-    shape = {"mismatch": "dtype is float16, the module gives float32"}
+    shape = {"mismatch": "dtype is float16, the module gives float32", "snr_db": None}
     for figures, ratio, told in (
         (exact, 0.0, "equal exact real"),
         (wrong, None, "3 differ exact real"),

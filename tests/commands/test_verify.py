@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
 def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["report_version"] == 1
+    assert report["report_version"] == 2
     assert report["passed"] is True
     (backend,) = report["backends"]
     assert backend["engine"]["provider"] == "CPUExecutionProvider"
@@ -129,3 +130,130 @@ def test_threads_must_be_a_number(
     with pytest.raises(SystemExit, match="2"):
         main(["verify", str(mlp_bundle), "--threads", threads])
     assert "expected a number of at least 1" in capsys.readouterr().err
+
+
+# ---- stored verdicts, other bars
+
+
+def stored(bundle: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    main(["verify", str(bundle), "--json", "--backend", "ort-cpu", *arguments])
+    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return value
+
+
+def test_stored_verdicts_are_judged_again(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = stored(mlp_bundle, capsys)
+    file = tmp_path / "verdicts.json"
+    file.write_text(json.dumps(value))
+    assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu"]) == 0
+    table = capsys.readouterr().out
+    assert main(["verify", "--from", str(file)]) == 0
+    assert capsys.readouterr().out == table
+    assert main(["verify", "--from", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == value
+
+    assert main(["verify", "--from", str(file), "--max-ratio", "1e-3"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "times the floor, 0.001 allowed; largest at [" in out
+    assert "0 of 1 backends pass on 7 samples; ratio = error / floor, at most 0.001" in out
+    output = value["outputs"][0]["name"]
+    lenient = [f"--max-ratio={each}" for each in ("1e-3", f"{output}=8")]
+    assert main(["verify", "--from", str(file), *lenient]) == 0
+    assert f"at most 0.001 (0.004 on edge cases), 8 of {output}" in capsys.readouterr().out
+
+
+def test_what_a_bundle_holds_can_be_judged_too(
+    mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(mlp_bundle / "reports" / "parity.json")
+    assert main(["verify", "--from", file]) == 0
+    assert "3 of 3 backends pass" in capsys.readouterr().out
+    assert main(["verify", "--from", file, "--max-ratio", "1e-3"]) == 1
+    capsys.readouterr()
+
+
+def test_a_bundle_under_another_bar(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--max-ratio", "1e-3"]) == 1
+    assert "0.001 allowed" in capsys.readouterr().out
+    assert main(["verify", str(mlp_bundle), "--max-ratio", "absent=2"]) == 2
+    assert "no output is named 'absent'\n  fix: the outputs are" in capsys.readouterr().err
+
+
+def test_nothing_usable_is_an_error_when_it_is_judged_again_too(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = stored(mlp_bundle, capsys)
+    value["backends"][0] |= {
+        "outcome": "unusable",
+        "reason": "it is not here",
+        "remedy": "install it",
+        "engine": None,
+        "verdicts": [],
+    }
+    (tmp_path / "v.json").write_text(json.dumps(value))
+    assert main(["verify", "--from", str(tmp_path / "v.json")]) == 3
+    out, err = capsys.readouterr()
+    assert "- not usable here" in out
+    assert "nothing was verified\n  fix: install it" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        ([], "nothing to verify was given", "--from"),
+        (["--from", "absent.json"], "no such file: absent.json", "check the path"),
+        (["--from", "v.json", "a.edge"], "--from judges stored figures and runs", "leave --from"),
+        (["--from", "v.json", "--threads", "1"], "runs nothing, so it takes no", "leave --from"),
+        (["--from", "v.json", "--backend", "torch"], "runs nothing, so it takes", "leave --from"),
+        (["--from", "v.json"], "v.json is no report of edgeport verify: 'name' is m", "make one"),
+        (["--from", "old.json"], "old.json: it has report version 1, this edgeport", "make it"),
+        (["--from", "junk.json"], "junk.json is no report of edgeport verify: Expec", "make one"),
+        (["a.edge", "--report", "r.txt"], "--report r.txt is neither .html nor .json", "name it"),
+        (["a.edge", "--max-ratio", "-1"], "--max-ratio is -1", "use a number above 0"),
+    ],
+)
+def test_what_cannot_be_judged(
+    arguments: list[str],
+    problem: str,
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("v.json").write_text('{"report_version": 2}')
+    Path("old.json").write_text('{"report_version": 1}')
+    Path("junk.json").write_text("junk")
+    assert main(["verify", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert problem in err
+    assert remedy in err
+
+
+def test_a_folder_holds_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--from", str(tmp_path)]) == 3
+    err = capsys.readouterr().err
+    assert "Is a directory\n  fix: name a file, such as NAME.edge/reports/parity.json" in err
+
+
+def test_the_report_is_written_whether_it_passes_or_fails(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, plain = tmp_path / "new" / "verify.html", tmp_path / "verify.json"
+    arguments = ["verify", str(mlp_bundle), "--backend", "ort-cpu"]
+    assert main([*arguments, "--report", str(page)]) == 0
+    assert f"every figure: {page}" in capsys.readouterr().err
+    assert "computes what PyTorch computes" in page.read_text()
+    assert main([*arguments, "--max-ratio", "1e-3", "--report", str(page)]) == 1
+    assert "is wrong on ort-cpu" in page.read_text()
+    capsys.readouterr()
+    assert main([*arguments, "--max-ratio", "1e-3", "--report", str(plain), "--json"]) == 1
+    assert json.loads(plain.read_text()) == json.loads(capsys.readouterr().out)
+    assert main(["verify", "--from", str(plain), "--max-ratio", "8", "--report", str(page)]) == 0
+    assert "computes what PyTorch computes" in page.read_text()
+    assert main([*arguments, "--report", "/proc/verify.html"]) == 3
+    assert "cannot write /proc/verify.html" in capsys.readouterr().err

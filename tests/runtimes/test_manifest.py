@@ -1,6 +1,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgeport.runtimes import FormatError, Signature, TensorSpec
 from edgeport.runtimes.manifest import KINDS, SCHEMA_VERSION, Artefact, Manifest, StoredFile
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.signature import DTYPES, LARGEST_DIMENSION
-from edgeport.runtimes.thresholds import LARGEST_MAX_RATIO, Thresholds
+from edgeport.runtimes.thresholds import LARGEST_MAX_RATIO, REDUCED, Reduced, Thresholds
 
 SCHEMA = json.loads((Path(runtimes.__file__).parent / "manifest.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -46,7 +47,7 @@ MANIFEST = Manifest(
     ),
     golden=StoredFile("golden.safetensors", HASH, 5),
     samples=(("real, batch=1", "real"), ("zeros", "edge")),
-    thresholds=Thresholds(8.0, ("y",)),
+    thresholds=Thresholds(8.0, ("y",), {"y": 2.0}, {**REDUCED, "float16": Reduced(50, 0.0)}),
     producer={"torch": "2.13.0"},
 )
 GOOD = json.loads(MANIFEST.dumps())
@@ -59,6 +60,23 @@ def test_it_reads_what_it_wrote() -> None:
     assert names == ["model.onnx", "model.onnx.data", "parts/model.pt2", "golden.safetensors"]
 
 
+def test_version_1_is_read_with_the_defaults_it_did_not_know() -> None:
+    old = copy.deepcopy(GOOD)
+    old["schema_version"] = 1
+    old["thresholds"] = {"max_ratio": 4.0, "constant_outputs": ["y"]}
+    VALIDATOR.validate(old)
+    found = Manifest.loads(json.dumps(old), "m")
+    assert found.thresholds == Thresholds(4.0, ("y",))
+    assert json.loads(found.dumps())["schema_version"] == SCHEMA_VERSION
+
+
+def test_a_precision_is_reduced_where_it_is_not_the_modules() -> None:
+    artefact = MANIFEST.artefacts[0]
+    assert MANIFEST.reduced_precision(artefact) is None
+    for precision, reduced in (("int8", "int8"), ("float64", None), ("none", None)):
+        assert MANIFEST.reduced_precision(replace(artefact, precision=precision)) == reduced
+
+
 def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     VALIDATOR.validate(GOOD)
@@ -67,13 +85,14 @@ def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
 
 def test_the_schema_lists_what_the_code_lists() -> None:
     properties = SCHEMA["properties"]
-    assert properties["schema_version"]["const"] == SCHEMA_VERSION
+    assert properties["schema_version"]["enum"] == [1, SCHEMA_VERSION]
     assert properties["artefacts"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
     kinds = properties["golden"]["properties"]["samples"]["items"]["properties"]["kind"]["enum"]
     assert kinds == list(KINDS)
     assert SCHEMA["$defs"]["tensor"]["properties"]["dtype"]["enum"] == list(DTYPES)
     assert SCHEMA["$defs"]["size"]["maximum"] == LARGEST_DIMENSION
-    assert properties["thresholds"]["properties"]["max_ratio"]["maximum"] == LARGEST_MAX_RATIO
+    assert SCHEMA["$defs"]["max_ratio"]["maximum"] == LARGEST_MAX_RATIO
+    assert list(properties["thresholds"]["properties"]["reduced"]["properties"]) == list(REDUCED)
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -98,8 +117,9 @@ BROKEN: list[tuple[Change, str]] = [
     (put("schema_version", None), "schema_version is None, expected an integer"),
     (put("schema_version", True), "schema_version is True, expected an integer"),
     (put("schema_version", "1"), "schema_version is '1', expected an integer"),
-    (put("schema_version", 0), "schema version 0, this edgeport reads 1\n  fix: copy the whole"),
-    (put("schema_version", 2), "schema version 2, this edgeport reads 1\n  fix: pip install"),
+    (put("schema_version", 0), "schema version 0, this edgeport reads 1 and 2\n  fix: copy the"),
+    (put("schema_version", 3), "schema version 3, this edgeport reads 1 and 2\n  fix: pip inst"),
+    (put("schema_version", 1), "'outputs' is not a key that belongs there"),
     (put("name", ""), "the name '' cannot be printed"),
     (put("name", "a\x1b[2J"), r"the name 'a\\x1b\[2J' cannot be printed"),
     (put("name", 3), "the name is 3, expected a string"),
@@ -137,7 +157,15 @@ BROKEN: list[tuple[Change, str]] = [
     (put("thresholds/max_ratio", -1.0), "the largest ratio is -1.0, expected more than 0"),
     (put("thresholds/max_ratio", 10**400), r"the largest ratio is 1000+, expected more than 0"),
     (put("thresholds/constant_outputs", "y"), "constant_outputs is 'y', expected a list"),
-    (put("thresholds/constant_outputs", [1]), "an output's name is 1, expected a string"),
+    (put("thresholds/constant_outputs", [1]), "constant_outputs is 1, expected a string"),
+    (lambda m: m["thresholds"].pop("outputs"), "'outputs' is missing"),
+    (put("thresholds/outputs/y", 0), "the largest ratio of y is 0, expected more than 0"),
+    (put("thresholds/outputs/y", "2"), "outputs 'y' is '2', expected a number"),
+    (put("thresholds/reduced/int4", {}), "a key of reduced is 'int4', expected one of float16, b"),
+    (put("thresholds/reduced/int8", {}), "'min_snr_db' is missing"),
+    (put("thresholds/reduced/int8/min_snr_db", -1), "has min_snr_db -1 and max_flips 0.1, expe"),
+    (put("thresholds/reduced/int8/max_flips", 1.5), "max_flips 1.5, expected 0 to 200 and 0 to 1"),
+    (put("thresholds/reduced/int8", 3), "a value is 3, expected an object"),
     (put("producer", []), r"producer is \[\], expected an object"),
     (put("producer", {"torch": 2}), "a version is 2, expected a string"),
 ]

@@ -1,0 +1,352 @@
+"""A parity report as a page for people: the verdict first, then where it is hot, then all."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edgeport.commands.error_plots import histogram, walk_plot
+from edgeport.commands.heat_map import heat_map
+from edgeport.commands.html_page import (
+    Html,
+    document,
+    items,
+    join,
+    mark,
+    pairs,
+    section,
+    table,
+    tag,
+    words,
+)
+from edgeport.commands.proof_tables import (
+    MARKS,
+    Verdict,
+    decisions,
+    engine_of,
+    every_comparison,
+    number,
+    ratio_of,
+    share_of_limit,
+    worst_of,
+)
+from edgeport.commands.ratio_plot import Point, RatioPlot
+
+_MOST_HISTOGRAMS: Final = 12
+_MOST_REASONS: Final = 6
+
+Told = Mapping[str, Any]
+
+
+def page(told: Told, walk: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Write the page.
+
+    Args:
+        told: As ``Report.to_json`` writes it.
+        walk: As ``walk_plot`` takes it: the values between the inputs and a wrong output.
+    """
+    backends = told["backends"]
+    title = f"{told['name']}: {_outcome(told)[1].strip()}"
+    return document(
+        title,
+        [
+            _headline(told),
+            _failures(backends),
+            _backends(told),
+            _walk(walk, told["thresholds"]["max_ratio"]),
+            _map(told),
+            _worst(told),
+            _histograms(told),
+            _all(backends),
+            _made_with(told),
+        ],
+    )
+
+
+def _verdicts(told: Told) -> list[tuple[Mapping[str, Any], Verdict]]:
+    return [(backend, v) for backend in told["backends"] for v in backend["verdicts"]]
+
+
+def _outcome(told: Told) -> tuple[str, str]:
+    """Class and sentence of the headline."""
+    outcomes = {backend["outcome"] for backend in told["backends"]}
+    if told["passed"]:
+        return "good", " computes what PyTorch computes"
+    if "fail" in outcomes:
+        wrong = [b["backend"] for b in told["backends"] if b["outcome"] == "fail"]
+        return "bad", f" is wrong on {', '.join(wrong)}"
+    if "uninformative" in outcomes:
+        return "doubt", " is not proved: the samples prove nothing"
+    return "doubt", " was not verified: no backend is usable here"
+
+
+def _headline(told: Told) -> Html:
+    kind, sentence = _outcome(told)
+    compared = _verdicts(told)
+    failed = sum(v["status"] == "fail" for _, v in compared)
+    passed = sum(backend["outcome"] == "pass" for backend in told["backends"])
+    facts = [
+        ("backends that pass", f"{passed} of {len(told['backends'])}"),
+        ("samples", f"{told['samples']:,}"),
+        ("outputs", f"{len(told['outputs']):,}"),
+        ("comparisons", f"{len(compared):,}"),
+        ("failed", f"{failed:,}" if compared else ""),
+        ("decisions", decisions([v for _, v in compared])),
+    ]
+    return tag(
+        "header",
+        tag("p", {"good": "✓", "bad": "✗"}.get(kind, "?"), class_="seal", aria_hidden="true"),
+        tag("h1", told["name"], tag("em", sentence)),
+        tag("p", _in_one_sentence(told), class_="lead"),
+        pairs(facts),
+        class_=kind,
+    )
+
+
+def _in_one_sentence(told: Told) -> str:
+    measured = [(b, v) for b, v in _verdicts(told) if v["figures"]["rule"] != "exact"]
+    failed = [(b, v) for b, v in _verdicts(told) if v["status"] == "fail"]
+    if failed:
+        backend, verdict = _hottest(told, failed)
+        return (
+            f"{len(failed):,} of {len(_verdicts(told)):,} comparisons failed. The worst is output "
+            f"{verdict['output']} on {backend['backend']}, sample {verdict['sample']}: "
+            f"{verdict['reason']}."
+        )
+    told_why = [b for b in told["backends"] if b["outcome"] not in ("pass", "unusable")]
+    if told_why:
+        return f"{told_why[0]['backend']}: {_sentence(told_why[0]['reason'])}"
+    if not measured:
+        return "Every output is equal." if _verdicts(told) else "Nothing was run."
+    backend, verdict = _hottest(told, measured)
+    limit = told["thresholds"]["outputs"].get(verdict["output"], told["thresholds"]["max_ratio"])
+    if backend["reduced"]:
+        return (
+            f"In {backend['reduced']}, the signal is at least "
+            f"{min(v['figures']['snr_db'] or 999 for b, v in measured if b is backend):.0f} dB "
+            "above the noise."
+        )
+    more = ", and more on edge cases" if ratio_of(verdict) > limit else ""
+    own = verdict["output"] in told["thresholds"]["outputs"]
+    subject = f"Nearest to its limit is output {verdict['output']}: its" if own else "The largest"
+    return (
+        f"{subject} error is {ratio_of(verdict):.3g} times the rounding error that PyTorch "
+        f"itself makes; {limit:g} times is allowed{more}."
+    )
+
+
+def _sentence(text: str) -> str:
+    first = text.partition("\n")[0].rstrip(".")
+    return f"{first}."
+
+
+def _hottest(
+    told: Told, among: Sequence[tuple[Mapping[str, Any], Verdict]]
+) -> tuple[Mapping[str, Any], Verdict]:
+    """The comparison that is nearest to its limit, or furthest beyond."""
+    return max(
+        among,
+        key=lambda pair: (
+            pair[1]["status"] == "fail",
+            share_of_limit(pair[1], pair[0], told["thresholds"]),
+        ),
+    )
+
+
+def _failures(backends: Sequence[Mapping[str, Any]]) -> str:
+    wrong = [b for b in backends if b["outcome"] in ("fail", "uninformative")]
+    if not wrong:
+        return ""
+    return section("What is wrong", *map(_failure, wrong), class_="failure")
+
+
+def _failure(backend: Mapping[str, Any]) -> Html:
+    failed = [v for v in backend["verdicts"] if v["status"] == "fail"]
+    by_output = {v["output"]: [w for w in failed if w["output"] == v["output"]] for v in failed}
+    reasons = [_reason(output, group) for output, group in by_output.items()]
+    more = len(reasons) - _MOST_REASONS
+    return tag(
+        "article",
+        tag("h3", backend["backend"], tag("span", backend["reason"] or "", class_="problem")),
+        items("ul", reasons[:_MOST_REASONS]),
+        tag("p", f"and {more} more outputs: see the map", class_="quiet") if more > 0 else "",
+        tag("p", tag("b", "What to do: "), words(backend["remedy"] or "")),
+    )
+
+
+def _reason(output: str, failed: Sequence[Verdict]) -> Html:
+    worst = worst_of(failed)
+    others = f" ({len(failed)} samples failed)" if len(failed) > 1 else ""
+    return join([tag("code", output), f", {worst['sample']}: {worst['reason']}{others}"])
+
+
+def _backends(told: Told) -> str:
+    """One line for each: its outcome, and the worst of each output."""
+    verdicts = [v for _, v in _verdicts(told)]
+    plot = RatioPlot.around([ratio_of(v) for v in verdicts], told["thresholds"]["max_ratio"])
+    rows = [_backend_row(backend, plot) for backend in told["backends"]]
+    header = ("backend", "verdict", "ratio of each output", "largest", "engine")
+    return section(
+        "The backends",
+        tag(
+            "p",
+            "Ratio: error over noise floor, the rounding error of PyTorch's own arithmetic. "
+            "Around 1 it is as good as PyTorch.",
+            class_="quiet",
+        ),
+        table("Every backend that fits the bundle", header, rows, wide=True),
+    )
+
+
+def _backend_row(backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:
+    outcome = mark(MARKS[backend["outcome"]], backend["outcome"])
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in backend["verdicts"]:
+        if verdict["figures"]["rule"] != "exact":
+            groups.setdefault(verdict["output"], []).append(verdict)
+    worst = [worst_of(group) for group in groups.values()]
+    points = [
+        Point(f"{v['output']}, {v['sample']}", ratio_of(v), v["status"] == "pass") for v in worst
+    ]
+    return [
+        backend["backend"],
+        outcome,
+        plot.draw(points) if points else "",
+        number(ratio_of(max(worst, key=ratio_of))) if worst else "",
+        engine_of(backend) if backend["engine"] else backend["reason"] or "",
+    ]
+
+
+def _walk(walk: Sequence[Mapping[str, Any]] | None, limit: float) -> str:
+    if not walk:
+        return ""
+    key = tag(
+        "p", tag("i", class_="walk-error"), "error of the backend ",
+        tag("i", class_="walk-floor"), "noise floor: PyTorch's own rounding error",
+        class_="key quiet",
+    )  # fmt: skip  # as it reads
+    plot = tag("div", walk_plot(walk, limit), class_="scroll", tabindex="0")
+    return section("Where it goes wrong", key, plot)
+
+
+def _map(told: Told) -> str:
+    drawn = heat_map(told["backends"], told["thresholds"])
+    if not drawn:
+        return ""
+    about = "One cell for every output and sample; its colour is the ratio."
+    return section("The map", tag("p", about, class_="quiet"), drawn)
+
+
+def _worst(told: Told) -> str:
+    """The values of the comparison that is hottest and has some."""
+    compared = _verdicts(told)
+    shown = [(b, v) for b, v in compared if v["status"] == "fail"] or compared
+    if not shown:
+        return ""
+    backend, verdict = _hottest(told, shown)
+    figures = verdict["figures"]
+    where = [
+        ("output", verdict["output"]),
+        ("backend", backend["backend"]),
+        ("sample", verdict["sample"]),
+        ("verdict", verdict["reason"]),
+    ]
+    return section(
+        "The worst sample" if verdict["status"] == "fail" else "The largest error",
+        pairs(where),
+        _places(verdict) if figures["places"] else "",
+        _non_finite(figures["non_finite"]) if figures["non_finite"] else "",
+        class_="worst",
+    )
+
+
+def _places(verdict: Verdict) -> Html:
+    figures = verdict["figures"]
+    header = ["place", "backend", "PyTorch", "in float64", "error", "in floors"]
+    if figures["rule"] == "exact":
+        rows = [
+            [str(p["index"]), _value(p["actual"]), _value(p["eager"])] for p in figures["places"]
+        ]
+        return table("The first elements that differ", header[:3], rows, wide=True)
+    rows = [_place(place, figures["floor_max"]) for place in figures["places"]]
+    return table("The elements with the largest errors", header, rows, wide=True)
+
+
+def _place(place: Mapping[str, Any], floor: float) -> list[str]:
+    actual, eager, oracle = (place[key] for key in ("actual", "eager", "oracle"))
+    error = abs(actual - (eager if oracle is None else oracle))
+    known = "" if oracle is None else _value(oracle)
+    floors = number(error / floor if floor else None)
+    return [str(place["index"]), _value(actual), _value(eager), known, number(error), floors]
+
+
+def _value(value: float) -> Html:
+    return tag("span", f"{value:.9g}", class_="number")
+
+
+def _non_finite(kinds: Sequence[Mapping[str, Any]]) -> Html:
+    rows = [
+        [
+            kind["kind"],
+            f"{kind['actual']:,}",
+            f"{kind['eager']:,}",
+            f"{kind['differ']:,}",
+            ", ".join(map(str, kind["first"])),
+        ]
+        for kind in kinds
+    ]
+    header = ("value", "backend", "PyTorch", "places that differ", "the first of them")
+    return table("What is no number", header, rows, wide=True)
+
+
+def _histograms(told: Told) -> str:
+    groups: dict[tuple[str, str], list[tuple[Mapping[str, Any], Verdict]]] = {}
+    for backend, verdict in _verdicts(told):
+        if verdict["figures"]["histogram"] and verdict["kind"] != "edge":
+            pair = (verdict["output"], backend["backend"])
+            groups.setdefault(pair, []).append((backend, verdict))
+    hot = sorted(groups.items(), key=lambda item: _heat(told, item[1]), reverse=True)
+    if not hot:
+        return ""
+    key = tag(
+        "p", tag("i", class_="of-actual"), "the backend ", tag("i", class_="of-eager"),
+        "PyTorch in its own precision. Both against float64, over all samples but edge cases; "
+        "across: the error in noise floors.",
+        class_="key quiet",
+    )  # fmt: skip  # as it reads
+    figures = (
+        tag(
+            "figure",
+            histogram([verdict for _, verdict in group]),
+            tag("figcaption", tag("code", output), f" on {backend}"),
+        )
+        for (output, backend), group in hot[:_MOST_HISTOGRAMS]
+    )
+    left = len(hot) - _MOST_HISTOGRAMS
+    more = f"The {_MOST_HISTOGRAMS} hottest; {left} more are as the map shows." if left > 0 else ""
+    return section(
+        "How large the errors are",
+        key,
+        tag("div", *figures, class_="histograms"),
+        tag("p", more, class_="quiet") if more else "",
+    )
+
+
+def _heat(told: Told, group: Sequence[tuple[Mapping[str, Any], Verdict]]) -> tuple[bool, float]:
+    backend, verdict = _hottest(told, group)
+    return verdict["status"] == "fail", share_of_limit(verdict, backend, told["thresholds"])
+
+
+def _all(backends: Sequence[Mapping[str, Any]]) -> str:
+    ran = [backend for backend in backends if backend["verdicts"]]
+    return section("Every comparison", *map(every_comparison, ran)) if ran else ""
+
+
+def _made_with(told: Told) -> Html:
+    thresholds = told["thresholds"]
+    own = [f"{name} {ratio:g}" for name, ratio in thresholds["outputs"].items()]
+    facts = [
+        ("limit", f"error at most {thresholds['max_ratio']:g} times the noise floor"),
+        ("by output", ", ".join(own)),
+        ("constant", ", ".join(thresholds["constant_outputs"])),
+        ("judge again", "edgeport verify --from FILE.json --max-ratio X"),
+    ]
+    return tag("footer", pairs(facts))
