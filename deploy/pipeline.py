@@ -20,7 +20,7 @@ from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
-from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
     BackendMissingError,
@@ -129,7 +129,7 @@ def export_source(
     onnx_request = _checked(source, request)
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
-            golden = make_golden(source)
+            golden = make_golden(Reference(source))
             _refuse_dead(golden, request.thresholds)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         manifest = partial(_manifest, source, stored, golden, request.thresholds)
@@ -149,7 +149,7 @@ def export_source(
         (folder / REPORT).parent.mkdir()
         files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
         files.write(folder / MANIFEST, packed.dumps())
-    notes = _notes(source, won, partial(_decisions, source, golden))
+    notes = (*limits_of_proof(golden), *_notes(source, won, partial(_decisions, source, golden)))
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won))
 
 

@@ -80,6 +80,7 @@ class Figures:
         non_finite: NaN, +Inf and -Inf, where there are any.
         histogram: Of the errors; ``None`` for ``exact``.
         places: The elements with the largest errors; kept for the worst sample of an output.
+        gap: Why there is no oracle, in a sentence, where that is known.
     """
 
     DERIVED: ClassVar = ("ratio", "snr_db")
@@ -104,6 +105,7 @@ class Figures:
     non_finite: tuple[NonFinite, ...] = ()
     histogram: Histogram | None = None
     places: tuple[Place, ...] = ()
+    gap: str | None = None
 
     @property
     def ratio(self) -> float:

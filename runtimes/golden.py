@@ -30,6 +30,7 @@ class Golden:
         inputs: By input name.
         eager: By output name: the module in its own precision.
         oracle: By output name: the module in float64; an output may be missing.
+        gap: Why one is missing, in a sentence; only where the module was run, not in the file.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Golden:
     inputs: Mapping[str, Array]
     eager: Mapping[str, Array]
     oracle: Mapping[str, Array]
+    gap: str | None = None
 
 
 def to_tensors(samples: Sequence[Golden]) -> dict[str, Array]:
@@ -76,7 +78,7 @@ def from_safetensors(
             )
         found[int(match[1])][match[2]][match[3]] = array
     samples = tuple(
-        Golden(name, kind, *(tensors[role] for role in _ROLES))
+        Golden(name, kind, tensors["input"], tensors["eager"], tensors["oracle"])
         for (name, kind), tensors in zip(labels, found, strict=True)
     )
     for sample in samples:

@@ -91,7 +91,9 @@ def judge(
         else _reduced_problem(output, figures, thresholds, kind, reduced)
     )
     status: Status = "pass" if problem is None else "fail"
-    return Verdict(output, sample, status, problem or _praise(figures, reduced), figures, kind)
+    because = f"; judged from eager, because {figures.gap}" if figures.gap else ""
+    reason = (problem or _praise(figures, reduced)) + because
+    return Verdict(output, sample, status, reason, figures, kind)
 
 
 def _praise(figures: Figures, reduced: Precision | None) -> str:

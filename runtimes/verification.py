@@ -145,9 +145,13 @@ def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
             remedy="export the model again",
         )
     return {
-        name: measure(outputs[name], eager, sample.oracle.get(name))
+        name: _with_gap(measure(outputs[name], eager, sample.oracle.get(name)), sample.gap)
         for name, eager in sample.eager.items()
     }
+
+
+def _with_gap(figures: Figures, gap: str | None) -> Figures:
+    return replace(figures, gap=gap) if gap and figures.rule == "float32" else figures
 
 
 def output_facts(samples: Sequence[Golden]) -> tuple[OutputFacts, ...]:

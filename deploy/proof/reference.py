@@ -2,66 +2,118 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
-import torch
-from torch.overrides import TorchFunctionMode
 
-from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source, range_remedy, run_module
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.torch_calls import last_line
 
+from .determinism import check_repeatable, check_unchanged, state_of
+from .oracle import Oracle
 
-def make_golden(source: Source) -> tuple[Golden, ...]:
-    """Answer every sample, eager and in float64.
+_LOUD: Final = 1e-3
+"""Of an output. float32 is usually at 1e-7 to 1e-5; float16 and bfloat16 inside are above."""
+
+
+class Reference:
+    """The module of a source, and the same in float64."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._oracle = Oracle(source)
+
+    def answer(self, sample: Sample) -> Golden:
+        """Ask both.
+
+        Raises:
+            Exception: Whatever the module raises.
+        """
+        with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
+            arrays = run_module(self.source.flat, sample.inputs)
+            wide = self._oracle.answer(sample.inputs, arrays)
+        eager = _named(self.source.signature, arrays)
+        oracle = {n: a for n, a in zip(eager, wide.outputs, strict=True) if a is not None}
+        return Golden(sample.name, sample.kind, sample.inputs, eager, oracle, wide.gap)
+
+
+def make_golden(reference: Reference) -> tuple[Golden, ...]:
+    """Answer every sample of a source, eager and in float64.
 
     An edge case that the module itself rejects is left out: nothing has to agree with an error.
     So is one whose integers hang on rounding, such as the order of equal values in topk: torch
     promises nothing there.
 
     Raises:
-        SourceError: The module fails on a sample that is not an edge case.
+        SourceError: The module fails on a sample that is not an edge case, is not deterministic,
+            or keeps state.
     """
-    double = source.flat.widened(torch.float64)
+    source = reference.source
+    before = state_of(source.module)
+    check_repeatable(source.flat, source.example)
     golden = []
-    with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
-        for sample in source.samples:
-            try:
-                eager = _named(source.signature, run_module(source.flat, sample.inputs))
-            except Exception as e:  # the user's module may raise anything
-                if sample.kind == "edge":
-                    continue
-                raise SourceError(
-                    f"{type(source.module).__name__} fails on the sample {sample.name!r}: "
-                    f"{type(e).__name__}: {last_line(e)}",
-                    remedy=range_remedy(_sizes(source.signature, sample.inputs)),
-                ) from e
-            if sample.kind == "edge" and _hangs_on_rounding(source, sample.inputs, eager):
+    for sample in source.samples:
+        try:
+            answered = reference.answer(sample)
+        except Exception as e:  # the user's module may raise anything
+            if sample.kind == "edge":
                 continue
-            oracle = _oracle(double, source.signature, sample.inputs, eager)
-            golden.append(Golden(sample.name, sample.kind, sample.inputs, eager, oracle))
+            raise SourceError(
+                f"{type(source.module).__name__} fails on the sample {sample.name!r}: "
+                f"{type(e).__name__}: {last_line(e)}",
+                remedy=range_remedy(_sizes(source.signature, sample.inputs)),
+            ) from e
+        if sample.kind != "edge" or not _hangs_on_rounding(source, answered):
+            golden.append(answered)
+    check_unchanged(source.flat, golden[0].inputs, list(golden[0].eager.values()), before)
     return tuple(golden)
 
 
-def _hangs_on_rounding(
-    source: Source, inputs: Mapping[str, Array], eager: Mapping[str, Array]
-) -> bool:
+def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
+    """Sentences for the user about what the samples can't prove as sharply as usual."""
+    told = [
+        f"there is no float64 answer to judge by: {sample.gap}" for sample in golden if sample.gap
+    ]
+    usual = [sample for sample in golden if sample.kind != "edge"]
+    for name in golden[0].eager:
+        noise = max((_noise(sample, name) for sample in usual), default=0.0)
+        if noise > _LOUD:
+            told.append(
+                f"the module's own rounding error is up to {noise:.2g} of {name}, so that faults "
+                "of that size pass"
+            )
+    return tuple(dict.fromkeys(told))
+
+
+def _noise(sample: Golden, name: str) -> float:
+    """The rms of eager's error in units of the output's own rms."""
+    eager, oracle = sample.eager[name], sample.oracle.get(name)
+    if oracle is None or not np.isfinite(oracle).all() or not np.isfinite(eager).all():
+        return 0.0
+    scale = float(np.abs(oracle).max(initial=0.0))
+    if not scale:
+        return 0.0
+    error = (eager.astype(np.float64) - oracle) / scale
+    return float(np.sqrt(np.square(error).mean() / np.square(oracle / scale).mean()))
+
+
+def _hangs_on_rounding(source: Source, sample: Golden) -> bool:
     """Whether integers or bools change when the inputs change by about one rounding error."""
-    exact = [name for name, array in eager.items() if array.dtype.kind != "f"]
-    if not exact or not any(array.dtype.kind == "f" for array in inputs.values()):
+    exact = [name for name, array in sample.eager.items() if array.dtype.kind != "f"]
+    if not exact or not any(array.dtype.kind == "f" for array in sample.inputs.values()):
         return False
     generator = np.random.default_rng(0)
-    near = {name: _jittered(array, generator) for name, array in inputs.items()}
+    near = {name: _jittered(array, generator) for name, array in sample.inputs.items()}
     try:
         again = _named(source.signature, run_module(source.flat, near))
     except Exception:  # the user's module may raise anything
         return True
-    return not all(np.array_equal(again[name], eager[name]) for name in exact)
+    return not all(np.array_equal(again[name], sample.eager[name]) for name in exact)
 
 
 def _jittered(array: Array, generator: np.random.Generator) -> Array:
@@ -70,58 +122,6 @@ def _jittered(array: Array, generator: np.random.Generator) -> Array:
     scale = np.finfo(array.dtype).eps * max(1.0, float(np.abs(array).max(initial=0.0)))
     near: Array = array + scale * generator.standard_normal(array.shape)
     return near.astype(array.dtype)
-
-
-def _oracle(
-    double: Flat, signature: Signature, inputs: Mapping[str, Array], eager: Mapping[str, Array]
-) -> dict[str, Array]:
-    """The float outputs in float64; none where the module cannot run, or falls back, to less."""
-    try:
-        with _float64():
-            outputs = _named(signature, run_module(double, inputs))
-    except Exception:  # an operator that has no float64; the verdict says which rule held
-        return {}
-    return {
-        name: array
-        for name, array in outputs.items()
-        if array.dtype == np.float64 and array.shape == eager[name].shape
-    }
-
-
-@contextlib.contextmanager
-def _float64() -> Iterator[None]:
-    """Whatever forward makes itself is float64 too, and what it casts to less stays float64."""
-    before = torch.get_default_dtype()
-    enter = torch.autocast.__enter__
-
-    def enter_disabled(autocast: torch.autocast) -> Any:
-        autocast._enabled = False
-        return enter(autocast)  # type: ignore[no-untyped-call]  # torch has no types here
-
-    try:
-        torch.set_default_dtype(torch.float64)
-        torch.autocast.__enter__ = enter_disabled  # type: ignore[method-assign]
-        with _NoNarrowing():
-            yield
-    finally:
-        torch.set_default_dtype(before)
-        torch.autocast.__enter__ = enter  # type: ignore[method-assign]
-
-
-class _NoNarrowing(TorchFunctionMode):
-    """Every dtype of floats that is asked for, in a cast or a new tensor, is float64."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16):
-            func = torch.Tensor.double
-        wide = {key: _wide(value) for key, value in (kwargs or {}).items()}
-        return func(*map(_wide, args), **wide)
-
-
-def _wide(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
 
 
 def _named(signature: Signature, arrays: Sequence[Array]) -> dict[str, Array]:

@@ -26,7 +26,7 @@ def named_tensors(tree: object, name: str) -> Iterator[tuple[str, torch.Tensor]]
     """
     if isinstance(tree, torch.Tensor):
         yield name, tree
-    for key, child in _children(tree):
+    for key, child in children(tree):
         yield from named_tensors(child, f"{name}_{key}" if name else str(key))
 
 
@@ -35,7 +35,7 @@ def tensors(tree: object) -> Iterator[torch.Tensor]:
     if isinstance(tree, torch.Tensor):
         yield tree
     else:
-        for _, child in _children(tree):
+        for _, child in children(tree):
             yield from tensors(child)
 
 
@@ -43,7 +43,7 @@ def others(tree: object) -> Iterator[object]:
     """What is neither a tensor, nor a constant, nor made of them."""
     if not (isinstance(tree, (torch.Tensor, *CONSTANTS)) or _is_branch(tree)):
         yield tree
-    for _, child in _children(tree):
+    for _, child in children(tree):
         yield from others(child)
 
 
@@ -53,7 +53,7 @@ def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
         return next(replacements)
     if not _is_branch(tree):
         return tree
-    return _rebuilt(tree, [filled(child, replacements) for _, child in _children(tree)])
+    return _rebuilt(tree, [filled(child, replacements) for _, child in children(tree)])
 
 
 def with_tensors(tree: Any) -> Any:
@@ -62,7 +62,7 @@ def with_tensors(tree: Any) -> Any:
         return torch.tensor(tree)
     if isinstance(tree, torch.Tensor) or not _is_branch(tree):
         return tree
-    return _rebuilt(tree, [with_tensors(child) for _, child in _children(tree)])
+    return _rebuilt(tree, [with_tensors(child) for _, child in children(tree)])
 
 
 def structure(tree: object, names: Iterator[str]) -> Node:
@@ -76,7 +76,7 @@ def structure(tree: object, names: Iterator[str]) -> Node:
         return {"output": next(names)}
     if not _is_branch(tree):
         return {"constant": tree}
-    nodes = [(key, structure(child, names)) for key, child in _children(tree)]
+    nodes = [(key, structure(child, names)) for key, child in children(tree)]
     if is_object(tree):
         return {"object": type(tree).__name__, "fields": [[str(key), node] for key, node in nodes]}
     if isinstance(tree, Mapping):
@@ -102,7 +102,8 @@ def _is_pytree(tree: object) -> bool:
     return not plain and type(tree) in _pytree.SUPPORTED_NODES
 
 
-def _children(tree: Any) -> list[tuple[Any, object]]:
+def children(tree: Any) -> list[tuple[Any, object]]:
+    """What is directly in a tree, by key; nothing in a leaf."""
     if isinstance(tree, Mapping):  # first: a ModelOutput is a mapping too, without its Nones
         return list(tree.items())
     if isinstance(tree, tuple | list):
@@ -114,18 +115,18 @@ def _children(tree: Any) -> list[tuple[Any, object]]:
     return []
 
 
-def _rebuilt(tree: Any, children: list[object]) -> object:
+def _rebuilt(tree: Any, parts: list[object]) -> object:
     if type(tree) is dict:  # told apart because torch's bytecode reader knows no dict.copy
-        return dict(zip(tree, children, strict=True))
+        return dict(zip(tree, parts, strict=True))
     if hasattr(tree, "_make"):
-        return tree._make(children)
+        return tree._make(parts)
     if isinstance(tree, tuple | list):
-        return type(tree)(children)
+        return type(tree)(parts)
     if not isinstance(tree, Mapping) and _is_pytree(tree):
         node = _pytree.SUPPORTED_NODES[type(tree)]
-        return node.unflatten_fn(children, node.flatten_fn(tree)[1])
+        return node.unflatten_fn(parts, node.flatten_fn(tree)[1])
     new: Any = copy.copy(tree)
     put = type(new).__setitem__ if isinstance(tree, Mapping) else object.__setattr__
-    for (key, _), child in zip(_children(tree), children, strict=True):
+    for (key, _), child in zip(children(tree), parts, strict=True):
         put(new, key, child)  # past the __setattr__ of a frozen dataclass
     return new

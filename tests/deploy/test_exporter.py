@@ -89,17 +89,16 @@ def test_a_range_is_kept_and_holds_on_the_device(tmp_path: Path) -> None:
 
 
 def test_a_module_that_cannot_run_in_float64_is_judged_by_the_stated_rule(tmp_path: Path) -> None:
-    class Casts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(4, 2)
-
+    class Repeats(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(x).type("torch.FloatTensor")  # type: ignore[no-any-return]  # Any
+            return x.repeat(1, x.element_size())
 
-    made = deploy.export(Casts(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats="pt2")
-    rules = {v.figures.rule for report in made.report.backends for v in report.verdicts}
-    assert rules == {"float32"}
+    made = deploy.export(Repeats(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats="pt2")
+    verdicts = [v for report in made.report.backends for v in report.verdicts]
+    assert {v.figures.rule for v in verdicts} == {"float32"}
+    gap = "in float64 the module answers [1, 32], not [1, 16]"
+    assert verdicts[0].reason.endswith(f"judged from eager, because {gap}")
+    assert made.notes[0] == f"there is no float64 answer to judge by: {gap}"
 
 
 class Roots(nn.Module):

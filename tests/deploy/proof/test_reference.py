@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
-from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import TensorSpec
 
 
@@ -24,7 +24,7 @@ def golden(module: nn.Module) -> dict[str, Any]:
     x = torch.randn(3, 5)
     spec = TensorSpec("x", "float32", ("batch", 5))
     source = make_source("m", module.eval(), make_call(module, (), {"x": x}), [spec], {})
-    return {sample.name: sample for sample in make_golden(source)}
+    return {sample.name: sample for sample in make_golden(Reference(source))}
 
 
 def test_an_edge_case_that_hangs_on_rounding_is_left_out() -> None:
