@@ -241,6 +241,7 @@ def _manifest(
             "torch": torch.__version__,
             "onnx": onnx.__version__,
         },
+        gap=next((sample.gap for sample in golden if sample.gap), None),
     )
 
 

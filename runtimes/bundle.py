@@ -117,7 +117,7 @@ class Bundle:
         # The very bytes that are used are hashed: a file that is read twice can change between.
         if len(data) != stored.size_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
             raise _not_what_was_packed(path)
-        samples = from_safetensors(data, str(path), self.manifest.samples)
+        samples = from_safetensors(data, str(path), self.manifest.samples, self.manifest.gap)
         for sample in samples:
             for specs, found in (
                 (signature.inputs, sample.inputs),

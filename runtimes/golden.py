@@ -30,7 +30,7 @@ class Golden:
         inputs: By input name.
         eager: By output name: the module in its own precision.
         oracle: By output name: the module in float64; an output may be missing.
-        gap: Why one is missing, in a sentence; only where the module was run, not in the file.
+        gap: Why one is missing, in a sentence.
     """
 
     name: str
@@ -56,7 +56,7 @@ def to_tensors(samples: Sequence[Golden]) -> dict[str, Array]:
 
 
 def from_safetensors(
-    data: bytes, file: str, labels: Sequence[tuple[str, Kind]]
+    data: bytes, file: str, labels: Sequence[tuple[str, Kind]], gap: str | None = None
 ) -> tuple[Golden, ...]:
     """Read the samples back.
 
@@ -64,6 +64,7 @@ def from_safetensors(
         data: The content of the safetensors file.
         file: What to call it in an error.
         labels: Name and kind of each sample, from the manifest.
+        gap: Why oracles are missing, from there too.
 
     Raises:
         FormatError: The file is damaged or does not hold the samples that ``labels`` name.
@@ -78,7 +79,7 @@ def from_safetensors(
             )
         found[int(match[1])][match[2]][match[3]] = array
     samples = tuple(
-        Golden(name, kind, tensors["input"], tensors["eager"], tensors["oracle"])
+        Golden(name, kind, tensors["input"], tensors["eager"], tensors["oracle"], gap)
         for (name, kind), tensors in zip(labels, found, strict=True)
     )
     for sample in samples:

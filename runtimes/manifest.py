@@ -19,8 +19,8 @@ from .thresholds import REDUCED, Precision, Thresholds
 SCHEMA_VERSION: Final = 2
 """Version 1 has no thresholds per output and precision; it is read with the defaults."""
 
-Kind = Literal["real", "random", "edge"]
-"""Where the values of a golden sample come from."""
+Kind = Literal["real", "random", "edge", "search"]
+"""Where the values of a golden sample come from; ``search``: looked for, to be as bad as can be."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
@@ -86,6 +86,7 @@ class Manifest:
         samples: Name and kind of each golden sample, in order.
         thresholds: What parity was judged by, and is judged by on the device.
         producer: Versions of what made it.
+        gap: Why golden samples lack oracles, in a sentence; ``None`` where they have them.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Manifest:
     samples: tuple[tuple[str, Kind], ...]
     thresholds: Thresholds
     producer: Mapping[str, str]
+    gap: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *(name for name, _ in self.samples)):
@@ -141,6 +143,7 @@ class Manifest:
             "golden": {
                 **asdict(self.golden),
                 "samples": [{"name": name, "kind": kind} for name, kind in self.samples],
+                **({} if self.gap is None else {"gap": self.gap}),
             },
             "thresholds": self.thresholds.to_json(),
             "producer": dict(self.producer),
@@ -183,7 +186,9 @@ def _manifest(value: object) -> Manifest:
         "thresholds",
         "producer",
     )
-    *stored, samples = fields(golden, "file", "sha256", "size_bytes", "samples")
+    told = dict(expect(dict, golden, "golden"))
+    gap = told.pop("gap", None)
+    *stored, samples = fields(told, "file", "sha256", "size_bytes", "samples")
     return Manifest(
         name=expect(str, name, "the name"),
         signature=Signature.from_json(signature),
@@ -195,6 +200,7 @@ def _manifest(value: object) -> Manifest:
             key: expect(str, text, "a version")
             for key, text in expect(dict, producer, "producer").items()
         },
+        gap=None if gap is None else expect(str, gap, "the gap"),
     )
 
 

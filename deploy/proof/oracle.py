@@ -65,8 +65,7 @@ class Oracle:
             with operators:
                 found = self._run(inputs)
         except Exception as e:
-            place = f"{operators.last} " if operators.last else ""
-            gap = f"{place}does not run in float64: {type(e).__name__}: {last_line(e)}"
+            gap = _refusal(operators.last or "forward", e)
             try:
                 found = self._run(inputs)  # torch.cond takes no mode of ours
             except Exception:
@@ -92,6 +91,13 @@ def _own_dtype(source: Source) -> torch.dtype | None:
 def _fitting(found: Array, eager: Array) -> Array | None:
     fits = found.dtype == np.float64 and found.shape == eager.shape
     return found if fits and eager.dtype.kind == "f" else None
+
+
+def _refusal(operator: str, error: Exception) -> str:
+    """It goes into the bundle, where no file of this machine is named."""
+    words = last_line(error)
+    why = type(error).__name__ if "/" in words else f"{type(error).__name__}: {words}"
+    return f"{operator} does not run in float64 ({why})"
 
 
 def _gap(
