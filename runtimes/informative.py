@@ -23,7 +23,8 @@ def uninformative(references: Sequence[Array]) -> bool:
     one_value = all(_same(array, first.flat[0]) for array in arrays)
     one_row = all(a.shape[1:] == first.shape[1:] and _same(a, first[:1]) for a in arrays)
     one_answer = all(a.shape == first.shape and _same(a, first) for a in arrays)
-    return one_value or one_row or (one_answer and len(arrays) > 1)
+    several = len(arrays) > 1
+    return one_value or (one_row and (several or len(first) > 1)) or (one_answer and several)
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
-from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.sources.source import run_module
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.torch_calls import last_line
 
@@ -44,14 +44,14 @@ class Answer:
 
 
 class Oracle:
-    """A copy of a source's module that answers in float64."""
+    """A copy of a module that answers in float64."""
 
-    def __init__(self, source: Source) -> None:
-        module = copied(source.module)
-        self._own = _own_dtype(source)
+    def __init__(self, flat: Flat) -> None:
+        module = copied(flat.module)
+        self._own = _own_dtype(flat)
         with contextlib.suppress(RuntimeError):  # frozen parameters of inference mode
             module._apply(_widened)  # type: ignore[no-untyped-call]  # torch has no types here
-        self._flat = Flat(module, source.flat.call, torch.float64)
+        self._flat = Flat(module, flat.call, torch.float64)
 
     def answer(self, inputs: Mapping[str, Array], eager: Sequence[Array]) -> Answer:
         """Run it once.
@@ -78,11 +78,11 @@ class Oracle:
             return run_module(self._flat, inputs)
 
 
-def _own_dtype(source: Source) -> torch.dtype | None:
+def _own_dtype(flat: Flat) -> torch.dtype | None:
     """The dtype that a widened tensor claims to be of; none where float64 is in use already."""
-    tensors = itertools.chain(source.module.parameters(), source.module.buffers())
+    tensors = itertools.chain(flat.module.parameters(), flat.module.buffers())
     floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    floats += [dtype for dtype in source.flat.call.dtypes if dtype.is_floating_point]
+    floats += [dtype for dtype in flat.call.dtypes if dtype.is_floating_point]
     if torch.float64 in floats:
         return None
     return floats[0] if floats else torch.float32

@@ -26,7 +26,7 @@ class Reference:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._oracle = Oracle(source)
+        self._oracle = Oracle(source.flat)
 
     def answer(self, sample: Sample) -> Golden:
         """Ask both.

@@ -47,7 +47,7 @@ def test_arrays_that_are_laid_out_otherwise_are_written_right() -> None:
 
 def test_no_samples() -> None:
     assert from_safetensors(save({}), "golden", []) == ()
-    assert KINDS == ("real", "random", "edge")
+    assert KINDS == ("real", "random", "edge", "search")
 
 
 @pytest.mark.parametrize(
