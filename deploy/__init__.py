@@ -7,6 +7,8 @@ Examples:
 """
 
 from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.proof.search import Searched
+from edgeport.deploy.proof.task import Score
 from edgeport.deploy.sources.arguments import make_call
 from edgeport.deploy.sources.capture import capture, run_script
 from edgeport.deploy.sources.loader import load_module
@@ -28,6 +30,8 @@ __all__ = [
     "Export",
     "Limits",
     "Request",
+    "Score",
+    "Searched",
     "Source",
     "Values",
     "capture",

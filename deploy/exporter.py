@@ -48,6 +48,8 @@ def export(
     keep_training_mode: bool = False,
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
+    search_s: float = 0.0,
+    labels: Array | None = None,
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -75,6 +77,10 @@ def export(
         keep_training_mode: Export what the module does in training mode.
         thresholds: Where a verdict turns.
         limits: Time and memory for one compiler.
+        search_s: Wall time to look for the inputs on which each backend is worst; the worst that
+            are found are kept in the bundle.
+        labels: Of the rows of ``samples``, in order: classes, or values like the first output.
+            Each backend is scored by them beside the module, and may not be worse.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
@@ -102,6 +108,8 @@ def export(
         None if target is None else find_target(target),
         thresholds or Thresholds(),
         limits or Limits(),
+        search_s,
+        labels,
     )
     source = source_of(
         model_name(Path(output)),

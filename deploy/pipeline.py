@@ -21,6 +21,9 @@ from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
+from edgeport.deploy.proof.search import Searched
+from edgeport.deploy.proof.task import Score, Task
+from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
     BackendMissingError,
@@ -33,6 +36,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.bundle import MANIFEST
 from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
@@ -41,6 +45,7 @@ from edgeport.runtimes.verification import dead_outputs, output_facts
 
 from .attempts import Attempt, attempt
 from .failure import explain
+from .further import ask_further, with_verdicts
 from .isolation import Limits
 
 GOLDEN: Final = "golden.safetensors"
@@ -63,7 +68,7 @@ class Ended:
     wall_s: float
 
 
-Event: TypeAlias = Began | Ended | Attempt
+Event: TypeAlias = Began | Ended | Attempt | Searched
 """What happens during an export; an ``Attempt`` ends the step of its route."""
 
 OnEvent = Callable[[Event], None]
@@ -83,6 +88,8 @@ class Request:
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
         limits: What one compiler may use.
+        search_s: Wall time to look for the inputs on which each backend is worst.
+        labels: Of the real samples, row by row: classes, or values like the first output.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -90,6 +97,8 @@ class Request:
     target: Target | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     limits: Limits = field(default_factory=Limits)
+    search_s: float = 0.0
+    labels: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ class Export:
     Attributes:
         notes: What was changed in the user's module, or could not be proved; sentences for them.
         debug_maps: By format, private: from the nodes of an artefact to the user's code.
+        scores: By the labels, where there are some: each backend beside the module.
     """
 
     bundle: Bundle
@@ -106,6 +116,7 @@ class Export:
     report: Report
     notes: tuple[str, ...]
     debug_maps: Mapping[str, str]
+    scores: tuple[Score, ...] = ()
 
 
 def export_source(
@@ -129,8 +140,10 @@ def export_source(
     onnx_request = _checked(source, request)
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
-            golden = make_golden(Reference(source))
+            reference = Reference(source)
+            golden = make_golden(reference)
             _refuse_dead(golden, request.thresholds)
+            task = None if request.labels is None else Task(source, request.labels)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         manifest = partial(_manifest, source, stored, golden, request.thresholds)
         won = []
@@ -144,13 +157,28 @@ def export_source(
             if found[-1].outcome != "proved":
                 raise explain(source, name, found, partial(_decisions, source, golden))
             won.append(found[-1])
-        packed = manifest(tuple(found.compiled.artefact for found in won if found.compiled))
-        report = _report(packed, golden, won)
+        artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
+        with _step("more inputs", on_event):
+            trial = ask_further(
+                Bundle(folder, manifest(artefacts)),
+                reference,
+                golden,
+                request.search_s,
+                task,
+                request.limits,
+            )
+        for searched in trial.searched:
+            on_event(searched)
+        golden = (*golden, *trial.samples)
+        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
+        packed = _manifest(source, stored, golden, request.thresholds, artefacts)
+        report = _report(packed, golden, won, trial)
         (folder / REPORT).parent.mkdir()
         files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
         files.write(folder / MANIFEST, packed.dumps())
-    notes = (*limits_of_proof(golden), *_notes(source, won, partial(_decisions, source, golden)))
-    return Export(Bundle(output, packed), source, report, notes, _debug_maps(won))
+    notes = _notes(source, won, partial(_decisions, source, golden))
+    notes = (*limits_of_proof(golden), *trial.notes, *notes)
+    return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
 
 
 @contextlib.contextmanager
@@ -245,8 +273,15 @@ def _manifest(
     )
 
 
-def _report(manifest: Manifest, golden: Sequence[Golden], won: Sequence[Attempt]) -> Report:
-    reports = (report for found in won for report in found.reports if report.backend in BACKENDS)
+def _report(
+    manifest: Manifest, golden: Sequence[Golden], won: Sequence[Attempt], trial: Trial
+) -> Report:
+    reports = (
+        with_verdicts(report, trial)
+        for found in won
+        for report in found.reports
+        if report.backend in BACKENDS
+    )
     return Report(
         manifest.name, len(golden), manifest.thresholds, tuple(reports), output_facts(golden)
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative
 from .report import BackendReport, OutputFacts, Report
 from .session import Options, Session, probe
 from .thresholds import Precision, Thresholds
+
+_USUAL: Final = ("real", "random")
 
 
 def verify(
@@ -83,23 +86,39 @@ def check_session(
         EngineError: The engine failed on a sample, or answered with other outputs.
     """
     measured = [_measure_sample(session, sample) for sample in samples]
-    usual = [index for index, sample in enumerate(samples) if sample.kind != "edge"]
     for name in {name for sample in samples for name in sample.eager}:
-        pooled = pool_floors([measured[index][name] for index in usual])
-        for index, figures in zip(usual, pooled, strict=True):
-            measured[index][name] = figures
+        _pool(name, samples, measured)
     verdicts = [
         judge(name, sample.name, figures, thresholds, kind=sample.kind, reduced=reduced)
         for sample, outputs in zip(samples, measured, strict=True)
         for name, figures in outputs.items()
     ]
+    return places_of_worst(verdicts)
+
+
+def places_of_worst(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Keep the places of the worst sample of each output.
+
+    They are enough; a report of many samples would be full of them.
+    """
     shown = worst(verdicts)
     return tuple(v if v is shown[v.output] else _without_places(v) for v in verdicts)
 
 
 def _without_places(verdict: Verdict) -> Verdict:
-    """Those of the worst sample are enough; a report of many samples would be full of them."""
     return replace(verdict, figures=replace(verdict.figures, places=()))
+
+
+def _pool(name: str, samples: Sequence[Golden], measured: Sequence[dict[str, Figures]]) -> None:
+    """Lend the floors of one output, in place. What a search found borrows, and lends nothing."""
+    lenders = [index for index, sample in enumerate(samples) if sample.kind in _USUAL]
+    pooled = pool_floors([measured[index][name] for index in lenders])
+    for index, sample in enumerate(samples):
+        if sample.kind == "search":
+            lent = [measured[lender][name] for lender in lenders]
+            measured[index][name] = pool_floors([*lent, measured[index][name]])[-1]
+    for index, figures in zip(lenders, pooled, strict=True):
+        measured[index][name] = figures
 
 
 def _require_usable(bundle: Bundle, name: str) -> None:

@@ -3,7 +3,7 @@
 Every free dimension is probed at several sizes. The caller's own values are best; without
 them, values are drawn like an example's; without one, floats are drawn from a normal
 distribution and integers from {0, 1}, which any embedding takes and few are tested by. Edge
-cases are added: zeros, ones, large values.
+cases are added: zeros, ones, large and denormal values, integers at the ends of what was seen.
 """
 
 import math
@@ -69,7 +69,7 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         inputs = inputs_at(declared, sizes, values, number)
         samples.append(Sample(_label(kind, sizes, number), kind, inputs))
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
-    return (*samples, *_edge_cases(usual))
+    return (*samples, *_edge_cases(usual, values))
 
 
 def usual_sizes(declared: Signature) -> dict[str, int]:
@@ -178,12 +178,41 @@ def _draw(
     return generator.integers(0, 2, shape).astype(spec.dtype)
 
 
-def _edge_cases(usual: Mapping[str, Array]) -> Iterator[Sample]:
+def _edge_cases(usual: Mapping[str, Array], values: Values) -> Iterator[Sample]:
     yield Sample("zeros", "edge", {name: np.zeros_like(array) for name, array in usual.items()})
     yield Sample("ones", "edge", {name: np.ones_like(array) for name, array in usual.items()})
     if any(array.dtype.kind == "f" for array in usual.values()):
-        large = {n: a * a.dtype.type(LARGE) if a.dtype.kind == "f" else a for n, a in usual.items()}
-        yield Sample("large", "edge", large)
+        for name, change in (("large", _large), ("denormal", _denormal)):
+            yield Sample(name, "edge", {n: change(a) for n, a in usual.items()})
+    ends = {name: _ends(values, name) for name, array in usual.items() if array.dtype.kind in "iu"}
+    if any(end not in (0, 1) for pair in ends.values() for end in pair):
+        for place, name in enumerate(("least integers", "greatest integers")):
+            fixed = {n: np.full_like(usual[n], pair[place]) for n, pair in ends.items()}
+            yield Sample(name, "edge", {**usual, **fixed})
+
+
+def _large(array: Array) -> Array:
+    large: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
+    return large
+
+
+def _denormal(array: Array) -> Array:
+    """An eighth of the smallest normal number, with the signs that there were."""
+    if array.dtype.kind != "f":
+        return array
+    tiny = np.finfo(array.dtype).tiny / 8
+    denormal: Array = (np.sign(array) * tiny).astype(array.dtype)
+    return denormal
+
+
+def _ends(values: Values, name: str) -> tuple[int, int]:
+    """The smallest and the largest integer that an input was seen to take.
+
+    Not those of its dtype: a module may count to them, or ask for as much memory.
+    """
+    seen = [sample[name] for sample in values.real] or [values.like.get(name, np.zeros(1, int))]
+    whole = np.concatenate([array.reshape(-1) for array in seen])
+    return (int(whole.min()), int(whole.max())) if whole.size else (0, 0)
 
 
 def _label(kind: Kind, sizes: Mapping[str, int], number: int) -> str:

@@ -32,6 +32,7 @@ class Source:
         example: Inputs to compile with; every free dimension is 2 or more.
         samples: Inputs to prove with.
         notes: What was changed in the user's module, in sentences for them.
+        real: The caller's samples as they were given.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Source:
     example: Mapping[str, Array]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    real: tuple[Mapping[str, Array], ...] = ()
 
     @property
     def precision(self) -> str:
@@ -99,7 +101,7 @@ def make_source(
         _run_or_explain(flat, example, usual_sizes(declared))
     outputs, structure = _measure_outputs(flat, declared, values, output_names)
     signature = Signature(declared.inputs, outputs, declared.ranges, structure)
-    return Source(name, flat, signature, example, samples, notes)
+    return Source(name, flat, signature, example, samples, notes, tuple(values.real))
 
 
 def run_module(flat: Flat, inputs: Mapping[str, Array]) -> list[Array]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeport.commands import sources
 from edgeport.commands.options import add_max_ratio, is_report, names, positive, ratios_of
 from edgeport.commands.parity_table import render
+from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import BackendMissingError, files
@@ -33,6 +34,8 @@ class ExportArgs:
     thresholds: Thresholds
     time_limit_s: int | None
     memory_limit_gib: int | None
+    search_s: int
+    labels: Path | None
     debug_map: bool
     report: Path | None
     as_json: bool
@@ -67,7 +70,21 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="NAME=VALUE",
         help="an argument of forward that is no tensor: use_cache=false; repeat",
     )
-    say("--samples", type=Path, metavar="FILE.npz", help="real inputs, by name")
+    say(
+        "--samples",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="real inputs: an .npz of one array per input, a folder of them, or a folder of one "
+        "NAME.npy per input; repeat",
+    )
+    say(
+        "--labels",
+        type=Path,
+        metavar="FILE.npy",
+        help="of the samples' rows: each backend is scored by them beside the module",
+    )
     say(
         "--capture",
         type=Path,
@@ -89,6 +106,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         default=[],
         metavar="NAME",
         help="an output that is known not to depend on the inputs; repeat",
+    )
+    ask(
+        "--search-seconds",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="look so long for the inputs on which each backend is worst (default: 0)",
     )
     ask("--time-limit", type=positive, metavar="SECONDS", help="of one compiler (default: 1800)")
     ask(
@@ -129,6 +153,8 @@ def run(args: ExportArgs) -> int:
             **({} if args.time_limit_s is None else {"time_s": args.time_limit_s}),
             memory_bytes=None if args.memory_limit_gib is None else args.memory_limit_gib * 2**30,
         ),
+        args.search_s,
+        None if args.labels is None else read_labels(args.labels),
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -152,7 +178,9 @@ def _write_debug_map(made: "Export", output: Path) -> None:
 
 
 def _render(made: "Export", output: Path) -> str:
-    lines = [render(made.report), "", f"{output}  {made.source.signature}"]
+    from edgeport.deploy.proof.task import describe
+
+    lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
         size_bytes = sum(s.size_bytes for s in (artefact.stored, *artefact.external))
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
@@ -169,7 +197,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
             capture=arguments.capture,
             inputs=tuple(arguments.input),
             arguments=tuple(arguments.argument),
-            samples=arguments.samples,
+            samples=tuple(arguments.samples),
             output_names=arguments.output_names,
             keep_training_mode=arguments.keep_training_mode,
         ),
@@ -180,6 +208,8 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         thresholds=thresholds.with_ratios(ratios_of(arguments.max_ratio)),
         time_limit_s=arguments.time_limit,
         memory_limit_gib=arguments.memory_limit,
+        search_s=arguments.search_seconds,
+        labels=arguments.labels,
         debug_map=arguments.debug_map,
         report=arguments.report,
         as_json=arguments.json,

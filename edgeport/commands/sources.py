@@ -2,14 +2,14 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.commands.sample_files import read_samples
 from edgeport.commands.terminal import note
-from edgeport.runtimes import MissingFileError, SourceError, TensorSpec, UsageError
+from edgeport.runtimes import MissingFileError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ class SourceArgs:
         capture: A script that calls the module.
         inputs: ``NAME=DTYPE[SIZES]``.
         arguments: ``NAME=VALUE``: arguments of forward that are no tensors.
-        samples: A file of real inputs.
+        samples: Files and folders of real inputs.
     """
 
     model: str | None
     capture: Path | None
     inputs: tuple[str, ...]
     arguments: tuple[str, ...]
-    samples: Path | None
+    samples: tuple[Path, ...]
     output_names: tuple[str, ...] | None
     keep_training_mode: bool
 
@@ -104,7 +104,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
     declared = parse_inputs(args.inputs)
     constants = _constants(args.arguments)
     module = load_module(reference)
-    real = None if args.samples is None else _read_samples(args.samples)
+    real = read_samples(args.samples)
     if declared.specs:
         call = make_call(module, (), {**declared.arguments, **constants})
         specs = {spec.name: spec for spec in declared.specs}
@@ -114,11 +114,11 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
             call,
             [specs[name] for name in call.names],
             declared.ranges,
-            values=Values([] if real is None else [_flat(real)]),
+            values=Values([_flat(sample) for sample in real]),
             output_names=args.output_names,
             keep_training_mode=args.keep_training_mode,
         )
-    if real is None:
+    if not real:
         raise UsageError(
             f"{reference} needs its inputs declared",
             remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
@@ -127,9 +127,9 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
     return source_of(
         model_name(output),
         module,
-        {**_nested(real), **constants},
+        {**_nested(real[0]), **constants},
         "infer",
-        samples=[_flat(real)],
+        samples=[_flat(sample) for sample in real],
         output_names=args.output_names,
         keep_training_mode=args.keep_training_mode,
     )
@@ -177,20 +177,3 @@ def _nested(samples: Mapping[str, Array]) -> dict[str, Any]:
     from edgeport.deploy import nested
 
     return nested(samples)
-
-
-def _read_samples(path: Path) -> dict[str, Array]:
-    import numpy as np
-
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --samples")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except PermissionError as e:
-        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="make it readable") from e
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
-        raise SourceError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array), one array per input",
-        ) from e

@@ -17,7 +17,7 @@ from edgeport.commands.terminal import Colour, coloured, note
 from edgeport.runtimes import EdgeportError, StorageError, files
 
 if TYPE_CHECKING:
-    from edgeport.deploy import Attempt, Event, Export, Request, Source
+    from edgeport.deploy import Attempt, Event, Export, Request, Searched, Source
     from edgeport.runtimes.manifest import Artefact
 
 REPORT_VERSION: Final = 1
@@ -43,6 +43,7 @@ class Story:
             "signature": None,
             "notes": [],
             "steps": [],
+            "searches": [],
             "attempts": [],
             "artefacts": [],
             "parity": None,
@@ -80,7 +81,7 @@ class Story:
 
     def tell(self, event: "Event") -> None:
         """Show a step, and keep it."""
-        from edgeport.deploy import Began, Ended
+        from edgeport.deploy import Began, Ended, Searched
 
         match event:
             case Began(step):
@@ -88,6 +89,9 @@ class Story:
             case Ended(step, wall_s):
                 self._told["steps"].append({"step": step, "wall_s": wall_s})
                 self._line(f"  {step:<20}{wall_s:6.1f} s")
+            case Searched():
+                self._told["searches"].append(_search_to_json(event))
+                self._line(_search_line(event))
             case _:
                 self._told["attempts"].append(_attempt_to_json(event))
                 self._line(_attempt_line(event))
@@ -96,6 +100,7 @@ class Story:
         """Keep the proof, and say what it leaves open."""
         self._told["passed"] = True
         self._told["parity"] = made.report.to_json()
+        self._told["scores"] = [score.to_json() for score in made.scores]
         self._told["artefacts"] = [_artefact_to_json(a) for a in made.bundle.manifest.artefacts]
         self._say_notes(made.notes)
 
@@ -190,6 +195,22 @@ def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
         "proof_s": attempt.proof_s,
         "diagnosis": attempt.diagnosis and attempt.diagnosis.to_json(),
         "backends": [report.to_json() for report in attempt.reports],
+    }
+
+
+def _search_line(event: "Searched") -> str:
+    return (
+        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  floors at worst in {event.steps} "
+        f"inputs; {event.usual:.3g} on the samples"
+    )
+
+
+def _search_to_json(event: "Searched") -> dict[str, Any]:
+    return {
+        "backend": event.backend,
+        "usual": event.usual,
+        "worst": event.worst,
+        "steps": event.steps,
     }
 
 

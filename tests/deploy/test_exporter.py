@@ -74,7 +74,10 @@ def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
         nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, samples=[{"x": rows}]
     )
     golden = made.bundle.golden()
-    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 3
+    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 7
+    assert [sample.name for sample in golden[4:]] == [
+        "zeros", "ones", "large", "denormal", "NaN", "+Inf", "-Inf"
+    ]  # fmt: skip  # as one line
     np.testing.assert_array_equal(golden[0].inputs["x"], rows[:1])
     assert golden[0].oracle["output"].dtype == np.float64
 
@@ -127,7 +130,7 @@ class CountsRows(nn.Module):
         (Roots(), "onnx", ExportError, "ONNX: Roots cannot be compiled", "torch"),
         (Roots(), "pt2", ExportError, "pt2: Roots cannot be compiled", "torch"),
         (CountsRows(), "torchscript", ExportError, "trace   wrong: libtorch", "torch"),
-        (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "random"),
+        (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "as an input"),
         (zoo.Dead(), "onnx", ParityError, "output_1 is the same on every sample", "--constant"),
     ],
 )

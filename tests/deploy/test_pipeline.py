@@ -53,7 +53,8 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
         ("pt2", "script", "proved"),
     ]
     began = [event.step for event in events if isinstance(event, deploy.Began)]
-    assert began == ["reference", *(f"{format_}: {route}" for format_, route, _ in told)]
+    routes = [f"{format_}: {route}" for format_, route, _ in told]
+    assert began == ["reference", *routes, "more inputs"]
     for event in events:
         if isinstance(event, deploy.Attempt) and event.outcome == "refused":
             assert event.diagnosis is not None

@@ -188,7 +188,7 @@ def test_samples_that_prove_nothing_do_not_pass(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.script(Constant()).save(str(path))
+        torch.jit.script(Constant()).save(str(path))  # type: ignore[no-untyped-call]
     with pytest.raises(ParityError, match="output output_1 is the same on every sample") as caught:
         assert_parity(Constant(), path, SAMPLES)
     assert "constant_outputs=('output_1',)" in caught.value.remedy

@@ -1,0 +1,60 @@
+"""After the proof: ask more of the artefacts that passed, in a process of its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from edgeport.deploy.proof.reference import Reference
+from edgeport.deploy.proof.task import Task, describe
+from edgeport.deploy.proof.trial import Trial, try_further
+from edgeport.runtimes import Bundle, ExportError, ParityError
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.verification import places_of_worst
+
+from .isolation import Killed, Limits, run_isolated
+
+
+def ask_further(
+    bundle: Bundle,
+    reference: Reference,
+    golden: Sequence[Golden],
+    search_s: float,
+    task: Task | None,
+    limits: Limits,
+) -> Trial:
+    """Try NaN and Inf, search for the worst inputs, score by labels; refuse what fails.
+
+    Raises:
+        ParityError: A search found inputs on which a backend is wrong, or the labels say that it
+            is worse than the module.
+        ExportError: The process was ended.
+    """
+    work = partial(try_further, bundle, reference, golden, search_s, task)
+    trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
+    if isinstance(trial, Killed):
+        raise ExportError(
+            f"an artefact that had passed was run on more inputs, and {trial.problem}",
+            remedy="give it more time or memory: --time-limit, --memory-limit",
+        )
+    for backend, verdicts in (trial.verdicts or {}).items():
+        for verdict in verdicts:
+            if verdict.status == "fail":
+                raise ParityError(
+                    f"{backend}: {verdict.output}: {verdict.reason}, on inputs that were looked "
+                    "for, though all samples passed",
+                    remedy="give more --samples, and see which format or --opset is right on them",
+                )
+    worse = [score for score in trial.scores if not score.passed]
+    if worse:
+        raise ParityError(
+            f"by the labels, worse than noise allows: {'; '.join(describe(worse))}",
+            remedy="leave this format out, or make it in a wider precision",
+        )
+    return trial
+
+
+def with_verdicts(report: BackendReport, trial: Trial) -> BackendReport:
+    """A backend's report with its verdicts on the samples that were added."""
+    more = (trial.verdicts or {}).get(report.backend, ())
+    return replace(report, verdicts=places_of_worst((*report.verdicts, *more)))

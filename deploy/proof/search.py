@@ -1,0 +1,213 @@
+"""Look for the inputs on which a backend is worst: hill climbing from the samples there are.
+
+It stays where the samples are: floats between the smallest and the largest value of their input,
+integers among those that were seen. What it raises is the error in units of the usual floor: the
+median over the samples where that is larger than a candidate's own, or it would only find inputs
+on which eager is right by luck. Steps depend on nothing but the seed; the clock decides how many
+are taken.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edgeport.deploy.sources.samples import Sample
+from edgeport.runtimes import EdgeportError, Session
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity import Figures, measure
+
+from .reference import Reference
+
+MOST_STARTS: Final = 4
+"""Samples to start from: the smallest, on which more steps can be taken."""
+
+PATIENCE: Final = 40
+"""Steps without a gain before another start is tried."""
+
+_FRACTIONS: Final = (0.0, 0.02, 0.2, 1.0)
+"""Shares of the elements that one step changes; 0 for a single one."""
+
+_STEPS: Final = (0.003, 0.03, 0.3)
+"""Sizes of a step, in standard deviations of the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search on one backend found.
+
+    Attributes:
+        usual: The largest figure on the samples there were, in usual floors.
+        worst: The largest that was found.
+        steps: Inputs that were tried.
+        sample: Where it was found; ``None`` if no step was worse than the samples.
+    """
+
+    backend: str
+    usual: float
+    worst: float
+    steps: int
+    sample: Golden | None
+
+
+def search(
+    backend: str,
+    session: Session,
+    reference: Reference,
+    golden: Sequence[Golden],
+    *,
+    time_s: float,
+    seed: int = 0,
+) -> Searched:
+    """Climb until the time is over, or a fault is found that no number can express.
+
+    Args:
+        backend: Its name.
+        session: Opened with it.
+        reference: Answers what the module answers.
+        golden: The samples, answered; edge cases are not looked at.
+        time_s: Wall time.
+        seed: Of every step.
+    """
+    deadline = time.monotonic() + time_s
+    climb = _Climb(session, reference, [g for g in golden if g.kind in ("real", "random")], seed)
+    while time.monotonic() < deadline and math.isfinite(climb.worst):
+        climb.step()
+    name = f"search, {backend}"
+    found = climb.found and Golden(
+        name, "search", climb.found.inputs, climb.found.eager, climb.found.oracle, climb.found.gap
+    )
+    return Searched(backend, climb.usual, climb.worst, climb.steps, found)
+
+
+class _Climb:
+    """One search: what is known, and where it stands."""
+
+    def __init__(
+        self, session: Session, reference: Reference, golden: Sequence[Golden], seed: int
+    ) -> None:
+        self._session = session
+        self._reference = reference
+        self._generator = np.random.default_rng(seed)
+        self._pool = {
+            name: np.concatenate([g.inputs[name].reshape(-1) for g in golden])
+            for name in golden[0].inputs
+        }
+        figures = [self._figures(each) for each in golden]
+        self._floors = {
+            name: (
+                float(np.median([f[name].floor_rms for f in figures])),
+                float(np.median([f[name].floor_max for f in figures])),
+            )
+            for name in golden[0].eager
+        }
+        self._starts = sorted(golden, key=_elements)[:MOST_STARTS]
+        self.usual = self.worst = max(map(self._height, figures))
+        self.steps = 0
+        self.found: Golden | None = None
+        self._start = -1
+        self._stuck = 0
+        self._at = 0.0
+        self._here = self._starts[0]
+        self._restart()
+
+    def step(self) -> None:
+        """Try one neighbour; keep it if it is worse."""
+        self.steps += 1
+        inputs = _neighbour(self._here.inputs, self._pool, self._generator)
+        try:
+            there = self._reference.answer(Sample("search", "search", inputs))
+        except Exception:  # the module rejects it: nothing has to agree with an error
+            self._stuck += 1
+        else:
+            self._move(there)
+        if self._stuck >= PATIENCE:
+            self._restart()
+
+    def _move(self, there: Golden) -> None:
+        height = self._height(self._figures(there))
+        self._stuck += 1
+        if height > self._at:
+            self._here, self._at, self._stuck = there, height, 0
+        if height > self.worst:
+            self.worst, self.found = height, there
+
+    def _restart(self) -> None:
+        self._start += 1
+        self._here = self._starts[self._start % len(self._starts)]
+        self._at = self._height(self._figures(self._here))
+        self._stuck = 0
+
+    def _figures(self, sample: Golden) -> dict[str, Figures]:
+        try:
+            answer = self._session.run(sample.inputs)
+        except EdgeportError as e:  # the module took it
+            broken = Figures("oracle", e.problem, error_rms=math.inf, error_max=math.inf)
+            return dict.fromkeys(sample.eager, broken)
+        return {
+            name: measure(answer[name], eager, sample.oracle.get(name))
+            for name, eager in sample.eager.items()
+        }
+
+    def _height(self, figures: Mapping[str, Figures]) -> float:
+        return max(self._in_floors(name, found) for name, found in figures.items())
+
+    def _in_floors(self, name: str, found: Figures) -> float:
+        if found.mismatch:
+            return math.inf
+        if found.rule == "exact":
+            return 0.0  # near a tie, an argmax may go either way: no fault of a backend's
+        rms, peak = self._floors[name]
+        return max(
+            _over(found.error_rms, max(found.floor_rms, rms)),
+            _over(found.error_max, max(found.floor_max, peak)),
+        )
+
+
+def _over(error: float, floor: float) -> float:
+    return error / floor if floor else 0.0
+
+
+def _elements(sample: Golden) -> int:
+    return sum(array.size for array in sample.inputs.values())
+
+
+def _neighbour(
+    inputs: Mapping[str, Array], pool: Mapping[str, Array], generator: np.random.Generator
+) -> dict[str, Array]:
+    """Change one input, or all, at some places."""
+    names = list(inputs)
+    chosen = names if generator.random() < 0.5 else [names[generator.integers(len(names))]]
+    return {
+        name: _changed(array, pool[name], generator) if name in chosen and array.size else array
+        for name, array in inputs.items()
+    }
+
+
+def _changed(array: Array, pool: Array, generator: np.random.Generator) -> Array:
+    fraction = generator.choice(_FRACTIONS)
+    places = generator.random(array.shape) < fraction
+    places.reshape(-1)[generator.integers(array.size)] = True
+    new = next(_proposals(array, pool, generator))
+    changed: Array = np.where(places, new, array).astype(array.dtype)
+    return changed
+
+
+def _proposals(array: Array, pool: Array, generator: np.random.Generator) -> Iterator[Array]:
+    """New values for all places: other values of the samples, or a step from where it is."""
+    if array.dtype.kind != "f" or generator.random() < 0.3:
+        yield generator.choice(pool, array.shape)
+        return
+    finite = pool[np.isfinite(pool)].astype(np.float64)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if generator.random() < 0.3:
+        factor = generator.uniform(0.2, 1.5)
+        yield np.clip(array.astype(np.float64) * factor, low, high)
+        return
+    size = generator.choice(_STEPS) * (float(finite.std()) if finite.size else 0.0)
+    step = size * generator.standard_normal(array.shape)
+    yield np.clip(array.astype(np.float64) + step, low, high)
