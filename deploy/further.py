@@ -37,6 +37,12 @@ def ask_further(
             f"an artefact that had passed was run on more inputs, and {trial.problem}",
             remedy="give it more time or memory: --time-limit, --memory-limit",
         )
+    worse = [score for score in trial.scores if not score.passed]
+    if worse:
+        raise ParityError(
+            f"by the labels, worse than noise allows: {'; '.join(describe(worse))}",
+            remedy="leave this format out, or make it in a wider precision",
+        )
     for backend, verdicts in (trial.verdicts or {}).items():
         for verdict in verdicts:
             if verdict.status == "fail":
@@ -45,12 +51,6 @@ def ask_further(
                     "for, though all samples passed",
                     remedy="give more --samples, and see which format or --opset is right on them",
                 )
-    worse = [score for score in trial.scores if not score.passed]
-    if worse:
-        raise ParityError(
-            f"by the labels, worse than noise allows: {'; '.join(describe(worse))}",
-            remedy="leave this format out, or make it in a wider precision",
-        )
     return trial
 
 

@@ -5,6 +5,7 @@ Each backend is opened once more, in a process of its own, because engines and f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,14 +13,15 @@ from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, Options, Session, probe
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Verdict, measure
+from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import check_session
 
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
 
-_VALUES = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
+_VALUES: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +65,43 @@ def try_further(
     """
     names = [name for name in bundle.backends if probe(name).usable]
     sessions = {name: bundle.open(name, Options(threads=1)) for name in names}
-    unusual = _with_values(reference)
-    notes, kept = [], []
-    for sample in unusual:
-        apart = [name for name, session in sessions.items() if _differs(session, sample)]
-        notes += [(name, sample.name) for name in apart]
-        kept += [] if apart else [sample]
+    thresholds = bundle.manifest.thresholds
+    kept, notes = _agreed(_with_values(reference), sessions, thresholds)
     searched = [
         search(name, session, reference, golden, time_s=search_s / len(names))
         for name, session in sessions.items()
         if search_s > 0
     ]
     samples = (*kept, *_distinct(searched))
-    thresholds = bundle.manifest.thresholds
     beside = golden if searched else ()  # they lend their floors to what was found
     verdicts = {
-        name: tuple(
-            verdict
-            for verdict in check_session(session, [*beside, *samples], thresholds)
-            if verdict.sample in {sample.name for sample in samples}
-        )
+        name: check_session(session, [*beside, *samples], thresholds)[-_count(samples) :]
         for name, session in sessions.items()
         if samples
     }
     scores = [task.score(name, session) for name, session in sessions.items() if task is not None]
     for session in sessions.values():
         session.close()
-    return Trial(samples, verdicts, tuple(_sentences(notes)), tuple(searched), tuple(scores))
+    return Trial(samples, verdicts, tuple(notes), tuple(searched), tuple(scores))
+
+
+def _agreed(
+    unusual: Sequence[Golden], sessions: Mapping[str, Session], thresholds: Thresholds
+) -> tuple[list[Golden], list[str]]:
+    """The samples that every backend answers as the module does, and sentences on the others."""
+    apart = [
+        (name, sample)
+        for sample in unusual
+        for name, session in sessions.items()
+        if _differs(session, sample, thresholds)
+    ]
+    kept = [sample for sample in unusual if not any(sample is other for _, other in apart)]
+    return kept, _sentences([(name, sample.name) for name, sample in apart])
+
+
+def _count(samples: Sequence[Golden]) -> int:
+    """Verdicts on them: one for each output."""
+    return sum(len(sample.eager) for sample in samples)
 
 
 def _distinct(searched: Sequence[Searched]) -> list[Golden]:
@@ -128,14 +140,10 @@ def _put(array: Array, value: float) -> Array:
     return array
 
 
-def _differs(session: Session, sample: Golden) -> bool:
-    """Whether the places of NaN and Inf are others than the module's, or integers differ."""
-    answer = session.run(sample.inputs)
-    figures = (
-        measure(answer[name], eager, sample.oracle.get(name))
-        for name, eager in sample.eager.items()
-    )
-    return any(f.mismatch or (f.rule == "exact" and f.error_max) for f in figures)
+def _differs(session: Session, sample: Golden, thresholds: Thresholds) -> bool:
+    """Whether it would fail: NaN and Inf at other places, or the rest too far off."""
+    verdicts = check_session(session, [sample], thresholds)
+    return any(verdict.status == "fail" for verdict in verdicts)
 
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,16 +80,16 @@ def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: 
         "-o", "my.edge",
     )  # fmt: skip  # as a person types it
     assert done.returncode == 0, done.stderr
-    assert "my: 3 of 3 backends pass on 7 samples" in done.stdout
+    assert "my: 3 of 3 backends pass on 11 samples" in done.stdout
     assert "image: float32[batch, 3, 32, 32] -> output: float32[batch, 4]" in done.stdout
     assert "opset 20, ir_version 10" in done.stdout
     told = [" ".join(line.split()) for line in done.stderr.splitlines()]
     assert told[0] == "note: the module was in training mode; what is exported is its eval mode"
     assert [line.split(" ")[0] for line in told[1:]] == [
-        "reference", "onnx:", "torchscript:", "pt2:",
+        "reference", "onnx:", "torchscript:", "pt2:", "more",
     ]  # fmt: skip  # one line
     assert told[2].startswith("onnx: dynamo")
-    assert all(line.endswith("s proved") for line in told[2:])
+    assert all(line.endswith("s proved") for line in told[2:-1])
     with runtimes.open("my.edge", "ort-cpu") as session:
         answer = session.run({"image": np.zeros((5, 3, 32, 32), np.float32)})
     assert answer["output"].shape == (5, 4)
@@ -113,6 +114,32 @@ def test_samples_and_names_and_formats(
     np.testing.assert_array_equal(bundle.golden()[0].inputs["image"], rows[:1])
     assert [spec.name for spec in bundle.manifest.signature.outputs] == ["features"]
     assert bundle.manifest.artefacts[0].details["opset"] == 18
+
+
+def test_files_of_samples_labels_and_a_search(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "own_models.py").write_text(MODELS)
+    rows = np.random.default_rng(0).random((9, 3, 8, 8), np.float32)
+    Path("real").mkdir()
+    np.savez("real/a.npz", image=rows[:4])
+    np.savez("real/b.npz", image=rows[4:])
+    np.save("labels.npy", np.arange(9) % 4)
+    command = ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]",
+               "--samples", "real", "--labels", "labels.npy", "--format", "torchscript"]  # fmt: skip
+    code = main([*command, "--search-seconds", "1", "--report", "m.json", "-o", "m.edge"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert re.search(r"libtorch: accuracy 0\.\d+, the module's is 0\.\d+, on 9 labels; 0 lost", out)
+    assert re.search(
+        r"search, libtorch +\S+  floors at worst in \d+ inputs; \S+ on the samples", err
+    )
+    told = json.loads(Path("m.json").read_text())
+    assert told["scores"][0]["rows"] == 9
+    assert told["searches"][0]["steps"] > 0
+    np.save("labels.npy", np.arange(8) % 4)
+    assert main([*command, "-o", "n.edge"]) == 2
+    assert "labels int64[8] do not fit the first output, float32[9, 4]" in capsys.readouterr().err
 
 
 def test_nested_inputs_constants_and_a_debug_map(

@@ -20,7 +20,7 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
         assert line.startswith(backend)
         assert line.endswith("✓ pass")
         assert "all 48 agree" in line
-    assert lines[-1].startswith("mlp: 3 of 3 backends pass on 7 samples; ratio = error / floor")
+    assert lines[-1].startswith("mlp: 3 of 3 backends pass on 11 samples; ratio = error / floor")
 
 
 def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
     assert report["passed"] is True
     (backend,) = report["backends"]
     assert backend["engine"]["provider"] == "CPUExecutionProvider"
-    assert len(backend["verdicts"]) == report["samples"] == 7
+    assert len(backend["verdicts"]) == report["samples"] == 11
     assert all(verdict["figures"]["ratio"] < 8 for verdict in backend["verdicts"])
 
 
@@ -158,7 +158,7 @@ def test_stored_verdicts_are_judged_again(
     out, err = capsys.readouterr()
     assert err == ""
     assert "times the floor, 0.001 allowed; largest at [" in out
-    assert "0 of 1 backends pass on 7 samples; ratio = error / floor, at most 0.001" in out
+    assert "0 of 1 backends pass on 11 samples; ratio = error / floor, at most 0.001" in out
     output = value["outputs"][0]["name"]
     lenient = [f"--max-ratio={each}" for each in ("1e-3", f"{output}=8")]
     assert main(["verify", "--from", str(file), *lenient]) == 0

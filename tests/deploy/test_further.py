@@ -1,0 +1,86 @@
+"""Artefacts that passed are asked for more: NaN and Inf, worst inputs, labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeport import deploy, runtimes
+from edgeport.deploy.further import ask_further
+from edgeport.deploy.proof.reference import Reference, make_golden
+from edgeport.deploy.proof.task import Task
+from edgeport.runtimes import Bundle, ExportError, ParityError
+
+ROWS = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+
+
+def linear(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Linear(4, 3).eval()
+
+
+def labels(module: nn.Module) -> Any:
+    with torch.no_grad():
+        return module(torch.tensor(ROWS)).argmax(-1).numpy()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> deploy.Export:
+    return deploy.export(
+        linear(0), {"x": torch.zeros(2, 4)}, tmp_path_factory.mktemp("made") / "m.edge",
+        dimensions={"x": {0: "batch"}}, samples=[{"x": ROWS}], formats=["torchscript"],
+        search_s=0.5, labels=labels(linear(0)),
+    )  # fmt: skip  # one call
+
+
+def test_what_is_found_is_kept_and_holds_on_the_device(made: deploy.Export) -> None:
+    kinds = {sample.name: sample.kind for sample in made.bundle.golden()}
+    assert kinds["NaN"] == kinds["+Inf"] == kinds["-Inf"] == "edge"
+    assert set(kinds.values()) <= {"real", "edge", "search"}
+    (score,) = made.scores
+    assert (score.backend, score.artefact, score.rows, score.passed) == ("libtorch", 1.0, 50, True)
+    assert runtimes.verify(made.bundle, threads=1).to_json() == made.report.to_json()
+    assert made.report.samples == len(kinds)
+
+
+def another(made: deploy.Export) -> Reference:
+    """A module that the artefact does not compute."""
+    source = deploy.source_of(
+        "m", linear(1), {"x": torch.zeros(2, 4)}, {"x": {0: "batch"}}, samples=[{"x": ROWS}]
+    )
+    assert source.signature == made.source.signature
+    return Reference(source)
+
+
+def test_a_search_that_finds_a_fault_ends_the_export(made: deploy.Export) -> None:
+    reference = another(made)
+    golden = make_golden(reference)
+    with pytest.raises(ParityError, match=r"libtorch: output: error is .* all samples passed"):
+        ask_further(made.bundle, reference, golden, 1.0, None, deploy.Limits())
+
+
+def test_labels_that_tell_of_a_fault_end_the_export(made: deploy.Export) -> None:
+    reference = another(made)
+    task = Task(reference.source, labels(linear(1)))
+    found = r"worse than noise allows: libtorch: accuracy 0\.\d+, the module's is 1, on 50 labels"
+    with pytest.raises(ParityError, match=found):
+        ask_further(made.bundle, reference, (), 0, task, deploy.Limits())
+
+
+def test_a_process_that_is_ended_is_told(made: deploy.Export) -> None:
+    limits = deploy.Limits(time_s=0.001)
+    with pytest.raises(ExportError, match=r"run on more inputs, and it took longer than 0\.001 s"):
+        ask_further(made.bundle, Reference(made.source), (), 0, None, limits)
+
+
+def test_an_engine_that_treats_nan_in_its_own_way_is_told(tmp_path: Path) -> None:
+    made = deploy.export(
+        nn.LSTM(4, 3), {"input": torch.randn(5, 2, 4)}, tmp_path / "m.edge", formats=["onnx"]
+    )
+    told = "ort-cpu does not answer inputs with NaN"
+    assert [note for note in made.notes if note.startswith(told)]
+    assert "NaN" not in {sample.name for sample in Bundle.read(tmp_path / "m.edge").golden()}
+    assert made.report.passed
