@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, Options, Session, probe
+from edgeport.runtimes import Bundle, Options, Session
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
@@ -51,10 +51,10 @@ def try_further(
     search_s: float,
     task: Task | None,
 ) -> Trial:
-    """Open every backend of a bundle that is usable here, and ask more of it.
+    """Open every backend of a bundle, and ask more of it.
 
     Args:
-        bundle: Proved on its golden samples.
+        bundle: Proved on its golden samples, on every backend.
         reference: What the module answers.
         golden: These samples.
         search_s: Wall time for the search, over all backends.
@@ -63,12 +63,11 @@ def try_further(
     Raises:
         EngineError: A backend failed.
     """
-    names = [name for name in bundle.backends if probe(name).usable]
-    sessions = {name: bundle.open(name, Options(threads=1)) for name in names}
+    sessions = {name: bundle.open(name, Options(threads=1)) for name in bundle.backends}
     thresholds = bundle.manifest.thresholds
     kept, notes = _agreed(_with_values(reference), sessions, thresholds)
     searched = [
-        search(name, session, reference, golden, time_s=search_s / len(names))
+        search(name, session, reference, golden, time_s=search_s / len(sessions))
         for name, session in sessions.items()
         if search_s > 0
     ]

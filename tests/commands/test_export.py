@@ -125,8 +125,10 @@ def test_files_of_samples_labels_and_a_search(
     np.savez("real/a.npz", image=rows[:4])
     np.savez("real/b.npz", image=rows[4:])
     np.save("labels.npy", np.arange(9) % 4)
-    command = ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]",
-               "--samples", "real", "--labels", "labels.npy", "--format", "torchscript"]  # fmt: skip
+    command = [
+        "export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]",
+        "--samples", "real", "--labels", "labels.npy", "--format", "torchscript",
+    ]  # fmt: skip  # as a person types it
     code = main([*command, "--search-seconds", "1", "--report", "m.json", "-o", "m.edge"])
     out, err = capsys.readouterr()
     assert code == 0, err
