@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -25,7 +26,7 @@ from edgeport.runtimes.thresholds import Thresholds
 from .isolation import Limits
 from .pipeline import DEFAULT_FORMATS, Export, OnEvent, Request, export_source, ignore
 
-Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Captured
+Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
 """Arguments of forward: by name, in order, the only one, or captured ones."""
 
 Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
@@ -140,6 +141,7 @@ def source_of(
     Raises:
         EdgeportError: As ``export``.
     """
+    _check_ranges(ranges or {})
     calls = _calls(module, example_inputs)
     call, example = calls[0]
     observed = [arrays for _, arrays in calls]
@@ -148,6 +150,7 @@ def source_of(
         run = _shapes_of(module, call, keep_training_mode)
         dimensions, found = observed_dimensions(observed, run)
     elif isinstance(dimensions, str):
+        _check_inferred(dimensions)
         dimensions, found = probed_dimensions(_shapes_of(module, call, keep_training_mode), example)
     real = [*samples, *(observed if isinstance(example_inputs, Captured) else [])]
     return make_source(
@@ -170,11 +173,11 @@ def model_name(output: Path) -> str:
 def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Array]]]:
     if isinstance(given, Captured):
         return [_bound(module, recorded.args, recorded.kwargs) for recorded in given.calls]
-    if isinstance(given, torch.Tensor):
-        given = [given]
     if isinstance(given, Mapping):
         return [_bound(module, (), given)]
-    return [_bound(module, given, {})]
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_bound(module, given, {})]
+    return [_bound(module, [given], {})]
 
 
 def _bound(
@@ -194,11 +197,22 @@ def _array(name: str, tensor: torch.Tensor) -> Array:
 
 def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[TensorSpec, ...]:
     for name, axes in dimensions.items():
-        if name not in example or not all(0 <= axis < example[name].ndim for axis in axes):
+        if not isinstance(axes, Mapping):
             raise UsageError(
-                f"dimensions name {name!r} with axes {sorted(axes)}, which the example has not",
+                f"dimensions gives {name!r} a {type(axes).__name__}, expected a dict",
+                remedy="write the axis and its name: {0: 'batch'}",
+            )
+        if name not in example or not all(axis in range(example[name].ndim) for axis in axes):
+            raise UsageError(
+                f"dimensions name {name!r} with axes {[*axes]}, which the example has not",
                 remedy=f"the example inputs are {', '.join(example)}",
             )
+        for dimension in axes.values():
+            if not _is_name(dimension):
+                raise UsageError(
+                    f"dimensions calls an axis of {name!r} {dimension!r}, which is no name",
+                    remedy="use a Python identifier, like 'batch'; leave a fixed axis out",
+                )
     return tuple(
         TensorSpec(
             name,
@@ -209,6 +223,30 @@ def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[Tensor
         )
         for name, array in example.items()
     )
+
+
+def _is_name(dimension: object) -> bool:
+    """Whether torch.export takes it for a dimension."""
+    return (
+        isinstance(dimension, str) and dimension.isidentifier() and not keyword.iskeyword(dimension)
+    )
+
+
+def _check_inferred(dimensions: str) -> None:
+    if dimensions != "infer":
+        raise UsageError(
+            f"dimensions is {dimensions!r}",
+            remedy="write 'infer', or name the free axes: {'image': {0: 'batch'}}",
+        )
+
+
+def _check_ranges(ranges: Mapping[str, Range]) -> None:
+    for name, range_ in ranges.items():
+        if not isinstance(range_, Range):
+            raise UsageError(
+                f"the range of {name!r} is {range_!r}",
+                remedy="write edgeport.runtimes.Range(min, max); max may be None",
+            )
 
 
 def _shapes_of(module: nn.Module, call: Call, keep_training_mode: bool) -> Run:

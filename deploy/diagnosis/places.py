@@ -137,7 +137,7 @@ class Map:
         depth = max((at for at, path in enumerate(known) if path is not None), default=-1)
         lines = [Line(frame.f_code.co_filename, number) for frame, number in frames[: depth + 1]]
         path = next((path for path in known if path), "") if depth >= 0 else None
-        return Place() if path is None else self._place(path, _users(lines))
+        return Place() if path is None else self._place(path, users_line(lines))
 
     def _in_message(self, error: BaseException) -> Place:
         return self.in_text(str(error))
@@ -148,7 +148,7 @@ class Map:
         for pattern in (_SCRIPT_FRAME, _TRACE_FRAME):
             written += [Line(file, int(number)) for file, number in pattern.findall(text)]
         calling = {Line(frame.f_code.co_filename, number) for frame, number in stack()}
-        line = _users([line for line in written if line not in calling])  # not who exports
+        line = users_line([line for line in written if line not in calling])  # not who exports
         return Place() if line is None else self._around(line)
 
     def _add(self, module: nn.Module) -> None:
@@ -182,7 +182,7 @@ class Map:
             code, number = getattr(reader, "f_code", None), getattr(reader, "lineno", None)
             if isinstance(code, CodeType) and isinstance(number, int):
                 lines.append(Line(code.co_filename, number))
-        line = _users(lines)
+        line = users_line(lines)
         return Place() if line is None else self._around(line)
 
     def _in_graph(self, error: BaseException) -> Place:
@@ -231,7 +231,7 @@ def _self(frame: FrameType) -> nn.Module | None:
     return None
 
 
-def _users(lines: list[Line]) -> Line | None:
+def users_line(lines: list[Line]) -> Line | None:
     """The first line of the user's own code; of a model library, where there is none."""
     return next((line for line in lines if _origin(line.file) == "user"), None) or next(
         (line for line in lines if _origin(line.file) == "library"), None

@@ -12,7 +12,7 @@ from edgeport.runtimes import SourceError
 
 from . import trees
 from .flat import Call
-from .modules import unwrapped
+from .modules import check_module, unwrapped
 
 _BY_KEYWORD: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL: Final = (
@@ -34,8 +34,9 @@ def make_call(
             names that are all new are taken in order.
 
     Raises:
-        SourceError: They do not fit forward.
+        SourceError: It is no module, or they do not fit forward.
     """
+    check_module(module)
     in_order = [trees.with_tensors(tree) for tree in in_order]
     arguments = {name: trees.with_tensors(tree) for name, tree in arguments.items()}
     signature = inspect.signature(unwrapped(module).forward)
@@ -62,7 +63,7 @@ def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> di
     if len(names) < len(arguments):
         raise SourceError(
             f"{len(arguments)} example inputs for forward({', '.join(names)})",
-            remedy="pass them by name: {'image': tensor, ...}",
+            remedy="pass one for each parameter, in this order; parts of one go in a tuple or dict",
         )
     return dict(zip(names, arguments, strict=False))
 
@@ -93,6 +94,19 @@ def _by_name(signature: inspect.Signature, arguments: Mapping[str, object]) -> C
         ordered |= found
     taken = {name for name in arguments if name in signature.parameters}
     return Call.of(ordered | {n: v for n, v in arguments.items() if n not in taken}, by_position)
+
+
+def misfit_of(module: nn.Module, call: Call) -> str | None:
+    """Why forward cannot be called so; ``None`` if it can.
+
+    To explain a call that failed, and not before: a decorated forward may take more than it says.
+    """
+    signature = inspect.signature(unwrapped(module).forward)
+    try:
+        signature.bind(*call.args, **call.kwargs)
+    except TypeError as e:
+        return f"forward({', '.join(signature.parameters)}) cannot be called so: {e}"
+    return None
 
 
 def checked_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,11 @@
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 
 from torch import nn
 
+from edgeport.deploy.diagnosis.places import Line, frames_of, users_line
 from edgeport.runtimes import SourceError
 
 
@@ -33,7 +33,13 @@ def load_module(reference: str) -> nn.Module:
     try:
         module = found()  # type: ignore[operator]  # not callable is an error of the user's too
     except (Exception, SystemExit) as e:  # the user's code may raise anything
-        raise SourceError(f"{reference} raised {_where(e)}", remedy="mend it and try again") from e
+        called = len(frames_of(e)) > 1
+        raise SourceError(
+            f"{reference} raised {_where(e)}",
+            remedy="mend it and try again"
+            if called
+            else "name a callable without arguments: a function that fills them in",
+        ) from e
     if not isinstance(module, nn.Module):
         raise SourceError(
             f"{reference} returned a {type(module).__name__}, expected a torch.nn.Module",
@@ -81,6 +87,9 @@ def _attribute(module: object, file: str, attribute: str) -> object:
 
 def _where(error: BaseException) -> str:
     """The exception, and the last line of the user's code that it passed through."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    lines = [Line(frame.f_code.co_filename, number) for frame, number in frames_of(error)]
+    line = users_line(lines)
+    place = ""
+    if line is not None and not isinstance(error, SyntaxError):  # which says the line itself
+        place = f" ({Path(line.file).name}, line {line.number})"
     return f"{type(error).__name__}: {error}{place}"

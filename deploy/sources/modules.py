@@ -16,17 +16,32 @@ def prepared(module: nn.Module, *, keep_training_mode: bool) -> tuple[nn.Module,
     """A copy that can be compiled, and what was changed in it, in sentences for the user.
 
     Raises:
-        SourceError: It is no module, cannot be copied, or is to stay in training mode where only
-            a part of it is.
+        SourceError: It is no module, has no values, or cannot be copied.
+    """
+    check_module(module)
+    notes = list(_changes(module, keep_training_mode))
+    module = _without_wrappers(copied(unwrapped(module))).cpu()
+    return module if keep_training_mode else module.eval(), tuple(notes)
+
+
+def check_module(module: object) -> None:
+    """Refuse what is no module, or has shapes but no values.
+
+    Raises:
+        SourceError: It is such a thing.
     """
     if not isinstance(module, nn.Module):
         raise SourceError(
             f"the model is a {type(module).__name__}, expected a torch.nn.Module",
             remedy="pass the module itself, or wrap the function in a torch.nn.Module",
         )
-    notes = list(_changes(module, keep_training_mode))
-    module = _without_wrappers(copied(unwrapped(module))).cpu()
-    return module if keep_training_mode else module.eval(), tuple(notes)
+    state = itertools.chain(module.named_parameters(), module.named_buffers())
+    empty = next((name for name, tensor in state if tensor.is_meta), None)
+    if empty is not None:
+        raise SourceError(
+            f"{type(module).__name__} has no values: {empty!r} is on the device 'meta'",
+            remedy="load its weights before it is exported",
+        )
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

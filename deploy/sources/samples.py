@@ -170,12 +170,19 @@ def _draw(
     generator: np.random.Generator, spec: TensorSpec, sizes: Mapping[str, int], like: Array | None
 ) -> Array:
     shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
-    if like is not None and (not spec.dtype.startswith("float") or not np.ptp(like)):
+    if like is not None and not like.size:
+        like = None
+    if like is not None and not _is_spread(like):
         return generator.choice(like.reshape(-1), shape)  # only values that are known to be valid
     if spec.dtype.startswith("float"):
         mean, deviation = (0.0, 1.0) if like is None else (like.mean(), like.std())
         return (mean + deviation * generator.standard_normal(shape)).astype(spec.dtype)
     return generator.integers(0, 2, shape).astype(spec.dtype)
+
+
+def _is_spread(like: Array) -> bool:
+    """Whether there is a normal distribution like it: not of integers, or of a mask of -inf."""
+    return like.dtype.kind == "f" and bool(np.isfinite(like).all() and np.ptp(like))
 
 
 def _edge_cases(usual: Mapping[str, Array], values: Values) -> Iterator[Sample]:
@@ -192,7 +199,8 @@ def _edge_cases(usual: Mapping[str, Array], values: Values) -> Iterator[Sample]:
 
 
 def _large(array: Array) -> Array:
-    large: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
+    with np.errstate(over="ignore"):  # float16 ends at 65,504: an infinity is an edge case too
+        large: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
     return large
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeport.deploy.diagnosis.places import Map, frames_of
 from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.structure import Node
 from edgeport.runtimes.torch_calls import last_line
 
 from . import trees
+from .arguments import misfit_of
 from .flat import Call, Flat
 from .modules import is_uninitialised, prepared
 from .samples import Sample, Values, build_samples, inputs_at, other_sizes, usual_sizes
@@ -196,17 +199,46 @@ def _measure_outputs(
 def _run_or_explain(flat: Flat, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> _Result:
     try:
         result = _call(flat, inputs)
-    except Exception as e:  # the user's module may raise anything
+    except (Exception, SystemExit) as e:  # the user's module may raise anything
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         raise SourceError(
-            f"{type(flat.module).__name__} fails on {shapes}: {type(e).__name__}: {last_line(e)}",
-            remedy=range_remedy(sizes),
+            f"{type(flat.module).__name__} fails on {shapes}: {_what(flat, e)}",
+            remedy=_remedy(flat, e, sizes),
         ) from e
     _check_tensors(result)
     found = list(_named_outputs(result))
     names = _distinct([name for name, _ in found])
     arrays = [_to_numpy(tensor) for _, tensor in found]
     return _Result(result, names, arrays)
+
+
+def _what(flat: Flat, error: BaseException) -> str:
+    """What was raised, and on lines of their own the layer and the user's line that raised it."""
+    if misfit := _misfit(flat, error):
+        return misfit
+    place = Map(flat).in_frames(frames_of(error))
+    found = {"layer": place.layer, "source": place.line}
+    places = "".join(f"\n  {name:<10}{value}" for name, value in found.items() if value)
+    told = last_line(error) if isinstance(error, Exception) else str(error)
+    return f"{type(error).__name__}: {told}{places}"
+
+
+def _remedy(flat: Flat, error: BaseException, sizes: Mapping[str, int]) -> str:
+    if _misfit(flat, error):
+        return (
+            "declare an input for each parameter that has no default; parts of one go by their "
+            "path: --input batch.ids=int64[8], {'batch': {'ids': tensor}}"
+        )
+    if re.search("cuda|nvidia", str(error), re.IGNORECASE):
+        return (
+            "the module is run and compiled on the CPU: make new tensors with device=x.device, in "
+            "place of .cuda() or device='cuda'"
+        )
+    return range_remedy(sizes)
+
+
+def _misfit(flat: Flat, error: BaseException) -> str | None:
+    return misfit_of(flat.module, flat.call) if isinstance(error, TypeError) else None
 
 
 def _is_flat(tree: object) -> bool:

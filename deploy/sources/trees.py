@@ -58,7 +58,7 @@ def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
 
 def with_tensors(tree: Any) -> Any:
     """The same tree with tensors in place of numpy arrays."""
-    if isinstance(tree, np.ndarray):
+    if isinstance(tree, np.ndarray) and tree.dtype.kind not in "OSU":
         return torch.tensor(tree)
     if isinstance(tree, torch.Tensor) or not _is_branch(tree):
         return tree

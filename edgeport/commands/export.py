@@ -15,7 +15,7 @@ from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
-from edgeport.runtimes import BackendMissingError, files
+from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Thresholds
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: ExportArgs) -> int:
     """Export and print the proof."""
     files.refuse_existing(args.output)
+    _check_debug_map(args)
     try:
         from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
     except ModuleNotFoundError as e:
@@ -168,6 +169,14 @@ def run(args: ExportArgs) -> int:
         _write_debug_map(made, args.output)
     show(json.dumps(made.report.to_json()) if args.as_json else _render(made, args.output))
     return 0
+
+
+def _check_debug_map(args: ExportArgs) -> None:
+    if args.debug_map and args.formats is not None and "onnx" not in args.formats:
+        raise UsageError(
+            f"--debug-map is of ONNX nodes, and --format asks for {', '.join(args.formats)}",
+            remedy="add onnx to --format, or leave --debug-map out",
+        )
 
 
 def _write_debug_map(made: "Export", output: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
     module = load_module(reference)
     real = read_samples(args.samples)
     if declared.specs:
+        _refuse_both(set(declared.arguments) & set(constants))
         call = make_call(module, (), {**declared.arguments, **constants})
         specs = {spec.name: spec for spec in declared.specs}
         return make_source(
@@ -124,10 +125,12 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
             remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
             "or --samples FILE.npz to take them from",
         )
+    arguments = _nested(real[0])
+    _refuse_both(set(arguments) & set(constants))
     return source_of(
         model_name(output),
         module,
-        {**_nested(real[0]), **constants},
+        {**arguments, **constants},
         "infer",
         samples=[_flat(sample) for sample in real],
         output_names=args.output_names,
@@ -162,11 +165,21 @@ def _constants(texts: Sequence[str]) -> dict[str, object]:
                 f"cannot read the argument {text!r}",
                 remedy="write NAME=VALUE, like use_cache=false or mode=mean",
             )
+        if name in constants:
+            raise UsageError(f"--argument gives {name!r} twice", remedy="give one of them")
         try:
             constants[name] = json.loads(value)
         except ValueError:
             constants[name] = value
     return constants
+
+
+def _refuse_both(names: Collection[str]) -> None:
+    if names:
+        raise UsageError(
+            f"{', '.join(sorted(names))} is both an input and an --argument",
+            remedy="an input changes from call to call, an --argument is baked in: choose one",
+        )
 
 
 def _flat(samples: Mapping[str, Array]) -> dict[str, Array]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.sources.arguments import checked_tensor, make_call
+from edgeport.deploy.sources.arguments import checked_tensor, make_call, misfit_of
 from edgeport.runtimes import SourceError
 
 X, Y = torch.zeros(1), torch.ones(2)
@@ -73,6 +73,33 @@ def test_what_does_not_fit_says_why() -> None:
         make_call(nn.Linear(1, 1), (X, X, X), {})
     with pytest.raises(SourceError, match=r"has no 'bb', though it has 'a'\n  fix: rename"):
         make_call(Takes(), (), {"a": X, "bb": Y})
+
+
+@pytest.mark.parametrize(
+    ("in_order", "by_name", "why"),
+    [
+        ((X,), {}, None),
+        ((), {"b": Y}, r"forward(a, b, rest, key, flag) cannot be called so: missing a required"),
+        ((X,), {"more": Y}, "got an unexpected keyword argument 'more'"),
+    ],
+)
+def test_a_call_that_forward_does_not_take_is_explained(
+    in_order: tuple[Any, ...], by_name: dict[str, Any], why: str | None
+) -> None:
+    misfit = misfit_of(Takes(), make_call(Takes(), in_order, by_name))
+    assert misfit is None if why is None else why in str(misfit)
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        (torch.sin, "the model is a builtin_function_or_method, expected a torch.nn.Module"),
+        (nn.Linear(1, 1, device="meta"), "Linear has no values: 'weight' is on the device 'meta'"),
+    ],
+)
+def test_what_is_no_module_with_values(module: Any, problem: str) -> None:
+    with pytest.raises(SourceError, match=problem):
+        make_call(module, (X,), {})
 
 
 @pytest.mark.parametrize(

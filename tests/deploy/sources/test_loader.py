@@ -30,6 +30,14 @@ def leave():
     raise SystemExit(0)
 
 
+def needs(size):
+    return nn.Linear(2, size)
+
+
+def in_torch():
+    return nn.Linear("two", SIZE)
+
+
 def lazy():
     from user_package import layers
 
@@ -51,6 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "user_package" / "exits.py").write_text("raise SystemExit(0)")
     (tmp_path / "user_package" / "bad.py").write_text("import not_installed_anywhere")
     (tmp_path / "user_package" / "worse.py").write_text("1 / 0")
+    (tmp_path / "user_package" / "typo.py").write_text("def broken(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     for name in [name for name in sys.modules if name.startswith("user_package")]:
@@ -81,6 +90,9 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         ("user_package.models:broken", "RuntimeError: no weights (models.py, line 13)", "mend it"),
         ("user_package.models:leave", "models:leave raised SystemExit: 0", "mend it"),
         ("user_package.exits:make", "user_package.exits raised SystemExit: 0", "mend it"),
+        ("user_package.models:needs", "missing 1 required positional argument: 'size'", "without"),
+        ("user_package.models:in_torch", " (models.py, line 29)", "mend it"),
+        ("user_package.typo:make", "SyntaxError: invalid syntax (typo.py, line 1)", "mend it"),
         ("user_package.models:wrong", "returned a int, expected a torch.nn.Module", "return"),
     ],
 )
@@ -90,4 +102,5 @@ def test_what_is_wrong_is_said(package: str, reference: str, problem: str, remed
     with pytest.raises(SourceError) as caught:
         load_module(reference)
     assert problem in caught.value.problem
+    assert "loader.py" not in caught.value.problem
     assert remedy in caught.value.remedy

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,25 @@ def test_floats_are_drawn_with_the_scale_of_the_example() -> None:
     drawn = inputs_at(signature, {"batch": 2000}, Values(like=like), seed=0)["x"]
     assert drawn.mean() == pytest.approx(101, abs=0.1)
     assert drawn.std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        np.triu(np.full((4, 4), -np.inf, np.float32), 1),  # a mask of attention
+        np.zeros((0, 4), np.float32),
+    ],
+)
+def test_an_example_that_no_normal_distribution_is_like(like: np.ndarray[Any, Any]) -> None:
+    declared = Signature((TensorSpec("m", "float32", ("rows", 4)),), ())
+    samples = build_samples(declared, Values(like={"m": like}))
+    assert not any(np.isnan(sample.inputs["m"]).any() for sample in samples)
+    drawn = np.concatenate([s.inputs["m"].ravel() for s in samples if s.kind == "random"])
+    assert not like.size or set(drawn) == {0, -np.inf}
+
+
+def test_a_large_float16_becomes_infinite_without_a_warning() -> None:
+    declared = Signature((TensorSpec("x", "float16", (2,)),), ())
+    samples = build_samples(declared, Values([{"x": np.full(2, 3000, np.float16)}]))
+    large = next(sample for sample in samples if sample.name == "large")
+    assert np.isinf(large.inputs["x"]).all()

@@ -1,0 +1,101 @@
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy.exporter import source_of
+from edgeport.runtimes import SourceError, UsageError
+
+BATCH = {"x": {0: "batch"}}
+X = {"x": torch.ones(2, 4)}
+
+
+class NeedsFour(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 4:
+            raise RuntimeError("at most four rows")
+        return x.sin()
+
+
+class NeedsGpu(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("Found no NVIDIA driver on your system")
+
+
+class Exits(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit(3)
+
+
+class TakesDict(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["x"] + batch["y"]
+
+
+@pytest.mark.parametrize(
+    ("module", "problem", "remedy"),
+    [
+        (NeedsFour(), 'raise RuntimeError("at most four rows")', "batch:MIN..MAX"),
+        (nn.Sequential(nn.ReLU(), nn.Linear(5, 2)), "  layer     1 (Linear)", "declared inputs"),
+        (NeedsGpu(), "NeedsGpu fails on x [2, 4]", "on the CPU: make new tensors with device=x"),
+        (Exits(), "SystemExit: 3", "declared inputs"),
+    ],
+)
+def test_a_module_that_fails_in_eager_mode_says_where(
+    module: nn.Module, problem: str, remedy: str
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        source_of("m", module, X, BATCH)
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+
+
+def test_arguments_that_are_parts_of_one_say_so() -> None:
+    with pytest.raises(SourceError, match="too many positional arguments") as caught:
+        source_of("m", TakesDict(), {"x": torch.ones(1), "y": torch.ones(1)})
+    assert "{'batch': {'ids': tensor}}" in caught.value.remedy
+
+
+@dataclass
+class Pair:
+    x: Tensor
+    y: Tensor
+
+
+class TakesPair(nn.Module):
+    def forward(self, pair: Pair) -> Tensor:
+        return pair.x + pair.y
+
+
+def test_one_argument_needs_no_brackets() -> None:
+    array = np.ones((3, 4), np.float32)
+    assert [*source_of("m", nn.Linear(4, 2), array).example] == ["input"]
+    pair: Any = Pair(torch.ones(1), torch.ones(1))
+    assert [*source_of("m", TakesPair(), pair).example] == ["pair_x", "pair_y"]
+
+
+@pytest.mark.parametrize("example", [None, "image.png", np.array(["text"])])
+def test_an_example_without_a_tensor(example: Any) -> None:
+    with pytest.raises(SourceError, match="there is no example input"):
+        source_of("m", nn.Linear(4, 2), example)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "ranges", "problem"),
+    [
+        ("auto", None, "dimensions is 'auto'"),
+        ({"x": ["batch"]}, None, "dimensions gives 'x' a list, expected a dict"),
+        ({"x": {-1: "n"}}, None, r"'x' with axes \[-1\], which the example has not"),
+        ({"x": {"0": "n"}}, None, r"'x' with axes \['0'\], which the example has not"),
+        ({"x": {0: "batch size"}}, None, "an axis of 'x' 'batch size', which is no name"),
+        ({"x": {0: "for"}}, None, "an axis of 'x' 'for', which is no name"),
+        ({"x": {0: 7}}, None, "an axis of 'x' 7, which is no name"),
+        (BATCH, {"batch": (1, 8)}, r"the range of 'batch' is \(1, 8\)"),
+    ],
+)
+def test_dimensions_that_make_no_sense(dimensions: Any, ranges: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        source_of("m", nn.Linear(4, 2), X, dimensions, ranges)
