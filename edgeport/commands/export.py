@@ -137,7 +137,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: ExportArgs) -> int:
     """Export and print the proof."""
     files.refuse_existing(args.output)
-    _check_debug_map(args)
+    _refuse_onnx_options_without_onnx(args)
     try:
         from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
     except ModuleNotFoundError as e:
@@ -171,11 +171,13 @@ def run(args: ExportArgs) -> int:
     return 0
 
 
-def _check_debug_map(args: ExportArgs) -> None:
-    if args.debug_map and args.formats is not None and "onnx" not in args.formats:
+def _refuse_onnx_options_without_onnx(args: ExportArgs) -> None:
+    options = {"--opset": args.opset, "--target": args.target, "--debug-map": args.debug_map}
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if given and args.formats is not None and "onnx" not in args.formats:
         raise UsageError(
-            f"--debug-map is of ONNX nodes, and --format asks for {', '.join(args.formats)}",
-            remedy="add onnx to --format, or leave --debug-map out",
+            f"{given[0]} is for ONNX, and --format asks for {', '.join(args.formats)}",
+            remedy=f"add onnx to --format, or leave {given[0]} out",
         )
 
 

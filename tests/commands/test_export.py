@@ -274,8 +274,14 @@ def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
         (
             ["a:b", "--debug-map", "--format", "torchscript,pt2"],
             2,
-            "--debug-map is of ONNX nodes, and --format asks for torchscript, pt2",
+            "--debug-map is for ONNX, and --format asks for torchscript, pt2",
             "add onnx",
+        ),
+        (
+            ["a:b", "--opset", "0", "--format", "pt2"],
+            2,
+            "--opset is for ONNX, and --format asks for pt2",
+            "leave --opset out",
         ),
         (["a:b", "--capture", "own_models.py"], 2, "a captured script says", "leave the model"),
         (["--capture", "absent.py"], 2, "absent.py", "path"),
