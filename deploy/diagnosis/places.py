@@ -268,3 +268,12 @@ def _spans(code: CodeType, line: Line) -> bool:
     numbers = [number for *_, number in code.co_lines() if number is not None]
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return min(numbers) <= line.number <= max(numbers) or any(_spans(one, line) for one in inner)
+
+
+def users_line(lines: Iterable[Line]) -> Line | None:
+    """The innermost line of the user's own code; of a model library, where there is none.
+
+    Args:
+        lines: Innermost first.
+    """
+    return _users(list(lines))

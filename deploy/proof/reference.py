@@ -77,7 +77,7 @@ def _oracle(
 ) -> dict[str, Array]:
     """The float outputs in float64; none where the module cannot run, or falls back, to less."""
     try:
-        with _float64():
+        with float64_everywhere():
             outputs = _named(signature, run_module(double, inputs))
     except Exception:  # an operator that has no float64; the verdict says which rule held
         return {}
@@ -89,7 +89,7 @@ def _oracle(
 
 
 @contextlib.contextmanager
-def _float64() -> Iterator[None]:
+def float64_everywhere() -> Iterator[None]:
     """Whatever forward makes itself is float64 too, and what it casts to less stays float64."""
     before = torch.get_default_dtype()
     enter = torch.autocast.__enter__
