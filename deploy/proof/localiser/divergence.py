@@ -17,8 +17,11 @@ from edgeport.runtimes.inputs import Array
 from .matching import Match, telling
 from .trace import Trace, Value
 
-_FAR: Final = 24
+_FAR: Final = 100
 """Values of the module after the first wrong one, among which the counterpart is sought."""
+
+_NEARNESS: Final = 1e-3
+"""How much less alike a value may be that comes one earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def find_divergence(sides: Sides, expected: Sequence[tuple[int, int]]) -> Diverg
     wrong = _frontier(sides.module, sides.right_module)
     bad = _frontier(sides.artefact, sides.right_artefact)
     if not wrong:  # every value is there, but not where it belongs
-        module, artefact = expected[0]
+        module, artefact = expected[0] if expected else (len(sides.module.values) - 1, None)
         return Divergence(module, artefact, module, _paths(sides.module, [module]))
     names = _classes(sides)
     roots = {n: _nearest(sides.module, n, lambda k: names.get(k)) for n in wrong}
@@ -160,7 +163,8 @@ def _counterpart(sides: Sides, chain: Sequence[int], other: Value) -> int:
     named = [v for v in sized if v.module == other.module and other.module is not None] or sized
     if not named:
         return chain[0]
-    return max(named, key=lambda v: (round(likeness(v, other), 6), -v.number)).number
+    best = max(enumerate(named), key=lambda at: likeness(at[1], other) - _NEARNESS * at[0])
+    return best[1].number
 
 
 def likeness(value: Value, other: Value) -> float:

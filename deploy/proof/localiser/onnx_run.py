@@ -1,6 +1,7 @@
 """Run an ONNX file so that every value in it is seen, a few at a time."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LEVELS: Final[Mapping[str, Any]] = {
 }
 """ONNX Runtime's graph optimisation levels, by the names of its documentation."""
 
+_FAILED: Final = re.compile(r"Name:'([^']+)'")
 _PROVIDERS: Final = ["CPUExecutionProvider"]
 _LARGEST_IN_MEMORY: Final = 2**30
 """Bytes of a model that is given to ONNX Runtime without a file."""
@@ -163,7 +165,7 @@ def trace_onnx(
     inputs: Mapping[str, Array],
     limit: int,
     chunk: int,
-    modules: Mapping[str, tuple[str | None, str | None]] | None = None,
+    modules: Mapping[str, str | None],
 ) -> Trace:
     """Run a model as it is written, and note every value of its main graph.
 
@@ -172,20 +174,23 @@ def trace_onnx(
         inputs: By name.
         limit: How many elements of a value are kept.
         chunk: How many values are asked for in one run.
-        modules: Node name -> module path and source line, where an exporter noted them.
+        modules: Node name -> module path, where an exporter noted it.
 
     Raises:
         EngineError: ONNX Runtime refused the model, or failed.
     """
+    failure, failed = "", None
+    try:
+        arrays, shapes = _all_arrays(file, inputs, limit, chunk)
+    except EngineError as e:
+        place = _failed_node(file, e)
+        if place is None:
+            raise
+        failure, failed = e.problem, _label(file.model.graph.node[place])
+        file = _before(file, place)
+        arrays, shapes = _all_arrays(file, inputs, limit, chunk)
     graph = file.model.graph
     nodes = [node for node in graph.node if node.op_type != "Constant"]
-    asked = [name for node in nodes for name in node.output if name]
-    arrays: dict[str, Array] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for start in range(0, len(asked), chunk):
-        names = asked[start : start + chunk]
-        for name, array in run_outputs(file, names, inputs).items():
-            arrays[name], shapes[name] = keep(_plain(array), limit), array.shape
     values: list[Value] = []
     numbers: dict[str, int] = {}
 
@@ -207,9 +212,8 @@ def trace_onnx(
     for node in nodes:
         sources = tuple(dict.fromkeys(numbers[n] for n in read_by(node) if n in numbers))
         varies = any(values[source].varies for source in sources)
-        node_name = node.name or next(iter(node.output), "")
-        module, _ = (modules or {}).get(node_name, (None, None))
-        operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        node_name, operator = _label(node)
+        module = modules.get(node_name)
         for name in node.output:
             if name in arrays:
                 add(
@@ -219,7 +223,43 @@ def trace_onnx(
                         arrays[name], module=module, call=name,
                     ),
                 )  # fmt: skip  # one value
-    return Trace(values, {e.name: numbers[e.name] for e in graph.output if e.name in numbers})
+    outputs = {} if failed else {e.name: numbers[e.name] for e in graph.output}
+    return Trace(values, outputs, failure, failed)
+
+
+def _all_arrays(
+    file: OnnxFile, inputs: Mapping[str, Array], limit: int, chunk: int
+) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+    """The kept elements of every value, and its shape."""
+    nodes = (node for node in file.model.graph.node if node.op_type != "Constant")
+    asked = [name for node in nodes for name in node.output if name]
+    arrays: dict[str, Array] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(asked), chunk):
+        names = asked[start : start + chunk]
+        for name, array in run_outputs(file, names, inputs).items():
+            arrays[name], shapes[name] = keep(_plain(array), limit), array.shape
+    return arrays, shapes
+
+
+def _failed_node(file: OnnxFile, error: EngineError) -> int | None:
+    """The place of the node that ONNX Runtime says it failed at."""
+    named = _FAILED.search(error.problem)
+    names = [node.name for node in file.model.graph.node]
+    return names.index(named[1]) if named and named[1] in names else None
+
+
+def _before(file: OnnxFile, place: int) -> OnnxFile:
+    """The model without that node, and all after it."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(file.model)
+    del cut.graph.node[place:]
+    return OnnxFile(cut, file.folder)
+
+
+def _label(node: onnx.NodeProto) -> tuple[str, str]:
+    name = node.name or next(iter(node.output), "")
+    return name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def _plain(array: Array) -> Array:

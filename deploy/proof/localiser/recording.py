@@ -6,7 +6,7 @@ tensors. Who computed which tensor is known by the tensor's identity.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,11 +22,15 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.torch_calls import last_line
 
 from .trace import Frame, Trace, Value, places
 
 _DEEPEST: Final = 60
 """Python frames that are kept of a call: the user's line is among the innermost."""
+
+_UNWRITTEN: Final = ("empty", "new_empty")
+"""What these answer is whatever was in memory: a place to write to, no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Recorder(TorchDispatchMode):
         self.values: list[Value] = []
         self.weights: dict[int, torch.Tensor] = {}
         self.node = ""
+        self.failed: tuple[str, str] | None = None
         self._limit = limit
         self._whole = whole
         self._replayable = replayable
@@ -71,6 +76,7 @@ class Recorder(TorchDispatchMode):
         self._numbers: WeakIdKeyDictionary = WeakTensorKeyDictionary()
         self._versions: WeakIdKeyDictionary = WeakTensorKeyDictionary()
         self._writers: dict[int, int] = {}
+        self._writes: dict[int, int] = {}
         self._names: WeakIdKeyDictionary = WeakTensorKeyDictionary()
 
     def name(self, module: nn.Module) -> None:
@@ -90,7 +96,9 @@ class Recorder(TorchDispatchMode):
             number = self._add("", name, (), tensor, varies=False, module=owner)
             if self._replayable:
                 self.weights[number] = tensor
-        elif self._versions[tensor] != _version(tensor):  # somebody wrote into its memory
+        elif self._versions[tensor] != self._writes.get(
+            _memory(tensor), 0
+        ):  # somebody wrote into its memory
             before = self._numbers[tensor]
             writer = self._writers.get(_memory(tensor), before)
             sources = tuple(dict.fromkeys((before, writer)))
@@ -106,13 +114,20 @@ class Recorder(TorchDispatchMode):
         read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         sources = tuple(dict.fromkeys(map(self.number_of, read)))
         call = self._call(func, args, kwargs) if self._replayable else None
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            self.failed = self.failed or (self.node, _operator(func))
+            raise
+        for tensor in _written(func, args, kwargs):
+            memory = _memory(tensor)
+            self._writes[memory] = self._writes.get(memory, 0) + 1
         single = isinstance(result, torch.Tensor)
         found = [result] if single else [t for t in tree_leaves(result) if _is_tensor(t)]
         frames = _frames() if found and not self._replayable else ()
         for index, tensor in enumerate(found):
             number = self._add(
-                _operator(func),
+                "" if _operator(func).startswith(_UNWRITTEN) else _operator(func),
                 self.node,
                 sources,
                 tensor,
@@ -149,7 +164,7 @@ class Recorder(TorchDispatchMode):
             Value(number, operator, name, sources, varies, tuple(tensor.shape), kept, **rest)
         )
         self._numbers[tensor] = number
-        self._versions[tensor] = _version(tensor)
+        self._versions[tensor] = self._writes.get(_memory(tensor), 0)
         return number
 
     @contextlib.contextmanager
@@ -182,6 +197,8 @@ def record(
     recorder: Recorder,
     inputs: Mapping[str, Array],
     outputs: Iterable[str],
+    *,
+    partial: bool = False,
 ) -> Trace:
     """Run torch code and note every value.
 
@@ -190,6 +207,7 @@ def record(
         recorder: Its values end up in the trace.
         inputs: By name, in the order of ``run``.
         outputs: Names of what ``run`` gives, in order.
+        partial: Return what was computed before an exception.
 
     Raises:
         Exception: Whatever the code raises.
@@ -198,8 +216,13 @@ def record(
     with torch.no_grad():
         for name, tensor in zip(inputs, tensors, strict=True):
             recorder.add_input(name, tensor)
-        with recorder:
-            found = list(run(tensors))
+        try:
+            with recorder:
+                found = list(run(tensors))
+        except Exception as e:  # compiled code raises anything
+            if not partial:
+                raise
+            return Trace(recorder.values, {}, last_line(e), recorder.failed)
         numbers = [recorder.number_of(tensor) for tensor in found]
     return Trace(recorder.values, dict(zip(outputs, numbers, strict=True)))
 
@@ -232,8 +255,13 @@ def _is_view(func: Any) -> bool:
     )
 
 
-def _version(tensor: torch.Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """The arguments that an operator writes into."""
+    schema = getattr(func, "_schema", None)
+    for index, argument in enumerate(schema.arguments if schema is not None else ()):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[index] if index < len(args) else kwargs.get(argument.name)
+            yield from (t for t in tree_leaves(given) if isinstance(t, torch.Tensor))
 
 
 def _memory(tensor: torch.Tensor) -> int:

@@ -45,10 +45,11 @@ here = Path(__file__).parent
 case = np.load(here / "inputs.npz")
 inputs = {{name: case[name] for name in case.files if name.startswith("input_")}}
 {_RUN[format_]}
-print("answer  ", actual.shape, actual.dtype, "rms", np.sqrt(np.square(actual, dtype=float).mean()))
-print("expected", case["eager"].shape, "rms", np.sqrt(np.square(case["eager"], dtype=float).mean()))
-print("eager's own rounding error", np.abs(case["eager"] - case["oracle"]).max())
-print("largest difference        ", np.abs(actual - case["oracle"]).max())
+eager, oracle = case["eager"], case["oracle"]
+print("answer", actual.shape, "expected", eager.shape)
+if actual.shape == eager.shape:
+    print("largest difference from float64:", np.abs(actual - oracle).max())
+    print("of which eager itself has:      ", np.abs(eager - oracle).max())
 '''
 
 

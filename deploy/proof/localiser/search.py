@@ -1,5 +1,6 @@
 """The localiser: where does an artefact leave the module that it was made from?"""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ MEMORY_BYTES: Final = 2**30
 """For the values that are compared, and once more for those of one run of ONNX Runtime."""
 
 _BACKENDS: Final = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
+_MOST_FUSED: Final = 3
+"""Modules that one operator does the work of by itself: convolution, norm and activation."""
+
 _FEWEST_VALUES: Final = 500
 """Values that memory is shared among at the least: eager takes more operators than ONNX nodes."""
 
@@ -87,7 +91,8 @@ def localise(
     Raises:
         ExistingFileError: ``repro`` exists.
         UsageError: The artefact's suffix is unknown, or it is right on this sample.
-        ParityError: The artefact fails before it answers; the message has the engine's reason.
+        ParityError: ONNX Runtime is wrong, and its rewriting of the graph, once written, is not.
+        EngineError: ONNX Runtime refuses the file.
         StorageError: The case cannot be written.
         Exception: Whatever the module raises.
 
@@ -164,6 +169,8 @@ def _run_onnx(
     largest = max((v.size * v.kept.itemsize for v in judge.module.values), default=1)
     chunk = max(1, memory_bytes // max(1, largest))
     trace = trace_onnx(file, sample.inputs, limit, chunk, origins)
+    if trace.failure:
+        return _Found(trace, (), {}, file)
     wrong = wrong_outputs(judge, trace)
     levels = _levels(file, sample, judge, right_as_written=not wrong)
     if wrong:
@@ -204,8 +211,8 @@ def _right_at(level: str, file: OnnxFile, sample: Golden, judge: Judge) -> bool:
 def _run_torch(artefact: Path, format_: str, sample: Golden, judge: Judge, limit: int) -> _Found:
     outputs = [*judge.module.outputs]
     trace, recorder = trace_torch(artefact, format_, sample.inputs, outputs, limit)
-    wrong = wrong_outputs(judge, trace)
-    if not wrong:
+    wrong = [] if trace.failure else wrong_outputs(judge, trace)
+    if not wrong and not trace.failure:
         raise _is_right(artefact, sample)
     return _Found(trace, wrong, {}, recorder=recorder)
 
@@ -231,7 +238,7 @@ def _is_right(artefact: Path, sample: Golden) -> UsageError:
 def _localised(
     source: Source, format_: str, sample: Golden, judge: Judge, run: _Found, backend: str | None
 ) -> Localisation:
-    if not run.wrong:
+    if not run.wrong and not run.trace.failure:
         raise ParityError(
             "ONNX Runtime's own rewriting of the graph is right when it is written to a file",
             remedy="report this to ONNX Runtime, with the model",
@@ -240,7 +247,10 @@ def _localised(
     found = find_divergence(sides, run.wrong)
     first = judge.module.values[found.module]
     other = None if found.artefact is None else run.trace.values[found.artefact]
-    path = first.module or ""
+    path = _common(found.fused) if len(found.fused) > _MOST_FUSED else first.module or ""
+    node, operator = run.trace.failed or (None, None)
+    if other is not None:
+        node, operator = other.name, other.operator or "(input)"
     frames = [Line(file, number) for file, number in first.frames]
     line = users_line(frames)
     localisation = Localisation(
@@ -249,25 +259,33 @@ def _localised(
         sample=sample.name,
         module=path,
         kind=type(source.module.get_submodule(path)).__name__,
-        fused=tuple(p for p in found.fused if p != path),
+        fused=tuple(p for p in found.fused if p != path and p),
         source=None if line is None else str(line),
         torch_operator=first.operator or first.name,
-        node=None if other is None else other.name,
-        operator=None if other is None else other.operator or "(input)",
+        node=node,
+        operator=operator,
         levels=run.levels,
         tensors=tuple(tensors(sides, judge, found)),
         walk=walk(sides, judge, found),
         reproduced=None,
         repro={},
-        notes=(*run.notes, *_notes(judge.module)),
+        notes=(*run.notes, *_notes(judge.module, run.trace)),
     )
     return _with_case(source, sample, judge, sides, run, found, localisation)
 
 
-def _notes(module: Trace) -> list[str]:
+def _common(paths: Sequence[str]) -> str:
+    """The module that all of these are in, or are."""
+    parts = [path.split(".") for path in paths]
+    same = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
+    return ".".join(names[0] for names in same)
+
+
+def _notes(module: Trace, artefact: Trace) -> list[str]:
+    failed = [f"the artefact fails: {artefact.failure}"] if artefact.failure else []
     if all(value.whole for value in module.values):
-        return []
-    return ["of large values only an even sample of elements was compared"]
+        return failed
+    return [*failed, "of large values only an even sample of elements was compared"]
 
 
 def _with_case(

@@ -43,10 +43,11 @@ def trace_torch(
         limit: How many elements of a value are kept.
 
     Returns:
-        The trace, and the recorder, which can run parts of it again.
+        The trace, up to where the archive failed if it does, and the recorder, which can run
+        parts of it again.
 
     Raises:
-        Exception: Whatever torch raises.
+        Exception: Whatever torch raises when it loads the file.
     """
     recorder = Recorder(limit, replayable=True)
     module = _loaded(path, format_)
@@ -56,7 +57,7 @@ def trace_torch(
     def call(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
         return leaves(run(*tensors))
 
-    return record(call, recorder, inputs, outputs), recorder
+    return record(call, recorder, inputs, outputs, partial=True), recorder
 
 
 def _loaded(path: Path, format_: str) -> Any:

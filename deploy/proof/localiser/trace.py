@@ -7,7 +7,7 @@ without anything that an exporter may or may not have written down.
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -78,12 +78,15 @@ class Trace:
     """All values of a run, in order.
 
     Attributes:
-        outputs: By name, the number of the value.
+        outputs: By name, the number of the value; none if the run failed.
+        failure: Why it did.
+        failed: Node and operator that failed, where the engine names them.
     """
 
     values: Sequence[Value]
     outputs: Mapping[str, int]
-    notes: tuple[str, ...] = field(default=())
+    failure: str = ""
+    failed: tuple[str, str] | None = None
 
 
 def kept_per_value(memory_bytes: int, values: int) -> int:
