@@ -7,6 +7,7 @@ Examples:
 """
 
 from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.proof.localiser import Localisation, localise
 from edgeport.deploy.sources.arguments import make_call
 from edgeport.deploy.sources.capture import capture, run_script
 from edgeport.deploy.sources.loader import load_module
@@ -27,6 +28,7 @@ __all__ = [
     "Event",
     "Export",
     "Limits",
+    "Localisation",
     "Request",
     "Source",
     "Values",
@@ -35,6 +37,7 @@ __all__ = [
     "export_source",
     "find_target",
     "load_module",
+    "localise",
     "make_call",
     "make_source",
     "model_name",

@@ -48,6 +48,7 @@ def export(
     keep_training_mode: bool = False,
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
+    repro: str | Path | None = None,
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -75,10 +76,12 @@ def export(
         keep_training_mode: Export what the module does in training mode.
         thresholds: Where a verdict turns.
         limits: Time and memory for one compiler.
+        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
+            a small case with a script.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
-        ExistingFileError: ``output`` exists.
+        ExistingFileError: ``output`` or ``repro`` exists.
         SourceError: The module or a sample cannot be used as declared.
         UsageError: A format, opset, target, axis or range makes no sense.
         ExportError: No compiler takes the module.
@@ -102,6 +105,7 @@ def export(
         None if target is None else find_target(target),
         thresholds or Thresholds(),
         limits or Limits(),
+        None if repro is None else Path(repro),
     )
     source = source_of(
         model_name(Path(output)),

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import make_golden
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
@@ -39,12 +41,14 @@ from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import dead_outputs, output_facts
 
-from .attempts import Attempt, attempt
+from .attempts import WRONG, Attempt, attempt
 from .failure import explain
 from .isolation import Limits
+from .localisation import locate
 
 GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"
+_NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
 
 
@@ -63,8 +67,9 @@ class Ended:
     wall_s: float
 
 
-Event: TypeAlias = Began | Ended | Attempt
-"""What happens during an export; an ``Attempt`` ends the step of its route."""
+Event: TypeAlias = Began | Ended | Attempt | Localisation
+"""What happens during an export; an ``Attempt`` ends the step of its route; a ``Localisation``
+comes before the error of a format that is wrong."""
 
 OnEvent = Callable[[Event], None]
 
@@ -83,6 +88,8 @@ class Request:
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
         limits: What one compiler may use.
+        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
+            a small case.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -90,6 +97,7 @@ class Request:
     target: Target | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     limits: Limits = field(default_factory=Limits)
+    repro: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +150,15 @@ def export_source(
             )
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
-                raise explain(source, name, found, partial(_decisions, source, golden))
+                look = partial(_look, source, golden, request, on_event)
+                raise explain(source, name, found, partial(_decisions, source, golden), look)
             won.append(found[-1])
         packed = manifest(tuple(found.compiled.artefact for found in won if found.compiled))
         report = _report(packed, golden, won)
         (folder / REPORT).parent.mkdir()
         files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
         files.write(folder / MANIFEST, packed.dumps())
+        shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = _notes(source, won, partial(_decisions, source, golden))
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won))
 
@@ -173,6 +183,8 @@ def _checked(source: Source, request: Request) -> OnnxRequest:
         _check_provable(name)
     if request.target is not None:
         check_dtypes(request.target, source.signature)
+    if request.repro is not None:
+        files.refuse_existing(request.repro)
     return negotiate(request.opset, request.target)
 
 
@@ -249,6 +261,20 @@ def _report(manifest: Manifest, golden: Sequence[Golden], won: Sequence[Attempt]
     return Report(
         manifest.name, len(golden), manifest.thresholds, tuple(reports), output_facts(golden)
     )
+
+
+def _look(
+    source: Source, golden: Sequence[Golden], request: Request, on_event: OnEvent, failed: Attempt
+) -> Localisation | str:
+    with _step("localise", on_event):
+        found = locate(source, golden, failed, request.thresholds, request.limits, request.repro)
+    if isinstance(found, str):
+        return found
+    if request.repro is not None:
+        told = f"python {request.repro / 'repro.py'} shows it"
+        found = replace(found, notes=(*found.notes, told if found.repro else _NO_CASE))
+    on_event(found)
+    return found
 
 
 def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:

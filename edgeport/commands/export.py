@@ -35,6 +35,7 @@ class ExportArgs:
     memory_limit_gib: int | None
     debug_map: bool
     report: Path | None
+    repro: Path | None
     as_json: bool
 
 
@@ -105,6 +106,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         action="store_true",
         help="write NAME.debug-map.json beside the bundle: ONNX node to your source line",
     )
+    tell(
+        "--repro",
+        type=Path,
+        metavar="DIR",
+        help="if an artefact is wrong: the operator that is, as a small case with a script",
+    )
     tell("--json", action="store_true", help="print the parity report as JSON")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
@@ -113,6 +120,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: ExportArgs) -> int:
     """Export and print the proof."""
     files.refuse_existing(args.output)
+    if args.repro is not None:
+        files.refuse_existing(args.repro)
     try:
         from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
     except ModuleNotFoundError as e:
@@ -129,6 +138,7 @@ def run(args: ExportArgs) -> int:
             **({} if args.time_limit_s is None else {"time_s": args.time_limit_s}),
             memory_bytes=None if args.memory_limit_gib is None else args.memory_limit_gib * 2**30,
         ),
+        args.repro,
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -182,5 +192,6 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         memory_limit_gib=arguments.memory_limit,
         debug_map=arguments.debug_map,
         report=arguments.report,
+        repro=arguments.repro,
         as_json=arguments.json,
     )

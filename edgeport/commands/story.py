@@ -44,6 +44,7 @@ class Story:
             "notes": [],
             "steps": [],
             "attempts": [],
+            "localisation": None,
             "artefacts": [],
             "parity": None,
             "versions": _versions(),
@@ -80,7 +81,7 @@ class Story:
 
     def tell(self, event: "Event") -> None:
         """Show a step, and keep it."""
-        from edgeport.deploy import Began, Ended
+        from edgeport.deploy import Began, Ended, Localisation
 
         match event:
             case Began(step):
@@ -88,6 +89,8 @@ class Story:
             case Ended(step, wall_s):
                 self._told["steps"].append({"step": step, "wall_s": wall_s})
                 self._line(f"  {step:<20}{wall_s:6.1f} s")
+            case Localisation():
+                self._told["localisation"] = event.to_json()
             case _:
                 self._told["attempts"].append(_attempt_to_json(event))
                 self._line(_attempt_line(event))

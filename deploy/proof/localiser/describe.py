@@ -92,7 +92,7 @@ def tensors(sides: Sides, judge: Judge, found: Divergence) -> Iterator[Tensor]:
         yield _module_tensor(sides, first)
         return
     other = sides.artefact.values[found.artefact]
-    weights = [] if found.fused[1:] else _weights(sides, first)  # fused weights are new ones
+    weights = [] if found.paths[1:] else _weights(sides, first)  # fused weights are new ones
     for number in other.sources:
         source = sides.artefact.values[number]
         if not source.kept.size:

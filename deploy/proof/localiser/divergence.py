@@ -7,7 +7,7 @@ alarm, because a later one vouches for it; and an error that only came from befo
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,9 @@ from .trace import Trace, Value
 
 _FAR: Final = 100
 """Values of the module after the first wrong one, among which the counterpart is sought."""
+
+_NEARLY: Final = 0.1
+"""Relative distance below which two values of one place are meant to be one."""
 
 _NEARNESS: Final = 1e-3
 """How much less alike a value may be that comes one earlier."""
@@ -33,13 +36,13 @@ class Divergence:
         artefact: In the artefact's trace; ``None`` if it has nothing there.
         counterpart: The value of the module that ``artefact`` stands for: ``module``, or a later
             one where an exporter fused several operators into one.
-        fused: Module paths from ``module`` to ``counterpart``.
+        paths: Of the module to blame, and of those whose work is done in the same operator.
     """
 
     module: int
     artefact: int | None
     counterpart: int
-    fused: tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +91,83 @@ def find_divergence(sides: Sides, expected: Sequence[tuple[int, int]]) -> Diverg
         sides: The runs.
         expected: Outputs that differ: (module, artefact).
     """
+    first, second = _first_pair(sides, expected)
+    hidden = _hidden(sides, first, second)
+    if hidden is not None:
+        sides = hidden
+        first, second = _first_pair(sides, expected)
+    chain = _chain(sides, first)
+    last = first if second is None else _counterpart(sides, chain, sides.artefact.values[second])
+    covered = _paths(sides.module, chain[: chain.index(last) + 1])
+    noted = None if second is None else sides.artefact.values[second].module
+    if noted is not None and noted not in covered:
+        return Divergence(first, second, last, (noted, *covered))
+    return Divergence(first, second, last, covered)
+
+
+def _first_pair(sides: Sides, expected: Sequence[tuple[int, int]]) -> tuple[int, int | None]:
     wrong = _frontier(sides.module, sides.right_module)
     bad = _frontier(sides.artefact, sides.right_artefact)
     if not wrong:  # every value is there, but not where it belongs
-        module, artefact = expected[0] if expected else (len(sides.module.values) - 1, None)
-        return Divergence(module, artefact, module, _paths(sides.module, [module]))
+        return expected[0] if expected else (len(sides.module.values) - 1, None)
     names = _classes(sides)
-    roots = {n: _nearest(sides.module, n, lambda k: names.get(k)) for n in wrong}
+    roots = {n: _nearest(sides.module, n, names.get) for n in wrong}
     leaves = {n: _nearest(sides.artefact, n, _class_of(sides, names)) for n in bad}
-    scored = [
-        (
-            *_score(sides, first, roots[first], second, leaves.get(second, frozenset())),
-            first,
-            second,
-        )
-        for first in wrong
-        for second in (*bad, None)
-    ]
-    *_, first, second = max(
-        scored, key=lambda s: (s[0], -s[1], -(len(sides.artefact.values) if s[2] is None else s[2]))
+    pairs = [(first, second) for first in wrong for second in (*bad, None)]
+
+    def rank(pair: tuple[int, int | None]) -> tuple[float, int, int]:
+        first, second = pair
+        if second is None:
+            return _score(sides, first), -first, -len(sides.artefact.values)
+        both = roots[first] | leaves[second]
+        shared = len(roots[first] & leaves[second]) / len(both) if both else 0.5
+        return _score(sides, first) + _pair_score(sides, first, second, shared), -first, -second
+
+    return max(pairs, key=rank)
+
+
+def _hidden(sides: Sides, first: int, second: int | None) -> Sides | None:
+    """The sides with a value no longer vouched for that is nearly right, not within noise.
+
+    What vouched for it hides small errors: a clamp, a root, a sum with something large.
+    """
+    if second is None:
+        return None
+    before = _unmatched(sides.module, first, sides.match.of_module)
+    others = _unmatched(sides.artefact, second, sides.match.of_artefact)
+    if not any(
+        _nearly(sides.module.values[number], sides.artefact.values[other])
+        for number in before
+        for other in others
+    ):
+        return None
+    return replace(
+        sides,
+        right_module=[right and n not in before for n, right in enumerate(sides.right_module)],
+        right_artefact=[right and n not in others for n, right in enumerate(sides.right_artefact)],
     )
-    chain = _chain(sides, first)
-    last = first if second is None else _counterpart(sides, chain, sides.artefact.values[second])
-    return Divergence(first, second, last, _paths(sides.module, chain[: chain.index(last) + 1]))
+
+
+def _unmatched(trace: Trace, number: int, matches: Sequence[Sequence[int]]) -> set[int]:
+    """What a value is made of, back to values that agree."""
+    found: set[int] = set()
+    ahead = [*trace.values[number].sources]
+    while ahead:
+        source = trace.values[ahead.pop()]
+        open_ = source.varies and source.operator and not matches[source.number]
+        if open_ and source.number not in found:
+            found.add(source.number)
+            ahead.extend(source.sources)
+    return found
+
+
+def _nearly(value: Value, other: Value) -> bool:
+    if value.size != other.size or not (value.floats and other.floats) or not value.kept.size:
+        return False
+    truth = value.kept if value.oracle is None else value.oracle
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = float(np.linalg.norm(other.kept.astype(np.float64) - truth))
+        return apart < _NEARLY * float(np.linalg.norm(truth.astype(np.float64)))
 
 
 def _frontier(trace: Trace, right: Sequence[bool]) -> list[int]:
@@ -121,26 +178,19 @@ def _frontier(trace: Trace, right: Sequence[bool]) -> list[int]:
     ]
 
 
-def _score(
-    sides: Sides,
-    first: int,
-    roots: frozenset[int],
-    second: int | None,
-    leaves: frozenset[int],
-) -> tuple[float]:
-    """How likely these two are the same place of the two runs."""
+def _score(sides: Sides, first: int) -> float:
+    """How well a value of the module shows where it went wrong."""
     value = sides.module.values[first]
-    score = 1.0 * value.varies + 0.5 * telling(value)
-    if second is None:
-        return (score,)
+    return 1.0 * value.varies + 0.5 * telling(value)
+
+
+def _pair_score(sides: Sides, first: int, second: int, shared: float) -> float:
+    """How likely these two are the same place of the two runs; at most 4.5."""
     other = sides.artefact.values[second]
-    both = roots | leaves
-    score += 2.0 * (len(roots & leaves) / len(both) if both else 0.5)
     chain = [sides.module.values[number] for number in _chain(sides, first)]
-    score += 1.0 * any(v.size == other.size and v.floats == other.floats for v in chain)
-    if other.module is not None:
-        score += 1.5 * any(v.module == other.module for v in chain)
-    return (score,)
+    sized = any(v.size == other.size and v.floats == other.floats for v in chain)
+    noted = other.module is not None and any(v.module == other.module for v in chain)
+    return 2.0 * shared + 1.0 * sized + 1.5 * noted
 
 
 def _chain(sides: Sides, first: int) -> list[int]:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
 from edgeport.runtimes import EngineError
@@ -18,11 +17,11 @@ from edgeport.runtimes.inputs import Array
 
 from .trace import Trace, Value, keep
 
-LEVELS: Final[Mapping[str, Any]] = {
-    "disable": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+LEVELS: Final[Mapping[str, str]] = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
 }
 """ONNX Runtime's graph optimisation levels, by the names of its documentation."""
 
@@ -84,8 +83,10 @@ def run_outputs(
     Raises:
         EngineError: ONNX Runtime refused the model, or failed.
     """
+    import onnxruntime  # whoever exports no ONNX may not have it
+
     settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = LEVELS[level]
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     settings.intra_op_num_threads = 1  # as in a proof
     settings.log_severity_level = 4
     if optimised is not None:
@@ -110,6 +111,8 @@ class _opened:  # noqa: N801  # a context manager
             source = _write_beside(file, Path(self._folder.name))
         else:
             source = file.model.SerializeToString()
+        import onnxruntime
+
         try:
             self._session = onnxruntime.InferenceSession(source, settings, providers=_PROVIDERS)
         except Exception as e:  # ONNX Runtime's exceptions have no common base

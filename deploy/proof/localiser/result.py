@@ -136,21 +136,25 @@ class Localisation:
         found: dict[str, Any] = _plain({"localisation_version": VERSION, **plain})
         return found
 
-    def lines(self) -> Iterator[str]:
-        """What was found, as ``name  value`` lines."""
+    def place_lines(self) -> Iterator[str]:
+        """Where it is, as ``name  value`` lines."""
         fused = f", fused with {', '.join(self.fused)}" if self.fused else ""
         yield f"  diverges  {self.place}{fused}"
         if self.source:
             yield f"  source    {self.source}"
         yield f"  computes  {self.torch_operator}{self._node()}"
         yield f"  backend   {self.backend}{self._levels()}; sample {self.sample!r}"
+        for note in self.notes:
+            yield f"  note      {note}"
+
+    def lines(self) -> Iterator[str]:
+        """Where it is, and what goes in and comes out there."""
+        yield from self.place_lines()
         for tensor in self.tensors:
             yield f"  {tensor.role:<10}{_tensor(tensor)}"
         if self.reproduced is not None:
             told = "wrong" if self.reproduced else "right: the fault is in what comes together here"
             yield f"  alone     given the module's own inputs, it is {told}"
-        for note in self.notes:
-            yield f"  note      {note}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

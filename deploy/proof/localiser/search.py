@@ -247,7 +247,7 @@ def _localised(
     found = find_divergence(sides, run.wrong)
     first = judge.module.values[found.module]
     other = None if found.artefact is None else run.trace.values[found.artefact]
-    path = _common(found.fused) if len(found.fused) > _MOST_FUSED else first.module or ""
+    path = _common(found.paths) if len(found.paths) > _MOST_FUSED else found.paths[0]
     node, operator = run.trace.failed or (None, None)
     if other is not None:
         node, operator = other.name, other.operator or "(input)"
@@ -259,7 +259,7 @@ def _localised(
         sample=sample.name,
         module=path,
         kind=type(source.module.get_submodule(path)).__name__,
-        fused=tuple(p for p in found.fused if p != path and p),
+        fused=tuple(p for p in found.paths if p != path and p),
         source=None if line is None else str(line),
         torch_operator=first.operator or first.name,
         node=node,
