@@ -23,7 +23,10 @@ _FAR: Final = 100
 _NEARLY: Final = 0.1
 """Relative distance below which two values of one place are meant to be one."""
 
-_NEARNESS: Final = 1e-3
+_ALIKE: Final = 0.5
+"""A counterpart that is told by likeness alone has at least this."""
+
+_NEARNESS: Final = 1e-2
 """How much less alike a value may be that comes one earlier."""
 
 
@@ -98,11 +101,29 @@ def find_divergence(sides: Sides, expected: Sequence[tuple[int, int]]) -> Diverg
         first, second = _first_pair(sides, expected)
     chain = _chain(sides, first)
     last = first if second is None else _counterpart(sides, chain, sides.artefact.values[second])
-    covered = _paths(sides.module, chain[: chain.index(last) + 1])
-    noted = None if second is None else sides.artefact.values[second].module
-    if noted is not None and noted not in covered:
-        return Divergence(first, second, last, (noted, *covered))
-    return Divergence(first, second, last, covered)
+    covered = chain[: chain.index(last) + 1]
+    other = None if second is None else sides.artefact.values[second]
+    paths = _paths(sides.module, [_blamed(sides, covered, other), *covered])
+    if other is not None and other.module is not None and other.module not in paths:
+        paths = (other.module, *paths)
+    return Divergence(first, second, last, paths)
+
+
+def _blamed(sides: Sides, covered: Sequence[int], other: Value | None) -> int:
+    """Of several values whose work one operator does: the first, or the first with weights.
+
+    A convolution may do the padding before it, which then is not what its weights are for.
+    """
+    if other is not None and _has_weights(sides.artefact, other):
+        for number in covered:
+            if _has_weights(sides.module, sides.module.values[number]):
+                return number
+    return covered[0]
+
+
+def _has_weights(trace: Trace, value: Value) -> bool:
+    sources = (trace.values[source] for source in value.sources)
+    return any(not s.varies and s.floats and s.size > 1 for s in sources)
 
 
 def _first_pair(sides: Sides, expected: Sequence[tuple[int, int]]) -> tuple[int, int | None]:
@@ -171,10 +192,15 @@ def _nearly(value: Value, other: Value) -> bool:
 
 
 def _frontier(trace: Trace, right: Sequence[bool]) -> list[int]:
+    """Wrong values made of right ones; not those that nobody reads, as the mean of a norm."""
+    read = {source for value in trace.values for source in value.sources}
+    read.update(trace.outputs.values())
     return [
         value.number
         for value in trace.values
-        if not right[value.number] and all(right[source] for source in value.sources)
+        if not right[value.number]
+        and all(right[source] for source in value.sources)
+        and (value.number in read or trace.failure)
     ]
 
 
@@ -210,11 +236,17 @@ def _counterpart(sides: Sides, chain: Sequence[int], other: Value) -> int:
     """The value among these that the artefact's stands for: same size, same module, most alike."""
     values = [sides.module.values[number] for number in chain]
     sized = [v for v in values if v.size == other.size and v.floats == other.floats]
-    named = [v for v in sized if v.module == other.module and other.module is not None] or sized
+    noted = other.module is not None
+    named = [v for v in sized if noted and v.module == other.module] or sized
     if not named:
         return chain[0]
-    best = max(enumerate(named), key=lambda at: likeness(at[1], other) - _NEARNESS * at[0])
-    return best[1].number
+    if named is not sized:
+        return max(named, key=lambda v: likeness(v, other)).number
+    likely, number = max(
+        (likeness(value, other) - _NEARNESS * place, value.number)
+        for place, value in enumerate(named)
+    )
+    return number if likely > _ALIKE else chain[0]
 
 
 def likeness(value: Value, other: Value) -> float:
