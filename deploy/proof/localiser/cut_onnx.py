@@ -1,6 +1,6 @@
 """Cut the wrong operator out of an ONNX file, as a case that needs nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import onnx
@@ -14,6 +14,7 @@ from .onnx_run import OnnxFile, read_by, run_outputs
 from .repro import script, stored_arrays
 from .result import Localisation
 from .segment import Segment
+from .trace import Value
 
 Whole = Mapping[int, tuple[Array, Array | None]]
 """Number of a value of the module -> eager's answer and the oracle's, flat."""
@@ -57,7 +58,9 @@ def cut(
     }
     if sum(tensor.ByteSize() for tensor in weights) > _LARGEST_CASE:
         return None
-    model = _model(file, [*constants, *nodes], weights, inputs, output, renamed)
+    model = _model(
+        file, [*constants, *nodes], weights, inputs, output, values[segment.output], renamed
+    )
     try:
         (actual,) = run_outputs(OnnxFile(model, file.folder), [output], inputs).values()
     except (EngineError, ValueError):
@@ -81,6 +84,7 @@ def _model(
     weights: list[onnx.TensorProto],
     inputs: Mapping[str, Array],
     output: str,
+    answer: Value,
     renamed: Mapping[str, str],
 ) -> onnx.ModelProto:
     identities = [  # bodies of If and Loop read outer names, so nothing is renamed in place
@@ -90,19 +94,19 @@ def _model(
     graph = helper.make_graph(
         [*identities, *map(_clean, nodes)],
         "repro",
-        [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-            )
-            for name, array in inputs.items()
-        ],
-        [onnx.ValueInfoProto(name=output)],
+        [_typed(name, array, array.shape) for name, array in inputs.items()],
+        [_typed(output, answer.kept, answer.shape)],
         [numpy_helper.from_array(file.weight(tensor), tensor.name) for tensor in weights],
     )
     model: onnx.ModelProto = helper.make_model(
         graph, opset_imports=file.model.opset_import, ir_version=file.model.ir_version
     )
     return model
+
+
+def _typed(name: str, array: Array, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def _clean(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -145,9 +145,7 @@ def telling(value: Value) -> bool:
     if value.kept.size == 0 or value.kept.dtype.kind == "b":
         return False
     if not value.floats:
-        return value.kept.size >= _TELLING and bool(
-            value.kept.ptp() if hasattr(value.kept, "ptp") else np.ptp(value.kept)
-        )
+        return value.kept.size >= _TELLING and bool(np.ptp(value.kept))
     finite = value.kept[np.isfinite(value.kept)]
     if finite.size == 1:
         return float(finite[0]) != round(float(finite[0]))

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edgeport.runtimes import EngineError
 from edgeport.runtimes.inputs import Array
@@ -61,7 +62,7 @@ class OnnxFile:
     @property
     def external(self) -> bool:
         """Whether weights are in another file."""
-        return any(map(onnx.external_data_helper.uses_external_data, self.model.graph.initializer))
+        return any(map(uses_external_data, self.model.graph.initializer))
 
 
 def run_outputs(
@@ -130,8 +131,8 @@ class _opened:  # noqa: N801  # a context manager
 def _write_beside(file: OnnxFile, folder: Path) -> str:
     """Write a model into a folder that its external weights are linked into."""
     for tensor in file.model.graph.initializer:
-        if onnx.external_data_helper.uses_external_data(tensor):
-            location = onnx.external_data_helper.ExternalDataInfo(tensor).location
+        if uses_external_data(tensor):
+            location = ExternalDataInfo(tensor).location
             link = folder / location
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.exists():
@@ -168,7 +169,7 @@ def trace_onnx(
     inputs: Mapping[str, Array],
     limit: int,
     chunk: int,
-    modules: Mapping[str, str | None],
+    modules: Mapping[str, str],
 ) -> Trace:
     """Run a model as it is written, and note every value of its main graph.
 

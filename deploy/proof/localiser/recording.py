@@ -50,7 +50,7 @@ class Call:
     output: int | None
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """Records every operator that runs inside the ``with`` block.
 
     Args:
@@ -64,7 +64,7 @@ class Recorder(TorchDispatchMode):
     def __init__(
         self, limit: int, *, whole: frozenset[int] = frozenset(), replayable: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.values: list[Value] = []
         self.weights: dict[int, torch.Tensor] = {}
         self.node = ""
@@ -90,22 +90,20 @@ class Recorder(TorchDispatchMode):
 
     def number_of(self, tensor: torch.Tensor) -> int:
         """The number of a tensor's present value."""
+        memory = _memory(tensor)
         if tensor not in self._numbers:
-            name = self._names.get(tensor, "")
+            name = str(self._names[tensor]) if tensor in self._names else ""
             owner = name.rpartition(".")[0] if name else None
-            number = self._add("", name, (), tensor, varies=False, module=owner)
+            made = self._add("", name, (), tensor, varies=False, module=owner)
             if self._replayable:
-                self.weights[number] = tensor
-        elif self._versions[tensor] != self._writes.get(
-            _memory(tensor), 0
-        ):  # somebody wrote into its memory
-            before = self._numbers[tensor]
-            writer = self._writers.get(_memory(tensor), before)
-            sources = tuple(dict.fromkeys((before, writer)))
+                self.weights[made] = tensor
+        elif self._versions[tensor] != self._writes.get(memory, 0):  # somebody wrote into it
+            before = int(self._numbers[tensor])
+            writer = self._writers[memory]
             told = self.values[writer]
+            sources = tuple(dict.fromkeys((before, writer)))
             self._add(told.operator, told.name, sources, tensor, module=told.module)
-        number: int = self._numbers[tensor]
-        return number
+        return int(self._numbers[tensor])
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -122,6 +120,7 @@ class Recorder(TorchDispatchMode):
         for tensor in _written(func, args, kwargs):
             memory = _memory(tensor)
             self._writes[memory] = self._writes.get(memory, 0) + 1
+            self._writers.setdefault(memory, len(self.values) - 1)  # if it answers with nothing
         single = isinstance(result, torch.Tensor)
         found = [result] if single else [t for t in tree_leaves(result) if _is_tensor(t)]
         frames = _frames() if found and not self._replayable else ()

@@ -109,7 +109,7 @@ def localise(
     judge = Judge(module, _max_ratio(thresholds, sample))
     with TemporaryDirectory() as scratch:
         if format_ == "onnx":
-            origins = _origins(debug_map)
+            origins = _origins(debug_map, source)
             run = _run_onnx(artefact, sample, judge, origins, limit, memory_bytes, Path(scratch))
         else:
             run = _run_torch(artefact, format_, sample, judge, limit)
@@ -150,17 +150,18 @@ def _max_ratio(thresholds: Thresholds | None, sample: Golden) -> float:
     return min(bar * EDGE_LENIENCY, LARGEST_MAX_RATIO) if sample.kind == "edge" else bar
 
 
-def _origins(debug_map: str | None) -> dict[str, str | None]:
-    """Node -> module path."""
+def _origins(debug_map: str | None, source: Source) -> dict[str, str]:
+    """Node -> module path; an exporter also notes names that are no modules."""
     nodes = json.loads(debug_map)["nodes"] if debug_map else []
-    return {node["node"]: node["module"] for node in nodes}
+    paths = {path for path, _ in source.module.named_modules()}
+    return {node["node"]: node["module"] for node in nodes if node["module"] in paths}
 
 
 def _run_onnx(
     artefact: Path,
     sample: Golden,
     judge: Judge,
-    origins: Mapping[str, str | None],
+    origins: Mapping[str, str],
     limit: int,
     memory_bytes: int,
     scratch: Path,
@@ -302,6 +303,7 @@ def _with_case(
     if segment is None:
         return told
     whole = _whole(source, sample, sides, [*segment.inputs.values(), segment.expected])
+    made = None
     if run.file is not None:
         made = cut_onnx.cut(run.file, sides, segment, whole, told)
     elif run.recorder is not None:
