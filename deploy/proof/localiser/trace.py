@@ -112,7 +112,7 @@ def places(size: int, limit: int) -> Array:
     """
     if limit >= size:
         raise ValueError(f"{limit} places of {size}")
-    step = size / limit
+    edges = np.arange(limit + 1) * size // limit
     jitter = np.random.default_rng(size).random(limit)
-    found: Array = ((np.arange(limit) + jitter) * step).astype(np.int64)  # one in each stretch
+    found: Array = edges[:-1] + (jitter * np.diff(edges)).astype(np.int64)  # one in each stretch
     return found
