@@ -11,8 +11,8 @@ from edgeport.deploy.proof.localiser import Localisation, choose_sample, localis
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import EdgeportError
 from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import BackendReport
 
 from .attempts import Attempt
 from .isolation import Killed, Limits, run_isolated

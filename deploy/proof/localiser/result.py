@@ -67,15 +67,16 @@ class WalkStep:
         name: Path of the module that computed it; ``""`` for the outermost.
         operator: Of torch.
         node: Of the artefact; ``""`` where it has no names.
-        floor_rms, error_rms, ratio: As in ``runtimes.parity.Figures``.
+        floor, error: ``floor_rms`` and ``error_rms`` of ``runtimes.parity.Figures``.
+        ratio: As there.
     """
 
     depth: int
     name: str
     operator: str
     node: str
-    floor_rms: float
-    error_rms: float
+    floor: float
+    error: float
     ratio: float
 
 

@@ -15,7 +15,7 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import measure
 from edgeport.runtimes.session import FORMATS
-from edgeport.runtimes.thresholds import EDGE_LENIENCY, LARGEST_MAX_RATIO, Thresholds
+from edgeport.runtimes.thresholds import Thresholds
 
 from . import cut_onnx, cut_torch
 from .describe import tensors, walk
@@ -146,8 +146,9 @@ def _format(artefact: Path) -> str:
 
 
 def _max_ratio(thresholds: Thresholds | None, sample: Golden) -> float:
-    bar = (thresholds or Thresholds()).max_ratio
-    return min(bar * EDGE_LENIENCY, LARGEST_MAX_RATIO) if sample.kind == "edge" else bar
+    asked = thresholds or Thresholds()
+    edge = sample.kind == "edge"
+    return min(asked.ratio_of(name, edge=edge) for name in ("", *asked.outputs))
 
 
 def _origins(debug_map: str | None, source: Source) -> dict[str, str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import leaves
 
 from .recording import Recorder, record
 from .trace import Trace
@@ -55,7 +55,7 @@ def trace_torch(
     run = _Named(module, recorder).run if isinstance(module, torch.fx.GraphModule) else module
 
     def call(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
-        return leaves(run(*tensors))
+        return [leaf for leaf in tree_leaves(run(*tensors)) if isinstance(leaf, torch.Tensor)]
 
     return record(call, recorder, inputs, outputs, partial=True), recorder
 

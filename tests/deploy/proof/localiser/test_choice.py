@@ -3,7 +3,8 @@ import numpy as np
 from edgeport.deploy.proof.localiser import choose_sample
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.manifest import Kind
-from edgeport.runtimes.parity import Figures, Status, Verdict
+from edgeport.runtimes.parity import Figures, Verdict
+from edgeport.runtimes.verdict import Status
 
 
 def sample(name: str, kind: Kind, *shape: int) -> Golden:

@@ -122,7 +122,7 @@ def test_the_walk_is_right_up_to_the_layer_and_wrong_from_there(tmp_path: Path) 
     assert told[:3] == [("blocks.0.up", False), ("blocks.0", False), ("blocks.0.down", True)]
     assert told[-1] == ("head", True)
     assert [step.depth for step in found.walk] == list(range(len(found.walk)))
-    assert all(step.floor_rms > 0 for step in found.walk)
+    assert all(step.floor > 0 for step in found.walk)
 
 
 def test_another_operator_at_the_users_line(tmp_path: Path) -> None:
