@@ -7,6 +7,7 @@ Examples:
 """
 
 from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.proof.localiser import Localisation, localise
 from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score
 from edgeport.deploy.sources.arguments import make_call
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "Export",
     "Limits",
+    "Localisation",
     "Request",
     "Score",
     "Searched",
@@ -39,6 +41,7 @@ __all__ = [
     "export_source",
     "find_target",
     "load_module",
+    "localise",
     "make_call",
     "make_source",
     "model_name",

@@ -22,6 +22,9 @@ from .isolation import Killed, Limits, run_isolated
 
 _LONGEST_PROBLEM: Final = 200
 
+WRONG: Final = ".wrong"
+"""Folder for artefacts that are not proved, for the localiser; it never ships."""
+
 Outcome = Literal["proved", "wrong", "refused", "ended"]
 
 Prove = Callable[[Artefact], Sequence[BackendReport]]
@@ -36,7 +39,8 @@ class Attempt:
         outcome: ``wrong`` if an artefact was made that does not compute what the module computes;
             ``ended`` if the compiler crashed, or passed a limit.
         compile_s, proof_s: Wall time.
-        compiled: The artefact, if it is proved.
+        compiled: The artefact, if one was made; the files of a wrong one are in ``kept``.
+        kept: Folder of a wrong artefact.
         reports: What each backend did with it.
         diagnosis: Why it is not proved.
         traceback: Of the compiler's exception, for ``--debug``.
@@ -49,6 +53,7 @@ class Attempt:
     compile_s: float
     proof_s: float = 0.0
     compiled: Compiled | None = None
+    kept: Path | None = None
     reports: tuple[BackendReport, ...] = ()
     diagnosis: Diagnosis | None = None
     traceback: str = ""
@@ -115,10 +120,20 @@ def _compile_and_prove(
         "wrong" if wrong else "proved",
         compiled_at - start,
         time.perf_counter() - compiled_at,
-        None if wrong else compiled,
+        compiled,
+        _keep(compiled, folder, route.name) if wrong else None,
         reports,
         _of_wrong(wrong, folder) if wrong else None,
     )
+
+
+def _keep(compiled: Compiled, folder: Path, route: str) -> Path:
+    """Put the files out of the way of the next route, and out of the bundle."""
+    kept = folder / WRONG / compiled.artefact.format / route
+    for stored in compiled.artefact.files:
+        (kept / stored.file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / stored.file).replace(kept / stored.file)
+    return kept
 
 
 def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:

@@ -51,6 +51,7 @@ def export(
     limits: Limits | None = None,
     search_s: float = 0.0,
     labels: Array | None = None,
+    repro: str | Path | None = None,
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -82,10 +83,12 @@ def export(
             are found are kept in the bundle.
         labels: Of the rows of ``samples``, in order: classes, or values like the first output.
             Each backend is scored by them beside the module, and may not be worse.
+        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
+            a small case with a script.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
-        ExistingFileError: ``output`` exists.
+        ExistingFileError: ``output`` or ``repro`` exists.
         SourceError: The module or a sample cannot be used as declared.
         UsageError: A format, opset, target, axis or range makes no sense.
         ExportError: No compiler takes the module.
@@ -111,6 +114,7 @@ def export(
         limits or Limits(),
         search_s,
         labels,
+        None if repro is None else Path(repro),
     )
     source = source_of(
         model_name(Path(output)),

@@ -7,6 +7,7 @@ from typing import Final
 from edgeport.deploy.diagnosis.decisions import Decision
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import NUMPY, REMEDIES, Family
+from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
 
@@ -27,6 +28,7 @@ def explain(
     format_: str,
     failed: Sequence[Attempt],
     decisions: Callable[[], Sequence[Decision]],
+    locate: Callable[[Attempt], Localisation | str],
 ) -> EdgeportError:
     """The error to raise after every route to a format failed.
 
@@ -35,6 +37,7 @@ def explain(
         format_: What it was compiled to.
         failed: At least one attempt, each with its diagnosis.
         decisions: Finds where forward reads values, which a recorded run bakes in.
+        locate: Finds where a wrong artefact leaves the module, or says why it cannot.
     """
     chief = min(failed, key=_rank)
     found = _diagnosis(chief)
@@ -46,6 +49,7 @@ def explain(
             [
                 f"{_TITLES[format_]}: {type(source.module).__name__} {what}: {found.problem}",
                 *_places(found),
+                *_located(chief, failed, locate),
                 *_tried(failed),
             ]
         ),
@@ -86,6 +90,19 @@ def _kind(attempt: Attempt) -> type[EdgeportError]:
 def _places(found: Diagnosis) -> list[str]:
     places = {"layer": found.layer, "operator": found.operator, "source": found.source}
     return [f"  {name:<10}{place}" for name, place in places.items() if place]
+
+
+def _located(
+    chief: Attempt, failed: Sequence[Attempt], locate: Callable[[Attempt], Localisation | str]
+) -> list[str]:
+    """Where the artefact of a route that wrote one is wrong."""
+    wrong = next((attempt for attempt in (chief, *failed) if attempt.outcome == "wrong"), None)
+    if wrong is None:
+        return []
+    found = locate(wrong)
+    if isinstance(found, str):
+        return [f"  {'diverges':<10}the localiser found nothing: {found}"]
+    return [*([] if wrong is chief else [f"  by {wrong.route}:"]), *found.place_lines()]
 
 
 def _tried(failed: Sequence[Attempt]) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
 from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score, Task
@@ -43,13 +45,15 @@ from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import dead_outputs, output_facts
 
-from .attempts import Attempt, attempt
+from .attempts import WRONG, Attempt, attempt
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .isolation import Limits
+from .localisation import locate
 
 GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"
+_NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
 
 
@@ -68,8 +72,9 @@ class Ended:
     wall_s: float
 
 
-Event: TypeAlias = Began | Ended | Attempt | Searched
-"""What happens during an export; an ``Attempt`` ends the step of its route."""
+Event: TypeAlias = Began | Ended | Attempt | Searched | Localisation
+"""What happens during an export; an ``Attempt`` ends the step of its route; a ``Localisation``
+comes before the error of a format that is wrong."""
 
 OnEvent = Callable[[Event], None]
 
@@ -90,6 +95,8 @@ class Request:
         limits: What one compiler may use.
         search_s: Wall time to look for the inputs on which each backend is worst.
         labels: Of the real samples, row by row: classes, or values like the first output.
+        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
+            a small case.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -99,6 +106,7 @@ class Request:
     limits: Limits = field(default_factory=Limits)
     search_s: float = 0.0
     labels: Array | None = None
+    repro: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,8 @@ def export_source(
             )
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
-                raise explain(source, name, found, partial(_decisions, source, golden))
+                look = partial(_look, source, golden, request, on_event)
+                raise explain(source, name, found, partial(_decisions, source, golden), look)
             won.append(found[-1])
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
@@ -176,6 +185,7 @@ def export_source(
         (folder / REPORT).parent.mkdir()
         files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
         files.write(folder / MANIFEST, packed.dumps())
+        shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = _notes(source, won, partial(_decisions, source, golden))
     notes = (*limits_of_proof(golden), *trial.notes, *notes)
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
@@ -201,6 +211,8 @@ def _checked(source: Source, request: Request) -> OnnxRequest:
         _check_provable(name)
     if request.target is not None:
         check_dtypes(request.target, source.signature)
+    if request.repro is not None:
+        files.refuse_existing(request.repro)
     return negotiate(request.opset, request.target)
 
 
@@ -285,6 +297,20 @@ def _report(
     return Report(
         manifest.name, len(golden), manifest.thresholds, tuple(reports), output_facts(golden)
     )
+
+
+def _look(
+    source: Source, golden: Sequence[Golden], request: Request, on_event: OnEvent, failed: Attempt
+) -> Localisation | str:
+    with _step("localise", on_event):
+        found = locate(source, golden, failed, request.thresholds, request.limits, request.repro)
+    if isinstance(found, str):
+        return found
+    if request.repro is not None:
+        told = f"python {request.repro / 'repro.py'} shows it"
+        found = replace(found, notes=(*found.notes, told if found.repro else _NO_CASE))
+    on_event(found)
+    return found
 
 
 def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:

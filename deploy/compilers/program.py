@@ -116,7 +116,7 @@ def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
 
 def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
     """Save with the signature inside, and no path of this machine."""
-    _forget_this_machine(program)
+    forget_this_machine(program)
     buffer = io.BytesIO()
     signature = json.dumps(source.signature.to_json())
     torch.export.save(program, buffer, extra_files={EXTRA_FILE: signature})
@@ -125,7 +125,7 @@ def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -
     )
 
 
-def _forget_this_machine(program: torch.export.ExportedProgram) -> None:
+def forget_this_machine(program: torch.export.ExportedProgram) -> None:
     """Drop paths and source lines, and the example, which would be written as a pickle."""
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):

@@ -100,11 +100,11 @@ def _save(source: Source, folder: Path, compiled: Any) -> Compiled:
             PRODUCER_FILE: json.dumps({"producer": "edgeport", "version": __version__}),
         },
     )
-    data = _without_debug_records(buffer.getvalue())
+    data = without_debug_records(buffer.getvalue())
     return Compiled(Artefact("torchscript", source.precision, store(folder, "model.ts", data)))
 
 
-def _without_debug_records(archive: bytes) -> bytes:
+def without_debug_records(archive: bytes) -> bytes:
     """Copy the archive without its ``.debug_pkl`` records, which hold paths and source text."""
     reader = torch._C.PyTorchFileReader(io.BytesIO(archive))
     buffer = io.BytesIO()

@@ -232,7 +232,11 @@ def _self(frame: FrameType) -> nn.Module | None:
 
 
 def users_line(lines: list[Line]) -> Line | None:
-    """The first line of the user's own code; of a model library, where there is none."""
+    """The innermost line of the user's own code; of a model library, where there is none.
+
+    Args:
+        lines: Innermost first.
+    """
     return next((line for line in lines if _origin(line.file) == "user"), None) or next(
         (line for line in lines if _origin(line.file) == "library"), None
     )

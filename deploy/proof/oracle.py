@@ -44,14 +44,18 @@ class Answer:
 
 
 class Oracle:
-    """A copy of a module that answers in float64."""
+    """A copy of a module that answers in float64.
+
+    Attributes:
+        flat: The copy.
+    """
 
     def __init__(self, flat: Flat) -> None:
         module = copied(flat.module)
         self._own = _own_dtype(flat)
         with contextlib.suppress(RuntimeError):  # frozen parameters of inference mode
             module._apply(_widened)  # type: ignore[no-untyped-call]  # torch has no types here
-        self._flat = Flat(module, flat.call, torch.float64)
+        self.flat = Flat(module, flat.call, torch.float64)
 
     def answer(self, inputs: Mapping[str, Array], eager: Sequence[Array]) -> Answer:
         """Run it once.
@@ -73,9 +77,15 @@ class Oracle:
         outputs = tuple(map(_fitting, found, eager))
         return Answer(outputs, _gap(found, eager, outputs))
 
-    def _run(self, inputs: Mapping[str, Array]) -> list[Array]:
+    @contextlib.contextmanager
+    def in_float64(self) -> Iterator[None]:
+        """Within it, ``flat`` answers in float64 whatever dtypes forward asks for."""
         with _without_autocast(), _Asked(self._own):
-            return run_module(self._flat, inputs)
+            yield
+
+    def _run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        with self.in_float64():
+            return run_module(self.flat, inputs)
 
 
 def _own_dtype(flat: Flat) -> torch.dtype | None:

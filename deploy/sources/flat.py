@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from . import trees
-from .modules import copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,6 @@ class Flat(nn.Module):
     def around(self, module: nn.Module) -> "Flat":
         """The same for another form of the module."""
         return Flat(module, self.call, self.dtype)
-
-    def widened(self, dtype: torch.dtype) -> "Flat":
-        """A copy that computes in another dtype."""
-        return Flat(copied(self.module).to(dtype), self.call, dtype)
 
 
 def _in_numpy(tensor: torch.Tensor) -> torch.Tensor:

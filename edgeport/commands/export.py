@@ -38,6 +38,7 @@ class ExportArgs:
     labels: Path | None
     debug_map: bool
     report: Path | None
+    repro: Path | None
     as_json: bool
 
 
@@ -129,6 +130,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         action="store_true",
         help="write NAME.debug-map.json beside the bundle: ONNX node to your source line",
     )
+    tell(
+        "--repro",
+        type=Path,
+        metavar="DIR",
+        help="if an artefact is wrong: the operator that is, as a small case with a script",
+    )
     tell("--json", action="store_true", help="print the parity report as JSON")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
@@ -138,6 +145,8 @@ def run(args: ExportArgs) -> int:
     """Export and print the proof."""
     files.refuse_existing(args.output)
     _refuse_onnx_options_without_onnx(args)
+    if args.repro is not None:
+        files.refuse_existing(args.repro)
     try:
         from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
     except ModuleNotFoundError as e:
@@ -156,6 +165,7 @@ def run(args: ExportArgs) -> int:
         ),
         args.search_s,
         None if args.labels is None else read_labels(args.labels),
+        args.repro,
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -223,5 +233,6 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         labels=arguments.labels,
         debug_map=arguments.debug_map,
         report=arguments.report,
+        repro=arguments.repro,
         as_json=arguments.json,
     )

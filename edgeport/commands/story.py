@@ -45,6 +45,7 @@ class Story:
             "steps": [],
             "searches": [],
             "attempts": [],
+            "localisation": None,
             "artefacts": [],
             "parity": None,
             "versions": _versions(),
@@ -81,7 +82,7 @@ class Story:
 
     def tell(self, event: "Event") -> None:
         """Show a step, and keep it."""
-        from edgeport.deploy import Began, Ended, Searched
+        from edgeport.deploy import Began, Ended, Localisation, Searched
 
         match event:
             case Began(step):
@@ -92,6 +93,8 @@ class Story:
             case Searched():
                 self._told["searches"].append(_search_to_json(event))
                 self._line(_search_line(event))
+            case Localisation():
+                self._told["localisation"] = event.to_json()
             case _:
                 self._told["attempts"].append(_attempt_to_json(event))
                 self._line(_attempt_line(event))

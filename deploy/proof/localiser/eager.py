@@ -1,0 +1,94 @@
+"""Record the eager module, and the oracle beside it."""
+
+import contextlib
+import difflib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeport.deploy.compilers.upstream import inference_only
+from edgeport.deploy.proof.oracle import Oracle
+from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.inputs import Array
+
+from .recording import Recorder, record
+from .trace import Trace, Value
+
+
+def trace_eager(
+    source: Source,
+    inputs: Mapping[str, Array],
+    limit: int,
+    whole: frozenset[int] = frozenset(),
+) -> Trace:
+    """Run the module in its own precision and in float64, and note every value of both.
+
+    Args:
+        source: The module.
+        inputs: By name.
+        limit: How many elements of a value are kept.
+        whole: Numbers of values that are kept whole.
+
+    Raises:
+        Exception: Whatever the module raises.
+    """
+    trace = _run(source.flat, source, inputs, limit, whole)
+    try:
+        oracle = Oracle(source.flat)
+        with oracle.in_float64():
+            wide = _run(oracle.flat, source, inputs, limit, whole)
+        if [*map(_key, trace.values)] != [*map(_key, wide.values)]:
+            # a fused kernel that has no float64, as of LSTM: without it both take the same steps
+            with torch.backends.mkldnn.flags(enabled=False):
+                trace = _run(source.flat, source, inputs, limit, whole)
+    except Exception:  # an operator without float64; the floor is then some ulp
+        return trace
+    return Trace(_with_oracle(trace.values, wide.values), trace.outputs)
+
+
+def _run(
+    flat: Flat, source: Source, inputs: Mapping[str, Array], limit: int, whole: frozenset[int]
+) -> Trace:
+    recorder = Recorder(limit, whole=whole)
+    recorder.name(flat.module)
+
+    def run(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
+        with torch.compiler.set_stance("force_eager"):
+            found: Iterable[torch.Tensor] = flat(*tensors)
+        return found
+
+    outputs = [spec.name for spec in source.signature.outputs]
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        inference_only(),
+        recorder.following(flat.module),
+    ):
+        return record(run, recorder, inputs, outputs)
+
+
+def _key(value: Value) -> tuple[Any, ...]:
+    return value.operator, value.name, value.module, value.shape
+
+
+def _with_oracle(values: Iterable[Value], wide: Iterable[Value]) -> list[Value]:
+    values, wide = list(values), list(wide)
+    if [*map(_key, values)] == [*map(_key, wide)]:
+        pairs = [(index, index) for index in range(len(values))]
+    else:
+        matcher = difflib.SequenceMatcher(
+            None, [*map(_key, values)], [*map(_key, wide)], autojunk=False
+        )
+        pairs = [
+            (block.a + step, block.b + step)
+            for block in matcher.get_matching_blocks()
+            for step in range(block.size)
+        ]
+    for here, there in pairs:
+        if wide[there].kept.dtype == np.float64 and values[here].floats:
+            values[here] = replace(values[here], oracle=wide[there].kept)
+    return values

@@ -1,0 +1,91 @@
+"""What an export that is wrong says of the place, and that saying so can't get in its way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy import localisation
+from edgeport.runtimes import EdgeportError, ExistingFileError
+
+X = {"x": torch.randn(2, 4, generator=torch.Generator().manual_seed(1))}
+
+
+class Inner(nn.Module):
+    """Only a trace takes it, and a trace keeps one branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y: Tensor = self.first(x)
+        if y.mean() > 0.1:
+            y = self.second(y)
+        return y
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.inner = nn.Linear(4, 4), Inner()
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y: Tensor = self.inner(self.before(x))
+        return y
+
+
+def export(folder: Path, **options: Any) -> EdgeportError:
+    samples = [{"x": sign * 3 * X["x"].numpy()} for sign in (1, -1)]
+    with pytest.raises(EdgeportError) as caught:
+        deploy.export(
+            Outer(), X, folder / "m.edge", formats="torchscript", samples=samples,
+            dimensions={"x": {0: "batch"}}, **options,
+        )  # fmt: skip  # one call
+    return caught.value
+
+
+def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> None:
+    events: list[deploy.Event] = []
+    error = export(tmp_path, repro=tmp_path / "repro", on_event=events.append)
+    (found,) = (event for event in events if isinstance(event, deploy.Localisation))
+    assert found.module.startswith("inner")
+    assert f"diverges  {found.place}" in error.problem
+    assert "backend   libtorch; sample 'large'" in error.problem
+    assert "repro.py shows it" in error.problem
+    assert {path.name for path in tmp_path.iterdir()} == {"repro"}
+    assert {p.name for p in (tmp_path / "repro").iterdir()} == {
+        "inputs.npz",
+        "model.ts",
+        "repro.py",
+    }
+
+
+def test_an_existing_folder_is_refused_before_anything_is_compiled(tmp_path: Path) -> None:
+    with pytest.raises(ExistingFileError, match="exists already"):
+        deploy.export(nn.Linear(4, 1), X, tmp_path / "m.edge", repro=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["raise", "crash"])
+def test_a_localiser_that_fails_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> deploy.Localisation:
+        if way == "raise":
+            raise ZeroDivisionError("oh")
+        import ctypes
+
+        ctypes.string_at(0)
+        raise AssertionError("it lives")
+
+    monkeypatch.setattr(localisation, "localise", broken)
+    problem = export(tmp_path).problem
+    assert "times the floor, 32 allowed" in problem
+    told = "ZeroDivisionError: oh" if way == "raise" else "it was ended by SIGSEGV"
+    assert "diverges  the localiser found nothing: it " in problem
+    assert told in problem
