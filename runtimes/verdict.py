@@ -188,8 +188,9 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
 
     Where the median of the rms errors is above ``median_bar``, the sample with the largest fails.
     A median, because in a mean one sample counts whose rows differ much in scale, or cancel. Edge
-    cases, and samples that were sought for their ratio, don't count. Where errors are counted from eager (no oracle, or float64, which is its
-    own) nothing is known of their usual size, and nothing changes.
+    cases, and samples that were sought for their ratio, don't count. Where errors are counted from
+    eager (no oracle, or float64, which is its own) nothing is known of their usual size, and
+    nothing changes.
 
     Args:
         verdicts: Of one backend, in the order in which they are returned.

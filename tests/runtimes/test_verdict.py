@@ -188,6 +188,7 @@ def test_each_output_has_a_median_and_a_bar_of_its_own() -> None:
 
 def test_a_median_says_nothing_of_edge_cases_or_without_an_oracle() -> None:
     assert statuses(judged(7, 7, kind="edge")) == ["pass"] * 2
+    assert statuses(judged(7, 7, kind="search")) == ["pass"] * 2
     assert statuses(judged(7, 7, figures=Figures("float32"))) == ["pass"] * 2
     assert statuses(judged(7, 7, figures=Figures("oracle", "float64"))) == ["pass"] * 2
     assert statuses(judged(7, 7, elements=0)) == ["pass"] * 2
