@@ -34,7 +34,7 @@ import zoo
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.isolation import Killed, Limits, run_isolated
-from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import EdgeportError, files
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.thresholds import Thresholds
@@ -99,7 +99,7 @@ def _cell(name: str, seed: int, limit_s: float) -> Cell:
 def _judge_all(name: str, seed: int) -> Cell:
     torch.set_num_threads(1)
     source = source_of_entry(name, seed)
-    golden = make_golden(source)
+    golden = make_golden(Reference(source))
     cell: Cell = {"worst": {}, "alarms": [], "lacks": []}
     with tempfile.TemporaryDirectory() as folder:
         for way in ways(source, Path(folder)):

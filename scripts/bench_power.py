@@ -35,7 +35,7 @@ from torch import nn
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.pipeline import Request, export_source
-from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Bundle, EdgeportError, Options, files, verify
@@ -150,7 +150,7 @@ def _case(name: str, source: Source, bundle: Bundle) -> Case:
         Sample(f"fresh {number}", "random", real_sample(name, 20_000 + number))
         for number in range(FRESH)
     )
-    golden, fresh = bundle.golden(), make_golden(replace(source, samples=draws))
+    golden, fresh = bundle.golden(), make_golden(Reference(replace(source, samples=draws)))
     with bundle.open("ort-cpu", Options(threads=1)) as session:
         right = tuple(session.run(sample.inputs) for sample in (*golden, *fresh))
     return Case(name, bundle, golden, fresh, right)
