@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from . import records
 from .errors import EdgeportError, FormatError
-from .parity import Verdict, judge
+from .parity import Verdict, judge, judge_together
 from .records import Count, Size
 from .session import EngineInfo
 from .strict_json import expect, parse
@@ -78,12 +78,14 @@ class BackendReport:
         """The same figures under these thresholds; one that ran nothing stays as it is."""
         if not self.verdicts:
             return self
-        verdicts = tuple(
+        verdicts = [
             judge(v.output, v.sample, v.figures, thresholds, kind=v.kind, reduced=self.reduced)
             for v in self.verdicts
-        )
+        ]
+        if self.reduced is None:
+            verdicts = judge_together(verdicts, thresholds)
         dead = [facts.name for facts in outputs if facts.proves_nothing(thresholds)]
-        return _concluded(replace(self, verdicts=verdicts), dead)
+        return _concluded(replace(self, verdicts=tuple(verdicts)), dead)
 
 
 def _concluded(report: BackendReport, dead: Sequence[str]) -> BackendReport:

@@ -17,6 +17,9 @@ Status = Literal["pass", "fail"]
 FEW_ELEMENTS: Final = 64
 """An rms over fewer elements than this is itself too uncertain to divide by."""
 
+MEDIAN_ELEMENTS: Final = 8
+"""From so many elements on, the median over the samples is held at its nearest bar."""
+
 _NOISE_PEAK: Final = 4
 """The largest of a few thousand errors, in units of their rms: a normal one is beyond it once in
 16,000 times."""
@@ -159,6 +162,76 @@ def _too_noisy(figures: Figures, bar: Reduced) -> str | None:
             f"most {margin:.3g}"
         )
     return None
+
+
+def median_bar(max_ratio: float, elements: int) -> float:
+    """The largest median, over the samples of an output, of the rms error in units of its floor.
+
+    A ratio of two rms errors scatters by about 1/sqrt(n) on n elements (an F distribution). Errors
+    are alike from sample to sample, as the weights are, so that the elements of one sample count
+    and not those of all: the more there are, the nearer to 1 a right engine is, and the smaller
+    a fault can be told from it. docs/parity.md has the measurements.
+
+    Args:
+        max_ratio: The bar of one sample.
+        elements: How many the smallest sample has.
+
+    Examples:
+        >>> [round(median_bar(8, elements), 2) for elements in (1, 2, 4, 8, 1000)]
+        [8.0, 5.66, 4.0, 2.83, 2.83]
+    """
+    return max_ratio / math.sqrt(min(max(elements, 1), MEDIAN_ELEMENTS))
+
+
+def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[Verdict]:
+    """Judge each output over all its samples: a fault is there in most, bad luck in one.
+
+    Where the median of the rms errors is above ``median_bar``, the sample with the largest fails.
+    A median, because in a mean one sample counts whose rows differ much in scale, or cancel. Edge
+    cases, and samples that were sought for their ratio, don't count. Where errors are counted from
+    eager (no oracle, or float64, which is its own) nothing is known of their usual size, and
+    nothing changes.
+
+    Args:
+        verdicts: Of one backend, in the order in which they are returned.
+        thresholds: Where a verdict turns.
+    """
+    found = list(verdicts)
+    for output in dict.fromkeys(verdict.output for verdict in verdicts):
+        ratios = {
+            place: _rms_ratio(verdict.figures)
+            for place, verdict in enumerate(verdicts)
+            if verdict.output == output and _counts(verdict)
+        }
+        if ratios:
+            elements = min(verdicts[place].figures.elements for place in ratios)
+            allowed = median_bar(thresholds.ratio_of(output), elements)
+            median = float(np.median([*ratios.values()]))
+            if median > allowed:
+                place = max(ratios, key=lambda place: ratios[place])
+                found[place] = _failed(found[place], median, allowed, len(ratios))
+    return found
+
+
+def _counts(verdict: Verdict) -> bool:
+    figures = verdict.figures
+    measured = figures.rule == "oracle" and figures.dtype != "float64"
+    usual = verdict.kind in ("real", "random")  # others were made, or sought, to be the worst
+    return usual and measured and figures.elements > 0 and not figures.mismatch
+
+
+def _rms_ratio(figures: Figures) -> float:
+    return figures.error_rms / figures.floor_rms if figures.error_rms else 0.0
+
+
+def _failed(verdict: Verdict, median: float, allowed: float, samples: int) -> Verdict:
+    if verdict.status == "fail":
+        return verdict
+    reason = (
+        f"rms error is {median:.3g} times the floor in the median over {samples} samples, "
+        f"{allowed:.3g} allowed"
+    )
+    return replace(verdict, status="fail", reason=reason)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:

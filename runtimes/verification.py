@@ -10,7 +10,16 @@ import numpy as np
 from .bundle import Bundle
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
-from .parity import Figures, Verdict, judge, measure, pool_floors, uninformative, worst
+from .parity import (
+    Figures,
+    Verdict,
+    judge,
+    judge_together,
+    measure,
+    pool_floors,
+    uninformative,
+    worst,
+)
 from .report import BackendReport, OutputFacts, Report
 from .session import Options, Session, probe
 from .thresholds import Precision, Thresholds
@@ -93,6 +102,8 @@ def check_session(
         for sample, outputs in zip(samples, measured, strict=True)
         for name, figures in outputs.items()
     ]
+    if reduced is None:
+        verdicts = judge_together(verdicts, thresholds)
     return places_of_worst(verdicts)
 
 

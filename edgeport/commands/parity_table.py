@@ -2,7 +2,7 @@
 
 from edgeport.commands.terminal import Colour, coloured, table
 from edgeport.runtimes import Report
-from edgeport.runtimes.parity import Verdict, worst
+from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.thresholds import EDGE_LENIENCY
 
@@ -71,7 +71,8 @@ def _summary(report: Report) -> str:
     text = (
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
         f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
-        f"({report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
+        f"({median_bar(report.thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "
+        f"{report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
         + "".join(f", {ratio:g} of {name}" for name, ratio in report.thresholds.outputs.items())
     )
     if fallback:

@@ -1,6 +1,7 @@
-"""The rule of a narrower precision; ``test_parity`` has the rule of the module's own."""
+"""All samples together, and the rule of a narrower precision; ``test_parity`` has the rest."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Figures, Verdict, judge, measure, pool_floors
+from edgeport.runtimes.manifest import Kind
+from edgeport.runtimes.parity import (
+    Figures,
+    Verdict,
+    judge,
+    judge_together,
+    measure,
+    pool_floors,
+)
 from edgeport.runtimes.thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
 
 T = Thresholds()
@@ -115,3 +124,76 @@ def test_the_signal_of_few_elements_is_pooled_too() -> None:
         Figures("oracle", elements=4, floor_rms=1, floor_max=1, signal_rms=s) for s in signals
     ]
     assert [f.signal_rms for f in pool_floors(figures)] == [1.0, 2.0, 1.0]
+
+
+# ---- all samples together
+
+
+def judged(
+    *rms: float,
+    elements: int = 64,
+    kind: Kind = "real",
+    output: str = "y",
+    thresholds: Thresholds = T,
+    figures: Figures | None = None,
+) -> list[Verdict]:
+    """Verdicts of one output whose floor is 1, on samples with these rms errors."""
+    base = figures or Figures("oracle")
+    made = [
+        replace(base, elements=elements, error_rms=r, error_max=r, floor_rms=1.0, floor_max=1.0)
+        for r in rms
+    ]
+    alone = [judge(output, f"s{n}", f, thresholds, kind=kind) for n, f in enumerate(made)]
+    return judge_together(alone, thresholds)
+
+
+def statuses(verdicts: Sequence[Verdict]) -> list[str]:
+    return [verdict.status for verdict in verdicts]
+
+
+def test_a_small_fault_in_most_samples_fails_the_worst() -> None:
+    found = judged(2.9, 3.5, 3.1, 1.0)
+    assert statuses(found) == ["pass", "fail", "pass", "pass"]
+    assert found[1].reason == (
+        "rms error is 3 times the floor in the median over 4 samples, 2.83 allowed"
+    )
+    assert found[1].figures.error_rms == 3.5
+
+
+def test_bad_luck_in_one_sample_is_none_in_the_median() -> None:
+    assert statuses(judged(7.9, 1, 1)) == ["pass"] * 3
+    assert statuses(judged(7.9, 7.9, 1, 1, 1)) == ["pass"] * 5
+
+
+@pytest.mark.parametrize(("elements", "bar"), [(1, 8.0), (4, 4.0), (8, 8**0.5), (10**6, 8**0.5)])
+def test_the_more_elements_the_nearer_the_median_must_be(elements: int, bar: float) -> None:
+    assert "fail" not in statuses(judged(*[bar * 0.999] * 3, elements=elements))
+    assert "fail" in statuses(judged(*[bar * 1.001] * 3, elements=elements))
+
+
+def test_the_smallest_sample_says_how_many_elements_there_are() -> None:
+    many = judged(3.9, 3.9, elements=400)
+    assert "fail" in statuses(many)
+    again = [judge("y", v.sample, v.figures, T) for v in many]
+    few = judged(3.9, elements=4)
+    assert statuses(judge_together([*few, *again], T)) == ["pass"] * 3
+
+
+def test_each_output_has_a_median_and_a_bar_of_its_own() -> None:
+    wrong, right = judged(4, 4, output="wrong"), judged(1, 1, output="right")
+    assert statuses(judge_together([*wrong, *right], T)) == ["fail", "pass", "pass", "pass"]
+    thresholds = Thresholds(outputs={"wrong": 16})
+    assert statuses(judged(4, 4, output="wrong", thresholds=thresholds)) == ["pass"] * 2
+
+
+def test_a_median_says_nothing_of_edge_cases_or_without_an_oracle() -> None:
+    assert statuses(judged(7, 7, kind="edge")) == ["pass"] * 2
+    assert statuses(judged(7, 7, kind="search")) == ["pass"] * 2
+    assert statuses(judged(7, 7, figures=Figures("float32"))) == ["pass"] * 2
+    assert statuses(judged(7, 7, figures=Figures("oracle", "float64"))) == ["pass"] * 2
+    assert statuses(judged(7, 7, elements=0)) == ["pass"] * 2
+    assert judge_together([], T) == []
+
+
+def test_what_has_failed_keeps_its_reason() -> None:
+    assert judged(9, 9)[0].reason.startswith("error is 9 times the floor, 8 allowed")
