@@ -26,6 +26,7 @@ class _CompilerError(Exception):
 def explain(
     source: Source,
     format_: str,
+    others: Sequence[str],
     failed: Sequence[Attempt],
     decisions: Callable[[], Sequence[Decision]],
     locate: Callable[[Attempt], Localisation | str],
@@ -35,6 +36,7 @@ def explain(
     Args:
         source: What was compiled.
         format_: What it was compiled to.
+        others: Formats that were asked for beside it.
         failed: At least one attempt, each with its diagnosis.
         decisions: Finds where forward reads values, which a recorded run bakes in.
         locate: Finds where a wrong artefact leaves the module, or says why it cannot.
@@ -53,10 +55,17 @@ def explain(
                 *_tried(failed),
             ]
         ),
-        remedy=found.remedy,
+        remedy=_remedy(found, format_, others),
     )
     error.__cause__ = _CompilerError(chief.traceback) if chief.traceback else None
     return error
+
+
+def _remedy(found: Diagnosis, format_: str, others: Sequence[str]) -> str:
+    """What to do; one format that cannot be had need not cost the others."""
+    if not others or "--format" in found.remedy:
+        return found.remedy
+    return f"{found.remedy}; or leave {_TITLES[format_]} out: --format {','.join(others)}"
 
 
 def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis:

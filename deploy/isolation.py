@@ -93,7 +93,7 @@ def run_isolated(function: Callable[[], T], limits: Limits) -> T | Killed:
         finally:
             os.close(reader)
             if data is None:  # too late, or Ctrl-C
-                os.kill(child, signal.SIGKILL)
+                _kill_group(child)
             _, status = os.waitpid(child, 0)
         if data and status == 0:
             result: T | EdgeportError = pickle.loads(data)
@@ -101,6 +101,14 @@ def run_isolated(function: Callable[[], T], limits: Limits) -> T | Killed:
                 raise result
             return result
         return _killed(status, data is None, limits, _tail(output))
+
+
+def _kill_group(child: int) -> None:
+    """The process and all that it started."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has not made its group yet
+        os.kill(child, signal.SIGKILL)
 
 
 def _answer(function: Callable[[], object], limits: Limits, writer: int, output: int) -> NoReturn:
@@ -124,6 +132,7 @@ def _answer(function: Callable[[], object], limits: Limits, writer: int, output:
 
 
 def _settle(limits: Limits, output: int) -> None:
+    os.setsid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.dup2(output, 1)

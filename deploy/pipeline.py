@@ -164,7 +164,10 @@ def export_source(
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
                 look = partial(_look, source, golden, request, on_event)
-                raise explain(source, name, found, partial(_decisions, source, golden), look)
+                others = [other for other in request.formats if other != name]
+                raise explain(
+                    source, name, others, found, partial(_decisions, source, golden), look
+                )
             won.append(found[-1])
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
@@ -228,11 +231,21 @@ def _check_provable(format_: str) -> None:
 def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
     dead = dead_outputs(golden, thresholds)
     if dead:
+        empty = [name for name in dead if not any(sample.eager[name].size for sample in golden)]
+        if empty:
+            raise ParityError(
+                f"{_named(empty)} has no elements on any sample, so it proves nothing",
+                remedy="give an example, or a range, in which it has some",
+            )
         raise ParityError(
-            f"output {', '.join(dead)} is the same on every sample, or drowned in its rounding "
-            "error, so it proves nothing",
+            f"{_named(dead)} is the same on every sample, or drowned in its rounding error, so it "
+            "proves nothing",
             remedy="give --samples that make it vary, or allow it with --constant-output NAME",
         )
+
+
+def _named(outputs: Sequence[str]) -> str:
+    return f"the output {' and '.join(map(repr, outputs))}"
 
 
 def _first_proved(

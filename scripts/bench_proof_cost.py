@@ -28,6 +28,7 @@ import zoo
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.exporter import source_of
 from edgeport.deploy.pipeline import Request, export_source
+from edgeport.deploy.proof.oracle import Oracle
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import verify
 
@@ -35,18 +36,24 @@ BAR: Final = 5.0
 ROUNDS: Final = 3
 
 
+def _float64_pass(oracle: Oracle, source: Source) -> None:
+    with oracle.in_float64():
+        for sample in source.samples:
+            run_module(oracle.flat, sample.inputs)
+
+
 def main() -> int:
     arguments = _parser().parse_args()
     torch.set_num_threads(1)
     source = _source(arguments.module, arguments.side)
-    wide = source.flat.widened(torch.float64)
+    oracle = Oracle(source.flat)
     with tempfile.TemporaryDirectory() as folder:
         note(f"exporting {arguments.module} at {arguments.side} x {arguments.side}")
         bundle = export_source(source, Path(folder) / "m.edge", Request(formats=("onnx",))).bundle
         rounds = []
         for number in range(arguments.rounds):
             note(f"round {number + 1} of {arguments.rounds}")
-            oracle_s = _seconds(lambda: [run_module(wide, s.inputs) for s in source.samples])
+            oracle_s = _seconds(lambda: _float64_pass(oracle, source))
             verify_s = _seconds(lambda: verify(bundle, ["ort-cpu"], threads=1))
             rounds.append({"float64_s": oracle_s, "verify_s": verify_s})
     ratio = statistics.median(each["verify_s"] / each["float64_s"] for each in rounds)

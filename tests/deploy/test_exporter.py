@@ -131,7 +131,13 @@ class CountsRows(nn.Module):
         (Roots(), "pt2", ExportError, "pt2: Roots cannot be compiled", "torch"),
         (CountsRows(), "torchscript", ExportError, "trace   wrong: libtorch", "torch"),
         (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "as an input"),
-        (zoo.Dead(), "onnx", ParityError, "output_1 is the same on every sample", "--constant"),
+        (
+            zoo.Dead(),
+            "onnx",
+            ParityError,
+            "the output 'output_1' is the same on every sample",
+            "--constant",
+        ),
     ],
 )
 def test_a_model_that_went_wrong_is_not_packed(
@@ -147,6 +153,19 @@ def test_a_model_that_went_wrong_is_not_packed(
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_format_that_cannot_be_had_need_not_cost_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as caught:
+        deploy.export(
+            Roots(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["pt2", "onnx"]
+        )
+    assert caught.value.remedy.endswith("; or leave pt2 out: --format onnx")
+
+
+def test_an_output_without_elements_proves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="the output 'output' has no elements on any sample"):
+        deploy.export(nn.Linear(4, 2), {"input": torch.zeros(0, 4)}, tmp_path / "m.edge")
 
 
 def test_a_constant_output_is_allowed_by_name(tmp_path: Path) -> None:

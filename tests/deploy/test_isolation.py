@@ -76,6 +76,22 @@ def test_however_it_ends_we_go_on(
     assert not _children()
 
 
+def test_what_a_compiler_started_ends_with_it(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+
+    def work() -> None:
+        started = subprocess.Popen(["sleep", "60"])
+        told.write_text(str(started.pid))
+        time.sleep(60)
+
+    assert isinstance(run_isolated(work, Limits(time_s=2)), Killed)
+    state = Path(f"/proc/{told.read_text()}/stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and " Z " not in state.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_ctrl_c_ends_the_compiler_too(tmp_path: Path) -> None:
     script = """
         import os, sys, time
