@@ -30,6 +30,7 @@ from edgeport.training.models import (
     core_data,
 )
 from edgeport.training.models.staged import predict
+from edgeport.training.vision import freeze_all_but, load_weights
 
 from .run import Run
 
@@ -139,6 +140,52 @@ def cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
     if min(module.prepare.size[1:]) < 2:  # type: ignore[union-attr, index]  # a Pixels
         raise SourceError(f"images of shape {images.shape[1:]}", remedy="give larger ones")
     return _staged("cnn", hyperparameters, module, data)
+
+
+def vision(
+    data: DataSet,
+    network: str,
+    *,
+    resize: int = 256,
+    crop: int = 224,
+    weights: Path | None = None,
+    train_all: bool = False,
+) -> Recipe:
+    """A model of torchvision on raw images of any size.
+
+    Args:
+        data: With images (height, width, 3) of uint8.
+        network: Name of the model.
+        resize, crop: As for ``Preprocess``.
+        weights: A local file to start from. Then only the layers that do not fit it, the last, are
+            trained: transfer learning.
+        train_all: Train all layers, though there are weights.
+
+    Raises:
+        SourceError: The data are no colour images; the weights are of another model.
+        BackendMissingError: torchvision is not installed.
+        UsageError: There is no such model.
+    """
+    (name, images), *others = data.train.inputs.items()
+    one = images[0]
+    if others or one.ndim != 3 or one.shape[-1] != 3 or one.dtype != np.uint8:
+        raise SourceError(
+            f"{data.origin.name} is no set of colour images",
+            remedy="give a folder of images, or an array (n, height, width, 3) of uint8",
+        )
+    hyperparameters = {
+        "image": name,
+        "network": network,
+        "classes": len(data.origin.classes),
+        "resize": resize,
+        "crop": crop,
+    }
+    module = _made("vision", hyperparameters)
+    if weights is not None:
+        new = load_weights(module.core, weights)
+        if not train_all:
+            freeze_all_but(module.core, new)
+    return _staged("vision", hyperparameters, module, data)
 
 
 def small_cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:

@@ -164,6 +164,9 @@ def load(path: Path) -> Run:
     record = Record.loads((path / RECORD).read_bytes(), str(path / RECORD))
     module = _empty_module(record, path / RECORD)
     _load_weights(module, path / WEIGHTS)
+    if any(buffer.is_meta for buffer in module.buffers()):  # what no file holds has to be computed
+        module = MODELS[record.model](**record.hyperparameters)
+        _load_weights(module, path / WEIGHTS)
     return Run(
         model=record.model,
         hyperparameters=record.hyperparameters,

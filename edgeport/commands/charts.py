@@ -9,7 +9,7 @@ from edgeport.commands.html_page import Html, join, tag
 
 _WIDTH: Final = 460
 _HEIGHT: Final = 230
-_LEFT: Final = 58
+_LEFT: Final = 66
 _RIGHT: Final = 12
 _TOP: Final = 12
 _BOTTOM: Final = 38
@@ -216,8 +216,8 @@ def _frame(across: Axis, up: Axis, x: str, y: str) -> Html:
     )
     half = (_TOP + bottom) / 2
     parts.append(
-        tag("text", y, x="11", y=f"{half:.0f}", text_anchor="middle", class_="name",
-            transform=f"rotate(-90 11 {half:.0f})")
+        tag("text", y, x="10", y=f"{half:.0f}", text_anchor="middle", class_="name",
+            transform=f"rotate(-90 10 {half:.0f})")
     )  # fmt: skip
     return join(parts)
 
@@ -231,6 +231,8 @@ def short(value: float) -> str:
     """
     if abs(value) < 1e-12:
         return "0"
+    if 1e3 <= abs(value) < 1e4:
+        return f"{value:.0f}"
     if 1e4 <= abs(value) < 1e7 and round(value / 1000, 6) == round(value / 1000):
         return f"{value / 1000:g}k"
     return f"{value:.3g}"

@@ -76,7 +76,7 @@ def dataset(
     """Name the target, and hold a part of the rows out.
 
     Inputs are the raw columns: numbers are (n,) float32, text is (n, characters) int32, its code
-    points filled up with 0. A target of text is classes, one of numbers is values.
+    points and -1 after the end. A target of text is classes, one of numbers is values.
 
     Args:
         table: The data.
@@ -114,14 +114,14 @@ def dataset(
 
 
 def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array:
-    """Text as (n, characters) int32: code points, filled up with 0.
+    """Text as (n, characters) int32: code points, -1 after the end.
 
     Examples:
         >>> code_points(["no", "yes"]).tolist()
-        [[110, 111, 0], [121, 101, 115]]
+        [[110, 111, -1], [121, 101, 115]]
     """
     width = width or max(1, *(len(text) for text in texts))
-    codes = np.zeros((len(texts), width), np.int32)
+    codes = np.full((len(texts), width), -1, np.int32)
     for row, text in enumerate(texts):
         codes[row, : len(text)] = [ord(character) for character in text]
     return codes

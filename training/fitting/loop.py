@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from edgeport.runtimes.errors import SourceError
@@ -130,6 +131,7 @@ class _Training:
         self._steps = math.ceil(len(self._labels) / self._batch_size)
         self._watch_every = max(1, settings.epochs // _WATCHED_EPOCHS)
         self._closure = needs_closure(self.optimizer)
+        self._rate: float | None = None
         self.progress = Progress()
         self._last: Tensors | None = None
         self._written = time.monotonic()
@@ -168,22 +170,23 @@ class _Training:
 
     def _epoch(self, number: int) -> Progress:
         """Train on every example once."""
-        self.module.train()
+        _to_training_mode(self.module)
         examples, steps = len(self._labels), self._steps
         planned = steps * self.settings.epochs
         costs = [epoch.held_out_cost for epoch in self.progress.epochs]
         whole = self._batch_size == examples
         order = None if whole else torch.randperm(examples)  # full batch: nothing to shuffle
         take = self._in_order(order)
-        total, rate = 0.0, 0.0
+        total, rate, schedule = 0.0, self.settings.learning_rate, self.settings.schedule
         watched: list[Norms] = []
         for step in range(steps):
             done = (number - 1) * steps + step
-            rate = self.settings.learning_rate * factor(
-                self.settings.schedule, done, planned, costs
-            )
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            if schedule != "constant":
+                rate = self.settings.learning_rate * factor(schedule, done, planned, costs)
+            if rate != self._rate:
+                self._rate = rate
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
             inputs, labels = take(step * self._batch_size)
             looked_at = step == 0 and (number - 1) % self._watch_every == 0
             watch = watched if looked_at else None
@@ -195,7 +198,7 @@ class _Training:
 
     def _in_order(self, order: Tensor | None) -> Callable[[int], tuple[Tensors, Tensor]]:
         """How the rows of a batch are taken: slices are faster than an index for each batch."""
-        size, rank = self._batch_size, self._rank
+        size, rank, alone = self._batch_size, self._rank, self._rank.count == 1
         inputs, labels = self._inputs, self._labels
         rows = order
         bytes_ = sum(t.numel() * t.element_size() for t in inputs.values())
@@ -204,7 +207,8 @@ class _Training:
             labels, rows = labels[order], None
 
         def take(start: int) -> tuple[Tensors, Tensor]:
-            part = rank.share(start, min(start + size, len(labels)))
+            end = start + size  # a slice ends at the last row by itself
+            part = slice(start, end) if alone else rank.share(start, min(end, len(labels)))
             chosen = part if rows is None else rows[part]
             return {name: tensor[chosen] for name, tensor in inputs.items()}, labels[chosen]
 
@@ -300,6 +304,15 @@ class _Training:
             remedy="use a smaller learning rate (--lr), shorten gradients (--clip-norm 1), and "
             "look for NaN and Inf in the data",
         )
+
+
+def _to_training_mode(module: nn.Module) -> None:
+    """All layers but frozen batch normalisation, whose statistics belong to its weights."""
+    module.train()
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if isinstance(layer, _BatchNorm) and own and not any(p.requires_grad for p in own):
+            layer.eval()
 
 
 def _since_best(epochs: "tuple[Epoch, ...] | list[float]") -> int:

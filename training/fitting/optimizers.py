@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -53,7 +53,7 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
             f"{type(module).__name__} has no parameter to train",
             remedy="leave some with requires_grad=True",
         )
-    options = {"lr": settings.learning_rate, **settings.options}
+    options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
     try:
         return kind(parameters, **options)  # type: ignore[arg-type]  # checked by the class itself
@@ -68,6 +68,13 @@ def needs_closure(optimizer: Optimizer) -> bool:
     """Whether its step evaluates the cost again, as that of LBFGS."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
+
+
+def _faster(kind: type[Optimizer], parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
+    """One kernel for all parameters where torch has it, unless the caller says otherwise."""
+    fused = "fused" in inspect.signature(kind).parameters and kind.__module__.startswith("torch.")
+    fitting = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return {"fused": True} if fused and fitting else {}
 
 
 def _own(place: str) -> type[Optimizer]:

@@ -34,7 +34,7 @@ class Columns(nn.Module):
             if name not in self.names or not found:
                 raise ValueError(f"categories of {name!r}, which is no column or has none")
             longest = max(map(len, found))
-            codes = torch.from_numpy(code_points(found, longest + 1))  # a 0 ends every category
+            codes = torch.from_numpy(code_points(found, longest + 1))  # a -1 ends every category
             self.register_buffer(f"codes_{index}", codes, persistent=False)
 
     @classmethod
@@ -45,7 +45,7 @@ class Columns(nn.Module):
             SourceError: A column of numbers is constant in them.
         """
         categories = {
-            name: sorted({"".join(map(chr, row[row > 0])) for row in array})
+            name: sorted({"".join(map(chr, row[row >= 0])) for row in array})
             for name, array in examples.inputs.items()
             if array.ndim == 2
         }
@@ -77,8 +77,8 @@ class Columns(nn.Module):
         """Encode.
 
         Args:
-            columns: Numbers: (batch,) float32; text: (batch, characters) int32, code points filled
-                up with 0.
+            columns: Numbers: (batch,) float32; text: (batch, characters) int32, code points, -1
+                after the end.
 
         Returns:
             (batch, features) float32.
@@ -96,5 +96,5 @@ class Columns(nn.Module):
 def _one_hot(text: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
     # (B, L), (C, W) -> (B, W) -> (B, C, W) -> (B, C)
     width = codes.shape[1]
-    padded = torch.cat([text, torch.zeros_like(codes[:1]).expand(text.shape[0], -1)], 1)
+    padded = torch.cat([text, torch.full_like(codes[:1], -1).expand(text.shape[0], -1)], 1)
     return (padded[:, None, :width] == codes[None]).all(-1).to(dtype)

@@ -68,9 +68,24 @@ def cnn(
     return Staged(prepare, core, None if classes else Affine())
 
 
+def vision(image: str, network: str, classes: int, resize: int, crop: int) -> Staged:
+    """A model of torchvision on raw images of any size.
+
+    Args:
+        image: Name of the input.
+        network: As ``vision.make_network`` takes it.
+        classes: At least 2.
+        resize, crop: As for ``vision.Preprocess``.
+    """
+    from edgeport.training.vision import Preprocess, make_network
+
+    return Staged(Preprocess(image, resize, crop), make_network(network, classes))
+
+
 MODELS: Final[Mapping[str, Maker]] = {
     "small_cnn": SmallCnn,
     "linear": linear,
     "mlp": mlp,
     "cnn": cnn,
+    "vision": vision,
 }

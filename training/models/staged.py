@@ -112,7 +112,7 @@ def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:
     for start in range(0, len(examples), size):
         cut = {name: array[start : start + size] for name, array in examples.inputs.items()}
         yield {
-            name: torch.from_numpy(array[0])[None] if array.dtype == object else torch.tensor(array)
+            name: torch.tensor(array[0])[None] if array.dtype == object else torch.tensor(array)
             for name, array in cut.items()
         }
 
