@@ -42,7 +42,7 @@ def bare(data: DataSet, epochs: int, batch: int) -> float:
             outputs = module(shuffled_x[first : first + batch])
             cost = functional.cross_entropy(outputs, shuffled_y[first : first + batch])
             optimizer.zero_grad()
-            cost.backward()
+            cost.backward()  # type: ignore[no-untyped-call]  # upstream
             optimizer.step()
             steps += 1
         module.eval()

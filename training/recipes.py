@@ -137,7 +137,7 @@ def cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
         "hidden": hidden,
     }
     module = _made("cnn", hyperparameters)
-    if min(module.prepare.size[1:]) < 2:  # type: ignore[union-attr, index]  # a Pixels
+    if min(module.prepare.size[1:]) < 2:  # type: ignore[index]  # a Pixels
         raise SourceError(f"images of shape {images.shape[1:]}", remedy="give larger ones")
     return _staged("cnn", hyperparameters, module, data)
 
@@ -156,7 +156,8 @@ def vision(
     Args:
         data: With images (height, width, 3) of uint8.
         network: Name of the model.
-        resize, crop: As for ``Preprocess``.
+        resize: As for ``Preprocess``.
+        crop: As for ``Preprocess``.
         weights: A local file to start from. Then only the layers that do not fit it, the last, are
             trained: transfer learning.
         train_all: Train all layers, though there are weights.

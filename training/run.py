@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from edgeport import __version__
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, SourceError
-
 from edgeport.training.data import Array, Labelled, Origin, ragged
 from edgeport.training.fitting import History
 from edgeport.training.models import MODELS

@@ -76,7 +76,8 @@ def lines(
     Args:
         title: What is shown, for those who don't see it too.
         curves: One or more.
-        x, y: Names of the axes.
+        x: Name of the axis.
+        y: Of the other.
         log: A logarithmic y.
         zero: A line at y = 0.
     """
@@ -184,7 +185,7 @@ def _curve(curve: Line, across: Axis, up: Axis) -> Html:
         if math.isfinite(y)
     ]
     if len(places) == 1:
-        (left, top), = places
+        ((left, top),) = places
         return tag("circle", cx=f"{left:.1f}", cy=f"{top:.1f}", r="3", class_=f"dot {curve.style}")
     path = "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in places)
     return tag("path", tag("title", curve.name), d=path, class_=f"curve {curve.style}")

@@ -199,7 +199,8 @@ svg .curve { fill: none; stroke: var(--main); stroke-width: 1.8; stroke-linejoin
 svg .curve.second { stroke: var(--warn); stroke-dasharray: 6 3; }
 svg .curve.third { stroke: var(--good); stroke-dasharray: 2 3; }
 svg .curve.soft { stroke: var(--soft); }
-svg .dot, svg .column { fill: var(--main); fill-opacity: .65; } svg .dot.second { fill: var(--warn); }
+svg .dot, svg .column { fill: var(--main); fill-opacity: .65; }
+svg .dot.second { fill: var(--warn); }
 svg .guide { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 .scroll { overflow-x: auto; } .confusion { width: auto; } .confusion td, .confusion thead th {
   text-align: center; padding: .3rem .55rem; min-width: 2.2rem; }

@@ -124,10 +124,7 @@ def _columns(
             code_points(found, width)
             if is_text(spec)
             else np.asarray(
-                [
-                    _number(path, spec, text, first_line + index)
-                    for index, text in enumerate(found)
-                ],
+                [_number(path, spec, text, first_line + index) for index, text in enumerate(found)],
                 spec.dtype,
             )
         )

@@ -258,9 +258,9 @@ def _asked(run: "Run") -> Html:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(item)}" for name, item in value.items()) or "–"
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "–"
+        return ", ".join(map(_text, value)) or "none"
     return str(value)

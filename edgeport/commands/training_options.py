@@ -94,9 +94,13 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
         "--checkpoint", type=Path, metavar="FILE",
         help="keep the state of the training here; if it is there, go on from it, bit for bit",
     )  # fmt: skip
-    how("--find-lr", action="store_true", help="try a range of learning rates, and train no further")
+    how(
+        "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    parser.set_defaults(default_options=defaults.options or {}, default_optimizer=defaults.optimizer)
+    parser.set_defaults(
+        default_options=defaults.options or {}, default_optimizer=defaults.optimizer
+    )
 
 
 def parse_training(arguments: argparse.Namespace) -> TrainArgs:

@@ -113,7 +113,10 @@ def test_a_bad_place_is_told_before_the_training(
     ("arguments", "message"),
     [
         (["--epochs", "0"], "argument --epochs: expected a number of at least 1, got '0'"),
-        (["--batch-size", "x"], "argument --batch/--batch-size: expected a number of at least 1, got 'x'"),
+        (
+            ["--batch-size", "x"],
+            "argument --batch/--batch-size: expected a number of at least 1, got 'x'",
+        ),
         (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
         (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
         (["--lr", "x"], "argument --lr: expected a number above 0, got 'x'"),

@@ -20,9 +20,7 @@ def made(data: training.DataSet) -> training.Run:
     def interrupt(epoch: training.Epoch) -> None:
         raise KeyboardInterrupt
 
-    history = training.fit(
-        module, data, training.Settings(2, 64, 3e-3), on_epoch=interrupt
-    )
+    history = training.fit(module, data, training.Settings(2, 64, 3e-3), on_epoch=interrupt)
     scores = {"accuracy": history.epochs[-1].held_out_score}
     return training.Run(
         "small_cnn", HYPERPARAMETERS, module, data.origin, data.held_out, history, scores

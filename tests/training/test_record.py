@@ -59,7 +59,9 @@ def example() -> dict[str, Any]:
         Settings(2, 64, 0.003), "cross-entropy", "accuracy", (Epoch(1, 0.5, 0.25, 0.75, 0.003),)
     )
     origin = Origin("digits", 1797, "ab", Split(0.2, 42, stratified=False))
-    record = Record("small_cnn", {"channels": 4}, origin, history, {"accuracy": 0.75}, {"torch": "2"})
+    record = Record(
+        "small_cnn", {"channels": 4}, origin, history, {"accuracy": 0.75}, {"torch": "2"}
+    )
     value: dict[str, Any] = json.loads(record.dumps())
     return value
 
@@ -98,7 +100,11 @@ def test_what_is_written_is_read(record: Record) -> None:
         ("data.split.stratified", 0, "stratified in split in data is 0, expected bool"),
         ("data.classes", "ab", "classes in data is 'ab', expected a list"),
         ("data.schema", [], "schema in data is [], expected an object"),
-        ("settings.batch_size", "all", "batch_size in settings is 'all', expected one of int, None"),
+        (
+            "settings.batch_size",
+            "all",
+            "batch_size in settings is 'all', expected one of int, None",
+        ),
         ("settings.options", {"x": None}, "x in options in settings is None, expected one of"),
         ("settings.schedule", "up", "schedule is up, expected one of constant, cosine"),
         ("settings.epochs", 0, "epochs is 0, expected 1 or more"),

@@ -37,7 +37,8 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
     labels = arrays.pop(target)
     if labels.dtype.kind not in "iubf":
         raise SourceError(
-            f"{target!r} is {labels.dtype}, expected integers or floats", remedy="number the classes"
+            f"{target!r} is {labels.dtype}, expected integers or floats",
+            remedy="number the classes",
         )
     labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
     inputs = {name: _narrow(array) for name, array in arrays.items()}

@@ -223,7 +223,7 @@ class _Training:
             cost = self.objective.cost(self._forward(**inputs), labels)
             value = self._finite(cost, inputs, number, step)
             self.optimizer.zero_grad()
-            self._rank.weighted(cost, len(labels)).backward()
+            backward(self._rank.weighted(cost, len(labels)))
         else:
             value = self._watched(inputs, labels, number, step, watched)
         if self.settings.clip_norm is not None:
@@ -244,7 +244,7 @@ class _Training:
         cost = self.objective.cost(outputs, labels)
         value = self._finite(cost, inputs, number, step)
         self.optimizer.zero_grad()
-        self._rank.weighted(cost, len(labels)).backward()
+        backward(self._rank.weighted(cost, len(labels)))
         watched.append(Norms(number, gradient_norms(self.module), activation))
         return value
 
@@ -260,7 +260,7 @@ class _Training:
             cost = self.objective.cost(self._forward(**inputs), labels)
             values.append(self._finite(cost, inputs, number, step))
             self.optimizer.zero_grad()
-            self._rank.weighted(cost, len(labels)).backward()
+            backward(self._rank.weighted(cost, len(labels)))
             return values[-1]
 
         self.optimizer.step(closure)
@@ -306,6 +306,11 @@ class _Training:
         )
 
 
+def backward(cost: Tensor) -> None:
+    """Compute gradients."""
+    cost.backward()  # type: ignore[no-untyped-call]  # upstream
+
+
 def _to_training_mode(module: nn.Module) -> None:
     """All layers but frozen batch normalisation, whose statistics belong to its weights."""
     module.train()
@@ -322,8 +327,12 @@ def _since_best(epochs: "tuple[Epoch, ...] | list[float]") -> int:
 
 def _finite_norms(norms: Norms) -> Norms:
     """JSON has no infinity: the largest float stands for it; the warning has said so."""
-    clean = {n: g if math.isfinite(g) else 1.7976931348623157e308 for n, g in norms.gradient.items()}
-    shown = {n: a if math.isfinite(a) else 1.7976931348623157e308 for n, a in norms.activation.items()}
+    clean = {
+        n: g if math.isfinite(g) else 1.7976931348623157e308 for n, g in norms.gradient.items()
+    }
+    shown = {
+        n: a if math.isfinite(a) else 1.7976931348623157e308 for n, a in norms.activation.items()
+    }
     return Norms(norms.epoch, clean, shown)
 
 

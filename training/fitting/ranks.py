@@ -65,7 +65,7 @@ class Rank:
         return slice(first, last)
 
     def weighted(self, cost: Tensor, rows: int) -> Tensor:
-        """The cost, so that the average over processes is the mean over rows of the joined batch."""
+        """The cost, so that its average over processes is the mean over the joined batch."""
         if self.count == 1:
             return cost
         joined = self.total(float(rows))

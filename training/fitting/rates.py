@@ -11,7 +11,7 @@ from edgeport.runtimes.errors import SourceError, UsageError
 from edgeport.training.data import DataSet
 
 from .history import Settings
-from .loop import tensors
+from .loop import backward, tensors
 from .objective import Objective, objective_for
 from .optimizers import make_optimizer, needs_closure
 
@@ -47,7 +47,8 @@ def range_test(
         module: Left as it is.
         data: Its training part is used.
         settings: Optimizer, batch size and seed.
-        low, high: First and last rate.
+        low: First rate.
+        high: Last rate.
         steps: How many rates, evenly spaced in their logarithm.
         objective: As in ``fit``.
 
@@ -83,7 +84,7 @@ def range_test(
             if not math.isfinite(cost.item()):
                 break
             optimizer.zero_grad()
-            cost.backward()  # type: ignore[no-untyped-call]  # upstream
+            backward(cost)
             optimizer.step()
             smooth = 0.8 * smooth + 0.2 * cost.item()
             rates.append(rate)

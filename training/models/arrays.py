@@ -60,7 +60,9 @@ class Pixels(nn.Module):
         if len(shape) not in (2, 3):
             raise ValueError(f"images of shape {list(shape)}, expected 2 or 3 axes")
         self.names, self.shape, self.floats = [name], tuple(shape), floats
-        self.register_buffer("scale", torch.tensor(1.0 if floats else 255.0, device="cpu"), persistent=False)
+        self.register_buffer(
+            "scale", torch.tensor(1.0 if floats else 255.0, device="cpu"), persistent=False
+        )
 
     @property
     def size(self) -> tuple[int, int, int]:

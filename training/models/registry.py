@@ -36,7 +36,8 @@ def mlp(
     """An MLP on raw columns or raw arrays.
 
     Args:
-        columns, categories: As for ``linear``; empty for arrays.
+        columns: As for ``linear``; empty for arrays.
+        categories: The same.
         shapes: Input -> shape of one example; empty for columns.
         classes: 0 to predict a value.
         options: Of ``Mlp``.
@@ -59,9 +60,11 @@ def cnn(
 
     Args:
         image: Name of the input.
-        shape, floats: As for ``Pixels``.
+        shape: As for ``Pixels``.
+        floats: As for ``Pixels``.
         classes: 0 to predict a value.
-        channels, hidden: As for ``SmallCnn``.
+        channels: As for ``SmallCnn``.
+        hidden: As for ``SmallCnn``.
     """
     prepare = Pixels(image, shape, floats)
     core = SmallCnn(channels, hidden, *prepare.size, classes)
@@ -75,7 +78,8 @@ def vision(image: str, network: str, classes: int, resize: int, crop: int) -> St
         image: Name of the input.
         network: As ``vision.make_network`` takes it.
         classes: At least 2.
-        resize, crop: As for ``vision.Preprocess``.
+        resize: As for ``vision.Preprocess``.
+        crop: As for ``vision.Preprocess``.
     """
     from edgeport.training.vision import Preprocess, make_network
 

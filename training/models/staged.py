@@ -24,7 +24,9 @@ class Staged(nn.Module):
         finish: Outputs -> outputs, in the unit of the labels; ``None`` for nothing.
     """
 
-    def __init__(self, prepare: nn.Module, core: nn.Module, finish: nn.Module | None = None) -> None:
+    def __init__(
+        self, prepare: nn.Module, core: nn.Module, finish: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.prepare = prepare
         self.core = core

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,9 @@ def make_network(name: str, classes: int) -> nn.Module:
             f"torchvision has no classification model {name!r}",
             remedy=f"did you mean {close[0]!r}?" if close else f"use one of {some}",
         )
-    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    extra = (
+        {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    )
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **extra)
     return network
 
@@ -89,7 +91,7 @@ def import_torchvision() -> Any:
     Raises:
         BackendMissingError: It is not installed, or does not fit torch.
     """
-    global _operators  # noqa: PLW0603  # defined once per process
+    global _operators  # defined once per process
     try:
         return import_module("torchvision.models")
     except ModuleNotFoundError as e:
@@ -99,7 +101,7 @@ def import_torchvision() -> Any:
     except RuntimeError as e:  # a wheel built for another torch: its operators are unknown
         if _operators is not None or "torchvision::nms" not in str(e):
             raise _unfit(e) from e
-    _operators = torch.library.Library("torchvision", "DEF")
+    _operators = cast("Any", torch.library.Library)("torchvision", "DEF")  # untyped upstream
     signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     for name in ("nms", "qnms"):  # of detection; classification never calls them
         _operators.define(f"{name}{signature}")
