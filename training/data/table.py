@@ -106,6 +106,7 @@ def dataset(
         classes, labels = [str(name) for name in known], numbers.astype(np.int64)
         _check_category(table.name, target, found)
     else:
+        _check_range(table.name, target, found)
         labels = found.astype(np.float32)
     inputs = {name: _raw(values) for name, values in columns.items()}
     schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
@@ -207,7 +208,11 @@ def _check_feature(table: str, name: str, values: Array) -> None:
             f"{name!r} in {table} is {values[0]} in every row: nothing can be learned from it",
             remedy=f"leave it out: --drop {name!r}",
         )
-    if values.dtype.kind == "f" and not np.isfinite(values.astype(np.float32)).all():
+    _check_range(table, name, values)
+
+
+def _check_range(table: str, name: str, values: Array) -> None:
+    if values.dtype.kind == "f" and np.abs(values).max() > np.finfo(np.float32).max:
         raise SourceError(
             f"{name!r} in {table} holds numbers beyond float32", remedy="use another unit"
         )
