@@ -3,10 +3,12 @@
 ``scripts/bench_trainer.py`` measures what the loop costs beside a bare one.
 """
 
+import contextlib
 import copy
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,7 @@ from . import checkpoint as checkpoints
 from .checkpoint import Progress
 from .history import Epoch, History, Norms, Settings
 from .initialise import initialise
+from .joined_norm import joined_statistics
 from .objective import Objective, objective_for
 from .optimizers import make_optimizer, needs_closure
 from .ranks import Rank
@@ -87,7 +90,8 @@ def fit(
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         try:
-            training.run(on_epoch, checkpoint)
+            with training.joined():
+                training.run(on_epoch, checkpoint)
         except KeyboardInterrupt:
             if not training.progress.epochs:
                 raise
@@ -140,6 +144,9 @@ class _Training:
     def out_of_patience(self) -> bool:
         patience, costs = self.settings.patience, [e.held_out_cost for e in self.progress.epochs]
         return patience is not None and bool(costs) and _since_best(costs) >= patience
+
+    def joined(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._rank.count == 1 else joined_statistics(self.module)
 
     def resume(self, checkpoint: Path) -> None:
         self.progress = checkpoints.read(checkpoint, self.module, self.optimizer, self.settings)

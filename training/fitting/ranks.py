@@ -1,8 +1,8 @@
 """Several processes train one module: what this one does of each batch.
 
 ``torchrun --nproc-per-node 2 -m edgeport train ...`` starts them. Each takes its share of every
-batch, so that the step is that of one process on the joined batch, but for rounding. Batch
-normalisation sees only its own share unless it is synchronised, so it is replaced.
+batch, so that the step is that of one process on the joined batch, but for rounding: batch
+normalisation takes the statistics of the joined batch too. Dropout draws in each process alone.
 """
 
 import os
