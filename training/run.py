@@ -8,7 +8,7 @@ import contextlib
 import importlib.metadata
 import inspect
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -218,12 +218,18 @@ def _apart(inputs: Mapping[str, Array]) -> dict[str, Array]:
     return plain
 
 
-def _together(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    plain = {name: array for name, array in arrays.items() if "/" not in name}
-    for name in sorted({n.rpartition("/")[0] for n in arrays if n.rpartition("/")[2].isdecimal()}):
-        count = sum(other.startswith(f"{name}/") for other in arrays)
-        if name:
-            plain[name] = ragged([arrays[f"{name}/{index}"] for index in range(count)])
+def _together(arrays: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    """What ``_apart`` took apart, for inputs of these names; anything else as it is."""
+    parts: dict[str, dict[int, Array]] = {}
+    plain = {}
+    for key, array in arrays.items():
+        name, _, index = key.rpartition("/")
+        if key not in names and name in names and index.isdecimal():
+            parts.setdefault(name, {})[int(index)] = array
+        else:
+            plain[key] = array
+    for name, found in parts.items():
+        plain[name] = ragged([found[index] for index in range(len(found))])
     return plain
 
 
@@ -234,14 +240,14 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def _load_held_out(module: nn.Module, file: Path) -> Labelled:
+    wanted = input_names(module)
     try:
         arrays = safetensors.numpy.load(_read(file))
-        held_out = Labelled(labels=arrays.pop("labels"), inputs=_together(arrays))
+        held_out = Labelled(labels=arrays.pop("labels"), inputs=_together(arrays, wanted))
     except SourceError as e:
         raise _damaged(file, e.problem) from e
     except (safetensors.SafetensorError, ValueError, KeyError) as e:
         raise _damaged(file, f"it holds no labelled examples: {e}") from e
-    wanted = input_names(module)
     if set(held_out.inputs) != set(wanted):
         found = sorted(held_out.inputs)
         raise _damaged(file, f"its inputs are {found}, the model takes {sorted(wanted)}")

@@ -67,7 +67,7 @@ def test_a_bundle_says_what_its_run_says_and_needs_no_torch(
         "area": torch.tensor([30.0]), "place": torch.tensor([[ord(c) for c in "north"]]).int(),
         "rooms": torch.tensor([0.0]),
     }  # fmt: skip
-    assert float(of_run[0]["prediction"]) == pytest.approx(float(module(**first)), rel=1e-5)
+    assert float(of_run[0]["prediction"]) == pytest.approx(module(**first).item(), rel=1e-5)
 
 
 def test_columns_are_found_by_name_and_others_are_ignored(

@@ -1,16 +1,20 @@
 """From data to a run whose module takes raw input, with the figures that the field reaches."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgeport import training
 from edgeport.runtimes import EdgeportError
 from edgeport.training import DataSet, Labelled, Settings, recipes
 from edgeport.training.data import bundled_table, dataset, ragged, read_csv, split
+from edgeport.training.models import MODELS, Staged
 from edgeport.training.models.staged import predict
+from edgeport.training.vision import Preprocess
 
 DESCENT = {"momentum": 0.95, "nesterov": True}
 
@@ -95,7 +99,7 @@ def test_a_regression_is_told_in_the_unit_of_its_labels(tmp_path: Path) -> None:
 )
 def test_images_of_every_layout(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (20, *shape)).astype(dtype)
+    pixels: np.ndarray = generator.integers(0, 256, (20, *shape)).astype(dtype)
     data = split("noise", Labelled({"image": pixels}, np.arange(20) % 2))
     torch.manual_seed(0)
     run = recipes.train(recipes.cnn(data, channels=2, hidden=4), Settings(1, 8, 1e-3))
@@ -117,6 +121,26 @@ def test_a_table_comes_back_with_its_columns_in_order(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert back.scores == run.scores
     assert torch.equal(predict(back.module, back.held_out), predict(run.module, run.held_out))
+
+
+def test_images_of_several_sizes_come_back(tmp_path: Path) -> None:
+    """A run of ours with a stand-in for torchvision's network."""
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (n + 4, 9 - n, 3), np.uint8) for n in range(5)]
+    held_out = Labelled({"image": ragged(images)}, np.arange(5) % 2)
+    module = Staged(Preprocess("image", 8, 6), nn.Sequential(nn.Flatten(), nn.Linear(108, 2)))
+    history = training.History(
+        Settings(1, 1, 1.0), "cross-entropy", "accuracy", (training.Epoch(1, 1.0, 1.0, 0.5, 1.0),)
+    )
+    origin = training.Origin("a", 5, "", training.Split(0.5, 0, stratified=False))
+    run = training.Run("stand_in", {}, module, origin, held_out, history)
+    training.save(run, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "stand_in", lambda: copy.deepcopy(module))  # type: ignore[arg-type]
+        back = training.load(tmp_path / "run")
+    assert back.shapes == {"image": ("batch", "height", "width", 3)}
+    assert [sample["image"].shape for sample in back.samples] == [(1, *i.shape) for i in images]
+    assert torch.equal(predict(back.module, back.held_out), predict(module, held_out))
 
 
 def test_data_of_another_kind_are_refused() -> None:

@@ -37,6 +37,11 @@ class Labelled:
                 "classes or float32[n] for values",
                 remedy="give one class number or value per example, and at least one example",
             )
+        if "labels" in self.inputs:
+            raise SourceError(
+                "an input is named 'labels', as what is predicted is in a run",
+                remedy="rename the column or array",
+            )
         for name, array in self.inputs.items():
             if array.shape[:1] != self.labels.shape[:1]:
                 raise SourceError(

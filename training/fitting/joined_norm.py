@@ -29,13 +29,15 @@ def joined_statistics(module: nn.Module) -> Iterator[None]:
 
 def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
     if not layer.training:
-        return type(layer).forward(layer, x)
+        usual: Tensor = type(layer).forward(layer, x)
+        return usual
     # (B, C, ...) -> (C,): count, sum and sum of squares about 0 of the joined batch
     axes = [axis for axis in range(x.ndim) if axis != 1]
     wide = x.double()  # squares about 0 lose digits in float32
     count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64, device=x.device)
     joined = _sum(torch.cat([count, wide.sum(axes), wide.square().sum(axes)]))
-    total, sums, squares = joined[0], *joined[1:].split(x.shape[1])
+    total, planes = joined[0], x.shape[1]
+    sums, squares = joined[1 : planes + 1], joined[planes + 1 :]
     mean = sums / total
     variance = squares / total - mean.square()
     shape = [1, -1] + [1] * (x.ndim - 2)

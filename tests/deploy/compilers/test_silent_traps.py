@@ -70,12 +70,12 @@ def test_a_view_with_strides_of_its_own_is_read_right(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8)
     deploy.export(
         Strided(), {"image": image}, tmp_path / "a.edge", samples=[{"image": image}],
-        formats=["onnx"], output_names=["view", "small"],
+        formats=["onnx"], output_names=["strided", "resized"],
     )  # fmt: skip
     found = answers(tmp_path / "a.edge", {"image": image})
     view, small = Strided()(torch.tensor(image))
-    assert np.array_equal(found["view"], view.numpy())
-    assert np.abs(found["small"] - small.numpy()).max() < 0.01
+    assert np.array_equal(found["strided"], view.numpy())
+    assert np.abs(found["resized"] - small.numpy()).max() < 0.01
 
 
 def resized(image: Array, dtype: int) -> Array:

@@ -52,6 +52,11 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.remedy == "pip install 'edgeport[train]'"
 
 
+def test_an_input_that_is_named_as_the_labels() -> None:
+    with pytest.raises(SourceError, match="an input is named 'labels'"):
+        Labelled({"labels": np.zeros(2, np.float32)}, np.zeros(2, np.int64))
+
+
 @pytest.mark.parametrize(
     ("rows", "labels", "problem"),
     [

@@ -100,4 +100,4 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("bad", {"drop": ["x"]}, "has no columns"),
     ):
         with pytest.raises(EdgeportError, match=re.escape(problem)):
-            open_data(str(tmp_path / place), **options)  # type: ignore[arg-type]  # per case
+            open_data(str(tmp_path / place), **options)
