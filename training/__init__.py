@@ -4,16 +4,13 @@ Examples:
     >>> from edgeport import training
     >>> data = training.digits()
     >>> module = training.SmallCnn()
-    >>> history = training.fit(                              # doctest: +SKIP
-    ...     module, data.train, data.held_out,
-    ...     epochs=12, batch_size=64, learning_rate=3e-3, seed=0,
-    ... )
+    >>> settings = training.Settings(epochs=12, batch_size=64, learning_rate=3e-3, seed=0)
+    >>> history = training.fit(module, data, settings)                   # doctest: +SKIP
 """
 
-from .cnn import SmallCnn
-from .datasets import DataSet, Labelled, Origin, Split, digits
-from .history import Epoch, History, Settings
-from .loop import fit
+from .data import DataSet, Labelled, Origin, Split, digits
+from .fitting import Epoch, History, Norms, Objective, Settings, fit
+from .models import SmallCnn
 from .run import Run, check_place, load, save
 
 __all__ = [
@@ -21,6 +18,8 @@ __all__ = [
     "Epoch",
     "History",
     "Labelled",
+    "Norms",
+    "Objective",
     "Origin",
     "Run",
     "Settings",

@@ -1,19 +1,17 @@
 """``run.json``: what a run says of itself. Plain JSON, checked key by key."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final
 
 from edgeport.runtimes.errors import EdgeportError, FormatError
+from edgeport.training.data import Origin
+from edgeport.training.fitting import Epoch, History, Norms, Settings
 
-from .datasets import Origin, Split
-from .history import Epoch, History, Settings
+from . import typed_json
 
 SCHEMA_VERSION: Final = 1
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +19,19 @@ class Record:
     """All of a run but its arrays.
 
     Attributes:
-        model: A key of ``edgeport.training.run.MODELS``.
-        hyperparameters: What its class was made with.
+        model: A key of ``edgeport.training.models.MODELS``.
+        hyperparameters: What it was made with: plain JSON.
         origin: The data.
         history: The training.
+        scores: What was measured on held-out examples at the end, by name.
         versions: Of what it ran on.
     """
 
     model: str
-    hyperparameters: Mapping[str, int]
+    hyperparameters: Mapping[str, Any]
     origin: Origin
     history: History
+    scores: Mapping[str, float]
     versions: Mapping[str, str]
 
     def dumps(self) -> str:
@@ -44,7 +44,15 @@ class Record:
             "model": {"name": self.model, "hyperparameters": dict(self.hyperparameters)},
             "data": asdict(self.origin),
             "settings": asdict(self.history.settings),
+            "training": {
+                "objective": self.history.objective,
+                "metric": self.history.metric,
+                "warnings": self.history.warnings,
+                "stopped_early": self.history.stopped_early,
+            },
+            "scores": dict(self.scores),
             "epochs": [asdict(epoch) for epoch in epochs],
+            "norms": [asdict(norms) for norms in self.history.norms],
             "versions": dict(self.versions),
         }
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -73,10 +81,11 @@ class Record:
             model = value["model"]
             return cls(
                 model=str(model["name"]),
-                hyperparameters=_mapping(int, model["hyperparameters"], "hyperparameters"),
-                origin=_origin(value["data"]),
+                hyperparameters=dict(model["hyperparameters"].items()),
+                origin=typed_json.read(Origin, value["data"], "data"),
                 history=_history(value),
-                versions=_mapping(str, value["versions"], "versions"),
+                scores=typed_json.read(dict[str, float], value["scores"], "scores"),
+                versions=typed_json.read(dict[str, str], value["versions"], "versions"),
             )
         except FormatError:
             raise
@@ -87,14 +96,18 @@ class Record:
             ) from e
 
 
-def _origin(value: Mapping[str, Any]) -> Origin:
-    split = _flat(Split, value["split"], "split")
-    return _flat(Origin, {**value, "split": split}, "data")
-
-
 def _history(value: Mapping[str, Any]) -> History:
-    epochs = tuple(_flat(Epoch, epoch, "epochs") for epoch in value["epochs"])
-    history = History(_flat(Settings, value["settings"], "settings"), epochs)
+    epochs = typed_json.read(tuple[Epoch, ...], value["epochs"], "epochs")
+    training = value["training"]
+    history = History(
+        settings=typed_json.read(Settings, value["settings"], "settings"),
+        objective=typed_json.read(str, training["objective"], "objective"),
+        metric=typed_json.read(str, training["metric"], "metric"),
+        epochs=epochs,
+        norms=typed_json.read(tuple[Norms, ...], value["norms"], "norms"),
+        warnings=typed_json.read(tuple[str, ...], training["warnings"], "warnings"),
+        stopped_early=typed_json.read(bool, training["stopped_early"], "stopped_early"),
+    )
     done, asked = len(epochs), history.settings.epochs
     _require(1 <= done <= asked, f"it has {done} epochs of {asked}")
     numbers = [epoch.number for epoch in epochs]
@@ -102,23 +115,6 @@ def _history(value: Mapping[str, Any]) -> History:
     said = (value["epochs_done"], value["completed"])
     _require(said == (done, history.completed), f"epochs_done, completed are {said}")
     return history
-
-
-def _flat(kind: type[_T], value: Mapping[str, object], where: str) -> _T:
-    """Build a dataclass from exactly its fields, each of exactly its type."""
-    types = get_type_hints(kind)
-    _require(set(value) == set(types), f"{where} has {sorted(value)}, expected {sorted(types)}")
-    for name, expected in types.items():
-        found = value[name]
-        right = type(found) is expected and (not isinstance(found, float) or math.isfinite(found))
-        _require(right, f"{name} in {where} is {found!r}, expected {expected.__name__}")
-    return kind(**value)
-
-
-def _mapping(kind: type[_T], value: Mapping[str, Any], where: str) -> dict[str, _T]:
-    for name, found in value.items():
-        _require(type(found) is kind, f"{name} in {where} is {found!r}, expected {kind.__name__}")
-    return dict(value)
 
 
 def _require(condition: bool, otherwise: str) -> None:

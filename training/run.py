@@ -8,10 +8,10 @@ import contextlib
 import importlib.metadata
 import inspect
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import safetensors
@@ -23,13 +23,11 @@ from torch import Tensor, nn
 from edgeport import __version__
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, SourceError
+from edgeport.training.data import Array, Labelled, Origin, ragged
+from edgeport.training.fitting import History
+from edgeport.training.models import MODELS
 
-from .cnn import SmallCnn
-from .datasets import Labelled, Origin
-from .history import History
 from .record import Record
-
-MODELS: Final[Mapping[str, type[nn.Module]]] = {"small_cnn": SmallCnn}
 
 RECORD: Final = "run.json"
 WEIGHTS: Final = "weights.safetensors"
@@ -51,26 +49,59 @@ class Run:
 
     Attributes:
         model: A key of ``MODELS``.
-        hyperparameters: What the module was made with.
-        module: In eval mode. It returns logits: (batch, classes).
+        hyperparameters: What the module was made with: plain JSON.
+        module: In eval mode. It returns logits (batch, classes), or values (batch,).
         origin: Which data it was trained on.
-        held_out: The examples that it has not seen.
+        held_out: Examples that it has not seen, raw. An input of images of several sizes is an
+            array of arrays.
         history: The training; ``history.completed`` is false if it was interrupted.
+        scores: What was measured on held-out examples at the end, by name.
         versions: Of what it was trained on.
     """
 
     model: str
-    hyperparameters: Mapping[str, int]
+    hyperparameters: Mapping[str, Any]
     module: nn.Module
     origin: Origin
     held_out: Labelled
     history: History
+    scores: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=installed_versions)
 
     @property
     def parameters(self) -> int:
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def output(self) -> str:
+        """Name of what the module returns."""
+        return "logits" if self.held_out.classification else "prediction"
+
+    @property
+    def samples(self) -> list[dict[str, Array]]:
+        """Held-out inputs as the module takes them: all at once, or one by one if sizes differ."""
+        inputs = self.held_out.inputs
+        if not any(array.dtype == object for array in inputs.values()):
+            return [dict(inputs)]
+        return [
+            {name: np.asarray(array[row])[None] for name, array in inputs.items()}
+            for row in range(len(self.held_out))
+        ]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """Input -> shape; a free size is a name: ``("batch", "height", "width", 3)``.
+
+        A module says which axes are free besides the first in ``free_axes``.
+        """
+        free: Mapping[str, Mapping[int, str]] = getattr(self.module, "free_axes", {})
+        shapes: dict[str, tuple[int | str, ...]] = {}
+        for name, array in self.held_out.inputs.items():
+            one = array[0].shape if array.dtype == object else array.shape[1:]
+            sizes = [free.get(name, {}).get(axis, size) for axis, size in enumerate(one, 1)]
+            shapes[name] = ("batch", *sizes)
+        return shapes
 
 
 class _ProbeError(Exception):
@@ -88,20 +119,29 @@ def check_place(path: Path) -> None:
         raise _ProbeError
 
 
-def save(run: Run, path: Path) -> None:
+def save(run: Run, path: Path, extras: Mapping[str, str] | None = None) -> None:
     """Write a run to a new folder.
+
+    Args:
+        run: What was trained.
+        path: The folder.
+        extras: More files by name, for people: a report.
 
     Raises:
         ExistingFileError: Something is at ``path`` already.
         StorageError: The disk is full or the place is not writable.
     """
-    record = Record(run.model, run.hyperparameters, run.origin, run.history, run.versions)
+    record = Record(
+        run.model, run.hyperparameters, run.origin, run.history, run.scores, run.versions
+    )
     weights = {name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}
-    held_out = {**run.held_out.inputs, "labels": run.held_out.labels}
+    held_out = {**_apart(run.held_out.inputs), "labels": run.held_out.labels}
     held_out = {name: np.ascontiguousarray(array) for name, array in held_out.items()}
     with files.new_folder(path) as folder:
         files.write(folder / WEIGHTS, safetensors.torch.save(weights))
         files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))
+        for name, text in (extras or {}).items():
+            files.write(folder / name, text)
         files.write(folder / RECORD, record.dumps())
 
 
@@ -123,6 +163,9 @@ def load(path: Path) -> Run:
     record = Record.loads((path / RECORD).read_bytes(), str(path / RECORD))
     module = _empty_module(record, path / RECORD)
     _load_weights(module, path / WEIGHTS)
+    if any(buffer.is_meta for buffer in module.buffers()):  # what no file holds has to be computed
+        module = MODELS[record.model](**record.hyperparameters)
+        _load_weights(module, path / WEIGHTS)
     return Run(
         model=record.model,
         hyperparameters=record.hyperparameters,
@@ -130,6 +173,7 @@ def load(path: Path) -> Run:
         origin=record.origin,
         held_out=_load_held_out(module, path / HELD_OUT),
         history=record.history,
+        scores=record.scores,
         versions=record.versions,
     )
 
@@ -141,8 +185,8 @@ def _empty_module(record: Record, file: Path) -> nn.Module:
     try:
         with torch.device("meta"):
             return MODELS[record.model](**record.hyperparameters)
-    except (TypeError, ValueError, RuntimeError) as e:
-        reason = str(e).splitlines()[0]
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError) as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0]
         raise _damaged(file, f"no {record.model} has these hyperparameters: {reason}") from e
 
 
@@ -159,6 +203,36 @@ def _load_weights(module: nn.Module, file: Path) -> None:
     module.load_state_dict(weights, assign=True)  # assign: the module's own have no memory
 
 
+def input_names(module: nn.Module) -> list[str]:
+    """Names of what a module takes: its own ``input_names``, or forward's parameters."""
+    own: list[str] | None = getattr(module, "input_names", None)
+    return list(inspect.signature(module.forward).parameters) if own is None else own
+
+
+def _apart(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Images of several sizes one by one: ``image/0``, ``image/1``, ..."""
+    plain = {name: array for name, array in inputs.items() if array.dtype != object}
+    for name, array in inputs.items():
+        if array.dtype == object:
+            plain |= {f"{name}/{index}": one for index, one in enumerate(array)}
+    return plain
+
+
+def _together(arrays: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    """What ``_apart`` took apart, for inputs of these names; anything else as it is."""
+    parts: dict[str, dict[int, Array]] = {}
+    plain = {}
+    for key, array in arrays.items():
+        name, _, index = key.rpartition("/")
+        if key not in names and name in names and index.isdecimal():
+            parts.setdefault(name, {})[int(index)] = array
+        else:
+            plain[key] = array
+    for name, found in parts.items():
+        plain[name] = ragged([found[index] for index in range(len(found))])
+    return plain
+
+
 def _shape(tensor: Tensor | None) -> str:
     if tensor is None:
         return "absent"
@@ -166,17 +240,18 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def _load_held_out(module: nn.Module, file: Path) -> Labelled:
+    wanted = input_names(module)
     try:
         arrays = safetensors.numpy.load(_read(file))
-        held_out = Labelled(labels=arrays.pop("labels"), inputs=arrays)
+        held_out = Labelled(labels=arrays.pop("labels"), inputs=_together(arrays, wanted))
     except SourceError as e:
         raise _damaged(file, e.problem) from e
     except (safetensors.SafetensorError, ValueError, KeyError) as e:
         raise _damaged(file, f"it holds no labelled examples: {e}") from e
-    wanted = sorted(inspect.signature(module.forward).parameters)
-    if sorted(held_out.inputs) != wanted:
-        raise _damaged(file, f"its inputs are {sorted(held_out.inputs)}, the model takes {wanted}")
-    return held_out
+    if set(held_out.inputs) != set(wanted):
+        found = sorted(held_out.inputs)
+        raise _damaged(file, f"its inputs are {found}, the model takes {sorted(wanted)}")
+    return Labelled({name: held_out.inputs[name] for name in wanted}, held_out.labels)
 
 
 def _read(file: Path) -> bytes:

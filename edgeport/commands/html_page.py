@@ -219,6 +219,26 @@ svg .ring, svg .pole { stroke: var(--bad); fill: none; } svg .pole { stroke-dash
 svg text.flag { fill: var(--bad); font-weight: 600; font-size: 13px; }
 .walk-error { background: var(--main); } .walk-floor { background: var(--soft); }
 .worst > dl { display: flex; flex-wrap: wrap; gap: .5rem 2.25rem; }
+.charts { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
+  24rem), 1fr)); } figure { margin: 0; } figcaption { font-size: .92rem; font-weight: 600; }
+.keys { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-weight: 400; color: var(--soft); }
+.swatch { display: inline-block; width: 1.2rem; height: 0; vertical-align: middle;
+  border-top: 3px solid var(--main); } .swatch.second { border-top: 3px dashed var(--warn); }
+.swatch.third { border-top: 3px dotted var(--good); } .swatch.soft { border-color: var(--soft); }
+svg.chart { max-width: 34rem; } svg.chart text { font-size: 10.5px; }
+svg.chart .name { fill: var(--ink); } svg .axis.strong { stroke: var(--soft); }
+svg .curve { fill: none; stroke: var(--main); stroke-width: 1.8; stroke-linejoin: round; }
+svg .curve.second { stroke: var(--warn); stroke-dasharray: 6 3; }
+svg .curve.third { stroke: var(--good); stroke-dasharray: 2 3; }
+svg .curve.soft { stroke: var(--soft); }
+svg .dot, svg .column { fill: var(--main); fill-opacity: .65; }
+svg .dot.second { fill: var(--warn); }
+svg .guide { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
+.scroll { overflow-x: auto; } .confusion { width: auto; } .confusion td, .confusion thead th {
+  text-align: center; padding: .3rem .55rem; min-width: 2.2rem; }
+.confusion .hit, .confusion .miss { background: color-mix(in srgb, var(--tone) calc(12% + 40% *
+  var(--share)), transparent); } .hit { --tone: var(--good); } .miss { --tone: var(--bad);
+  font-weight: 700; }
 footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
 @media (max-width: 44rem) {
   header, section { padding: 1rem; } .seal { width: 3rem; height: 3rem; line-height: 3rem;

@@ -73,19 +73,19 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
     if not trained.history.completed:
         done, asked = len(trained.history.epochs), trained.history.settings.epochs
         note(f"this run was interrupted after {done} of {asked} epochs")
-    inputs = trained.held_out.inputs
+    samples = trained.samples
     specs = [
-        TensorSpec(name, str(array.dtype), ("batch", *array.shape[1:]))
-        for name, array in inputs.items()
+        TensorSpec(name, str(samples[0][name].dtype), shape)
+        for name, shape in trained.shapes.items()
     ]
     return make_source(
         model_name(output),
         trained.module,
-        make_call(trained.module, (), inputs),
+        make_call(trained.module, (), samples[0]),
         specs,
         {},
-        values=Values([inputs]),
-        output_names=["logits"],
+        values=Values(samples),
+        output_names=[trained.output],
         keep_training_mode=args.keep_training_mode,
     )
 

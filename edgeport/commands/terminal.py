@@ -98,6 +98,11 @@ class Progress:
         self._start = self._drawn = time.monotonic()
         self._visible = sys.stderr.isatty()
 
+    @property
+    def due(self) -> bool:
+        """Whether an update would be drawn now: cheaper to ask than to put a text together."""
+        return self._visible and time.monotonic() - self._drawn >= 0.1
+
     def update(self, done: int, text: str = "") -> None:
         """Show that ``done`` of the total are done; at most ten times a second."""
         now = time.monotonic()

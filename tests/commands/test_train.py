@@ -56,12 +56,12 @@ def test_train_prints_each_epoch_and_what_comes_next(
     last = run.history.epochs[-1]
     for line, epoch in zip(lines, run.history.epochs, strict=False):
         assert line == (
-            f"epoch {epoch.number}/2  loss {epoch.loss:.4f}  "
-            f"held-out accuracy {epoch.held_out_accuracy:.4f}"
+            f"epoch {epoch.number}/2  cost {epoch.cost:.4f}  held-out cost "
+            f"{epoch.held_out_cost:.4f}  held-out accuracy {epoch.held_out_score:.4f}"
         )
-    right = round(360 * last.held_out_accuracy)
+    right = round(360 * last.held_out_score)
     assert lines[2:] == [
-        f"{output}  held-out accuracy {last.held_out_accuracy:.4f} ({right} of 360), "
+        f"{output}  held-out accuracy {last.held_out_score:.4f} ({right} of 360), "
         "151,498 parameters",
         f"next: edgeport export '{output}' -o a.edge",
     ]
@@ -75,14 +75,14 @@ def test_json_is_all_of_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len(out.splitlines()) == 1
     assert metrics["completed"] is True
     assert metrics["parameters"] == 151498
-    assert metrics["held_out_accuracy"] == metrics["epochs"][-1]["held_out_accuracy"]
-    assert "epoch 1/1  loss" in err
+    assert metrics["scores"]["accuracy"] == metrics["epochs"][-1]["held_out_score"]
+    assert "epoch 1/1  cost" in err
 
 
 def test_a_seed_gives_the_same_files(tmp_path: Path) -> None:
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         assert main(["train", "digits", "-o", str(tmp_path / name), *QUICK, "--seed", seed]) == 0
-    for file in ("weights.safetensors", "held_out.safetensors", "run.json"):
+    for file in ("weights.safetensors", "held_out.safetensors", "run.json", "report.html"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ac"]
     assert weights[0] != weights[1]
@@ -113,7 +113,10 @@ def test_a_bad_place_is_told_before_the_training(
     ("arguments", "message"),
     [
         (["--epochs", "0"], "argument --epochs: expected a number of at least 1, got '0'"),
-        (["--batch-size", "x"], "argument --batch-size: expected a number of at least 1, got 'x'"),
+        (
+            ["--batch-size", "x"],
+            "argument --batch/--batch-size: expected a number of at least 1, got 'x'",
+        ),
         (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
         (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
         (["--lr", "x"], "argument --lr: expected a number above 0, got 'x'"),
@@ -157,7 +160,8 @@ def test_a_learning_rate_that_diverges_writes_nothing(
 ) -> None:
     assert main(["train", "digits", "-o", str(tmp_path / "run"), "--lr", "1e30"]) == 2
     err = capsys.readouterr().err
-    assert "(learning rate 1e+30)\n  fix: use a smaller learning rate" in err
+    assert "(learning rate 1e+30): " in err
+    assert "\n  fix: use a smaller learning rate" in err
     assert "Traceback" not in err
     assert entries(tmp_path) == []
 
@@ -171,7 +175,7 @@ def test_declaring_the_command_imports_no_engine() -> None:
 def test_ctrl_c_after_an_epoch_keeps_a_whole_run(tmp_path: Path) -> None:
     process = start(tmp_path, "--epochs", "5000")
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch    1/5000  loss ")
+    assert process.stdout.readline().startswith("epoch    1/5000  cost ")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -20,8 +20,8 @@ def made(data: training.DataSet) -> training.Run:
     def interrupt(epoch: training.Epoch) -> None:
         raise KeyboardInterrupt
 
-    history = training.fit(
-        module, data.train, data.held_out,
-        epochs=2, batch_size=64, learning_rate=3e-3, seed=0, on_epoch=interrupt,
-    )  # fmt: skip  # one line for what, one for how
-    return training.Run("small_cnn", HYPERPARAMETERS, module, data.origin, data.held_out, history)
+    history = training.fit(module, data, training.Settings(2, 64, 3e-3), on_epoch=interrupt)
+    scores = {"accuracy": history.epochs[-1].held_out_score}
+    return training.Run(
+        "small_cnn", HYPERPARAMETERS, module, data.origin, data.held_out, history, scores
+    )

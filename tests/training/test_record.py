@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeport.runtimes import FormatError
-from edgeport.training import Epoch, History, Origin, Settings, Split
+from edgeport.training import Epoch, History, Norms, Origin, Settings, Split
+from edgeport.training.fitting import SCHEDULES
 from edgeport.training.record import Record
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -23,25 +24,44 @@ def records(draw: st.DrawFn) -> Record:
     asked = draw(st.integers(1, 5))
     done = draw(st.integers(1, asked))
     rate = draw(st.floats(0, 1e9, exclude_min=True))
+    words = st.text(max_size=5)
+    norms = st.dictionaries(words, NUMBERS, max_size=2)
     return Record(
         model=draw(st.text()),
-        hyperparameters=draw(st.dictionaries(st.text(), st.integers())),
+        hyperparameters=draw(st.dictionaries(words, st.integers() | st.lists(words, max_size=2))),
         origin=Origin(
             draw(st.text()), draw(st.integers()), draw(st.text()),
             Split(draw(NUMBERS), draw(st.integers()), draw(st.booleans())),
+            draw(st.dictionaries(words, words)), draw(words), tuple(draw(st.lists(words))),
         ),
         history=History(
-            Settings(asked, draw(st.integers(1)), rate, draw(st.integers(0, 2**63 - 1))),
-            tuple(Epoch(n + 1, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)) for n in range(done)),
+            Settings(
+                asked, draw(st.none() | st.integers(1)), rate, draw(st.integers(0, 2**63 - 1)),
+                options=draw(st.dictionaries(words, st.booleans() | NUMBERS | st.integers())),
+                schedule=draw(st.sampled_from(SCHEDULES)), patience=draw(st.none() | st.just(3)),
+                clip_norm=draw(st.none() | st.just(1.5)),
+            ),
+            draw(words), draw(words),
+            tuple(
+                Epoch(n + 1, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), draw(NUMBERS))
+                for n in range(done)
+            ),
+            (Norms(1, draw(norms), draw(norms)),), tuple(draw(st.lists(words, max_size=2))),
+            draw(st.booleans()),
         ),
-        versions=draw(st.dictionaries(st.text(), st.text())),
+        scores=draw(st.dictionaries(words, NUMBERS, max_size=2)),
+        versions=draw(st.dictionaries(words, words)),
     )  # fmt: skip  # one look
 
 
 def example() -> dict[str, Any]:
-    history = History(Settings(2, 64, 0.003, 0), (Epoch(1, 0.5, 0.25, 0.75),))
+    history = History(
+        Settings(2, 64, 0.003), "cross-entropy", "accuracy", (Epoch(1, 0.5, 0.25, 0.75, 0.003),)
+    )
     origin = Origin("digits", 1797, "ab", Split(0.2, 42, stratified=False))
-    record = Record("small_cnn", {"channels": 4}, origin, history, {"torch": "2"})
+    record = Record(
+        "small_cnn", {"channels": 4}, origin, history, {"accuracy": 0.75}, {"torch": "2"}
+    )
     value: dict[str, Any] = json.loads(record.dumps())
     return value
 
@@ -74,17 +94,25 @@ def test_what_is_written_is_read(record: Record) -> None:
         ("schema_version", True, "schema_version is True"),
         ("model", ..., "'model' is missing"),
         ("model", [], "list indices must be"),
-        ("model.hyperparameters.channels", 4.5, "channels in hyperparameters is 4.5, expected int"),
         ("model.hyperparameters", [], "'list' object has no attribute 'items'"),
         ("data.sha256", None, "sha256 in data is None, expected str"),
-        ("data.more", 1, "data has ['examples', 'more', 'name', 'sha256', 'split'], expected"),
-        ("data.split.stratified", 0, "stratified in split is 0, expected bool"),
+        ("data.more", 1, "data has ['classes', 'examples', 'more', 'name', 'schema', 'sha256'"),
+        ("data.split.stratified", 0, "stratified in split in data is 0, expected bool"),
+        ("data.classes", "ab", "classes in data is 'ab', expected a list"),
+        ("data.schema", [], "schema in data is [], expected an object"),
+        (
+            "settings.batch_size",
+            "all",
+            "batch_size in settings is 'all', expected one of int, None",
+        ),
+        ("settings.options", {"x": None}, "x in options in settings is None, expected one of"),
+        ("settings.schedule", "up", "schedule is up, expected one of constant, cosine"),
         ("settings.epochs", 0, "epochs is 0, expected 1 or more"),
         ("settings.learning_rate", float("nan"), "NaN is no number"),
         ("epochs", [], "it has 0 epochs of 2"),
         ("epochs", [{}], "epochs has [], expected"),
         ("epochs.0.number", 2, "its epochs are numbered [2]"),
-        ("epochs.0.loss", "low", "loss in epochs is 'low', expected float"),
+        ("epochs.0.cost", "low", "cost in epochs is 'low', expected float"),
         ("epochs_done", 2, "epochs_done, completed are (2, False)"),
         ("completed", True, "epochs_done, completed are (1, True)"),
         ("versions.torch", 2, "torch in versions is 2, expected str"),
@@ -105,7 +133,7 @@ def test_what_was_edited_is_named(path: str, value: object, detail: str) -> None
         (b"\xff", "can't decode byte"),
         (b"[1]", "it is not a JSON object"),
         (b"[" * 100_000, "recursion"),
-        (edited("epochs.0.loss", 7.25).replace("7.25", "1e999"), "loss in epochs is inf"),
+        (edited("epochs.0.cost", 7.25).replace("7.25", "1e999"), "cost in epochs is inf"),
     ],
 )
 def test_what_is_no_json_object(text: bytes | str, detail: str) -> None:
@@ -120,7 +148,8 @@ def test_a_later_version() -> None:
 
 
 PATHS = ["schema_version", "completed", "epochs_done", "model", "model.name", "data", "settings"]
-PATHS += ["model.hyperparameters", "data.split", "epochs", "epochs.0", "versions"]
+PATHS += ["model.hyperparameters", "data.split", "epochs", "epochs.0", "versions", "training"]
+PATHS += ["norms", "scores", "data.schema", "training.warnings"]
 
 
 @given(path=st.sampled_from(PATHS), value=JSON)

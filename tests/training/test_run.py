@@ -60,7 +60,7 @@ def test_a_run_comes_back(made: Run, path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(back.module(image), made.module(image))
         found = back.module(image).argmax(1).numpy()
-    accuracy = back.history.epochs[-1].held_out_accuracy
+    accuracy = back.history.epochs[-1].held_out_score
     assert float((found == back.held_out.labels).mean()) == accuracy
 
 

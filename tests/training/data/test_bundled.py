@@ -11,7 +11,10 @@ from edgeport.training import DataSet, Labelled, Origin, Split, digits
 
 def test_digits_are_the_published_ones(data: DataSet) -> None:
     sha256 = "8b3b6ae90863430bdef06a3f7d1ec2f6a905a53d3375655b18cf63780ad98772"
-    assert data.origin == Origin("digits", 1797, sha256, Split(0.2, 42, stratified=False))
+    assert data.origin == Origin(
+        "digits", 1797, sha256, Split(0.2, 42, stratified=False),
+        {"image": "float32[1, 8, 8]"}, "label", tuple("0123456789"),
+    )  # fmt: skip
     for part, rows in ((data.train, 1437), (data.held_out, 360)):
         image = part.inputs["image"]
         assert len(part) == rows
@@ -49,12 +52,17 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.remedy == "pip install 'edgeport[train]'"
 
 
+def test_an_input_that_is_named_as_the_labels() -> None:
+    with pytest.raises(SourceError, match="an input is named 'labels'"):
+        Labelled({"labels": np.zeros(2, np.float32)}, np.zeros(2, np.int64))
+
+
 @pytest.mark.parametrize(
     ("rows", "labels", "problem"),
     [
         (3, np.zeros(2, np.int64), "'x' has shape [3, 4], there are 2 labels"),
         (0, np.zeros(0, np.int64), "labels are int64[0], expected int64[n]"),
-        (3, np.zeros(3, np.float32), "labels are float32[3], expected int64[n]"),
+        (3, np.zeros(3, np.int32), "labels are int32[3], expected int64[n] for classes or float32"),
         (3, np.zeros((3, 1), np.int64), "labels are int64[3, 1], expected int64[n]"),
     ],
 )

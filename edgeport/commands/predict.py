@@ -1,0 +1,194 @@
+"""``edgeport predict``: raw data through a run or a bundle, one line of answer per row."""
+
+import argparse
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from edgeport.commands import raw_input
+from edgeport.commands.options import positive
+from edgeport.commands.terminal import show
+from edgeport.runtimes import BackendMissingError, InputError, Signature, TensorSpec, UsageError
+from edgeport.runtimes.inputs import Array
+
+if TYPE_CHECKING:
+    from edgeport.training import Run
+
+_MOST_COLUMNS: Final = 64
+_RECORD: Final = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictArgs:
+    """What ``edgeport predict`` was asked."""
+
+    model: Path
+    input: Path
+    output: Path | None
+    backend: str
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Something that answers: its signature, names of its classes if it knows them, and how."""
+
+    signature: Signature
+    classes: tuple[str, ...]
+    answer: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "predict",
+        help="what a run or a bundle says of raw data",
+        epilog="a bundle needs numpy and one engine; a run needs torch",
+    )
+    parser.add_argument("model", type=Path, help="a run folder or a bundle")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".csv, .npz, .txt (a text per line), an image or a folder of images",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="default: stdout")
+    parser.add_argument(
+        "--backend", default="ort-cpu", metavar="NAME", help="of a bundle (default: ort-cpu)"
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
+    parser.set_defaults(
+        run=lambda a: run(PredictArgs(a.model, a.input, a.output, a.backend, a.threads))
+    )
+    return parser
+
+
+def run(args: PredictArgs) -> int:
+    """Predict, and print or write a CSV table."""
+    from edgeport.runtimes import files
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    with opened(args) as predictor:
+        header: list[str] | None = None
+        for raw in raw_input.read(args.input, predictor.signature):
+            answer = predictor.answer(raw.inputs)
+            columns = told(answer, predictor, len(raw.rows))
+            if header is None:
+                header = ["row", *columns]
+                writer.writerow(header)
+            writer.writerows(zip(raw.rows, *columns.values(), strict=True))
+    if header is None:
+        raise InputError(f"{args.input} holds nothing to predict from", remedy="give it some rows")
+    if args.output is None:
+        show(table.getvalue().rstrip("\n"))
+    else:
+        files.write(args.output, table.getvalue())
+    return 0
+
+
+def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
+    """The run or bundle that was named."""
+    return _run(args.model) if (args.model / _RECORD).is_file() else _bundle(args)
+
+
+def told(
+    answer: Mapping[str, Array], predictor: Predictor, rows: int
+) -> dict[str, Sequence[object]]:
+    """The columns of an answer.
+
+    ``logits`` (rows, classes) become ``label`` and ``probability`` (softmax); any other output is
+    told number by number.
+
+    Raises:
+        UsageError: An output has no row per row of the input, or too many numbers in one.
+    """
+    columns: dict[str, Sequence[object]] = {}
+    for name, array in answer.items():
+        if array.ndim == 0 or len(array) != rows:
+            raise UsageError(
+                f"output {name!r} is {list(array.shape)} for {rows} rows",
+                remedy="use edgeport.runtimes.open and run it from Python",
+            )
+        if name == "logits" and array.ndim == 2:
+            columns |= _labels(array, predictor.classes)
+            continue
+        flat = array.reshape(rows, -1)
+        if flat.shape[1] > _MOST_COLUMNS:
+            raise UsageError(
+                f"output {name!r} has {flat.shape[1]:,} numbers per row",
+                remedy="use edgeport.runtimes.open and run it from Python",
+            )
+        for index in range(flat.shape[1]):
+            title = name if array.ndim == 1 else f"{name}_{index}"
+            columns[title] = [_text(value) for value in flat[:, index]]
+    return columns
+
+
+def _labels(logits: Array, classes: Sequence[str]) -> dict[str, Sequence[object]]:
+    labels = logits.argmax(1)
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    probability = shifted.max(1) / shifted.sum(1)
+    return {
+        "label": [classes[label] if classes else int(label) for label in labels],
+        "probability": [f"{p:.6f}" for p in probability],
+    }
+
+
+def _text(value: np.generic) -> str:
+    return f"{float(value):.7g}" if value.dtype.kind == "f" else str(value.item())
+
+
+@contextmanager
+def _bundle(args: PredictArgs) -> Iterator[Predictor]:
+    from edgeport import runtimes
+
+    with runtimes.open(args.model, args.backend, threads=args.threads) as session:
+        yield Predictor(session.signature, (), session.run)
+
+
+@contextmanager
+def _run(path: Path) -> Iterator[Predictor]:
+    try:
+        import torch
+
+        from edgeport import training
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"a run needs {e.name!r}, which is not installed",
+            remedy="pip install 'edgeport[train]', or export the run and predict from the bundle",
+        ) from e
+    found = training.load(path)
+    signature = run_signature(found)
+    check = raw_check(signature)
+
+    def answer(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        checked = check(inputs)
+        with torch.no_grad():
+            output = found.module(**{name: torch.tensor(a) for name, a in checked.items()})
+        return {found.output: output.numpy()}
+
+    yield Predictor(signature, found.origin.classes, answer)
+
+
+def run_signature(run: "Run") -> Signature:
+    """What a run takes, as its bundle will declare it."""
+    sample = run.samples[0]
+    specs = [TensorSpec(n, str(sample[n].dtype), shape) for n, shape in run.shapes.items()]
+    return Signature(tuple(specs), (), {})
+
+
+def raw_check(signature: Signature) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """The check of inputs that every backend does."""
+    from edgeport.runtimes.inputs import InputCheck
+
+    check = InputCheck(signature)
+    names = [spec.name for spec in signature.inputs]
+    return lambda inputs: dict(zip(names, check(inputs), strict=True))

@@ -1,0 +1,224 @@
+"""Raw data of a file as the inputs of a model, read by its signature: numpy, and no torch.
+
+Text is an int32 tensor with a free axis ``characters``: code points, -1 after the end.
+Images are a uint8 tensor (batch, height, width, 3).
+"""
+
+import csv
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgeport.runtimes import (
+    BackendMissingError,
+    FormatError,
+    InputError,
+    MissingFileError,
+    Signature,
+    TensorSpec,
+    UsageError,
+)
+from edgeport.runtimes.inputs import Array
+
+CHARACTERS: Final = "characters"
+BATCH_ROWS: Final = 1024
+_IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"})
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Some rows: what each is called, and the inputs."""
+
+    rows: tuple[str, ...]
+    inputs: Mapping[str, Array]
+
+
+def read(path: Path, signature: Signature) -> Iterator[Raw]:
+    """Read a file in batches.
+
+    Args:
+        path: ``.csv``: a column per input, by name. ``.npz``: an array per input. ``.txt``: a text
+            per line. An image, or a folder of them.
+        signature: Of the model.
+
+    Raises:
+        MissingFileError: There is nothing at ``path``.
+        FormatError: It is not what its name says.
+        InputError: A column or array is missing, or a value does not fit.
+        UsageError: The model does not take what is in such a file.
+        BackendMissingError: Pillow is needed and not installed.
+    """
+    if not path.exists():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in _IMAGES:
+        return _images(path, signature)
+    readers = {".csv": _table, ".npz": _arrays, ".txt": _lines}
+    if suffix not in readers:
+        raise UsageError(
+            f"{path} is neither .csv, .npz, .txt nor an image", remedy="save it as one of them"
+        )
+    return readers[suffix](path, signature)
+
+
+def is_text(spec: TensorSpec) -> bool:
+    """Whether an input is text as code points."""
+    return spec.dtype == "int32" and spec.shape[1:] == (CHARACTERS,)
+
+
+def is_image(spec: TensorSpec) -> bool:
+    """Whether an input is an image as it is decoded."""
+    return spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+
+
+def _table(path: Path, signature: Signature) -> Iterator[Raw]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+        except (csv.Error, UnicodeDecodeError) as e:
+            raise FormatError(
+                f"{path} is not a CSV file in UTF-8: {e}", remedy="save it as CSV, UTF-8"
+            ) from e
+    header, rows = (lines[0], lines[1:]) if lines else ([], [])
+    for spec in signature.inputs:
+        if len(spec.shape) != 1 and not is_text(spec):
+            raise UsageError(
+                f"{spec} is no column of a table", remedy="give an .npz file or an image"
+            )
+        if spec.name not in header:
+            raise InputError(
+                f"{path} has no column {spec.name!r}",
+                remedy=f"it needs {', '.join(s.name for s in signature.inputs)}; it has "
+                f"{', '.join(header) or 'nothing'}",
+            )
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise FormatError(
+                f"{path} line {number} has {len(row)} values, the header has {len(header)}",
+                remedy="correct the line; text with commas stands in quotes",
+            )
+    places = {spec.name: header.index(spec.name) for spec in signature.inputs}
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = rows[start : start + BATCH_ROWS]
+        texts = {name: [row[place].strip() for row in part] for name, place in places.items()}
+        yield Raw(
+            tuple(str(start + index + 1) for index in range(len(part))),
+            _columns(path, signature, texts, start + 2),
+        )
+
+
+def _columns(
+    path: Path, signature: Signature, texts: Mapping[str, Sequence[str]], first_line: int
+) -> dict[str, Array]:
+    text_columns = [spec.name for spec in signature.inputs if is_text(spec)]
+    width = max((len(t) for name in text_columns for t in texts[name]), default=0)
+    inputs: dict[str, Array] = {}
+    for spec in signature.inputs:
+        found = texts[spec.name]
+        inputs[spec.name] = (
+            code_points(found, width)
+            if is_text(spec)
+            else np.asarray(
+                [_number(path, spec, text, first_line + index) for index, text in enumerate(found)],
+                spec.dtype,
+            )
+        )
+    return inputs
+
+
+def code_points(texts: Sequence[str], width: int) -> Array:
+    """Text as (n, width) int32, -1 after the end."""
+    codes = np.full((len(texts), max(width, 1)), -1, np.int32)
+    for row, text in enumerate(texts):
+        codes[row, : len(text)] = [ord(character) for character in text]
+    return codes
+
+
+def _number(path: Path, spec: TensorSpec, text: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(
+            f"{path} line {line}: {spec.name!r} is {text!r}, expected a number",
+            remedy="fill it in, or leave the line out",
+        )
+    return value
+
+
+def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
+    (spec, *others) = signature.inputs
+    if others or not is_text(spec):
+        raise UsageError(
+            f"the model takes {', '.join(map(str, signature.inputs))}, not lines of text",
+            remedy="give a .csv or .npz file",
+        )
+    try:
+        texts = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as e:
+        raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
+    for start in range(0, len(texts), BATCH_ROWS):
+        part = texts[start : start + BATCH_ROWS]
+        rows = tuple(str(start + index + 1) for index in range(len(part)))
+        yield Raw(rows, {spec.name: code_points(part, max(map(len, part)))})
+
+
+def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+        raise FormatError(
+            f"{path} is not an .npz of plain arrays: {e}",
+            remedy="write it with np.savez(path, NAME=array)",
+        ) from e
+    names = [spec.name for spec in signature.inputs]
+    for name in names:
+        if name not in arrays:
+            raise InputError(
+                f"{path} has no array {name!r}", remedy=f"it has {', '.join(arrays) or 'none'}"
+            )
+    counts = {len(arrays[name]) if arrays[name].ndim else 0 for name in names}
+    if len(counts) != 1 or counts == {0}:
+        raise InputError(
+            f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
+        )
+    (count,) = counts
+    for start in range(0, count, BATCH_ROWS):
+        cut = {name: arrays[name][start : start + BATCH_ROWS] for name in names}
+        rows = len(next(iter(cut.values())))
+        yield Raw(tuple(str(start + index + 1) for index in range(rows)), cut)
+
+
+def _images(path: Path, signature: Signature) -> Iterator[Raw]:
+    (spec, *others) = signature.inputs
+    if others or not is_image(spec):
+        raise UsageError(
+            f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
+            remedy="give an .npz file",
+        )
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
+    for file in files if path.is_dir() else [path]:
+        name = str(file.relative_to(path)) if path.is_dir() else file.name
+        yield Raw((name,), {spec.name: _image(file, "RGB" if spec.shape[3] == 3 else "L")[None]})
+
+
+def _image(path: Path, mode: str) -> Array:
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            "images are decoded by Pillow, which is not installed", remedy="pip install pillow"
+        ) from e
+    try:
+        with Image.open(path) as image:
+            found = np.array(ImageOps.exif_transpose(image).convert(mode))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
+    return found if found.ndim == 3 else found[..., None]

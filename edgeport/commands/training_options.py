@@ -1,0 +1,235 @@
+"""Options that every ``edgeport train MODEL`` has, and the settings that they make."""
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from edgeport.commands.options import names, positive
+from edgeport.runtimes import BackendMissingError
+
+if TYPE_CHECKING:
+    from edgeport.training import Settings
+
+SCHEDULES: Final = (
+    "constant", "cosine", "linear", "exponential", "step", "one-cycle", "plateau",
+)  # fmt: skip  # = edgeport.training.fitting.SCHEDULES, which would import torch
+
+INITIALISATIONS: Final = ("kaiming", "xavier", "orthogonal")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainDefaults:
+    """What a model is trained with where nothing is said; ``None`` for what depends on the data."""
+
+    epochs: int
+    batch_size: int | None
+    learning_rate: float | None
+    optimizer: str = "AdamW"
+    options: Mapping[str, float | bool] | None = None
+    schedule: str = "cosine"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainArgs:
+    """What was asked of a training, besides its model and data."""
+
+    output: Path
+    settings: Mapping[str, Any]
+    checkpoint: Path | None
+    find_rate: bool
+    as_json: bool
+
+    def make(self, learning_rate: float | None = None) -> "Settings":
+        """The settings, with a learning rate where none was given."""
+        from edgeport.training import Settings
+
+        asked = dict(self.settings)
+        if asked["learning_rate"] is None:
+            asked["learning_rate"] = learning_rate
+        return Settings(**asked)
+
+
+def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefaults) -> None:
+    """Declare them."""
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder for the run")
+    how = parser.add_argument_group("how it is trained").add_argument
+    rate = "by the data" if defaults.learning_rate is None else f"{defaults.learning_rate:g}"
+    batch = "full" if defaults.batch_size is None else str(defaults.batch_size)
+    how(
+        "--epochs", type=positive, default=defaults.epochs, metavar="N",
+        help=f"passes over the training examples (default: {defaults.epochs})",
+    )  # fmt: skip
+    how(
+        "--batch", "--batch-size", dest="batch", type=batch_size, default=defaults.batch_size,
+        metavar="N|full", help=f"examples in one step (default: {batch})",
+    )  # fmt: skip
+    how(
+        "--lr", type=above_zero, default=defaults.learning_rate, metavar="X",
+        help=f"learning rate (default: {rate})",
+    )  # fmt: skip
+    how("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    how(
+        "--optimizer", default=defaults.optimizer, metavar="NAME",
+        help="any class of torch.optim, or your own as package.file:Class "
+        f"(default: {defaults.optimizer})",
+    )  # fmt: skip
+    how(
+        "--option", type=option, action="append", default=[], metavar="NAME=VALUE",
+        help="of the optimizer: momentum=0.9, betas=0.9,0.99, nesterov=true; repeat",
+    )  # fmt: skip
+    how(
+        "--schedule", choices=SCHEDULES, default=defaults.schedule,
+        help=f"of the learning rate (default: {defaults.schedule})",
+    )  # fmt: skip
+    how("--clip-norm", type=above_zero, metavar="X", help="shorten gradients longer than this")
+    how("--init", choices=INITIALISATIONS, help="draw initial weights so")
+    how(
+        "--patience", type=positive, metavar="N",
+        help="stop after N epochs without a lower held-out cost, and take the best weights",
+    )  # fmt: skip
+    how(
+        "--checkpoint", type=Path, metavar="FILE",
+        help="keep the state of the training here; if it is there, go on from it, bit for bit",
+    )  # fmt: skip
+    how(
+        "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
+    )
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.set_defaults(
+        default_options=defaults.options or {}, default_optimizer=defaults.optimizer
+    )
+
+
+def parse_training(arguments: argparse.Namespace) -> TrainArgs:
+    """Read them."""
+    same = arguments.optimizer.lower() == arguments.default_optimizer.lower()
+    options = {**(arguments.default_options if same else {}), **dict(arguments.option)}
+    settings = {
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch,
+        "learning_rate": arguments.lr,
+        "seed": arguments.seed,
+        "optimizer": arguments.optimizer,
+        "options": options,
+        "schedule": arguments.schedule,
+        "clip_norm": arguments.clip_norm,
+        "patience": arguments.patience,
+        "initialisation": arguments.init,
+    }
+    return TrainArgs(
+        arguments.output, settings, arguments.checkpoint, arguments.find_lr, arguments.json
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DataArgs:
+    """Which data, and which of their columns."""
+
+    where: str
+    target: str | None
+    categorical: tuple[str, ...]
+    drop: tuple[str, ...]
+    held_out: float
+    stratified: bool
+
+
+def add_data_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Declare ``--data`` and what belongs to it."""
+    say = parser.add_argument_group("what it is trained on").add_argument
+    say(
+        "--data", required=True, metavar="WHERE",
+        help=f"{example}; a .csv or .npz file, or a folder with one folder of images per class",
+    )  # fmt: skip
+    say("--target", metavar="NAME", help="the column or array to predict")
+    say(
+        "--categorical", type=names, default=(), metavar="NAME[,NAME]",
+        help="columns of numbers that are categories",
+    )  # fmt: skip
+    say("--drop", type=names, default=(), metavar="NAME[,NAME]", help="columns to leave out")
+    say(
+        "--held-out", type=share, default=0.2, metavar="SHARE",
+        help="of the examples, to measure on (default: 0.2)",
+    )  # fmt: skip
+    say("--stratify", action="store_true", help="hold out as much of every class")
+
+
+def parse_data(arguments: argparse.Namespace) -> DataArgs:
+    """Read them."""
+    return DataArgs(
+        arguments.data,
+        arguments.target,
+        tuple(arguments.categorical),
+        tuple(arguments.drop),
+        arguments.held_out,
+        arguments.stratify,
+    )
+
+
+def needs_torch() -> None:
+    """Say so if torch is missing.
+
+    Raises:
+        BackendMissingError: It is.
+    """
+    try:
+        import edgeport.training  # noqa: F401  # the import is the question
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"training needs {e.name!r}, which is not installed",
+            remedy="pip install 'edgeport[train]'",
+        ) from e
+
+
+def above_zero(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a number between 0 and 1."""
+    value = above_zero(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text!r}")
+    return int(text)
+
+
+def batch_size(text: str) -> int | None:
+    """Read the size of a batch; ``full`` is ``None``."""
+    return None if text == "full" else positive(text)
+
+
+def option(text: str) -> tuple[str, object]:
+    """Read ``NAME=VALUE``: a number, true, false, numbers with commas between them, or a word.
+
+    Examples:
+        >>> option("betas=0.9,0.99"), option("nesterov=true")
+        (('betas', (0.9, 0.99)), ('nesterov', True))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    if value in ("true", "false"):
+        return name, value == "true"
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        return name, value
+    if len(numbers) > 1:
+        return name, numbers
+    return name, int(value) if value.lstrip("-").isdecimal() else numbers[0]

@@ -1,0 +1,196 @@
+"""What every ``edgeport train MODEL`` does: check the place, train, save, say what came of it."""
+
+import contextlib
+import json
+import math
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from edgeport.commands.terminal import note, progress, show
+from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
+from edgeport.runtimes import UsageError
+
+if TYPE_CHECKING:
+    from edgeport.training import DataSet, Epoch, Run, Settings
+    from edgeport.training.recipes import Recipe
+
+
+def open_data(args: DataArgs) -> "DataSet":
+    """Read and split the data that were asked for.
+
+    Raises:
+        EdgeportError: They cannot be read, or nothing can be learned from them.
+    """
+    from edgeport.training import Split, data
+
+    return data.open_data(
+        args.where,
+        target=args.target,
+        categorical=args.categorical,
+        drop=args.drop,
+        how=Split(args.held_out, 42, args.stratified),
+    )
+
+
+def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
+    """Train, save what was trained, and say where it is.
+
+    Args:
+        args: What was asked.
+        make: Reads the data and makes the module, once the random seed is set.
+    """
+    needs_torch()
+    import torch
+
+    from edgeport import training
+    from edgeport.training.fitting import join_group, leave_group
+
+    training.check_place(args.output)
+    rank = join_group()
+    try:
+        torch.manual_seed(args.settings["seed"])
+        recipe = make()
+        settings = args.make(_rate(args, recipe))
+        if args.find_rate:
+            return _find_rate(recipe, settings)
+        made = _train(args, recipe, settings, quiet=rank.number > 0)
+        if rank.number > 0:
+            return 0
+        with _uninterrupted():
+            _save(made, args)
+            return _report(made, args)
+    finally:
+        leave_group()
+
+
+def _rate(args: TrainArgs, recipe: "Recipe") -> float | None:
+    """Half of the largest stable step, where no rate was given: for convex models."""
+    if args.settings["learning_rate"] is not None:
+        return None
+    from edgeport.training.recipes import stable_step
+
+    if recipe.model != "linear":
+        raise UsageError("there is no learning rate", remedy="give one: --lr 0.001")
+    largest = stable_step(recipe)
+    note(f"largest stable step of gradient descent {largest:.4f}; half of it is the learning rate")
+    return largest / 2
+
+
+def _train(args: TrainArgs, recipe: "Recipe", settings: "Settings", *, quiet: bool) -> "Run":
+    from edgeport.training import recipes
+
+    data, asked = recipe.data, settings.epochs
+    if quiet:
+        return recipes.train(recipe, settings, checkpoint=args.checkpoint)
+    note(
+        f"training on {len(data.train):,} {_noun(data)} of {data.origin.name}, "
+        f"{len(data.held_out):,} held out"
+    )
+    every = max(1, asked // 20)
+    metric = "accuracy" if data.train.classification else "R2"
+    seen = {"score": ""}
+    with progress("training", 1000) as bar:
+
+        def on_epoch(epoch: "Epoch") -> None:
+            seen["score"] = f"  held-out {metric} {epoch.held_out_score:.4f}"
+            if epoch.number % every == 0 or epoch.number in (1, asked):
+                bar.clear()
+                (note if args.as_json else show)(_line(epoch, asked, metric))
+
+        def on_batch(done: int, planned: int, cost: float) -> None:
+            if bar.due:
+                bar.update(1000 * done // planned, f"cost {cost:.4f}{seen['score']}")
+
+        return recipes.train(
+            recipe, settings, on_batch=on_batch, on_epoch=on_epoch, checkpoint=args.checkpoint
+        )
+
+
+def _noun(data: "DataSet") -> str:
+    return "images" if list(data.train.inputs) == ["image"] else "examples"
+
+
+def _line(epoch: "Epoch", asked: int, metric: str) -> str:
+    return (
+        f"epoch {epoch.number:>{len(str(asked))}}/{asked}  cost {epoch.cost:.4f}  "
+        f"held-out cost {epoch.held_out_cost:.4f}  held-out {metric} {epoch.held_out_score:.4f}"
+    )
+
+
+def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
+    from edgeport.training.fitting import range_test
+
+    found = range_test(recipe.core, recipe.seen, settings)
+    for rate, cost in list(zip(found.rates, found.costs, strict=True))[::5]:
+        show(f"lr {rate:9.2e}  cost {cost:.4f}")
+    show(f"suggested: --lr {found.suggested:.1e}, a tenth of where the cost was lowest")
+    return 0
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no Ctrl-C in while a run is saved: that takes milliseconds, and leaves nothing half."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _save(made: "Run", args: TrainArgs) -> None:
+    from edgeport import training
+    from edgeport.commands.run_page import page
+
+    training.save(made, args.output, {"report.html": page(made)})
+
+
+def _report(made: "Run", args: TrainArgs) -> int:
+    history = made.history
+    for warning in history.warnings:
+        note(f"warning: {warning}")
+    if args.as_json:
+        show(json.dumps(_metrics(made)))
+    else:
+        output = shlex.quote(str(args.output))
+        show(f"{args.output}  {headline(made)}, {made.parameters:,} parameters")
+        if history.stopped_early or history.settings.patience is not None:
+            show(f"the weights are those of epoch {history.kept.number}")
+        show(f"next: edgeport export {output} -o {shlex.quote(args.output.name + '.edge')}")
+    if history.completed:
+        return 0
+    done, asked = len(history.epochs), history.settings.epochs
+    note(f"interrupted after {done} of {asked} epochs; the run so far is in {args.output}")
+    return 130
+
+
+def headline(made: "Run") -> str:
+    """What a run reached, in one line."""
+    scores = made.scores
+    if made.held_out.classification:
+        count = math.ceil(made.origin.examples * made.origin.split.test_size)
+        right = round(scores["accuracy"] * count)
+        return f"held-out accuracy {scores['accuracy']:.4f} ({right} of {count})"
+    text = f"held-out R2 {scores['r2']:.6f}, MSE {scores['mse']:.6g}"
+    if "coefficients_apart" in scores:
+        text += (
+            f"; closed form R2 {scores['closed_form_r2']:.6f}, MSE {scores['closed_form_mse']:.6g},"
+            f" coefficients at most {scores['coefficients_apart']:.1e} apart"
+        )
+    return text
+
+
+def _metrics(made: "Run") -> dict[str, object]:
+    return {
+        "train_version": 2,
+        "model": made.model,
+        "parameters": made.parameters,
+        "data": made.origin.name,
+        "completed": made.history.completed,
+        "held_out_examples": len(made.held_out),
+        "scores": dict(made.scores),
+        "warnings": made.history.warnings,
+        "epochs": [asdict(epoch) for epoch in made.history.epochs],
+    }

@@ -1,0 +1,152 @@
+"""Raw data through a run, and through its bundle on a device without torch."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgeport import deploy, training
+from edgeport.__main__ import main
+from edgeport.commands import sources
+from edgeport.runtimes import Signature, TensorSpec
+from edgeport.training.vision import Preprocess
+
+ROWS = [
+    f"{30 + 7 * n % 91},{['north', 'south', 'east'][n % 3]},{n % 4},{n * 3 % 17 + n}"
+    for n in range(40)
+]
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, a run trained on it, and its bundle."""
+    folder = tmp_path_factory.mktemp("houses")
+    (folder / "houses.csv").write_text("\n".join(["area,place,rooms,price", *ROWS]))
+    data = ["--data", str(folder / "houses.csv"), "--target", "price"]
+    run = folder / "run"
+    assert main(["train", "linear", *data, "-o", str(run), "--epochs", "50"]) == 0
+    arguments = sources.SourceArgs(str(run), None, (), (), None, None, False)
+    deploy.export_source(
+        sources.make(arguments, folder / "run.edge"), folder / "run.edge", deploy.Request(("onnx",))
+    )
+    return folder
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_a_bundle_says_what_its_run_says_and_needs_no_torch(
+    houses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["predict", str(houses / "run"), "--input", str(houses / "houses.csv")]) == 0
+    of_run = table(capsys.readouterr().out)
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['sklearn'] = None\n"
+        "from edgeport.__main__ import main; sys.exit(main())"
+    )
+    asked = ["predict", str(houses / "run.edge"), "--input", str(houses / "houses.csv")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *asked], capture_output=True, text=True, check=True
+    )
+    of_bundle = table(done.stdout)
+    assert [row["row"] for row in of_run] == [str(n) for n in range(1, 41)]
+    np.testing.assert_allclose(
+        [float(row["prediction"]) for row in of_bundle],
+        [float(row["prediction"]) for row in of_run],
+        rtol=1e-5,
+    )
+    module = training.load(houses / "run").module
+    first = {
+        "area": torch.tensor([30.0]), "place": torch.tensor([[ord(c) for c in "north"]]).int(),
+        "rooms": torch.tensor([0.0]),
+    }  # fmt: skip
+    assert float(of_run[0]["prediction"]) == pytest.approx(module(**first).item(), rel=1e-5)
+
+
+def test_columns_are_found_by_name_and_others_are_ignored(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    (tmp_path / "a.csv").write_text("id,rooms,place,area\n7,0,north,30\n8,0,north,30\n")
+    output = tmp_path / "out.csv"
+    asked = ["predict", str(houses / "run"), "--input", str(tmp_path / "a.csv")]
+    assert main([*asked, "-o", str(output)]) == 0
+    assert capsys.readouterr().out == ""
+    first, second = table(output.read_text())
+    assert first["prediction"] == second["prediction"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("area,place\n1,north\n", 2, "has no column 'rooms'"),
+        ("area,place,rooms\n1,north,\n", 2, "line 2: 'rooms' is '', expected a number"),
+        ("area,place,rooms\n1,north,inf\n", 2, "line 2: 'rooms' is 'inf', expected a number"),
+        ("area,place,rooms\n1,north\n", 2, "line 2 has 2 values, the header has 3"),
+        ("area,place,rooms\n", 2, "holds nothing to predict from"),
+        ("", 2, "has no column 'area'"),
+    ],
+)
+def test_tables_that_do_not_fit(
+    houses: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    code: int,
+    message: str,
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    for model in ("run", "run.edge"):
+        capsys.readouterr()
+        assert main(["predict", str(houses / model), "--input", str(tmp_path / "a.csv")]) == code
+        assert message in capsys.readouterr().err
+
+
+def test_files_that_do_not_fit(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("hello\n")
+    (tmp_path / "a.bin").touch()
+    (tmp_path / "a.npz").write_bytes(b"no")
+    np.savez(tmp_path / "b.npz", area=np.zeros(2, np.float32))
+    for name, message in (
+        ("a.png", "not images as they are"),
+        ("a.txt", "not lines of text"),
+        ("a.bin", "is neither .csv, .npz, .txt nor an image"),
+        ("a.npz", "is not an .npz of plain arrays"),
+        ("b.npz", "has no array 'place'"),
+        ("c.csv", "no such file"),
+    ):
+        assert main(["predict", str(houses / "run.edge"), "--input", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_images_of_any_size_are_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a small network in the place of torchvision's."""
+    from edgeport.commands import predict, raw_input
+
+    generator = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name, size in (("a.png", (9, 12)), ("b.png", (20, 7))):
+        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    spec = TensorSpec("image", "uint8", ("batch", "height", "width", 3))
+    found = list(raw_input.read(tmp_path / "in", Signature((spec,), (), {})))
+    assert [raw.rows for raw in found] == [("a.png",), ("b.png",)]
+    assert [raw.inputs["image"].shape for raw in found] == [(1, 9, 12, 3), (1, 20, 7, 3)]
+    pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
+    logits = pixels.mean((2, 3)).numpy()
+    predictor = predict.Predictor(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i)
+    told = predict.told({"logits": logits}, predictor, 1)
+    assert told["label"] == ["rgb"[int(logits.argmax())]]
+    assert 1 / 3 < float(str(told["probability"][0])) < 1

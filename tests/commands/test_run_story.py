@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeport import training
+from edgeport.__main__ import main
+from edgeport.commands.run_page import page
+from edgeport.commands.run_story import inspect_run, is_run, look
+from edgeport.runtimes import FormatError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "iris"
+    asked = ["train", "mlp", "--data", "iris", "--hidden", "7,5", "--norm", "layer"]
+    asked += ["--epochs", "4", "--optimizer", "sgd", "--option", "momentum=0.9", "--seed", "3"]
+    assert main([*asked, "-o", str(path)]) == 0
+    return path
+
+
+def test_parameters_and_hyperparameters_are_kept_apart(run: Path) -> None:
+    assert is_run(run)
+    found = look(run)
+    assert found["parameter_count"] == 4 * 7 + 7 + 14 + 7 * 5 + 5 + 10 + 5 * 3 + 3
+    kinds = {p["name"]: (p["kind"], p["dtype"], p["shape"]) for p in found["parameters"]}
+    assert kinds["core.layers.0.weight"] == ("parameter", "float32", [7, 4])
+    assert kinds["prepare.mean"] == ("buffer", "float32", [4])
+    assert all(p["norm"] >= 0 for p in found["parameters"])
+    hyperparameters = found["hyperparameters"]
+    assert hyperparameters["model"]["hyperparameters"]["hidden"] == [7, 5]
+    assert hyperparameters["training"]["options"] == {"momentum": 0.9}
+    assert hyperparameters["training"]["seed"] == 3
+    assert found["data"]["classes"] == ["setosa", "versicolor", "virginica"]
+
+
+def test_it_is_printed_for_people_and_for_programs(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect_run(run, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == look(run)
+    assert inspect_run(run, as_json=False) == 0
+    out = capsys.readouterr().out
+    parameters, hyperparameters = out.split("hyperparameters: chosen, in run.json")
+    assert "core.layers.0.weight  parameter  float32[7, 4]" in parameters
+    assert "mlp on iris, 150 examples" in parameters
+    assert "momentum" in hyperparameters
+    assert "core.layers" not in hyperparameters
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    assert not is_run(tmp_path)
+    with pytest.raises(FormatError, match="is not a run"):
+        look(tmp_path)
+
+
+def test_the_page_of_a_run_shows_what_it_should_and_loads_nothing(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    assert text == page(training.load(run))
+    for part in (
+        "mlp on iris",
+        "Confusion",
+        "Cost of an epoch",
+        "Norm of the gradient",
+        "momentum",
+    ):
+        assert part in text
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert str(run.parent) not in text
+
+
+def test_the_page_of_a_regression_shows_residuals(tmp_path: Path) -> None:
+    asked = ["train", "linear", "--data", "diabetes", "--epochs", "3", "-o", str(tmp_path / "run")]
+    assert main(asked) == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert text.count('class="dot"') == 2 * 89
+    for part in ("Residuals: measured less predicted", "skewness", "bmi", "(intercept)", "closed"):
+        assert part in text

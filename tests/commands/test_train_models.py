@@ -1,0 +1,148 @@
+"""Each model of ``edgeport train``, as a person types it."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeport.__main__ import main
+from edgeport.commands import training_options
+from edgeport.training import fitting, load
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["train", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert training_options.SCHEDULES == fitting.SCHEDULES
+    assert training_options.INITIALISATIONS == fitting.INITIALISATIONS
+
+
+def test_linear_tells_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys, "linear", "--data", "diabetes", "--epochs", "700", "-o", str(tmp_path / "a")
+    )
+    assert code == 0
+    assert "largest stable step of gradient descent 0.2520" in err
+    assert "held-out R2 0.452603, MSE 2900.19; closed form R2 0.452603, MSE 2900.19" in out
+    found = re.search(r"coefficients at most (\S+) apart", out)
+    assert found is not None
+    assert float(found[1]) < 1e-6
+
+
+def test_any_optimizer_batch_and_schedule(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["linear", "--data", "wine", "--optimizer", "adamw", "--lr", "0.05", "--batch", "1"]
+    asked += ["--epochs", "3", "--schedule", "one-cycle", "--option", "betas=0.8,0.9", "--json"]
+    code, out, _ = run(capsys, *asked, "-o", str(tmp_path / "a"))
+    assert code == 0
+    assert json.loads(out)["scores"]["accuracy"] > 0.9
+    settings = load(tmp_path / "a").history.settings
+    assert (settings.optimizer, settings.batch_size, settings.schedule) == ("adamw", 1, "one-cycle")
+    assert settings.options == {"betas": (0.8, 0.9)}  # and none of the default optimizer's
+
+
+def test_a_checkpoint_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["mlp", "--data", "iris", "--epochs", "3", "--checkpoint", str(tmp_path / "state")]
+    assert run(capsys, *asked, "-o", str(tmp_path / "a"))[0] == 0
+    assert run(capsys, *asked, "-o", str(tmp_path / "b"))[0] == 0
+    for file in ("weights.safetensors", "run.json", "report.html"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    code, _, err = run(capsys, *asked, "--seed", "1", "-o", str(tmp_path / "c"))
+    assert code == 2
+    assert "is of a training with seed 0, this one has 1" in err
+
+
+def test_find_lr_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["mlp", "--data", "iris", "--find-lr", "-o", str(tmp_path / "a")]
+    code, out, _ = run(capsys, *asked)
+    assert code == 0
+    assert re.search(r"suggested: --lr \d\.\de-\d\d, a tenth", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warning_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["mlp", "--data", "iris", "--hidden", ",".join(["16"] * 30), "--activation", "sigmoid"]
+    code, _, err = run(capsys, *asked, "--epochs", "1", "-o", str(tmp_path / "a"))
+    assert code == 0
+    assert "warning: vanishing-gradients: that of layers.0 is " in err
+
+
+def test_without_torchvision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    for name in ("torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    image = np.zeros((8, 5, 5, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", image=image, label=np.arange(8) % 2)
+    asked = ["--data", str(tmp_path / "a.npz"), "--target", "label", "-o", str(tmp_path / "run")]
+    code, _, err = run(capsys, "vision:resnet18", *asked)
+    assert code == 3
+    assert "pip install 'edgeport[vision]'" in err
+    code, _, err = run(capsys, "vision:resnet18", *asked, "--resize", "20", "--crop", "30")
+    assert code == 2
+    assert "--crop 30 from images resized to 20" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["linear", "--data", "nowhere"], "no such data: nowhere"),
+        (["linear", "--data", "digits"], "digits is no table"),
+        (["cnn", "--data", "iris"], "iris is no set of images"),
+        (["mlp", "--data", "iris", "--drop", "x"], "iris has no column 'x'"),
+        (["mlp", "--data", "iris", "--optimizer", "sgdd"], "torch.optim has no optimizer 'sgdd'"),
+        (["mlp", "--data", "iris", "--option", "x=1"], "AdamW has no option 'x'"),
+        (["mlp", "--data", "iris", "--held-out", "0.999"], "150 examples cannot be split"),
+    ],
+)
+def test_what_cannot_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, *arguments, "-o", str(tmp_path / "run"))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["forest"], "unknown parser 'forest'"),
+        ([], "the following arguments are required: MODEL"),
+        (["mlp", "--data", "iris", "--hidden", "0"], "expected a number of at least 1, got '0'"),
+        (["mlp", "--data", "iris", "--batch", "all"], "expected a number of at least 1, got 'all'"),
+        (["mlp", "--data", "iris", "--option", "x"], "expected NAME=VALUE, got 'x'"),
+        (["mlp", "--data", "iris", "--held-out", "2"], "expected a number between 0 and 1"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", *arguments, "-o", "nowhere"] if arguments else ["train"])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_seed_is_that_of_the_module_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["mlp", "--data", "iris", "--epochs", "1"]
+    torch.manual_seed(99)
+    assert run(capsys, *asked, "-o", str(tmp_path / "a"))[0] == 0
+    torch.manual_seed(98)
+    assert run(capsys, *asked, "-o", str(tmp_path / "b"))[0] == 0
+    weights = [(tmp_path / n / "weights.safetensors").read_bytes() for n in "ab"]
+    assert weights[0] == weights[1]

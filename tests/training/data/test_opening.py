@@ -1,0 +1,103 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeport.runtimes import EdgeportError
+from edgeport.training.data import image_folder, one_size, open_data
+
+
+def photos(folder: Path, *sizes: tuple[int, int]) -> Path:
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for index, (height, width) in enumerate(sizes):
+            pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_images_of_one_size_are_one_array(tmp_path: Path) -> None:
+    data = open_data(str(photos(tmp_path / "pets", *[(6, 5)] * 5)))
+    assert data.origin.classes == ("cat", "dog")
+    assert data.origin.schema == {"image": "uint8 RGB, 6x5"}
+    assert data.train.inputs["image"].shape == (8, 6, 5, 3)
+    assert data.train.inputs["image"].dtype == np.uint8
+    one_size(data)
+
+
+def test_images_of_several_sizes_are_an_array_of_arrays(tmp_path: Path) -> None:
+    data = image_folder(photos(tmp_path / "pets", (6, 5), (7, 9), (3, 3)))
+    assert data.train.inputs["image"].dtype == object
+    assert {image.ndim for image in data.train.inputs["image"]} == {3}
+    with pytest.raises(EdgeportError, match="has images of several sizes"):
+        one_size(data)
+    again = image_folder(tmp_path / "pets")
+    assert again.origin.sha256 == data.origin.sha256
+
+
+def test_grey_and_turned_images_are_read_as_a_person_sees_them(tmp_path: Path) -> None:
+    photos(tmp_path / "pets", (4, 6))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("L", (6, 4), 7).save(tmp_path / "pets" / "cat" / "1.jpg", exif=exif)
+    data = image_folder(tmp_path / "pets")
+    shapes = {i.shape for part in (data.train, data.held_out) for i in part.inputs["image"]}
+    assert shapes == {(4, 6, 3), (6, 4, 3)}
+
+
+def test_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    x = np.arange(40.0).reshape(10, 4)
+    np.savez(path, x=x, image=np.zeros((10, 2, 2), np.uint8), y=np.arange(10) % 3)
+    data = open_data(str(path), target="y")
+    assert data.origin.schema == {"x": "float32[4]", "image": "uint8[2, 2]"}
+    assert data.origin.classes == ("0", "1", "2")
+    np.savez(path, x=x, y=np.linspace(0, 1, 10))
+    assert not open_data(str(path), target="y").train.classification
+
+
+@pytest.mark.parametrize(
+    ("arrays", "target", "problem"),
+    [
+        ({"x": np.zeros((4, 1))}, "x", "has no array 'x' beside inputs"),
+        ({"x": np.zeros((4, 1)), "y": np.arange(4)}, "z", "has no array 'z' beside inputs"),
+        ({"x": np.zeros((4, 1)), "y": np.array(list("abcd"))}, "y", "'y' is <U1, expected"),
+        ({"x": np.zeros((3, 1)), "y": np.arange(4)}, "y", "'x' has shape [3, 1], there are 4"),
+        ({"x": np.array([[1], [np.nan]]), "y": np.arange(2)}, "y", "is not finite in example 1"),
+        ({"x": np.zeros((4, 1)), "y": np.zeros(4)}, "y", "'y' is 0 in every example"),
+        ({"x": np.zeros((4, 1)), "y": np.zeros(4, int)}, "y", "'y' holds one class only, 0"),
+        ({"x": np.zeros((4, 1)), "y": np.arange(4) - 1}, "y", "'y' holds the class -1"),
+        ({"x": np.zeros((2, 1)), "y": np.array([1, np.inf])}, "y", "'y' is inf in example 1"),
+        ({"x": np.zeros((1, 1)), "y": np.array([1])}, "y", "there is 1 example, expected at least"),
+    ],
+)
+def test_arrays_that_do_not_fit(
+    tmp_path: Path, arrays: dict[str, np.ndarray], target: str, problem: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's own stub
+    with pytest.raises(EdgeportError, match=re.escape(problem)):
+        open_data(str(tmp_path / "a.npz"), target=target)
+
+
+def test_places_that_hold_no_data(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"no")
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "only" / "cat").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(tmp_path / "only" / "cat" / "a.png")
+    photos(tmp_path / "bad", (2, 2))
+    (tmp_path / "bad" / "cat" / "9.png").write_bytes(b"no")
+    for place, options, problem in (
+        ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
+        ("a.npz", {}, "what is to be predicted from"),
+        ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder of images"),
+        ("b.csv", {"target": "y"}, "no such file"),
+        ("nowhere", {}, "no such data: "),
+        ("only", {}, "has 1 folders with images, expected one per class, at least 2"),
+        ("bad", {}, "9.png is not an image"),
+        ("bad", {"drop": ["x"]}, "has no columns"),
+    ):
+        with pytest.raises(EdgeportError, match=re.escape(problem)):
+            open_data(str(tmp_path / place), **options)

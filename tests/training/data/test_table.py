@@ -1,0 +1,152 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeport.runtimes import EdgeportError, FormatError, MissingFileError, SourceError, UsageError
+from edgeport.training import Split
+from edgeport.training.data import bundled_table, code_points, dataset, read_csv
+
+HOUSES = """area,rooms,district,price
+50,2,north,100
+80.5,3,"south, west",150
+120,4,north,260
+65,2,Ostrów,120
+90,3,north,170
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "houses.csv"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_columns_are_numbers_or_text(tmp_path: Path) -> None:
+    table = read_csv(write(tmp_path, "\ufeff" + HOUSES))
+    assert table.name == "houses"
+    assert table.columns["area"].tolist() == [50, 80.5, 120, 65, 90]
+    assert table.columns["district"].tolist() == [
+        "north",
+        "south, west",
+        "north",
+        "Ostrów",
+        "north",
+    ]
+    forced = read_csv(write(tmp_path, HOUSES), categorical=["rooms"])
+    assert forced.columns["rooms"].tolist() == ["2", "3", "4", "2", "3"]
+
+
+def test_a_table_becomes_raw_inputs_a_target_and_a_schema(tmp_path: Path) -> None:
+    data = dataset(read_csv(write(tmp_path, HOUSES)), "price")
+    assert data.origin.schema == {"area": "float32", "rooms": "float32", "district": "text"}
+    assert (data.origin.target, data.origin.classes, data.origin.examples) == ("price", (), 5)
+    assert data.train.labels.dtype == np.float32
+    district = np.concatenate([data.train.inputs["district"], data.held_out.inputs["district"]])
+    texts = {"".join(map(chr, row[row >= 0])) for row in district}
+    assert texts == {"north", "south, west", "Ostrów"}
+    assert district.dtype == np.int32
+    again = dataset(read_csv(write(tmp_path, HOUSES)), "price")
+    assert again.origin == data.origin
+    changed = dataset(read_csv(write(tmp_path, HOUSES.replace("80.5", "81"))), "price")
+    assert changed.origin.sha256 != data.origin.sha256
+
+
+def test_a_target_of_text_is_classes(tmp_path: Path) -> None:
+    data = dataset(read_csv(write(tmp_path, HOUSES)), "district", drop=["price"])
+    assert data.origin.classes == ("Ostrów", "north", "south, west")
+    assert list(data.train.inputs) == ["area", "rooms"]
+    assert data.train.classification
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (HOUSES.replace("80.5", ""), "houses.csv line 3: 'area' is missing ('')"),
+        (HOUSES.replace("80.5", "NaN"), "houses.csv line 3: 'area' is missing ('NaN')"),
+        (HOUSES.replace("80.5", "n/a"), "houses.csv line 3: 'area' is missing ('n/a')"),
+        (HOUSES.replace("80.5", "1e999"), "line 3: 'area' is '1e999', and a number in 4 of 5"),
+        (HOUSES.replace("80.5", "large"), "line 3: 'area' is 'large', and a number in 4 of 5"),
+        (HOUSES.replace("80.5,3", "80.5"), "line 3 has 3 values, the header has 4"),
+        (HOUSES.replace("rooms", "area"), "has two columns 'area'"),
+        (HOUSES.replace("rooms", " "), "has a column named ' '"),
+        (HOUSES.replace("area,rooms,district,price\n", ""), "not a CSV"),
+        ("1,2\n3,4\n", "has numbers in its first line, not names: 1, 2"),
+        ("a,b\n", "has a header and no rows"),
+        ("", "is empty"),
+        ('a,b\n"1,2\n', "is not a CSV file in UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    if problem == "not a CSV":  # a row is taken for the header: numbers and names are mixed
+        assert "50" in read_csv(write(tmp_path, text)).columns
+        return
+    with pytest.raises((FormatError, SourceError), match=re.escape(problem)):
+        read_csv(write(tmp_path, text))
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    with pytest.raises(FormatError, match="is not a CSV file in UTF-8"):
+        read_csv(tmp_path / "a.csv")
+    with pytest.raises(MissingFileError, match="no such file"):
+        read_csv(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "drop", "problem"),
+    [
+        (HOUSES, "prize", [], "houses has no column 'prize'"),
+        (HOUSES, "price", ["areas"], "houses has no column 'areas'"),
+        (HOUSES, "price", ["area", "rooms", "district"], "no column besides the target"),
+        ("a,b,y\n1,2,3\n1,4,5\n", "y", [], "'a' in houses is 1.0 in every row"),
+        ("a,b,y\nu,2,3\nu,4,5\n", "y", [], "'a' in houses is u in every row"),
+        ("a,y\nu,3\nv,5\nw,4\n", "y", [], "is text with 3 different values in 3 rows: no category"),
+        ("a,y\n1,3\n2,3\n3,3\n", "y", [], "'y' is 3 in every example: there is nothing to learn"),
+        ("a,y\n1,u\n2,u\n3,u\n", "y", [], "'y' holds one class only, 0: there is nothing to learn"),
+        ("a,y\n1,3\n", "y", ["a"], "no column besides the target"),
+        ("a,y\n1e300,3\n2,4\n", "y", [], "'a' in houses holds numbers beyond float32"),
+    ],
+)
+def test_what_nothing_can_be_learned_from(
+    tmp_path: Path, text: str, target: str, drop: list[str], problem: str
+) -> None:
+    table = read_csv(write(tmp_path, text))
+    with pytest.raises((UsageError, SourceError), match=re.escape(problem)):
+        dataset(table, target, drop=drop)
+
+
+def test_a_column_to_read_as_text_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"houses\.csv has no column 'floor'"):
+        read_csv(write(tmp_path, HOUSES), categorical=["floor"])
+
+
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=5))
+def test_code_points_come_back(texts: list[str]) -> None:
+    codes = code_points(texts)
+    assert codes.dtype == np.int32
+    assert ["".join(map(chr, row[row >= 0])) for row in codes] == texts
+
+
+@given(text=st.text(alphabet='a1,."\n -e', max_size=40))
+def test_no_text_causes_another_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = write(tmp_path_factory.mktemp("csv"), text)
+    try:
+        table = read_csv(path)
+        dataset(table, next(iter(table.columns)))
+    except EdgeportError as e:
+        assert e.remedy  # noqa: PT017  # that it is one is what is tested
+
+
+@pytest.mark.parametrize(("name", "rows"), [("diabetes", 442), ("iris", 150), ("wine", 178)])
+def test_bundled_tables(name: str, rows: int) -> None:
+    data = (
+        dataset(bundled_table(name), "target", how=Split(0.2, 42, stratified=True))
+        if (name != "diabetes")
+        else dataset(bundled_table(name), "target")
+    )
+    assert data.origin.examples == rows
+    assert bool(data.origin.classes) == (name != "diabetes")

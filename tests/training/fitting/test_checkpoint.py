@@ -1,0 +1,113 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgeport.runtimes import FormatError, UsageError
+from edgeport.training import DataSet, Epoch, History, Settings, fit
+from edgeport.training.fitting import loop
+
+
+def module() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+def interrupted(stop: int) -> Any:
+    def on_epoch(epoch: Epoch) -> None:
+        if epoch.number == stop:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", -1.0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"optimizer": "AdamW"},
+        {"optimizer": "SGD", "options": {"momentum": 0.9}, "schedule": "plateau"},
+        {"optimizer": "LBFGS", "batch_size": None, "learning_rate": 0.5},
+        {"optimizer": "RMSprop", "patience": 2, "schedule": "one-cycle"},
+        {"initialisation": "orthogonal", "clip_norm": 0.5},
+    ],
+    ids=str,
+)
+def test_it_goes_on_bit_for_bit(line: DataSet, tmp_path: Path, changed: dict[str, Any]) -> None:
+    settings = Settings(**{"epochs": 6, "batch_size": 7, "learning_rate": 0.05, **changed})
+    whole = module()
+    expected = fit(whole, line, settings)
+    part, file = module(), tmp_path / "state"
+    if len(expected.epochs) > 3:
+        first = fit(part, line, settings, on_epoch=interrupted(3), checkpoint=file)
+        assert len(first.epochs) == 3
+    resumed = module()
+    torch.rand(17)  # another state of the caller's generator
+    found = fit(resumed, line, settings, checkpoint=file)
+    assert found == expected
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name]), name
+
+
+def test_what_is_done_is_not_done_again(line: DataSet, tmp_path: Path) -> None:
+    settings, file = Settings(3, 7, 0.05), tmp_path / "state"
+    first = fit(module(), line, settings, checkpoint=file)
+    steps: list[int] = []
+
+    def count(done: int, planned: int, cost: float) -> None:
+        steps.append(done)
+
+    again = module()
+    assert fit(again, line, settings, checkpoint=file, on_batch=count) == first
+    assert steps == []
+
+
+def test_early_stopping_restores_the_best(line: DataSet) -> None:
+    trained = module()
+    kept: list[tuple[float, dict[str, torch.Tensor]]] = []
+
+    def keep(epoch: Epoch) -> None:
+        state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+        kept.append((epoch.held_out_cost, state))
+
+    settings = Settings(200, 7, 0.3, patience=4, schedule="constant")
+    history: History = fit(trained, line, settings, on_epoch=keep)
+    assert history.stopped_early
+    assert history.completed
+    cost, best = min(kept, key=lambda pair: pair[0])
+    assert history.kept.held_out_cost == cost
+    assert len(history.epochs) == history.kept.number + 4
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, best[name])
+
+
+def test_other_settings_are_refused(line: DataSet, tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+    with pytest.raises(UsageError, match=r"with learning_rate 0\.05, this one has 0\.1"):
+        fit(module(), line, Settings(1, 7, 0.1), checkpoint=file)
+    with pytest.raises(UsageError, match="is the checkpoint of another module: Error"):
+        fit(nn.Linear(2, 1), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
+@pytest.mark.parametrize("content", [b"", b"no", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_none(line: DataSet, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "state"
+    file.write_bytes(content)
+    with pytest.raises(FormatError, match=re.escape(f"{file} is not a checkpoint of edgeport")):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
+def test_it_holds_no_pickle(line: DataSet, tmp_path: Path) -> None:
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=tmp_path / "state")
+    content = (tmp_path / "state").read_bytes()
+    assert int.from_bytes(content[:8], "little") < len(content)  # safetensors
+    assert content[8:9] == b"{"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["state"]

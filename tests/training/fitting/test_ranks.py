@@ -1,0 +1,60 @@
+"""Two processes against one: the same weights, but for rounding."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeport.runtimes import UsageError
+from edgeport.training.fitting import Rank
+
+SCRIPT = """
+import sys, torch
+import numpy as np
+from safetensors.torch import save_file
+from torch import nn
+from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
+from edgeport.training.fitting import join_group, leave_group
+
+rank = join_group()
+draw = np.random.default_rng(0)
+x = draw.normal(size=(37, 3)).astype(np.float32)
+part = Labelled({"input": x}, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
+data = DataSet(Origin("made", 37, "", Split(0.5, 0, stratified=False)), part, part)
+torch.manual_seed(0)
+module = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+history = fit(module, data, Settings(3, 10, 0.05, optimizer="SGD", options={"momentum": 0.9}))
+if rank.number == 0:
+    costs = torch.tensor([epoch.cost for epoch in history.epochs], dtype=torch.float64)
+    save_file({**module.state_dict(), "costs": costs}, sys.argv[1])
+leave_group()
+"""
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    alone = [sys.executable, "train.py", "one"]
+    both = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", "two",
+    ]  # fmt: skip
+    for command in (alone, both):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_shares_are_the_whole_batch() -> None:
+    for rows in (3, 7, 10):
+        parts = [Rank(number, 3).share(5, 5 + rows) for number in range(3)]
+        taken = [row for part in parts for row in range(part.start, part.stop)]
+        assert taken == list(range(5, 5 + rows))
+    assert Rank().share(2, 4) == slice(2, 4)
+    with pytest.raises(UsageError, match="a batch of 2 rows cannot be shared by 3 processes"):
+        Rank(0, 3).share(0, 2)

@@ -1,0 +1,67 @@
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edgeport.runtimes import BackendMissingError, FormatError, MissingFileError, SourceError
+from edgeport.training.vision import freeze_all_but, load_weights, make_network
+
+
+class Network(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(6, 8)
+        self.fc = nn.Linear(8, classes)
+
+
+def test_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(BackendMissingError, match="vision models come with torchvision") as caught:
+        make_network("resnet18", 2)
+    assert caught.value.remedy == "pip install 'edgeport[vision]'"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_other_classes_are_taken_but_for_the_last_layer(
+    tmp_path: Path, suffix: str
+) -> None:
+    pretrained, network = Network(10), Network(3)
+    file = tmp_path / f"weights{suffix}"
+    state = pretrained.state_dict()
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    left = load_weights(network, file)
+    assert left == ["fc.weight", "fc.bias"]
+    assert torch.equal(network.body.weight, pretrained.body.weight)
+    freeze_all_but(network, left)
+    trained = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert trained == ["fc.weight", "fc.bias"]
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("made-by-a-pickle"),))
+
+
+def test_files_that_hold_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "weights.pth"
+    with pytest.raises(MissingFileError, match="no such file"):
+        load_weights(Network(3), file)
+    file.write_bytes(b"no")
+    with pytest.raises(FormatError, match=re.escape(f"{file} holds no weights: ")):
+        load_weights(Network(3), file)
+    torch.save({"a": Evil()}, file)
+    with pytest.raises(FormatError, match="holds no weights"):
+        load_weights(Network(3), file)
+    assert not (tmp_path / "made-by-a-pickle").exists()
+    torch.save([1, 2], file)
+    with pytest.raises(FormatError, match="is no state_dict"):
+        load_weights(Network(3), file)
+    torch.save(nn.Conv2d(1, 1, 1).state_dict(), file)
+    with pytest.raises(SourceError, match="has 0 of the 4 tensors of Network"):
+        load_weights(Network(3), file)

@@ -1,0 +1,69 @@
+"""Data as numpy arrays in one ``.npz`` file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
+
+from .examples import Array, DataSet, Labelled, Split
+from .splitting import split
+
+
+def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
+    """Read named arrays, one row per example; one of them is the target.
+
+    Integers of the target are classes, floats are values. Inputs keep their dtype, but float64
+    becomes float32.
+
+    Args:
+        path: Written with ``np.savez(path, image=..., label=...)``.
+        target: Name of the array to predict.
+        how: As in ``split``.
+
+    Raises:
+        MissingFileError: There is no such file.
+        FormatError: It holds no plain arrays.
+        UsageError: No array has the target's name.
+        SourceError: The arrays do not fit one another, or nothing can be learned from them.
+    """
+    arrays = _read(path)
+    if target not in arrays or len(arrays) == 1:
+        raise UsageError(
+            f"{path} has no array {target!r} beside inputs",
+            remedy=f"name the target with --target: it has {', '.join(arrays) or 'none'}",
+        )
+    labels = arrays.pop(target)
+    if labels.dtype.kind not in "iubf":
+        raise SourceError(
+            f"{target!r} is {labels.dtype}, expected integers or floats",
+            remedy="number the classes",
+        )
+    labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
+    inputs = {name: _narrow(array) for name, array in arrays.items()}
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise SourceError(
+                f"{name!r} in {path} is not finite in example {row}",
+                remedy="correct it, or leave the example out",
+            )
+    return split(path.stem, Labelled(inputs, labels), how=how, target=target)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+        raise FormatError(
+            f"{path} is not an .npz of plain arrays: {e}",
+            remedy="write it with np.savez(path, NAME=array)",
+        ) from e
+
+
+def _narrow(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -1,0 +1,111 @@
+"""Real data as arrays: what to train on, what is held out, and where it came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeport.runtimes.errors import SourceError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Examples, each with a class or with values to predict.
+
+    Attributes:
+        inputs: By the name of forward's parameter, one example a row. Images of several sizes are
+            an array of arrays, made with ``ragged``.
+        labels: (n,) int64, the class of each row; or (n,) or (n, values) float32 or float64.
+
+    Raises:
+        SourceError: There is no example, or an input has not one row a label.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array
+
+    def __post_init__(self) -> None:
+        classes = self.labels.dtype == np.int64 and self.labels.ndim == 1
+        values = self.labels.dtype in (np.float32, np.float64) and self.labels.ndim in (1, 2)
+        if not (classes or values) or len(self.labels) == 0:
+            raise SourceError(
+                f"labels are {self.labels.dtype}{list(self.labels.shape)}, expected int64[n] for "
+                "classes or float32[n] for values",
+                remedy="give one class number or value per example, and at least one example",
+            )
+        if "labels" in self.inputs:
+            raise SourceError(
+                "an input is named 'labels', as what is predicted is in a run",
+                remedy="rename the column or array",
+            )
+        for name, array in self.inputs.items():
+            if array.shape[:1] != self.labels.shape[:1]:
+                raise SourceError(
+                    f"{name!r} has shape {list(array.shape)}, there are {len(self.labels)} labels",
+                    remedy="give one row per label",
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classification(self) -> bool:
+        """Whether labels are classes."""
+        return self.labels.dtype == np.int64
+
+    def rows(self, chosen: Array) -> "Labelled":
+        """Some of the examples, by index."""
+        inputs = {name: array[chosen] for name, array in self.inputs.items()}
+        return Labelled(inputs, self.labels[chosen])
+
+
+def ragged(arrays: Sequence[Array]) -> Array:
+    """Arrays of several shapes as one array of arrays: (n,) object."""
+    found = np.empty(len(arrays), object)
+    found[:] = list(arrays)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How examples were held out: the arguments of scikit-learn's ``train_test_split``."""
+
+    test_size: float
+    random_state: int
+    stratified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which data it was.
+
+    Attributes:
+        name: Of the data set.
+        examples: Before the split.
+        sha256: Of the bytes of all inputs, then all labels, before the split.
+        split: How examples were held out.
+        schema: What each column or array holds: ``float32``, ``float32[1, 8, 8]``, ``text``.
+        target: The name of what is predicted.
+        classes: Names of the classes by number; empty where values are predicted.
+    """
+
+    name: str
+    examples: int
+    sha256: str
+    split: Split
+    schema: Mapping[str, str] = field(default_factory=dict)
+    target: str = "label"
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set, split."""
+
+    origin: Origin
+    train: Labelled
+    held_out: Labelled

@@ -1,0 +1,127 @@
+"""Hold examples out, and say which data it was."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from edgeport.runtimes.errors import BackendMissingError, SourceError
+
+from .examples import Array, DataSet, Labelled, Origin, Split
+
+
+def split(
+    name: str,
+    whole: Labelled,
+    *,
+    how: Split | None = None,
+    schema: Mapping[str, str] | None = None,
+    target: str = "label",
+    classes: Sequence[str] = (),
+) -> DataSet:
+    """Hold a part of the examples out.
+
+    Args:
+        name: Of the data set.
+        whole: All examples.
+        how: ``None`` for a fifth, seed 42, not stratified: what published figures mostly use.
+        schema: What each input holds; ``None`` for dtype and shape of each array.
+        target: The name of what is predicted.
+        classes: Names of the classes; empty for their numbers.
+
+    Raises:
+        SourceError: There are too few examples, only one class, or nothing but one value.
+        BackendMissingError: scikit-learn is not installed.
+    """
+    how = how or Split(test_size=0.2, random_state=42, stratified=False)
+    check_labels(whole, target)
+    train, held_out = _rows(whole, how)
+    if whole.classification and not classes:
+        classes = [str(number) for number in range(int(whole.labels.max()) + 1)]
+    origin = Origin(
+        name,
+        len(whole),
+        fingerprint([*whole.inputs.values(), whole.labels]),
+        how,
+        dict(schema) if schema is not None else described(whole.inputs),
+        target,
+        tuple(classes),
+    )
+    return DataSet(origin, whole.rows(train), whole.rows(held_out))
+
+
+def check_labels(whole: Labelled, target: str) -> None:
+    """Refuse labels that nothing can be learned from.
+
+    Raises:
+        SourceError: They are all equal, negative, or not finite.
+    """
+    labels = whole.labels
+    if len(labels) < 2:
+        raise SourceError(
+            f"there is {len(labels)} example, expected at least 2",
+            remedy="one to train on and one to hold out are the least",
+        )
+    if not whole.classification:
+        if not np.isfinite(labels).all():
+            row = int(np.argwhere(~np.isfinite(labels))[0][0])
+            raise SourceError(
+                f"{target!r} is {labels[row]} in example {row}, expected a finite number",
+                remedy="correct it, or leave the example out",
+            )
+        if np.ptp(labels) == 0:
+            raise SourceError(
+                f"{target!r} is {labels.flat[0]:g} in every example: there is nothing to learn",
+                remedy="name another target",
+            )
+        return
+    found = np.unique(labels)
+    if found[0] < 0:
+        raise SourceError(
+            f"{target!r} holds the class {found[0]}, expected 0 and up", remedy="number from 0"
+        )
+    if len(found) == 1:
+        raise SourceError(
+            f"{target!r} holds one class only, {found[0]}: there is nothing to learn",
+            remedy="add examples of another class",
+        )
+
+
+def described(inputs: Mapping[str, Array]) -> dict[str, str]:
+    """Dtype and shape of one example of each input."""
+    return {
+        name: f"{array.dtype}{list(array.shape[1:]) if array.ndim > 1 else ''}"
+        for name, array in inputs.items()
+    }
+
+
+def fingerprint(arrays: Iterable[Array]) -> str:
+    """The sha256 of the bytes of arrays, one after the other."""
+    found = hashlib.sha256()
+    for array in arrays:
+        for part in array if array.dtype == object else [array]:
+            found.update(np.ascontiguousarray(part).tobytes())
+    return found.hexdigest()
+
+
+def _rows(whole: Labelled, how: Split) -> tuple[Array, Array]:
+    try:
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"data are split by scikit-learn, and {e.name!r} is not installed",
+            remedy="pip install 'edgeport[train]'",
+        ) from e
+    try:
+        train, held_out = train_test_split(
+            np.arange(len(whole)),
+            test_size=how.test_size,
+            random_state=how.random_state,
+            stratify=whole.labels if how.stratified else None,
+        )
+    except ValueError as e:
+        raise SourceError(
+            f"{len(whole)} examples cannot be split: {e}",
+            remedy="use another share of held-out examples, or more data",
+        ) from e
+    return np.asarray(train), np.asarray(held_out)

@@ -1,0 +1,228 @@
+"""Tables: a CSV file as raw columns, numbers and text, and what is wrong with it."""
+
+import csv
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
+
+from .examples import Array, DataSet, Labelled, Split
+from .splitting import split
+
+MOST_CATEGORIES: Final = 1000
+
+_MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns by name, as many values in each: float64, or str for text.
+
+    Attributes:
+        name: Of the data set.
+        columns: As they are in the file, in its order.
+    """
+
+    name: str
+    columns: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+
+def read_csv(path: Path, *, categorical: Collection[str] = ()) -> Table:
+    """Read a CSV file with a header, in UTF-8.
+
+    A column is numbers if every value is one, else text.
+
+    Args:
+        path: The file.
+        categorical: Columns to read as text, though they may look like numbers.
+
+    Raises:
+        MissingFileError: There is no such file.
+        FormatError: It is not a CSV file: no header, a name twice, a line of another length.
+        SourceError: A value is missing, or a column mixes numbers and text.
+        UsageError: ``categorical`` names a column that is not there.
+    """
+    lines = _lines(path)
+    header, rows = lines[0], lines[1:]
+    _check_header(path, header)
+    for column in categorical:
+        _check_column(column, header, str(path))
+    if not rows:
+        raise FormatError(f"{path} has a header and no rows", remedy="give it some rows")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise FormatError(
+                f"{path} line {number} has {len(row)} values, the header has {len(header)}",
+                remedy="correct the line; text with commas stands in quotes",
+            )
+    columns = {
+        name: _column(path, name, [row[index].strip() for row in rows], name in categorical)
+        for index, name in enumerate(header)
+    }
+    return Table(path.stem, columns)
+
+
+def dataset(
+    table: Table, target: str, *, drop: Collection[str] = (), how: Split | None = None
+) -> DataSet:
+    """Name the target, and hold a part of the rows out.
+
+    Inputs are the raw columns: numbers are (n,) float32, text is (n, characters) int32, its code
+    points and -1 after the end. A target of text is classes, one of numbers is values.
+
+    Args:
+        table: The data.
+        target: Column to predict.
+        drop: Columns to leave out.
+        how: As in ``split``.
+
+    Raises:
+        UsageError: A column is not there.
+        SourceError: A column is constant or no category; the target is; too few rows.
+    """
+    names = list(table.columns)
+    for column in (target, *drop):
+        _check_column(column, names, table.name)
+    columns = {n: c for n, c in table.columns.items() if n != target and n not in drop}
+    if not columns:
+        raise UsageError(
+            f"{table.name} has no column besides the target {target!r}",
+            remedy="give it columns to predict from",
+        )
+    for name, values in columns.items():
+        _check_feature(table.name, name, values)
+    found = table.columns[target]
+    classes: list[str] = []
+    if found.dtype.kind == "U":
+        known, numbers = np.unique(found, return_inverse=True)
+        classes, labels = [str(name) for name in known], numbers.astype(np.int64)
+        _check_category(table.name, target, found)
+    else:
+        _check_range(table.name, target, found)
+        labels = found.astype(np.float32)
+    inputs = {name: _raw(values) for name, values in columns.items()}
+    schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
+    whole = Labelled(inputs, labels)
+    return split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
+
+
+def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array:
+    """Text as (n, characters) int32: code points, -1 after the end.
+
+    Examples:
+        >>> code_points(["no", "yes"]).tolist()
+        [[110, 111, -1], [121, 101, 115]]
+    """
+    width = width or max(1, *(len(text) for text in texts))
+    codes = np.full((len(texts), width), -1, np.int32)
+    for row, text in enumerate(texts):
+        codes[row, : len(text)] = [ord(character) for character in text]
+    return codes
+
+
+def _raw(values: Array) -> Array:
+    return code_points(values) if values.dtype.kind == "U" else values.astype(np.float32)
+
+
+def _lines(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (csv.Error, UnicodeDecodeError) as e:
+        raise FormatError(
+            f"{path} is not a CSV file in UTF-8: {e}", remedy="save it as CSV, UTF-8, with commas"
+        ) from e
+    if not lines:
+        raise FormatError(f"{path} is empty", remedy="give it a header and rows")
+    return lines
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    for name in header:
+        if not name.strip() or not name.isprintable():
+            raise FormatError(
+                f"{path} has a column named {name!r}", remedy="name every column in the first line"
+            )
+        if header.count(name) > 1:
+            raise FormatError(f"{path} has two columns {name!r}", remedy="rename one")
+    if all(_number(name) is not None for name in header):
+        raise FormatError(
+            f"{path} has numbers in its first line, not names: {', '.join(header[:4])}",
+            remedy="name the columns in the first line",
+        )
+
+
+def _check_column(column: str, names: Sequence[str], where: str) -> None:
+    if column not in names:
+        raise UsageError(
+            f"{where} has no column {column!r}", remedy=f"it has {', '.join(map(repr, names))}"
+        )
+
+
+def _column(path: Path, name: str, texts: Sequence[str], categorical: bool) -> Array:
+    for line, text in enumerate(texts, 2):
+        if text.lower() in _MISSING:
+            raise SourceError(
+                f"{path} line {line}: {name!r} is missing ({text!r})",
+                remedy="fill it, remove the line, or leave the column out with --drop",
+            )
+    if categorical:
+        return np.asarray(texts)
+    numbers = [_number(text) for text in texts]
+    count = sum(number is not None for number in numbers)
+    if count == len(texts):
+        return np.asarray(numbers, np.float64)
+    if count >= len(texts) / 2:
+        line = numbers.index(None)
+        raise SourceError(
+            f"{path} line {line + 2}: {name!r} is {texts[line]!r}, and a number in {count:,} of "
+            f"{len(texts):,} lines",
+            remedy=f"correct it, or name the column with --categorical {name}",
+        )
+    return np.asarray(texts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def _check_feature(table: str, name: str, values: Array) -> None:
+    if values.dtype.kind == "U":
+        _check_category(table, name, values)
+    if (values == values[0]).all():
+        raise SourceError(
+            f"{name!r} in {table} is {values[0]} in every row: nothing can be learned from it",
+            remedy=f"leave it out: --drop {name!r}",
+        )
+    _check_range(table, name, values)
+
+
+def _check_range(table: str, name: str, values: Array) -> None:
+    if values.dtype.kind == "f" and np.abs(values).max() > np.finfo(np.float32).max:
+        raise SourceError(
+            f"{name!r} in {table} holds numbers beyond float32", remedy="use another unit"
+        )
+
+
+def _check_category(table: str, name: str, values: Array) -> None:
+    different = len(np.unique(values))
+    if different > MOST_CATEGORIES or (different == len(values) and len(values) > 2):
+        raise SourceError(
+            f"{name!r} in {table} is text with {different:,} different values in "
+            f"{len(values):,} rows: no category",
+            remedy=f"leave it out: --drop {name!r}; free text: edgeport train text",
+        )

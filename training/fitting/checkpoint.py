@@ -1,0 +1,147 @@
+"""A training that was stopped goes on bit for bit: one safetensors file holds all of its state."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from edgeport.runtimes import files
+from edgeport.runtimes.errors import FormatError, UsageError
+
+from .history import Epoch, Norms, Settings
+
+VERSION: Final = 1
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is, besides the module's and the optimizer's state.
+
+    Attributes:
+        epochs, norms, warnings: As in the history.
+        best: State of the module after its best epoch; empty without patience.
+    """
+
+    epochs: tuple[Epoch, ...] = ()
+    norms: tuple[Norms, ...] = ()
+    warnings: tuple[str, ...] = ()
+    best: State | None = None
+
+
+def write(
+    path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings, progress: Progress
+) -> None:
+    """Write everything that the next epoch depends on: also the random state.
+
+    Raises:
+        StorageError: The disk is full or the place is not writable; an old file is untouched.
+    """
+    tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in (progress.best or {}).items()}
+    tensors["random"] = torch.get_rng_state()
+    packed = _pack(optimizer.state_dict(), tensors)
+    told = {
+        "checkpoint_version": VERSION,
+        "settings": asdict(settings),
+        "epochs": [asdict(epoch) for epoch in progress.epochs],
+        "norms": [asdict(norms) for norms in progress.norms],
+        "warnings": progress.warnings,
+        "optimizer": packed,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    files.make_parents(path)
+    files.write(path, safetensors.torch.save(tensors, {"edgeport": json.dumps(told)}))
+
+
+def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings) -> Progress:
+    """Put the state of a checkpoint into a module, an optimizer and the random generator.
+
+    Raises:
+        UsageError: It is of a training with other settings, or of another module.
+        FormatError: It is not a checkpoint.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            told = json.loads((file.metadata() or {})["edgeport"])
+            # cloned, so that memory is aligned as before: sums of other alignment differ
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if told["checkpoint_version"] != VERSION:
+            raise FormatError(
+                f"{path} is a checkpoint of version {told['checkpoint_version']}, this edgeport "
+                f"reads {VERSION}",
+                remedy="start again without it",
+            )
+        _check_settings(path, told["settings"], settings)
+        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        progress = Progress(
+            tuple(Epoch(**epoch) for epoch in told["epochs"]),
+            tuple(Norms(**norms) for norms in told["norms"]),
+            tuple(told["warnings"]),
+            best or None,
+        )
+        state = _unpack(told["optimizer"], tensors)
+        own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+    except UsageError:
+        raise
+    except FormatError:
+        raise
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, AttributeError) as e:
+        raise FormatError(
+            f"{path} is not a checkpoint of edgeport: {e}", remedy="remove it, and start again"
+        ) from e
+    try:
+        module.load_state_dict(own)
+        optimizer.load_state_dict(state)
+    except (RuntimeError, ValueError) as e:
+        raise UsageError(
+            f"{path} is the checkpoint of another module: {str(e).splitlines()[0]}",
+            remedy="train the same module, or remove the file to start again",
+        ) from e
+    torch.set_rng_state(tensors["random"])
+    return progress
+
+
+def _check_settings(path: Path, found: Mapping[str, Any], settings: Settings) -> None:
+    wanted = json.loads(json.dumps(asdict(settings)))
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise UsageError(
+                f"{path} is of a training with {name} {found.get(name)}, this one has {value}",
+                remedy="use the same settings, or remove the file to start again",
+            )
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A tree as JSON; tensors are moved out, and named by number."""
+    if isinstance(value, Tensor):
+        name = f"state.{len(tensors)}"
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, tuple | list):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_pack(item, tensors) for item in value]}
+    return value
+
+
+def _unpack(value: Any, tensors: State) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unpack(item, tensors) for key, item in content}
+    items = [_unpack(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items

@@ -1,0 +1,373 @@
+"""Train any module by a plain loop over slices of tensors: fastest on data that fit in memory.
+
+``scripts/bench_trainer.py`` measures what the loop costs beside a bare one.
+"""
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from edgeport.runtimes.errors import SourceError
+from edgeport.training.data import DataSet, Labelled
+
+from . import checkpoint as checkpoints
+from .checkpoint import Progress
+from .history import Epoch, History, Norms, Settings
+from .initialise import initialise
+from .joined_norm import joined_statistics
+from .objective import Objective, objective_for
+from .optimizers import make_optimizer, needs_closure
+from .ranks import Rank
+from .schedules import factor
+from .watch import first_bad, gradient_norms, judge, root_mean_square, watching
+
+OnBatch = Callable[[int, int, float], None]
+OnEpoch = Callable[[Epoch], None]
+
+DIVERGED: Final = 1e6
+"""A cost that is this many times that of the first epoch will not come back."""
+
+_EVALUATION_ROWS: Final = 1024  # bounds memory; any number gives the same figures but for rounding
+_SHUFFLED_BYTES: Final = 2**30  # data up to this size are copied in the order of each epoch
+_WATCHED_EPOCHS: Final = 100
+_CHECKPOINT_EVERY_S: Final = 5.0
+
+Tensors = Mapping[str, Tensor]
+
+
+def fit(
+    module: nn.Module,
+    data: DataSet,
+    settings: Settings,
+    *,
+    objective: Objective | None = None,
+    on_batch: OnBatch | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+) -> History:
+    """Train a module in place and leave it in eval mode.
+
+    The same module, data, settings and number of threads give the same weights, bit for bit, on
+    one machine. The caller's random state is left alone. Ctrl-C ends the training early: the module
+    gets the weights of the last epoch that was done, and the history is shorter than asked.
+    In a process group of ``torch.distributed`` each rank trains on its share of every batch.
+
+    Args:
+        module: Takes the inputs by name. Returns logits (batch, classes) for labels that are
+            classes, or values in the shape of the labels. It is trained where its parameters are.
+        data: What to train on, and what to measure on after each epoch.
+        settings: How.
+        objective: What to minimise; ``None`` for cross-entropy of classes, squared error of values.
+        on_batch: Called after each step with steps done, steps planned and the cost of the batch.
+        on_epoch: Called after each epoch.
+        checkpoint: A file that is written after epochs, at most every 5 s, and at the end; if it
+            is there already, the training goes on from it.
+
+    Raises:
+        UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
+            another training.
+        SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
+            which epoch, step and layer.
+        FormatError: The checkpoint is damaged.
+        KeyboardInterrupt: Ctrl-C before the end of the first epoch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if settings.initialisation is not None:
+            initialise(module, settings.initialisation)
+        training = _Training(module, data, settings, objective, on_batch)
+        if checkpoint is not None and checkpoint.exists():
+            training.resume(checkpoint)
+        try:
+            with training.joined():
+                training.run(on_epoch, checkpoint)
+        except KeyboardInterrupt:
+            if not training.progress.epochs:
+                raise
+            training.restore_last()
+        progress, stopped = training.progress, training.out_of_patience
+        if progress.best is not None:
+            module.load_state_dict(progress.best)
+    module.eval()
+    found = training.objective
+    return History(
+        settings,
+        found.name,
+        found.metric,
+        progress.epochs,
+        progress.norms,
+        progress.warnings,
+        stopped and len(progress.epochs) < settings.epochs,
+    )
+
+
+class _Training:
+    def __init__(
+        self,
+        module: nn.Module,
+        data: DataSet,
+        settings: Settings,
+        objective: Objective | None,
+        on_batch: OnBatch | None,
+    ) -> None:
+        self.settings = settings
+        self.module = module
+        self.optimizer: Optimizer = make_optimizer(module, settings)
+        self._device = next(module.parameters()).device
+        self._inputs, self._labels = tensors(data.train, self._device)
+        self._held_out = tensors(data.held_out, self._device)
+        self.objective = objective or objective_for(self._labels)
+        self._on_batch = on_batch
+        self._rank = Rank.of_process()
+        self._forward = self._rank.parallel(module)
+        self._batch_size = min(settings.batch_size or len(self._labels), len(self._labels))
+        self._steps = math.ceil(len(self._labels) / self._batch_size)
+        self._watch_every = max(1, settings.epochs // _WATCHED_EPOCHS)
+        self._closure = needs_closure(self.optimizer)
+        self._rate: float | None = None
+        self.progress = Progress()
+        self._last: Tensors | None = None
+        self._written = time.monotonic()
+
+    @property
+    def out_of_patience(self) -> bool:
+        patience, costs = self.settings.patience, [e.held_out_cost for e in self.progress.epochs]
+        return patience is not None and bool(costs) and _since_best(costs) >= patience
+
+    def joined(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._rank.count == 1 else joined_statistics(self.module)
+
+    def resume(self, checkpoint: Path) -> None:
+        self.progress = checkpoints.read(checkpoint, self.module, self.optimizer, self.settings)
+
+    def restore_last(self) -> None:
+        if self._last is not None:
+            self.module.load_state_dict(self._last)
+
+    def run(self, on_epoch: OnEpoch | None, checkpoint: Path | None) -> None:
+        for number in range(len(self.progress.epochs) + 1, self.settings.epochs + 1):
+            if self.out_of_patience:
+                return
+            progress = self._epoch(number)
+            last = copy.deepcopy(self.module.state_dict())
+            if self.settings.patience is not None and _since_best(progress.epochs) == 0:
+                progress = replace(progress, best=last)
+            self.progress, self._last = progress, last
+            if checkpoint is not None:
+                self._checkpoint(checkpoint, last=number == self.settings.epochs)
+            if on_epoch is not None:
+                on_epoch(progress.epochs[-1])
+
+    def _checkpoint(self, path: Path, *, last: bool) -> None:
+        due = last or self.out_of_patience or time.monotonic() - self._written > _CHECKPOINT_EVERY_S
+        if due and self._rank.number == 0:
+            checkpoints.write(path, self.module, self.optimizer, self.settings, self.progress)
+            self._written = time.monotonic()
+
+    def _epoch(self, number: int) -> Progress:
+        """Train on every example once."""
+        _to_training_mode(self.module)
+        examples, steps = len(self._labels), self._steps
+        planned = steps * self.settings.epochs
+        costs = [epoch.held_out_cost for epoch in self.progress.epochs]
+        whole = self._batch_size == examples
+        order = None if whole else torch.randperm(examples)  # full batch: nothing to shuffle
+        take = self._in_order(order)
+        total, rate, schedule = 0.0, self.settings.learning_rate, self.settings.schedule
+        watched: list[Norms] = []
+        for step in range(steps):
+            done = (number - 1) * steps + step
+            if schedule != "constant":
+                rate = self.settings.learning_rate * factor(schedule, done, planned, costs)
+            if rate != self._rate:
+                self._rate = rate
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+            inputs, labels = take(step * self._batch_size)
+            looked_at = step == 0 and (number - 1) % self._watch_every == 0
+            watch = watched if looked_at else None
+            value = self._step(inputs, labels, number, step, watch)
+            total += value * len(labels)
+            if self._on_batch is not None:
+                self._on_batch(done + 1, planned, value)
+        return self._after(number, self._rank.total(total) / examples, rate, watched)
+
+    def _in_order(self, order: Tensor | None) -> Callable[[int], tuple[Tensors, Tensor]]:
+        """How the rows of a batch are taken: slices are faster than an index for each batch."""
+        size, rank, alone = self._batch_size, self._rank, self._rank.count == 1
+        inputs, labels = self._inputs, self._labels
+        rows = order
+        bytes_ = sum(t.numel() * t.element_size() for t in inputs.values())
+        if order is not None and bytes_ <= _SHUFFLED_BYTES:
+            inputs = {name: tensor[order] for name, tensor in inputs.items()}
+            labels, rows = labels[order], None
+
+        def take(start: int) -> tuple[Tensors, Tensor]:
+            end = start + size  # a slice ends at the last row by itself
+            part = slice(start, end) if alone else rank.share(start, min(end, len(labels)))
+            chosen = part if rows is None else rows[part]
+            return {name: tensor[chosen] for name, tensor in inputs.items()}, labels[chosen]
+
+        return take
+
+    def _step(
+        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
+    ) -> float:
+        if self._closure:
+            return self._closed_step(inputs, labels, number, step, watched)
+        if watched is None:
+            cost = self.objective.cost(self._forward(**inputs), labels)
+            value = self._finite(cost, inputs, number, step)
+            self.optimizer.zero_grad()
+            backward(self._rank.weighted(cost, len(labels)))
+        else:
+            value = self._watched(inputs, labels, number, step, watched)
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        return value
+
+    def _watched(
+        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms]
+    ) -> float:
+        activation: dict[str, float] = {}
+
+        def found(name: str, output: Tensor) -> None:
+            activation[name] = root_mean_square(output)
+
+        with watching(self.module, found):
+            outputs = self._forward(**inputs)
+        cost = self.objective.cost(outputs, labels)
+        value = self._finite(cost, inputs, number, step)
+        self.optimizer.zero_grad()
+        backward(self._rank.weighted(cost, len(labels)))
+        watched.append(Norms(number, gradient_norms(self.module), activation))
+        return value
+
+    def _closed_step(
+        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
+    ) -> float:
+        values: list[float] = []
+
+        def closure() -> float:
+            if watched is not None and not watched:
+                values.append(self._watched(inputs, labels, number, step, watched))
+                return values[-1]
+            cost = self.objective.cost(self._forward(**inputs), labels)
+            values.append(self._finite(cost, inputs, number, step))
+            self.optimizer.zero_grad()
+            backward(self._rank.weighted(cost, len(labels)))
+            return values[-1]
+
+        self.optimizer.step(closure)
+        return values[0]
+
+    def _after(self, number: int, cost: float, rate: float, watched: list[Norms]) -> Progress:
+        held_out_cost, score = evaluate(self.module, self._held_out, self.objective)
+        if not math.isfinite(held_out_cost):
+            raise self._not_finite(
+                held_out_cost, f"the end of epoch {number}, on held-out examples", *self._held_out
+            )
+        epoch = Epoch(number, cost, held_out_cost, score, rate)
+        before = self.progress
+        first = before.epochs[0].cost if before.epochs else cost
+        if cost > DIVERGED * first and first > 0:
+            raise SourceError(
+                f"the training diverges: the cost was {first:.3g} in epoch 1 and is {cost:.3g} in "
+                f"epoch {number} (learning rate {self.settings.learning_rate:g})",
+                remedy="use a smaller learning rate (--lr), or shorten gradients (--clip-norm 1)",
+            )
+        warnings = list(before.warnings)
+        kinds = {text.partition(":")[0] for text in warnings}
+        for norms in watched:
+            warnings += [t for t in judge(self.module, norms) if t.partition(":")[0] not in kinds]
+        norms_ = (*before.norms, *map(_finite_norms, watched))
+        return Progress((*before.epochs, epoch), norms_, tuple(warnings), before.best)
+
+    def _finite(self, cost: Tensor, inputs: Tensors, number: int, step: int) -> float:
+        value = cost.item()
+        if not math.isfinite(value):
+            where = f"epoch {number}, step {step + 1} of {self._steps}"
+            raise self._not_finite(value, where, inputs, None)
+        return value
+
+    def _not_finite(
+        self, value: float, where: str, inputs: Tensors, labels: Tensor | None
+    ) -> SourceError:
+        return SourceError(
+            f"the loss is {value} at {where} (learning rate {self.settings.learning_rate:g}): "
+            f"{first_bad(self.module, inputs)}",
+            remedy="use a smaller learning rate (--lr), shorten gradients (--clip-norm 1), and "
+            "look for NaN and Inf in the data",
+        )
+
+
+def backward(cost: Tensor) -> None:
+    """Compute gradients."""
+    cost.backward()  # type: ignore[no-untyped-call]  # upstream
+
+
+def _to_training_mode(module: nn.Module) -> None:
+    """All layers but frozen batch normalisation, whose statistics belong to its weights."""
+    module.train()
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if isinstance(layer, _BatchNorm) and own and not any(p.requires_grad for p in own):
+            layer.eval()
+
+
+def _since_best(epochs: "tuple[Epoch, ...] | list[float]") -> int:
+    costs = [e.held_out_cost if isinstance(e, Epoch) else e for e in epochs]
+    return len(costs) - 1 - costs.index(min(costs))
+
+
+def _finite_norms(norms: Norms) -> Norms:
+    """JSON has no infinity: the largest float stands for it; the warning has said so."""
+    clean = {
+        n: g if math.isfinite(g) else 1.7976931348623157e308 for n, g in norms.gradient.items()
+    }
+    shown = {
+        n: a if math.isfinite(a) else 1.7976931348623157e308 for n, a in norms.activation.items()
+    }
+    return Norms(norms.epoch, clean, shown)
+
+
+@torch.no_grad()
+def outputs_of(module: nn.Module, inputs: Tensors, rows: int = _EVALUATION_ROWS) -> Tensor:
+    """What a module returns in eval mode for all examples, some rows at a time."""
+    module.eval()
+    count = len(next(iter(inputs.values())))
+    parts = [
+        module(**{name: tensor[start : start + rows] for name, tensor in inputs.items()})
+        for start in range(0, count, rows)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module, examples: tuple[Tensors, Tensor], objective: Objective
+) -> tuple[float, float]:
+    """Cost and score over examples, in eval mode."""
+    inputs, labels = examples
+    outputs = outputs_of(module, inputs)
+    return float(objective.loss(outputs, labels).double().mean()), objective.score(outputs, labels)
+
+
+def tensors(
+    examples: Labelled, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Copies of examples as tensors."""
+    inputs = {name: torch.tensor(array, device=device) for name, array in examples.inputs.items()}
+    return inputs, torch.tensor(examples.labels, device=device)

@@ -1,0 +1,111 @@
+"""Optimizers by name: every class of ``torch.optim``, or one of the user's own."""
+
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from edgeport.runtimes.errors import UsageError
+
+from .history import Option, Settings
+
+
+def optimizer_names() -> dict[str, type[Optimizer]]:
+    """Classes of ``torch.optim`` by name."""
+    return {
+        name: found
+        for name, found in vars(torch.optim).items()
+        if inspect.isclass(found) and issubclass(found, Optimizer) and found is not Optimizer
+    }
+
+
+def find_optimizer(name: str) -> type[Optimizer]:
+    """A class by its name, in any case, or by its place: ``package.file:Class``.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if ":" in name:
+        return _own(name)
+    known = optimizer_names()
+    for known_name, found in known.items():
+        if known_name.lower() == name.lower():
+            return found
+    raise UsageError(
+        f"torch.optim has no optimizer {name!r}",
+        remedy=f"use one of {', '.join(sorted(known))}, or your own as package.file:Class",
+    )
+
+
+def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
+    """The optimizer that was asked for, over all parameters that are trained.
+
+    Raises:
+        UsageError: It does not exist, or does not take these options or parameters.
+    """
+    kind = find_optimizer(settings.optimizer)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(
+            f"{type(module).__name__} has no parameter to train",
+            remedy="leave some with requires_grad=True",
+        )
+    options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
+    _check_options(kind, settings.options)
+    try:
+        return kind(parameters, **options)  # type: ignore[arg-type]  # checked by the class itself
+    except (TypeError, ValueError) as e:
+        raise UsageError(
+            f"{kind.__name__} refuses these options or parameters: {e}",
+            remedy=_refused(kind, parameters),
+        ) from e
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether its step evaluates the cost again, as that of LBFGS."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def _faster(kind: type[Optimizer], parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
+    """One kernel for all parameters where torch has it, unless the caller says otherwise."""
+    fused = "fused" in inspect.signature(kind).parameters and kind.__module__.startswith("torch.")
+    fitting = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return {"fused": True} if fused and fitting else {}
+
+
+def _own(place: str) -> type[Optimizer]:
+    file, _, name = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(file), name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise UsageError(
+            f"cannot import the optimizer {place!r}: {e}",
+            remedy="write package.file:Class, and run edgeport where Python finds that package",
+        ) from e
+    if not (inspect.isclass(found) and issubclass(found, Optimizer)):
+        raise UsageError(
+            f"{place!r} is no subclass of torch.optim.Optimizer", remedy="name such a class"
+        )
+    return found
+
+
+def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None:
+    taken = inspect.signature(kind).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return
+    for name in options:
+        if name not in taken or name in ("params", "lr"):
+            known = [n for n in taken if n not in ("params", "lr", "self")]
+            raise UsageError(
+                f"{kind.__name__} has no option {name!r}", remedy=f"it takes {', '.join(known)}"
+            )
+
+
+def _refused(kind: type[Optimizer], parameters: Iterable[nn.Parameter]) -> str:
+    if any(p.ndim != 2 for p in parameters) and kind.__name__ == "Muon":
+        return "Muon trains matrices only: use another optimizer for modules that have biases"
+    return f"see what torch.optim.{kind.__name__} takes"

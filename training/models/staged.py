@@ -1,0 +1,126 @@
+"""A module in stages: what is fixed before the part that is trained is part of the artefact.
+
+Fixed stages are run once over the data, not in every epoch.
+"""
+
+import inspect
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeport.training.data import DataSet, Labelled
+
+_ROWS = 256  # bounds memory
+
+
+class Staged(nn.Module):
+    """``finish(core(prepare(**inputs)))``; only ``core`` is trained.
+
+    Args:
+        prepare: Raw inputs by name -> features (batch, ...).
+        core: Features, its only argument -> outputs.
+        finish: Outputs -> outputs, in the unit of the labels; ``None`` for nothing.
+    """
+
+    def __init__(
+        self, prepare: nn.Module, core: nn.Module, finish: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.core = core
+        self.finish = finish or nn.Identity()
+
+    @property
+    def input_names(self) -> list[str]:
+        """What ``prepare`` takes."""
+        names: list[str] = self.prepare.names  # type: ignore[assignment]  # every stage has them
+        return names
+
+    @property
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        """Input -> axis -> name, of the axes that are free besides the first."""
+        free: dict[str, dict[int, str]] = getattr(self.prepare, "free_axes", {})
+        return free
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Predict from raw inputs.
+
+        Args:
+            inputs: What ``prepare`` takes, by name.
+
+        Returns:
+            Logits: (batch, classes), or values: (batch,).
+        """
+        found: Tensor = self.finish(self.core(self.prepare(**inputs)))
+        return found
+
+
+class Affine(nn.Module):
+    """``x * scale + offset``: from standardised labels to the user's unit."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def fit(self, labels: Tensor) -> None:
+        """Take the deviation and mean of labels."""
+        self.scale.copy_(labels.double().std(correction=0))
+        self.offset.copy_(labels.double().mean())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Undo the standardisation: any shape."""
+        return x * self.scale + self.offset
+
+    def standardised(self, labels: Tensor) -> Tensor:
+        """Labels as the core is to predict them."""
+        return (labels - self.offset) / self.scale
+
+
+def core_data(module: Staged, data: DataSet, dtype: torch.dtype = torch.float32) -> DataSet:
+    """The data as the core sees them: features, and labels before ``finish``.
+
+    Args:
+        module: Whose prepare stage is fitted already.
+        data: Raw inputs.
+        dtype: Of floating features and labels.
+    """
+    return DataSet(
+        data.origin, _seen(module, data.train, dtype), _seen(module, data.held_out, dtype)
+    )
+
+
+@torch.no_grad()
+def _seen(module: Staged, examples: Labelled, dtype: torch.dtype) -> Labelled:
+    labels = torch.tensor(examples.labels)
+    parts = [module.prepare(**rows) for rows in _rows(examples)]
+    features = torch.cat(parts).to(dtype)
+    if isinstance(module.finish, Affine):
+        labels = module.finish.standardised(labels.to(dtype))
+    found = labels.to(dtype) if labels.is_floating_point() else labels
+    name = next(iter(inspect.signature(module.core.forward).parameters))
+    return Labelled({name: features.numpy()}, np.asarray(found.numpy()))
+
+
+def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:
+    """Some rows at a time; one at a time where they have several shapes."""
+    several = any(array.dtype == object for array in examples.inputs.values())
+    size = 1 if several else _ROWS
+    for start in range(0, len(examples), size):
+        cut = {name: array[start : start + size] for name, array in examples.inputs.items()}
+        yield {
+            name: torch.tensor(array[0])[None] if array.dtype == object else torch.tensor(array)
+            for name, array in cut.items()
+        }
+
+
+@torch.no_grad()
+def predict(module: nn.Module, examples: Labelled) -> Tensor:
+    """What a module returns for raw examples, in eval mode: (n, ...) on the CPU."""
+    module.eval()
+    return torch.cat([module(**rows) for rows in _rows(examples)])
