@@ -21,6 +21,7 @@ from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.reference import make_golden
+from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
     BackendMissingError,
@@ -31,9 +32,8 @@ from edgeport.runtimes import (
     files,
     verify,
 )
-from edgeport.runtimes.bundle import MANIFEST
 from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.thresholds import Thresholds
@@ -132,7 +132,8 @@ def export_source(
             golden = make_golden(source)
             _refuse_dead(golden, request.thresholds)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        manifest = partial(_manifest, source, stored, golden, request.thresholds)
+        weights = weights_sha256(source.module)
+        manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
         won = []
         for name in request.formats:
             prove = partial(_prove, folder, manifest)
@@ -147,7 +148,8 @@ def export_source(
         packed = manifest(tuple(found.compiled.artefact for found in won if found.compiled))
         report = _report(packed, golden, won)
         (folder / REPORT).parent.mkdir()
-        files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False)
+        packed = replace(packed, evidence={"parity": store(folder, REPORT, text.encode())})
         files.write(folder / MANIFEST, packed.dumps())
     notes = _notes(source, won, partial(_decisions, source, golden))
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won))
@@ -223,6 +225,7 @@ def _prove(
 
 def _manifest(
     source: Source,
+    weights: str,
     golden_file: StoredFile,
     golden: Sequence[Golden],
     thresholds: Thresholds,
@@ -241,6 +244,7 @@ def _manifest(
             "torch": torch.__version__,
             "onnx": onnx.__version__,
         },
+        source={"weights_sha256": weights},
     )
 
 

@@ -13,7 +13,10 @@ from io import TextIOWrapper
 
 from edgeport import __version__
 
-COMMANDS = ("train", "export", "verify", "bench", "serve", "doctor")
+COMMANDS = (
+    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "bench", "serve"),
+    "doctor",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

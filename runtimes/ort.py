@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +36,8 @@ class OrtSession:
 
     def __init__(self, path: Path, options: Options) -> None:
         self._session = _open(path, options)
-        self.signature = _signature(path, self._session)
-        check_signature(path, self.signature, options.signature)
+        self.signature = _signature(options.name or str(path), self._session)
+        check_signature(path, self.signature, options)
         self.engine = EngineInfo(
             backend="ort-cpu",
             engine="onnxruntime",
@@ -92,7 +93,7 @@ class OrtSession:
 def probe() -> Availability:
     """Say whether ONNX Runtime can run on the CPU here."""
     version = onnxruntime.__version__
-    wheels = sorted(set(packages_distributions().get("onnxruntime", [])))
+    wheels = _wheels()
     if len(wheels) > 1:
         return Availability(
             False,
@@ -110,6 +111,12 @@ def probe() -> Availability:
             remedy="pip install --force-reinstall onnxruntime",
         )
     return Availability(True, "onnxruntime", version, PROVIDER)
+
+
+@cache
+def _wheels() -> list[str]:
+    """What is installed under the name; asking takes 100 ms."""
+    return sorted(set(packages_distributions().get("onnxruntime", [])))
 
 
 def open(path: Path, options: Options) -> OrtSession:
@@ -132,8 +139,9 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
     except Exception as e:  # ONNX Runtime's exceptions have no common base
+        reason = _first_line(e).replace(str(path), path.name if options.name is None else "it")
         raise EngineError(
-            f"ONNX Runtime cannot open {path}: {_first_line(e)}",
+            f"ONNX Runtime cannot open {options.name or path}: {reason}",
             remedy="check that it is an ONNX file of an opset that this version knows",
         ) from e
     session.disable_fallback()  # run() would go on with another provider after some errors
@@ -145,27 +153,27 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     return session
 
 
-def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
+def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
     graph = Signature(
-        tuple(_spec(path, node) for node in session.get_inputs()),
-        tuple(_spec(path, node) for node in session.get_outputs()),
+        tuple(_spec(name, node) for node in session.get_inputs()),
+        tuple(_spec(name, node) for node in session.get_outputs()),
     )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         return graph
-    declared = Signature.loads(text, path.name)
+    declared = Signature.loads(text, name)
     if declared.inputs != graph.inputs or declared.outputs != graph.outputs:
         raise ContractError(
-            f"{path.name} declares {declared}\n  but its graph has {graph}",
+            f"{name} declares {declared}\n  but its graph has {graph}",
             remedy="export the model again; the file was edited",
         )
     return declared
 
 
-def _spec(path: Path, node: "onnxruntime.NodeArg") -> TensorSpec:
+def _spec(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
     if node.type not in _DTYPES:
         raise EngineError(
-            f"{path.name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
+            f"{name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
             remedy="export the model with tensors of numbers or bools",
         )
     sizes = (

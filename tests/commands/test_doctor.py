@@ -43,7 +43,7 @@ def test_two_onnxruntime_wheels_are_reported(
     from edgeport.runtimes import ort
 
     both = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu"]}
-    monkeypatch.setattr(ort, "packages_distributions", lambda: both)
+    monkeypatch.setattr(ort, "_wheels", lambda: both["onnxruntime"])
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "onnxruntime and onnxruntime-gpu are both installed" in out
