@@ -95,7 +95,7 @@ def replace_artefact(path: Path, format_: str, data: bytes) -> None:
 def _read(path: Path, format_: str) -> bytes:
     manifest = json.loads((path / "manifest.json").read_text())
     entries = [*manifest["artefacts"], {**manifest["golden"], "format": "golden"}]
-    file = next(entry["file"] for entry in entries if entry["format"] == format_)
+    file: str = next(entry["file"] for entry in entries if entry["format"] == format_)
     return (path / file).read_bytes()
 
 
@@ -196,6 +196,11 @@ def _edited(change: Callable[[dict[str, Any]], object], path: Path) -> None:
     edit(path, change)
 
 
+def _holes(place: Path) -> None:
+    place.touch()
+    os.truncate(place, 2**40)
+
+
 def _rename(place: str, name: str, path: Path) -> None:
     def change(m: dict[str, Any]) -> None:
         (m["golden"] if place == "golden" else m["artefacts"][0]).update(file=name)
@@ -219,7 +224,7 @@ def _files() -> Iterator[Case]:
 
             yield Case(f"{file} flipped at {share}/10", flip)
             yield Case(f"{file} cut at {share}/10", cut)
-        for name, put in {
+        puts: dict[str, Callable[[Path], object]] = {
             "missing": lambda place: None,
             "a folder": lambda place: place.mkdir(),
             "a pipe": os.mkfifo,
@@ -227,7 +232,7 @@ def _files() -> Iterator[Case]:
             "a link to nothing": lambda place: place.symlink_to("nothing"),
             "a link out": lambda place: place.symlink_to("/etc/passwd"),
             "a link to zeros": lambda place: place.symlink_to("/dev/zero"),
-            "a terabyte of holes": lambda place: (place.touch(), os.truncate(place, 2**40)),
+            "a terabyte of holes": _holes,
         }.items():
 
             def change(path: Path, file: str = file, put: Callable[[Path], object] = put) -> None:
@@ -282,7 +287,7 @@ def _zips() -> Iterator[Case]:
         "a bomb": lambda z: z.writestr("bomb", bytes(10**8), zipfile.ZIP_DEFLATED),
         "bzip2": lambda z: z.writestr("bz", bytes(1000), zipfile.ZIP_BZIP2),
         "lzma": lambda z: z.writestr("lz", bytes(1000), zipfile.ZIP_LZMA),
-        "2,000 members": lambda z: [z.writestr(f"m{i}", "") for i in range(2000)],
+        "2,000 members": _many,
         "a comment": lambda z: setattr(z, "comment", b"hello"),
         "a name that is no ASCII": lambda z: z.writestr("naïve", "x"),
         "a new line": lambda z: z.writestr("a\nb", "x"),
@@ -299,6 +304,11 @@ def _zips() -> Iterator[Case]:
     yield Case("zip without a manifest", partial(_without, "manifest.json"))
     yield Case("zip without a model", partial(_without, "model.onnx"))
     yield Case("zip without samples", partial(_without, "golden.safetensors"))
+
+
+def _many(archive: zipfile.ZipFile) -> None:
+    for number in range(2000):
+        archive.writestr(f"m{number}", "")
 
 
 def _named(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
@@ -470,20 +480,20 @@ def _built() -> Mapping[str, tuple[Callable[[], bytes], bool]]:
         "20 graphs in one another": (lambda: deep(20), False),
         "an initialiser of 2^60": (lambda: _initialiser([2**30, 2**30]), False),
         "an initialiser of -1": (lambda: _initialiser([-1]), False),
-        "an output of 2^50": (lambda: _node("ConstantOfShape", _shape([2**25, 2**25])), False),
-        "an output of 2^40": (lambda: _node("ConstantOfShape", _shape([2**20, 2**20])), False),
-        "a negative output": (lambda: _node("ConstantOfShape", _shape([-5])), False),
-        "an unknown operator": (lambda: _node("Pwn", _shape([1])), False),
-        "an unknown domain": (lambda: _node("Pwn", _shape([1]), domain="evil"), False),
-        "opset 999": (lambda: _node("Identity", _shape([1]), opset=999), False),
-        "opset 0": (lambda: _node("Identity", _shape([1]), opset=0), False),
+        "an output of 2^50": (lambda: node("ConstantOfShape", sizes([2**25, 2**25])), False),
+        "an output of 2^40": (lambda: node("ConstantOfShape", sizes([2**20, 2**20])), False),
+        "a negative output": (lambda: node("ConstantOfShape", sizes([-5])), False),
+        "an unknown operator": (lambda: node("Pwn", sizes([1])), False),
+        "an unknown domain": (lambda: node("Pwn", sizes([1]), domain="evil"), False),
+        "opset 999": (lambda: node("Identity", sizes([1]), opset=999), False),
+        "opset 0": (lambda: node("Identity", sizes([1]), opset=0), False),
         "a loop without end": (endless, False),
         "no graph": (
             lambda: helper.make_model(helper.make_graph([], "g", [], [])).SerializeToString(),
             False,
         ),
         "a cycle": (_cycle, False),
-        "another signature": (lambda: _node("Identity", _shape([1])), False),
+        "another signature": (lambda: node("Identity", sizes([1])), False),
     }
 
 
@@ -509,11 +519,11 @@ def _model(
     return data
 
 
-def _shape(sizes: list[int]) -> Any:
+def sizes(sizes: list[int]) -> Any:
     return numpy_helper.from_array(np.array(sizes, np.int64), "shape")
 
 
-def _node(kind: str, initialiser: Any, domain: str = "", opset: int = 20) -> bytes:
+def node(kind: str, initialiser: Any, domain: str = "", opset: int = 20) -> bytes:
     nodes = [
         helper.make_node(kind, ["shape"], ["logits"], domain=domain),
         helper.make_node("Identity", ["shape"], ["label"]),
@@ -523,7 +533,7 @@ def _node(kind: str, initialiser: Any, domain: str = "", opset: int = 20) -> byt
 
 def _initialiser(dims: list[int]) -> bytes:
     tensor = TensorProto(name="shape", data_type=TensorProto.FLOAT, dims=dims, raw_data=b"1234")
-    return _node("Identity", tensor)
+    return node("Identity", tensor)
 
 
 def functions(count: int, *, calls: int = 2, recursive: bool = False) -> bytes:
@@ -593,7 +603,7 @@ def external(location: str, offset: int = 0) -> bytes:
     tensor = numpy_helper.from_array(np.zeros(64, np.float32), "shape")
     set_external_data(tensor, location, offset, 256)
     tensor.ClearField("raw_data")
-    return _node("Identity", tensor)
+    return node("Identity", tensor)
 
 
 def _linked(kind: str, path: Path) -> None:
@@ -666,7 +676,7 @@ def _torchscripts() -> Iterator[Case]:
         )
     yield make(
         "torchscript that never ends",
-        partial(_torch, "torchscript", partial(_with_line, b"while True:\n      pass")),
+        partial(_torch, "torchscript", partial(_with_line, b"while True:\n      print(1)")),
         blind=INSPECT,
     )
 
@@ -751,7 +761,7 @@ def _bombed(data: bytes) -> bytes:
     made = io.BytesIO(_rewritten(data, lambda name, c: None if name == "models/model.json" else c))
     with zipfile.ZipFile(made, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/models/model.json", bytes(5 * 10**8), zipfile.ZIP_DEFLATED)
+        archive.writestr(f"{root}/models/model.json", bytes(2 * 10**8), zipfile.ZIP_DEFLATED, 1)
     return made.getvalue()
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 from .zip_directory import DEFLATED, Member, read_directory
 
 MOST_MEMBERS: Final = 200_000
-LARGEST_TEXT_BYTES: Final = 2**28
+LARGEST_TEXT_BYTES: Final = 2**27
 """Of one member that is read here: code, or a description. Weights may be as large as they are."""
 
 _FILE_OPERATORS: Final = re.compile(r"\b(\w+)[\s\\]*\.[\s\\]*(save|from_file|load_tensor)\b")

@@ -26,7 +26,8 @@ def validator() -> Any:
     resources = [
         (url, referencing.Resource.from_contents(schema)) for url, schema in schemas.items()
     ]
-    registry = referencing.Registry().with_resources(resources)  # type: ignore[var-annotated]
+    registry: referencing.Registry[Any] = referencing.Registry()
+    registry = registry.with_resources(resources)
     schema = schemas["http://cyclonedx.org/schema/bom-1.6.schema.json"]
     return jsonschema.Draft7Validator(schema, registry=registry)
 

@@ -27,6 +27,7 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.session import open_artefact
 
 
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -377,16 +378,13 @@ def test_what_is_put_there_after_the_hash_is_not_opened(
 ) -> None:
     """Another process that writes between the check and the engine's own reading."""
     path = packed if files == "model.onnx" else request.getfixturevalue("split")
-    from edgeport.runtimes import bundle as module
-
-    real = module.open_artefact
 
     def swapped(*args: Any) -> Any:
         for file in path.rglob("model.onnx*"):
             file.write_bytes(bytes(file.stat().st_size))
-        return real(*args)
+        return open_artefact(*args)
 
-    monkeypatch.setattr(module, "open_artefact", swapped)
+    monkeypatch.setattr("edgeport.runtimes.bundle.open_artefact", swapped)
     with Bundle.read(path).open("ort-cpu", Options(threads=1)) as session:
         for file in path.rglob("model.onnx*"):
             file.unlink()

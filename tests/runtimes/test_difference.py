@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def change_weights(path: Path, change: Callable[[onnx.ModelProto], object]) -> N
     model = onnx.load(path / "model.onnx")
     change(model)
     hostile.replace_artefact(path, "onnx", model.SerializeToString())
+
+
+def append(tensor: onnx.TensorProto, model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(tensor)
 
 
 def set_weight(model: onnx.ModelProto, name: str, array: Array) -> None:
@@ -86,10 +91,8 @@ def test_weights_tensor_by_tensor(packed: Path, other: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "int32", "uint64", "bool"])
 def test_weights_of_every_kind(packed: Path, other: Path, dtype: str) -> None:
     for path, value in ((packed, 0), (other, 1)):
-        array = np.full((2, 3), value, dtype)
-        change_weights(
-            path, lambda m, a=array: m.graph.initializer.append(numpy_helper.from_array(a, "n"))
-        )
+        tensor = numpy_helper.from_array(np.full((2, 3), value, dtype), "n")
+        change_weights(path, partial(append, tensor))
     (weight,) = found(packed, other).weights or ()
     assert (weight.before, weight.largest) == (f"{dtype}[2, 3]", 1.0)
 

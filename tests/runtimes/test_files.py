@@ -176,7 +176,8 @@ def test_what_somebody_else_is_writing_stays(tmp_path: Path) -> None:
 def test_a_file_that_is_removed_before_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, removed = fcntl.flock, []
+    real = fcntl.flock
+    removed: list[Path] = []
 
     def flock(handle: int, operation: int) -> None:
         real(handle, operation)

@@ -109,8 +109,16 @@ def test_openssl_checks_it_too(packed: Path, keys: Path, tmp_path: Path) -> None
     sign_bundle(packed, keys / "ours.pem")
     signature = json.loads((packed / "manifest.sig").read_text())["signature"]
     (tmp_path / "raw").write_bytes(base64.b64decode(signature))
-    command = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys / "ours.pub"]
-    command += ["-in", packed / "manifest.json", "-sigfile", tmp_path / "raw"]
+    command = [
+        "openssl",
+        "pkeyutl",
+        "-verify",
+        "-rawin",
+        "-pubin",
+        "-inkey",
+        str(keys / "ours.pub"),
+    ]
+    command += ["-in", str(packed / "manifest.json"), "-sigfile", str(tmp_path / "raw")]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "Signature Verified Successfully" in out
 

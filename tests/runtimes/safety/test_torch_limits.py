@@ -43,7 +43,7 @@ class Text(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 def test_what_torch_writes_passes(tmp_path: Path) -> None:
     made = io.BytesIO()
-    torch.jit.save(torch.jit.script(Text()), made)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(Text()), made)
     run(check_torchscript, made.getvalue())
     program = torch.export.export(
         torch.nn.Linear(3, 2), (torch.zeros(4, 3),), dynamic_shapes=({0: torch.export.Dim("b")},)
