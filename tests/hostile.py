@@ -233,7 +233,8 @@ def _files() -> Iterator[Case]:
             "a link out": lambda place: place.symlink_to("/etc/passwd"),
             "a link to zeros": lambda place: place.symlink_to("/dev/zero"),
             "a terabyte of holes": _holes,
-        }.items():
+        }
+        for name, put in puts.items():
 
             def change(path: Path, file: str = file, put: Callable[[Path], object] = put) -> None:
                 (path / file).unlink()
