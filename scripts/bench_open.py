@@ -4,8 +4,8 @@
 
 ``read`` reads the file once in chunks; ``check`` reads and hashes it; ``copy`` makes the private
 copy that an engine opens; ``engine`` is ONNX Runtime opening the path itself, ``bundle`` all that
-``Bundle.open`` does but the manifest. Warm: from the page cache. Cold, as root: the cache is dropped
-before each. The last line is one JSON object of medians, in ms.
+``Bundle.open`` does but the manifest. Warm: from the page cache. Cold, as root: the cache is
+dropped before each. The last line is one JSON object of medians, in ms.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What an attacker or a broken disk makes of a bundle ends in one clear message, nothing else."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -73,15 +74,24 @@ def everything(folder: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+MEETINGS = [
+    (case, command)
+    for number, case in enumerate(CASES)
+    for command in (COMMANDS if os.environ.get("ATTACK") == "all" else [COMMANDS[number % 4]])
+]
+"""Each case meets one command; ``ATTACK=all pytest tests/commands/test_hostile.py``: all of them."""
+
+
 @pytest.mark.usefixtures("never_for_ever")
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
+@pytest.mark.parametrize(
+    ("case", "command"), MEETINGS, ids=[f"{case.name}, {command}" for case, command in MEETINGS]
+)
 def test_a_bad_bundle(
-    number: int,
+    case: hostile.Case,
+    command: str,
     packed: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each case meets one command here; ``scripts/attack`` lets each meet all of them."""
-    command = COMMANDS[number % len(COMMANDS)]
-    check(CASES[number], packed, command, tmp_path_factory.mktemp("case"), monkeypatch, capsys)
+    check(case, packed, command, tmp_path_factory.mktemp("case"), monkeypatch, capsys)
