@@ -26,6 +26,7 @@ from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_gol
 from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
+from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import (
     BackendMissingError,
@@ -36,10 +37,9 @@ from edgeport.runtimes import (
     files,
     verify,
 )
-from edgeport.runtimes.bundle import MANIFEST
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.thresholds import Thresholds
@@ -153,7 +153,8 @@ def export_source(
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        manifest = partial(_manifest, source, stored, golden, request.thresholds)
+        weights = weights_sha256(source.module)
+        manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
         won = []
         for name in request.formats:
             prove = partial(_prove, folder, manifest)
@@ -183,10 +184,11 @@ def export_source(
             on_event(searched)
         golden = (*golden, *trial.samples)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        packed = _manifest(source, stored, golden, request.thresholds, artefacts)
+        packed = _manifest(source, weights, stored, golden, request.thresholds, artefacts)
         report = _report(packed, golden, won, trial)
         (folder / REPORT).parent.mkdir()
-        files.write(folder / REPORT, json.dumps(report.to_json(), indent=1, allow_nan=False))
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False)
+        packed = replace(packed, evidence={"parity": store(folder, REPORT, text.encode())})
         files.write(folder / MANIFEST, packed.dumps())
         shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = _notes(source, won, partial(_decisions, source, golden))
@@ -276,6 +278,7 @@ def _prove(
 
 def _manifest(
     source: Source,
+    weights: str,
     golden_file: StoredFile,
     golden: Sequence[Golden],
     thresholds: Thresholds,
@@ -295,6 +298,7 @@ def _manifest(
             "onnx": onnx.__version__,
         },
         gap=next((sample.gap for sample in golden if sample.gap), None),
+        source={"weights_sha256": weights},
     )
 
 

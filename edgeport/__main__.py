@@ -13,7 +13,10 @@ from io import TextIOWrapper
 
 from edgeport import __version__
 
-COMMANDS = ("train", "export", "verify", "predict", "bench", "serve", "doctor")
+COMMANDS = (
+    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "bench", "serve"),
+    "doctor",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,21 +1,15 @@
-"""Read a bundle. Nothing in it is opened before its size and hash are those of the manifest."""
+"""Read a bundle. Nothing in it is used before its size and hash are those of the manifest."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from .errors import (
-    EdgeportError,
-    FormatError,
-    IntegrityError,
-    MissingFileError,
-    StorageError,
-    UsageError,
-)
-from .manifest import Artefact, Manifest, StoredFile
+from .container import Container, Folder, container, reading
+from .errors import FormatError, UsageError
+from .manifest import MANIFEST, Artefact, Manifest
 from .session import BACKENDS, FORMATS, Options, Session, backend, open_artefact
 
 if TYPE_CHECKING:  # every import is felt on a small device
@@ -23,80 +17,79 @@ if TYPE_CHECKING:  # every import is felt on a small device
 
     from .golden import Golden
 
-MANIFEST: Final = "manifest.json"
+LARGEST_MANIFEST_BYTES: Final = 2**24
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder that holds a model in several formats and can prove it."""
+    """A folder or a zip file that holds a model in several formats and can prove it.
+
+    Attributes:
+        vouched: Whether a key that is trusted signed the manifest that was read.
+        copies: By format: private copies that were made already, for a child process.
+    """
 
     path: Path
     manifest: Manifest
+    vouched: bool = False
+    copies: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Bundle:
-        """Read the manifest; nothing else is opened.
+    def read(cls, path: Path, *, trusted: Sequence[Path] | None = None) -> Bundle:
+        """Read the manifest, and the signature if one is demanded; nothing else is opened.
+
+        Args:
+            path: The folder or zip file.
+            trusted: Files of public keys, one of which must have signed; ``None`` for those that
+                ``EDGEPORT_TRUSTED_KEYS`` names, or for no demand if it names none.
+
+        Raises:
+            MissingFileError: There is nothing at ``path``, or no file of a key.
+            FormatError: It is not a bundle.
+            StorageError: It cannot be read.
+            SignatureError: A signature is demanded, and is missing or wrong.
+            BackendMissingError: One is demanded, and ``cryptography`` is not installed.
+        """
+        held = container(path)
+        data = read_manifest(held, path)
+        manifest = Manifest.loads(data, str(held.place(MANIFEST)))
+        return cls(path, manifest, vouched=_is_vouched(held, path, data, trusted))
+
+    @classmethod
+    def peek(cls, path: Path) -> Bundle:
+        """Read the manifest whoever signed it: to look at it, not to open anything.
 
         Raises:
             MissingFileError: There is nothing at ``path``.
             FormatError: It is not a bundle.
             StorageError: It cannot be read.
         """
-        file = path / MANIFEST
-        with _reading(path):
-            if not path.exists():
-                raise MissingFileError(f"no such bundle: {path}", remedy="check the path")
-            if not file.is_file():
-                raise FormatError(
-                    f"{path} is not a bundle: it has no {MANIFEST}",
-                    remedy="make one: edgeport export MODEL -o NAME.edge",
-                )
-            return cls(path, Manifest.loads(file.read_bytes(), str(file)))
+        held = container(path)
+        return cls(path, Manifest.loads(read_manifest(held, path), str(held.place(MANIFEST))))
 
-    def checked(self, stored: StoredFile) -> Path:
-        """Return the path of a file whose size and hash are right.
-
-        Raises:
-            MissingFileError: The file is not there.
-            IntegrityError: It is not the file that was packed.
-        """
-        import hashlib  # loads OpenSSL: 2 MB
-
-        path = self._locate(stored)
-        with _reading(path), path.open("rb") as file:
-            same = path.stat().st_size == stored.size_bytes and (
-                hashlib.file_digest(file, "sha256").hexdigest() == stored.sha256
-            )
-        if not same:
-            raise _not_what_was_packed(path)
-        return path
-
-    def checked_artefact(self, artefact: Artefact) -> Path:
-        """Return the path of an artefact, all of whose files are right: hand it to an engine.
-
-        Raises:
-            MissingFileError: A file is not there.
-            IntegrityError: A file is not the one that was packed.
-            FormatError: An external file is a link, or is read without being listed.
-        """
-        path = self.checked(artefact.stored)
-        for stored in artefact.external:
-            _refuse_links(self.checked(stored))
-        if artefact.format == "onnx":
-            _refuse_unlisted(path, artefact)
-        return path
+    @property
+    def files(self) -> Container:
+        """What holds the files."""
+        return container(self.path)
 
     def check_files(self) -> None:
-        """Check every file: its size and its hash, and what ``checked_artefact`` does.
+        """Check every file: its size, its hash, and what an engine would have to parse.
 
         Raises:
             MissingFileError: A file is not there.
             IntegrityError: A file is not the one that was packed.
-            FormatError: An external file is a link, or is read without being listed.
+            FormatError: An external file is a link, or is read without being listed; or an
+                artefact is not what it should be, or too large to be parsed safely.
+            EngineError: There is not enough memory.
         """
+        from .safety.private_copy import check
+
+        held = self.files
         for artefact in self.manifest.artefacts:
-            self.checked_artefact(artefact)
-        self.checked(self.manifest.golden)
+            with self.private(artefact):
+                pass
+        for stored in (self.manifest.golden, *self.manifest.evidence.values()):
+            check(held, stored)
 
     def golden(self) -> tuple[Golden, ...]:
         """Read the golden samples.
@@ -106,17 +99,12 @@ class Bundle:
             IntegrityError: It is not the file that was packed.
             FormatError: It does not hold the samples that the manifest names.
         """
-        import hashlib
-
         from .golden import from_safetensors
+        from .safety.private_copy import read
 
-        stored, signature = self.manifest.golden, self.manifest.signature
-        path = self._locate(stored)
-        with _reading(path):
-            data = path.read_bytes()
-        # The very bytes that are used are hashed: a file that is read twice can change between.
-        if len(data) != stored.size_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
-            raise _not_what_was_packed(path)
+        stored, signature, held = self.manifest.golden, self.manifest.signature, self.files
+        path = held.place(stored.file)
+        data = read(held, stored)
         samples = from_safetensors(data, str(path), self.manifest.samples, self.manifest.gap)
         for sample in samples:
             for specs, found in (
@@ -154,72 +142,104 @@ class Bundle:
         return tuple(name for name, entry in BACKENDS.items() if entry.format in held)
 
     def open(self, name: str, options: Options | None = None) -> Session:
-        """Open the artefact for a backend, once its hash is checked.
+        """Open the artefact for a backend: the very bytes whose hash was checked.
 
         Raises:
             UsageError: There is no such backend, or the bundle holds nothing for it.
             BackendMissingError: The backend's library is not installed.
             MissingFileError: A file of the artefact is not there.
             IntegrityError: A file of the artefact is not the one that was packed.
-            FormatError: An external file is a link, or is read without being listed.
+            FormatError: An external file is a link, or is read without being listed; or the
+                artefact is not what it should be, or too large to be parsed safely.
             ContractError: The artefact does not declare the bundle's signature.
             EngineError: The engine refused the file.
         """
-        path = self.checked_artefact(self.artefact(name))
-        asked = replace(options or Options(), signature=self.manifest.signature)
-        return open_artefact(path, name, asked)
+        artefact = self.artefact(name)
+        with self.private(artefact) as path:
+            asked = replace(
+                options or Options(),
+                signature=self.manifest.signature,
+                name=str(self.path / artefact.stored.file),
+            )
+            return open_artefact(path, name, asked)
 
-    def _locate(self, stored: StoredFile) -> Path:
-        path = self.path / stored.file
-        with _reading(path):
-            if not path.is_file():  # a loop of links neither, and resolve raises at one
-                raise MissingFileError(f"{path} is missing", remedy="copy the whole bundle again")
-            if not path.resolve().is_relative_to(self.path.resolve()):
-                raise FormatError(
-                    f"{stored.file} leads out of the bundle {self.path}",
-                    remedy="don't use this bundle",
-                )
-        return path
+    @contextlib.contextmanager
+    def private(self, artefact: Artefact) -> Iterator[Path]:
+        """A copy of an artefact that nobody can change, and that a parser may be shown.
+
+        Raises:
+            MissingFileError: A file of the artefact is not there.
+            IntegrityError: A file is not the one that was packed.
+            FormatError: An external file is a link, or is read without being listed; or the
+                artefact is not what it should be, or too large to be parsed safely.
+            EngineError: There is not enough memory.
+            StorageError: A file cannot be read or copied.
+        """
+        from .safety.model_file import check_model
+        from .safety.private_copy import private_copy
+
+        if artefact.format in self.copies:
+            yield self.copies[artefact.format]
+            return
+        held = self.files
+        with private_copy(held, artefact.files) as path:
+            if isinstance(held, Folder):
+                for stored in artefact.external:
+                    _refuse_links(held.place(stored.file))
+            check_model(path, artefact, str(held.place(artefact.stored.file)))
+            yield path
+
+
+def read_manifest(held: Container, path: Path) -> bytes:
+    """The bytes of a manifest.
+
+    Args:
+        held: What holds it.
+        path: What to call that in an error.
+
+    Raises:
+        FormatError: There is none, or it is too large.
+        StorageError: It cannot be read.
+    """
+    if MANIFEST not in held:
+        raise FormatError(
+            f"{path} is not a bundle: it has no {MANIFEST}",
+            remedy="make one: edgeport export MODEL -o NAME.edge",
+        )
+    with held.open(MANIFEST) as (file, size_bytes), reading(held.place(MANIFEST)):
+        if size_bytes > LARGEST_MANIFEST_BYTES:
+            raise FormatError(
+                f"{held.place(MANIFEST)} has {size_bytes} bytes, "
+                f"at most {LARGEST_MANIFEST_BYTES} are read",
+                remedy="don't use this bundle",
+            )
+        return file.read(size_bytes)
+
+
+def _is_vouched(
+    held: Container, path: Path, manifest: bytes, trusted: Sequence[Path] | None
+) -> bool:
+    import os
+
+    if trusted is None and not os.environ.get("EDGEPORT_TRUSTED_KEYS"):
+        return False
+    from .signing import require_signature, trusted_keys
+
+    require_signature(held, path, manifest, trusted_keys() if trusted is None else trusted)
+    return True
 
 
 def _refuse_links(path: Path) -> None:
-    """ONNX Runtime follows both kinds of link, so a file that others can write passes for ours."""
+    """Whoever may write to the other name of a file changes this one."""
     import stat
 
-    with _reading(path):
+    with reading(path):
         found = path.lstat()
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise FormatError(
             f"{path} is a link, and an engine would read through it",
             remedy=f"put a copy in its place: cp {path.name} copy && mv copy {path.name}",
         )
-
-
-def _refuse_unlisted(path: Path, artefact: Artefact) -> None:
-    from .external import external_files
-
-    with _reading(path):
-        named = external_files(path)
-    folder = artefact.stored.file.rpartition("/")[0]
-    listed = {stored.file for stored in artefact.external}
-    for name in sorted(named):
-        if (f"{folder}/{name}" if folder else name) not in listed:
-            raise FormatError(
-                f"{path} reads {name!r}, which the manifest does not list, so no hash covers it",
-                remedy="export the model again; don't use this bundle",
-            )
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except EdgeportError:  # some of them are OSErrors
-        raise
-    except OSError as e:  # no permission, a broken disk
-        raise StorageError(
-            f"cannot read {path}: {e.strerror or e}", remedy="check its permissions, and the disk"
-        ) from e
 
 
 def open_session(
@@ -262,10 +282,3 @@ def open_session(
 
 def _opener_of(suffix: str) -> str:
     return next(name for name, entry in BACKENDS.items() if FORMATS[entry.format] == suffix)
-
-
-def _not_what_was_packed(path: Path) -> IntegrityError:
-    return IntegrityError(
-        f"{path} is not the file that was packed: its size or sha256 differs",
-        remedy="copy the bundle again, or export the model again; don't run this file",
-    )

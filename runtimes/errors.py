@@ -8,6 +8,7 @@
   - FormatError           2    a file is not what it should be
   - SourceError           2    the user's model or samples cannot be used
   - IntegrityError        1    a file is not the one that was packed
+  - SignatureError        1    a signature is missing, or not by a key that is trusted
   - ContractError         1    asked for one thing, got another
   - ParityError           1    an artefact does not compute what the module computes
   - ExportError           1    a compiler refused the module
@@ -88,6 +89,10 @@ class SourceError(EdgeportError, ValueError):
 
 class IntegrityError(EdgeportError, ValueError):
     """A file is not the one that was packed: its size or hash differs."""
+
+
+class SignatureError(EdgeportError, ValueError):
+    """A signature is missing, or wrong, or not by a key that is trusted."""
 
 
 class ContractError(EdgeportError, ValueError):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from .protobuf import Data, parts
+
 _HOLDS: Final = {  # message -> field number -> message in it; what leads to no tensor is left out
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -41,58 +43,24 @@ def external_files(path: Path) -> set[str]:
         if not path.stat().st_size:  # nothing can't be mapped
             return set()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return set(_locations(data))
+            return set(locations(data))
 
 
-def _locations(data: mmap.mmap) -> Iterator[str]:
+def locations(data: Data) -> Iterator[str]:
+    """The files that an ONNX model names, each as often as it does."""
     waiting = [("ModelProto", 0, len(data))]
     while waiting:
         message, start, end = waiting.pop()
-        parts = _parts(data, start, end)
+        found = parts(data, start, end)
         if message == "StringStringEntryProto":
-            entry = {number: data[first:last] for number, first, last in parts}
+            entry = {number: data[first:last] for number, first, last in found}
             if entry.get(1) == _KEY:
                 yield entry.get(2, b"").decode(errors="replace")
         else:
             holds = _HOLDS[message]
             waiting += [
                 (holds[number], first, last)
-                for number, first, last in parts
+                for number, first, last in found
                 if number in holds
                 and (holds[number] != "NodeProto" or data.find(_KEY, first, last) >= 0)
             ]
-
-
-def _parts(data: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of every field of a message that has a length.
-
-    Where protobuf would give up, this ends or reads on: it never sees less than protobuf does.
-    """
-    while place < end:
-        tag, place = _varint(data, place, end)
-        wire_type = tag & 7
-        if wire_type == 2:
-            size, place = _varint(data, place, end)
-            if size > end - place:
-                return
-            yield (tag & 0xFFFFFFFF) >> 3, place, place + size  # protobuf keeps 32 bits of a tag
-            place += size
-        elif wire_type == 0:
-            _, place = _varint(data, place, end)
-        elif wire_type in (1, 5):
-            place += 8 if wire_type == 1 else 4
-        # 3 and 4 open and close a group, whose fields are read as if they were the message's own
-
-
-def _varint(data: mmap.mmap, place: int, end: int) -> tuple[int, int]:
-    """A number and the place behind it; ``end`` where there is none."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if place == end:
-            break
-        byte = data[place]
-        place += 1
-        if byte < 0x80:
-            return value | byte << shift, place
-        value |= (byte & 0x7F) << shift
-    return 0, end

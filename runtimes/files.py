@@ -1,17 +1,24 @@
 """Whole or not at all: files and folders appear under their name only when they are complete.
 
 Engines' own ``save`` functions leave half a file on a full disk (torch aborts the process), so
-everything is serialised to memory and written here.
+everything is serialised to memory and written here. What is unfinished has a hidden name beside
+the final one and is locked by who writes it: whatever is not locked was left by a process that
+was killed, and the next write to the same name removes it.
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO, Final
 
-from .errors import ExistingFileError, StorageError
+from .errors import EdgeportError, ExistingFileError, StorageError
+
+_TRIES: Final = 100
+"""A cleaner may take a new temporary file for a dead one before it is locked: another is made."""
 
 
 def write(path: Path, data: bytes | str) -> None:
@@ -20,19 +27,42 @@ def write(path: Path, data: bytes | str) -> None:
     Raises:
         StorageError: The disk is full or the folder is not writable; an old file is untouched.
     """
-    temporary = _temporary_name(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+    with new_file(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Fill a file that takes its place at ``path`` only if the block ends without an exception.
+
+    Yields:
+        A temporary file beside ``path``, empty.
+
+    Raises:
+        StorageError: The disk is full or the folder is not writable; an old file is untouched.
+    """
+    with writing(path), _temporary(path, _make_file) as (temporary, handle):
+        with os.fdopen(os.dup(handle), "wb") as file:
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
         temporary.replace(path)
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written, and why.
+
+    Raises:
+        StorageError: The block raised an ``OSError``.
+    """
+    try:
+        yield
+    except EdgeportError:  # some of them are OSErrors
+        raise
     except OSError as e:
         raise _storage_error(path, e) from e
-    finally:
-        with contextlib.suppress(OSError):  # renamed, or never made: the first error is told
-            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -47,28 +77,75 @@ def new_folder(path: Path) -> Iterator[Path]:
         StorageError: The disk is full or the place is not writable.
     """
     refuse_existing(path)
-    temporary = _temporary_name(path)
+    with parents(path), contextlib.ExitStack() as stack:
+        with writing(path):
+            temporary, _ = stack.enter_context(_temporary(path, _make_folder))
+        try:
+            yield temporary
+            refuse_existing(path)
+            with writing(path):
+                for folder, _, _ in os.walk(temporary):
+                    _sync_folder(Path(folder))
+                temporary.rename(path)
+                _sync_folder(path.parent)
+        except StorageError as e:  # told with the name that the user gave
+            raise StorageError(
+                e.problem.replace(str(temporary), str(path)), remedy=e.remedy
+            ) from e.__cause__
+
+
+@contextlib.contextmanager
+def hidden_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for what is needed only to make it; gone behind the block.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            folder, _ = stack.enter_context(_temporary(path, _make_folder))
+        yield folder
+
+
+@contextlib.contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A folder that only this user may enter, and that is gone behind the block.
+
+    Args:
+        place: A folder of temporary files.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    with _temporary(place / f"edgeport-{os.getuid()}", _make_private_folder) as (folder, _):
+        yield folder
+
+
+@contextlib.contextmanager
+def parents(path: Path) -> Iterator[None]:
+    """Make the folder that is to hold ``path``; if the block fails, take back what is empty.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    missing: list[Path] = []
     try:
+        missing += (folder for folder in path.parents if not folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
     except OSError as e:
+        _take_back(missing)
         raise _storage_error(path, e) from e
     try:
-        yield temporary
-        refuse_existing(path)
-        try:
-            for folder, _, _ in os.walk(temporary):
-                _sync_folder(Path(folder))
-            temporary.rename(path)
-            _sync_folder(path.parent)
-        except OSError as e:
-            raise _storage_error(path, e) from e
-    except StorageError as e:  # told with the name that the user gave
-        raise StorageError(
-            e.problem.replace(str(temporary), str(path)), remedy=e.remedy
-        ) from e.__cause__
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except BaseException:
+        _take_back(missing)
+        raise
+
+
+def _take_back(folders: Iterable[Path]) -> None:
+    for folder in folders:  # the innermost first
+        with contextlib.suppress(OSError):  # somebody else uses it by now
+            folder.rmdir()
 
 
 def sync(path: Path) -> None:
@@ -77,11 +154,8 @@ def sync(path: Path) -> None:
     Raises:
         StorageError: The disk is full.
     """
-    try:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except OSError as e:
-        raise _storage_error(path, e) from e
+    with writing(path), path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def refuse_existing(path: Path) -> None:
@@ -96,20 +170,79 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-def make_parents(path: Path) -> None:
-    """Make the folder that is to hold ``path``.
+@contextlib.contextmanager
+def _temporary(path: Path, make: Callable[[Path], int]) -> Iterator[tuple[Path, int]]:
+    """Something unfinished beside ``path``, removed in the end unless it was renamed.
 
-    Raises:
-        StorageError: It cannot be made.
+    Yields:
+        Where it is, and the open handle that holds its lock.
     """
+    _remove_dead(path)
+    temporary, handle = _made_and_locked(path, make)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise _storage_error(path, e) from e
+        yield temporary, handle
+    finally:
+        try:
+            _remove(temporary)
+        finally:
+            os.close(handle)
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+def _made_and_locked(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    for _ in range(_TRIES):
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        handle = make(temporary)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody cleans there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(temporary.lstat(), os.fstat(handle)):
+                return temporary, handle
+        os.close(handle)
+    raise OSError(f"something removes every temporary file in {path.parent}")
+
+
+def _make_file(temporary: Path) -> int:
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def _make_folder(temporary: Path, mode: int = 0o777) -> int:
+    temporary.mkdir(mode)
+    return os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _make_private_folder(temporary: Path) -> int:
+    return _make_folder(temporary, 0o700)
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove what processes left behind that were killed while they wrote to ``path``."""
+    start, end = f".{path.name}.", ".tmp"
+    try:
+        with os.scandir(path.parent) as entries:
+            found = [entry.name for entry in entries if entry.name.startswith(start)]
+    except OSError:  # whoever writes there will say it
+        return
+    for name in found:
+        if name.endswith(end) and len(name) == len(start) + 8 + len(end):
+            with contextlib.suppress(OSError):
+                _remove_unless_locked(path.parent / name)
+
+
+def _remove_unless_locked(left: Path) -> None:
+    handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
+        _remove(left)
+    finally:
+        os.close(handle)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # renamed
+            temporary.unlink()
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:

@@ -6,48 +6,76 @@
 import json
 import re
 import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Final, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
 
 from .errors import EdgeportError, FormatError
 from .session import FORMATS
 from .signature import Signature
-from .strict_json import expect, fields, parse
+from .strict_json import expect, fields, open_fields, parse
 from .thresholds import REDUCED, Precision, Thresholds
 
 SCHEMA_VERSION: Final = 2
-"""Version 1 has no thresholds per output and precision; it is read with the defaults."""
+"""Version 1 has no thresholds per output and precision, no evidence and no source. Keys that only
+describe may come without a new version: a reader keeps what it does not know."""
 
 Kind = Literal["real", "random", "edge", "search"]
 """Where the values of a golden sample come from; ``search``: looked for, to be as bad as can be."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
+EvidenceKind = Literal["parity", "bench"]
+
+EVIDENCE_KINDS: Final[tuple[EvidenceKind, ...]] = get_args(EvidenceKind)
+
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.sig"
+"""Beside the manifest: who vouches for it. No hash covers either."""
+
 _FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 """No root, drive, backslash, hidden or parent folder: nothing that leads out of the bundle."""
 
 _LONGEST_FILE: Final = 200
+
+_DEEPEST: Final = 250
+"""Levels of JSON: a structure of 64 takes three each. Python's writer ends somewhere above."""
 
 _DAMAGED: Final = "copy the whole bundle again, or export the model again"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of the bundle, by name relative to it."""
+    """A file of the bundle, by name relative to it.
+
+    Attributes:
+        extra: What else the manifest says of it, unknown to this version.
+    """
 
     file: str
     sha256: str
     size_bytes: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _FILE.fullmatch(self.file) or len(self.file) > _LONGEST_FILE:
-            raise FormatError(
-                f"{reprlib.repr(self.file)} is not the name of a file inside a bundle",
-                remedy="use ASCII letters, digits, '_', '-', '.', and '/' between folders",
-            )
+        check_file_name(self.file)
+        if self.file in (MANIFEST, SIGNATURE):
+            raise FormatError(f"{self.file} cannot hold its own hash", remedy=_DAMAGED)
         if not re.fullmatch("[0-9a-f]{64}", self.sha256) or self.size_bytes < 0:
             raise FormatError(f"{self.file} has no sha256 or size", remedy=_DAMAGED)
+
+
+def check_file_name(name: str) -> None:
+    """Refuse a name that leads, or could lead, out of a bundle.
+
+    Raises:
+        FormatError: It is no name of a file inside a bundle.
+    """
+    if not _FILE.fullmatch(name) or len(name) > _LONGEST_FILE:
+        raise FormatError(
+            f"{reprlib.repr(name)} is not the name of a file inside a bundle",
+            remedy="use ASCII letters, digits, '_', '-', '.', and '/' between folders",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,9 @@ class Manifest:
         thresholds: What parity was judged by, and is judged by on the device.
         producer: Versions of what made it.
         gap: Why golden samples lack oracles, in a sentence; ``None`` where they have them.
+        source: What it was made from: ``weights_sha256`` of the module's tensors.
+        evidence: Reports of what was proved and measured, by kind.
+        extra: Whatever else it says, unknown to this version: kept when it is written again.
     """
 
     name: str
@@ -97,6 +128,9 @@ class Manifest:
     thresholds: Thresholds
     producer: Mapping[str, str]
     gap: str | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[EvidenceKind, StoredFile] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (self.name, *(name for name, _ in self.samples)):
@@ -114,7 +148,8 @@ class Manifest:
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """Every file that has a hash."""
-        return (*(stored for artefact in self.artefacts for stored in artefact.files), self.golden)
+        artefacts = (stored for artefact in self.artefacts for stored in artefact.files)
+        return (*artefacts, self.golden, *self.evidence.values())
 
     def reduced_precision(self, artefact: Artefact) -> Precision | None:
         """The precision of an artefact, where it is narrower than the module's."""
@@ -134,19 +169,22 @@ class Manifest:
                 {
                     "format": artefact.format,
                     "precision": artefact.precision,
-                    **asdict(artefact.stored),
+                    **_stored_to_json(artefact.stored),
                     "details": dict(artefact.details),
-                    "external": list(map(asdict, artefact.external)),
+                    "external": list(map(_stored_to_json, artefact.external)),
                 }
                 for artefact in self.artefacts
             ],
             "golden": {
-                **asdict(self.golden),
+                **_stored_to_json(self.golden),
                 "samples": [{"name": name, "kind": kind} for name, kind in self.samples],
                 **({} if self.gap is None else {"gap": self.gap}),
             },
             "thresholds": self.thresholds.to_json(),
             "producer": dict(self.producer),
+            "source": dict(self.source),
+            "evidence": {kind: _stored_to_json(file) for kind, file in self.evidence.items()},
+            **self.extra,
         }
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
@@ -169,15 +207,26 @@ class Manifest:
             raise FormatError(f"{file} is not a manifest: {e}", remedy=_DAMAGED) from e
 
 
-def _manifest(value: object) -> Manifest:
-    version = expect(int, expect(dict, value, "it").get("schema_version"), "schema_version")
-    if version not in (1, SCHEMA_VERSION):
+def _migrated(value: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of this version, from one of this or the version before."""
+    version = expect(int, value.get("schema_version"), "schema_version")
+    if version not in (SCHEMA_VERSION - 1, SCHEMA_VERSION):
+        newer = version > SCHEMA_VERSION
         raise FormatError(
-            f"it has schema version {version}, this edgeport reads 1 and {SCHEMA_VERSION}",
-            remedy="pip install --upgrade edgeport" if version > SCHEMA_VERSION else _DAMAGED,
+            f"it has schema version {version}, this edgeport reads {SCHEMA_VERSION - 1} and "
+            f"{SCHEMA_VERSION}{': it is too new' if newer else ''}",
+            remedy="pip install --upgrade edgeport" if newer else _DAMAGED,
         )
-    _, name, signature, artefacts, golden, thresholds, producer = fields(
-        value,
+    if version == SCHEMA_VERSION:
+        return value
+    max_ratio, constant = fields(value.get("thresholds"), "max_ratio", "constant_outputs")
+    thresholds = {**Thresholds().to_json(), "max_ratio": max_ratio, "constant_outputs": constant}
+    return {**value, "thresholds": thresholds, "source": {}, "evidence": {}}
+
+
+def _manifest(value: object) -> Manifest:
+    known, extra = open_fields(
+        _migrated(expect(dict, value, "it")),
         "schema_version",
         "name",
         "signature",
@@ -185,27 +234,59 @@ def _manifest(value: object) -> Manifest:
         "golden",
         "thresholds",
         "producer",
+        "source",
+        "evidence",
     )
-    told = dict(expect(dict, golden, "golden"))
-    gap = told.pop("gap", None)
-    *stored, samples = fields(told, "file", "sha256", "size_bytes", "samples")
+    _, name, signature, artefacts, golden, thresholds, producer, source, evidence = known
+    (*stored, samples), said = open_fields(golden, "file", "sha256", "size_bytes", "samples")
+    gap = said.pop("gap", None)
+    _check_depth(value)
     return Manifest(
         name=expect(str, name, "the name"),
         signature=Signature.from_json(signature),
         artefacts=tuple(map(_artefact, expect(list, artefacts, "artefacts"))),
-        golden=_stored(*stored),
+        golden=_stored(stored, said),
         samples=tuple(map(_sample, expect(list, samples, "samples"))),
-        thresholds=_thresholds_1(thresholds) if version == 1 else Thresholds.from_json(thresholds),
-        producer={
-            key: expect(str, text, "a version")
-            for key, text in expect(dict, producer, "producer").items()
+        thresholds=Thresholds.from_json(thresholds),
+        producer=_strings(producer, "producer", "a version"),
+        source=_strings(source, "source", "a fact about the source"),
+        evidence={
+            _evidence_kind(kind): _described(stored)
+            for kind, stored in expect(dict, evidence, "evidence").items()
         },
         gap=None if gap is None else expect(str, gap, "the gap"),
+        extra=extra,
     )
 
 
+def _check_depth(value: object) -> None:
+    """What is read must be writable again, also what is unknown."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise ValueError("it nests too deeply")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _strings(value: object, what: str, each: str) -> dict[str, str]:
+    return {key: expect(str, text, each) for key, text in expect(dict, value, what).items()}
+
+
+def _evidence_kind(value: str) -> EvidenceKind:
+    if value not in EVIDENCE_KINDS:
+        raise ValueError(f"the evidence {reprlib.repr(value)} is unknown")
+    return value
+
+
 def _artefact(value: object) -> Artefact:
-    format_, precision, *stored, details, external = fields(
+    (format_, precision, *stored, details, external), said = open_fields(
         value, "format", "precision", "file", "sha256", "size_bytes", "details", "external"
     )
     if expect(str, format_, "a format") not in FORMATS:
@@ -216,21 +297,29 @@ def _artefact(value: object) -> Artefact:
     return Artefact(
         format_,
         expect(str, precision, "a precision"),
-        _stored(*stored),
+        _stored(stored, said),
         details,
-        tuple(
-            _stored(*fields(each, "file", "sha256", "size_bytes"))
-            for each in expect(list, external, "external")
-        ),
+        tuple(map(_described, expect(list, external, "external"))),
     )
 
 
-def _stored(file: object, sha256: object, size_bytes: object) -> StoredFile:
+def _described(value: object) -> StoredFile:
+    return _stored(*open_fields(value, "file", "sha256", "size_bytes"))
+
+
+def _stored(values: Sequence[object], said: Mapping[str, Any]) -> StoredFile:
+    file, sha256, size_bytes = values
     return StoredFile(
         expect(str, file, "a file"),
         expect(str, sha256, "a sha256"),
         expect(int, size_bytes, "size_bytes"),
+        said,
     )
+
+
+def _stored_to_json(stored: StoredFile) -> dict[str, Any]:
+    known = {"file": stored.file, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
+    return {**known, **stored.extra}
 
 
 def _sample(value: object) -> tuple[str, Kind]:
@@ -238,11 +327,3 @@ def _sample(value: object) -> tuple[str, Kind]:
     if kind not in KINDS:
         raise ValueError(f"the sample kind {reprlib.repr(kind)} is unknown")
     return expect(str, name, "a sample's name"), kind
-
-
-def _thresholds_1(value: object) -> Thresholds:
-    max_ratio, constant_outputs = fields(value, "max_ratio", "constant_outputs")
-    now = Thresholds().to_json()
-    return Thresholds.from_json(
-        {**now, "max_ratio": max_ratio, "constant_outputs": constant_outputs}
-    )

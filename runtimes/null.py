@@ -66,6 +66,6 @@ def open(path: Path, options: Options) -> NullSession:
         FormatError: The file is not one.
         ContractError: Its signature is not the one asked for.
     """
-    signature = Signature.loads(path.read_bytes(), str(path))
-    check_signature(path, signature, options.signature)
+    signature = Signature.loads(path.read_bytes(), options.name or str(path))
+    check_signature(path, signature, options)
     return NullSession(signature, options.threads or 1)

@@ -50,8 +50,8 @@ class OrtSession:
 
     def __init__(self, path: Path, options: Options) -> None:
         self._session = _open(path, options)
-        self.signature = _signature(path, self._session)
-        check_signature(path, self.signature, options.signature)
+        self.signature = _signature(options.name or str(path), self._session)
+        check_signature(path, self.signature, options)
         self.engine = EngineInfo(
             backend="ort-cpu",
             engine="onnxruntime",
@@ -154,8 +154,9 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
     except Exception as e:  # ONNX Runtime's exceptions have no common base
+        reason = _first_line(e).replace(str(path), path.name if options.name is None else "it")
         raise EngineError(
-            f"ONNX Runtime cannot open {path}: {_first_line(e)}",
+            f"ONNX Runtime cannot open {options.name or path}: {reason}",
             remedy="check that it is an ONNX file of an opset that this version knows",
         ) from e
     session.disable_fallback()  # run() would go on with another provider after some errors
@@ -167,27 +168,27 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     return session
 
 
-def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
+def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
     graph = Signature(
-        tuple(_spec(path, node) for node in session.get_inputs()),
-        tuple(_spec(path, node) for node in session.get_outputs()),
+        tuple(_spec(name, node) for node in session.get_inputs()),
+        tuple(_spec(name, node) for node in session.get_outputs()),
     )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         return graph
-    declared = Signature.loads(text, path.name)
+    declared = Signature.loads(text, name)
     if declared.inputs != graph.inputs or declared.outputs != graph.outputs:
         raise ContractError(
-            f"{path.name} declares {declared}\n  but its graph has {graph}",
+            f"{name} declares {declared}\n  but its graph has {graph}",
             remedy="export the model again; the file was edited",
         )
     return declared
 
 
-def _spec(path: Path, node: "onnxruntime.NodeArg") -> TensorSpec:
+def _spec(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
     if node.type not in _DTYPES:
         raise EngineError(
-            f"{path.name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
+            f"{name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
             remedy="export the model with tensors of numbers or bools",
         )
     sizes = (

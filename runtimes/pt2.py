@@ -24,6 +24,7 @@ def open(path: Path, options: Options) -> TorchSession:
     """
 
     def load(extra_files: ExtraFiles) -> Any:
-        return torch.export.load(path, extra_files=extra_files).module()
+        with path.open("rb") as file:  # torch warns of a path whose suffix is another
+            return torch.export.load(file, extra_files=extra_files).module()
 
     return open_signed("torch", path, options, load)

@@ -31,11 +31,14 @@ class Options:
             Dropout left in training mode. It changes nothing but ONNX Runtime, because the torch
             backends open every graph as it is; what TorchScript's executor specialises later,
             while it runs, is not governed by this.
+        name: What to call the file in an error; ``None`` for its path. A bundle opens a private
+            copy, whose path says nothing.
     """
 
     threads: int | None = None
     signature: Signature | None = None
     optimize: bool = True
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
@@ -182,15 +185,15 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     return _load(name).open(path, options or Options())
 
 
-def check_signature(path: Path, found: Signature, asked: Signature | None) -> None:
+def check_signature(path: Path, found: Signature, options: Options) -> None:
     """Compare what an artefact declares with what was asked for.
 
     Raises:
         ContractError: They differ.
     """
-    if asked is not None and found != asked:
+    if options.signature is not None and found != options.signature:
         raise ContractError(
-            f"{path.name} declares {found}\n  but {asked} was asked for",
+            f"{options.name or path} declares {found}\n  but {options.signature} was asked for",
             remedy="export the model again, and open the artefact of that export",
         )
 

@@ -38,14 +38,27 @@ def fields(value: object, *names: str) -> tuple[Any, ...]:
         ValueError: It is no object, a key is missing, or there is another: an unknown key is a
             promise that this reader would not keep.
     """
+    found, unknown = open_fields(value, *names)
+    for name in unknown:
+        raise ValueError(f"{reprlib.repr(name)} is not a key that belongs there")
+    return found
+
+
+def open_fields(value: object, *names: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The values of an object that has at least these keys, in the order of ``names``.
+
+    Returns:
+        Besides, whatever it has under other keys.
+
+    Raises:
+        ValueError: It is no object, or a key is missing.
+    """
     found = expect(dict, value, "a value")
     for name in names:
         if name not in found:
             raise ValueError(f"{name!r} is missing")
-    for name in found:
-        if name not in names:
-            raise ValueError(f"{reprlib.repr(name)} is not a key that belongs there")
-    return tuple(found[name] for name in names)
+    unknown = {key: each for key, each in found.items() if key not in names}
+    return tuple(found[name] for name in names), unknown
 
 
 def expect(kind: type[T], value: object, what: str) -> T:

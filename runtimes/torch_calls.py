@@ -102,20 +102,21 @@ def open_signed(
         ContractError: Its signature is not the one asked for.
     """
     extra_files: ExtraFiles = {EXTRA_FILE: ""}
+    name = options.name or str(path)
     try:
         call = load(extra_files)
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
         raise EngineError(
-            f"torch cannot open {path}: {last_line(e)}",
+            f"torch cannot open {name}: {last_line(e)}",
             remedy="check that its suffix is right, and that torch is as new as its producer",
         ) from e
     if not extra_files[EXTRA_FILE]:
         raise FormatError(
-            f"{path} carries no signature, so its inputs have no names",
+            f"{name} carries no signature, so its inputs have no names",
             remedy="export it with edgeport",
         )
-    signature = Signature.loads(extra_files[EXTRA_FILE], str(path))
-    check_signature(path, signature, options.signature)
+    signature = Signature.loads(extra_files[EXTRA_FILE], name)
+    check_signature(path, signature, options)
     return TorchSession(backend, call, signature, options)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,9 @@ from .parity import (
     uninformative,
     worst,
 )
+from .records import from_json, to_json
 from .report import BackendReport, OutputFacts, Report
+from .safety.isolation import Limits, run_limited
 from .session import Options, Session, probe
 from .thresholds import Precision, Thresholds
 
@@ -34,6 +37,7 @@ def verify(
     threads: int | None = None,
     optimize: bool = True,
     thresholds: Thresholds | None = None,
+    limits: Limits | None = None,
 ) -> Report:
     """Check every hash, then repeat the golden samples on every backend that is usable here.
 
@@ -43,6 +47,8 @@ def verify(
         threads: As in ``Options``.
         optimize: As in ``Options``.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
+        limits: What one child process for each backend may use, for a bundle of somebody else;
+            ``None`` to run everything in this process.
 
     Raises:
         MissingFileError: A file of the bundle is not there.
@@ -65,8 +71,9 @@ def verify(
         )
     facts = output_facts(samples)
     options = Options(threads=threads, optimize=optimize)
+    run = _run if limits is None else partial(_run_apart, limits)
     reports = (
-        _run(bundle, name, samples, options, thresholds) for name in backends or bundle.backends
+        run(bundle, name, samples, options, thresholds) for name in backends or bundle.backends
     )
     return Report(
         bundle.manifest.name,
@@ -162,6 +169,33 @@ def _run(
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
     return replace(report, engine=engine, verdicts=verdicts)
+
+
+def _run_apart(
+    limits: Limits,
+    bundle: Bundle,
+    name: str,
+    samples: Sequence[Golden],
+    options: Options,
+    thresholds: Thresholds,
+) -> BackendReport:
+    """The same in a child process, which gets a private copy whose hash was checked here."""
+    artefact = bundle.artefact(name)
+    if not probe(name).usable:  # also: its library is imported here, once for all children
+        return _run(bundle, name, samples, options, thresholds)
+    with bundle.private(artefact) as path:
+        held = replace(bundle, copies={artefact.format: path})
+        try:
+            answer = run_limited(
+                lambda: to_json(_run(held, name, samples, options, thresholds)), limits
+            )
+            return from_json(BackendReport, answer)
+        except EngineError as e:
+            return BackendReport(name, artefact.stored.file, "fail", e.problem, e.remedy)
+        except ValueError as e:
+            remedy = "don't use this artefact with this backend"
+            reason = f"the process that ran the artefact answered something else: {e}"
+            return BackendReport(name, artefact.stored.file, "fail", reason, remedy)
 
 
 def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:

@@ -55,7 +55,7 @@ def _examples(folder: Path) -> list[Path]:
     from torch import nn
 
     from edgeport import deploy
-    from edgeport.training.cnn import SmallCnn
+    from edgeport.training.models.small_cnn import SmallCnn
 
     torch.manual_seed(0)
     mlp = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))

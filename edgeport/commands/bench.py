@@ -10,6 +10,7 @@ from typing import Final
 
 from edgeport.commands.options import add_engine_options, positive
 from edgeport.commands.terminal import Progress, coloured, progress, show, table
+from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes import Bundle, files
 from edgeport.runtimes.bench import BackendLatency, Result, benchmark
 from edgeport.runtimes.bench.statistics import Interval
@@ -24,6 +25,8 @@ class BenchArgs:
     bundle: Path
     backends: tuple[str, ...] | None
     threads: int | None
+    trusted: tuple[Path, ...] | None
+    limits: Limits
     batch: int
     budget_s: float
     as_json: bool
@@ -35,6 +38,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser = commands.add_parser("bench", help="measure the latency of every backend usable here")
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     add_engine_options(parser)
+    add_trust_options(parser)
     parser.add_argument(
         "--batch", type=positive, default=1, metavar="N", help="rows in one call (default: 1)"
     )
@@ -45,7 +49,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the JSON to FILE")
     parser.set_defaults(
         run=lambda a: run(
-            BenchArgs(a.bundle, a.backend, a.threads, a.batch, a.seconds, a.json, a.output)
+            BenchArgs(
+                a.bundle,
+                a.backend,
+                a.threads,
+                trusted(a),
+                limits(a),
+                a.batch,
+                a.seconds,
+                a.json,
+                a.output,
+            )
         )
     )
     return parser
@@ -53,10 +67,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: BenchArgs) -> int:
     """Measure, print, and write the result if a file was named."""
-    if args.output is not None:
-        files.refuse_existing(args.output)
-        files.make_parents(args.output)
-    bundle = Bundle.read(args.bundle)
+    if args.output is None:
+        _measure(args)
+        return 0
+    files.refuse_existing(args.output)
+    with files.parents(args.output):
+        files.write(args.output, _measure(args) + "\n")  # shown first: a full disk loses nothing
+    return 0
+
+
+def _measure(args: BenchArgs) -> str:
+    bundle = Bundle.read(args.bundle, trusted=args.trusted)
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []
 
@@ -71,13 +92,12 @@ def run(args: BenchArgs) -> int:
             threads=args.threads,
             batch=args.batch,
             budget_s=args.budget_s,
+            limits=args.limits,
             on_round=draw,
         )
     text = json.dumps(result.to_json())
-    show(text if args.as_json else render(result))  # before the file: a full disk loses nothing
-    if args.output is not None:
-        files.write(args.output, text + "\n")
-    return 0
+    show(text if args.as_json else render(result))
+    return text
 
 
 def render(result: Result) -> str:

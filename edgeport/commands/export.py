@@ -56,44 +56,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     add_option("-o", "--output", type=Path, required=True, help="the bundle: NAME.edge")
 
-    say = parser.add_argument_group("how the module is called").add_argument
-    say(
-        "--input",
-        action="append",
-        default=[],
-        metavar="NAME=DTYPE[SIZES]",
-        help="one input; repeat. Dots lead into tuples and dicts: hx.0, batch.ids",
-    )
-    say(
-        "--argument",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an argument of forward that is no tensor: use_cache=false; repeat",
-    )
-    say(
-        "--samples",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="real inputs: an .npz of one array per input, a folder of them, or a folder of one "
-        "NAME.npy per input; repeat",
-    )
-    say(
-        "--labels",
-        type=Path,
-        metavar="FILE.npy",
-        help="of the samples' rows: each backend is scored by them beside the module",
-    )
-    say(
-        "--capture",
-        type=Path,
-        metavar="SCRIPT.py",
-        help="run this script; its `with edgeport.deploy.capture(module):` says all of this",
-    )
-    say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
-    say("--keep-training-mode", action="store_true", help="export what it does in training mode")
+    add_source_options(parser)
 
     made = parser.add_argument_group("what is made")
     ask = made.add_argument
@@ -139,6 +102,61 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     tell("--json", action="store_true", help="print the parity report as JSON")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what says how the module is called."""
+    say = parser.add_argument_group("how the module is called").add_argument
+    say(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=DTYPE[SIZES]",
+        help="one input; repeat. Dots lead into tuples and dicts: hx.0, batch.ids",
+    )
+    say(
+        "--argument",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of forward that is no tensor: use_cache=false; repeat",
+    )
+    say(
+        "--samples",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="real inputs: an .npz of one array per input, a folder of them, or a folder of one "
+        "NAME.npy per input; repeat",
+    )
+    say(
+        "--labels",
+        type=Path,
+        metavar="FILE.npy",
+        help="of the samples' rows: each backend is scored by them beside the module",
+    )
+    say(
+        "--capture",
+        type=Path,
+        metavar="SCRIPT.py",
+        help="run this script; its `with edgeport.deploy.capture(module):` says all of this",
+    )
+    say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
+    say("--keep-training-mode", action="store_true", help="export what it does in training mode")
+
+
+def parse_source(arguments: argparse.Namespace) -> sources.SourceArgs:
+    """Read what ``add_source_options``, and ``model``, were given."""
+    return sources.SourceArgs(
+        model=arguments.model,
+        capture=arguments.capture,
+        inputs=tuple(arguments.input),
+        arguments=tuple(arguments.argument),
+        samples=tuple(arguments.samples),
+        output_names=arguments.output_names,
+        keep_training_mode=arguments.keep_training_mode,
+    )
 
 
 def run(args: ExportArgs) -> int:
@@ -213,15 +231,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
     is_report(arguments.report)
     thresholds = Thresholds(constant_outputs=tuple(arguments.constant_output))
     return ExportArgs(
-        source=sources.SourceArgs(
-            model=arguments.model,
-            capture=arguments.capture,
-            inputs=tuple(arguments.input),
-            arguments=tuple(arguments.argument),
-            samples=tuple(arguments.samples),
-            output_names=arguments.output_names,
-            keep_training_mode=arguments.keep_training_mode,
-        ),
+        source=parse_source(arguments),
         output=arguments.output,
         formats=arguments.format,
         opset=arguments.opset,

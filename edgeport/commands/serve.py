@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import note, show
+from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class ServeArgs:
     port: int
     backend: str
     threads: int | None
+    trusted: tuple[Path, ...] | None
+    limits: Limits
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -35,8 +38,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
+    add_trust_options(parser)
     parser.set_defaults(
-        run=lambda a: run(ServeArgs(tuple(a.bundles), a.host, a.port, a.backend, a.threads))
+        run=lambda a: run(
+            ServeArgs(tuple(a.bundles), a.host, a.port, a.backend, a.threads, trusted(a), limits(a))
+        )
     )
     return parser
 
@@ -56,6 +62,8 @@ def run(args: ServeArgs) -> int:
         port=args.port,
         backend=args.backend,
         threads=args.threads,
+        trusted=args.trusted,
+        limits=args.limits,
         ready=announce,
     )
     return 0

@@ -127,8 +127,8 @@ class Story:
 
     def _write(self, report: Path, error: BaseException | None) -> None:
         try:
-            files.make_parents(report)
-            files.write(report, self._text(report))
+            with files.parents(report):
+                files.write(report, self._text(report))
             note(f"the whole story: {report}")
         except BaseException as e:  # Ctrl-C too: why the export failed matters more
             if error is not None:

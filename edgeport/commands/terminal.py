@@ -63,6 +63,18 @@ def size_text(size_bytes: int) -> str:
     return f"{kib / 1024:,.1f} MiB" if kib < 1 << 20 else f"{kib / (1 << 20):,.1f} GiB"
 
 
+def plain(text: str) -> str:
+    r"""Text of a stranger without what a terminal would obey.
+
+    Examples:
+        >>> plain("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def show(text: str) -> None:
     """Print a result on stdout.
 

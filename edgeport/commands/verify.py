@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeport.commands.options import add_engine_options, add_max_ratio, is_report, ratios_of
 from edgeport.commands.parity_table import render
 from edgeport.commands.terminal import note, show
+from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
@@ -37,6 +38,8 @@ class VerifyArgs:
     threads: int | None
     max_ratios: Mapping[str | None, float]
     report: Path | None
+    trusted: tuple[Path, ...] | None
+    limits: Limits
     as_json: bool
 
 
@@ -57,6 +60,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "or reports/parity.json of a bundle",
     )
     add_engine_options(parser)
+    add_trust_options(parser)
     add_max_ratio(parser, "what the bundle holds")
     parser.add_argument("--report", type=Path, metavar="FILE", help="every figure: .html or .json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -83,9 +87,14 @@ def _verify(args: VerifyArgs) -> Report:
         raise UsageError(
             "nothing to verify was given", remedy="name a bundle, or stored figures with --from"
         )
-    bundle = Bundle.read(args.bundle)
-    thresholds = bundle.manifest.thresholds.with_ratios(args.max_ratios)
-    return verify(bundle, args.backends, threads=args.threads, thresholds=thresholds)
+    bundle = Bundle.read(args.bundle, trusted=args.trusted)
+    return verify(
+        bundle,
+        args.backends,
+        threads=args.threads,
+        thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
+        limits=args.limits,
+    )
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
@@ -119,8 +128,8 @@ def _write(path: Path, report: Report) -> None:
         text = page(told)
     else:
         text = json.dumps(told, indent=1, allow_nan=False) + "\n"
-    files.make_parents(path)
-    files.write(path, text)
+    with files.parents(path):
+        files.write(path, text)
     note(f"every figure: {path}")
 
 
@@ -133,5 +142,7 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.threads,
         ratios_of(arguments.max_ratio),
         arguments.report,
+        trusted(arguments),
+        limits(arguments),
         arguments.json,
     )

@@ -7,6 +7,8 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.rehearsal import rehearse
+from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import EngineInfo, Options, probe
 
 from .batch import batch_dimension, batch_inputs
@@ -27,6 +29,7 @@ def benchmark(
     batch: int = 1,
     budget_s: float = 10.0,
     seed: int = 0,
+    limits: Limits | None = None,
     on_round: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Time every backend that fits the bundle and is usable here, round by round in turn.
@@ -42,6 +45,8 @@ def benchmark(
         budget_s: About how long it takes, without opening the sessions. Ten seconds give three
             backends of a small model 40 rounds of 500 calls each.
         seed: Of the order within rounds and of the intervals.
+        limits: What a child process may use that runs each backend once before this one does,
+            for a bundle of somebody else; ``None`` for no such rehearsal.
         on_round: Called before the first round and after each, with the number done and planned.
 
     Raises:
@@ -54,12 +59,13 @@ def benchmark(
     _check_arguments(batch, threads, budget_s)
     usable, unusable = _divide(bundle, backends)
     sample, inputs = batch_inputs(bundle, batch)
+    options = Options(threads=threads)
+    if limits is not None:
+        for name in usable:
+            rehearse(bundle, name, [inputs], options, limits)
     environment = Environment.read()
     with contextlib.ExitStack() as stack:
-        sessions = {
-            name: stack.enter_context(bundle.open(name, Options(threads=threads)))
-            for name in usable
-        }
+        sessions = {name: stack.enter_context(bundle.open(name, options)) for name in usable}
         runs = {name: session.run for name, session in sessions.items()}
         measured = measure(runs, inputs, budget_s=budget_s, seed=seed, on_round=on_round)
         engines = {name: session.engine for name, session in sessions.items()}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import ParityError, UsageError
+from edgeport.runtimes.rehearsal import rehearse
+from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import Options, Session
 from edgeport.runtimes.verification import check_session, dead_outputs
 
@@ -33,7 +35,12 @@ class Model:
 
 
 def open_models(
-    paths: Sequence[Path], backend: str, options: Options, stack: contextlib.ExitStack
+    paths: Sequence[Path],
+    backend: str,
+    options: Options,
+    stack: contextlib.ExitStack,
+    trusted: Sequence[Path] | None = None,
+    limits: Limits | None = None,
 ) -> Mapping[str, Model]:
     """Open every bundle and repeat its golden samples.
 
@@ -42,25 +49,33 @@ def open_models(
         backend: Which engine opens them.
         options: As for any session.
         stack: Closes the sessions.
+        trusted: As in ``Bundle.read``.
+        limits: What a child process may use that runs each model before this one does, for
+            bundles of somebody else; ``None`` for no such rehearsal.
 
     Raises:
         UsageError: Two bundles have one name, or one has no golden samples or no such artefact.
         MissingFileError: A file is not there.
         FormatError: Something is not a bundle.
         IntegrityError: A file is not the one that was packed.
+        SignatureError: A signature is demanded, and is missing or wrong.
         BackendMissingError: The backend's library is not installed.
         ContractError: The engine does not do what was asked.
         EngineError: The engine refused an artefact or failed on a sample.
         ParityError: A model does not compute what its module computed.
     """
     bundles: dict[str, Bundle] = {}
-    for bundle in map(Bundle.read, paths):
+    for bundle in (Bundle.read(path, trusted=trusted) for path in paths):
         first = bundles.setdefault(bundle.manifest.name, bundle)
         if first is not bundle:
             raise UsageError(
                 f"{first.path} and {bundle.path} are both named {bundle.manifest.name!r}",
                 remedy="serve them on two ports, or export one of them under another name",
             )
+    for bundle in bundles.values():
+        if limits is not None:
+            inputs = [sample.inputs for sample in bundle.golden()]
+            rehearse(bundle, backend, inputs, options, limits)
     return {name: _open(name, bundle, backend, options, stack) for name, bundle in bundles.items()}
 
 

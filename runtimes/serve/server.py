@@ -14,6 +14,7 @@ from typing import Final
 import uvloop
 
 from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import Options
 
 from .http import Connection
@@ -46,6 +47,8 @@ def serve(
     port: int = 8000,
     backend: str = "ort-cpu",
     threads: int | None = None,
+    trusted: Sequence[Path] | None = None,
+    limits: Limits | None = None,
     ready: Callable[[Serving], None] = lambda _: None,
 ) -> None:
     """Serve bundles until SIGINT or SIGTERM. Call it in the main thread.
@@ -58,6 +61,8 @@ def serve(
         port: 0 for a free one.
         backend: Which engine.
         threads: As in ``Options``.
+        trusted: As in ``Bundle.read``.
+        limits: As in ``open_models``.
         ready: Called once requests are answered.
 
     Raises:
@@ -66,7 +71,7 @@ def serve(
         EdgeportError: A bundle cannot be opened: see ``Bundle``.
     """
     with contextlib.ExitStack() as stack:
-        models = open_models(bundles, backend, Options(threads=threads), stack)
+        models = open_models(bundles, backend, Options(threads=threads), stack, trusted, limits)
         listener = stack.enter_context(_listen(host, port))
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"

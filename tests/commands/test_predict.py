@@ -30,7 +30,7 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = ["--data", str(folder / "houses.csv"), "--target", "price"]
     run = folder / "run"
     assert main(["train", "linear", *data, "-o", str(run), "--epochs", "50"]) == 0
-    arguments = sources.SourceArgs(str(run), None, (), (), None, None, False)
+    arguments = sources.SourceArgs(str(run), None, (), (), (), None, False)
     deploy.export_source(
         sources.make(arguments, folder / "run.edge"), folder / "run.edge", deploy.Request(("onnx",))
     )

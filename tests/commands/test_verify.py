@@ -98,7 +98,7 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
     [
         (["absent.edge"], 2, "no such bundle: absent.edge", "check the path"),
         (["."], 2, "is not a bundle: it has no manifest.json", "edgeport export"),
-        (["file.edge"], 2, "is not a bundle", "edgeport export"),
+        (["file.edge"], 2, "is not a bundle: it is no zip file", "edgeport pack"),
         (["{bundle}", "--backend", "tflite"], 2, "no backend is named 'tflite'", "ort-cpu"),
         (["{bundle}", "--backend", "null"], 2, "holds no null artefact", "ort-cpu, libtorch"),
     ],

@@ -27,6 +27,7 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.session import open_artefact
 
 
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -63,12 +64,11 @@ def test_a_session_declares_the_bundles_signature(packed: Path) -> None:
 def test_where_there_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"no such bundle: .*gone\.edge\n  fix: check the"):
         Bundle.read(tmp_path / "gone.edge")
+    with pytest.raises(FormatError, match=r"is not a bundle: it has no manifest\.json\n  fix: m"):
+        Bundle.read(tmp_path)
     (tmp_path / "file.edge").touch()
-    for path in (tmp_path, tmp_path / "file.edge"):
-        with pytest.raises(
-            FormatError, match=r"is not a bundle: it has no manifest\.json\n  fix: m"
-        ):
-            Bundle.read(path)
+    with pytest.raises(FormatError, match=r"file\.edge is not a bundle: it is no zip file: too sh"):
+        Bundle.read(tmp_path / "file.edge")
 
 
 def test_a_manifest_that_cannot_be_read(packed: Path) -> None:
@@ -162,7 +162,8 @@ _AS_ANOTHER_USER = """
 import sys
 from edgeport.runtimes import Bundle, StorageError
 import hashlib, os, pathlib
-import edgeport.runtimes.external  # what is imported later must be readable to nobody
+import edgeport.runtimes.external, edgeport.runtimes.golden  # later, nobody could read them
+from edgeport.runtimes.safety import model_file, onnx_limits, private_copy, torch_limits
 if os.getuid() == 0:
     os.setuid(65534)
 try:
@@ -365,3 +366,33 @@ def test_weights_that_no_hash_covers(split: Path, listed: str | None) -> None:
             r"list, so no hash covers it\n  fix: export the model again",
         ):
             call()
+
+
+@pytest.mark.parametrize("files", ["model.onnx", "weights"])
+def test_what_is_put_there_after_the_hash_is_not_opened(
+    packed: Path,
+    request: pytest.FixtureRequest,
+    samples: tuple[Golden, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    files: str,
+) -> None:
+    """Another process that writes between the check and the engine's own reading."""
+    path = packed if files == "model.onnx" else request.getfixturevalue("split")
+
+    def swapped(*args: Any) -> Any:
+        for file in path.rglob("model.onnx*"):
+            file.write_bytes(bytes(file.stat().st_size))
+        return open_artefact(*args)
+
+    monkeypatch.setattr("edgeport.runtimes.bundle.open_artefact", swapped)
+    with Bundle.read(path).open("ort-cpu", Options(threads=1)) as session:
+        for file in path.rglob("model.onnx*"):
+            file.unlink()
+        answer = session.run(samples[2].inputs)
+    np.testing.assert_allclose(answer["logits"], samples[2].eager["logits"], rtol=1e-5)
+
+
+def test_a_manifest_that_is_too_large(packed: Path) -> None:
+    os.truncate(packed / "manifest.json", 2**24 + 1)
+    with pytest.raises(FormatError, match=r"manifest\.json has 16777217 bytes, at most 16777216"):
+        Bundle.read(packed)

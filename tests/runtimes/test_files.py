@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from edgeport.runtimes import ExistingFileError, StorageError
-from edgeport.runtimes.files import new_folder, refuse_existing, write
+from edgeport.runtimes.files import (
+    hidden_folder,
+    new_file,
+    new_folder,
+    refuse_existing,
+    scratch_folder,
+    write,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -135,9 +143,76 @@ def test_kill_9_in_the_middle_leaves_no_folder(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     assert not path.exists()
-    with new_folder(path) as folder:  # what the dead one left behind is in nobody's way
+    with new_folder(path) as folder:
         write(folder / "a.txt", "a")
     assert names(path) == {"a.txt"}
+    assert names(tmp_path) == {"m.edge"}  # what the dead one left is gone
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    for left in (".a.txt.01234567.tmp", ".m.edge.89abcdef.tmp"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "half").touch()
+    (tmp_path / ".a.txt.00000000.tmp").touch()
+    (tmp_path / ".a.txt.11111111.tmp").symlink_to(tmp_path)
+    (tmp_path / ".a.txt.mine.tmp").touch()
+    (tmp_path / ".b.txt.22222222.tmp").touch()
+    write(tmp_path / "a.txt", "a")
+    with new_folder(tmp_path / "m.edge"):
+        pass
+    kept = {".a.txt.11111111.tmp", ".a.txt.mine.tmp", ".b.txt.22222222.tmp"}
+    assert names(tmp_path) == {"a.txt", "m.edge", *kept}
+
+
+def test_what_somebody_else_is_writing_stays(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a.txt") as file, hidden_folder(tmp_path / "a.txt") as folder:
+        write(tmp_path / "a.txt", "of another")
+        assert folder.is_dir()
+        file.write(b"mine")
+    assert (tmp_path / "a.txt").read_bytes() == b"mine"
+    assert names(tmp_path) == {"a.txt"}
+
+
+def test_a_file_that_is_removed_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    removed: list[Path] = []
+
+    def flock(handle: int, operation: int) -> None:
+        real(handle, operation)
+        if len(removed) < 2:
+            (left,) = tmp_path.glob(".a.txt.*.tmp")
+            removed.append(left)
+            left.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write(tmp_path / "a.txt", "a")
+    assert len(removed) == 2
+    assert names(tmp_path) == {"a.txt"}
+
+
+def test_parents_are_taken_back_if_they_are_empty(tmp_path: Path) -> None:
+    def fail(path: Path, *, fill: bool = False) -> None:
+        with new_folder(path) as folder:
+            write(folder / "a.txt", "a")
+            if fill:
+                (path.parent / "theirs").touch()
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail(tmp_path / "a" / "b" / "m.edge")
+    assert names(tmp_path) == set()
+    with pytest.raises(ValueError, match="mine"):
+        fail(tmp_path / "a" / "b" / "m.edge", fill=True)
+    assert names(tmp_path / "a" / "b") == {"theirs"}
+
+
+def test_a_scratch_folder_is_ones_own(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "deep").mkdir()
+    assert names(tmp_path) == set()
 
 
 def test_a_full_disk_leaves_the_old_file(full_disk: Path) -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from edgeport import runtimes
 from edgeport.runtimes import FormatError, Signature, TensorSpec
-from edgeport.runtimes.manifest import KINDS, SCHEMA_VERSION, Artefact, Manifest, StoredFile
+from edgeport.runtimes.manifest import (
+    EVIDENCE_KINDS,
+    KINDS,
+    SCHEMA_VERSION,
+    Artefact,
+    Manifest,
+    StoredFile,
+)
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.signature import DTYPES, LARGEST_DIMENSION
 from edgeport.runtimes.thresholds import LARGEST_MAX_RATIO, REDUCED, Reduced, Thresholds
@@ -49,6 +56,8 @@ MANIFEST = Manifest(
     samples=(("real, batch=1", "real"), ("zeros", "edge")),
     thresholds=Thresholds(8.0, ("y",), {"y": 2.0}, {**REDUCED, "float16": Reduced(50, 0.0)}),
     producer={"torch": "2.13.0"},
+    source={"weights_sha256": HASH},
+    evidence={"parity": StoredFile("reports/parity.json", HASH, 7)},
 )
 GOOD = json.loads(MANIFEST.dumps())
 
@@ -57,12 +66,14 @@ def test_it_reads_what_it_wrote() -> None:
     assert Manifest.loads(MANIFEST.dumps(), "m") == MANIFEST
     assert Manifest.loads(MANIFEST.dumps().encode(), "m") == MANIFEST
     names = [stored.file for stored in MANIFEST.files]
-    assert names == ["model.onnx", "model.onnx.data", "parts/model.pt2", "golden.safetensors"]
+    assert names[:3] == ["model.onnx", "model.onnx.data", "parts/model.pt2"]
+    assert names[3:] == ["golden.safetensors", "reports/parity.json"]
 
 
 def test_version_1_is_read_with_the_defaults_it_did_not_know() -> None:
     old = copy.deepcopy(GOOD)
     old["schema_version"] = 1
+    del old["source"], old["evidence"]
     old["thresholds"] = {"max_ratio": 4.0, "constant_outputs": ["y"]}
     VALIDATOR.validate(old)
     found = Manifest.loads(json.dumps(old), "m")
@@ -86,6 +97,7 @@ def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
 def test_the_schema_lists_what_the_code_lists() -> None:
     properties = SCHEMA["properties"]
     assert properties["schema_version"]["enum"] == [1, SCHEMA_VERSION]
+    assert list(properties["evidence"]["properties"]) == list(EVIDENCE_KINDS)
     assert properties["artefacts"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
     kinds = properties["golden"]["properties"]["samples"]["items"]["properties"]["kind"]["enum"]
     assert kinds == list(KINDS)
@@ -112,13 +124,13 @@ def put(path: str, value: object) -> Change:
 BROKEN: list[tuple[Change, str]] = [
     (lambda m: m.pop("golden"), "'golden' is missing"),
     (lambda m: m["golden"].pop("samples"), "'samples' is missing"),
-    (put("preprocess", {}), "'preprocess' is not a key that belongs there"),
-    (put("artefacts/0/url", "x"), "'url' is not a key that belongs there"),
+    (put("signature/url", "x"), "'url' is not a key that belongs there"),
+    (put("thresholds/max_error", 1), "'max_error' is not a key that belongs there"),
     (put("schema_version", None), "schema_version is None, expected an integer"),
     (put("schema_version", True), "schema_version is True, expected an integer"),
     (put("schema_version", "1"), "schema_version is '1', expected an integer"),
     (put("schema_version", 0), "schema version 0, this edgeport reads 1 and 2\n  fix: copy the"),
-    (put("schema_version", 3), "schema version 3, this edgeport reads 1 and 2\n  fix: pip inst"),
+    (put("schema_version", 3), "version 3, this edgeport reads 1 and 2: it is too new\n  fix: pip"),
     (put("schema_version", 1), "'outputs' is not a key that belongs there"),
     (put("name", ""), "the name '' cannot be printed"),
     (put("name", "a\x1b[2J"), r"the name 'a\\x1b\[2J' cannot be printed"),
@@ -137,7 +149,6 @@ BROKEN: list[tuple[Change, str]] = [
     (put("artefacts/1/external", None), "external is None, expected a list"),
     (put("artefacts/1/external", ["w.data"]), "a value is 'w.data', expected an object"),
     (lambda m: m["artefacts"][0]["external"][0].pop("sha256"), "'sha256' is missing"),
-    (put("artefacts/0/external/0/offset", 0), "'offset' is not a key that belongs there"),
     (put("artefacts/0/external/0/sha256", ""), r"model\.onnx\.data has no sha256 or size"),
     (put("artefacts/0/external/0/size_bytes", -1), r"model\.onnx\.data has no sha256 or size"),
     (lambda m: m["signature"].pop("structure"), "'structure' is missing"),
@@ -168,6 +179,14 @@ BROKEN: list[tuple[Change, str]] = [
     (put("thresholds/reduced/int8", 3), "a value is 3, expected an object"),
     (put("producer", []), r"producer is \[\], expected an object"),
     (put("producer", {"torch": 2}), "a version is 2, expected a string"),
+    (put("source", None), "source is None, expected an object"),
+    (put("source", {"weights_sha256": 1}), "a fact about the source is 1, expected a string"),
+    (lambda m: m.pop("evidence"), "'evidence' is missing"),
+    (put("evidence", []), r"evidence is \[\], expected an object"),
+    (put("evidence/parity", None), "a value is None, expected an object"),
+    (put("evidence/rumours", {}), "the evidence 'rumours' is unknown"),
+    (put("golden/file", "manifest.json"), "manifest.json cannot hold its own hash"),
+    (put("artefacts/0/file", "manifest.sig"), "manifest.sig cannot hold its own hash"),
 ]
 
 # valid under the published schema, which cannot say these
@@ -177,6 +196,7 @@ BEYOND_THE_SCHEMA: list[tuple[Change, str]] = [
     (put("signature/ranges/batch/min", 9), "a range needs 0 <= min <= opt <= max"),
     (put("signature/structure", {"output": "z"}), "the structure holds z, the outputs"),
     (put("artefacts/0/size_bytes", 1.0), "size_bytes is 1.0, expected an integer"),
+    (put("later", json.loads("[" * 300 + "]" * 300)), "it nests too deeply"),
 ]
 
 
@@ -194,6 +214,34 @@ def test_the_schema_refuses_it_too(change: Change) -> None:
     broken = copy.deepcopy(GOOD)
     change(broken)
     assert not VALIDATOR.is_valid(broken)
+
+
+OPEN_PLACES = ["", "artefacts/0/", "artefacts/0/external/0/", "golden/", "evidence/parity/"]
+
+
+@pytest.mark.parametrize("place", OPEN_PLACES)
+@pytest.mark.parametrize("value", ["x", None, {"deep": [{"er": 1.5}]}, []])
+def test_what_is_unknown_is_kept(place: str, value: object) -> None:
+    later = copy.deepcopy(GOOD)
+    put(f"{place}later", value)(later)
+    VALIDATOR.validate(later)
+    found = Manifest.loads(json.dumps(later), "m")
+    assert json.loads(found.dumps()) == later
+    assert found.artefacts[0].details == MANIFEST.artefacts[0].details
+
+
+def test_version_1_is_read_and_written_as_2() -> None:
+    """A manifest as edgeport wrote it before there was version 2."""
+    old = Path(__file__).with_name("manifest_v1.json").read_text()
+    found = Manifest.loads(old, "m")
+    assert [artefact.format for artefact in found.artefacts] == ["onnx", "torchscript", "pt2"]
+    assert (found.source, found.evidence, found.extra) == ({}, {}, {})
+    now = json.loads(found.dumps())
+    VALIDATOR.validate(json.loads(old))
+    VALIDATOR.validate(now)
+    new = {"schema_version": 2, "thresholds": Thresholds().to_json(), "source": {}, "evidence": {}}
+    assert now == {**json.loads(old), **new}
+    assert Manifest.loads(found.dumps(), "m") == found
 
 
 ESCAPES = [

@@ -136,7 +136,7 @@ def test_images_of_several_sizes_come_back(tmp_path: Path) -> None:
     run = training.Run("stand_in", {}, module, origin, held_out, history)
     training.save(run, tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "stand_in", lambda: copy.deepcopy(module))  # type: ignore[arg-type]
+        patch.setitem(MODELS, "stand_in", lambda: copy.deepcopy(module))
         back = training.load(tmp_path / "run")
     assert back.shapes == {"image": ("batch", "height", "width", 3)}
     assert [sample["image"].shape for sample in back.samples] == [(1, *i.shape) for i in images]

@@ -59,8 +59,8 @@ def write(
         "optimizer": packed,
     }
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    files.make_parents(path)
-    files.write(path, safetensors.torch.save(tensors, {"edgeport": json.dumps(told)}))
+    with files.parents(path):
+        files.write(path, safetensors.torch.save(tensors, {"edgeport": json.dumps(told)}))
 
 
 def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings) -> Progress:

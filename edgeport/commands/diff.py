@@ -1,0 +1,84 @@
+"""``edgeport diff``: what changed from one bundle to another."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edgeport.commands.terminal import plain, show, table
+from edgeport.runtimes import Bundle
+
+if TYPE_CHECKING:
+    from edgeport.runtimes.difference import Difference, WeightChange
+
+MOST_WEIGHTS: Final = 20
+"""Rows of a table that people read; --json has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiffArgs:
+    """What ``edgeport diff`` was asked."""
+
+    before: Path
+    after: Path
+    as_json: bool
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "diff", help="show what changed from one bundle to another: signature, weights, parity"
+    )
+    parser.add_argument("before", type=Path, metavar="A", help="a bundle")
+    parser.add_argument("after", type=Path, metavar="B", help="another one")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.set_defaults(run=lambda a: run(DiffArgs(a.before, a.after, a.json)))
+    return parser
+
+
+def run(args: DiffArgs) -> int:
+    """Compare and print."""
+    from edgeport.runtimes.difference import compare
+
+    found = compare(Bundle.peek(args.before), Bundle.peek(args.after))
+    show(json.dumps(found.to_json()) if args.as_json else _render(found))
+    return 0
+
+
+def _render(found: "Difference") -> str:
+    blocks: list[str] = []
+    if found.changes:
+        rows = [
+            [plain(c.what), plain(c.before or "-"), plain(c.after or "-")] for c in found.changes
+        ]
+        blocks.append(table(["what", "before", "after"], rows))
+    if found.weights is None:
+        blocks.append("weights: not compared, because not both hold an ONNX artefact")
+    elif not found.weights:
+        blocks.append(f"weights: all {found.tensors} tensors are the same")
+    else:
+        blocks.append(_weights(found.weights))
+    return "\n\n".join(blocks if found.changes else ["the manifests say the same", *blocks])
+
+
+def _weights(weights: "tuple[WeightChange, ...]") -> str:
+    ordered = sorted(weights, key=lambda weight: -(weight.relative or 0))
+    rows = [
+        [
+            plain(weight.name),
+            weight.before or "-",
+            weight.after or "-",
+            _number(weight.largest),
+            _number(weight.relative),
+        ]
+        for weight in ordered[:MOST_WEIGHTS]
+    ]
+    header = ["tensor", "before", "after", "largest change", "rms change, relative"]
+    text = table(header, rows, right=[3, 4])
+    left = len(ordered) - MOST_WEIGHTS
+    return text if left <= 0 else f"{text}\nand {left} more: --json has all"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,180 @@
+"""``edgeport inspect``: what is in a bundle, from which versions, how it was proved.
+
+Every hash is checked; nothing in it is loaded by an engine or executed.
+"""
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgeport.commands.terminal import coloured, plain, show, size_text, table
+from edgeport.runtimes import Bundle, EdgeportError, SignatureError
+from edgeport.runtimes.container import Container, Zip
+from edgeport.runtimes.manifest import SCHEMA_VERSION, Artefact
+
+INSPECT_VERSION: Final = 1
+
+CODE: Final = {
+    "torchscript": "code: it runs what is in it, also while it is loaded",
+    "pt2": "code: torch builds a program from it while it is loaded",
+}
+"""Formats that are more than data."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectArgs:
+    """What ``edgeport inspect`` was asked."""
+
+    bundle: Path
+    as_json: bool
+    bom: bool
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "inspect", help="show what is in a bundle and how it was proved; nothing is executed"
+    )
+    parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--bom", action="store_true", help="print a CycloneDX 1.6 ML-BOM instead: JSON"
+    )
+    parser.set_defaults(run=lambda a: run(InspectArgs(a.bundle, a.json, a.bom)))
+    return parser
+
+
+def run(args: InspectArgs) -> int:
+    """Check every hash, look and print."""
+    bundle = Bundle.peek(args.bundle)
+    bundle.check_files()
+    if args.bom:
+        from edgeport.runtimes.bom import bill_of_materials
+
+        show(json.dumps(bill_of_materials(bundle), indent=None if args.as_json else 2))
+        return 0
+    found = look(bundle)
+    show(json.dumps(found) if args.as_json else _render(bundle, found))
+    return 0
+
+
+def look(bundle: Bundle) -> dict[str, Any]:
+    """Everything that a bundle says of itself, as plain values.
+
+    Raises:
+        EdgeportError: A report in it is not what was packed.
+    """
+    from edgeport.runtimes.evidence import latencies_ns, proofs
+
+    manifest, held = bundle.manifest, bundle.files
+    return {
+        "inspect_version": INSPECT_VERSION,
+        "name": manifest.name,
+        "path": str(bundle.path),
+        "container": "zip" if isinstance(held, Zip) else "folder",
+        "schema_version": SCHEMA_VERSION,
+        "signature": manifest.signature.to_json(),
+        "artefacts": [_artefact(artefact) for artefact in manifest.artefacts],
+        "samples": dict(Counter(kind for _, kind in manifest.samples)),
+        "thresholds": json.loads(manifest.dumps())["thresholds"],
+        "producer": dict(manifest.producer),
+        "source": dict(manifest.source),
+        "proofs": [asdict(proof) for proof in proofs(bundle)],
+        "median_latency_ns": dict(latencies_ns(bundle)),
+        "signed": _signed(bundle, held),
+        "unknown": sorted(manifest.extra),
+    }
+
+
+def _artefact(artefact: Artefact) -> dict[str, Any]:
+    return {
+        "format": artefact.format,
+        "files": [
+            {"file": s.file, "size_bytes": s.size_bytes, "sha256": s.sha256} for s in artefact.files
+        ],
+        "precision": artefact.precision,
+        "details": dict(artefact.details),
+        "code": artefact.format in CODE,
+    }
+
+
+def _signed(bundle: Bundle, held: Container) -> dict[str, Any]:
+    """Whether it is signed, by whom, and whether a key that is trusted here proves it."""
+    from edgeport.runtimes.bundle import read_manifest
+    from edgeport.runtimes.signing import read_signature, require_signature, trusted_keys
+
+    signed = read_signature(held)
+    if signed is None:
+        return {"key": None, "trusted": False, "reason": "not signed"}
+    found: dict[str, Any] = {"key": signed.key_name, "trusted": False}
+    keys = trusted_keys()
+    if not keys:
+        return {**found, "reason": "not checked: EDGEPORT_TRUSTED_KEYS names no key"}
+    try:
+        require_signature(held, bundle.path, read_manifest(held, bundle.path), keys)
+    except SignatureError as e:
+        return {**found, "reason": e.problem}
+    except EdgeportError as e:  # a key that cannot be read, a library that is not there
+        return {**found, "reason": f"not checked: {e.problem}"}
+    return {**found, "trusted": True, "reason": "the signature holds"}
+
+
+def _render(bundle: Bundle, found: dict[str, Any]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["samples"].items()) or "none"
+    signed = found["signed"]
+    by = f"by {signed['key']}: " if signed["key"] else ""
+    lines = [
+        f"{coloured(plain(found['name']), 'bold')}  {found['container']}, "
+        f"manifest version {found['schema_version']}",
+        f"  {plain(str(bundle.manifest.signature))}",
+        "",
+        table(["format", "precision", "size", "files", "details"], _rows(found), right=[2]),
+        "",
+        f"{len(bundle.manifest.files)} files are those of the manifest",
+        *_said("made with", found["producer"]),
+        *_said("made from", found["source"]),
+        f"signature: {by}{plain(signed['reason'])}",
+        f"golden samples: {kinds}",
+        *_proved(found),
+    ]
+    lines += [
+        coloured(f"{name} is {CODE[name]}; open it only if you trust who made it", "yellow")
+        for name in CODE
+        if any(artefact["format"] == name for artefact in found["artefacts"])
+    ]
+    if found["unknown"]:
+        lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")
+    return "\n".join(lines)
+
+
+def _rows(found: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            artefact["format"],
+            plain(artefact["precision"]),
+            size_text(sum(file["size_bytes"] for file in artefact["files"])),
+            ", ".join(file["file"] for file in artefact["files"]),
+            plain(", ".join(f"{key} {value}" for key, value in artefact["details"].items())),
+        ]
+        for artefact in found["artefacts"]
+    ]
+
+
+def _said(title: str, facts: dict[str, str]) -> list[str]:
+    text = ", ".join(f"{key} {value[:16]}" for key, value in facts.items())
+    return [f"{title}: {plain(text)}"] if facts else []
+
+
+def _proved(found: dict[str, Any]) -> list[str]:
+    if not found["proofs"]:
+        return ["proved: no report is packed; edgeport verify proves it here"]
+    return [
+        plain(
+            f"proved where it was made: {proof['backend']} ({proof['engine']}) {proof['outcome']}"
+            + ("" if proof["worst_ratio"] is None else f", worst ratio {proof['worst_ratio']:.3g}")
+        )
+        for proof in found["proofs"]
+    ]

@@ -1,0 +1,110 @@
+"""What a bundle's reports say, read with care: they are as hostile as everything else in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .bundle import Bundle
+from .errors import EdgeportError, FormatError
+from .manifest import EvidenceKind
+from .safety.private_copy import read
+from .strict_json import expect, parse
+
+_LARGEST_BYTES: Final = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What one backend did on the machine that made the bundle.
+
+    Attributes:
+        worst_ratio: Error over noise floor where it is largest; ``None`` where nothing has one.
+    """
+
+    backend: str
+    outcome: str
+    engine: str
+    worst_ratio: float | None
+
+
+def proofs(bundle: Bundle) -> tuple[Proof, ...]:
+    """What the parity report says; nothing if the bundle has none.
+
+    Raises:
+        MissingFileError: The report is not there.
+        IntegrityError: It is not the one that was packed.
+        FormatError: It is none.
+    """
+    report = _report(bundle, "parity")
+    return tuple(_read(report, "backends", _proof, bundle))
+
+
+def latencies_ns(bundle: Bundle) -> Mapping[str, float]:
+    """The median latency of each backend, in ns, as the benchmark report says.
+
+    Raises:
+        EdgeportError: As ``proofs``.
+    """
+    found = dict(_read(_report(bundle, "bench"), "backends", _latency, bundle))
+    return {backend: latency for backend, latency in found.items() if latency is not None}
+
+
+def _report(bundle: Bundle, kind: EvidenceKind) -> Any:
+    stored = bundle.manifest.evidence.get(kind)
+    if stored is None:
+        return {"backends": []}
+    held = bundle.files
+    if stored.size_bytes > _LARGEST_BYTES:
+        raise FormatError(
+            f"{held.place(stored.file)} has {stored.size_bytes} bytes, "
+            f"at most {_LARGEST_BYTES} are read",
+            remedy="don't use this bundle",
+        )
+    data = read(held, stored)
+    try:
+        return parse(data)
+    except ValueError as e:
+        raise _damaged(bundle, e) from e
+
+
+def _read(report: Any, key: str, each: Any, bundle: Bundle) -> list[Any]:
+    try:
+        entries = expect(list, expect(dict, report, "a report").get(key), key)
+        return [each(expect(dict, entry, "an entry")) for entry in entries]
+    except EdgeportError:
+        raise
+    except ValueError as e:
+        raise _damaged(bundle, e) from e
+
+
+def _proof(entry: dict[str, Any]) -> Proof:
+    verdicts = expect(list, entry.get("verdicts"), "verdicts")
+    figures = [expect(dict, v, "a verdict").get("figures") for v in verdicts]
+    ratios = [expect(dict, f, "figures").get("ratio") for f in figures]
+    engine = expect(dict, entry.get("engine") or {}, "an engine")
+    name = f"{engine.get('engine', '')} {engine.get('version', '')}"
+    return Proof(
+        expect(str, entry.get("backend"), "a backend"),
+        expect(str, entry.get("outcome"), "an outcome"),
+        name.strip(),
+        max((ratio for ratio in ratios if isinstance(ratio, int | float)), default=None),
+    )
+
+
+def _latency(entry: dict[str, Any]) -> tuple[str, float | None]:
+    percentiles = expect(list, entry.get("percentiles"), "percentiles")
+    for percentile in percentiles:
+        found = expect(dict, percentile, "a percentile")
+        if found.get("percent") == 50:
+            value = expect(dict, found.get("latency_ns") or {}, "a latency").get("value")
+            number = value if type(value) in (int, float) else None
+            return expect(str, entry.get("backend"), "a backend"), number
+    return expect(str, entry.get("backend"), "a backend"), None
+
+
+def _damaged(bundle: Bundle, error: ValueError) -> FormatError:
+    return FormatError(
+        f"a report of {bundle.path} cannot be read: {error}", remedy="export the model again"
+    )

@@ -1,0 +1,168 @@
+"""Write a bundle anew: with some of its artefacts, as a folder or as one zip file, or signed.
+
+Every file is checked while it is copied, the manifest comes last, and the place is taken only
+when all of it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+from . import files
+from .bundle import Bundle, read_manifest
+from .container import Container, Zip, container, reading
+from .errors import UsageError
+from .manifest import MANIFEST, SIGNATURE, Manifest
+from .safety.private_copy import copy
+from .signing import sign
+
+_EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
+"""The date of every member: the same bundle is always the same bytes."""
+
+_READABLE: Final = (stat.S_IFREG | 0o644) << 16
+
+_CHUNK_BYTES: Final = 2**20
+
+_Create: TypeAlias = Callable[[str, int], AbstractContextManager[IO[bytes]]]
+"""Makes a file of a name and a size to be filled."""
+
+
+def pack(
+    path: Path, output: Path, artefacts: Sequence[str] | None = None, *, zipped: bool = False
+) -> Bundle:
+    """Write a bundle to another place.
+
+    The signature goes along if the manifest stays as it is: when all artefacts do.
+
+    Args:
+        path: The bundle.
+        output: Where nothing is yet.
+        artefacts: The formats that go along; ``None`` for all.
+        zipped: Whether to write one file.
+
+    Raises:
+        EdgeportError: As ``Bundle.read``.
+        UsageError: The bundle holds no such artefact.
+        ExistingFileError: Something is at ``output``.
+        MissingFileError: A file of the bundle is not there.
+        IntegrityError: A file is not the one that was packed.
+        StorageError: The disk is full, or a place cannot be read or written.
+    """
+    files.refuse_existing(output)
+    held = container(path)
+    data = read_manifest(held, path)
+    manifest = Manifest.loads(data, str(held.place(MANIFEST)))
+    chosen = _chosen(manifest, path, artefacts)
+    signature = None
+    if chosen != manifest:
+        data = chosen.dumps().encode()
+    elif SIGNATURE in held:
+        signature = _content(held, SIGNATURE)
+    with files.parents(output), (_new_zip if zipped else _new_folder)(output) as create:
+        for stored in {stored.file: stored for stored in chosen.files}.values():
+            with create(stored.file, stored.size_bytes) as file:
+                copy(held, stored, file.write)
+        if signature is not None:
+            _put(create, SIGNATURE, signature)
+        _put(create, MANIFEST, data)
+        files.refuse_existing(output)
+    return Bundle(output, chosen)
+
+
+def sign_bundle(path: Path, key: Path) -> str:
+    """Sign a bundle in place, once all of its files are checked; replace another signature.
+
+    Args:
+        path: The bundle.
+        key: A PEM file of an Ed25519 private key.
+
+    Returns:
+        The short name of the key.
+
+    Raises:
+        EdgeportError: As ``Bundle.read``, ``Bundle.check_files`` and ``signing.sign``.
+        StorageError: It cannot be written; the bundle is as it was.
+    """
+    held = container(path)
+    data = read_manifest(held, path)
+    Bundle(path, Manifest.loads(data, str(held.place(MANIFEST)))).check_files()
+    signature, key_name = sign(data, key)
+    if not isinstance(held, Zip):
+        files.write(path / SIGNATURE, signature)
+        return key_name
+    with _new_zip(path) as create:
+        for name, size_bytes in held.sizes.items():
+            if name not in (SIGNATURE, MANIFEST):
+                with held.open(name) as (source, _), create(name, size_bytes) as file:
+                    _copy_all(source, size_bytes, file, held.place(name))
+        _put(create, SIGNATURE, signature)
+        _put(create, MANIFEST, data)
+    return key_name
+
+
+def _chosen(manifest: Manifest, path: Path, artefacts: Sequence[str] | None) -> Manifest:
+    if artefacts is None:
+        return manifest
+    held = [artefact.format for artefact in manifest.artefacts]
+    absent = [name for name in artefacts if name not in held]
+    if absent or not artefacts:
+        raise UsageError(
+            f"{path} holds no {', '.join(absent) or 'artefact of no name'}",
+            remedy=f"it holds {', '.join(held)}",
+        )
+    return replace(
+        manifest, artefacts=tuple(a for a in manifest.artefacts if a.format in artefacts)
+    )
+
+
+@contextlib.contextmanager
+def _new_folder(output: Path) -> Iterator[_Create]:
+    with files.new_folder(output) as folder:
+
+        def create(name: str, _: int) -> AbstractContextManager[IO[bytes]]:
+            path = folder / name
+            with files.writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            return files.new_file(path)
+
+        yield create
+
+
+@contextlib.contextmanager
+def _new_zip(output: Path) -> Iterator[_Create]:
+    with files.new_file(output) as file, zipfile.ZipFile(file, "w") as archive:
+
+        def create(name: str, size_bytes: int) -> AbstractContextManager[IO[bytes]]:
+            member = zipfile.ZipInfo(name, _EARLIEST)
+            member.external_attr = _READABLE
+            member.file_size = size_bytes  # whether it needs zip64
+            return archive.open(member, "w")
+
+        yield create
+
+
+def _put(create: _Create, name: str, data: bytes) -> None:
+    with create(name, len(data)) as file:
+        file.write(data)
+
+
+def _content(held: Container, name: str) -> bytes:
+    with held.open(name) as (file, size_bytes), reading(held.place(name)):
+        return file.read(size_bytes)
+
+
+def _copy_all(source: IO[bytes], left: int, target: IO[bytes], path: Path) -> None:
+    while left > 0:
+        with reading(path):
+            chunk = source.read(min(_CHUNK_BYTES, left))
+        if not chunk:
+            return
+        target.write(chunk)
+        left -= len(chunk)

@@ -1,0 +1,206 @@
+"""Strangers' files meet a parser in a child process: it may crash, hang, or eat the memory there.
+
+The child is a fork, so nothing is imported twice and a private copy is at hand under the same
+path. It may take neither more memory than is free nor longer than it is given, and where the
+kernel has Landlock (5.13), it can neither write, make nor remove a file, nor reach the network.
+What it answers is JSON, never pickle: the child may be somebody else's by then.
+https://docs.kernel.org/userspace-api/landlock.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from edgeport.runtimes import errors
+from edgeport.runtimes.errors import EdgeportError, EngineError
+
+from .private_copy import free_memory_bytes
+
+_CHUNK_BYTES: Final = 2**16
+_LONGEST_ANSWER: Final = 2**28
+_OUT_OF_MEMORY: Final = 12  # ENOMEM
+
+_SET_PDEATHSIG: Final = 1
+_SET_NO_NEW_PRIVS: Final = 38
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
+_QUERY_VERSION: Final = 1
+_PATH_BENEATH: Final = 1
+_WRITE_FILE: Final = 1 << 1
+_TRUNCATE: Final = 1 << 14
+_FS_WRITES: Final = _WRITE_FILE | sum(1 << bit for bit in range(4, 13))  # remove and make
+_BY_VERSION: Final = {2: 1 << 13, 3: _TRUNCATE}  # move to another folder; cut off
+_TCP: Final = 0b11
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child process may use.
+
+    Attributes:
+        time_s: Wall time: emulated devices and large models are slow.
+        memory_bytes: Beyond what the process already has; ``None`` for what is free.
+    """
+
+    time_s: float = 600.0
+    memory_bytes: int | None = None
+
+
+def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
+    """Call a function in a child process.
+
+    Args:
+        function: Its result is written as JSON, and may hold NaN and infinity.
+        limits: What the child may use.
+
+    Returns:
+        What the function returned, as JSON gives it back.
+
+    Raises:
+        EngineError: The child crashed, took too long, or ran out of memory.
+        EdgeportError: The function raised it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
+        child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _answer(function, limits, writer)
+    os.close(writer)
+    data = None
+    try:
+        data = _read(reader, limits.time_s)
+    finally:
+        os.close(reader)
+        if data is None:  # too late, or Ctrl-C
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if data is None:
+        raise _ended(f"took longer than {limits.time_s:g} s")
+    if status != 0:
+        raise _ended(_cause(status))
+    return _result(data)
+
+
+def _answer(function: Callable[[], Any], limits: Limits, writer: int) -> NoReturn:
+    """The life of the child; it never returns to the caller's code."""
+    code = 1
+    try:
+        _settle(limits)
+        try:
+            answer = {"result": function()}
+        except EdgeportError as e:
+            answer = {"error": type(e).__name__, "problem": e.problem, "remedy": e.remedy}
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(json.dumps(answer).encode())
+        code = 0
+    except MemoryError:
+        code = _OUT_OF_MEMORY
+    except BaseException:  # nothing can be told from here but that it went wrong
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _settle(limits: Limits) -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    faulthandler.disable()  # it would write to where the streams were
+    for stream in (1, 2):  # what an engine prints while it dies is noise to a user
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allowed = limits.memory_bytes or free_memory_bytes()
+    if allowed is not None:
+        total = _address_space_bytes() + allowed
+        resource.setrlimit(resource.RLIMIT_AS, (total, total))
+    tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
+    _forbid_writing(library)
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a path would be imported
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _forbid_writing(library: ctypes.CDLL) -> None:
+    version = library.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _QUERY_VERSION)
+    if version < 1:
+        return
+    writes = _FS_WRITES | sum(bits for since, bits in _BY_VERSION.items() if version >= since)
+    rules = struct.pack("<2Q", writes, _TCP) if version >= 4 else struct.pack("<Q", writes)
+    ruleset = library.syscall(_CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
+    if ruleset < 0:
+        return
+    null = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
+    allowed = _WRITE_FILE | (_TRUNCATE & writes)
+    library.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", allowed, null), 0)
+    library.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    library.syscall(_RESTRICT_SELF, ruleset, 0)
+    os.close(null)
+    os.close(ruleset)
+
+
+def _read(reader: int, time_s: float) -> bytes | None:
+    """All that comes until the end of the pipe; nothing if that is late, or without end."""
+    deadline = time.monotonic() + time_s
+    chunks: list[bytes] = []
+    size = 0
+    while size <= _LONGEST_ANSWER:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        chunk = os.read(reader, _CHUNK_BYTES)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    return None
+
+
+def _result(data: bytes) -> Any:
+    try:
+        answer = json.loads(data)
+        if "result" in answer:
+            return answer["result"]
+        kind = getattr(errors, answer["error"])
+        problem, remedy = str(answer["problem"]), str(answer["remedy"])
+        if isinstance(kind, type) and issubclass(kind, EdgeportError):
+            raise kind(problem, remedy=remedy)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        if isinstance(e, EdgeportError):
+            raise
+    raise _ended("answered nothing that makes sense")
+
+
+def _cause(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    if os.WEXITSTATUS(status) == _OUT_OF_MEMORY:
+        return "ran out of memory"
+    return "ended without an answer"
+
+
+def _ended(how: str) -> EngineError:
+    return EngineError(
+        f"the process that opened and ran the artefact {how}",
+        remedy="don't use this artefact with this backend; a slow machine: --time-limit SECONDS",
+    )

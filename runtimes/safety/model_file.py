@@ -1,0 +1,61 @@
+"""What must hold of an artefact before an engine parses it."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+from edgeport.runtimes.errors import FormatError
+from edgeport.runtimes.manifest import Artefact
+
+
+def check_model(path: Path, artefact: Artefact, name: str) -> None:
+    """Refuse an artefact that a parser could choke on, or that reads or runs what it should not.
+
+    Args:
+        path: The file, or a private copy of it.
+        artefact: What the manifest says of it.
+        name: What to call it in an error.
+
+    Raises:
+        FormatError: It is so.
+    """
+    try:
+        if artefact.format == "onnx":
+            _check_onnx(path, artefact, name)
+        elif artefact.format in ("torchscript", "pt2"):
+            _check_torch(path, artefact.format)
+    except ValueError as e:  # UnicodeDecodeError, JSONDecodeError too
+        if isinstance(e, FormatError):
+            raise
+        raise FormatError(
+            f"{name} is not safe to open: {e}", remedy="don't use this file; export the model again"
+        ) from e
+
+
+def _check_onnx(path: Path, artefact: Artefact, name: str) -> None:
+    from edgeport.runtimes.external import locations
+
+    from .onnx_limits import check_onnx
+
+    with path.open("rb") as file:
+        if not path.stat().st_size:  # nothing can't be mapped
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_onnx(data)
+            named = set(locations(data))
+    folder = artefact.stored.file.rpartition("/")[0]
+    listed = {stored.file for stored in artefact.external}
+    for each in sorted(named):
+        if (f"{folder}/{each}" if folder else each) not in listed:
+            raise FormatError(
+                f"{name} reads {each!r}, which the manifest does not list, so no hash covers it",
+                remedy="export the model again; don't use this bundle",
+            )
+
+
+def _check_torch(path: Path, format_: str) -> None:
+    from .torch_limits import check_pt2, check_torchscript
+
+    with path.open("rb") as file:
+        (check_pt2 if format_ == "pt2" else check_torchscript)(file, path.stat().st_size)

@@ -1,0 +1,111 @@
+"""An ONNX file is counted before anything parses it: a short one can describe endless work.
+
+Functions of a model are written once and unfolded wherever they are called: 1.6 kB of functions
+that call one another twice each are 2^30 nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
+
+from edgeport.runtimes.protobuf import Data, parts
+
+MOST_NODES: Final = 1_000_000
+"""Unfolded. The largest graphs that people export have some 100,000."""
+DEEPEST: Final = 32
+"""Graphs in attributes of nodes of graphs; protobuf itself ends at 100 messages, three a graph."""
+LARGEST_BYTES: Final = 2**31 - 1
+"""protobuf's own limit; larger weights lie in external data."""
+
+_GRAPH, _FUNCTION = 7, 25  # of a ModelProto
+_FUNCTION_NAME, _FUNCTION_NODE, _FUNCTION_DOMAIN, _FUNCTION_OVERLOAD = 1, 7, 10, 13
+_NODE = 1  # of a GraphProto
+_OP_TYPE, _ATTRIBUTE, _DOMAIN, _OVERLOAD = 4, 5, 7, 8  # of a NodeProto
+_ATTRIBUTE_GRAPHS: Final = (6, 11)  # of an AttributeProto
+
+_Key: TypeAlias = tuple[bytes, bytes, bytes]
+"""Domain, name and overload of an operator."""
+
+
+def check_onnx(data: Data) -> None:
+    """Refuse a model that a parser could choke on.
+
+    Raises:
+        ValueError: It is too large, has too many nodes, nests too deeply, or calls itself.
+    """
+    if len(data) > LARGEST_BYTES:
+        raise ValueError(f"it has {len(data)} bytes, at most {LARGEST_BYTES} can be parsed")
+    top = list(parts(data, 0, len(data)))
+    functions: dict[_Key, Counter[_Key]] = {}
+    for _, start, end in (part for part in top if part[0] == _FUNCTION):
+        key = _named(data, start, end, (_FUNCTION_DOMAIN, _FUNCTION_NAME, _FUNCTION_OVERLOAD))
+        functions[key] = _operators(data, start, end, _FUNCTION_NODE)
+    main: Counter[_Key] = Counter()
+    for _, start, end in (part for part in top if part[0] == _GRAPH):
+        main += _operators(data, start, end, _NODE)
+    _refuse_many(main, functions)
+
+
+def _operators(data: Data, start: int, end: int, node: int) -> Counter[_Key]:
+    """How often each operator is called, in graphs inside it too."""
+    found: Counter[_Key] = Counter()
+    waiting = [(start, end, node, 0)]
+    while waiting:
+        start, end, node, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise ValueError(f"its graphs nest more than {DEEPEST} deep")
+        for number, first, last in parts(data, start, end):
+            if number == node:
+                found[_named(data, first, last, (_DOMAIN, _OP_TYPE, _OVERLOAD))] += 1
+                waiting += (
+                    (begin, after, _NODE, depth + 1) for begin, after in _graphs(data, first, last)
+                )
+        if found.total() > MOST_NODES:
+            raise ValueError(f"it has more than {MOST_NODES:,} nodes")
+    return found
+
+
+def _named(data: Data, start: int, end: int, numbers: tuple[int, int, int]) -> _Key:
+    fields = {
+        number: data[first:last]
+        for number, first, last in parts(data, start, end)
+        if number in numbers
+    }
+    domain, name, overload = (fields.get(number, b"") for number in numbers)
+    return (b"" if domain == b"ai.onnx" else domain, name, overload)
+
+
+def _graphs(data: Data, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for number, first, last in parts(data, start, end):
+        if number == _ATTRIBUTE:
+            for inner, begin, after in parts(data, first, last):
+                if inner in _ATTRIBUTE_GRAPHS:
+                    yield begin, after
+
+
+def _refuse_many(main: Counter[_Key], functions: dict[_Key, Counter[_Key]]) -> None:
+    """Count every node, with those of the functions wherever they are called."""
+    sizes: dict[_Key, int] = {}
+    open_: list[tuple[_Key, bool]] = [(key, False) for key in functions]
+    inside: set[_Key] = set()
+    while open_:
+        key, done = open_.pop()
+        if done:
+            inside.discard(key)
+            sizes[key] = _total(functions[key], sizes.get)
+        elif key in inside:
+            raise ValueError(f"its function {key[1]!r} calls itself")
+        elif key not in sizes:
+            inside.add(key)
+            open_.append((key, True))
+            open_ += ((called, False) for called in functions[key] if called in functions)
+    _total(main, sizes.get)
+
+
+def _total(calls: Counter[_Key], size_of: Callable[[_Key, int], int]) -> int:
+    total = sum(count * size_of(key, 1) for key, count in calls.items())
+    if total > MOST_NODES:
+        raise ValueError(f"it unfolds to more than {MOST_NODES:,} nodes")
+    return max(total, 1)

@@ -1,0 +1,170 @@
+"""Files that nobody else can change: hashed while they are copied, then handed to an engine.
+
+An engine opens a path. Between a hash and that opening, or while weights are mapped, another
+process could put other bytes there; so the engine gets a copy in memory that has no name
+(``memfd_create``), or, where one file leads to others, a folder that is this user's alone.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from edgeport.runtimes.container import Container, reading
+from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
+from edgeport.runtimes.manifest import StoredFile
+
+_CHUNK_BYTES: Final = 2**18  # stays in the cache between the hash and the copy
+_GIB: Final = 2**30
+
+
+def check(container: Container, stored: StoredFile) -> None:
+    """Read a file whose size and hash must be those of the manifest.
+
+    Raises:
+        MissingFileError: It is not there.
+        IntegrityError: It is not the file that was packed.
+        FormatError: It leads out of the bundle.
+    """
+    copy(container, stored, lambda _: None)
+
+
+def read(container: Container, stored: StoredFile) -> bytes:
+    """The very bytes whose hash was checked.
+
+    Raises:
+        MissingFileError: The file is not there.
+        IntegrityError: It is not the file that was packed.
+        EngineError: There is not enough memory.
+    """
+    _refuse_too_large(container, [stored])
+    chunks: list[bytes] = []
+    copy(container, stored, lambda chunk: chunks.append(bytes(chunk)))
+    return b"".join(chunks)
+
+
+@contextlib.contextmanager
+def private_copy(container: Container, files: Sequence[StoredFile]) -> Iterator[Path]:
+    """Copy the files of an artefact to where only this process looks.
+
+    Args:
+        container: What holds them.
+        files: The first is the one that an engine opens; the others are named in it.
+
+    Yields:
+        The path of the first. What an engine opened stays open behind the block.
+
+    Raises:
+        MissingFileError: A file is not there.
+        IntegrityError: A file is not the one that was packed.
+        EngineError: There is not enough memory.
+        StorageError: A copy cannot be written.
+    """
+    _refuse_too_large(container, files)
+    if len(files) > 1:
+        with _private_folder(files) as folder:
+            for stored in files:
+                path = folder / stored.file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _writing(container, stored), path.open("xb") as file:
+                    copy(container, stored, file.write)
+            yield folder / files[0].file
+        return
+    handle = os.memfd_create(files[0].file.rpartition("/")[2], os.MFD_CLOEXEC)
+    try:
+        with _writing(container, files[0]), os.fdopen(os.dup(handle), "wb") as file:
+            copy(container, files[0], file.write)
+        yield Path(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+
+
+def copy(container: Container, stored: StoredFile, take: Callable[[memoryview], object]) -> None:
+    """Hand over a file in chunks, and tell in the end whether it is the one that was packed.
+
+    Args:
+        container: What holds it.
+        stored: Which.
+        take: Gets each chunk, which is valid only then. Its exceptions pass.
+
+    Raises:
+        MissingFileError: It is not there.
+        IntegrityError: It is not the file that was packed.
+        FormatError: It leads out of the bundle.
+        StorageError: It cannot be read.
+    """
+    path = container.place(stored.file)
+    with container.open(stored.file) as (file, size_bytes):
+        if size_bytes != stored.size_bytes or _digest(file, stored, path, take) != stored.sha256:
+            raise IntegrityError(
+                f"{path} is not the file that was packed: its size or sha256 differs",
+                remedy="copy the bundle again, or export the model again; don't run this file",
+            )
+
+
+def _digest(
+    file: IO[bytes], stored: StoredFile, path: Path, take: Callable[[memoryview], object]
+) -> str:
+    left = stored.size_bytes
+    with contextlib.suppress(OSError):  # the disk reads on while the processor hashes
+        os.posix_fadvise(file.fileno(), file.tell(), left, os.POSIX_FADV_WILLNEED)
+    digest = hashlib.sha256()
+    chunk = memoryview(bytearray(min(_CHUNK_BYTES, left)))
+    while left > 0:
+        with reading(path):
+            part = chunk[: file.readinto(chunk[:left])]  # type: ignore[attr-defined]  # a raw file
+        if not part:
+            break  # cut off meanwhile: another hash
+        digest.update(part)
+        take(part)
+        left -= len(part)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(container: Container, stored: StoredFile) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        if hasattr(e, "remedy"):  # ours: what was read
+            raise
+        raise StorageError(
+            f"cannot copy {container.place(stored.file)} to a private place: {e.strerror or e}",
+            remedy="free some memory and some space, or set TMPDIR to a place that has it",
+        ) from e
+
+
+@contextlib.contextmanager
+def _private_folder(files: Sequence[StoredFile]) -> Iterator[Path]:
+    """In memory if it fits there, or else where temporary files are."""
+    import shutil
+    import tempfile
+
+    from edgeport.runtimes import files as storage
+
+    needed = sum(stored.size_bytes for stored in files)
+    shared = Path("/dev/shm")
+    fits = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > needed
+    with storage.scratch_folder(shared if fits else Path(tempfile.gettempdir())) as folder:
+        yield folder
+
+
+def _refuse_too_large(container: Container, files: Sequence[StoredFile]) -> None:
+    needed, free = sum(stored.size_bytes for stored in files), free_memory_bytes()
+    if free is not None and needed > free:
+        raise EngineError(
+            f"{container.place(files[0].file)} has {needed / _GIB:.1f} GiB, "
+            f"and {free / _GIB:.1f} GiB of memory are free",
+            remedy="use a machine with more memory",
+        )
+
+
+def free_memory_bytes() -> int | None:
+    """What the machine can still give without swapping; ``None`` where it does not say."""
+    with contextlib.suppress(OSError), Path("/proc/meminfo").open("rb") as lines:
+        for line in lines:
+            if line.startswith(b"MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,175 @@
+"""``pack``, ``sign``, ``inspect`` and ``diff``, as a person types them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import hostile
+import pytest
+
+from edgeport.__main__ import main
+from edgeport.runtimes import Bundle
+
+Out = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    for name in ("ours", "theirs"):
+        command = (
+            f"openssl genpkey -algorithm ed25519 -out {name}.pem && "
+            f"openssl pkey -in {name}.pem -pubout -out {name}.pub"
+        )
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_pack_makes_one_file_with_some_artefacts(
+    mlp_bundle: Path, tmp_path: Path, capsys: Out
+) -> None:
+    one = tmp_path / "one.edge"
+    command = ["pack", str(mlp_bundle), "--artefacts", "onnx,torchscript", "--zip", "-o", str(one)]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "model.onnx" in out
+    assert "model.pt2" not in out
+    assert out.endswith(f"next: edgeport verify {one}\n")
+    assert main(["verify", str(one), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(b["backend"], b["outcome"]) for b in report["backends"]] == [
+        ("ort-cpu", "pass"),
+        ("libtorch", "pass"),
+    ]
+    assert main(["pack", str(one), "-o", str(tmp_path / "again.edge"), "--json"]) == 0
+    packed = json.loads(capsys.readouterr().out)
+    assert packed["files"].keys() >= {"model.onnx", "model.ts", "reports/parity.json"}
+    assert main(["pack", str(one), "--artefacts", "pt2", "-o", str(tmp_path / "x.edge")]) == 2
+    assert "holds no pt2\n  fix: it holds onnx, torchscript" in capsys.readouterr().err
+
+
+MODEL = """
+import torch
+def make_model():
+    torch.manual_seed(0)
+    return torch.nn.Linear(4, 2)
+"""
+
+
+def test_pack_exports_what_is_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    (tmp_path / "pack_model.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    command = ["pack", "pack_model:make_model", "--input", "x=float32[batch,4]"]
+    command += ["--artefacts", "onnx", "-o", "made/m.edge", "--zip"]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert [path.name for path in Path("made").iterdir()] == ["m.edge"]
+    assert Path("made/m.edge").is_file()
+    bundle = Bundle.read(Path("made/m.edge"))
+    bundle.check_files()
+    assert bundle.manifest.name == "m"
+    assert len(bundle.manifest.source["weights_sha256"]) == 64
+
+
+def test_sign_and_verify(own_bundle: Path, keys: Path, capsys: Out) -> None:
+    path, ours, theirs = str(own_bundle), str(keys / "ours.pub"), str(keys / "theirs.pub")
+    verify = ["verify", path, "--backend", "ort-cpu"]
+    assert main([*verify, "--public-key", ours]) == 1
+    assert "is not signed" in capsys.readouterr().err
+    assert main(["sign", path, "--key", str(keys / "ours.pem")]) == 0
+    assert f"signed {path} with the key " in capsys.readouterr().out
+    assert main([*verify, "--public-key", theirs, "--public-key", ours]) == 0
+    assert main([*verify, "--public-key", theirs]) == 1
+    assert "which is not trusted here" in capsys.readouterr().err
+    assert main([*verify, "--require-signature"]) == 2
+    assert "a signature is demanded, and no key is trusted" in capsys.readouterr().err
+    small = own_bundle.with_name("small.edge")
+    assert main(["pack", path, "--artefacts", "onnx", "-o", str(small)]) == 0
+    assert "not signed: the manifest is another one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "bench", "serve"])
+def test_trusted_keys_are_demanded_everywhere(
+    own_bundle: Path, keys: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setenv("EDGEPORT_TRUSTED_KEYS", str(keys / "ours.pub"))
+    assert main([command, str(own_bundle)]) == 1
+    assert "is not signed" in capsys.readouterr().err
+    assert main([command, str(own_bundle), "--require-signature"]) == 1
+    assert "is not signed" in capsys.readouterr().err
+
+
+def test_inspect_shows_and_runs_nothing(
+    own_bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    monkeypatch.setattr("edgeport.runtimes.session._load", lambda _: pytest.fail("an engine"))
+    assert main(["inspect", str(own_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "x: float32[batch, 64] -> output: float32[batch, 10]" in out
+    assert "signature: not signed" in out
+    assert "proved where it was made: ort-cpu (onnxruntime " in out
+    assert "torchscript is code: it runs what is in it" in out
+    assert main(["sign", str(own_bundle), "--key", str(keys / "ours.pem")]) == 0
+    capsys.readouterr()
+    for trusted, reason in (
+        ("", "not checked: EDGEPORT_TRUSTED_KEYS names no key"),
+        (str(keys / "ours.pub"), "the signature holds"),
+        (str(keys / "theirs.pub"), "which is not trusted here"),
+        (str(keys / "gone.pub"), "not checked: no such key"),
+    ):
+        monkeypatch.setenv("EDGEPORT_TRUSTED_KEYS", trusted)
+        assert main(["inspect", str(own_bundle), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert reason in found["signed"]["reason"]
+        assert found["signed"]["trusted"] is (reason == "the signature holds")
+    assert [artefact["code"] for artefact in found["artefacts"]] == [False, True, True]
+    assert main(["inspect", str(own_bundle), "--bom"]) == 0
+    assert json.loads(capsys.readouterr().out)["bomFormat"] == "CycloneDX"
+
+
+def test_inspect_shows_what_is_unknown_and_no_escapes(own_bundle: Path, capsys: Out) -> None:
+    hostile.edit(own_bundle, lambda m: m.update({"later\x1b[2J": 1}))
+    hostile.edit(own_bundle, lambda m: m["producer"].update(torch="\x1b]0;pwned\x07"))
+    hostile.edit(own_bundle, lambda m: m["artefacts"][0]["details"].update({"\x1b[31m": "\x9b"}))
+    assert main(["inspect", str(own_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "not known to this version: 'later\\x1b[2J'" in out
+    assert not set(out) & {"\x1b", "\x07", "\x9b"}
+
+
+def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:
+    assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
+    assert capsys.readouterr().out == (
+        "the manifests say the same\n\nweights: all 4 tensors are the same\n"
+    )
+    hostile.edit(own_bundle, lambda m: m["producer"].update(torch="9"))
+    hostile.replace_artefact(own_bundle, "onnx", hostile.node("Identity", hostile.sizes([1])))
+    assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "producer torch" in out
+    assert "int64[1]" in out
+    assert main(["diff", str(mlp_bundle), str(own_bundle), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["diff_version"] == 1
+    assert {change["what"] for change in found["changes"]} >= {"producer torch", "onnx bytes"}
+    assert main(["diff", str(mlp_bundle), "absent.edge"]) == 2
+
+
+@pytest.mark.parametrize("case", hostile.torch_cases(), ids=lambda case: case.name)
+def test_hostile_torch_files(
+    case: hostile.Case,
+    mlp_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Out,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = hostile.build(case, mlp_bundle, tmp_path)
+    command = ["verify", str(path), "--backend", case.backend, "--threads", "1"]
+    assert main([*command, "--time-limit", "3"]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert "  fix: " in out + err
+    assert "Traceback" not in out + err
+    assert not list(tmp_path.rglob(hostile.PWNED))

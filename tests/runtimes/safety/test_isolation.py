@@ -1,0 +1,120 @@
+import math
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeport.runtimes import EngineError, FormatError, IntegrityError
+from edgeport.runtimes.safety import isolation
+from edgeport.runtimes.safety.isolation import Limits, run_limited
+
+SHORT = Limits(time_s=20)
+
+
+def test_an_answer_comes_back() -> None:
+    assert run_limited(lambda: {"a": [1, 2.5, None, "é"], "inf": math.inf}, SHORT) == {
+        "a": [1, 2.5, None, "é"],
+        "inf": math.inf,
+    }
+    assert run_limited(os.getpid, SHORT) != os.getpid()
+
+
+@pytest.mark.parametrize("kind", [FormatError, IntegrityError, EngineError])
+def test_an_error_comes_back(kind: type[Exception]) -> None:
+    def fail() -> None:
+        raise kind("it broke", remedy="mend it")  # type: ignore[call-arg]  # ours have one
+
+    with pytest.raises(kind, match=r"^it broke\n  fix: mend it$"):
+        run_limited(fail, SHORT)
+
+
+def hang() -> None:
+    while True:
+        pass
+
+
+def eat() -> None:
+    np.ones(2**40, np.int8)
+
+
+def unpickled() -> object:
+    return object()
+
+
+@pytest.mark.parametrize(
+    ("work", "limits", "message"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), SHORT, "was ended by SIGSEGV"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), SHORT, "was ended by SIGKILL"),
+        (lambda: os._exit(0), SHORT, "answered nothing that makes sense"),
+        (lambda: os._exit(7), SHORT, "ended without an answer"),
+        (unpickled, SHORT, "ended without an answer"),
+        (hang, Limits(time_s=0.3), r"took longer than 0\.3 s"),
+        (lambda: time.sleep(60), Limits(time_s=0.3), r"took longer than 0\.3 s"),
+        (eat, SHORT, "ran out of memory"),
+        (lambda: bytearray(2**28), Limits(20, 2**26), "ran out of memory"),
+    ],
+)
+def test_how_a_child_can_end(work: Callable[[], object], limits: Limits, message: str) -> None:
+    with pytest.raises(
+        EngineError,
+        match=f"^the process that opened and ran the artefact {message}\n  fix: don't use this a",
+    ):
+        run_limited(work, limits)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"[", b"[]", b"1", b'{"error": "x"}', b'{"error": "os", "problem": "", '
+               b'"remedy": ""}', b'{"error": 1, "problem": "", "remedy": ""}', b"[" * 100_000]
+)  # fmt: skip  # one value after the other
+def test_an_answer_of_somebody_else(answer: bytes) -> None:
+    with pytest.raises(EngineError, match="answered nothing that makes sense"):
+        isolation._result(answer)
+
+
+def test_nothing_can_be_written_made_or_removed(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text("old")
+
+    def write() -> list[str]:
+        told = []
+        for attempt in (
+            lambda: (tmp_path / "new").write_text("x"),
+            lambda: old.write_text("x"),
+            lambda: os.truncate(old, 0),
+            lambda: old.unlink(),
+            lambda: (tmp_path / "folder").mkdir(),
+            lambda: (tmp_path / "link").symlink_to("old"),
+            lambda: old.rename(tmp_path / "moved"),
+            lambda: socket.create_connection(("127.0.0.1", 9)),
+        ):
+            try:
+                attempt()
+                told.append("done")
+            except PermissionError:
+                told.append("refused")
+        Path(os.devnull).write_text("x")
+        with os.fdopen(os.memfd_create("private"), "wb") as file:
+            file.write(b"x")
+        return [*told, old.read_text()]
+
+    assert run_limited(write, SHORT) == ["refused"] * 8 + ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_without_landlock_it_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_CREATE_RULESET", 10**6)  # a call that no kernel has
+    assert run_limited(lambda: 1, SHORT) == 1
+
+
+def test_limits_are_those_of_the_child_alone() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = run_limited(lambda: resource.getrlimit(resource.RLIMIT_AS)[0], Limits(20, 2**30))
+    assert 2**30 < limit < 2**50
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

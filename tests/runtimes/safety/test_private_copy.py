@@ -1,0 +1,103 @@
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeport.runtimes import EngineError, IntegrityError, StorageError
+from edgeport.runtimes.container import Folder
+from edgeport.runtimes.manifest import StoredFile
+from edgeport.runtimes.safety import private_copy as module
+from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read
+
+
+def stored(folder: Path, name: str, data: bytes) -> StoredFile:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(data)
+    return StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@pytest.mark.parametrize("size", [0, 1, module._CHUNK_BYTES, 3 * module._CHUNK_BYTES + 7])
+def test_what_is_handed_over_is_what_was_hashed(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    file = stored(tmp_path, "a", data)
+    check(Folder(tmp_path), file)
+    assert read(Folder(tmp_path), file) == data
+    with private_copy(Folder(tmp_path), [file]) as path:
+        (tmp_path / "a").write_bytes(b"another")
+        assert path.read_bytes() == data
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("change", [lambda d: d + b"x", lambda d: d[:-1], lambda d: b"X" + d[1:]])
+def test_another_file(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    file = stored(tmp_path, "a", b"data")
+    (tmp_path / "a").write_bytes(change(b"data"))
+    taken: list[bytes] = []
+    for call in (
+        lambda: check(Folder(tmp_path), file),
+        lambda: read(Folder(tmp_path), file),
+        lambda: private_copy(Folder(tmp_path), [file]).__enter__(),
+        lambda: copy(Folder(tmp_path), file, lambda chunk: taken.append(bytes(chunk))),
+    ):
+        with pytest.raises(
+            IntegrityError, match=r"/a is not the file that was packed: its size or"
+        ):
+            call()
+
+
+def test_files_that_lead_to_one_another_stay_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [stored(tmp_path, "p/m.onnx", b"model"), stored(tmp_path, "p/m.data", b"weights")]
+    for shared in (True, False):
+        if not shared:
+            monkeypatch.setattr(os, "access", lambda *_: False)
+            monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+        with private_copy(Folder(tmp_path), files) as path:
+            assert path.name == "m.onnx"
+            assert path.with_name("m.data").read_bytes() == b"weights"
+            assert path.parents[1].stat().st_mode & 0o777 == 0o700
+            assert path.is_relative_to(tmp_path) is not shared
+        assert not path.parents[1].exists()
+
+
+def test_there_is_not_enough_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = stored(tmp_path, "a", b"12345")
+    monkeypatch.setattr(module, "free_memory_bytes", lambda: 4)
+    for call in (
+        lambda: read(Folder(tmp_path), file),
+        lambda: private_copy(Folder(tmp_path), [file]).__enter__(),
+    ):
+        with pytest.raises(
+            EngineError, match=r"/a has 0\.0 GiB, and 0\.0 GiB of memory are free\n  fix: use a"
+        ):
+            call()
+    monkeypatch.setattr(module, "free_memory_bytes", lambda: None)
+    assert read(Folder(tmp_path), file) == b"12345"
+
+
+def test_a_copy_that_cannot_be_written(
+    tmp_path: Path, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [stored(tmp_path, "a", bytes(2**20)), stored(tmp_path, "b", b"")]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(full_disk))
+    with pytest.raises(
+        StorageError, match=r"cannot copy .*/a to a private place: No space .*\n  fix: free some"
+    ):
+        private_copy(Folder(tmp_path), files).__enter__()
+    assert list(full_disk.iterdir()) == []
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path) -> None:
+    file = stored(tmp_path, "a", bytes(2 * module._CHUNK_BYTES))
+    with pytest.raises(IntegrityError, match="is not the file that was packed"):
+        copy(Folder(tmp_path), file, lambda _: os.truncate(tmp_path / "a", 10))
+
+
+def test_free_memory_is_told() -> None:
+    free = module.free_memory_bytes()
+    assert free is not None
+    assert free > 2**20

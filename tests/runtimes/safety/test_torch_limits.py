@@ -1,0 +1,191 @@
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgeport.runtimes.safety import torch_limits
+from edgeport.runtimes.safety.torch_limits import check_pt2, check_torchscript
+
+Check = Callable[[io.BytesIO, int], None]
+
+
+def archive(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return made.getvalue()
+
+
+def run(check: Any, data: bytes) -> None:
+    check(io.BytesIO(data), len(data))
+
+
+class Text(torch.nn.Module):
+    """Its scripted code has strings, loops, and an attribute that is named like an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save = 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.save):
+            x = torch.relu(x) * 2
+        assert x.sum() >= 0, "please save it, ops"
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+def test_what_torch_writes_passes(tmp_path: Path) -> None:
+    made = io.BytesIO()
+    torch.jit.save(torch.jit.script(Text()), made)
+    run(check_torchscript, made.getvalue())
+    program = torch.export.export(
+        torch.nn.Linear(3, 2), (torch.zeros(4, 3),), dynamic_shapes=({0: torch.export.Dim("b")},)
+    )
+    program._example_inputs = None  # as edgeport does
+    torch.export.save(program, tmp_path / "m.pt2")
+    run(check_pt2, (tmp_path / "m.pt2").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("torch.save(x, 'f')", "calls 'save', which touches files"),
+        ("torch  .\n  save(x, 'f')", "calls 'save', which touches files"),
+        ("torch.\\\nsave(x, 'f')", "calls 'save', which touches files"),
+        ("f = torch.save", "calls 'save', which touches files"),
+        ("ops.aten.from_file('f')", "calls 'from_file', which touches files"),
+        ("self = torch\nself.save(x)", "calls 'save', which touches files"),
+        ("ops.debugprims.load_tensor('f')", "calls 'load_tensor', which touches files"),
+        ("ops.inductor.x()", "calls operators of 'inductor', which edgeport never does"),
+        ("ops . profiler . x()", "calls operators of 'profiler', which edgeport never does"),
+        ("o = ops\no.inductor.x()", "hides which operators it calls"),
+    ],
+)
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_code_that_touches_files(code: str, message: str, method: int) -> None:
+    data = archive({"m/data.pkl": b"", "m/code/__torch__.py": code.encode()}, method)
+    with pytest.raises(ValueError, match=message):
+        run(check_torchscript, data)
+
+
+@pytest.mark.parametrize(
+    "code", ["y = self.save", "torch.relu(x)", "ops.prim.device(x)", "ops.torchvision.nms(x)"]
+)
+def test_code_that_does_not(code: str) -> None:
+    run(check_torchscript, archive({"m/code/__torch__.py": code.encode()}))
+
+
+MODEL = {
+    "nodes": [{"target": "torch.ops.aten.relu.default", "inputs": []}],
+    "sizes": [{"as_expr": {"expr_str": "Symbol('s21', positive=True, integer=True)"}}],
+}
+
+
+def program(**change: Any) -> dict[str, bytes]:
+    return {
+        "m/models/model.json": json.dumps({**MODEL, **change}).encode(),
+        "m/data/sample_inputs/model.pt": b"",
+        "m/data/weights/model_weights_config.json": b'{"config": {"w": {"use_pickle": false}}}',
+        "m/data/weights/weight_0": b"1234",
+        "m/byteorder": b"little",
+    }
+
+
+def expression(text: object) -> dict[str, Any]:
+    return {"sizes": [{"as_expr": {"expr_str": text}}]}
+
+
+def test_a_program_passes() -> None:
+    run(check_pt2, archive(program()))
+    for text in (
+        "Mul(Integer(-4), Symbol('s41', positive=True, integer=True))",
+        "Max(1, s0 + 2*u1) // 3",
+        "FloorDiv(Symbol('u0', integer=True), Integer(2))",
+        "StrictLessThan(Symbol('u0', integer=True), Integer(9223372036854775807))",
+    ):
+        run(check_pt2, archive(program(**expression(text))))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('x')",
+        "exec('x')",
+        "().__class__.__base__",
+        "Symbol('a b')",
+        "Symbol('x').func",
+        "Lambda(x, x)",
+        "lambda: 0",
+        "S('x')",
+        "[x for x in y]",
+        "1" * 41 + "x",
+        7,
+        None,
+    ],
+)
+def test_an_expression_that_torch_would_evaluate(text: object) -> None:
+    with pytest.raises(ValueError, match=r"has the size .* which torch would evaluate"):
+        run(check_pt2, archive(program(**expression(text))))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.os.system",
+        "torch.hub.load",
+        "torch.ops.load_library",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.aten.save",
+        "torch.ops.inductor.x",
+        "_operator.methodcaller",
+        "math.__loader__.load_module",
+        "#evil",
+        "",
+    ],
+)
+def test_a_call_that_is_no_operator(target: str) -> None:
+    with pytest.raises(ValueError, match=r"calls .*, which is no operator of a model"):
+        run(check_pt2, archive(program(nodes=[{"target": target}])))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("m/data/sample_inputs/model.pt", b"x", "it holds sample inputs, which torch would unpick"),
+        ("m/data/weights/model_weights_config.json", b'{"use_pickle": true}', "asks for pickle"),
+        ("m/data/weights/model_weights_config.json", b'{"use_pickle": 1}', "asks for pickle"),
+        ("m/data/constants/custom_obj_0", b"", "holds .*custom_obj_0', which edgeport does not w"),
+        ("m/data/aotinductor/model/a.so", b"", "which edgeport does not write"),
+        ("m/models/other.json", b"{}", "which edgeport does not write"),
+        ("other/models/model.json", b"{}", "its members are not in one folder"),
+        ("m/../x", b"", "its members are not in one folder"),
+        ("m/models/model.json", b"[" * 100_000, "nests too deeply"),
+        ("m/models/model.json", b"{", "Expecting property name"),
+        ("m/models/model.json", b"\xff", "can't decode byte"),
+    ],
+)
+def test_what_a_program_must_not_hold(name: str, data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(check_pt2, archive({**program(), name: data}))
+
+
+def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive({**program(), "m/models/model.json": bytes(10**6)}, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(torch_limits, "LARGEST_TEXT_BYTES", 10**5)
+    with pytest.raises(ValueError, match=r"'m/models/model\.json' has 1000000 bytes, which is too"):
+        run(check_pt2, data)
+
+
+def test_a_size_that_lies() -> None:
+    data = bytearray(archive({"m/code/a.py": bytes(5000)}, zipfile.ZIP_DEFLATED))
+    entry = data.index(b"PK\1\2")
+    data[entry + 24 : entry + 28] = (4000).to_bytes(4, "little")
+    with pytest.raises(ValueError, match=r"'m/code/a\.py' does not have the size that it says"):
+        run(check_torchscript, bytes(data))

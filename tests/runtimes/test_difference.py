@@ -1,0 +1,145 @@
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hostile
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeport.runtimes import Bundle, FormatError, IntegrityError
+from edgeport.runtimes.difference import Difference, compare
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.packing import pack
+
+
+@pytest.fixture
+def other(packed: Path) -> Path:
+    return Path(shutil.copytree(packed, packed.with_name("other.edge")))
+
+
+def change_weights(path: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    model = onnx.load(path / "model.onnx")
+    change(model)
+    hostile.replace_artefact(path, "onnx", model.SerializeToString())
+
+
+def append(tensor: onnx.TensorProto, model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(tensor)
+
+
+def set_weight(model: onnx.ModelProto, name: str, array: Array) -> None:
+    (weight,) = (w for w in model.graph.initializer if w.name == name)
+    weight.CopyFrom(numpy_helper.from_array(array, name))
+
+
+def found(a: Path, b: Path) -> Difference:
+    return compare(Bundle.peek(a), Bundle.peek(b))
+
+
+def test_a_bundle_is_like_itself(packed: Path, tmp_path: Path) -> None:
+    one = pack(packed, tmp_path / "one.edge", zipped=True).path
+    assert found(packed, one) == Difference((), (), 4)
+
+
+def test_what_a_manifest_says(packed: Path, other: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["producer"] = {"edgeport": "1", "torch": "3"}
+        manifest["signature"]["ranges"]["batch"]["max"] = 8
+        manifest["thresholds"]["max_ratio"] = 4
+        manifest["artefacts"].pop()
+
+    hostile.edit(other, change)
+    told = {each.what: (each.before, each.after) for each in found(packed, other).changes}
+    assert told.keys() == {
+        *("range of batch", "null bytes", "null precision", "thresholds"),
+        *("producer edgeport", "producer torch"),
+    }
+    assert told["producer torch"] == (None, "3")
+    assert told["range of batch"] == ("1..64", "1..8")
+
+
+def test_weights_tensor_by_tensor(packed: Path, other: Path) -> None:
+    old = {
+        w.name: numpy_helper.to_array(w) for w in onnx.load(packed / "model.onnx").graph.initializer
+    }
+
+    def change(model: onnx.ModelProto) -> None:
+        set_weight(model, "w1", old["w1"] * np.float32(1.01))
+        set_weight(model, "b1", np.zeros(17, np.float32))
+        set_weight(model, "b2", np.full(3, np.inf, np.float32))
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.int64), "new"))
+
+    change_weights(other, change)
+    difference = found(packed, other)
+    assert difference.tensors == 4
+    weights = {weight.name: weight for weight in difference.weights or ()}
+    assert weights.keys() == {"w1", "b1", "b2", "new"}
+    assert weights["w1"].relative == pytest.approx(0.01, rel=1e-3)
+    assert weights["w1"].largest == pytest.approx(np.abs(old["w1"]).max() * 0.01, rel=1e-3)
+    assert (weights["b1"].before, weights["b1"].after) == ("float32[16]", "float32[17]")
+    assert weights["b1"].largest is None
+    assert weights["b2"].largest is None
+    assert (weights["new"].before, weights["new"].after) == (None, "int64[2]")
+    json.dumps(difference.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "int32", "uint64", "bool"])
+def test_weights_of_every_kind(packed: Path, other: Path, dtype: str) -> None:
+    for path, value in ((packed, 0), (other, 1)):
+        tensor = numpy_helper.from_array(np.full((2, 3), value, dtype), "n")
+        change_weights(path, partial(append, tensor))
+    (weight,) = found(packed, other).weights or ()
+    assert (weight.before, weight.largest) == (f"{dtype}[2, 3]", 1.0)
+
+
+def test_weights_as_numbers_and_in_bfloat16(packed: Path, other: Path) -> None:
+    for path, value in ((packed, 1.0), (other, 3.0)):
+
+        def change(model: onnx.ModelProto, value: float = value) -> None:
+            for name, kind in (("f", 1), ("d", 11), ("b", 16), ("i", 7)):
+                tensor = onnx.helper.make_tensor(name, kind, [2], [value, 1.0])
+                model.graph.initializer.append(tensor)
+
+        change_weights(path, change)
+    weights = {weight.name: weight for weight in found(packed, other).weights or ()}
+    assert {name: weight.before for name, weight in weights.items()} == {
+        "f": "float32[2]",
+        "d": "float64[2]",
+        "b": "bfloat16[2]",
+        "i": "int64[2]",
+    }
+    assert [weights[name].largest for name in "fdbi"] == [2.0] * 4
+
+
+def test_no_onnx_no_weights(packed: Path, tmp_path: Path) -> None:
+    small = pack(packed, tmp_path / "small.edge", ["null"]).path
+    difference = found(packed, small)
+    assert difference.weights is None
+    assert ("onnx precision", "float32", None) in [
+        (each.what, each.before, each.after) for each in difference.changes
+    ]
+
+
+def test_damage_is_told(packed: Path, other: Path) -> None:
+    (other / "model.onnx").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"other\.edge/model\.onnx is not the file that was"):
+        found(packed, other)
+
+
+def test_external_weights_that_are_nowhere(packed: Path, other: Path) -> None:
+    data = bytes(64)
+    (other / "w.data").write_bytes(data)
+    hostile.replace_artefact(other, "onnx", hostile.external("w.data", offset=-4))
+    import hashlib
+
+    stored = {"file": "w.data", "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": 64}
+    hostile.edit(other, lambda m: m["artefacts"][0].update(external=[stored]))
+    with pytest.raises(
+        FormatError, match=r"the weights of .*other\.edge cannot be read: w\.data is"
+    ):
+        found(packed, other)
