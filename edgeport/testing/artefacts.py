@@ -131,12 +131,18 @@ def _loading(path: Path) -> Iterator[None]:
         ) from e
 
 
-def _load(path: Path, name: str) -> Any:
+def _load(path: Path, name: str) -> Callable[..., Any]:
+    """What the archive computes, as tensors in a row: strangers return dicts and more."""
     import torch
 
+    from edgeport.deploy.sources import trees
+
+    call: Any
     if BACKENDS[name].format == "pt2":
-        return torch.export.load(path).module()
-    return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        call = torch.export.load(path).module()
+    else:
+        call = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    return lambda *tensors: tuple(trees.tensors(call(*tensors)))
 
 
 def _signature(answer: Answer) -> Signature:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -85,7 +86,8 @@ def test_a_foreign_onnx_file_passes_with_every_figure(foreign: Path) -> None:
     assert len(verdicts) == 2 * 4 * 2  # optimised and not, samples, outputs
     assert all(verdict.status == "pass" for verdict in verdicts)
     assert {verdict.figures.rule for verdict in verdicts} == {"oracle", "exact"}
-    renamed = [dict(zip(("pixels", "factor"), s.values(), strict=True)) for s in SAMPLES]
+    names: list[str] = ["pixels", "factor"]
+    renamed = [dict(zip(names, sample.values(), strict=True)) for sample in SAMPLES]
     assert len(assert_parity(net(), str(foreign), renamed, backend="ort-cpu")) == len(verdicts)
     assert len(assert_parity(net(), foreign, draw)) == len(verdicts)
     assert len(assert_parity(net(), foreign, SAMPLES[2])) == len(verdicts) // 4
@@ -127,7 +129,7 @@ def test_a_size_that_was_baked_in_is_told(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(Folded(), torch.ones(2, 8))  # type: ignore[no-untyped-call]
+        traced: Any = torch.jit.trace(Folded(), torch.ones(2, 8))  # type: ignore[no-untyped-call]
         traced.save(str(path))
     samples = [{"image": sample["image"]} for sample in SAMPLES]
     assert len(assert_parity(Folded(), path, samples[1])) == 1
