@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from edgeport import __version__
 
-COMMANDS = ("train", "export", "verify", "bench", "serve", "doctor")
+COMMANDS = ("train", "export", "verify", "bench", "serve", "embed", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
