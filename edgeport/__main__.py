@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from edgeport import __version__
 
-COMMANDS = ("train", "export", "verify", "bench", "serve", "embed", "doctor")
+COMMANDS = ("train", "export", "verify", "bench", "serve", "embed", "build-runner", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        child = import_module(f"edgeport.commands.{name}").add(commands)
+        child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

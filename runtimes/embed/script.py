@@ -15,6 +15,7 @@ from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.signature import LARGEST_DIMENSION
 
 from .bars import bars
+from .template import block, filled, template
 
 _ENGINES: Final = {"onnx": "infer.py", "torchscript": "infer_torch.py"}
 """Format -> the file whose engine opens it; the first that a bundle holds is taken."""
@@ -41,10 +42,10 @@ def write_script(bundle: Bundle, path: Path) -> Artefact:
     refuse_existing(path)
     artefact = _artefact(bundle)
     bundle.check_files()
-    script = _template("infer.py")
+    script = template("infer.py")
     if artefact.format != "onnx":
-        script = _filled(script, "engine", _block(_template(_ENGINES[artefact.format]), "engine"))
-    write(path, _filled(script, "model", _model(bundle, artefact)))
+        script = filled(script, "engine", block(template(_ENGINES[artefact.format]), "engine"))
+    write(path, filled(script, "model", _model(bundle, artefact)))
     return artefact
 
 
@@ -86,15 +87,3 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
         for name, value in constants.items()
     ]
     return "".join(lines)
-
-
-def _template(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
-
-
-def _block(text: str, mark: str) -> str:
-    return text.split(f"# <{mark}>\n")[1].split(f"# </{mark}>\n")[0]
-
-
-def _filled(text: str, mark: str, block: str) -> str:
-    return text.replace(_block(text, mark), block)
