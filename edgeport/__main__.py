@@ -13,7 +13,17 @@ from io import TextIOWrapper
 
 from edgeport import __version__
 
-COMMANDS = ("train", "export", "verify", "bench", "serve", "embed", "build-runner", "doctor")
+COMMANDS = (
+    "train",
+    "export",
+    "verify",
+    "bench",
+    "serve",
+    "embed",
+    "build-runner",
+    "emit",
+    "doctor",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

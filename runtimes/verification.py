@@ -175,7 +175,20 @@ def _verify_backend(
             verdicts = check_session(session, samples, bundle.manifest.thresholds)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
-    report = replace(report, engine=engine, verdicts=verdicts)
+    return conclude(replace(report, engine=engine), verdicts, dead)
+
+
+def conclude(
+    report: BackendReport, verdicts: tuple[Verdict, ...], dead: Sequence[str]
+) -> BackendReport:
+    """Say what verdicts come to.
+
+    Args:
+        report: Of the engine that gave the answers.
+        verdicts: One per sample and output.
+        dead: Outputs that prove nothing.
+    """
+    report = replace(report, verdicts=verdicts)
     if report.failures:
         return replace(
             report,
