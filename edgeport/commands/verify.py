@@ -40,6 +40,7 @@ class VerifyArgs:
     report: Path | None
     trusted: tuple[Path, ...] | None
     limits: Limits
+    url: str | None
     as_json: bool
 
 
@@ -58,6 +59,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="FILE.json",
         help="judge these figures again and run nothing: what --json printed, "
         "or reports/parity.json of a bundle",
+    )
+    parser.add_argument(
+        "--url", help="not here, but through a server: http://HOST:PORT[/v2/models/NAME]"
     )
     add_engine_options(parser)
     add_trust_options(parser)
@@ -88,6 +92,8 @@ def _verify(args: VerifyArgs) -> Report:
             "nothing to verify was given", remedy="name a bundle, or stored figures with --from"
         )
     bundle = Bundle.read(args.bundle, trusted=args.trusted)
+    if args.url is not None:
+        return _verify_served(bundle, args.url, args)
     return verify(
         bundle,
         args.backends,
@@ -97,11 +103,22 @@ def _verify(args: VerifyArgs) -> Report:
     )
 
 
-def _judge_again(stored: Path, args: VerifyArgs) -> Report:
-    if args.bundle is not None or args.backends or args.threads:
+def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
+    if args.backends or args.threads:
         raise UsageError(
-            "--from judges stored figures and runs nothing, so it takes no bundle, --backend or "
-            "--threads",
+            "--url was given with --backend or --threads, which are the server's to choose",
+            remedy="leave these out",
+        )
+    from edgeport.runtimes.endpoint import verify_endpoint
+
+    return verify_endpoint(bundle, url, bundle.manifest.thresholds.with_ratios(args.max_ratios))
+
+
+def _judge_again(stored: Path, args: VerifyArgs) -> Report:
+    if args.bundle is not None or args.backends or args.threads or args.url:
+        raise UsageError(
+            "--from judges stored figures and runs nothing, so it takes no bundle, --backend, "
+            "--threads or --url",
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(_read(stored), str(stored))
@@ -144,5 +161,6 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.report,
         trusted(arguments),
         limits(arguments),
+        arguments.url,
         arguments.json,
     )
