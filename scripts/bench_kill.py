@@ -51,14 +51,15 @@ def main() -> int:
     generator = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         works = prepare(Path(folder))
-        shares = {"export": 0.2, "pack": 0.25, "pack --zip": 0.2, "sign": 0.175, "sign zip": 0.175}
-        found = {
-            work.name: kill(work, round(args.kills * shares[work.name]), generator, Path(folder))
-            for work in works
-        }
+        shares = {"sign": 0.2, "sign zip": 0.2, "pack": 0.25, "pack --zip": 0.25, "export": 0.1}
+        found: dict[str, Counter[str]] = {}
+        for work in works:
+            kills = round(args.kills * shares[work.name])
+            outcomes = kill(work, kills, generator, Path(folder))
+            told = ", ".join(f"{count} {what}" for what, count in outcomes.items())
+            print(f"{work.name:<12}{told}", flush=True)
+            found[work.name] = outcomes
     wrong = sum(outcomes["wrong"] + outcomes["litter"] for outcomes in found.values())
-    for name, outcomes in found.items():
-        print(f"{name:<12}", ", ".join(f"{count} {what}" for what, count in outcomes.items()))
     print(json.dumps({"kill_version": 1, "seed": args.seed, "found": found, "wrong": wrong}))
     return 1 if wrong else 0
 
@@ -84,11 +85,11 @@ def prepare(folder: Path) -> list[Work]:
         return Work(name, [*arguments, str(target)], target, reset)
 
     return [
-        work("export", export),
-        work("pack", ["pack", str(good), "-o"]),
-        work("pack --zip", ["pack", str(good), "--zip", "-o"]),
         work("sign", ["sign", "--key", str(key)], good),
         work("sign zip", ["sign", "--key", str(key)], one),
+        work("pack", ["pack", str(good), "-o"]),
+        work("pack --zip", ["pack", str(good), "--zip", "-o"]),
+        work("export", export),
     ]
 
 
