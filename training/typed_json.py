@@ -43,7 +43,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} is {value!r}, expected an object")
         return {key: _read(arguments[1], item, f"{key} in {where}") for key, item in value.items()}
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{where} is {value!r}, expected {kind.__name__}")
+        raise ValueError(f"{where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
     return value
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgeport.commands.run_story import inspect_run, is_run
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
 from edgeport.runtimes import Bundle, EdgeportError, SignatureError
 from edgeport.runtimes.container import Container, Zip
@@ -36,9 +37,9 @@ class InspectArgs:
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "inspect", help="show what is in a bundle and how it was proved; nothing is executed"
+        "inspect", help="show what is in a bundle or a run; nothing in it is executed"
     )
-    parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
+    parser.add_argument("bundle", type=Path, help="a bundle (NAME.edge), or a run folder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--bom", action="store_true", help="print a CycloneDX 1.6 ML-BOM instead: JSON"
@@ -48,7 +49,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 
 def run(args: InspectArgs) -> int:
-    """Check every hash, look and print."""
+    """Check every hash, look and print; a run has parameters and hyperparameters to show."""
+    if is_run(args.bundle) and not args.bom:
+        return inspect_run(args.bundle, as_json=args.as_json)
     bundle = Bundle.peek(args.bundle)
     bundle.check_files()
     if args.bom:

@@ -227,9 +227,9 @@ def option(text: str) -> tuple[str, object]:
     if value in ("true", "false"):
         return name, value == "true"
     try:
-        numbers = tuple(float(part) for part in value.split(","))
+        numbers = [float(part) for part in value.split(",")]
     except ValueError:
         return name, value
     if len(numbers) > 1:
-        return name, numbers
+        return name, tuple(numbers)
     return name, int(value) if value.lstrip("-").isdecimal() else numbers[0]

@@ -48,6 +48,12 @@ def test_it_is_printed_for_people_and_for_programs(
     assert "core.layers" not in hyperparameters
 
 
+def test_the_command_tells_runs_from_bundles(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["inspect", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameter_count"] == look(run)["parameter_count"]
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
     with pytest.raises(FormatError, match="is not a run"):

@@ -98,8 +98,7 @@ def resized(image: Array, dtype: int) -> Array:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    found: Array = session.run(None, {"x": image})[0]
-    return found
+    return np.asarray(session.run(None, {"x": image})[0])
 
 
 def test_integers_are_not_resized_by_the_engine(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "only" / "cat" / "a.png")
     photos(tmp_path / "bad", (2, 2))
     (tmp_path / "bad" / "cat" / "9.png").write_bytes(b"no")
-    for place, options, problem in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
         ("a.npz", {}, "what is to be predicted from"),
         ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder of images"),
@@ -98,6 +99,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("only", {}, "has 1 folders with images, expected one per class, at least 2"),
         ("bad", {}, "9.png is not an image"),
         ("bad", {"drop": ["x"]}, "has no columns"),
-    ):
+    )
+    for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):
             open_data(str(tmp_path / place), **options)

@@ -1,5 +1,4 @@
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -109,5 +108,5 @@ def test_nothing_to_train() -> None:
 
 @pytest.mark.parametrize(("name", "needed"), [("LBFGS", True), ("Adam", False)])
 def test_who_needs_a_closure(name: str, needed: bool) -> None:
-    made: Callable[..., Any] = find_optimizer(name)
-    assert needs_closure(made(module().parameters())) is needed
+    settings = Settings(1, None, 0.1, optimizer=name)
+    assert needs_closure(make_optimizer(module(), settings)) is needed
