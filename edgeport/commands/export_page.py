@@ -19,6 +19,7 @@ from edgeport.commands.html_page import (
 from edgeport.commands.proof_tables import proof_tables, ratio_of
 from edgeport.commands.ratio_plot import RatioPlot
 from edgeport.commands.terminal import size_text
+from edgeport.commands.verify_page import walk_section
 from edgeport.runtimes.structure import describe
 
 _FORMATS: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "PyTorch .pt2"}
@@ -45,6 +46,7 @@ def page(told: Mapping[str, Any]) -> str:
         [
             _headline(told),
             _failure(told["error"]),
+            _walk(told.get("localisation"), told["asked"]["max_ratio"]),
             _signature(told["module"], told["signature"]),
             section("Good to know", items("ul", told["notes"])) if told["notes"] else "",
             _compiled(told, plot),
@@ -52,6 +54,12 @@ def page(told: Mapping[str, Any]) -> str:
             _made_with(told),
         ],
     )
+
+
+def _walk(found: Mapping[str, Any] | None, limit: float) -> str:
+    """The way through the module, as a wrong artefact has it."""
+    steps = () if found is None else found["walk"]
+    return walk_section([{**s, "name": s["name"] or s["operator"]} for s in steps], limit)
 
 
 def _headline(told: Mapping[str, Any]) -> Html:

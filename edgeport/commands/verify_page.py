@@ -51,7 +51,7 @@ def page(told: Told, walk: Sequence[Mapping[str, Any]] | None = None) -> str:
             _headline(told),
             _failures(backends),
             _backends(told),
-            _walk(walk, told["thresholds"]["max_ratio"]),
+            walk_section(walk, told["thresholds"]["max_ratio"]),
             _map(told),
             _worst(told),
             _histograms(told),
@@ -215,7 +215,13 @@ def _backend_row(backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:
     ]
 
 
-def _walk(walk: Sequence[Mapping[str, Any]] | None, limit: float) -> str:
+def walk_section(walk: Sequence[Mapping[str, Any]] | None, limit: float) -> str:
+    """Floor and error from the inputs to a wrong output; empty where nothing is wrong.
+
+    Args:
+        walk: As ``walk_plot`` takes it.
+        limit: As ``walk_plot`` takes it.
+    """
     if not walk:
         return ""
     key = tag(

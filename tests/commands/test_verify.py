@@ -163,7 +163,8 @@ def test_stored_verdicts_are_judged_again(
     output = value["outputs"][0]["name"]
     lenient = [f"--max-ratio={each}" for each in ("1e-3", f"{output}=8")]
     assert main(["verify", "--from", str(file), *lenient]) == 0
-    assert f"at most 0.001 (0.000354 in the median, 0.004 on edge cases), 8 of {output}" in capsys.readouterr().out
+    said = f"at most 0.001 (0.000354 in the median, 0.004 on edge cases), 8 of {output}"
+    assert said in capsys.readouterr().out
 
 
 def test_what_a_bundle_holds_can_be_judged_too(

@@ -89,3 +89,14 @@ def test_a_localiser_that_fails_hides_nothing(
     told = "ZeroDivisionError: oh" if way == "raise" else "it was ended by SIGSEGV"
     assert "diverges  the localiser found nothing: it " in problem
     assert told in problem
+
+
+def test_the_report_plots_the_way_to_the_fault(tmp_path: Path) -> None:
+    from edgeport.commands.export_page import _walk
+
+    events: list[deploy.Event] = []
+    export(tmp_path, on_event=events.append)
+    (found,) = (event for event in events if isinstance(event, deploy.Localisation))
+    drawn = _walk(found.to_json(), 8.0)
+    assert "Where it goes wrong" in drawn
+    assert f"the first to diverge is {found.module}" in drawn

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from edgeport.deploy.compilers.upstream import inference_only
 from edgeport.deploy.proof.oracle import Oracle
@@ -37,18 +38,22 @@ def trace_eager(
     Raises:
         Exception: Whatever the module raises.
     """
-    trace = _run(source.flat, source, inputs, limit, whole)
+    recurrent = any(isinstance(part, nn.RNNBase) for part in source.module.modules())
+    with _plain_kernels() if recurrent else contextlib.nullcontext():
+        trace = _run(source.flat, source, inputs, limit, whole)
     try:
         oracle = Oracle(source.flat)
-        with oracle.in_float64():
+        with oracle.in_float64(), _plain_kernels():
             wide = _run(oracle.flat, source, inputs, limit, whole)
-        if [*map(_key, trace.values)] != [*map(_key, wide.values)]:
-            # a fused kernel that has no float64, as of LSTM: without it both take the same steps
-            with torch.backends.mkldnn.flags(enabled=False):
-                trace = _run(source.flat, source, inputs, limit, whole)
     except Exception:  # an operator without float64; the floor is then some ulp
         return trace
     return Trace(_with_oracle(trace.values, wide.values), trace.outputs)
+
+
+def _plain_kernels() -> contextlib.AbstractContextManager[None]:
+    """No fused kernels of oneDNN: they have no float64, so that its run would take other steps."""
+    found: contextlib.AbstractContextManager[None] = torch.backends.mkldnn.flags(enabled=False)
+    return found
 
 
 def _run(

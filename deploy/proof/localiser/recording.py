@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from edgeport.runtimes.inputs import Array
@@ -109,7 +109,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        read = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
         sources = tuple(dict.fromkeys(map(self.number_of, read)))
         call = self._call(func, args, kwargs) if self._replayable else None
         try:
@@ -122,7 +122,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
             self._writes[memory] = self._writes.get(memory, 0) + 1
             self._writers.setdefault(memory, len(self.values) - 1)  # if it answers with nothing
         single = isinstance(result, torch.Tensor)
-        found = [result] if single else [t for t in tree_leaves(result) if _is_tensor(t)]
+        found = [*_tensors(result)]
         frames = _frames() if found and not self._replayable else ()
         for index, tensor in enumerate(found):
             number = self._add(
@@ -226,8 +226,13 @@ def record(
     return Trace(recorder.values, dict(zip(outputs, numbers, strict=True)))
 
 
-def _is_tensor(leaf: object) -> bool:
-    return isinstance(leaf, torch.Tensor)
+def _tensors(tree: object) -> Iterator[torch.Tensor]:
+    """The tensors of an operator's arguments or results: alone, or in tuples and lists."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for part in tree:
+            yield from _tensors(part)
 
 
 def _kept(tensor: torch.Tensor, limit: int) -> Array:
@@ -260,7 +265,7 @@ def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
     for index, argument in enumerate(schema.arguments if schema is not None else ()):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[index] if index < len(args) else kwargs.get(argument.name)
-            yield from (t for t in tree_leaves(given) if isinstance(t, torch.Tensor))
+            yield from _tensors(given)
 
 
 def _memory(tensor: torch.Tensor) -> int:
