@@ -63,6 +63,7 @@ def test_more_members_than_are_expected() -> None:
         (b"x" + zipped({"a": b"x"}), "its directory does not end where it should"),
         (zipped({"a": b"x"})[:-30], "something is behind its end"),
     ],
+    ids=["empty", "no zip", "more behind", "more before", "cut off"],
 )
 def test_what_is_no_zip(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
