@@ -175,7 +175,9 @@ def needs_torch() -> None:
         BackendMissingError: It is.
     """
     try:
-        import edgeport.training  # noqa: F401  # the import is the question
+        import torch  # noqa: F401  # the import is the question
+
+        import edgeport.training  # noqa: F401
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"training needs {e.name!r}, which is not installed",
