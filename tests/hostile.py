@@ -185,7 +185,7 @@ def _manifests() -> Iterator[Case]:
     ]
     for name, change in values:
         unseen = ("other", "huge shape", "no samples", "more samples", "no inputs")
-        blind = INSPECT if name.startswith(unseen) else ()
+        blind: tuple[str, ...] = INSPECT if name.startswith(unseen) else ()
         blind = ("bench", "serve") if name == "evidence" else blind  # they read no reports
         yield Case(f"manifest has {name}", partial(_edited, change), blind)
 
