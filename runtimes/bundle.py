@@ -186,7 +186,8 @@ class Bundle:
             if isinstance(held, Folder):
                 for stored in artefact.external:
                     _refuse_links(held.place(stored.file))
-            check_model(path, artefact, str(held.place(artefact.stored.file)))
+            names = [stored.file for stored in artefact.files]
+            check_model(path, artefact.format, names, str(held.place(names[0])))
             yield path
 
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeport.runtimes.errors import FormatError
-from edgeport.runtimes.manifest import Artefact
 
 
-def check_model(path: Path, artefact: Artefact, name: str) -> None:
+def check_model(path: Path, format_: str, names: Sequence[str], name: str) -> None:
     """Refuse an artefact that a parser could choke on, or that reads or runs what it should not.
 
     Args:
         path: The file, or a private copy of it.
-        artefact: What the manifest says of it.
+        format_: Of the artefact.
+        names: In the bundle: the file's, and those of the files that it may read besides.
         name: What to call it in an error.
 
     Raises:
         FormatError: It is so.
     """
     try:
-        if artefact.format == "onnx":
-            _check_onnx(path, artefact, name)
-        elif artefact.format in ("torchscript", "pt2"):
-            _check_torch(path, artefact.format)
+        if format_ == "onnx":
+            _check_onnx(path, names, name)
+        elif format_ in ("torchscript", "pt2"):
+            _check_torch(path, format_)
     except ValueError as e:  # UnicodeDecodeError, JSONDecodeError too
         if isinstance(e, FormatError):
             raise
@@ -33,7 +34,7 @@ def check_model(path: Path, artefact: Artefact, name: str) -> None:
         ) from e
 
 
-def _check_onnx(path: Path, artefact: Artefact, name: str) -> None:
+def _check_onnx(path: Path, names: Sequence[str], name: str) -> None:
     from edgeport.runtimes.external import locations
 
     from .onnx_limits import check_onnx
@@ -44,8 +45,7 @@ def _check_onnx(path: Path, artefact: Artefact, name: str) -> None:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             check_onnx(data)
             named = set(locations(data))
-    folder = artefact.stored.file.rpartition("/")[0]
-    listed = {stored.file for stored in artefact.external}
+    folder, listed = names[0].rpartition("/")[0], names[1:]
     for each in sorted(named):
         if (f"{folder}/{each}" if folder else each) not in listed:
             raise FormatError(

@@ -10,17 +10,35 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from edgeport.runtimes.container import Container, reading
 from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
-from edgeport.runtimes.manifest import StoredFile
 
 _CHUNK_BYTES: Final = 2**18  # stays in the cache between the hash and the copy
 _GIB: Final = 2**30
 
 
-def check(container: Container, stored: StoredFile) -> None:
+class Stored(Protocol):
+    """A file as the manifest lists it: a ``StoredFile``."""
+
+    @property
+    def file(self) -> str:
+        """Its name in the bundle."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal digits."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+        ...
+
+
+def check(container: Container, stored: Stored) -> None:
     """Read a file whose size and hash must be those of the manifest.
 
     Raises:
@@ -31,7 +49,7 @@ def check(container: Container, stored: StoredFile) -> None:
     copy(container, stored, lambda _: None)
 
 
-def read(container: Container, stored: StoredFile) -> bytes:
+def read(container: Container, stored: Stored) -> bytes:
     """The very bytes whose hash was checked.
 
     Raises:
@@ -46,7 +64,7 @@ def read(container: Container, stored: StoredFile) -> bytes:
 
 
 @contextlib.contextmanager
-def private_copy(container: Container, files: Sequence[StoredFile]) -> Iterator[Path]:
+def private_copy(container: Container, files: Sequence[Stored]) -> Iterator[Path]:
     """Copy the files of an artefact to where only this process looks.
 
     Args:
@@ -81,7 +99,7 @@ def private_copy(container: Container, files: Sequence[StoredFile]) -> Iterator[
         os.close(handle)
 
 
-def copy(container: Container, stored: StoredFile, take: Callable[[memoryview], object]) -> None:
+def copy(container: Container, stored: Stored, take: Callable[[memoryview], object]) -> None:
     """Hand over a file in chunks, and tell in the end whether it is the one that was packed.
 
     Args:
@@ -105,7 +123,7 @@ def copy(container: Container, stored: StoredFile, take: Callable[[memoryview], 
 
 
 def _digest(
-    file: IO[bytes], stored: StoredFile, path: Path, take: Callable[[memoryview], object]
+    file: IO[bytes], stored: Stored, path: Path, take: Callable[[memoryview], object]
 ) -> str:
     left = stored.size_bytes
     with contextlib.suppress(OSError):  # the disk reads on while the processor hashes
@@ -124,7 +142,7 @@ def _digest(
 
 
 @contextlib.contextmanager
-def _writing(container: Container, stored: StoredFile) -> Iterator[None]:
+def _writing(container: Container, stored: Stored) -> Iterator[None]:
     try:
         yield
     except OSError as e:
@@ -137,7 +155,7 @@ def _writing(container: Container, stored: StoredFile) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _private_folder(files: Sequence[StoredFile]) -> Iterator[Path]:
+def _private_folder(files: Sequence[Stored]) -> Iterator[Path]:
     """In memory if it fits there, or else where temporary files are."""
     import shutil
     import tempfile
@@ -151,7 +169,7 @@ def _private_folder(files: Sequence[StoredFile]) -> Iterator[Path]:
         yield folder
 
 
-def _refuse_too_large(container: Container, files: Sequence[StoredFile]) -> None:
+def _refuse_too_large(container: Container, files: Sequence[Stored]) -> None:
     needed, free = sum(stored.size_bytes for stored in files), free_memory_bytes()
     if free is not None and needed > free:
         raise EngineError(
