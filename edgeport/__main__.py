@@ -15,7 +15,7 @@ from edgeport import __version__
 
 COMMANDS = (
     *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "bench", "serve"),
-    "doctor",
+    *("embed", "build-runner", "emit", "doctor"),
 )
 
 
@@ -65,7 +65,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        child = import_module(f"edgeport.commands.{name}").add(commands)
+        child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -20,6 +20,7 @@ from edgeport.runtimes import (
     files,
     verify,
 )
+from edgeport.runtimes.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class VerifyArgs:
 
     Attributes:
         bundle: What to run; ``None`` with ``stored``, a report to judge again.
+        url: A server to run it through, instead of the backends here.
         max_ratios: By name of the output; ``None`` for all that have none of their own.
         report: Where to write what was found, as .html or .json.
     """
@@ -36,6 +38,7 @@ class VerifyArgs:
     stored: Path | None
     backends: tuple[str, ...] | None
     threads: int | None
+    url: str | None
     max_ratios: Mapping[str | None, float]
     report: Path | None
     trusted: tuple[Path, ...] | None
@@ -60,6 +63,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "or reports/parity.json of a bundle",
     )
     add_engine_options(parser)
+    parser.add_argument(
+        "--url", help="not here, but through a server: http://HOST:PORT[/v2/models/NAME]"
+    )
     add_trust_options(parser)
     add_max_ratio(parser, "what the bundle holds")
     parser.add_argument("--report", type=Path, metavar="FILE", help="every figure: .html or .json")
@@ -88,20 +94,34 @@ def _verify(args: VerifyArgs) -> Report:
             "nothing to verify was given", remedy="name a bundle, or stored figures with --from"
         )
     bundle = Bundle.read(args.bundle, trusted=args.trusted)
+    thresholds = bundle.manifest.thresholds.with_ratios(args.max_ratios)
+    if args.url is not None:
+        return _verify_endpoint(bundle, args.url, thresholds, args)
     return verify(
         bundle,
         args.backends,
         threads=args.threads,
-        thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
+        thresholds=thresholds,
         limits=args.limits,
     )
 
 
-def _judge_again(stored: Path, args: VerifyArgs) -> Report:
-    if args.bundle is not None or args.backends or args.threads:
+def _verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds, args: VerifyArgs) -> Report:
+    from edgeport.runtimes.endpoint import verify_endpoint
+
+    if args.backends or args.threads:
         raise UsageError(
-            "--from judges stored figures and runs nothing, so it takes no bundle, --backend or "
-            "--threads",
+            "--url was given with --backend or --threads, which are the server's to choose",
+            remedy="leave them out",
+        )
+    return verify_endpoint(bundle, url, thresholds)
+
+
+def _judge_again(stored: Path, args: VerifyArgs) -> Report:
+    if args.bundle is not None or args.backends or args.threads or args.url:
+        raise UsageError(
+            "--from judges stored figures and runs nothing, so it takes no bundle, --backend, "
+            "--threads or --url",
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(_read(stored), str(stored))
@@ -140,6 +160,7 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.stored,
         arguments.backend,
         arguments.threads,
+        arguments.url,
         ratios_of(arguments.max_ratio),
         arguments.report,
         trusted(arguments),

@@ -13,7 +13,10 @@ from edgeport.commands import doctor
 from edgeport.commands.terminal import coloured, size_text, table
 from edgeport.runtimes import EngineError
 
-NAMES = ["train", "export", "pack", "sign", "verify", "inspect", "diff", "bench", "serve", "doctor"]
+NAMES = [
+    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "bench", "serve"),
+    *("embed", "build-runner", "emit", "doctor"),
+]
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

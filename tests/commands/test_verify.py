@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,21 @@ def test_the_report_is_written_whether_it_passes_or_fails(
     assert "computes what PyTorch computes" in page.read_text()
     assert main([*arguments, "--report", "/proc/verify.html"]) == 3
     assert "cannot write /proc/verify.html" in capsys.readouterr().err
+
+
+def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "edgeport", "serve", str(mlp_bundle), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().split(" on ")[1].split()[0]
+        assert main(["verify", str(mlp_bundle), "--url", url]) == 0
+        out = capsys.readouterr().out
+        assert main(["verify", str(mlp_bundle), "--url", f"{url}/v2/models/other"]) == 2
+        assert "no model is named 'other'" in capsys.readouterr().err
+        server.terminate()
+    assert out.splitlines()[2].startswith(url.removeprefix("http://"))
+    assert "mlp: 1 of 1 backends pass on 7 samples" in out
+    assert main(["verify", str(mlp_bundle), "--url", url]) == 3
+    assert "no answer from" in capsys.readouterr().err
+    assert main(["verify", str(mlp_bundle), "--url", url, "--threads", "2"]) == 2
+    assert "--url was given with --backend or --threads" in capsys.readouterr().err

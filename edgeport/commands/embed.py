@@ -1,0 +1,44 @@
+"""``edgeport embed``: a script that runs the model in somebody else's program."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeport.commands.terminal import show
+from edgeport.runtimes import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedArgs:
+    """What ``edgeport embed`` was asked."""
+
+    bundle: Path
+    script: Path
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "embed", help="write a script that runs the model without edgeport"
+    )
+    parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
+    parser.add_argument(
+        "-o", type=Path, dest="script", default=Path("infer.py"), metavar="SCRIPT",
+        help="the script to write (default: %(default)s)",
+    )  # fmt: skip  # one option
+    parser.set_defaults(run=lambda a: run(EmbedArgs(a.bundle, a.script)))
+    return parser
+
+
+def run(args: EmbedArgs) -> int:
+    """Write the script, and say what it needs."""
+    from edgeport.runtimes.embed.script import write_script
+
+    bundle = Bundle.read(args.bundle)
+    artefact = write_script(bundle, args.script)
+    engine = "onnxruntime" if artefact.format == "onnx" else "torch"
+    show(f"{args.script} runs {artefact.stored.file} with numpy and {engine}")
+    if args.script.resolve().parent != bundle.path.resolve().parent:
+        show(f"next: copy {bundle.path} beside it")
+    show(f"next: python {args.script} --check")
+    return 0

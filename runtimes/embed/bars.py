@@ -1,0 +1,130 @@
+"""The largest error that each output of each golden sample may have: parity as plain numbers.
+
+A program that knows them judges as ``edgeport verify`` does, without the rule that made them.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.session import EngineInfo
+from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.thresholds import REDUCED, Precision, Thresholds, floor_scale
+from edgeport.runtimes.verdict import Verdict, counts_together, median_bar
+from edgeport.runtimes.verification import check_session
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What one output of one sample is compared with, and how far from it it may be.
+
+    Attributes:
+        reference: Which golden tensor is nearest to the truth.
+        rms: Largest root mean square of all errors, in the output's unit; 0 for integers.
+        largest: Largest single error; for integers and bools, how many may differ.
+    """
+
+    reference: Literal["oracle", "eager"]
+    rms: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class MedianBar:
+    """What one output keeps over many samples: a fault is there in most, bad luck in one.
+
+    Attributes:
+        share: Largest median of the rms errors, each divided by its own ``Bar.rms``.
+        samples: Which of them count.
+    """
+
+    share: float
+    samples: tuple[int, ...]
+
+
+def bars(
+    samples: Sequence[Golden], thresholds: Thresholds, reduced: Precision | None = None
+) -> tuple[list[dict[str, Bar]], dict[str, MedianBar]]:
+    """The bars of every output by sample, and those over all samples.
+
+    An error passes the rule of ``edgeport.runtimes.parity`` if it is at most the floor times the
+    largest ratio; both are known once eager and oracle are. A narrower precision must also keep
+    its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
+    not among these numbers.
+
+    Raises:
+        EngineError: Two samples have different outputs.
+    """
+    found = check_session(_Eager(samples), samples, thresholds)
+    verdicts = iter(found)
+    every = [
+        {name: _bar(next(verdicts), thresholds, reduced) for name in sample.eager}
+        for sample in samples
+    ]
+    return every, {} if reduced else _medians(samples, found, thresholds)
+
+
+def _bar(verdict: Verdict, thresholds: Thresholds, reduced: Precision | None) -> Bar:
+    figures, edge = verdict.figures, verdict.kind == "edge"
+    keep = thresholds.reduced.get(reduced, REDUCED[reduced]) if reduced else None
+    if figures.rule == "exact":
+        flips = max(1, math.floor(keep.max_flips * figures.elements)) if keep else 0
+        return Bar("eager", 0.0, float(flips))
+    ratio = thresholds.ratio_of(verdict.output, edge=edge)
+    if reduced:
+        ratio *= floor_scale(reduced, figures.dtype)
+    rms = figures.floor_rms * ratio
+    if keep and not edge:
+        rms = min(rms, figures.signal_rms * 10 ** (-keep.min_snr_db / 20))
+    return Bar(
+        "oracle" if figures.rule == "oracle" else "eager",
+        min(rms, sys.float_info.max),
+        min(figures.floor_max * ratio, sys.float_info.max),
+    )
+
+
+def _medians(
+    samples: Sequence[Golden], verdicts: Sequence[Verdict], thresholds: Thresholds
+) -> dict[str, MedianBar]:
+    found = {}
+    for output in samples[0].eager if samples else ():
+        own = [verdict for verdict in verdicts if verdict.output == output]
+        counted = [place for place, verdict in enumerate(own) if counts_together(verdict)]
+        if counted:
+            ratio = thresholds.ratio_of(output)
+            elements = min(own[place].figures.elements for place in counted)
+            found[output] = MedianBar(median_bar(ratio, elements) / ratio, tuple(counted))
+    return found
+
+
+class _Eager:
+    """A session that answers what the module answered, sample after sample."""
+
+    def __init__(self, samples: Sequence[Golden]) -> None:
+        self.signature = Signature((), ())
+        self.engine = EngineInfo("eager", "eager", "", "", "", "", 1)
+        self._answers = iter([sample.eager for sample in samples])
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The next answer."""
+        return dict(next(self._answers))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        pass
