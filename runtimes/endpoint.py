@@ -18,10 +18,10 @@ import numpy as np
 from .bundle import Bundle
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .inputs import Array
+from .report import BackendReport, Report
 from .session import EngineInfo
 from .signature import Signature, TensorSpec
 from .thresholds import Thresholds
-from .report import BackendReport, Report
 from .verification import check_session, output_facts
 
 LARGEST_ANSWER_BYTES: Final = 2**30

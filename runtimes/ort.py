@@ -127,8 +127,10 @@ def probe() -> Availability:
 
 
 def _is_installed(wheel: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # 2 MB with what it imports
+
     try:
-        return bool(installed_version(wheel))
+        return bool(version(wheel))
     except PackageNotFoundError:
         return False
 

@@ -214,6 +214,7 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
 
 
 def counts_together(verdict: Verdict) -> bool:
+    """Whether ``judge_together`` takes a verdict into its median."""
     figures = verdict.figures
     measured = figures.rule == "oracle" and figures.dtype != "float64"
     usual = verdict.kind in ("real", "random")  # others were made, or sought, to be the worst

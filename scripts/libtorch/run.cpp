@@ -5,6 +5,7 @@
 // Inputs are in the order of the bundle's signature (edgeport verify --json, or its manifest.json);
 // the outputs become FOLDER/output_0.npy, output_1.npy and so on. TorchScript is code: run only a
 // file whose hash is the one in the manifest. Exit codes: 0 fine; 1 torch failed; 2 bad input.
+#include <ATen/Parallel.h>
 #include <torch/script.h>
 
 #include <cstdint>
@@ -91,7 +92,7 @@ void write_npy(const std::string &path, const torch::Tensor &output) {
 void run(const std::string &model, const std::vector<std::string> &paths, const std::string &folder) {
     std::vector<torch::jit::IValue> inputs;
     for (const auto &path : paths) inputs.emplace_back(read_npy(path));
-    auto module = torch::jit::load(model, torch::kCPU);
+    auto module = torch::jit::load(model, c10::kCPU);
     torch::InferenceMode guard;
     const auto answer = module.forward(inputs);
     std::vector<torch::Tensor> outputs;
@@ -117,7 +118,7 @@ int main(int count, char **arguments) {
         std::cerr << "usage: run MODEL.ts INPUT.npy ... -o FOLDER [--threads N]\n";
         return 2;
     }
-    torch::set_num_threads(threads);
+    at::set_num_threads(threads);
     try {
         run(paths.front(), {paths.begin() + 1, paths.end()}, folder);
     } catch (const BadInput &e) {

@@ -1,6 +1,8 @@
 """A Triton model repository, read back and held against the rules that Triton documents."""
 
+import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +203,8 @@ def test_the_other_layouts(
 
     formats = {**manifest.FORMATS, "tensorrt": ".engine"}
     monkeypatch.setattr(manifest, "FORMATS", formats)  # no backend opens it yet
-    retyped(packed, format_)
+    data = torchscript() if format_ == "torchscript" else b"an engine"
+    retyped(packed, format_, data)
     version = emit(Bundle.read(packed), tmp_path / "repo")
     assert [entry.name for entry in version.iterdir()] == [file]
     (config,) = check_repository(tmp_path / "repo").values()
@@ -210,10 +213,22 @@ def test_the_other_layouts(
     assert kind == ("KIND_GPU" if format_ == "tensorrt" else "KIND_CPU")
 
 
-def retyped(bundle: Path, format_: str) -> None:
+def retyped(bundle: Path, format_: str, data: bytes) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["artefacts"][0]["format"] = format_
+    digest = hashlib.sha256(data).hexdigest()
+    (bundle / "model.onnx").write_bytes(data)
+    manifest["artefacts"][0] |= {"format": format_, "sha256": digest, "size_bytes": len(data)}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def torchscript() -> bytes:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch deprecates torch.jit
+        script: Any = torch.jit.script
+        data: bytes = script(torch.nn.Linear(8, 3)).save_to_buffer()
+    return data
 
 
 def test_a_second_export_is_the_next_version(packed: Path, tmp_path: Path) -> None:
@@ -230,7 +245,7 @@ def test_a_damaged_bundle_leaves_nothing(packed: Path, tmp_path: Path) -> None:
     (packed / "model.onnx").write_bytes(b"other")
     with pytest.raises(IntegrityError, match="is not the file that was packed"):
         emit(Bundle.read(packed), tmp_path / "repo")
-    assert not list((tmp_path / "repo").iterdir())
+    assert not (tmp_path / "repo").exists()
 
 
 @pytest.mark.parametrize("name", ["../mlp", "a/b", ".hidden", "größe", "two words"])
