@@ -45,9 +45,11 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         bundle: Where the samples are.
         url: ``http://host:port``, or ``http://host:port/v2/models/NAME`` if the server has the
             model under another name than the bundle.
+        thresholds: Where a verdict turns; ``None`` for what the bundle holds.
 
     Raises:
-        UsageError: It is no such URL, the server has no such model, or the bundle no samples.
+        UsageError: It is no such URL, the server has no such model, the bundle no samples, or a
+            threshold is for an output that is not there.
         BackendMissingError: Nothing answers there.
         ContractError: The server's model takes or gives other tensors.
         EngineError: What answers there does not speak the protocol.

@@ -29,7 +29,8 @@ def test_it_answers_what_python_answers(tmp_path: Path) -> None:
         pytest.skip("cmake is not installed")
     prefix = torch.utils.cmake_prefix_path
     build = tmp_path / "build"
-    command = ["cmake", "-S", EXAMPLE, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}"]
+    options = [f"-DCMAKE_PREFIX_PATH={prefix}", "-S", str(EXAMPLE), "-B", str(build)]
+    command = ["cmake", *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", build], check=True, stdout=subprocess.DEVNULL)
 
@@ -53,6 +54,8 @@ def test_it_answers_what_python_answers(tmp_path: Path) -> None:
         ([model, model, "-o", tmp_path], 2, "is not an npy file"),
         ([], 2, "usage: run MODEL.ts"),
     ):
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(program), *map(str, arguments)], capture_output=True, text=True, check=False
+        )
         assert done.returncode == code
         assert problem in done.stderr

@@ -29,7 +29,7 @@ def dumps(message: Message) -> str:
 
 
 def _lines(message: Message) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for field, value in message.items():
         if isinstance(value, dict):
             lines += _block(field, value)

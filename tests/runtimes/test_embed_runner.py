@@ -77,7 +77,7 @@ def every_dtype(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for specs in (signature.inputs, signature.outputs)
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "every", *sides),
+        helper.make_graph(nodes, "every", sides[0], sides[1]),
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=10,
     )

@@ -199,9 +199,9 @@ def test_the_other_layouts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from edgeport.runtimes import manifest
+    from edgeport.runtimes import manifest, session
 
-    formats = {**manifest.FORMATS, "tensorrt": ".engine"}
+    formats = {**session.FORMATS, "tensorrt": ".engine"}
     monkeypatch.setattr(manifest, "FORMATS", formats)  # no backend opens it yet
     data = torchscript() if format_ == "torchscript" else b"an engine"
     retyped(packed, format_, data)
