@@ -129,7 +129,8 @@ def _replace(node: onnx.NodeProto) -> None:
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto:
-    return next(attribute for attribute in node.attribute if attribute.name == name)
+    found: onnx.AttributeProto = next(a for a in node.attribute if a.name == name)
+    return found
 
 
 def _scale(node: onnx.NodeProto, name: str, factor: float) -> None:
