@@ -117,3 +117,13 @@ def _arrange(keys: Array, buckets: int, slots: int) -> tuple[Array, Array] | Non
         else:
             return None
     return displacements, owner
+
+
+def named(prefix: str, tables: Tables) -> dict[str, Tensor]:
+    """Put a prefix before every name."""
+    return {prefix + name: table for name, table in tables.items()}
+
+
+def part(tables: Tables, prefix: str) -> dict[str, Tensor]:
+    """The tables whose names have a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in tables.items() if n.startswith(prefix)}

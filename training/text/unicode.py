@@ -26,14 +26,19 @@ class Changes:
     """What preprocessing makes of each code point by itself.
 
     Attributes:
-        texts: By code point, where it is not the character itself.
+        texts: By code point, where it is not what ``only_ascii`` says.
+        only_ascii: Whether nothing is left of other code points; else they stay what they are.
     """
 
     texts: dict[int, str]
+    only_ascii: bool
 
     def __getitem__(self, point: int) -> str:
         found = self.texts.get(point)
-        return chr(point) if found is None else found
+        return self._usual(point) if found is None else found
+
+    def _usual(self, point: int) -> str:
+        return "" if self.only_ascii and point > 0x7F else chr(point)
 
 
 @functools.lru_cache
@@ -51,10 +56,10 @@ def changes(lowercase: bool, accents: Accents | None) -> Changes:
         text = unicodedata.normalize("NFKD", text) if accents else text
         for point, part in zip(points, text.split(_BREAK), strict=True):
             if part != chr(point) or (accents and point > 0x7F):
-                kept = _without_accents(part, accents)
-                if kept != chr(point):
-                    found[point] = kept
-    return Changes(found)
+                found[point] = _without_accents(part, accents)
+    made = Changes({}, accents == "ascii")
+    made.texts.update((point, text) for point, text in found.items() if text != made[point])
+    return made
 
 
 def _without_accents(text: str, accents: Accents | None) -> str:
