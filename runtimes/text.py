@@ -11,6 +11,9 @@ from .inputs import Array
 PADDING: Final = -1
 """After the end of a text; every code point, zero included, is a character."""
 
+SHORTEST: Final = 8
+"""Columns of the shortest table: compilers take sizes of 0 and 1, and their halves, as special."""
+
 _LAST: Final = 0x10FFFF
 
 
@@ -21,15 +24,15 @@ def encode(texts: Sequence[str]) -> Array:
         texts: Any strings, lone surrogates included.
 
     Returns:
-        text: (len(texts), length of the longest, at least 1) int32, filled up with ``PADDING``.
+        text: (len(texts), length of the longest, at least ``SHORTEST``) int32, filled up with ``PADDING``.
 
     Raises:
         InputError: There is no text, or something else is among them.
 
     Examples:
         >>> encode(["né", "a"])
-        array([[110, 233],
-               [ 97,  -1]], dtype=int32)
+        array([[110, 233,  -1,  -1,  -1,  -1,  -1,  -1],
+               [ 97,  -1,  -1,  -1,  -1,  -1,  -1,  -1]], dtype=int32)
     """
     if isinstance(texts, str) or not len(texts):
         raise InputError(
@@ -37,7 +40,7 @@ def encode(texts: Sequence[str]) -> Array:
             remedy="pass a list, [text], with at least one",
         )
     rows = [_code_points(text) for text in texts]
-    table = np.full((len(rows), max(1, *map(len, rows))), PADDING, np.int32)
+    table = np.full((len(rows), max(SHORTEST, *map(len, rows))), PADDING, np.int32)
     for row, points in zip(table, rows, strict=True):
         row[: len(points)] = points
     return table

@@ -112,7 +112,7 @@ class Characters(nn.Module):
         ).scatter(1, torch.where(kept, rank, 0), torch.where(kept, source, 0))
         begins = torch.zeros((rows, width + 1), dtype=torch.int64, device=kind.device)
         begins = begins.scatter(1, torch.where(kept, begin, width), 1)
-        place = torch.arange(width, device=kind.device).unsqueeze(0)
+        place = torch.arange(width, dtype=torch.int64, device=kind.device).unsqueeze(0)
         source = sources.gather(1, torch.cumsum(begins[:, :width], 1)) + place
         last = self.symbols.shape[0] - 1
         symbol = self.symbols.index_select(0, torch.clamp(source, 0, last).reshape(-1))
@@ -133,7 +133,8 @@ def classify(
     """
     pool: dict[Symbols, int] = {}
     codes = plain + _ALONE
-    codes[dropped] = pool.setdefault((), 0)
+    if dropped.any():
+        codes[dropped] = pool.setdefault((), 0)
     for point, symbols in changed.items():
         codes[point] = (
             symbols[0] + _ALONE

@@ -51,7 +51,7 @@ class Chars(nn.Module):
         found = [column]
         if self.in_words:  # a space between two words belongs to both
             inner = space.narrow(1, 0, size) & (functional.pad(laid[:, 1:], (0, 1)) != 0)
-            place = torch.arange(size, device=laid.device).unsqueeze(0)
+            place = torch.arange(size, dtype=torch.int64, device=laid.device).unsqueeze(0)
             found.append(torch.where(inner & (place > 0), column, -1))
         for number, step in enumerate(self.steps):
             if self.in_words and number > 0:  # only the first and the last may be spaces
@@ -81,7 +81,7 @@ class Chars(nn.Module):
         packed = _packed(torch.where(letter, symbol, -2), letter | white, 1)
         packed = functional.pad(packed, (0, 1))
         count = (packed != 0).to(torch.int64).sum(1, keepdim=True)
-        place = torch.arange(packed.shape[1], device=symbol.device).unsqueeze(0)
+        place = torch.arange(packed.shape[1], dtype=torch.int64, device=symbol.device).unsqueeze(0)
         edge = ((place == 0) | (place == count + 1)) & (count > 0)
         return torch.where(edge, -2, packed)
 

@@ -48,6 +48,7 @@ class Words(nn.Module):
         for name in ("factors", "spelling", "starts", "lengths", "stops", "columns"):
             self.register_buffer(name, tables[name])
         self.longest, self.least, self.drops = longest, least, drops
+        self.wrong, self.foreign = _WRONG, _FOREIGN  # TorchScript reads no global, and 2**21 as float
         self.known = len(tables["lengths"]) - 1
         self.last = len(tables["factors"]) - 1
         self.vocabulary = Lookup(part(tables, "vocabulary."))
@@ -85,10 +86,10 @@ class Words(nn.Module):
     def _words(
         self, symbol: Tensor, letter: Tensor, begins: Tensor, rank: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(batch, n) -> (batch, (n + 1) // 2): the word that each run of letters is."""
+        """(batch, n) -> (batch, n // 2 + 1): the word that each run of letters is."""
         rows, length = symbol.shape[0], symbol.shape[1]
-        blank = torch.zeros((rows, (length + 1) // 2 + 1), dtype=torch.int64, device=symbol.device)
-        place = torch.arange(length, device=symbol.device).unsqueeze(0)
+        blank = torch.zeros((rows, length // 2 + 2), dtype=torch.int64, device=symbol.device)
+        place = torch.arange(length, dtype=torch.int64, device=symbol.device).unsqueeze(0)
         run = torch.where(letter, rank, 0)  # run 0 takes what is in no word
         first = blank.scatter(1, torch.where(begins, rank, 0), torch.where(begins, place, 0))
         offset = torch.clamp(place - first.gather(1, run), 0, self.last)
@@ -100,8 +101,8 @@ class Words(nn.Module):
         start = self.starts.index_select(0, guess.reshape(-1)).reshape(guess.shape)
         at = start.gather(1, run) + offset
         right = self.spelling.index_select(0, at.reshape(-1)).reshape(at.shape) == spelled
-        points = torch.where(right, 1, 2**21 + 1)
-        points = torch.where(spelled == 2, 2**42, points)
+        points = torch.where(right, 1, self.wrong + 1)
+        points = torch.where(spelled == 2, self.foreign, points)
         score = blank.scatter_add(1, run, torch.where(letter, points, 0))
         length_of = self.lengths.index_select(0, guess.reshape(-1)).reshape(guess.shape)
         word = torch.where(score == length_of, guess, self.known)
@@ -112,10 +113,10 @@ class Words(nn.Module):
         state = torch.where(word < self.known, word, -1)
         if not self.drops:
             return state
-        number = torch.arange(1, word.shape[1] + 1, device=word.device).unsqueeze(0)
+        number = torch.arange(1, word.shape[1] + 1, dtype=torch.int64, device=word.device).unsqueeze(0)
         stop = self.stops.index_select(0, word.reshape(-1)).reshape(word.shape) == 1
-        short = (score & (2**21 - 1)) < self.least
-        kept = (number <= total) & ~stop & ~short & (score < 2**42)
+        short = (score & (self.wrong - 1)) < self.least
+        kept = (number <= total) & ~stop & ~short & (score < self.foreign)
         rank = torch.cumsum(kept.to(torch.int64), 1)
         gaps = torch.full(
             (word.shape[0], word.shape[1] + 1), -1, dtype=torch.int64, device=word.device
