@@ -24,7 +24,8 @@ def encode(texts: Sequence[str]) -> Array:
         texts: Any strings, lone surrogates included.
 
     Returns:
-        text: (len(texts), length of the longest, at least ``SHORTEST``) int32, filled up with ``PADDING``.
+        text: (len(texts), length of the longest, at least ``SHORTEST``) int32, filled up with
+        ``PADDING``.
 
     Raises:
         InputError: There is no text, or something else is among them.

@@ -169,7 +169,11 @@ def _stop_words(text: str | None) -> str | list[str] | None:
 
 def _range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("..")
-    if not low.isdecimal() or (high and not high.isdecimal()) or not 1 <= int(low) <= int(high or low):
+    if (
+        not low.isdecimal()
+        or (high and not high.isdecimal())
+        or not 1 <= int(low) <= int(high or low)
+    ):
         raise argparse.ArgumentTypeError(f"expected N or N..N, like 1..2, got {text!r}")
     return int(low), int(high or low)
 
@@ -179,7 +183,7 @@ def _share(text: str) -> int | float:
         value = int(text) if text.isdecimal() else float(text)
     except ValueError:
         value = -1
-    if not (0 <= value <= 1 or isinstance(value, int) and value >= 1):
+    if not (0 <= value <= 1 or (isinstance(value, int) and value >= 1)):
         raise argparse.ArgumentTypeError(f"expected a number of texts, or 0.0 to 1.0, got {text!r}")
     return value
 

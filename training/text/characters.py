@@ -102,7 +102,7 @@ class Characters(nn.Module):
         end = torch.cumsum(size, 1)
         begin = end - size
         width = int(end.max())
-        torch._check(width >= 0)
+        torch._check(width >= 0)  # type: ignore[no-untyped-call]  # for torch.export
         width = width + 1
         kept = size > 0
         rank = torch.cumsum(kept.to(torch.int64), 1)
@@ -137,9 +137,7 @@ def classify(
         codes[dropped] = pool.setdefault((), 0)
     for point, symbols in changed.items():
         codes[point] = (
-            symbols[0] + _ALONE
-            if len(symbols) == 1
-            else pool.setdefault(symbols, len(pool))
+            symbols[0] + _ALONE if len(symbols) == 1 else pool.setdefault(symbols, len(pool))
         )
     keys = codes * 8
     if sigma:
@@ -149,8 +147,7 @@ def classify(
     nothing = len(keys)
     texts = {number: symbols for symbols, number in pool.items()}
     expansions = [
-        texts[code] if code in texts else (code - _ALONE,)
-        for code in (keys // 8).tolist()
+        texts[code] if code in texts else (code - _ALONE,) for code in (keys // 8).tolist()
     ]
     tables = {**_pages(members, nothing), **_symbols(expansions, alone=not pool)}
     if sigma:
@@ -172,8 +169,10 @@ def _symbols(expansions: list[Symbols], *, alone: bool) -> dict[str, Tensor]:
 
 def _pages(members: Array, nothing: int) -> dict[str, Tensor]:
     whole = np.append(members, np.full(PAGE, nothing)).reshape(-1, PAGE)
-    distinct, pages = np.unique(whole, axis=0, return_inverse=True)
-    return {"pages": _int32(pages), "classes": _int32(distinct.reshape(-1))}
+    distinct: dict[bytes, int] = {}
+    pages = [distinct.setdefault(page.tobytes(), len(distinct)) for page in whole]
+    classes = np.frombuffer(b"".join(distinct), whole.dtype)
+    return {"pages": _int32(pages), "classes": _int32(classes)}
 
 
 def _int32(values: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""Symbols to columns, for n-grams of characters: across a text (``char``) or in words (``char_wb``).
+"""Symbols to columns, for n-grams of characters: across a text (char) or in words (char_wb).
 
 A negative symbol is white space; 0 is no character; 1 one that no n-gram has; 2 the space.
 """
@@ -111,7 +111,7 @@ def build_chars(options: Options, alphabet: Mapping[str, int]) -> dict[str, Tens
         if 1 <= len(term) <= options.longest
     }
     single = [grams.get((symbol,), -1) if options.shortest == 1 else -1 for symbol in range(fan)]
-    roots = {(symbol,): symbol for symbol in range(fan)}
+    roots: dict[tuple[int, ...], int] = {(symbol,): symbol for symbol in range(fan)}
     return {
         "columns": torch.tensor([-1, *single], dtype=torch.int64),
         **build_steps(grams, roots, options.longest, fan),

@@ -111,9 +111,7 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
     )
 
 
-def _judge(
-    classifier: Any, vectorizer: Any, texts: list[str], numbers: Any
-) -> tuple[float, float]:
+def _judge(classifier: Any, vectorizer: Any, texts: list[str], numbers: Any) -> tuple[float, float]:
     """Mean cross-entropy in nats, and accuracy."""
     chances = classifier.predict_proba(vectorizer.transform(texts))
     likely = np.log(np.maximum(chances[np.arange(len(texts)), numbers], 1e-300))

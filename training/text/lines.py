@@ -29,8 +29,9 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
 
     Args:
         path: UTF-8, ``.tsv`` (tabs, no quotes) or ``.csv`` (commas, quotes as Excel writes them).
-        text, label: Column, by its name in the first line; or by number from 1, if there is no
-            such name: then the first line is a text like the others.
+        text: Column, by its name in the first line; or by number from 1, if there is no such
+            name: then the first line is a text like the others.
+        label: Column, named in the same way.
 
     Raises:
         MissingFileError: There is no such file.
@@ -89,9 +90,13 @@ def _rows(path: Path) -> list[list[str]]:
     else:
         csv.field_size_limit(2**31 - 1)
         try:
-            rows = [row for row in csv.reader(content.splitlines(keepends=True), strict=True) if row]
+            rows = [
+                row for row in csv.reader(content.splitlines(keepends=True), strict=True) if row
+            ]
         except csv.Error as e:
-            raise SourceError(f"{path} is not a table: {e}", remedy="quote texts with commas") from e
+            raise SourceError(
+                f"{path} is not a table: {e}", remedy="quote texts with commas"
+            ) from e
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
     return rows

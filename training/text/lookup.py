@@ -1,5 +1,4 @@
-"""An exact map from integers to integers in tensor operators: no loop, no sort, no comparison but
-of the key itself.
+"""An exact map from integers to integers, in tensor operators: no loop and no sort.
 
 Hash and displace (Pagh, "Hash and displace: efficient evaluation of minimal perfect hash
 functions", 1999): a key's bucket says how far to move from the key's own place, so that no two

@@ -1,4 +1,4 @@
-"""What a fitted scikit-learn vectorizer does, as plain values; what can't be compiled is refused."""
+"""What a fitted scikit-learn vectorizer does, as plain values; the rest is refused."""
 
 import re
 from collections.abc import Mapping
@@ -78,6 +78,7 @@ def read_options(vectorizer: Any) -> Options:
         )
     _refuse_code(vectorizer)
     weighted = isinstance(vectorizer, TfidfVectorizer)
+    vocabulary = _vocabulary(vectorizer)
     shortest, longest = map(int, vectorizer.ngram_range)
     return Options(
         analyzer=vectorizer.analyzer,
@@ -91,7 +92,7 @@ def read_options(vectorizer: Any) -> Options:
         stop_words=frozenset(vectorizer.get_stop_words() or ())
         if vectorizer.analyzer == "word"
         else frozenset(),
-        vocabulary=_vocabulary(vectorizer),
+        vocabulary=vocabulary,
         idf=np.asarray(vectorizer.idf_) if weighted and vectorizer.use_idf else None,
         binary=bool(vectorizer.binary),
         sublinear=bool(weighted and vectorizer.sublinear_tf),
@@ -148,9 +149,8 @@ def _vocabulary(vectorizer: Any) -> dict[str, int]:
 
     try:
         vectorizer._check_vocabulary()  # takes a fixed vocabulary over, as transform does
-        if not hasattr(vectorizer, "_tfidf") or not vectorizer.use_idf:
-            return {term: int(column) for term, column in vectorizer.vocabulary_.items()}
-        _ = vectorizer.idf_
+        if getattr(vectorizer, "use_idf", False):
+            _ = vectorizer.idf_
     except (NotFittedError, AttributeError) as e:
         raise SourceError(
             f"this {type(vectorizer).__name__} is not fitted", remedy="call its fit(texts) first"

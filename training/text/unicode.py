@@ -1,4 +1,4 @@
-"""What lower-casing, accent stripping and ``\\w`` do to every code point, as tables.
+r"""What lower-casing, accent stripping and ``\w`` do to every code point, as tables.
 
 They come from the Python that fits the vectorizer, so that they are its own version of Unicode
 (``unicodedata.unidata_version``), and exact for every code point.

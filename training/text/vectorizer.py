@@ -1,4 +1,4 @@
-"""A fitted vectorizer as one module of tensor operators: code points in, ``transform``'s row out."""
+"""A fitted vectorizer as one module of tensors: code points in, ``transform``'s row out."""
 
 from typing import Any
 

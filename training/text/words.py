@@ -48,7 +48,10 @@ class Words(nn.Module):
         for name in ("factors", "spelling", "starts", "lengths", "stops", "columns"):
             self.register_buffer(name, tables[name])
         self.longest, self.least, self.drops = longest, least, drops
-        self.wrong, self.foreign = _WRONG, _FOREIGN  # TorchScript reads no global, and 2**21 as float
+        self.wrong, self.foreign = (
+            _WRONG,
+            _FOREIGN,
+        )  # TorchScript reads no global, and 2**21 as float
         self.known = len(tables["lengths"]) - 1
         self.last = len(tables["factors"]) - 1
         self.vocabulary = Lookup(part(tables, "vocabulary."))
@@ -113,7 +116,9 @@ class Words(nn.Module):
         state = torch.where(word < self.known, word, -1)
         if not self.drops:
             return state
-        number = torch.arange(1, word.shape[1] + 1, dtype=torch.int64, device=word.device).unsqueeze(0)
+        number = torch.arange(
+            1, word.shape[1] + 1, dtype=torch.int64, device=word.device
+        ).unsqueeze(0)
         stop = self.stops.index_select(0, word.reshape(-1)).reshape(word.shape) == 1
         short = (score & (self.wrong - 1)) < self.least
         kept = (number <= total) & ~stop & ~short & (score < self.foreign)
@@ -145,13 +150,17 @@ def build_words(
         for parts, column in terms(options).items()
         if not any(part in options.stop_words for part in parts)
     }
-    columns = [grams.get((index,), -1) if options.shortest == 1 else -1 for index in range(len(words))]
+    columns = [
+        grams.get((index,), -1) if options.shortest == 1 else -1 for index in range(len(words))
+    ]
     spelled = [[alphabet[letter] for letter in word] for word in words]
     tables = {
         **_spelling(spelled, seed),
         "stops": torch.tensor([*stops, False]).to(torch.int32),
         "columns": torch.tensor([*columns, -1], dtype=torch.int64),
-        **build_steps(grams, {(index,): index for index in range(len(words))}, options.longest, len(words)),
+        **build_steps(
+            grams, {(index,): index for index in range(len(words))}, options.longest, len(words)
+        ),
     }
     drops = any(stops) or options.token.least > 1 or options.token.bounded
     return tables, drops
