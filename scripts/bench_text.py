@@ -2,7 +2,8 @@
 
     python scripts/bench_text.py TEXTS [--formats]
 
-TEXTS is a file with one text a line. Beside it: fuzz in many scripts, and every assigned code point.
+TEXTS is a file with one text a line. Beside it: fuzz in many scripts, and every code point that is
+assigned.
 With --formats each configuration is also exported, and asked in every format.
 """
 
@@ -58,7 +59,9 @@ def fuzz(count: int) -> list[str]:
               (0x10A0, 0x1400), (0x1E00, 0x2800), (0x2C00, 0x3100), (0x4E00, 0x4F00),
               (0xA640, 0xAC00), (0xAC00, 0xAD00), (0xF900, 0xFFFE), (0x10400, 0x10500),
               (0x1D400, 0x1D800), (0x1E900, 0x1E960), (0x1F300, 0x1FA00)]  # fmt: skip  # a table
-    odd = "\u0130\u0131\u017f\u212aßﬁΣΣςσ\u0345\u0307\u200d'’-_ \t\n\u00a0aA"
+    odd = (
+        "\u0130\u0131\u017f\u212aßﬁ\u03a3\u03a3\u03c2\u03c3\u0345\u0307\u200d'\u2019-_ \t\n\u00a0aA"
+    )
     texts = []
     for _ in range(count):
         low, high = generator.choice(blocks)
@@ -116,8 +119,8 @@ def measure(
             for name, ask in asked.items():
                 found = differing(vectorizer, ask, texts)
                 wrong += found["different"]
-                print(json.dumps({"kind": kind.__name__, **options, "corpus": corpus,
-                                  "columns": module.columns, "by": name, **found}), flush=True)  # fmt: skip  # one line
+                about = {"kind": kind.__name__, **options, "corpus": corpus, "by": name}
+                print(json.dumps({**about, "columns": module.columns, **found}), flush=True)
     return wrong
 
 

@@ -77,26 +77,27 @@ def read_options(vectorizer: Any) -> Options:
             "use scikit-learn's CountVectorizer or TfidfVectorizer",
         )
     _refuse_code(vectorizer)
+    fitted: Any = vectorizer  # its own annotations are of every release
     weighted = isinstance(vectorizer, TfidfVectorizer)
-    vocabulary = _vocabulary(vectorizer)
-    shortest, longest = map(int, vectorizer.ngram_range)
+    vocabulary = _vocabulary(fitted)
+    shortest, longest = map(int, fitted.ngram_range)
     return Options(
-        analyzer=vectorizer.analyzer,
-        lowercase=bool(vectorizer.lowercase),
-        accents=vectorizer.strip_accents,
-        token=read_token_pattern(vectorizer.token_pattern)
-        if vectorizer.analyzer == "word"
+        analyzer=fitted.analyzer,
+        lowercase=bool(fitted.lowercase),
+        accents=fitted.strip_accents,
+        token=read_token_pattern(fitted.token_pattern)
+        if fitted.analyzer == "word"
         else TokenPattern(r"\w", 1, bounded=False),
         shortest=shortest,
         longest=longest,
-        stop_words=frozenset(vectorizer.get_stop_words() or ())
-        if vectorizer.analyzer == "word"
+        stop_words=frozenset(fitted.get_stop_words() or ())
+        if fitted.analyzer == "word"
         else frozenset(),
         vocabulary=vocabulary,
-        idf=np.asarray(vectorizer.idf_) if weighted and vectorizer.use_idf else None,
-        binary=bool(vectorizer.binary),
-        sublinear=bool(weighted and vectorizer.sublinear_tf),
-        norm=vectorizer.norm if weighted else None,
+        idf=np.asarray(fitted.idf_) if weighted and fitted.use_idf else None,
+        binary=bool(fitted.binary),
+        sublinear=bool(weighted and fitted.sublinear_tf),
+        norm=fitted.norm if weighted else None,
     )
 
 

@@ -64,7 +64,7 @@ def rows(module: TextVectorizer, texts: list[str]) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_counts_are_those_of_scikit_learn(options: dict[str, Any]) -> None:
-    vectorizer = CountVectorizer(**options).fit(TEXTS)
+    vectorizer: Any = CountVectorizer(**options).fit(TEXTS)
     shuffled = list(" ".join(TEXTS))
     random.Random(0).shuffle(shuffled)
     pieces = ["".join(shuffled[first : first + 40]) for first in range(0, 400, 40)]
@@ -78,7 +78,8 @@ def test_counts_are_those_of_scikit_learn(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("norm", ["l1", "l2", None])
 @pytest.mark.parametrize("idf", [False, True])
 def test_weights_are_those_of_scikit_learn(norm: str | None, sublinear: bool, idf: bool) -> None:
-    vectorizer = TfidfVectorizer(norm=norm, sublinear_tf=sublinear, use_idf=idf).fit(TEXTS)
+    options: dict[str, Any] = {"norm": norm, "sublinear_tf": sublinear, "use_idf": idf}
+    vectorizer: Any = TfidfVectorizer(**options).fit(TEXTS)
     expected = vectorizer.transform(TEXTS).toarray()
     np.testing.assert_allclose(compiled(vectorizer, TEXTS), expected, rtol=1e-6, atol=1e-7)
 
