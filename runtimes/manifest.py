@@ -55,7 +55,6 @@ class StoredFile:
     file: str
     sha256: str
     size_bytes: int
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +131,7 @@ class Manifest:
     gap: str | None = None
     source: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[EvidenceKind, StoredFile] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -104,7 +104,6 @@ class Run:
             shapes[name] = ("batch", *sizes)
         return shapes
 
-
     @property
     def ranges(self) -> dict[str, Range]:
         """Sizes of free axes, where a module says the smallest in ``least_sizes``.

@@ -31,8 +31,7 @@ class TextClassifier(nn.Module):
         labels: The names of the classes, in the order of the logits.
     """
 
-    free_axes: ClassVar = {"text": {1: "characters"}}
-    least_sizes: ClassVar = {"characters": SHORTEST}
+    __jit_unused_properties__: ClassVar = ["free_axes", "least_sizes"]
 
     idf: Tensor
 
@@ -53,6 +52,16 @@ class TextClassifier(nn.Module):
             "labels": list(labels),
         }
         self.made_of = json.dumps(made_of)  # TorchScript holds no such dict
+
+    @property
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        """Axes besides the first that are free."""
+        return {"text": {1: "characters"}}
+
+    @property
+    def least_sizes(self) -> dict[str, int]:
+        """The smallest size of each free axis."""
+        return {"characters": SHORTEST}
 
     @classmethod
     def empty(

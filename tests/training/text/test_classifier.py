@@ -65,7 +65,7 @@ def test_an_empty_module_takes_the_weights() -> None:
 
 def test_parts_that_do_not_fit() -> None:
     vectorizer = CountVectorizer()
-    rows = vectorizer.fit_transform(TEXTS)
+    rows: Any = vectorizer.fit_transform(TEXTS)
     with pytest.raises(SourceError, match="this LogisticRegression has no coef_ and classes_"):
         compile_classifier(vectorizer, LogisticRegression())
     classifier = LogisticRegression().fit(rows[:, :3], NAMES)
