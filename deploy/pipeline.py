@@ -299,6 +299,7 @@ def _manifest(
         },
         gap=next((sample.gap for sample in golden if sample.gap), None),
         source={"weights_sha256": weights},
+        labels=source.labels,
     )
 
 

@@ -117,6 +117,7 @@ class Manifest:
         gap: Why golden samples lack oracles, in a sentence; ``None`` where they have them.
         source: What it was made from: ``weights_sha256`` of the module's tensors.
         evidence: Reports of what was proved and measured, by kind.
+        labels: By output: names of the classes along its last axis, where they are known.
         extra: Whatever else it says, unknown to this version: kept when it is written again.
     """
 
@@ -130,6 +131,7 @@ class Manifest:
     gap: str | None = None
     source: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[EvidenceKind, StoredFile] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,6 +186,7 @@ class Manifest:
             "producer": dict(self.producer),
             "source": dict(self.source),
             "evidence": {kind: _stored_to_json(file) for kind, file in self.evidence.items()},
+            **({"labels": {k: list(v) for k, v in self.labels.items()}} if self.labels else {}),
             **self.extra,
         }
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -240,6 +243,7 @@ def _manifest(value: object) -> Manifest:
     _, name, signature, artefacts, golden, thresholds, producer, source, evidence = known
     (*stored, samples), said = open_fields(golden, "file", "sha256", "size_bytes", "samples")
     gap = said.pop("gap", None)
+    labels = expect(dict, extra.pop("labels", {}), "labels")
     _check_depth(value)
     return Manifest(
         name=expect(str, name, "the name"),
@@ -255,6 +259,10 @@ def _manifest(value: object) -> Manifest:
             for kind, stored in expect(dict, evidence, "evidence").items()
         },
         gap=None if gap is None else expect(str, gap, "the gap"),
+        labels={
+            output: tuple(expect(str, name, "a label") for name in expect(list, names, "labels"))
+            for output, names in labels.items()
+        },
         extra=extra,
     )
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from edgeport import __version__
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, SourceError
+from edgeport.runtimes.signature import Range
 from edgeport.training.data import Array, Labelled, Origin, ragged
 from edgeport.training.fitting import History
 from edgeport.training.models import MODELS
@@ -102,6 +103,22 @@ class Run:
             sizes = [free.get(name, {}).get(axis, size) for axis, size in enumerate(one, 1)]
             shapes[name] = ("batch", *sizes)
         return shapes
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Sizes of free axes, where a module says the smallest in ``least_sizes``.
+
+        Such an axis is one of texts: nine of ten held-out ones are no longer than the usual size.
+        """
+        least: Mapping[str, int] = getattr(self.module, "least_sizes", {})
+        ranges = {}
+        for name, shape in self.shapes.items():
+            for size in shape[1:]:
+                if isinstance(size, str) and size in least:
+                    lengths = (self.held_out.inputs[name] >= 0).sum(1)
+                    usual = max(least[size], int(np.quantile(lengths, 0.9)))
+                    ranges[size] = Range(least[size], opt=usual)
+        return ranges
 
 
 class _ProbeError(Exception):

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ class Source:
         samples: Inputs to prove with.
         notes: What was changed in the user's module, in sentences for them.
         real: The caller's samples as they were given.
+        labels: By output: names of the classes along its last axis, where they are known.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
     real: tuple[Mapping[str, Array], ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def precision(self) -> str:

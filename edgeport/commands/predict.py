@@ -151,7 +151,18 @@ def _bundle(args: PredictArgs) -> Iterator[Predictor]:
     from edgeport import runtimes
 
     with runtimes.open(args.model, args.backend, threads=args.threads) as session:
-        yield Predictor(session.signature, (), session.run)
+        yield Predictor(session.signature, _classes(args.model), session.run)
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    """Names of the classes of ``logits``, which a bundle may know."""
+    from edgeport.runtimes.session import FORMATS
+
+    if path.suffix in FORMATS.values() and not path.is_dir():
+        return ()
+    from edgeport.runtimes import Bundle
+
+    return Bundle.read(path).manifest.labels.get("logits", ())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.text import SHORTEST
 
 CHARACTERS: Final = "characters"
 BATCH_ROWS: Final = 1024
@@ -133,7 +134,7 @@ def _columns(
 
 def code_points(texts: Sequence[str], width: int) -> Array:
     """Text as (n, width) int32, -1 after the end."""
-    codes = np.full((len(texts), max(width, 1)), -1, np.int32)
+    codes = np.full((len(texts), max(width, SHORTEST)), -1, np.int32)
     for row, text in enumerate(texts):
         codes[row, : len(text)] = [ord(character) for character in text]
     return codes

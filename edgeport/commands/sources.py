@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +78,18 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
         TensorSpec(name, str(samples[0][name].dtype), shape)
         for name, shape in trained.shapes.items()
     ]
-    return make_source(
+    source = make_source(
         model_name(output),
         trained.module,
         make_call(trained.module, (), samples[0]),
         specs,
-        {},
+        trained.ranges,
         values=Values(samples),
         output_names=[trained.output],
         keep_training_mode=args.keep_training_mode,
     )
+    classes = trained.origin.classes
+    return replace(source, labels={trained.output: classes} if classes else {})
 
 
 def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":

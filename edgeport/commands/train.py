@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
-KINDS: Final = ("linear", "mlp", "cnn", "vision", "digits")
+KINDS: Final = ("linear", "mlp", "cnn", "vision", "digits", "text")
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:

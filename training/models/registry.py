@@ -86,10 +86,26 @@ def vision(image: str, network: str, classes: int, resize: int, crop: int) -> St
     return Staged(Preprocess(image, resize, crop), make_network(network, classes))
 
 
+def text_classifier(
+    layout: Mapping[str, Any], tables: Mapping[str, Sequence[Any]], labels: Sequence[str]
+) -> nn.Module:
+    """A vectorizer and a linear classifier on raw text.
+
+    Args:
+        layout: As for ``TextClassifier.empty``.
+        tables: The same.
+        labels: The same.
+    """
+    from edgeport.training.text import TextClassifier
+
+    return TextClassifier.empty(layout, tables, labels)
+
+
 MODELS: Final[Mapping[str, Maker]] = {
     "small_cnn": SmallCnn,
     "linear": linear,
     "mlp": mlp,
     "cnn": cnn,
     "vision": vision,
+    "text_classifier": text_classifier,
 }

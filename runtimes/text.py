@@ -1,0 +1,78 @@
+"""Texts as tensors: one row of Unicode code points per text, which every engine can take."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from .errors import InputError
+from .inputs import Array
+
+PADDING: Final = -1
+"""After the end of a text; every code point, zero included, is a character."""
+
+SHORTEST: Final = 8
+"""Columns of the shortest table: compilers take sizes of 0 and 1, and their halves, as special."""
+
+_LAST: Final = 0x10FFFF
+
+
+def encode(texts: Sequence[str]) -> Array:
+    """Make the rows of a tensor out of texts.
+
+    Args:
+        texts: Any strings, lone surrogates included.
+
+    Returns:
+        text: (len(texts), length of the longest, at least ``SHORTEST``) int32, filled up with
+        ``PADDING``.
+
+    Raises:
+        InputError: There is no text, or something else is among them.
+
+    Examples:
+        >>> encode(["né", "a"])
+        array([[110, 233,  -1,  -1,  -1,  -1,  -1,  -1],
+               [ 97,  -1,  -1,  -1,  -1,  -1,  -1,  -1]], dtype=int32)
+    """
+    if isinstance(texts, str) or not len(texts):
+        raise InputError(
+            f"got {'one string' if isinstance(texts, str) else 'no text'}, expected a list of them",
+            remedy="pass a list, [text], with at least one",
+        )
+    rows = [_code_points(text) for text in texts]
+    table = np.full((len(rows), max(SHORTEST, *map(len, rows))), PADDING, np.int32)
+    for row, points in zip(table, rows, strict=True):
+        row[: len(points)] = points
+    return table
+
+
+def decode(table: Array) -> list[str]:
+    """Read the texts back.
+
+    Args:
+        table: (texts, length) int32; ``PADDING`` is left out wherever it stands.
+
+    Raises:
+        InputError: A number is no code point.
+
+    Examples:
+        >>> decode(encode(["né", "a", ""]))
+        ['né', 'a', '']
+    """
+    if table.size and not PADDING <= int(table.min()) <= int(table.max()) <= _LAST:
+        raise InputError(
+            f"code points from {int(table.min())} to {int(table.max())}, expected 0 to {_LAST}",
+            remedy=f"encode texts with edgeport.runtimes.text.encode; {PADDING} is padding",
+        )
+    rows = (row[row != PADDING].astype("<u4").tobytes() for row in table)
+    return [row.decode("utf-32-le", "surrogatepass") for row in rows]
+
+
+def _code_points(text: object) -> Array:
+    if not isinstance(text, str):
+        raise InputError(
+            f"a text is a {type(text).__name__}, expected a string",
+            remedy="decode bytes first: text.decode('utf-8')",
+        )
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

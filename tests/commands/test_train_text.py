@@ -1,0 +1,90 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeport.__main__ import main
+
+WORDS = {"spam": ["free", "prize", "win", "cash"], "ham": ["lunch", "home", "meeting", "later"]}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "sms.tsv"
+    lines = ["label\ttext"]
+    for number in range(60):
+        name = ("spam", "ham")[number % 2]
+        words = WORDS[name]
+        lines.append(f"{name}\t{words[number % 4]} {words[number // 4 % 4]} number{number}, Ünïque")
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n", encoding="utf-8")
+    return path
+
+
+def ask(table: Path, *more: str) -> list[str]:
+    output = str(table.parent / "run")
+    return ["train", "text", "--data", str(table), "--text", "text", "--label", "label",
+            "-o", output, *more]  # fmt: skip  # one call
+
+
+def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole, as a user does it: the device side runs in a process that cannot import torch."""
+    assert main(ask(table, "--json")) == 0
+    out, err = capsys.readouterr()
+    metrics = json.loads(out)
+    assert err == "left out 1 texts that were there already\n"
+    assert (metrics["labels"], metrics["held_out_accuracy"]) == (["ham", "spam"], 1.0)
+    run, bundle = table.parent / "run", table.parent / "sms.edge"
+    assert main(["export", str(run), "-o", str(bundle), "--format", "onnx"]) == 0
+    capsys.readouterr()
+    asked = table.parent / "new.txt"
+    asked.write_text("WIN a free prize\nlunch at home later?\n", encoding="utf-8")
+    texts = ["--input", str(asked)]
+    assert main(["predict", str(run), *texts]) == 0
+    expected = capsys.readouterr().out
+    told = [line.split(",")[:2] for line in expected.splitlines()]
+    assert told == [["row", "label"], ["1", "spam"], ["2", "ham"]]
+    code = (
+        "import sys; sys.modules.update(torch=None, onnx=None, sklearn=None)\n"
+        "from edgeport.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "predict", str(bundle), *texts]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--text", "body"],
+            "has no column 'body'\n  fix: its first line has label, text; or give",
+        ),
+        (["--text", "3", "--label", "1"], "text 1 has 2 columns, 3 are needed"),
+        (["--token-pattern", "(a)"], "token_pattern '(a)' cannot be compiled"),
+        (["--token-pattern", "zzz+"], "scikit-learn refuses: empty vocabulary"),
+    ],
+)
+def test_what_cannot_be_trained(
+    table: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(ask(table, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (table.parent / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"label\ttext\nham\ta\nham\tb\n", "holds 1 label, two are needed"),
+        (b"label\ttext\nham\ta\n\tb\n", "text 2 has no label"),
+        (b"label\ttext\nham\t\xff\n", "is not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_table(
+    table: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    table.write_bytes(content)
+    assert main(ask(table)) == 2
+    assert message in capsys.readouterr().err

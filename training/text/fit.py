@@ -1,0 +1,148 @@
+"""Fit a text classifier: scikit-learn fits, the compiled module is compared with it, and kept."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeport.runtimes.errors import ParityError, SourceError
+from edgeport.runtimes.text import encode
+from edgeport.training.data import Labelled, Origin, Split
+from edgeport.training.fitting import Epoch, History, Settings
+
+from .classifier import TextClassifier, compile_classifier
+from .lines import Lines
+
+_LARGEST_HELD_OUT = 2**24
+"""Code points kept with a run, padding included: 64 MiB."""
+
+_ROWS = 64
+
+_TOLERANCE = 1e-4
+"""Of a logit, relative to the largest: float32 sums against scikit-learn's float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A text classifier and how it came about.
+
+    Attributes:
+        module: Raw text to logits.
+        origin: The data.
+        held_out: What is kept of the held-out texts; of very long ones, not all.
+        history: The fit, as one epoch.
+        train, tested: Number of texts.
+    """
+
+    module: TextClassifier
+    origin: Origin
+    held_out: Labelled
+    history: History
+    train: int
+    tested: int
+
+
+def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> Fitted:
+    """Fit a vectorizer and a logistic regression on four fifths of the texts.
+
+    Args:
+        lines: Texts and labels.
+        name: Of the data.
+        vectorizer: Of scikit-learn; fitted here.
+        penalty: ``C`` of ``LogisticRegression``: inverse strength of the L2 penalty.
+
+    Raises:
+        SourceError: The texts hold no term, one part lacks a label, or the vectorizer can't be
+            compiled.
+        ParityError: The compiled module and scikit-learn disagree on a held-out text.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+
+    split = Split(test_size=0.2, random_state=42, stratified=False)
+    rows, held = map(
+        np.asarray,
+        train_test_split(
+            np.arange(len(lines.texts)),
+            test_size=split.test_size,
+            random_state=split.random_state,
+        ),
+    )
+    names, numbers = np.unique(np.array(lines.labels, dtype=object), return_inverse=True)
+    if len(np.unique(numbers[rows])) < len(names):
+        raise SourceError(
+            f"some of the {len(names)} labels are in no text that is trained on",
+            remedy="give more texts for each label",
+        )
+    texts = [lines.texts[row] for row in rows]
+    try:
+        features = vectorizer.fit_transform(texts)
+    except ValueError as e:  # scikit-learn's: an empty vocabulary, an option out of range
+        raise SourceError(f"scikit-learn refuses: {e}", remedy="change the options") from e
+    classifier = LogisticRegression(C=penalty, max_iter=1000).fit(features, numbers[rows])
+    classifier.classes_ = names
+    module = compile_classifier(vectorizer, classifier)
+    held_texts = [lines.texts[row] for row in held]
+    _compare(module, vectorizer, classifier, held_texts)
+    losses, right = _judge(classifier, vectorizer, held_texts, numbers[held])
+    loss, _ = _judge(classifier, vectorizer, texts, numbers[rows])
+    settings = Settings(
+        epochs=1,
+        batch_size=None,
+        learning_rate=1.0,
+        optimizer="lbfgs of scikit-learn's LogisticRegression",
+        options={"C": penalty},
+        schedule="constant",
+    )
+    return Fitted(
+        module,
+        Origin(
+            name,
+            len(lines.texts),
+            lines.sha256,
+            split,
+            {"text": "text"},
+            classes=tuple(map(str, names)),
+        ),
+        _kept(held_texts, numbers[held]),
+        History(settings, "cross-entropy", "accuracy", (Epoch(1, loss, losses, right, 1.0),)),
+        len(rows),
+        len(held),
+    )
+
+
+def _judge(classifier: Any, vectorizer: Any, texts: list[str], numbers: Any) -> tuple[float, float]:
+    """Mean cross-entropy in nats, and accuracy."""
+    chances = classifier.predict_proba(vectorizer.transform(texts))
+    likely = np.log(np.maximum(chances[np.arange(len(texts)), numbers], 1e-300))
+    return float(-likely.mean()), float((chances.argmax(1) == numbers).mean())
+
+
+def _compare(module: TextClassifier, vectorizer: Any, classifier: Any, texts: list[str]) -> None:
+    import torch
+
+    by_length = sorted(texts, key=len)
+    for first in range(0, len(texts), _ROWS):
+        part = by_length[first : first + _ROWS]
+        with torch.no_grad():
+            found = module(torch.tensor(encode(part))).numpy().astype(np.float64)
+        expected = classifier.decision_function(vectorizer.transform(part))
+        if expected.ndim == 1:
+            expected = np.stack([-expected, expected], 1) / 2
+        apart = np.abs(found - expected).max(1) > _TOLERANCE * max(1.0, np.abs(expected).max())
+        if apart.any():
+            text = part[int(np.argmax(apart))]
+            raise ParityError(
+                f"the compiled module and scikit-learn disagree on {text[:80]!r}",
+                remedy="please report this text and the options as a bug",
+            )
+
+
+def _kept(texts: list[str], numbers: Any) -> Labelled:
+    """As many as fit: the rows of one array are as long as the longest."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    widths = np.maximum(1, [len(texts[index]) for index in order])
+    count = max(1, int((np.arange(1, len(order) + 1) * widths <= _LARGEST_HELD_OUT).sum()))
+    kept = np.sort(order[:count])
+    table = encode([texts[index] for index in kept])
+    return Labelled({"text": table}, numbers[kept].astype(np.int64))
