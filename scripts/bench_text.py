@@ -15,6 +15,7 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from edgeport import deploy, runtimes
 from edgeport.runtimes import Range
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import encode
 from edgeport.training.text import compile_vectorizer
 
@@ -136,10 +138,11 @@ def exported(module: Any, texts: list[str], path: Path) -> dict[str, Callable[[A
     sessions = {
         name: runtimes.open(path, name, threads=1) for name in ("ort-cpu", "libtorch", "torch")
     }
-    return {
-        name: lambda table, session=session: session.run({"text": table})["output"]
-        for name, session in sessions.items()
-    }
+    return {name: partial(_logits, session) for name, session in sessions.items()}
+
+
+def _logits(session: runtimes.Session, table: Array) -> Array:
+    return session.run({"text": table})["output"]
 
 
 def main() -> int:
