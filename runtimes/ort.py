@@ -1,9 +1,8 @@
 """ONNX Runtime on the CPU."""
 
 import contextlib
+import ctypes
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +127,10 @@ def probe() -> Availability:
 
 
 def _is_installed(wheel: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # 2 MB with what it imports
+
     try:
-        return bool(installed_version(wheel))
+        return bool(version(wheel))
     except PackageNotFoundError:
         return False
 
@@ -159,6 +160,7 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
             f"ONNX Runtime cannot open {options.name or path}: {reason}",
             remedy="check that it is an ONNX file of an opset that this version knows",
         ) from e
+    _give_memory_back()
     session.disable_fallback()  # run() would go on with another provider after some errors
     if session.get_providers() != [PROVIDER]:
         raise ContractError(
@@ -166,6 +168,12 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
             remedy="edgeport doctor shows which providers work here",
         )
     return session
+
+
+def _give_memory_back() -> None:
+    """Optimising a graph leaves up to twice its weights in free pages, which glibc would keep."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
