@@ -201,7 +201,7 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
         ratios = {
             place: _rms_ratio(verdict.figures)
             for place, verdict in enumerate(verdicts)
-            if verdict.output == output and _counts(verdict)
+            if verdict.output == output and counts_together(verdict)
         }
         if ratios:
             elements = min(verdicts[place].figures.elements for place in ratios)
@@ -213,7 +213,8 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
     return found
 
 
-def _counts(verdict: Verdict) -> bool:
+def counts_together(verdict: Verdict) -> bool:
+    """Whether ``judge_together`` takes a verdict into its median."""
     figures = verdict.figures
     measured = figures.rule == "oracle" and figures.dtype != "float64"
     usual = verdict.kind in ("real", "random")  # others were made, or sought, to be the worst

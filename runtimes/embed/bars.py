@@ -3,6 +3,7 @@
 A program that knows them judges as ``edgeport verify`` does, without the rule that made them.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.session import EngineInfo
 from edgeport.runtimes.signature import Signature
-from edgeport.runtimes.thresholds import EDGE_LENIENCY, LARGEST_MAX_RATIO, Thresholds
+from edgeport.runtimes.thresholds import REDUCED, Precision, Thresholds, floor_scale
+from edgeport.runtimes.verdict import Verdict, counts_together, median_bar
 from edgeport.runtimes.verification import check_session
 
 
@@ -22,8 +24,9 @@ class Bar:
     """What one output of one sample is compared with, and how far from it it may be.
 
     Attributes:
-        reference: Which golden tensor is nearest to the truth. Integers and bools must equal it.
-        rms, largest: Root mean square of all errors, and the largest error, in the output's unit.
+        reference: Which golden tensor is nearest to the truth.
+        rms: Largest root mean square of all errors, in the output's unit; 0 for integers.
+        largest: Largest single error; for integers and bools, how many may differ.
     """
 
     reference: Literal["oracle", "eager"]
@@ -31,29 +34,71 @@ class Bar:
     largest: float
 
 
-def bars(samples: Sequence[Golden], thresholds: Thresholds) -> list[dict[str, Bar]]:
-    """The bars of every output, by sample.
+@dataclass(frozen=True, slots=True)
+class MedianBar:
+    """What one output keeps over many samples: a fault is there in most, bad luck in one.
+
+    Attributes:
+        share: Largest median of the rms errors, each divided by its own ``Bar.rms``.
+        samples: Which of them count.
+    """
+
+    share: float
+    samples: tuple[int, ...]
+
+
+def bars(
+    samples: Sequence[Golden], thresholds: Thresholds, reduced: Precision | None = None
+) -> tuple[list[dict[str, Bar]], dict[str, MedianBar]]:
+    """The bars of every output by sample, and those over all samples.
 
     An error passes the rule of ``edgeport.runtimes.parity`` if it is at most the floor times the
-    largest ratio; both are known once eager and oracle are.
+    largest ratio; both are known once eager and oracle are. A narrower precision must also keep
+    its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
+    not among these numbers.
 
     Raises:
         EngineError: Two samples have different outputs.
     """
-    found: list[dict[str, Bar]] = []
-    verdicts = iter(check_session(_Eager(samples), samples, thresholds))
-    for sample in samples:
-        ratio = thresholds.max_ratio * (EDGE_LENIENCY if sample.kind == "edge" else 1)
-        ratio = min(ratio, LARGEST_MAX_RATIO)
-        outputs = {}
-        for name in sample.eager:
-            figures = next(verdicts).figures
-            outputs[name] = Bar(
-                "oracle" if figures.rule == "oracle" else "eager",
-                min(figures.floor_rms * ratio, sys.float_info.max),
-                min(figures.floor_max * ratio, sys.float_info.max),
-            )
-        found.append(outputs)
+    found = check_session(_Eager(samples), samples, thresholds)
+    verdicts = iter(found)
+    every = [
+        {name: _bar(next(verdicts), thresholds, reduced) for name in sample.eager}
+        for sample in samples
+    ]
+    return every, {} if reduced else _medians(samples, found, thresholds)
+
+
+def _bar(verdict: Verdict, thresholds: Thresholds, reduced: Precision | None) -> Bar:
+    figures, edge = verdict.figures, verdict.kind == "edge"
+    keep = thresholds.reduced.get(reduced, REDUCED[reduced]) if reduced else None
+    if figures.rule == "exact":
+        flips = max(1, math.floor(keep.max_flips * figures.elements)) if keep else 0
+        return Bar("eager", 0.0, float(flips))
+    ratio = thresholds.ratio_of(verdict.output, edge=edge)
+    if reduced:
+        ratio *= floor_scale(reduced, figures.dtype)
+    rms = figures.floor_rms * ratio
+    if keep and not edge:
+        rms = min(rms, figures.signal_rms * 10 ** (-keep.min_snr_db / 20))
+    return Bar(
+        "oracle" if figures.rule == "oracle" else "eager",
+        min(rms, sys.float_info.max),
+        min(figures.floor_max * ratio, sys.float_info.max),
+    )
+
+
+def _medians(
+    samples: Sequence[Golden], verdicts: Sequence[Verdict], thresholds: Thresholds
+) -> dict[str, MedianBar]:
+    found = {}
+    for output in samples[0].eager if samples else ():
+        own = [verdict for verdict in verdicts if verdict.output == output]
+        counted = [place for place, verdict in enumerate(own) if counts_together(verdict)]
+        if counted:
+            ratio = thresholds.ratio_of(output)
+            elements = min(own[place].figures.elements for place in counted)
+            found[output] = MedianBar(median_bar(ratio, elements) / ratio, tuple(counted))
     return found
 
 

@@ -64,10 +64,9 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
     """Constants in Python's own spelling, whatever characters are in a name."""
     manifest, signature = bundle.manifest, bundle.manifest.signature
     ranges = {name: signature.range_of(name) for name in signature.dimensions}
-    limits = [
-        {name: (bar.reference, bar.rms, bar.largest) for name, bar in outputs.items()}
-        for outputs in bars(bundle.golden(), manifest.thresholds)
-    ]
+    every, medians = bars(
+        bundle.golden(), manifest.thresholds, manifest.reduced_precision(artefact)
+    )
     constants: dict[str, object] = {
         "BUNDLE": bundle.path.resolve().name,
         "FILES": {stored.file: stored.sha256 for stored in artefact.files},
@@ -79,8 +78,10 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
         },
         "GOLDEN": (manifest.golden.file, manifest.golden.sha256),
         "BARS": [
-            (label, outputs) for (label, _), outputs in zip(manifest.samples, limits, strict=True)
+            (label, {name: (bar.reference, bar.rms, bar.largest) for name, bar in found.items()})
+            for (label, _), found in zip(manifest.samples, every, strict=True)
         ],
+        "MEDIANS": {name: (bar.share, bar.samples) for name, bar in medians.items()},
     }
     lines = [
         f"{name} = {pprint.pformat(value, width=92, sort_dicts=False)}\n"
