@@ -48,7 +48,8 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
 
     Raises:
-        UsageError: It is no such URL, the server has no such model, or the bundle no samples.
+        UsageError: It is no such URL, the server has no such model, the bundle no samples, or a
+            threshold is for an output that is not there.
         BackendMissingError: Nothing answers there.
         ContractError: The server's model takes or gives other tensors.
         EngineError: What answers there does not speak the protocol.
@@ -56,21 +57,22 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         IntegrityError: It is not the file that was packed.
         FormatError: It is damaged.
     """
-    samples, thresholds = bundle.golden(), thresholds or bundle.manifest.thresholds
+    manifest, samples = bundle.manifest, bundle.golden()
+    thresholds = thresholds or manifest.thresholds
+    thresholds.check_outputs([spec.name for spec in manifest.signature.outputs])
     if not samples:
         raise UsageError(
             f"{bundle.path} holds no golden samples, so it cannot prove anything",
             remedy="export the model again",
         )
-    session = Endpoint(url, bundle.manifest.name, bundle.manifest.signature)
+    session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
     report = BackendReport(session.engine.backend, session.path, "pass", engine=session.engine)
     try:
-        report = replace(report, verdicts=check_session(session, samples, thresholds))
+        verdicts = check_session(session, samples, thresholds)
+        report = replace(report, verdicts=verdicts).judged(facts, thresholds)
     except EdgeportError as e:
         report = replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
-    facts = output_facts(samples)
-    judged = report.judged(facts, thresholds)
-    return Report(bundle.manifest.name, len(samples), thresholds, (judged,), facts)
+    return Report(manifest.name, len(samples), thresholds, (report,), facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ def _tensors(
 def _warm_ups(signature: Signature, samples: Sequence[Golden]) -> list[Golden]:
     """Samples of different shapes, without those that hold nothing."""
     batched = max_batch_size(signature, samples) > 0
-    found: dict[object, Golden] = {}
+    found: dict[tuple[tuple[int, ...], ...], Golden] = {}
     for sample in samples:
         shapes = [sample.inputs[spec.name].shape[batched:] for spec in signature.inputs]
         if all(array.size for array in sample.inputs.values()):

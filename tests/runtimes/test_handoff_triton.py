@@ -1,6 +1,8 @@
 """A Triton model repository, read back and held against the rules that Triton documents."""
 
+import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from edgeport.runtimes import (
     Signature,
     TensorSpec,
     UsageError,
-    session,
 )
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.handoff.pbtxt import dumps
@@ -198,12 +199,12 @@ def test_the_other_layouts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from edgeport.runtimes import manifest, session
+
     formats = {**session.FORMATS, "tensorrt": ".engine"}
-    monkeypatch.setattr("edgeport.runtimes.manifest.FORMATS", formats)  # no backend opens it yet
-    monkeypatch.setattr(  # what the file holds is not what is asked here
-        "edgeport.runtimes.safety.model_file.check_model", lambda *_: None
-    )
-    retyped(packed, format_)
+    monkeypatch.setattr(manifest, "FORMATS", formats)  # no backend opens it yet
+    data = torchscript() if format_ == "torchscript" else b"an engine"
+    retyped(packed, format_, data)
     version = emit(Bundle.read(packed), tmp_path / "repo")
     assert [entry.name for entry in version.iterdir()] == [file]
     (config,) = check_repository(tmp_path / "repo").values()
@@ -212,10 +213,22 @@ def test_the_other_layouts(
     assert kind == ("KIND_GPU" if format_ == "tensorrt" else "KIND_CPU")
 
 
-def retyped(bundle: Path, format_: str) -> None:
+def retyped(bundle: Path, format_: str, data: bytes) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["artefacts"][0]["format"] = format_
+    digest = hashlib.sha256(data).hexdigest()
+    (bundle / "model.onnx").write_bytes(data)
+    manifest["artefacts"][0] |= {"format": format_, "sha256": digest, "size_bytes": len(data)}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def torchscript() -> bytes:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch deprecates torch.jit
+        script: Any = torch.jit.script
+        data: bytes = script(torch.nn.Linear(8, 3)).save_to_buffer()
+    return data
 
 
 def test_a_second_export_is_the_next_version(packed: Path, tmp_path: Path) -> None:
