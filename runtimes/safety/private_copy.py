@@ -6,7 +6,6 @@ process could put other bytes there; so the engine gets a copy in memory that ha
 """
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import IO, Final, Protocol
 
 from edgeport.runtimes.container import Container, reading
 from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
+
+from .digest import sha256
 
 _CHUNK_BYTES: Final = 2**18  # stays in the cache between the hash and the copy
 _GIB: Final = 2**30
@@ -128,7 +129,7 @@ def _digest(
     left = stored.size_bytes
     with contextlib.suppress(OSError):  # the disk reads on while the processor hashes
         os.posix_fadvise(file.fileno(), file.tell(), left, os.POSIX_FADV_WILLNEED)
-    digest = hashlib.sha256()
+    digest = sha256(stored.size_bytes)
     chunk = memoryview(bytearray(min(_CHUNK_BYTES, left)))
     while left > 0:
         with reading(path):
