@@ -132,6 +132,10 @@ def _settle(limits: Limits) -> None:
     if allowed is not None:
         total = _address_space_bytes() + allowed
         resource.setrlimit(resource.RLIMIT_AS, (total, total))
+    if "torch" in sys.modules and hasattr(os, "sched_setaffinity"):
+        # OpenMP's threads do not survive a fork: a child that wants some more than itself hangs
+        # if they ran before. With one CPU, engines take one thread unless they are told otherwise.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
     _forbid_writing(library)
 
