@@ -190,7 +190,7 @@ def _parse(url: str, name: str) -> tuple[SplitResult, str, str]:
         server = urlsplit(url)
         known = server.scheme in ("http", "https") and server.hostname and server.port != 0
     except ValueError:  # a port that is no number
-        known = False
+        server, known = SplitResult("", "", "", "", ""), False
     if not known or server.query or server.fragment or server.username:
         raise UsageError(
             f"{url!r} is no address of a server", remedy="pass http://host:port[/v2/models/NAME]"

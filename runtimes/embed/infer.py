@@ -35,7 +35,8 @@ def load_engine(files: Sequence[bytes], threads: int) -> Callable[[list[Array]],
         names = [Path(name).name for name in [*FILES][1:]]
         sizes = [len(data) for data in files[1:]]
         options.add_external_initializers_from_files_in_memory(names, [*files[1:]], sizes)
-    session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    session: Any = onnxruntime.InferenceSession(files[0], options, providers=providers)
     session.disable_fallback()
     return lambda arrays: session.run([*OUTPUTS], dict(zip(INPUTS, arrays, strict=True)))
 

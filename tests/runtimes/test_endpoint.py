@@ -56,7 +56,7 @@ def server(metadata: Any, answer: Callable[[bytes], Any], model: str = "mlp") ->
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as http:
