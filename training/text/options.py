@@ -10,9 +10,9 @@ import numpy as np
 from edgeport.runtimes.errors import SourceError
 
 from .lookup import Array
+from .unicode import Accents, matching
 
 Analyzer = Literal["word", "char", "char_wb"]
-Accents = Literal["ascii", "unicode"]
 
 _TOKEN: Final = re.compile(
     r"(?:\(\?u\))?(?P<open>\\b)?"
@@ -131,8 +131,7 @@ def read_token_pattern(pattern: str) -> TokenPattern:
 
 
 def _matches_beyond_words(letter: str) -> bool:
-    everything = "".join(map(chr, range(0x110000)))
-    return any(not re.match(r"\w", found[0]) for found in re.finditer(letter, everything))
+    return bool((matching(letter) & ~matching(r"\w")).any())
 
 
 def _refuse_code(vectorizer: Any) -> None:

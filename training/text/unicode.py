@@ -8,12 +8,13 @@ import functools
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from .lookup import Array
-from .options import Accents
+
+Accents = Literal["ascii", "unicode"]
 
 CODE_POINTS: Final = 0x110000
 SIGMA, FINAL_SIGMA = 0x3A3, 0x3C2
@@ -51,9 +52,11 @@ def changes(lowercase: bool, accents: Accents | None) -> Changes:
     found: dict[int, str] = {}
     for first in range(0, CODE_POINTS, 0x1000):
         points = [point for point in range(first, first + 0x1000) if chr(point) != _BREAK]
-        text = _BREAK.join(map(chr, points))
+        before = text = _BREAK.join(map(chr, points))
         text = text.lower() if lowercase else text
         text = unicodedata.normalize("NFKD", text) if accents else text
+        if text == before and not (accents == "unicode" and any(map(unicodedata.combining, text))):
+            continue  # most of Unicode
         for point, part in zip(points, text.split(_BREAK), strict=True):
             if part != chr(point) or (accents and point > 0x7F):
                 found[point] = _without_accents(part, accents)
@@ -75,7 +78,7 @@ def matching(letter: str) -> Array:
     """Which code points a regular expression for one character matches: (0x110000,) bool."""
     everything = "".join(map(chr, range(CODE_POINTS)))
     found = np.zeros(CODE_POINTS, bool)
-    for match in re.finditer(letter, everything):
+    for match in re.finditer(f"(?:{letter})+", everything):  # runs: few
         found[match.start() : match.end()] = True
     return found
 

@@ -18,6 +18,7 @@ from edgeport.runtimes.errors import SourceError
 from .lookup import Lookup, Tables, build, named, part
 from .options import Options
 from .trie import Step, build_steps
+from .unicode import matching
 
 BREAK, OTHER, FOREIGN, FIRST = 0, 1, 2, 3
 """No letter; a letter of no word; a letter beside which no token ends; the first of the alphabet.
@@ -189,8 +190,6 @@ def terms(options: Options) -> dict[tuple[str, ...], int]:
 
 
 def _is_token(word: str, options: Options) -> bool:
-    from .unicode import matching
-
     inside = matching(options.token.letter)
     return len(word) >= options.token.least and all(inside[ord(letter)] for letter in word)
 
