@@ -107,7 +107,7 @@ def test_an_onnx_export_as_a_page(models: Path, capsys: pytest.CaptureFixture[st
     assert "opset 20, ir version 10" in text
     assert "target ort-1.20" in text
     for verdict in parity["backends"][0]["verdicts"]:
-        if verdict["output"] == "<b>":
+        if verdict["output"] == "<b>" and verdict["sample"] not in ("NaN", "+Inf", "-Inf"):
             assert f"{verdict['sample']}: {verdict['figures']['ratio']:.3g}" in text
     assert str(models) not in written
     assert str(Path.home()) not in written
