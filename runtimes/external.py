@@ -6,9 +6,7 @@ ONNX file names is read from its protobuf encoding: lengths are followed, weight
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from .protobuf import Data, parts
@@ -31,23 +29,11 @@ _KEY: Final = b"location"
 """Of the entry that names the file. A node without these bytes, as most are, is not looked into."""
 
 
-def external_files(path: Path) -> set[str]:
-    """The files that an ONNX file names, as it spells them: relative to its folder.
-
-    Of a file that is not ONNX, whatever was found before that showed: the engine refuses it.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        if not path.stat().st_size:  # nothing can't be mapped
-            return set()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return set(locations(data))
-
-
 def locations(data: Data) -> Iterator[str]:
-    """The files that an ONNX model names, each as often as it does."""
+    """The files that an ONNX model names, each as often as it does, relative to its folder.
+
+    Of data that is not ONNX, whatever was found before that showed: the engine refuses it.
+    """
     waiting = [("ModelProto", 0, len(data))]
     while waiting:
         message, start, end = waiting.pop()

@@ -27,7 +27,7 @@ def rehearse(
         bundle: What holds it.
         name: The backend, which is usable here.
         inputs: What to run it on, one after the other.
-        options: As for the session that will follow.
+        options: As for the session that will follow; but one thread, see ``safety.forked``.
         limits: What the child may use.
 
     Raises:
@@ -41,7 +41,7 @@ def rehearse(
         held = replace(bundle, copies={artefact.format: path})
 
         def run() -> None:
-            with held.open(name, options) as session:
+            with held.open(name, replace(options, threads=1)) as session:
                 for each in inputs:
                     session.run(each)
 

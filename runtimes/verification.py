@@ -24,7 +24,7 @@ from .parity import (
 from .records import from_json, to_json
 from .report import BackendReport, OutputFacts, Report
 from .safety.isolation import Limits, run_limited
-from .session import Options, Session, probe
+from .session import BACKENDS, Options, Session, probe
 from .thresholds import Precision, Thresholds
 
 _USUAL: Final = ("real", "random")
@@ -48,7 +48,8 @@ def verify(
         optimize: As in ``Options``.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
         limits: What one child process for each backend may use, for a bundle of somebody else;
-            ``None`` to run everything in this process.
+            ``None`` to run everything in this process. In a child torch takes one thread unless
+            ``threads`` says otherwise, which hangs if torch computed with several here before.
 
     Raises:
         MissingFileError: A file of the bundle is not there.
@@ -181,6 +182,8 @@ def _run_apart(
 ) -> BackendReport:
     """The same in a child process, which gets a private copy whose hash was checked here."""
     artefact = bundle.artefact(name)
+    if BACKENDS[name].extra == "torch" and options.threads is None:
+        options = replace(options, threads=1)  # see safety.forked
     if not probe(name).usable:  # also: its library is imported here, once for all children
         return _run(bundle, name, samples, options, thresholds)
     with bundle.private(artefact) as path:

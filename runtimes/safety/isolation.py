@@ -14,28 +14,21 @@ import ctypes
 import faulthandler
 import json
 import os
-import resource
-import select
 import signal
 import struct
-import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from functools import partial
+from typing import Any, Final
 
 from edgeport.runtimes import errors
 from edgeport.runtimes.errors import EdgeportError, EngineError
 
-from .private_copy import free_memory_bytes
+from .forked import OUT_OF_MEMORY, restrict, run_forked
 
-_CHUNK_BYTES: Final = 2**16
 _LONGEST_ANSWER: Final = 2**28
-_OUT_OF_MEMORY: Final = 12  # ENOMEM
 
-_SET_PDEATHSIG: Final = 1
 _SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
 _QUERY_VERSION: Final = 1
@@ -74,24 +67,7 @@ def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
         EngineError: The child crashed, took too long, or ran out of memory.
         EdgeportError: The function raised it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
-        child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _answer(function, limits, writer)
-    os.close(writer)
-    data = None
-    try:
-        data = _read(reader, limits.time_s)
-    finally:
-        os.close(reader)
-        if data is None:  # too late, or Ctrl-C
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    data, status = run_forked(partial(_answer, function, limits), limits.time_s, _LONGEST_ANSWER)
     if data is None:
         raise _ended(f"took longer than {limits.time_s:g} s")
     if status != 0:
@@ -99,50 +75,20 @@ def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
     return _result(data)
 
 
-def _answer(function: Callable[[], Any], limits: Limits, writer: int) -> NoReturn:
-    """The life of the child; it never returns to the caller's code."""
-    code = 1
-    try:
-        _settle(limits)
-        try:
-            answer = {"result": function()}
-        except EdgeportError as e:
-            answer = {"error": type(e).__name__, "problem": e.problem, "remedy": e.remedy}
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(answer).encode())
-        code = 0
-    except MemoryError:
-        code = _OUT_OF_MEMORY
-    except BaseException:  # nothing can be told from here but that it went wrong
-        code = 1
-    finally:
-        os._exit(code)
-
-
-def _settle(limits: Limits) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    library.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _answer(function: Callable[[], Any], limits: Limits) -> bytes:
+    """What the child does."""
     faulthandler.disable()  # it would write to where the streams were
     for stream in (1, 2):  # what an engine prints while it dies is noise to a user
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    allowed = limits.memory_bytes or free_memory_bytes()
-    if allowed is not None:
-        total = _address_space_bytes() + allowed
-        resource.setrlimit(resource.RLIMIT_AS, (total, total))
-    if "torch" in sys.modules and hasattr(os, "sched_setaffinity"):
-        # OpenMP's threads do not survive a fork: a child that wants some more than itself hangs
-        # if they ran before. With one CPU, engines take one thread unless they are told otherwise.
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    restrict(limits.memory_bytes)
     tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
-    _forbid_writing(library)
-
-
-def _address_space_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a path would be imported
-        return int(file.read().split()[0]) * resource.getpagesize()
+    _forbid_writing(ctypes.CDLL(None, use_errno=True))
+    try:
+        answer = {"result": function()}
+    except EdgeportError as e:
+        answer = {"error": type(e).__name__, "problem": e.problem, "remedy": e.remedy}
+    return json.dumps(answer).encode()
 
 
 def _forbid_writing(library: ctypes.CDLL) -> None:
@@ -163,23 +109,6 @@ def _forbid_writing(library: ctypes.CDLL) -> None:
     os.close(ruleset)
 
 
-def _read(reader: int, time_s: float) -> bytes | None:
-    """All that comes until the end of the pipe; nothing if that is late, or without end."""
-    deadline = time.monotonic() + time_s
-    chunks: list[bytes] = []
-    size = 0
-    while size <= _LONGEST_ANSWER:
-        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return None
-        chunk = os.read(reader, _CHUNK_BYTES)
-        if not chunk:
-            return b"".join(chunks)
-        chunks.append(chunk)
-        size += len(chunk)
-    return None
-
-
 def _result(data: bytes) -> Any:
     try:
         answer = json.loads(data)
@@ -198,7 +127,7 @@ def _result(data: bytes) -> Any:
 def _cause(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-    if os.WEXITSTATUS(status) == _OUT_OF_MEMORY:
+    if os.WEXITSTATUS(status) == OUT_OF_MEMORY:
         return "ran out of memory"
     return "ended without an answer"
 

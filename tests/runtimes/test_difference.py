@@ -93,7 +93,9 @@ def test_weights_of_every_kind(packed: Path, other: Path, dtype: str) -> None:
     for path, value in ((packed, 0), (other, 1)):
         tensor = numpy_helper.from_array(np.full((2, 3), value, dtype), "n")
         change_weights(path, partial(append, tensor))
-    (weight,) = found(packed, other).weights or ()
+    weights = found(packed, other).weights
+    assert weights is not None
+    (weight,) = weights
     assert (weight.before, weight.largest) == (f"{dtype}[2, 3]", 1.0)
 
 

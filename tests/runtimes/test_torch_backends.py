@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeport import deploy
 from edgeport.runtimes import (
+    Bundle,
     ContractError,
     EngineError,
     FormatError,
@@ -20,7 +21,10 @@ from edgeport.runtimes import (
     TensorSpec,
     UsageError,
     open,
+    verify,
 )
+from edgeport.runtimes.rehearsal import rehearse
+from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import open_artefact
 
 FILES = {"libtorch": "model.ts", "torch": "model.pt2"}
@@ -111,3 +115,18 @@ def test_bare_files(bundle: Path) -> None:
         assert session.run(X)["output"].shape == (2, 2)
     with pytest.raises(UsageError, match=r"bare \.pt2 file, and loading one can run code"):
         open(bundle / "model.pt2", "torch")
+
+
+@both
+def test_a_child_does_not_wait_for_threads_that_it_has_not(backend: str, bundle: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(400, 400).mm(torch.ones(400, 400)).sqrt()  # starts OpenMP's threads
+        found = Bundle.read(bundle)
+        report = verify(found, [backend], limits=Limits(time_s=60))
+        assert report.passed
+        assert [each.engine.threads for each in report.backends if each.engine] == [1]
+        rehearse(found, backend, [found.golden()[0].inputs], Options(threads=2), Limits(time_s=60))
+    finally:
+        torch.set_num_threads(threads)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from edgeport.runtimes import EngineError, FormatError, IntegrityError
-from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.safety import isolation
 from edgeport.runtimes.safety.isolation import Limits, run_limited
 
@@ -119,20 +118,3 @@ def test_limits_are_those_of_the_child_alone() -> None:
     limit = run_limited(lambda: resource.getrlimit(resource.RLIMIT_AS)[0], Limits(20, 2**30))
     assert 2**30 < limit < 2**50
     assert resource.getrlimit(resource.RLIMIT_AS) == before
-
-
-def test_openmp_in_the_parent_does_not_hang_the_child() -> None:
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    x = torch.ones(400, 400)
-    (x @ x).sqrt()  # starts OpenMP's threads, which no child inherits
-
-    def compute() -> list[float]:
-        torch.set_num_threads(available_cpus())
-        return [available_cpus(), float((x @ x).sqrt().mean())]
-
-    try:
-        assert run_limited(compute, SHORT) == [1, 20]
-    finally:
-        torch.set_num_threads(threads)

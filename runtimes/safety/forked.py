@@ -1,0 +1,124 @@
+"""A forked child that answers with bytes, within limits of time and memory.
+
+A fork has everything that the process has, so nothing is imported or copied twice. OpenMP's
+threads are the exception: they do not survive it, and a parallel region of the child would wait
+for them for ever. So torch gets one thread there, as in DataLoader's workers.
+https://github.com/pytorch/pytorch/issues/17199
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from .private_copy import free_memory_bytes
+
+OUT_OF_MEMORY: Final = 12
+"""Exit code of a child that Python's own MemoryError ended: ENOMEM."""
+
+_CHUNK_BYTES: Final = 2**16
+_SET_PDEATHSIG: Final = 1
+
+
+def run_forked(
+    answer: Callable[[], bytes], time_s: float, largest_bytes: int = sys.maxsize
+) -> tuple[bytes | None, int]:
+    """Call a function in a child process.
+
+    Args:
+        answer: What the child does; it calls ``restrict`` first.
+        time_s: Wall time after which the child is ended, with all that it started.
+        largest_bytes: More than this is no answer either.
+
+    Returns:
+        What it answered, ``None`` if that was late or too long; and its wait status.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
+        child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _live(answer, writer)
+    os.close(writer)
+    data = None
+    try:
+        data = _read(reader, time_s, largest_bytes)
+    finally:
+        os.close(reader)
+        if data is None:  # too late, or Ctrl-C
+            _kill_group(child)
+        _, status = os.waitpid(child, 0)
+    return data, status
+
+
+def restrict(memory_bytes: int | None) -> None:
+    """Called in the child: end with the parent, leave no core, take no more than some memory.
+
+    Args:
+        memory_bytes: Beyond what the process already has; ``None`` for what is free.
+    """
+    os.setsid()
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allowed = memory_bytes or free_memory_bytes()
+    if allowed is not None:
+        total = _address_space_bytes() + allowed
+        resource.setrlimit(resource.RLIMIT_AS, (total, total))
+
+
+def _live(answer: Callable[[], bytes], writer: int) -> NoReturn:
+    """The life of the child; it never returns to the caller's code."""
+    code = 1
+    try:
+        data = answer()
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(data)
+        code = 0
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    except BaseException as e:  # told by its text: nothing else can be done here
+        print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)  # noqa: T201
+    finally:
+        os._exit(code)
+
+
+def _kill_group(child: int) -> None:
+    """The process and all that it started."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has not made its group yet
+        os.kill(child, signal.SIGKILL)
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a path would be imported
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _read(reader: int, time_s: float, largest_bytes: int) -> bytes | None:
+    """All that comes until the end of the pipe; nothing if that is late, or too much."""
+    deadline = time.monotonic() + time_s
+    chunks: list[bytes] = []
+    size = 0
+    while size <= largest_bytes:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        chunk = os.read(reader, _CHUNK_BYTES)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    return None
