@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
+from edgeport.commands.needs import needs
 from edgeport.commands.options import add_max_ratio, is_report, names, positive, ratios_of
 from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
-from edgeport.runtimes import BackendMissingError, UsageError, files
+from edgeport.runtimes import UsageError, files
 from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Thresholds
 
 if TYPE_CHECKING:
@@ -165,13 +166,8 @@ def run(args: ExportArgs) -> int:
     _refuse_onnx_options_without_onnx(args)
     if args.repro is not None:
         files.refuse_existing(args.repro)
-    try:
+    with needs("exporting", "export,ort"):
         from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"exporting needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[export,ort]'",
-        ) from e
     request = Request(
         args.formats or DEFAULT_FORMATS,
         args.opset,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from edgeport.commands import sources
 from edgeport.commands.export import add_source_options, parse_source
+from edgeport.commands.needs import needs
 from edgeport.commands.options import names
 from edgeport.commands.terminal import note, show, size_text, table
-from edgeport.runtimes import BackendMissingError, Bundle, files
+from edgeport.runtimes import Bundle, files
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,8 @@ def _repack(args: PackArgs, path: Path) -> Bundle:
 
 def _export(args: PackArgs) -> Bundle:
     """Export to a hidden place first, if what is wanted is one file."""
-    try:
+    with needs("exporting", "export,ort"):
         from edgeport.deploy import DEFAULT_FORMATS, Request, export_source
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"exporting needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[export,ort]'",
-        ) from e
     from edgeport.runtimes.packing import pack
 
     request = Request(args.artefacts or DEFAULT_FORMATS)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgeport.commands import raw_input
+from edgeport.commands.needs import needs
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import show
-from edgeport.runtimes import BackendMissingError, InputError, Signature, TensorSpec, UsageError
+from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
@@ -167,15 +168,10 @@ def _classes(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _run(path: Path) -> Iterator[Predictor]:
-    try:
+    with needs("a run", "train", ", or export the run and predict from the bundle"):
         import torch
 
         from edgeport import training
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"a run needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[train]', or export the run and predict from the bundle",
-        ) from e
     found = training.load(path)
     signature = run_signature(found)
     check = raw_check(signature)

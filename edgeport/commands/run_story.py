@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from edgeport.commands.needs import needs
 from edgeport.commands.terminal import show, table
-from edgeport.runtimes import BackendMissingError
 
 INSPECT_RUN_VERSION: Final = 1
 
@@ -36,13 +36,8 @@ def look(path: Path) -> dict[str, Any]:
     Raises:
         EdgeportError: As ``inspect_run``.
     """
-    try:
+    with needs("a run", "train"):
         from edgeport.training import load
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"a run needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[train]'",
-        ) from e
     run = load(path)
     record = json.loads((path / _RECORD).read_bytes())
     trained = {name for name, p in run.module.named_parameters()}

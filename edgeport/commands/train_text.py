@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.commands.needs import needs
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import note, show
-from edgeport.runtimes import BackendMissingError
 
 if TYPE_CHECKING:
     from edgeport.training.text import Fitted, Lines
@@ -67,16 +67,11 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
 
 def run(args: TextArgs) -> int:
     """Fit, compile, compare with scikit-learn, save."""
-    try:
+    with needs("training", "train"):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from edgeport import training
         from edgeport.training.text import fit_classifier, hyperparameters, read_lines
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"training needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[train]'",
-        ) from e
     training.check_place(args.output)
     lines = read_lines(args.data, args.text, args.label)
     if lines.duplicates:

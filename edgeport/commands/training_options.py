@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeport.commands.needs import needs
 from edgeport.commands.options import names, positive
-from edgeport.runtimes import BackendMissingError
 
 if TYPE_CHECKING:
     from edgeport.training import Settings
@@ -174,15 +174,10 @@ def needs_torch() -> None:
     Raises:
         BackendMissingError: It is.
     """
-    try:
+    with needs("training", "train"):
         import torch  # noqa: F401  # the import is the question
 
         import edgeport.training  # noqa: F401
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"training needs {e.name!r}, which is not installed",
-            remedy="pip install 'edgeport[train]'",
-        ) from e
 
 
 def above_zero(text: str) -> float:

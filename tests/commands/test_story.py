@@ -2,19 +2,16 @@
 
 import json
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
+from page import Page
 
 from edgeport.__main__ import main
 from edgeport.commands.export_page import page
 from edgeport.commands.story import Story
 from edgeport.deploy import Request
 from edgeport.runtimes import ExportError, StorageError, files
-
-VOID = {"meta", "link", "br", "hr", "img", "input", "col", "circle", "line", "rect", "path"}
 
 MODELS = """
 from torch import nn
@@ -55,31 +52,6 @@ def export(model: str, report: str, *more: str) -> int:
     )  # fmt: skip  # as a person types it
 
 
-class Page(HTMLParser):
-    """Every tag that is opened is closed, in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.add(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += f"{data} "
-
-
 def test_a_success_as_json_and_as_a_page(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("fine", "out/story.json") == 0, capsys.readouterr().err
     told = json.loads(Path("out/story.json").read_text())
@@ -89,10 +61,10 @@ def test_a_success_as_json_and_as_a_page(models: Path, capsys: pytest.CaptureFix
     assert told["parity"] == json.loads(Path("m.edge/reports/parity.json").read_text())
     assert str(models) not in Path("out/story.json").read_text()
     found = Page(page(told))
-    assert "m.edge is proved" in " ".join(found.text.split())
+    assert "m.edge is proved" in found.text
     assert "float32" in found.text
     assert "<b>" in found.text
-    assert "script" not in found.tags
+    assert "script" not in found.names
     ratio = max(v["figures"]["ratio"] for v in told["parity"]["backends"][0]["verdicts"])
     assert f"{ratio:.3g}" in found.text
 
@@ -101,7 +73,7 @@ def test_an_onnx_export_as_a_page(models: Path, capsys: pytest.CaptureFixture[st
     assert export("fine", "story.html", "--format", "onnx", "--target", "ort-1.20") == 0
     parity = json.loads(Path("m.edge/reports/parity.json").read_text())
     written = Path("story.html").read_text()
-    text = " ".join(Page(written).text.split())
+    text = Page(written).text
     assert "dynamo ✓ proved" in text
     assert "ort-cpu, graph as written model.onnx, onnxruntime" in text
     assert "opset 20, ir version 10" in text
@@ -124,7 +96,7 @@ def test_another_kind_of_report_is_refused_at_once(
 def test_a_failure_is_told_too(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("wrong", "story.html") == 1
     found = Page(Path("story.html").read_text())
-    text = " ".join(found.text.split())
+    text = found.text
     assert "m.edge was not exported" in text
     assert "TorchScript: Wrong " in text
     assert "story_models.py:15" in text
