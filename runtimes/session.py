@@ -31,6 +31,9 @@ class Options:
             Dropout left in training mode. It changes nothing but ONNX Runtime, because the torch
             backends open every graph as it is; what TorchScript's executor specialises later,
             while it runs, is not governed by this.
+        spinning: Whether the threads of ONNX Runtime that have nothing to do look for work in a
+            busy loop: quicker when calls follow one another, costly when they don't. The torch
+            backends have no such choice, and refuse ``False``.
         name: What to call the file in an error; ``None`` for its path. A bundle opens a private
             copy, whose path says nothing.
     """
@@ -38,6 +41,7 @@ class Options:
     threads: int | None = None
     signature: Signature | None = None
     optimize: bool = True
+    spinning: bool = True
     name: str | None = None
 
     def __post_init__(self) -> None:

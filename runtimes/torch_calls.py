@@ -1,13 +1,15 @@
 """What the two torch backends share: numpy in, numpy out, one thread count per process."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
 
 from .cpus import available_cpus
-from .errors import EngineError, FormatError
+from .errors import EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
@@ -29,6 +31,11 @@ class TorchSession:
     def __init__(
         self, backend: str, call: Callable[..., Any], signature: Signature, options: Options
     ) -> None:
+        if not options.spinning:
+            raise UsageError(
+                f"backend {backend!r} cannot be told how its idle threads wait",
+                remedy="leave spinning as it is: it is a choice of ort-cpu",
+            )
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(options.threads or available_cpus())
         self.signature = signature
@@ -71,6 +78,20 @@ class TorchSession:
                 f"torch failed: {last_line(e)}",
                 remedy="edgeport verify tells whether the artefact works on this machine",
             ) from e
+
+    @contextlib.contextmanager
+    def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:
+        """Show torch's own call on these inputs, tensors in and out, to be timed beside ``run``.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: The session is closed.
+        """
+        tensors = [torch.tensor(array) for array in self._check(inputs)]
+        if self._call is None:
+            raise EngineError("the session is closed", remedy="open it again")
+        with torch.inference_mode():  # entered once: it costs as much as a small layer
+            yield partial(self._call, *tensors)
 
     def close(self) -> None:
         """Give the engine's memory back, and the process its number of threads."""

@@ -1,20 +1,28 @@
-"""Measure latency, honestly: interleaved rounds, intervals over rounds, raw samples kept.
+"""Measure latency, honestly: fresh processes, interleaved rounds, intervals, raw samples kept.
 
-Calls that follow one another are not independent and machines drift, so rounds spread over the
-run are the unit of every interval, and backends are compared round by round.
+Calls that follow one another are not independent, machines drift, and two processes of one
+program differ. So processes and rounds are the units of every interval, and what is compared is
+compared round by round.
 """
 
+from .compared import Comparison
 from .environment import Environment
 from .latency import benchmark
-from .measure import Measurement, measure
-from .result import BackendLatency, Result, Unusable
+from .result import Latency, Result, Unusable
+from .setting import Closed, Cold, OpenLoop, Paced, Peak
+from .sweep import Sweep
 
 __all__ = [
-    "BackendLatency",
+    "Closed",
+    "Cold",
+    "Comparison",
     "Environment",
-    "Measurement",
+    "Latency",
+    "OpenLoop",
+    "Paced",
+    "Peak",
     "Result",
+    "Sweep",
     "Unusable",
     "benchmark",
-    "measure",
 ]

@@ -1,148 +1,386 @@
-"""The latency of every backend of a bundle, on the very sessions that users call."""
+"""The latency of every way to run one or more bundles, on the very sessions that users call."""
 
-import contextlib
+from __future__ import annotations
+
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.errors import BackendMissingError, UsageError
+import numpy as np
+
+from edgeport.runtimes.bundle import Bundle, read_manifest
+from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
-from edgeport.runtimes.session import EngineInfo, Options, probe
+from edgeport.runtimes.session import Options
 
-from .batch import batch_dimension, batch_inputs
+from . import doubts
+from .compared import MARGIN, Comparison, paired, paired_ratio
+from .disturbance import CLEAN_SHARE
 from .environment import Environment
-from .measure import Measurement, measure
-from .result import BackendLatency, Result, Unusable
-from .statistics import Interval, paired_ratio, percentiles
+from .loops import Durations
+from .result import Latency, Result, joined
+from .rounds import OnStep, Series, measure
+from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
+from .statistics import PERCENTS, Interval, Percentile, mean_interval, percentiles
+from .sweep import Sweep, divide, variants
+from .workload import feed
 
 LONGEST_S: Final = 86_400
 """A day."""
+MOST_PROCESSES: Final = 100
+COLD_PROCESSES: Final = 7
+"""One is a handful of figures, and the machine's mood at that moment."""
+
+SECONDS_PER_PROCESS: Final = 4
+"""More time is spent on more processes, from 3 to 10, because they differ."""
 
 
 def benchmark(
-    bundle: Bundle,
-    backends: Sequence[str] | None = None,
+    bundles: Sequence[Bundle],
+    sweep: Sweep | None = None,
     *,
-    threads: int | None = None,
-    batch: int = 1,
-    budget_s: float = 10.0,
+    mode: Mode | None = None,
+    percents: Sequence[float] = PERCENTS,
+    budget_s: float = 20.0,
+    processes: int | None = None,
     seed: int = 0,
+    margin: float = MARGIN,
+    trusted: tuple[Path, ...] | None = None,
     limits: Limits | None = None,
-    on_round: Callable[[int, int], None] | None = None,
+    on_step: OnStep = lambda *_: None,
 ) -> Result:
-    """Time every backend that fits the bundle and is usable here, round by round in turn.
-
-    Calls follow one another without a pause: a device that idles between requests is slower.
+    """Time every combination of the sweep, round by round in turn, in several fresh processes.
 
     Args:
-        bundle: What to time.
-        backends: Only these, and all of them; ``None`` for those that are usable here.
-        threads: As in ``Options``. Torch has one thread count per process: its two backends
-            get the same.
-        batch: Rows of the inputs, along the named dimension of axis 0.
-        budget_s: About how long it takes, without opening the sessions. Ten seconds give three
-            backends of a small model 40 rounds of 500 calls each.
-        seed: Of the order within rounds and of the intervals.
-        limits: What a child process may use that runs each backend once before this one does,
-            for a bundle of somebody else; ``None`` for no such rehearsal.
-        on_round: Called before the first round and after each, with the number done and planned.
+        bundles: What to time. With two or more, each is compared with the first, and the first
+            is measured twice to see how far equals are apart.
+        sweep: What to vary; nothing but the backends if it is left out.
+        mode: How the calls follow one another; back to back if it is left out.
+        percents: Which percentiles to give.
+        budget_s: About how long to measure, without the starts of the processes.
+        processes: Fresh ones of every setting; ``None`` for one in four seconds, 3 to 10.
+        seed: Of the order within rounds, of the arrivals and of the intervals.
+        margin: Ratios within 1 / (1 + margin) and 1 + margin are called equivalent.
+        trusted: As in ``Bundle.read``.
+        limits: What a child process may use that runs each backend once before it is timed, for
+            a bundle of somebody else; ``None`` for no such rehearsal.
+        on_step: Told what is being done, how many steps are done, and how many there are.
 
     Raises:
-        UsageError: An argument makes no sense, or a backend or batch does not fit the bundle.
-        BackendMissingError: A backend of ``backends`` is not usable here, or none is.
+        UsageError: An argument makes no sense, or a backend or size does not fit a bundle.
+        BackendMissingError: A backend that was asked for is not usable here, or none is.
         IntegrityError: A file is not the one that was packed.
         ContractError: An engine does not do what was asked.
-        EngineError: An engine refused its artefact, or failed.
+        EngineError: An engine refused its artefact, failed, or took its process with it.
     """
-    _check_arguments(batch, threads, budget_s)
-    usable, unusable = _divide(bundle, backends)
-    sample, inputs = batch_inputs(bundle, batch)
-    options = Options(threads=threads)
+    sweep, mode = sweep or Sweep(), mode or Closed()
+    _check_arguments(budget_s, processes, mode)
+    _check_paths(bundles)
+    backends, unusable = divide(bundles, sweep.backends)
+    found = variants(bundles, backends, sweep)
+    _check_workloads(bundles, sweep)
     if limits is not None:
-        for name in usable:
-            rehearse(bundle, name, [inputs], options, limits)
+        _rehearse(bundles, backends, sweep, limits)
+    count = processes or _processes(mode, budget_s)
     environment = Environment.read()
-    with contextlib.ExitStack() as stack:
-        sessions = {name: stack.enter_context(bundle.open(name, options)) for name in usable}
-        runs = {name: session.run for name, session in sessions.items()}
-        measured = measure(runs, inputs, budget_s=budget_s, seed=seed, on_round=on_round)
-        engines = {name: session.engine for name, session in sessions.items()}
+    start = time.monotonic()
+    twins = _twins(found, bundles)
+    series = measure(
+        [*found, *twins.values()],
+        mode,
+        processes=count,
+        budget_s=budget_s,
+        seed=seed,
+        trusted=trusted,
+        on_step=on_step,
+    )
+    elapsed_s = time.monotonic() - start
+    by_path = {bundle.path: bundle for bundle in bundles}
+    latencies = {v: _latency(v, series[v], by_path, mode, percents, seed) for v in found}
     return Result(
-        name=bundle.manifest.name,
-        sample=sample,
-        batch=None if batch_dimension(bundle.manifest.signature) is None else batch,
-        shapes={name: array.shape for name, array in inputs.items()},
+        mode=str(mode),
         seed=seed,
         budget_s=budget_s,
-        elapsed_s=measured.elapsed_s,
+        elapsed_s=elapsed_s,
+        processes=count,
         environment=environment,
-        backends=_latencies(bundle, measured, engines, seed),
+        variants=_ranked(latencies),
+        comparisons=_comparisons(found, twins, series, bundles, margin, mode),
         unusable=unusable,
+        doubts=_doubts(environment, sweep),
     )
 
 
-def _check_arguments(batch: int, threads: int | None, budget_s: float) -> None:
+def _processes(mode: Mode, budget_s: float) -> int:
+    if isinstance(mode, Cold):
+        return COLD_PROCESSES
+    return min(max(round(budget_s / SECONDS_PER_PROCESS), 3), 10)
+
+
+def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None:
     if not 0 < budget_s <= LONGEST_S:  # NaN is refused too
         raise UsageError(
             f"the time to measure is {budget_s} s",
             remedy=f"give a time above 0 s and of at most {LONGEST_S:,} s",
         )
-    for name, number in (("batch", batch), ("threads", threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} is {number}", remedy="give a number of at least 1")
+    if processes is not None and not 1 <= processes <= MOST_PROCESSES:
+        raise UsageError(
+            f"{processes} processes were asked for",
+            remedy=f"give a number from 1 to {MOST_PROCESSES}",
+        )
+    if isinstance(mode, OpenLoop) and not 0 < mode.rate_hz < math.inf:
+        raise UsageError(f"the rate is {mode.rate_hz} requests/s", remedy="give a number above 0")
+    if isinstance(mode, Peak) and not (mode.bound_ns > 0 and 0 < mode.percent < 100):
+        raise UsageError(
+            f"p{mode.percent:g} is to keep {mode.bound_ns / 1e6:g} ms",
+            remedy="give a time above 0 and a percentile between 0 and 100",
+        )
 
 
-def _divide(
-    bundle: Bundle, asked: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[Unusable, ...]]:
-    """Names of the backends to time, and why the others cannot be."""
-    for name in asked or ():
-        bundle.artefact(name)  # raises if there is no such backend, or nothing for it
-    found = {name: probe(name) for name in asked or bundle.backends}
-    usable = tuple(name for name, available in found.items() if available.usable)
-    unusable = tuple(Unusable(n, a.reason, a.remedy) for n, a in found.items() if not a.usable)
-    if unusable and asked:
-        raise _missing("not usable here", unusable)
-    if not usable:
-        raise _missing("no backend of this bundle is usable here", unusable)
-    return usable, unusable
+def _check_paths(bundles: Sequence[Bundle]) -> None:
+    known: set[Path] = set()
+    for path in (bundle.path.resolve() for bundle in bundles):
+        if path in known:
+            raise UsageError(
+                f"{path} was named twice", remedy="name each bundle once; compare with a copy"
+            )
+        known.add(path)
 
 
-def _missing(what: str, unusable: Sequence[Unusable]) -> BackendMissingError:
-    remedies = dict.fromkeys(entry.remedy for entry in unusable if entry.remedy)
-    return BackendMissingError(
-        "; ".join([what, *(f"{entry.backend}: {entry.reason}" for entry in unusable)]),
-        remedy="; ".join(remedies) or "edgeport doctor shows what works here",
+def _check_workloads(bundles: Sequence[Bundle], sweep: Sweep) -> None:
+    """Refuse what a model does not take before any process is started."""
+    for bundle in bundles:
+        for workload in sweep.workloads:
+            feed(bundle, workload)
+
+
+def _rehearse(
+    bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep, limits: Limits
+) -> None:
+    for bundle in bundles:
+        inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
+        for name in backends:
+            rehearse(bundle, name, inputs, Options(threads=1), limits)
+
+
+def _twins(found: Sequence[Variant], bundles: Sequence[Bundle]) -> dict[Variant, Variant]:
+    """Of every variant of the first bundle a second one, if there is something to compare."""
+    if len(bundles) < 2:
+        return {}
+    return {
+        variant: replace(variant, setting=replace(variant.setting, twin=True))
+        for variant in found
+        if variant.setting.bundle == bundles[0].path
+    }
+
+
+def _latency(
+    variant: Variant,
+    series: Series,
+    bundles: Mapping[Path, Bundle],
+    mode: Mode,
+    percents: Sequence[float],
+    seed: int,
+) -> Latency:
+    bundle, setting = bundles[variant.setting.bundle], variant.setting
+    artefact = bundle.artefact(setting.backend).stored
+    peaks = tuple(series.peaks)
+    rates = [peak.rate_hz for peak in peaks if peak.rate_hz is not None]
+    rounds = joined(series.rounds_ns) if series.rounds_ns else np.zeros((0, 0, 0), np.int64)
+    timed = bool(rounds.size)
+    calm = _calm(series, mode) if timed else None
+    memory = [peak for peak in series.peak_memory_bytes if peak is not None]
+    rows = series.opened.rows[series.workload]
+    return Latency(
+        label=variant.label,
+        bundle=bundle.manifest.name,
+        manifest_sha256=hashlib.sha256(read_manifest(bundle.files, bundle.path)).hexdigest(),
+        file=artefact.file,
+        sha256=artefact.sha256,
+        engine=series.opened.engine,
+        spinning=setting.spinning,
+        engine_only=setting.engine_only,
+        sample=series.opened.samples[series.workload],
+        shapes=series.opened.shapes[series.workload],
+        rows=rows,
+        percentiles=percentiles(rounds, percents, seed=seed) if timed else (),
+        clean=_clean(rounds, calm, percents, seed) if calm is not None else (),
+        clean_share=None if calm is None else float(calm.mean()),
+        rows_per_s=rows * 1e9 / float(rounds.mean()) if timed and not _is_open(mode) else None,
+        cpu_ns_per_call=_per_call(series, rounds),
+        energy_uj_per_call=_energy(series, rounds),
+        peak_memory_bytes=max(memory, default=None),
+        cold_starts=tuple(series.cold_starts),
+        times_fastest=None,
+        peak_hz=_mean_rate(rates, len(peaks)),
+        peaks=peaks,
+        doubts=_of_figures(rounds, calm) if timed else _of_peaks(peaks, mode),
+        warmup_ns=tuple(series.warmup_ns),
+        rounds_ns=rounds,
+        disturbances=tuple(map(tuple, series.disturbances)),
     )
 
 
-def _latencies(
-    bundle: Bundle, measured: Measurement, engines: Mapping[str, EngineInfo], seed: int
-) -> tuple[BackendLatency, ...]:
-    """Fastest first."""
-    rounds = measured.rounds_ns
-    found = {name: percentiles(durations, seed=seed) for name, durations in rounds.items()}
-    known = {name: p[0].latency_ns.value for name, p in found.items() if p[0].latency_ns}
-    fastest = min(known, key=known.__getitem__, default=None)
+def _is_open(mode: Mode) -> bool:
+    return isinstance(mode, OpenLoop | Peak)
 
-    def times_fastest(name: str) -> Interval | None:
-        if fastest is None or name not in known:
-            return None
-        return paired_ratio(rounds[name], rounds[fastest], seed=seed)
 
-    latencies = [
-        BackendLatency(
-            backend=name,
-            file=bundle.artefact(name).stored.file,
-            sha256=bundle.artefact(name).stored.sha256,
-            engine=engine,
-            percentiles=found[name],
-            times_fastest=times_fastest(name),
-            warmup_ns=tuple(measured.warmup_ns[name].tolist()),
-            rounds_ns=tuple(map(tuple, rounds[name].tolist())),
+def _calm(series: Series, mode: Mode) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which rounds were left in peace, ``(processes, rounds)``."""
+    waits = series.opened.engine.threads > 1 or not isinstance(mode, Closed)
+    rounds = min(map(len, series.disturbances))
+    lost = [[d.lost_share(waits=waits) for d in each[:rounds]] for each in series.disturbances]
+    return doubts.clean_rounds(lost, CLEAN_SHARE)
+
+
+def _clean(
+    rounds: Durations, calm: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    percents: Sequence[float], seed: int,
+) -> tuple[Percentile, ...]:  # fmt: skip
+    """Percentiles of the calm rounds alone. They are clusters of one process: who knows which."""
+    kept = rounds[calm]  # (clean rounds, calls)
+    return percentiles(kept[:, np.newaxis, :], percents, seed=seed) if kept.size else ()
+
+
+def _per_call(series: Series, rounds: Durations) -> float | None:
+    if not rounds.size:
+        return None
+    used = [d.cpu_ns for process in series.disturbances for d in process]
+    calls = sum(each.size for each in series.rounds_ns)
+    return sum(used) / calls
+
+
+def _energy(series: Series, rounds: Durations) -> float | None:
+    used = [energy for process in series.energy_uj for energy in process]
+    if not rounds.size or any(energy is None or energy < 0 for energy in used):
+        return None
+    return sum(filter(None, used)) / sum(each.size for each in series.rounds_ns)
+
+
+def _mean_rate(rates: Sequence[float], processes: int) -> Interval | None:
+    """The mean on a log scale; a process that found no rate leaves it open."""
+    if not rates or len(rates) < processes:
+        return None
+    found = mean_interval(np.log(rates).tolist())
+    low, high = found.low, found.high
+    return Interval(
+        math.exp(found.value),
+        None if low is None else math.exp(low),
+        None if high is None else math.exp(high),
+    )
+
+
+def _of_figures(
+    rounds: Durations, calm: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None
+) -> tuple[str, ...]:
+    found: list[str] = []
+    change = doubts.drift(rounds)
+    if change is not None:
+        way = "slower" if change > 1 else "quicker"
+        found.append(
+            f"calls became {abs(change - 1):.0%} {way} while they were measured: "
+            + ("the machine throttles or fills up" if change > 1 else "the warm-up was too short")
         )
-        for name, engine in engines.items()
-    ]
-    return tuple(sorted(latencies, key=lambda latency: known.get(latency.backend, math.inf)))
+    if kinds := doubts.two_kinds(rounds):
+        quick, slow, share = kinds
+        found.append(
+            f"there are two kinds of calls: {1 - share:.0%} take about {quick / 1e3:.3g} µs, "
+            f"{share:.0%} about {slow / 1e3:.3g} µs; no one figure describes both"
+        )
+    if calm is not None and calm.mean() < doubts.CLEAN_ENOUGH:
+        found.append(
+            f"the machine was busy: in {1 - calm.mean():.0%} of the rounds others took more than "
+            f"{CLEAN_SHARE:.0%} of the time"
+        )
+    return tuple(found)
+
+
+def _of_peaks(peaks: Sequence[object], mode: Mode) -> tuple[str, ...]:
+    failed = [peak for peak in peaks if getattr(peak, "rate_hz", None) is None]
+    if not failed or not isinstance(mode, Peak):
+        return ()
+    return (
+        f"in {len(failed)} of {len(peaks)} processes no rate above a twentieth of the capacity "
+        f"kept p{mode.percent:g} within {mode.bound_ns / 1e6:g} ms",
+    )
+
+
+def _doubts(environment: Environment, sweep: Sweep) -> tuple[str, ...]:
+    found: list[str] = []
+    cpus = environment.cpus
+    if environment.load_average > cpus / 2:
+        found.append(
+            f"the machine was busy before the first call: load {environment.load_average:.1f} "
+            f"on {cpus} CPUs; measure again when it is idle"
+        )
+    if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
+        found.append(f"{most} threads share {cpus} CPUs: they wait for one another")
+    spinning = [f"{n}={v}" for n, v in environment.variables if n in _SPINNERS]
+    if spinning:
+        found.append(
+            f"{', '.join(spinning)}: threads of OpenMP that spin take the CPUs from other "
+            "processes; unset it, or time one backend at a time"
+        )
+    return tuple(found)
+
+
+_SPINNERS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def _ranked(latencies: Mapping[Variant, Latency]) -> tuple[Latency, ...]:
+    """Fastest first, with how many times longer each takes than the fastest of its workload."""
+    known = {v: found.median_ns for v, found in latencies.items() if found.median_ns is not None}
+    ranked: list[Latency] = []
+    for variant, latency in latencies.items():
+        rivals = {v: ns for v, ns in known.items() if v.workload == variant.workload}
+        fastest = min(rivals, key=rivals.__getitem__, default=None)
+        ratio = None
+        if fastest is not None and variant in known:
+            ratio = paired_ratio(latency.rounds_ns, latencies[fastest].rounds_ns)
+        ranked.append(replace(latency, times_fastest=ratio))
+    return tuple(sorted(ranked, key=lambda found: (found.rows, found.median_ns or math.inf)))
+
+
+def _comparisons(
+    found: Sequence[Variant],
+    twins: Mapping[Variant, Variant],
+    series: Mapping[Variant, Series],
+    bundles: Sequence[Bundle],
+    margin: float,
+    mode: Mode,
+) -> tuple[Comparison, ...]:
+    """Each variant of a later bundle beside the same of the first one; or each with the fastest."""
+    if isinstance(mode, Peak | Cold):
+        return ()
+
+    def rounds(variant: Variant) -> Durations:
+        return joined(series[variant].rounds_ns)
+
+    comparisons: list[Comparison] = []
+    for baseline, twin in twins.items():
+        for variant in found:
+            if variant is not baseline and _is_counterpart(variant, baseline):
+                comparisons.append(
+                    paired(
+                        variant.label,
+                        baseline.label,
+                        rounds(variant),
+                        rounds(baseline),
+                        rounds(twin),
+                        margin,
+                    )
+                )
+    return tuple(comparisons)
+
+
+def _is_counterpart(variant: Variant, baseline: Variant) -> bool:
+    return variant.workload == baseline.workload and _unnamed(variant) == _unnamed(baseline)
+
+
+def _unnamed(variant: Variant) -> Setting:
+    return replace(variant.setting, bundle=Path())

@@ -1,111 +1,199 @@
 """What a benchmark found: figures, conditions and every raw duration, as a value and as JSON."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeport.runtimes.session import EngineInfo
 
+from .compared import Comparison
+from .disturbance import Disturbance
 from .environment import Environment
+from .loops import Durations
+from .orders import ColdStart
+from .peak import PeakFound
 from .statistics import Interval, Percentile
 
-BENCH_VERSION: Final = 1
+BENCH_VERSION: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class BackendLatency:
-    """The latency of one backend.
+@dataclass(frozen=True, slots=True, eq=False)  # arrays have no single truth value
+class Latency:
+    """What one variant did.
 
     Attributes:
+        label: What sets it apart from the other variants.
+        bundle: The name of the model.
+        manifest_sha256: Of the bundle's manifest, which holds the hashes of all files.
         file: The artefact that it opened, in the bundle.
+        sha256: Of that file.
         engine: What was really in use.
-        percentiles: 50, 90 and 99; one that has too few calls has no value.
-        times_fastest: How many times slower than the fastest backend, round by round; ``None``
-            if a median is withheld.
-        warmup_ns: The first calls; not counted.
-        rounds_ns: Every counted call, by round. Row i of all backends was measured together.
+        spinning: Whether idle threads look for work in a busy loop.
+        engine_only: Whether the engine's own call was timed, without the session around it.
+        sample: The golden sample whose inputs were timed.
+        shapes: Of the inputs, by name.
+        rows: That one call answers.
+        percentiles: 50, 90 and 99, of all calls; one that has too few calls has no value.
+        clean: The same, of the rounds that were left in peace.
+        clean_share: Share of the rounds that were.
+        rows_per_s: Rows divided by the mean time of a call; ``None`` in an open loop, where the
+            rate is the schedule's.
+        cpu_ns_per_call: CPU time of the whole process, all threads, divided by the calls.
+        energy_uj_per_call: Of the whole machine; ``None`` where it cannot be read.
+        peak_memory_bytes: The largest resident set of its processes; ``None`` where it isn't told.
+        cold_starts: Of its processes.
+        times_fastest: How many times longer than the fastest variant, round by round.
+        peak_hz: The highest rate, for the mode that seeks it; ``None`` if no rate kept the bound.
+        peaks: What each process found, for that mode.
+        doubts: Reasons not to believe the figures.
+        warmup_ns: By process, calls that are not counted.
+        rounds_ns: ``(processes, rounds, calls)``. The same round of all variants was measured
+            together.
+        disturbances: By process and round.
     """
 
-    backend: str
+    label: str
+    bundle: str
+    manifest_sha256: str
     file: str
     sha256: str
     engine: EngineInfo
+    spinning: bool
+    engine_only: bool
+    sample: str
+    shapes: Mapping[str, tuple[int, ...]]
+    rows: int
     percentiles: tuple[Percentile, ...]
+    clean: tuple[Percentile, ...]
+    clean_share: float | None
+    rows_per_s: float | None
+    cpu_ns_per_call: float | None
+    energy_uj_per_call: float | None
+    peak_memory_bytes: int | None
+    cold_starts: tuple[ColdStart, ...]
     times_fastest: Interval | None
-    warmup_ns: tuple[int, ...]
-    rounds_ns: tuple[tuple[int, ...], ...]
+    peak_hz: Interval | None
+    peaks: tuple[PeakFound, ...]
+    doubts: tuple[str, ...]
+    warmup_ns: tuple[Durations, ...]
+    rounds_ns: NDArray[np.int64]
+    disturbances: tuple[tuple[Disturbance, ...], ...]
 
     @property
     def calls(self) -> int:
         """How many calls were counted."""
-        return sum(map(len, self.rounds_ns))
+        return self.rounds_ns.size
+
+    @property
+    def median_ns(self) -> float | None:
+        """The median of all calls, unless it is withheld."""
+        for percentile in self.percentiles:
+            if percentile.percent == 50 and percentile.latency_ns is not None:
+                return percentile.latency_ns.value
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``."""
         return {
-            "backend": self.backend,
+            "label": self.label,
+            "bundle": self.bundle,
+            "manifest_sha256": self.manifest_sha256,
             "file": self.file,
             "sha256": self.sha256,
+            "backend": self.engine.backend,
             "engine": asdict(self.engine),
+            "spinning": self.spinning,
+            "engine_only": self.engine_only,
+            "sample": self.sample,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "rows": self.rows,
             "calls": self.calls,
-            "percentiles": [asdict(percentile) for percentile in self.percentiles],
-            "times_fastest": None if self.times_fastest is None else asdict(self.times_fastest),
-            "warmup_ns": list(self.warmup_ns),
-            "rounds_ns": [list(durations) for durations in self.rounds_ns],
+            "percentiles": [asdict(each) for each in self.percentiles],
+            "clean": [asdict(each) for each in self.clean],
+            "clean_share": self.clean_share,
+            "rows_per_s": self.rows_per_s,
+            "cpu_ns_per_call": self.cpu_ns_per_call,
+            "energy_uj_per_call": self.energy_uj_per_call,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "cold_starts": [asdict(each) for each in self.cold_starts],
+            "times_fastest": _optional(self.times_fastest),
+            "peak_hz": _optional(self.peak_hz),
+            "peaks": [asdict(each) for each in self.peaks],
+            "doubts": list(self.doubts),
+            "warmup_ns": [each.tolist() for each in self.warmup_ns],
+            "rounds_ns": self.rounds_ns.tolist(),
+            "disturbances": [[asdict(e) for e in process] for process in self.disturbances],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A backend that fits the bundle and cannot be used here."""
+    """A backend that fits a bundle and cannot be used here."""
 
     backend: str
     reason: str | None
     remedy: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A benchmark of a bundle.
+    """A benchmark of one or more bundles.
 
     Attributes:
-        name: The model's.
-        sample: The golden sample whose inputs were timed.
-        batch: How many rows they were given; ``None`` if the model has no batch dimension.
-        shapes: Of the inputs, by name.
-        seed: Of the order within rounds and of the intervals.
-        budget_s: What was asked; ``elapsed_s`` is what the rounds took.
+        mode: How the calls followed one another, in words.
+        seed: Of the order within rounds, the arrivals and the intervals.
+        budget_s: What was asked; ``elapsed_s`` is what it took with the starts of processes.
+        processes: Fresh ones of every variant.
+        variants: Fastest first.
+        comparisons: Of pairs, with a verdict.
+        unusable: Backends that were left out.
+        doubts: Reasons not to believe the figures, of the whole.
     """
 
-    name: str
-    sample: str
-    batch: int | None
-    shapes: Mapping[str, tuple[int, ...]]
+    mode: str
     seed: int
     budget_s: float
     elapsed_s: float
+    processes: int
     environment: Environment
-    backends: tuple[BackendLatency, ...]
+    variants: tuple[Latency, ...]
+    comparisons: tuple[Comparison, ...]
     unusable: tuple[Unusable, ...]
+    doubts: tuple[str, ...]
 
     @property
     def rounds(self) -> int:
-        """How many rounds were measured."""
-        return len(self.backends[0].rounds_ns)
+        """How many rounds were measured in every process."""
+        return self.variants[0].rounds_ns.shape[1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``; the schema is versioned."""
         return {
             "bench_version": BENCH_VERSION,
-            "name": self.name,
-            "sample": self.sample,
-            "batch": self.batch,
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "mode": self.mode,
             "seed": self.seed,
             "budget_s": self.budget_s,
             "elapsed_s": self.elapsed_s,
+            "processes": self.processes,
             "rounds": self.rounds,
             "environment": asdict(self.environment),
-            "backends": [backend.to_json() for backend in self.backends],
+            "variants": [variant.to_json() for variant in self.variants],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "unusable": [asdict(unusable) for unusable in self.unusable],
+            "doubts": list(self.doubts),
         }
+
+
+def _optional(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else asdict(interval)
+
+
+def joined(series: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The rounds of all processes, ``(processes, rounds, calls)``; later ones may have fewer."""
+    rounds = min(len(each) for each in series)
+    return np.stack([each[:rounds] for each in series])

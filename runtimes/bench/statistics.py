@@ -1,31 +1,41 @@
 """Percentiles that are only given when there are calls enough, and intervals over rounds.
 
-Every array of durations is ``(rounds, calls)``. The interval is a cluster bootstrap: whole
-rounds are drawn with replacement, never single calls, because calls of one round share the
-machine's mood. (Davison & Hinkley 1997, Bootstrap Methods and their Application, section 3.8.)
+Every array of durations is ``(processes, rounds, calls)``. Calls of one round share the machine's
+mood and rounds of one process share its memory layout, so an interval draws whole processes, and
+whole rounds within them, never single calls.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Durations = NDArray[np.int64]
+from .loops import Durations
 
-PERCENTS: Final = (50, 90, 99)
+PERCENTS: Final = (50.0, 90.0, 99.0)
 SMALLEST_ROUNDS: Final = 10
 """Fewer rounds give no interval: a bootstrap over a handful of clusters is far too narrow."""
+SMALLEST_PROCESSES: Final = 2
+CONFIDENCE: Final = 0.95
 
-_CONFIDENCE: Final = 0.99
-_COVERAGE: Final = 0.95
+_ENOUGH_CONFIDENCE: Final = 0.99
 _RESAMPLES: Final = 1000
+
+_STUDENT_T: Final = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""0.975 quantiles for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with its 95 % interval; ``None`` for the ends if there are too few rounds."""
+    """A value with its 95 % interval; ``None`` for the ends if too little was measured."""
 
     value: float
     low: float | None
@@ -34,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """One percentile of a backend's calls.
+    """One percentile of a variant's calls.
 
     Attributes:
         percent: Which: 50 is the median.
@@ -73,65 +83,91 @@ def smallest_n(percent: float) -> int:
     return high
 
 
-def percentiles(durations_ns: Durations, *, seed: int) -> tuple[Percentile, ...]:
-    """The percentiles ``PERCENTS`` of a backend's rounds, each with its interval."""
-    missing = [max(0, smallest_n(percent) - durations_ns.size) for percent in PERCENTS]
-    intervals = percentile_intervals(durations_ns, PERCENTS, seed=seed)
+def nearest_rank(durations_ns: Durations, percent: float) -> int:
+    """A percentile that was really measured: the smallest value with that share at or below it."""
+    rank = max(1, math.ceil(percent * durations_ns.size / 100))
+    return int(np.partition(durations_ns, rank - 1, axis=None)[rank - 1])
+
+
+def percentiles(
+    durations_ns: Durations, percents: Sequence[float] = PERCENTS, *, seed: int
+) -> tuple[Percentile, ...]:
+    """The percentiles of a variant's rounds, each with its interval."""
+    missing = [max(0, smallest_n(percent) - durations_ns.size) for percent in percents]
+    intervals = percentile_intervals(durations_ns, percents, seed=seed)
     return tuple(
         Percentile(percent, calls, None if calls else interval)
-        for percent, calls, interval in zip(PERCENTS, missing, intervals, strict=True)
+        for percent, calls, interval in zip(percents, missing, intervals, strict=True)
     )
 
 
 def percentile_intervals(
-    durations_ns: Durations, percents: tuple[float, ...], *, seed: int
+    durations_ns: Durations, percents: Sequence[float], *, seed: int
 ) -> list[Interval]:
-    """Nearest-rank percentiles with intervals, however few calls there are."""
-    rounds, calls = durations_ns.shape
+    """Nearest-rank percentiles with intervals, however few calls there are.
+
+    The intervals come from a two-stage cluster bootstrap: processes are drawn with replacement,
+    and rounds within each (Davison & Hinkley 1997, Bootstrap Methods and their Application,
+    section 3.8). A bootstrap of few clusters is too narrow, by sqrt((P - 1) / P) and by the tails
+    of Student's t, so its ends are moved outwards by what is missing, on a log scale.
+
+    Args:
+        durations_ns: ``(processes, rounds, calls)``.
+        percents: Which.
+        seed: Of the draws.
+    """
+    processes, rounds, calls = durations_ns.shape
     order = np.argsort(durations_ns, axis=None)  # sorted once; a resample only changes weights
     ordered, round_of = durations_ns.ravel()[order], order // calls
-    ranks = [math.ceil(percent * durations_ns.size / 100) for percent in percents]
+    ranks = [max(1, math.ceil(percent * durations_ns.size / 100)) for percent in percents]
 
     def of(weights: NDArray[np.int64]) -> Durations:
         return ordered[np.searchsorted(np.cumsum(weights[round_of]), ranks)]
 
-    values = of(np.ones(rounds, np.int64))
-    if rounds < SMALLEST_ROUNDS:
+    values = of(np.ones(processes * rounds, np.int64))
+    if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
         return [Interval(float(value), None, None) for value in values]
-    drawn = _draw(rounds, seed)  # (resamples, rounds)
-    resampled = np.array([of(np.bincount(row, minlength=rounds)) for row in drawn])
-    return _intervals(values, resampled)
+    resampled = np.array([of(weights) for weights in _draws(processes, rounds, seed)])
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(np.log(np.maximum(resampled, 1)), tails, axis=0)  # (percents,)
+    widen = _few_clusters(processes)
+    logs = np.log(np.maximum(values, 1))
+    lows, highs = np.exp(logs - widen * (logs - low)), np.exp(logs + widen * (high - logs))
+    return [
+        Interval(float(v), float(min(v, a)), float(max(v, b)))
+        for v, a, b in zip(values, lows, highs, strict=True)
+    ]
 
 
-def paired_ratio(slower_ns: Durations, faster_ns: Durations, *, seed: int) -> Interval:
-    """How many times slower: the median over rounds of the ratio of the rounds' medians.
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of figures of independent processes, with Student's interval."""
+    found = np.asarray(values, np.float64)
+    mean = float(found.mean())
+    if len(found) < SMALLEST_PROCESSES:
+        return Interval(mean, None, None)
+    half = student_t(len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
+    return Interval(mean, mean - half, mean + half)
 
-    Backends are paired round by round because a round meets one state of the machine: the
-    machine's drift cancels.
-    """
-    ratios = np.median(slower_ns, axis=1) / np.median(faster_ns, axis=1)  # (rounds,)
-    value = float(np.median(ratios))
-    if len(ratios) < SMALLEST_ROUNDS:
-        return Interval(value, None, None)
-    resampled = np.median(ratios[_draw(len(ratios), seed)], axis=1, keepdims=True)
-    return _intervals(np.array([value]), resampled)[0]
+
+def student_t(degrees: float) -> float:
+    """The 0.975 quantile of Student's t, rounded up between whole degrees of freedom."""
+    whole = max(1, math.floor(degrees))
+    return _STUDENT_T[min(whole, len(_STUDENT_T)) - 1]
 
 
 def _too_few(n: int, q: float) -> bool:
-    return q**n + n * (1 - q) * q ** (n - 1) > 1 - _CONFIDENCE
+    return q**n + n * (1 - q) * q ** (n - 1) > 1 - _ENOUGH_CONFIDENCE
 
 
-def _draw(rounds: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, rounds, (_RESAMPLES, rounds))
+def _few_clusters(processes: int) -> float:
+    normal = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    return student_t(processes - 1) / normal * math.sqrt(processes / (processes - 1))
 
 
-def _intervals(
-    values: NDArray[np.number[Any]], resampled: NDArray[np.number[Any]]
-) -> list[Interval]:
-    tails = [(1 - _COVERAGE) / 2, (1 + _COVERAGE) / 2]
-    low, high = np.quantile(
-        resampled.astype(np.float64), tails, axis=0
-    )  # (resamples, values) -> (2, values)
-    return [
-        Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
-    ]
+def _draws(processes: int, rounds: int, seed: int) -> "list[NDArray[np.int64]]":
+    """How often each round is drawn, ``(processes x rounds,)``, for every resample."""
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(0, processes, (_RESAMPLES, processes, 1))
+    within = generator.integers(0, rounds, (_RESAMPLES, processes, rounds))
+    flat = (chosen * rounds + within).reshape(_RESAMPLES, -1)
+    return [np.bincount(row, minlength=processes * rounds) for row in flat]

@@ -1,0 +1,163 @@
+"""Worker processes, seen from the process that orders them: start, ask, end.
+
+Each is a fresh interpreter, because two processes of one program differ by a stable 0.1 to 3 %
+(addresses, caches, the pages they got), which no number of calls in one of them can show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import edgeport
+from edgeport.runtimes.cpus import available_cpus
+from edgeport.runtimes.errors import EdgeportError, EngineError
+
+from .orders import Finish, Open, Opened, Request
+from .setting import Setting
+from .workload import Workload
+
+Reply = TypeVar("Reply")
+
+_LIFE: Final = "from edgeport.runtimes.bench.worker import serve; serve({}, {})"
+
+END_S: Final = 5.0
+"""How long a worker may take to go when its socket is closed."""
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _LIFE.format(theirs.fileno(), time.perf_counter_ns())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what an engine prints is no result of ours
+                env=_environment(),
+                process_group=0,  # Ctrl-C is the parent's affair
+            )
+        self._connection: Connection[Request, Any] = Connection(ours.detach())
+
+    def send(self, request: Request) -> None:
+        """Ask without waiting.
+
+        Raises:
+            EngineError: The process has died.
+        """
+        try:
+            self._connection.send(request)
+        except ConnectionError as e:
+            raise self._died() from e
+
+    def receive(self) -> Any:
+        """Wait for the reply.
+
+        Raises:
+            EdgeportError: What the worker met; ``EngineError`` if it has died.
+        """
+        try:
+            reply = self._connection.recv()
+        except (EOFError, ConnectionError) as e:
+            raise self._died() from e
+        if isinstance(reply, EdgeportError):
+            raise reply
+        return reply
+
+    def ask(self, request: Request, kind: type[Reply]) -> Reply:
+        """Send a request and wait for its reply.
+
+        Raises:
+            EdgeportError: As ``send`` and ``receive``.
+        """
+        self.send(request)
+        return cast(Reply, self.receive())
+
+    def finish(self) -> int | None:
+        """Close its session.
+
+        Returns:
+            The peak of its memory in bytes, if the system tells.
+
+        Raises:
+            EdgeportError: As ``ask``.
+        """
+        self.send(Finish())
+        return cast("int | None", self.receive())
+
+    def end(self) -> None:
+        """End the process, gently if it lets us."""
+        self._connection.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _died(self) -> EngineError:
+        code = self._process.wait()
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return EngineError(
+            f"the process that timed {self.setting.backend} on {self.setting.bundle} died: {how}",
+            remedy="edgeport verify tells whether the artefact works on this machine; "
+            "SIGKILL is often a lack of memory: try fewer settings at a time",
+        )
+
+
+@contextlib.contextmanager
+def crew(
+    settings: Sequence[Setting],
+    workloads: Sequence[Workload],
+    trusted: tuple[Path, ...] | None,
+    *,
+    at_once: int | None = None,
+    started: Callable[[], None] = lambda: None,
+) -> Iterator[list[tuple[Worker, Opened]]]:
+    """Start a process for every setting, some at a time, and end them all in the end.
+
+    Args:
+        settings: One process each.
+        workloads: That all of them make inputs for.
+        trusted: As in ``Bundle.read``.
+        at_once: How many open their bundle at a time; ``None`` for the CPUs there are.
+        started: Called whenever one has opened its bundle.
+
+    Yields:
+        The processes in the order of ``settings``, and what they opened.
+
+    Raises:
+        EdgeportError: A bundle cannot be opened or run; ``EngineError`` if a process died.
+    """
+    width = at_once or available_cpus()
+    with contextlib.ExitStack() as stack:
+        members: list[tuple[Worker, Opened]] = []
+        for first in range(0, len(settings), width):
+            batch = []
+            for setting in settings[first : first + width]:
+                worker = Worker(setting)
+                stack.callback(worker.end)
+                worker.send(Open(setting, tuple(workloads), trusted))
+                batch.append(worker)
+            for worker in batch:
+                members.append((worker, worker.receive()))
+                started()
+        yield members
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
+    home = str(Path(edgeport.__file__).parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}

@@ -1,0 +1,103 @@
+"""Reasons to doubt a figure, found in the measurement itself. They are told, and nothing is mended.
+
+A benchmark that goes on until its figures look calm has chosen them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .loops import Durations
+
+DRIFT_Z: Final = 3.0
+DRIFT_CHANGE: Final = 0.03
+"""A trend is told if chance would make it in 1 of 400 runs, and if it matters."""
+
+TWO_KINDS_D: Final = 4.5
+TWO_KINDS_SHARE: Final = 0.1
+TWO_KINDS_RATIO: Final = 1.15
+
+CLEAN_ENOUGH: Final = 0.5
+"""Share of rounds that were left in peace, below which the machine was too busy."""
+
+
+def drift(rounds_ns: Durations) -> float | None:
+    """The change from the first half of the rounds to the second, if there is a trend.
+
+    The trend is Mann and Kendall's, within each process, summed over the processes: calls become
+    quicker if the warm-up was too short, slower if the machine throttles.
+
+    Args:
+        rounds_ns: ``(processes, rounds, calls)``.
+
+    Returns:
+        The ratio of the two halves, or ``None`` without a trend.
+    """
+    medians = np.median(rounds_ns, axis=2)  # (processes, rounds)
+    rounds = medians.shape[1]
+    if medians.size < 10 or rounds < 4:
+        return None
+    score = sum(_concordance(each) for each in medians)
+    variance = len(medians) * rounds * (rounds - 1) * (2 * rounds + 5) / 18
+    half = rounds // 2
+    change = float(np.median(medians[:, half:]) / np.median(medians[:, :half]))
+    if abs(score) / math.sqrt(variance) < DRIFT_Z or abs(math.log(change)) < DRIFT_CHANGE:
+        return None
+    return change
+
+
+def two_kinds(durations_ns: Durations) -> tuple[float, float, float] | None:
+    """Whether the calls fall into two groups far apart, which no single percentile describes.
+
+    The split is Otsu's on the log durations between the 1st and the 99th percentile; the groups
+    are apart if Ashman's D = sqrt(2) |m1 - m2| / sqrt(s1^2 + s2^2) is above 4.5 (a normal
+    distribution cut in two has 2.6, a uniform one 3.5; Ashman, Bird & Zepf 1994).
+
+    Args:
+        durations_ns: Any shape.
+
+    Returns:
+        The two typical durations in ns, and the share of the second; ``None`` for one group.
+    """
+    logs = np.sort(np.log(np.maximum(durations_ns.ravel(), 1)))
+    logs = logs[len(logs) // 100 : len(logs) - len(logs) // 100]
+    n = len(logs)
+    if n < 40 or logs[0] == logs[-1]:
+        return None
+    sums = np.cumsum(logs)
+    left = np.arange(1, n)
+    means = sums[:-1] / left, (sums[-1] - sums[:-1]) / (n - left)
+    between = left * (n - left) * (means[0] - means[1]) ** 2
+    cut = int(np.argmax(between)) + 1
+    quick, slow = logs[:cut], logs[cut:]
+    spread = math.sqrt(float(quick.var() + slow.var()))
+    apart = float(slow.mean() - quick.mean())
+    small = min(len(quick), len(slow)) / n
+    if small < TWO_KINDS_SHARE or apart < math.log(TWO_KINDS_RATIO):
+        return None
+    if spread > 0 and math.sqrt(2) * apart / spread < TWO_KINDS_D:
+        return None
+    return math.exp(float(quick.mean())), math.exp(float(slow.mean())), len(slow) / n
+
+
+def between_processes(rounds_ns: Durations) -> float | None:
+    """How far apart the medians of the processes are: largest over smallest."""
+    if len(rounds_ns) < 2:
+        return None
+    medians = np.median(rounds_ns, axis=(1, 2))
+    return float(medians.max() / medians.min())
+
+
+def clean_rounds(lost: Sequence[Sequence[float]], limit: float) -> NDArray[np.bool_]:
+    """Which rounds lost at most a share of their time, ``(processes, rounds)``."""
+    return np.array(lost) <= limit
+
+
+def _concordance(values: NDArray[np.float64]) -> int:
+    later = np.triu_indices(len(values), 1)
+    return int(np.sign(values[later[1]] - values[later[0]]).sum())

@@ -1,0 +1,149 @@
+"""Every combination of what was asked for, and names that say what sets each apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.session import MOST_THREADS, probe
+
+from .result import Unusable
+from .setting import Setting, Variant
+from .workload import Workload
+
+MOST_VARIANTS = 64
+"""Every setting is a process with a session, and all of a generation live at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What is varied; every combination is a variant.
+
+    Attributes:
+        backends: Only these, and all of them; ``None`` for those that are usable here.
+        batches: Rows of axis 0.
+        sizes: Of other named dimensions.
+        threads: As in ``Options``; ``None`` for the CPUs there are.
+        spinning: Whether idle threads of ONNX Runtime look for work in a busy loop.
+        engine_only: Whether to time each engine's own call beside the session's.
+    """
+
+    backends: tuple[str, ...] | None = None
+    batches: tuple[int, ...] = (1,)
+    sizes: Mapping[str, tuple[int, ...]] | None = None
+    threads: tuple[int | None, ...] = (None,)
+    spinning: tuple[bool, ...] = (True,)
+    engine_only: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = [("batch", n) for n in self.batches]
+        numbers += [("threads", n) for n in self.threads if n is not None]
+        numbers += [(name, n) for name, sizes in (self.sizes or {}).items() for n in sizes]
+        for what, number in numbers:
+            if number < 1:
+                raise UsageError(f"{what} is {number}", remedy="give a number of at least 1")
+        for number in filter(None, self.threads):
+            if number > MOST_THREADS:
+                raise UsageError(
+                    f"{number} threads were asked for, expected 1 to {MOST_THREADS}",
+                    remedy="leave it out to use every CPU that this process may use",
+                )
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """Every combination of sizes."""
+        names, sizes = list(self.sizes or {}), list((self.sizes or {}).values())
+        return [
+            Workload(batch, tuple(zip(names, each, strict=True)))
+            for batch in self.batches
+            for each in itertools.product(*sizes)
+        ]
+
+
+def divide(
+    bundles: Sequence[Bundle], asked: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[Unusable, ...]]:
+    """Names of the backends to time, which all bundles have, and why others cannot be.
+
+    Raises:
+        UsageError: There is no such backend, or a bundle holds nothing for it; or the bundles
+            have none in common.
+        BackendMissingError: A backend of ``asked`` is not usable here, or none is.
+    """
+    for bundle in bundles:
+        for name in asked or ():
+            bundle.artefact(name)  # raises if there is no such backend, or nothing for it
+    shared = [b for b in bundles[0].backends if all(b in other.backends for other in bundles)]
+    if not shared:
+        raise UsageError(
+            "the bundles have no backend in common: "
+            + "; ".join(f"{b.path} has {', '.join(b.backends) or 'none'}" for b in bundles),
+            remedy="export them with the same --format",
+        )
+    found = {name: probe(name) for name in asked or shared}
+    usable = tuple(name for name, available in found.items() if available.usable)
+    unusable = tuple(Unusable(n, a.reason, a.remedy) for n, a in found.items() if not a.usable)
+    if unusable and asked:
+        raise _missing("not usable here", unusable)
+    if not usable:
+        raise _missing("no backend of this bundle is usable here", unusable)
+    return usable, unusable
+
+
+def variants(bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep) -> list[Variant]:
+    """Every combination, with a label that says no more than what sets it apart.
+
+    Raises:
+        UsageError: There are too many.
+    """
+    found = [
+        (Setting(bundle.path, backend, threads, spinning, engine_only), workload)
+        for bundle in bundles
+        for backend in backends
+        for threads in sweep.threads
+        for spinning in (sweep.spinning if backend == "ort-cpu" else sweep.spinning[:1])
+        for engine_only in ((False, True) if sweep.engine_only else (False,))
+        for workload in sweep.workloads
+    ]
+    if len(found) > MOST_VARIANTS:
+        raise UsageError(
+            f"{len(found)} combinations were asked for, at most {MOST_VARIANTS} are measured",
+            remedy="vary less at a time",
+        )
+    names = _bundle_names(bundles)
+    return [Variant(s, w, _label(s, w, sweep, names)) for s, w in found]
+
+
+def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[object, str]) -> str:
+    parts = [setting.backend]
+    if len(names) > 1:
+        parts.insert(0, names[setting.bundle])
+    if setting.engine_only:
+        parts.append("engine only")
+    if len(sweep.threads) > 1:
+        parts.append("all CPUs" if setting.threads is None else f"threads {setting.threads}")
+    if len(sweep.spinning) > 1 and setting.backend == "ort-cpu":
+        parts.append("spinning" if setting.spinning else "not spinning")
+    if len(sweep.batches) > 1:
+        parts.append(f"batch {workload.batch}")
+    swept = {name for name, sizes in (sweep.sizes or {}).items() if len(sizes) > 1}
+    parts += [f"{name} {size}" for name, size in workload.sizes if name in swept]
+    return " ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
+
+
+def _bundle_names(bundles: Sequence[Bundle]) -> dict[object, str]:
+    """The last part of each path, or all of it where two would be alike."""
+    short = [bundle.path.name for bundle in bundles]
+    alike = len(set(short)) < len(short)
+    return {b.path: str(b.path) if alike else b.path.name for b in bundles}
+
+
+def _missing(what: str, unusable: Sequence[Unusable]) -> BackendMissingError:
+    remedies = dict.fromkeys(entry.remedy for entry in unusable if entry.remedy)
+    return BackendMissingError(
+        "; ".join([what, *(f"{entry.backend}: {entry.reason}" for entry in unusable)]),
+        remedy="; ".join(remedies) or "edgeport doctor shows what works here",
+    )

@@ -1,0 +1,108 @@
+"""Which inputs are timed: a golden sample's, repeated along the dimensions that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.signature import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Sizes of named dimensions; a dimension that is not named keeps the sample's own size.
+
+    Attributes:
+        batch: Rows of axis 0, if the model has a named dimension there.
+        sizes: Of other dimensions, by name.
+    """
+
+    batch: int = 1
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join([f"batch {self.batch}", *(f"{name} {size}" for name, size in self.sizes)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # arrays have no single truth value
+class Feed:
+    """The inputs of a workload.
+
+    Attributes:
+        sample: The golden sample that they are made of.
+        inputs: By name.
+        rows: How many rows one call answers: the batch, or 1 without such a dimension.
+    """
+
+    sample: str
+    inputs: Mapping[str, Array]
+    rows: int
+
+
+def batch_dimension(signature: Signature) -> str | None:
+    """The first named dimension that an input has on axis 0."""
+    leading = (spec.shape[0] for spec in signature.inputs if spec.shape)
+    return next((size for size in leading if isinstance(size, str)), None)
+
+
+def feed(bundle: Bundle, workload: Workload) -> Feed:
+    """Take the first golden sample of real or random values and give it the sizes asked for.
+
+    Raises:
+        UsageError: The model does not take these sizes, or the bundle holds no such sample.
+        IntegrityError: The golden samples are not those that were packed.
+    """
+    signature, name = bundle.manifest.signature, bundle.manifest.name
+    dimension = batch_dimension(signature)
+    if dimension is None and workload.batch != 1:
+        raise UsageError(
+            f"a batch of {workload.batch} was asked for, but no input of {name!r} has a "
+            f"named dimension on axis 0: {signature}",
+            remedy="leave --batch out, or export the model again with a batch dimension",
+        )
+    sizes = dict(workload.sizes)
+    named = {size for spec in signature.inputs for size in spec.shape if isinstance(size, str)}
+    for unknown in sizes.keys() - named:
+        raise UsageError(
+            f"no input of {name!r} has a dimension {unknown!r}: {signature}",
+            remedy=f"it has {', '.join(sorted(named)) or 'no named dimension'}",
+        )
+    if dimension is not None:
+        sizes = {dimension: workload.batch, **sizes}
+    for each, size in sizes.items():
+        if size not in signature.range_of(each):
+            what = "a batch" if each == dimension else each
+            raise UsageError(
+                f"{what} of {size} was asked for, but {name!r} takes {each} "
+                f"in {signature.range_of(each)}",
+                remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range",
+            )
+    sample = _first(bundle)
+    inputs = {
+        spec.name: _repeated(sample.inputs[spec.name], spec.shape, sizes)
+        for spec in signature.inputs
+    }
+    return Feed(sample.name, inputs, 1 if dimension is None else sizes[dimension])
+
+
+def _first(bundle: Bundle) -> Golden:
+    for sample in bundle.golden():
+        if sample.kind != "edge" and all(array.size for array in sample.inputs.values()):
+            return sample
+    raise UsageError(
+        f"{bundle.path} holds no golden sample of real or random values to time",
+        remedy="export the model again with --samples",
+    )
+
+
+def _repeated(array: Array, shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> Array:
+    for axis, size in enumerate(shape):
+        if isinstance(size, str) and size in sizes:
+            array = np.take(array, np.arange(sizes[size]), axis=axis, mode="wrap")
+    return np.array(array)  # a golden sample is a view of a file: read-only, maybe not aligned
