@@ -14,8 +14,8 @@ from io import TextIOWrapper
 from edgeport import __version__
 
 COMMANDS = (
-    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "bench", "serve"),
-    *("embed", "build-runner", "emit", "doctor"),
+    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict"),
+    *("bench", "compare", "serve", "embed", "build-runner", "emit", "doctor"),
 )
 
 

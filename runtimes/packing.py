@@ -1,4 +1,4 @@
-"""Write a bundle anew: with some of its artefacts, as a folder or as one zip file, or signed.
+"""Write a bundle anew: with some artefacts, as a folder or a zip file, signed, with a report more.
 
 Every file is checked while it is copied, the manifest comes last, and the place is taken only
 when all of it is there.
@@ -7,6 +7,7 @@ when all of it is there.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from . import files
 from .bundle import Bundle, read_manifest
 from .container import Container, Zip, container, reading
 from .errors import UsageError
-from .manifest import MANIFEST, SIGNATURE, Manifest
+from .manifest import MANIFEST, SIGNATURE, EvidenceKind, Manifest, StoredFile
 from .safety.private_copy import copy
 from .signing import sign
 
@@ -105,6 +106,63 @@ def sign_bundle(path: Path, key: Path) -> str:
         _put(create, SIGNATURE, signature)
         _put(create, MANIFEST, data)
     return key_name
+
+
+def refuse_signed(path: Path) -> None:
+    """Raise if a bundle is signed: a change would make its signature void.
+
+    Raises:
+        UsageError: It is.
+        EdgeportError: As ``Bundle.read``.
+    """
+    if SIGNATURE in container(path):
+        raise UsageError(
+            f"{path} is signed, and what is kept in it now would make the signature void",
+            remedy="write the result beside it with --report, or keep it before you sign",
+        )
+
+
+def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
+    """Put a report into a bundle in place, instead of an earlier one of its kind.
+
+    Its name holds its hash, so that the manifest, which is written last, never names a file that
+    is another one.
+
+    Args:
+        path: The bundle.
+        kind: Of the report.
+        data: The report.
+
+    Returns:
+        Its name in the bundle.
+
+    Raises:
+        UsageError: The bundle is signed.
+        EdgeportError: As ``Bundle.read``.
+        StorageError: It cannot be written; the bundle is as it was.
+    """
+    refuse_signed(path)
+    held = container(path)
+    manifest = Manifest.loads(read_manifest(held, path), str(held.place(MANIFEST)))
+    digest = hashlib.sha256(data).hexdigest()
+    stored = StoredFile(f"reports/{kind}-{digest[:8]}.json", digest, len(data))
+    before = manifest.evidence.get(kind)
+    changed = replace(manifest, evidence={**manifest.evidence, kind: stored})
+    text = changed.dumps().encode()
+    if not isinstance(held, Zip):
+        with files.parents(path / stored.file):
+            files.write(path / stored.file, data)
+            files.write(path / MANIFEST, text)
+        if before is not None and before.file not in {each.file for each in changed.files}:
+            (path / before.file).unlink(missing_ok=True)
+        return stored.file
+    with _new_zip(path) as create:
+        for each in {each.file: each for each in changed.files if each != stored}.values():
+            with create(each.file, each.size_bytes) as file:
+                copy(held, each, file.write)
+        _put(create, stored.file, data)
+        _put(create, MANIFEST, text)
+    return stored.file
 
 
 def _chosen(manifest: Manifest, path: Path, artefacts: Sequence[str] | None) -> Manifest:

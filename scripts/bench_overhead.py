@@ -1,22 +1,23 @@
-"""What edgeport's session costs over the engine's own calls, on ONNX Runtime, one thread.
+"""What edgeport's session costs over the engine's own calls, one thread.
 
     python scripts/bench_overhead.py                   # linear 4 to 1, MLP 64-128-10, digits CNN
     python scripts/bench_overhead.py a.edge b.edge     # bundles of yours
 
-Three ways to the same answer are timed in turn, on the very engine session that is inside ours:
+Ways to the same answer are timed in turn, on the very engine session that is inside ours:
 
     ours      session.run: inputs checked, outputs that the caller owns
-    run       InferenceSession.run(names, feed)
+    run       InferenceSession.run(names, feed); of libtorch: module(x) in inference mode, entered
+              once for all calls, tensors in and out
     bound     run_with_iobinding of buffers that were bound before, one RunOptions for all calls;
               inputs copied in, outputs copied out: the best that its public interface can do
 
-A ratio is the median over rounds of the ratio of the rounds' medians, with its interval.
+A ratio is the mean over rounds of the log ratio of the rounds' medians, with its interval.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,14 +26,17 @@ import onnxruntime
 
 from edgeport.commands.terminal import note, table
 from edgeport.runtimes import Bundle, Options
-from edgeport.runtimes.bench import measure
-from edgeport.runtimes.bench.batch import batch_inputs
-from edgeport.runtimes.bench.measure import Run
-from edgeport.runtimes.bench.statistics import paired_ratio
+from edgeport.runtimes.bench import loops
+from edgeport.runtimes.bench.compared import paired_ratio
+from edgeport.runtimes.bench.loops import Call, Durations
+from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.ort import OrtSession
+from edgeport.runtimes.torch_calls import TorchSession
 
-BUDGET_S = 10.0  # per bundle
+ROUNDS = 60
+ROUND_NS = 30_000_000  # of each way
+SETTLE_NS = 2_000_000
 
 
 def main() -> int:
@@ -41,12 +45,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [_timed(Bundle.read(path)) for path in args.bundles or _examples(Path(folder))]
-    header = ["bundle", "ours µs", "run µs", "bound µs", "ours / run", "ours / bound"]
-    print(table(header, [_row(each) for each in found], right=(1, 2, 3)))
-    result = json.dumps({"overhead_version": 2, "bundles": found})
+        bundles = [Bundle.read(path) for path in args.bundles or _examples(Path(folder))]
+        found = [_timed(bundle, name) for bundle in bundles for name in _backends(bundle)]
+    header = ["bundle", "backend", "ours µs", "run µs", "bound µs", "ours / run", "ours / bound"]
+    print(table(header, [_row(each) for each in found], right=(2, 3, 4)))
     if args.json:
-        args.json.write_text(result)
+        args.json.write_text(json.dumps({"overhead_version": 3, "bundles": found}))
     return 0
 
 
@@ -71,36 +75,56 @@ def _examples(folder: Path) -> list[Path]:
             {"x": torch.randn(2, *shape)},
             folder / f"{name}.edge",
             dimensions={"x": {0: "batch"}},
-            formats=("onnx",),
+            formats=("onnx", "torchscript"),
         )
     return [folder / f"{name}.edge" for name in modules]
 
 
-def _timed(bundle: Bundle) -> dict[str, Any]:
-    _, inputs = batch_inputs(bundle, 1)
-    note(f"timing {bundle.manifest.name}")
-    with bundle.open("ort-cpu", Options(threads=1)) as session:
-        ours = cast(OrtSession, session)  # what that backend opens
-        outputs = [spec.name for spec in ours.signature.outputs]
-        runs: dict[str, Run] = {
-            "ours": ours.run,
-            "run": lambda feed: ours._session.run(outputs, feed),
-            "bound": _bound(ours._session, inputs, ours.run(inputs)),
-        }
-        rounds = measure(runs, inputs, budget_s=BUDGET_S).rounds_ns
-    found: dict[str, Any] = {"name": bundle.manifest.name}
+def _backends(bundle: Bundle) -> list[str]:
+    return [name for name in bundle.backends if name in ("ort-cpu", "libtorch")]
+
+
+def _timed(bundle: Bundle, backend: str) -> dict[str, Any]:
+    inputs = feed(bundle, Workload()).inputs
+    note(f"timing {bundle.manifest.name} on {backend}")
+    with bundle.open(backend, Options(threads=1)) as session:
+        raw = cast(OrtSession | TorchSession, session)  # what those backends open
+        with raw.engine_call(inputs) as call:
+            calls: dict[str, Call] = {"ours": lambda: session.run(inputs), "run": call}
+            if isinstance(raw, OrtSession):
+                bound = _bound(raw._session, inputs, raw.run(inputs))
+                calls["bound"] = lambda: bound(inputs)
+            rounds = _in_turn(calls)
+    found: dict[str, Any] = {"name": bundle.manifest.name, "backend": backend}
     found["median_ns"] = {name: float(np.median(each)) for name, each in rounds.items()}
-    for raw in ("run", "bound"):
-        ratio = paired_ratio(rounds["ours"], rounds[raw], seed=0)
-        found[raw] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
+    for name in calls.keys() - {"ours"}:
+        ratio = paired_ratio(rounds["ours"], rounds[name])
+        found[name] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
     return found
+
+
+def _in_turn(calls: Mapping[str, Call]) -> dict[str, Durations]:
+    """Time calls in this process, in random order in every round: ``(rounds, 1, calls)`` each."""
+    counts = {name: _calls_in_a_round(call) for name, call in calls.items()}
+    found = {name: np.full((ROUNDS, 1, count), -1, np.int64) for name, count in counts.items()}
+    order = np.random.default_rng(0)
+    for number in range(ROUNDS):
+        for name in order.permutation(list(calls)):
+            loops.settle(calls[name], SETTLE_NS)
+            loops.closed(calls[name], found[name][number, 0])
+    return found
+
+
+def _calls_in_a_round(call: Call) -> int:
+    warm = loops.warm_up(call, 20, 200_000_000, 2000)
+    return max(5, int(ROUND_NS / float(np.median(warm[5:]))))
 
 
 def _bound(
     session: onnxruntime.InferenceSession,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
-) -> Run:
+) -> Callable[[Mapping[str, Array]], object]:
     """Prebound I/O with its copies, written as plainly as can be for one input and one output."""
     (name, like), (output, answer) = *inputs.items(), *outputs.items()
     source, target = np.empty_like(like), np.empty_like(answer)
@@ -119,12 +143,22 @@ def _bound(
 
 
 def _row(found: Mapping[str, Any]) -> Sequence[str]:
-    times = [f"{found['median_ns'][name] / 1e3:.2f}" for name in ("ours", "run", "bound")]
-    return [found["name"], *times, _ratio(found["run"]), _ratio(found["bound"])]
+    times = [f"{found['median_ns'][n] / 1e3:.2f}" if n in found["median_ns"] else "—"
+             for n in ("ours", "run", "bound")]  # fmt: skip
+    return [
+        found["name"],
+        found["backend"],
+        *times,
+        *map(_ratio, (found["run"], found.get("bound"))),
+    ]
 
 
-def _ratio(found: Mapping[str, float]) -> str:
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+def _ratio(found: Mapping[str, float] | None) -> str:
+    return (
+        "—"
+        if found is None
+        else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    )
 
 
 if __name__ == "__main__":

@@ -115,9 +115,10 @@ class Progress:
         """Whether an update would be drawn now: cheaper to ask than to put a text together."""
         return self._visible and time.monotonic() - self._drawn >= 0.1
 
-    def update(self, done: int, text: str = "") -> None:
-        """Show that ``done`` of the total are done; at most ten times a second."""
+    def update(self, done: int, text: str = "", total: int | None = None) -> None:
+        """Show that ``done`` are done, of the total or of a new one; at most ten times a second."""
         now = time.monotonic()
+        self._total = max(total or self._total, 1)
         if not self._visible or (now - self._drawn < 0.1 and done < self._total):
             return
         self._drawn = now

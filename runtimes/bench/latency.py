@@ -23,6 +23,7 @@ from .compared import MARGIN, Comparison, paired, paired_ratio
 from .disturbance import CLEAN_SHARE
 from .environment import Environment
 from .loops import Durations
+from .peak import PeakFound
 from .result import Latency, Result, joined
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
@@ -112,7 +113,7 @@ def benchmark(
         variants=_ranked(latencies),
         comparisons=_comparisons(found, twins, series, bundles, margin, mode),
         unusable=unusable,
-        doubts=_doubts(environment, sweep),
+        doubts=_doubts(environment, sweep, tuple(latencies.values())),
     )
 
 
@@ -211,7 +212,7 @@ def _latency(
         percentiles=percentiles(rounds, percents, seed=seed) if timed else (),
         clean=_clean(rounds, calm, percents, seed) if calm is not None else (),
         clean_share=None if calm is None else float(calm.mean()),
-        rows_per_s=rows * 1e9 / float(rounds.mean()) if timed and not _is_open(mode) else None,
+        rows_per_s=rows * 1e9 / float(rounds.mean()) if timed and mode == Closed() else None,
         cpu_ns_per_call=_per_call(series, rounds),
         energy_uj_per_call=_energy(series, rounds),
         peak_memory_bytes=max(memory, default=None),
@@ -219,15 +220,11 @@ def _latency(
         times_fastest=None,
         peak_hz=_mean_rate(rates, len(peaks)),
         peaks=peaks,
-        doubts=_of_figures(rounds, calm) if timed else _of_peaks(peaks, mode),
+        doubts=_of_figures(rounds) if timed else _of_peaks(peaks, mode),
         warmup_ns=tuple(series.warmup_ns),
         rounds_ns=rounds,
         disturbances=tuple(map(tuple, series.disturbances)),
     )
-
-
-def _is_open(mode: Mode) -> bool:
-    return isinstance(mode, OpenLoop | Peak)
 
 
 def _calm(series: Series, mode: Mode) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -275,9 +272,7 @@ def _mean_rate(rates: Sequence[float], processes: int) -> Interval | None:
     )
 
 
-def _of_figures(
-    rounds: Durations, calm: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None
-) -> tuple[str, ...]:
+def _of_figures(rounds: Durations) -> tuple[str, ...]:
     found: list[str] = []
     change = doubts.drift(rounds)
     if change is not None:
@@ -292,16 +287,11 @@ def _of_figures(
             f"there are two kinds of calls: {1 - share:.0%} take about {quick / 1e3:.3g} µs, "
             f"{share:.0%} about {slow / 1e3:.3g} µs; no one figure describes both"
         )
-    if calm is not None and calm.mean() < doubts.CLEAN_ENOUGH:
-        found.append(
-            f"the machine was busy: in {1 - calm.mean():.0%} of the rounds others took more than "
-            f"{CLEAN_SHARE:.0%} of the time"
-        )
     return tuple(found)
 
 
-def _of_peaks(peaks: Sequence[object], mode: Mode) -> tuple[str, ...]:
-    failed = [peak for peak in peaks if getattr(peak, "rate_hz", None) is None]
+def _of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
+    failed = [peak for peak in peaks if peak.rate_hz is None]
     if not failed or not isinstance(mode, Peak):
         return ()
     return (
@@ -310,13 +300,21 @@ def _of_peaks(peaks: Sequence[object], mode: Mode) -> tuple[str, ...]:
     )
 
 
-def _doubts(environment: Environment, sweep: Sweep) -> tuple[str, ...]:
+def _doubts(
+    environment: Environment, sweep: Sweep, latencies: Sequence[Latency]
+) -> tuple[str, ...]:
     found: list[str] = []
     cpus = environment.cpus
     if environment.load_average > cpus / 2:
         found.append(
             f"the machine was busy before the first call: load {environment.load_average:.1f} "
             f"on {cpus} CPUs; measure again when it is idle"
+        )
+    shares = [each.clean_share for each in latencies if each.clean_share is not None]
+    if shares and (clean := sum(shares) / len(shares)) < doubts.CLEAN_ENOUGH:
+        found.append(
+            f"the machine was busy meanwhile: in {1 - clean:.0%} of the rounds others took more "
+            f"than {CLEAN_SHARE:.0%} of the time"
         )
     if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
         found.append(f"{most} threads share {cpus} CPUs: they wait for one another")

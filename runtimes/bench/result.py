@@ -41,8 +41,8 @@ class Latency:
         percentiles: 50, 90 and 99, of all calls; one that has too few calls has no value.
         clean: The same, of the rounds that were left in peace.
         clean_share: Share of the rounds that were.
-        rows_per_s: Rows divided by the mean time of a call; ``None`` in an open loop, where the
-            rate is the schedule's.
+        rows_per_s: Rows divided by the mean time of a call; ``None`` where calls don't follow one
+            another, and the mode decides the rate.
         cpu_ns_per_call: CPU time of the whole process, all threads, divided by the calls.
         energy_uj_per_call: Of the whole machine; ``None`` where it cannot be read.
         peak_memory_bytes: The largest resident set of its processes; ``None`` where it isn't told.

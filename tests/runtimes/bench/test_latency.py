@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,14 +17,24 @@ from safetensors.numpy import save
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
+    EngineError,
     IntegrityError,
     Range,
     Signature,
     TensorSpec,
     UsageError,
 )
-from edgeport.runtimes.bench import benchmark
-from edgeport.runtimes.bench.batch import batch_inputs
+from edgeport.runtimes.bench import (
+    Cold,
+    OpenLoop,
+    Paced,
+    Peak,
+    Result,
+    Sweep,
+    benchmark,
+    crew,
+)
+from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.thresholds import Thresholds
@@ -91,31 +103,43 @@ def make(tmp_path: Path) -> Make:
     return make
 
 
-def test_every_usable_backend_is_timed(make: Make) -> None:
+def quick(bundle: Bundle, *backends: str, budget_s: float = 0.2, **more: Any) -> Result:
+    """A benchmark in two processes, of one thread."""
+    sweep = more.pop("sweep", None) or Sweep(backends or None, threads=(1,))
+    return benchmark([bundle], sweep, processes=2, budget_s=budget_s, **more)
+
+
+def test_every_usable_backend_is_timed_in_fresh_processes(make: Make) -> None:
     bundle = make()
-    rounds: list[tuple[int, int]] = []
-    result = benchmark(
-        bundle, threads=1, batch=5, budget_s=1, on_round=lambda *done: rounds.append(done)
+    steps: list[tuple[int, int]] = []
+    result = quick(
+        bundle,
+        sweep=Sweep(batches=(5,), threads=(1,)),
+        on_step=lambda _, done, planned: steps.append((done, planned)),
     )
-    assert {latency.backend for latency in result.backends} == {"ort-cpu", "null"}
-    assert (result.name, result.sample, result.batch) == ("linear", "real, batch=3", 5)
-    assert result.shapes == {"x": (5, 4)}
-    assert [done for done, _ in rounds] == list(range(result.rounds + 1))
-    for latency in result.backends:
-        assert latency.engine.backend == latency.backend
+    assert {latency.engine.backend for latency in result.variants} == {"ort-cpu", "null"}
+    assert all(0 <= done <= planned for done, planned in steps)
+    assert steps[-1][0] == steps[-1][1] == 2 * result.rounds
+    for latency in result.variants:
+        assert (latency.bundle, latency.sample, latency.rows) == ("linear", "real, batch=3", 5)
+        assert latency.shapes == {"x": (5, 4)}
+        assert latency.label == latency.engine.backend
         assert latency.engine.threads == 1
-        assert latency.sha256 == bundle.artefact(latency.backend).stored.sha256
-        assert len(latency.rounds_ns) == result.rounds
-        assert latency.calls == sum(len(durations) for durations in latency.rounds_ns)
-        assert min(map(min, latency.rounds_ns)) > 0
+        assert latency.sha256 == bundle.artefact(latency.engine.backend).stored.sha256
+        assert latency.rounds_ns.shape[:2] == (2, result.rounds)
+        assert latency.rounds_ns.min() > 0
+        assert len(latency.disturbances) == len(latency.warmup_ns) == 2
+        assert latency.peak_memory_bytes is None or latency.peak_memory_bytes > 10**6
+        assert latency.cpu_ns_per_call is not None
+        assert latency.rows_per_s is not None
+        assert latency.rows_per_s == pytest.approx(5e9 / latency.rounds_ns.mean())
 
 
 def test_the_fastest_comes_first_and_is_the_measure(make: Make) -> None:
-    first, second = benchmark(make(), threads=1, budget_s=1).backends
-    medians = [latency.percentiles[0].latency_ns for latency in (first, second)]
-    assert medians[0] is not None
-    assert medians[1] is not None
-    assert medians[0].value <= medians[1].value
+    first, second = quick(make()).variants
+    assert first.median_ns is not None
+    assert second.median_ns is not None
+    assert first.median_ns <= second.median_ns
     assert first.times_fastest is not None
     assert first.times_fastest.value == 1
     assert second.times_fastest is not None
@@ -123,89 +147,218 @@ def test_the_fastest_comes_first_and_is_the_measure(make: Make) -> None:
 
 
 def test_json_holds_the_conditions_and_every_duration(make: Make) -> None:
-    result = benchmark(make(), ["null"], threads=1, budget_s=0.2, seed=7)
+    result = quick(make(), "null", seed=7)
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert value["bench_version"] == 1
-    assert (value["seed"], value["budget_s"], value["batch"]) == (7, 0.2, 1)
+    assert value["bench_version"] == 2
+    assert (value["seed"], value["budget_s"], value["mode"]) == (7, 0.2, "closed loop")
     assert value["environment"]["cpus"] >= 1
     assert value["environment"]["numpy"] == np.__version__
     assert value["environment"]["cpu_model"]
-    (backend,) = value["backends"]
-    assert backend["engine"]["backend"] == "null"
-    assert len(backend["rounds_ns"]) == value["rounds"]
-    assert sum(map(len, backend["rounds_ns"])) == backend["calls"]
-    assert len(backend["warmup_ns"]) > 3
-    assert [p["percent"] for p in backend["percentiles"]] == [50, 90, 99]
+    (variant,) = value["variants"]
+    assert variant["engine"]["backend"] == variant["backend"] == "null"
+    assert variant["rows"] == 1
+    assert len(variant["rounds_ns"]) == value["processes"] == 2
+    assert {len(process) for process in variant["rounds_ns"]} == {value["rounds"]}
+    assert sum(len(r) for p in variant["rounds_ns"] for r in p) == variant["calls"]
+    assert all(len(calls) >= 10 for calls in variant["warmup_ns"])
+    assert [p["percent"] for p in variant["percentiles"]] == [50, 90, 99]
+    assert all(d["wall_ns"] > 0 for process in variant["disturbances"] for d in process)
 
 
 def test_too_few_calls_withhold_percentiles(make: Make) -> None:
-    (latency,) = benchmark(make(), ["null"], budget_s=1e-6).backends
-    assert latency.calls == 2
-    assert [p.missing_calls for p in latency.percentiles] == [9, 62, 660]
+    (latency,) = quick(make(), "null", budget_s=1e-6).variants
+    assert latency.calls == 4  # two processes, two rounds, one call
+    assert [p.missing_calls for p in latency.percentiles] == [7, 60, 658]
     assert all(p.latency_ns is None for p in latency.percentiles)
     assert latency.times_fastest is None
 
 
 def test_rows_of_the_first_sample_that_is_no_edge_case_are_repeated(make: Make) -> None:
     bundle = make()
-    name, inputs = batch_inputs(bundle, 7)
+    found = feed(bundle, Workload(7))
     sample = bundle.golden()[1]
-    assert name == sample.name
-    assert np.array_equal(inputs["x"], sample.inputs["x"][[0, 1, 2, 0, 1, 2, 0]])
-    assert inputs["x"].flags.carray  # contiguous, aligned and writable, as a caller's arrays are
-    assert np.array_equal(batch_inputs(bundle, 2)[1]["x"], sample.inputs["x"][:2])
+    assert (found.sample, found.rows) == (sample.name, 7)
+    x = found.inputs["x"]
+    assert np.array_equal(x, sample.inputs["x"][[0, 1, 2, 0, 1, 2, 0]])
+    assert x.flags.carray  # contiguous, aligned and writable, as a caller's arrays are
+    assert np.array_equal(feed(bundle, Workload(2)).inputs["x"], sample.inputs["x"][:2])
+    assert feed(bundle, Workload(1, (("batch", 4),))).rows == 4  # named, it wins
 
 
 def test_a_model_without_a_batch_dimension_is_timed_as_it_is(make: Make) -> None:
-    result = benchmark(make(rows=3), budget_s=0.1)
-    assert result.batch is None
-    assert result.shapes == {"x": (3, 4)}
+    (latency,) = quick(make(rows=3), "null", budget_s=0.1).variants
+    assert latency.rows == 1
+    assert latency.shapes == {"x": (3, 4)}
+
+
+def test_a_dimension_that_no_input_has(make: Make) -> None:
+    with pytest.raises(UsageError, match=r"no input of 'linear' has a dimension 'time'") as e:
+        benchmark([make()], Sweep(sizes={"time": (8,)}))
+    assert e.value.remedy == "it has batch"
+
+
+def test_a_sweep_measures_every_combination(make: Make) -> None:
+    sweep = Sweep(("ort-cpu",), batches=(1, 4), threads=(1,), engine_only=True)
+    result = quick(make(), sweep=sweep)
+    assert [v.label for v in result.variants if not v.engine_only] == [
+        "ort-cpu, batch 1",
+        "ort-cpu, batch 4",
+    ]
+    assert sum(v.engine_only and "engine only" in v.label for v in result.variants) == 2
+    assert [v.rows for v in result.variants] == [1, 1, 4, 4]
+
+
+def test_spinning_is_a_choice_of_one_backend(make: Make) -> None:
+    sweep = Sweep(threads=(2,), spinning=(True, False))
+    result = quick(make(), sweep=sweep)
+    assert {(v.label, v.spinning) for v in result.variants} == {
+        ("ort-cpu, spinning", True),
+        ("ort-cpu, not spinning", False),
+        ("null", True),
+    }
+
+
+def test_too_many_combinations(make: Make) -> None:
+    with pytest.raises(UsageError, match="66 combinations were asked for, at most 64"):
+        benchmark([make()], Sweep(("null",), batches=tuple(range(1, 67))))
+
+
+def test_an_engine_that_has_no_call_of_its_own(make: Make) -> None:
+    with pytest.raises(UsageError, match="backend 'null' has no call of an engine to time"):
+        quick(make(), sweep=Sweep(("null",), threads=(1,), engine_only=True))
+
+
+def test_two_bundles_are_compared_with_a_twin_of_the_first(make: Make, tmp_path: Path) -> None:
+    first = make()
+    shutil.copytree(first.path, tmp_path / "other.edge")
+    bundles = [first, Bundle.read(tmp_path / "other.edge")]
+    result = benchmark(bundles, Sweep(("null",)), processes=2, budget_s=0.2)
+    assert {v.label for v in result.variants} == {"linear.edge, null", "other.edge, null"}
+    (comparison,) = result.comparisons
+    assert (comparison.name, comparison.baseline) == ("other.edge, null", "linear.edge, null")
+    assert comparison.noise is not None
+    assert comparison.noise >= 1
+
+
+def test_a_bundle_named_twice(make: Make) -> None:
+    bundle = make()
+    with pytest.raises(UsageError, match=r"linear\.edge was named twice"):
+        benchmark([bundle, bundle])
+
+
+def test_paced_calls_rest(make: Make) -> None:
+    (latency,) = quick(make(), "null", mode=Paced(1_000_000)).variants
+    walls = [d.wall_ns for process in latency.disturbances for d in process]
+    assert sum(walls) > latency.calls * 1_000_000
+    assert latency.rows_per_s is None
+
+
+def test_open_loop_latency_counts_from_the_schedule(make: Make) -> None:
+    (latency,) = quick(make(), "null", mode=OpenLoop("poisson", 500)).variants
+    assert latency.rounds_ns.min() > 0
+    assert latency.rows_per_s is None
+
+
+def test_the_peak_rate_is_sought_in_every_process(make: Make) -> None:
+    mode = Peak(50_000_000, 50)
+    result = benchmark([make()], Sweep(("null",)), mode=mode, processes=2, budget_s=1)
+    (latency,) = result.variants
+    assert latency.percentiles == ()
+    assert latency.peak_hz is not None
+    assert len(latency.peaks) == 2
+    for found in latency.peaks:
+        assert found.rate_hz == max(p.rate_hz for p in found.probes if p.kept)
+        assert all(p.kept == (p.latency_ns <= 50_000_000) for p in found.probes)
+
+
+def test_a_bound_that_no_rate_keeps(make: Make) -> None:
+    (latency,) = quick(make(), "null", mode=Peak(1, 50), budget_s=1).variants
+    assert latency.peak_hz is None
+    assert latency.doubts == (
+        "in 2 of 2 processes no rate above a twentieth of the capacity kept p50 within 1e-06 ms",
+    )
+
+
+def test_too_little_time_for_the_peak(make: Make) -> None:
+    with pytest.raises(UsageError, match=r"p99 at .* requests/s needs 662 requests") as e:
+        quick(make(), "null", mode=Peak(1000), budget_s=1e-3)
+    assert "--seconds" in str(e.value.remedy)
+
+
+def test_cold_starts_are_taken_apart(make: Make) -> None:
+    (latency,) = quick(make(), "ort-cpu", mode=Cold()).variants
+    assert latency.calls == 0
+    assert len(latency.cold_starts) == 2
+    for start in latency.cold_starts:
+        parts = (start.python_ns, start.import_ns, start.open_ns, *start.calls_ns)
+        assert min(parts) > 0
+        assert len(start.calls_ns) == 5
+        assert start.first_answer_ns == sum(parts[:4])
+
+
+def test_a_process_that_dies_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "_LIFE", "import os; os.kill(os.getpid(), 9)  # {} {}")
+    with pytest.raises(EngineError, match=r"the process that timed null on .* died: SIGKILL"):
+        quick(make(), "null")
 
 
 def test_a_batch_that_the_model_does_not_take(make: Make) -> None:
     with pytest.raises(UsageError, match=r"no input of 'linear' has a named dimension on axis 0"):
-        benchmark(make(rows=3), batch=2)
+        benchmark([make(rows=3)], Sweep(batches=(2,)))
 
 
 def test_a_batch_out_of_range(make: Make) -> None:
     bundle = make(ranges={"batch": Range(1, 8)})
     with pytest.raises(UsageError, match=r"a batch of 9 .*'linear' takes batch in 1\.\.8"):
-        benchmark(bundle, batch=9)
+        benchmark([bundle], Sweep(batches=(9,)))
 
 
 def test_a_bundle_without_a_real_sample(make: Make) -> None:
     bundle = make(samples=(_sample("edge", 1), _sample("real", 0)))
     with pytest.raises(UsageError, match="holds no golden sample of real or random values"):
-        benchmark(bundle)
+        benchmark([bundle])
 
 
 @pytest.mark.parametrize("budget_s", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none(make: Make, budget_s: float) -> None:
     with pytest.raises(UsageError, match=f"the time to measure is {budget_s} s"):
-        benchmark(make(), budget_s=budget_s)
+        benchmark([make()], budget_s=budget_s)
 
 
-def test_numbers_below_one(make: Make) -> None:
-    bundle = make()
+def test_numbers_below_one() -> None:
     with pytest.raises(UsageError, match="batch is 0"):
-        benchmark(bundle, batch=0)
+        Sweep(batches=(0,))
     with pytest.raises(UsageError, match="threads is 0"):
-        benchmark(bundle, threads=0)
+        Sweep(threads=(0,))
+    with pytest.raises(UsageError, match="time is 0"):
+        Sweep(sizes={"time": (0,)})
+    with pytest.raises(UsageError, match="9999 threads were asked for, expected 1 to 1024"):
+        Sweep(threads=(9999,))
+
+
+def test_arguments_that_make_no_sense(make: Make) -> None:
+    bundle = make()
+    with pytest.raises(UsageError, match="0 processes were asked for"):
+        benchmark([bundle], processes=0)
+    with pytest.raises(UsageError, match=r"the rate is 0 requests/s"):
+        benchmark([bundle], mode=OpenLoop("constant", 0))
+    with pytest.raises(UsageError, match=r"p100 is to keep 1 ms"):
+        benchmark([bundle], mode=Peak(10**6, 100))
 
 
 def test_backends_that_do_not_exist_or_do_not_fit(make: Make) -> None:
     bundle = make()
     with pytest.raises(UsageError, match="no backend is named 'ort'"):
-        benchmark(bundle, ["ort"])
+        benchmark([bundle], Sweep(("ort",)))
     with pytest.raises(UsageError, match="holds no torchscript artefact for backend 'libtorch'"):
-        benchmark(bundle, ["libtorch"])
+        benchmark([bundle], Sweep(("libtorch",)))
 
 
 def test_an_artefact_that_was_changed_is_not_timed(make: Make) -> None:
     bundle = make()
     (bundle.path / "model.onnx").write_bytes(onnx.ModelProto().SerializeToString())
     with pytest.raises(IntegrityError, match=r"model\.onnx is not the file that was packed"):
-        benchmark(bundle, budget_s=0.1)
+        quick(bundle, budget_s=0.1)
 
 
 @pytest.fixture
@@ -218,8 +371,8 @@ def no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_engines")
 def test_a_backend_that_is_missing_is_listed(make: Make) -> None:
-    result = benchmark(make(more=("torchscript",)), budget_s=0.1)
-    assert [latency.backend for latency in result.backends] == ["null"]
+    result = quick(make(more=("torchscript",)), budget_s=0.1)
+    assert [latency.label for latency in result.variants] == ["null"]
     assert [entry.backend for entry in result.unusable] == ["ort-cpu", "libtorch"]
     assert result.unusable[0].reason is not None
     assert "needs 'onnxruntime', which is not installed" in result.unusable[0].reason
@@ -232,7 +385,7 @@ def test_a_missing_backend_that_was_asked_for_is_an_error(make: Make) -> None:
     with pytest.raises(
         BackendMissingError, match=r"not usable here; ort-cpu: .*'onnxruntime'"
     ) as e:
-        benchmark(bundle, ["null", "ort-cpu"])
+        benchmark([bundle], Sweep(("null", "ort-cpu")))
     assert e.value.remedy == "pip install 'edgeport[ort]'"
 
 
@@ -243,4 +396,4 @@ def test_no_backend_at_all_is_an_error(make: Make) -> None:
     del manifest["artefacts"][1]
     (bundle.path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(BackendMissingError, match="no backend of this bundle is usable here; ort"):
-        benchmark(Bundle.read(bundle.path))
+        benchmark([Bundle.read(bundle.path)])

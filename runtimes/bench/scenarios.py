@@ -1,0 +1,81 @@
+"""The four scenarios of MLPerf Inference, by name.
+
+They follow the definitions of its rules (https://github.com/mlcommons/inference_policies), not
+their minimal durations and query counts: a figure is no submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.errors import UsageError
+
+from .setting import Closed, Mode, Peak
+from .statistics import PERCENTS
+from .workload import batch_dimension
+
+SCENARIOS: Final = ("single-stream", "multi-stream", "server", "offline")
+
+STREAMS: Final = 8
+"""Samples of one multi-stream query."""
+OFFLINE_ROWS: Final = 32
+"""Rows of a call of the offline scenario, unless others are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a scenario stands for here.
+
+    Attributes:
+        mode: How calls follow one another.
+        percents: The percentiles to give, the scenario's own among them.
+        batch: Rows of one call; ``None`` to leave it to the caller.
+    """
+
+    mode: Mode
+    percents: tuple[float, ...]
+    batch: int | None
+
+
+def scenario(name: str, bound_ns: int | None) -> Scenario:
+    """Look a scenario up.
+
+    - single-stream: one sample after the other; the 90th percentile counts.
+    - multi-stream: eight samples in a query, one query after the other; the 99th counts.
+    - server: Poisson arrivals; the highest rate counts that keeps the 99th within a bound.
+    - offline: all samples are there at once; the samples per second count.
+
+    Args:
+        name: One of ``SCENARIOS``.
+        bound_ns: Of a latency, for the server scenario.
+
+    Raises:
+        UsageError: The server scenario has no bound.
+    """
+    match name:
+        case "single-stream":
+            return Scenario(Closed(), PERCENTS, 1)
+        case "multi-stream":
+            return Scenario(Closed(), PERCENTS, STREAMS)
+        case "offline":
+            return Scenario(Closed(), PERCENTS, None)
+        case _:
+            if bound_ns is None:
+                raise UsageError(
+                    f"mode {name} seeks the highest rate within a bound, and none was given",
+                    remedy="give --slo-ms, the latency that requests may have",
+                )
+            return Scenario(Peak(bound_ns), PERCENTS, None)
+
+
+def offline_rows(bundles: Sequence[Bundle]) -> int:
+    """Rows of an offline call that every bundle takes: 32, or the most that it does."""
+    rows = OFFLINE_ROWS
+    for signature in (bundle.manifest.signature for bundle in bundles):
+        dimension = batch_dimension(signature)
+        most = 1 if dimension is None else signature.range_of(dimension).max
+        rows = min(rows, rows if most is None else most)
+    return rows
