@@ -46,9 +46,10 @@ def _conditions(result: Result) -> str:
     what = plain(shapes.pop()) if len(shapes) == 1 else f"{len(shapes)} shapes of its inputs"
     here = result.environment
     rounds = f" x {result.rounds} rounds in random order" if first.calls else ""
+    processes = "process" if result.processes == 1 else "processes"
     return (
         f"{coloured(plain(names), 'bold')}: {what}, {result.mode}, threads {threads}\n"
-        f"{result.processes} fresh processes{rounds}, {result.elapsed_s:.0f} s; "
+        f"{result.processes} fresh {processes}{rounds}, {result.elapsed_s:.0f} s; "
         f"{here.cpu_model}, {here.cpus} CPUs"
     )
 

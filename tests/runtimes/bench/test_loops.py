@@ -1,120 +1,86 @@
 import gc
 import time
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgeport.runtimes.bench.measure import (
-    COLD_CALLS,
-    FEWEST_ROUNDS,
-    MOST_CALLS,
-    MOST_ROUNDS,
-    SETTLE_NS,
-    Run,
-    measure,
-    plan,
-)
-from edgeport.runtimes.inputs import Array
-
-INPUTS = {"x": np.zeros(1, np.float32)}
+from edgeport.runtimes.bench import loops
+from edgeport.runtimes.bench.arrivals import calls_in, schedule
+from edgeport.runtimes.bench.loops import Durations
 
 
-def sleeper(seconds: float) -> Run:
-    return lambda inputs: time.sleep(seconds)
+def empty(calls: int) -> Durations:
+    return np.full(calls, -1, np.int64)
 
 
-class Recorder:
-    """Callables that note who was called, with collections on or off."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, bool]] = []
-        self.orders: list[list[str]] = []
-
-    def run(self, name: str) -> Run:
-        def run(inputs: Mapping[str, Array]) -> None:
-            assert inputs is INPUTS
-            self.calls.append((name, gc.isenabled()))
-
-        return run
-
-    def end_round(self, done: int, planned: int) -> None:
-        names = [name for name, _ in self.calls]
-        if done == 0:
-            return
-        assert done == len(self.orders) + 1 <= planned
-        latest = dict.fromkeys(reversed(names))  # by their last call, latest first
-        self.orders.append(list(reversed(latest)))
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
 
 
-latencies = st.dictionaries(st.sampled_from("abc"), st.floats(100, 1e10), min_size=1, max_size=3)
-
-
-@given(latencies, st.integers(10**6, 10**11))
-def test_a_plan_fits_its_budget_or_is_the_smallest(
-    latency_ns: dict[str, float], budget_ns: int
-) -> None:
-    rounds, calls = plan(latency_ns, budget_ns)
-    assert FEWEST_ROUNDS <= rounds <= MOST_ROUNDS
-    assert calls.keys() == latency_ns.keys()
-    slice_ns = budget_ns / rounds / len(latency_ns)
-    for name, latency in latency_ns.items():
-        assert 1 <= calls[name] <= MOST_CALLS
-        assert calls[name] == 1 or max(SETTLE_NS, latency) + calls[name] * latency <= slice_ns + 1
-
-
-def test_every_callable_is_timed_in_every_round() -> None:
-    result = measure({"a": sleeper(0.001), "b": sleeper(0.002)}, INPUTS, budget_s=0.5)
-    assert list(result.rounds_ns) == ["a", "b"]
-    assert len(result.rounds_ns["a"]) == len(result.rounds_ns["b"]) >= 2
-    assert result.rounds_ns["a"].min() >= 1_000_000
-    assert result.rounds_ns["b"].min() >= 2_000_000
-    assert all(len(warmup) > COLD_CALLS for warmup in result.warmup_ns.values())
-
-
-def test_warm_up_and_settling_are_not_counted() -> None:
-    recorder = Recorder()
-    result = measure({"a": recorder.run("a")}, INPUTS, budget_s=0.2)
-    counted, warmup = result.rounds_ns["a"], result.warmup_ns["a"]
-    assert len(recorder.calls) > counted.size + len(warmup)
-    uncollected = sum(not collecting for _, collecting in recorder.calls)
-    assert uncollected == counted.size + COLD_CALLS  # everything else ran with collections on
-
-
-def test_rounds_are_in_random_order_that_the_seed_decides() -> None:
-    def orders(seed: int) -> list[list[str]]:
-        recorder = Recorder()
-        runs = {name: recorder.run(name) for name in "abc"}
-        measure(runs, INPUTS, budget_s=0.4, seed=seed, on_round=recorder.end_round)
-        return recorder.orders
-
-    first, again, other = orders(1), orders(1), orders(2)
-    n = min(len(first), len(again), len(other))
-    assert n >= 2
-    assert first[:n] == again[:n]
-    assert len({tuple(order) for order in first + other}) > 1
-    assert all(sorted(order) == ["a", "b", "c"] for order in first)
-
-
-def test_rounds_of_quick_calls_are_spread_over_the_budget() -> None:
-    recorder = Recorder()
-    result = measure({"a": recorder.run("a")}, INPUTS, budget_s=1)
-    assert result.rounds_ns["a"].size <= MOST_ROUNDS * MOST_CALLS
-    assert result.elapsed_s > 0.8
-
-
-def test_a_run_over_its_budget_ends_after_two_rounds() -> None:
-    result = measure({"slow": sleeper(0.02)}, INPUTS, budget_s=0.001)
-    assert result.rounds_ns["slow"].shape == (2, 1)
+def test_a_closed_loop_times_every_call() -> None:
+    durations, made = empty(5), []
+    loops.closed(lambda: made.append(gc.isenabled()) or nap(0.001), durations)  # type: ignore[func-returns-value]  # append, then nap
+    assert made == [False] * 5  # no collection interrupts a call
+    assert gc.isenabled()
+    assert durations.min() >= 1_000_000
 
 
 def test_collections_are_on_again_after_an_error() -> None:
-    def fail(inputs: Mapping[str, Array]) -> None:
+    def fail() -> None:
         raise RuntimeError("the engine failed")
 
-    assert gc.isenabled()
     with pytest.raises(RuntimeError, match="the engine failed"):
-        measure({"a": fail}, INPUTS, budget_s=0.1)
+        loops.closed(fail, empty(1))
     assert gc.isenabled()
+
+
+def test_pauses_are_not_counted() -> None:
+    durations = empty(10)
+    start = time.perf_counter_ns()
+    loops.paced(lambda: None, durations, 2_000_000)
+    assert time.perf_counter_ns() - start >= 20_000_000
+    assert np.median(durations) < 1_000_000
+
+
+def test_an_open_loop_counts_the_wait_of_every_request_that_a_stall_delays() -> None:
+    """Ten requests a millisecond apart, and the first takes ten: all of them feel it."""
+    durations, naps = empty(10), iter([0.010])
+    loops.open_loop(lambda: nap(next(naps, 0)), durations, schedule("constant", 1000, 10, (0,)))
+    assert (durations >= (10 - np.arange(10)) * 1_000_000).all()
+
+
+def test_an_open_loop_never_runs_ahead_of_its_schedule() -> None:
+    durations, moments = empty(5), []
+    start = time.perf_counter_ns()
+    arrivals = schedule("constant", 500, 5, (0,))
+    loops.open_loop(lambda: moments.append(time.perf_counter_ns() - start), durations, arrivals)
+    assert all(moment >= due for moment, due in zip(moments, arrivals, strict=True))
+    assert durations.min() >= 0
+
+
+def test_settling_calls_at_least_once() -> None:
+    made: list[int] = []
+    loops.settle(lambda: made.append(1), 0)
+    assert len(made) == 1
+
+
+def test_a_warm_up_has_a_floor_and_a_ceiling() -> None:
+    assert len(loops.warm_up(lambda: None, 7, 0, 100)) == 7
+    assert len(loops.warm_up(lambda: None, 7, 10**12, 100)) == 100
+
+
+def test_poisson_gaps_are_exponential() -> None:
+    gaps = np.diff(schedule("poisson", 1000, 20_000, (1,)))
+    assert gaps.mean() == pytest.approx(1e6, rel=0.03)
+    assert gaps.std() == pytest.approx(1e6, rel=0.05)
+    assert (gaps < 1e6 * np.log(2)).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_seed_decides_the_arrivals() -> None:
+    first = schedule("poisson", 10, 5, (1, 2))
+    assert np.array_equal(first, schedule("poisson", 10, 5, (1, 2)))
+    assert not np.array_equal(first, schedule("poisson", 10, 5, (1, 3)))
+
+
+def test_calls_in_a_time() -> None:
+    assert (calls_in(200, 10**9), calls_in(0.1, 10**9)) == (200, 1)

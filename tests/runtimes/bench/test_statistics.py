@@ -7,20 +7,25 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes.bench.statistics import (
     PERCENTS,
+    SMALLEST_PROCESSES,
     SMALLEST_ROUNDS,
     Durations,
-    paired_ratio,
+    Interval,
+    mean_interval,
+    nearest_rank,
     percentile_intervals,
     percentiles,
     smallest_n,
+    student_t,
 )
 
 
 @st.composite
 def durations(draw: st.DrawFn) -> Durations:
-    rounds, calls = draw(st.integers(1, 15)), draw(st.integers(1, 12))
-    flat = st.lists(st.integers(1, 10**7), min_size=rounds * calls, max_size=rounds * calls)
-    return np.array(draw(flat), np.int64).reshape(rounds, calls)
+    shape = tuple(draw(st.integers(1, most)) for most in (4, 6, 8))
+    size = math.prod(shape)
+    flat = st.lists(st.integers(1, 10**7), min_size=size, max_size=size)
+    return np.array(draw(flat), np.int64).reshape(shape)
 
 
 @pytest.mark.parametrize(("percent", "n"), [(50, 11), (90, 64), (95, 130), (99, 662), (99.9, 6636)])
@@ -46,63 +51,67 @@ def test_a_percentile_is_a_measured_latency_inside_its_interval(rounds_ns: Durat
     found = percentile_intervals(rounds_ns, PERCENTS, seed=0)
     for percent, interval in zip(PERCENTS, found, strict=True):
         assert interval.value == ordered[math.ceil(percent * len(ordered) / 100) - 1]
-        if len(rounds_ns) < SMALLEST_ROUNDS:
+        assert interval.value == nearest_rank(rounds_ns, percent)
+        processes, rounds, _ = rounds_ns.shape
+        if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
             assert interval.low is None
             assert interval.high is None
         else:
             assert interval.low is not None
             assert interval.high is not None
-            assert ordered[0] <= interval.low <= interval.high <= ordered[-1]
+            assert 0 < interval.low <= interval.value <= interval.high
 
 
 @settings(max_examples=25)
 @given(durations(), st.integers(0, 99))
 def test_the_order_of_calls_in_a_round_does_not_matter(rounds_ns: Durations, seed: int) -> None:
-    shuffled = np.random.default_rng(seed).permuted(rounds_ns, axis=1)
+    shuffled = np.random.default_rng(seed).permuted(rounds_ns, axis=2)
     assert percentile_intervals(shuffled, PERCENTS, seed=3) == percentile_intervals(
         rounds_ns, PERCENTS, seed=3
     )
 
 
 def test_a_percentile_is_withheld_until_there_are_calls_enough() -> None:
-    found = percentiles(np.arange(1, 101).reshape(10, 10), seed=0)
+    found = percentiles(np.arange(1, 101).reshape(5, 2, 10), seed=0)
     assert [p.missing_calls for p in found] == [0, 0, 562]
     assert [p.latency_ns and p.latency_ns.value for p in found] == [50, 90, None]
 
 
 def test_the_seed_decides_the_interval() -> None:
-    rounds_ns = np.random.default_rng(0).integers(1000, 9999, (12, 5))
+    rounds_ns = np.random.default_rng(0).integers(1000, 9999, (4, 3, 5))
     first = percentile_intervals(rounds_ns, (50,), seed=1)
     assert percentile_intervals(rounds_ns, (50,), seed=1) == first
     assert percentile_intervals(rounds_ns, (50,), seed=2) != first
 
 
-def test_rounds_cover_the_truth_where_calls_do_not() -> None:
-    """Calls of one round share its mood: a bootstrap over single calls is far too sure."""
+@pytest.mark.parametrize(("processes", "spread"), [(5, 0), (5, 3000), (10, 3000)])
+def test_intervals_cover_the_truth_where_those_of_calls_do_not(processes: int, spread: int) -> None:
+    """Calls share the mood of their round, and rounds that of their process."""
     generator = np.random.default_rng(5)
-    truth, trials = 100_000, 120
-    covered = {"rounds": 0, "calls": 0}
+    truth, trials, rounds = 100_000, 100, 40 // processes
+    covered = {"processes": 0, "calls": 0}
     for trial in range(trials):
-        mood = generator.normal(0, 5000, (30, 1))
-        rounds_ns = (truth + mood + generator.normal(0, 1000, (30, 20))).astype(np.int64)
-        for name, shape in (("rounds", (30, 20)), ("calls", (600, 1))):
-            (p50,) = percentile_intervals(rounds_ns.reshape(shape), (50,), seed=trial)
+        mood = generator.normal(0, spread, (processes, 1, 1))
+        mood = mood + generator.normal(0, 5000, (processes, rounds, 1))
+        noise = generator.normal(0, 1000, (processes, rounds, 20))
+        found = (truth + mood + noise).astype(np.int64)
+        for name, shape in (("processes", found.shape), ("calls", (found.size, 1, 1))):
+            (p50,) = percentile_intervals(found.reshape(shape), (50,), seed=trial)
             assert p50.low is not None
             assert p50.high is not None
             covered[name] += p50.low <= truth <= p50.high
-    assert 0.88 <= covered["rounds"] / trials <= 0.99
+    assert covered["processes"] / trials >= 0.92
     assert covered["calls"] / trials < 0.6
 
 
-@settings(max_examples=50)
-@given(durations(), st.integers(1, 9))
-def test_a_ratio_is_free_of_the_drift_that_both_share(rounds_ns: Durations, times: int) -> None:
-    drift = np.arange(1, len(rounds_ns) + 1)[:, None]
-    ratio = paired_ratio(times * drift * rounds_ns, drift * rounds_ns, seed=0)
-    assert ratio.value == pytest.approx(times)
-    if len(rounds_ns) < SMALLEST_ROUNDS:
-        assert ratio.low is None
-        assert ratio.high is None
-    else:
-        assert ratio.low == pytest.approx(times)
-        assert ratio.high == pytest.approx(times)
+def test_a_mean_has_students_interval() -> None:
+    found = mean_interval([1.0, 2.0, 3.0])
+    assert found.value == 2
+    assert found.high == pytest.approx(2 + 4.303 / math.sqrt(3))
+    assert found.low == pytest.approx(2 - 4.303 / math.sqrt(3))
+    assert mean_interval([1.0]) == Interval(1.0, None, None)
+
+
+def test_students_t_falls_towards_the_normal() -> None:
+    values = [student_t(degrees) for degrees in (0.5, 1, 2, 4.9, 30, 10**9)]
+    assert values == [12.706, 12.706, 4.303, 2.776, 2.042, 2.042]

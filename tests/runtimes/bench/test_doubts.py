@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from edgeport.runtimes.bench.doubts import between_processes, drift, two_kinds
+
+noise = np.random.default_rng(0)
+
+
+def test_no_trend_is_no_drift() -> None:
+    found = [
+        drift((1e6 * np.random.default_rng(seed).uniform(0.9, 1.1, (5, 8, 20))).astype(np.int64))
+        for seed in range(50)
+    ]
+    assert sum(change is not None for change in found) <= 1
+
+
+@pytest.mark.parametrize(("end", "change"), [(1.5, 1.27), (0.6, 0.75)])
+def test_a_trend_within_processes_is_told(end: float, change: float) -> None:
+    trend = np.linspace(1, end, 8).reshape(1, 8, 1)
+    rounds = (1e6 * trend * noise.uniform(0.98, 1.02, (5, 8, 20))).astype(np.int64)
+    assert drift(rounds) == pytest.approx(change, abs=0.08)
+
+
+def test_too_few_rounds_tell_no_drift() -> None:
+    assert drift(np.arange(1, 5).reshape(1, 4, 1)) is None
+
+
+def test_one_kind_of_call() -> None:
+    for draw in (noise.normal, noise.lognormal):
+        assert two_kinds((1e5 * np.exp(0.02 * draw(0, 1, 5000))).astype(np.int64)) is None
+    assert two_kinds(noise.integers(10**6, 2 * 10**6, 5000)) is None
+    assert two_kinds(np.full(100, 7)) is None
+    assert two_kinds(np.array([1, 2])) is None
+
+
+def test_two_kinds_of_calls() -> None:
+    calls = np.concatenate([noise.normal(1e5, 2e3, 700), noise.normal(2e5, 4e3, 300)])
+    found = two_kinds(calls.astype(np.int64))
+    assert found == pytest.approx((1e5, 2e5, 0.3), rel=0.02)
+
+
+def test_a_slow_tail_is_no_second_kind() -> None:
+    calls = np.concatenate([noise.normal(1e5, 2e3, 950), noise.normal(1e6, 1e4, 50)])
+    assert two_kinds(calls.astype(np.int64)) is None
+
+
+def test_processes_apart() -> None:
+    assert between_processes(np.array([[[10, 10]], [[15, 15]]])) == 1.5
+    assert between_processes(np.array([[[10, 10]]])) is None

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeport.runtimes.bench.rounds import (
+    FEWEST_ROUNDS,
+    MOST_CALLS,
+    MOST_ROUNDS,
+    SETTLE_NS,
+    plan,
+)
+from edgeport.runtimes.bench.setting import Closed, OpenLoop, Paced, Setting, Variant
+from edgeport.runtimes.bench.workload import Workload
+
+
+def variant(name: str) -> Variant:
+    return Variant(Setting(Path(name), "null"), Workload(), name)
+
+
+latencies = st.dictionaries(
+    st.sampled_from("abc").map(variant), st.floats(100, 1e10), min_size=1, max_size=3
+)
+
+
+@given(latencies, st.integers(1, 12), st.integers(10**6, 10**11))
+def test_a_plan_fits_its_share_or_is_the_smallest(
+    latencies_ns: dict[Variant, float], processes: int, share_ns: int
+) -> None:
+    found = plan(latencies_ns, Closed(), processes, share_ns)
+    assert found.rounds * processes >= FEWEST_ROUNDS
+    assert (found.rounds - 1) * processes < max(MOST_ROUNDS, FEWEST_ROUNDS)
+    assert found.calls.keys() == latencies_ns.keys()
+    slice_ns = share_ns / found.rounds / len(latencies_ns)
+    for each, latency in latencies_ns.items():
+        calls = found.calls[each]
+        assert 1 <= calls <= MOST_CALLS
+        assert calls == 1 or max(SETTLE_NS, latency) + calls * latency <= slice_ns + 1
+
+
+def test_pauses_and_arrivals_take_their_time() -> None:
+    a, share_ns = variant("a"), 10**9
+    calls = {
+        str(mode): plan({a: 1000.0}, mode, 4, share_ns).calls[a]
+        for mode in (Closed(), Paced(10**6), OpenLoop("poisson", 100))
+    }
+    assert list(calls.values()) == sorted(calls.values(), reverse=True)
+    assert calls["closed loop"] == MOST_CALLS
+    rounds = plan({a: 1000.0}, Paced(10**6), 4, share_ns).rounds
+    assert rounds * calls["closed loop, 1 ms between calls"] * 10**6 <= share_ns
