@@ -123,10 +123,12 @@ _STYLE: Final = """
 :root { --paper: #f6f7f9; --card: #fff; --ink: #16191d; --soft: #565d66; --line: #dfe3e8;
   --good: #116b3c; --good-soft: #e3f4ea; --bad: #b3261e; --bad-soft: #fcebe9;
   --warn: #845400; --warn-soft: #fdf1dc;  --main: #2458c5; --second: #8fb0f0;
+  --violet: #7b3fb5; --teal: #0a7a85; --rose: #c2327f;
   --h0: #dbe8fb; --h1: #b9d2f6; --h2: #87b0ee; --h3: #4f86de; --h4: #2458b8; --h5: #e39a1d; }
 @media (prefers-color-scheme: dark) { :root { --paper: #101216; --card: #191c21; --ink: #e9ebee;
   --soft: #a3abb5; --line: #30353d; --good: #6fd79c; --good-soft: #14301f; --bad: #ff9b91;
   --bad-soft: #3a1a18; --warn: #f0bd62; --warn-soft: #33270f; --main: #86aaff; --second: #4d70c0;
+  --violet: #c79bf2; --teal: #5fcbd6; --rose: #f58bc0;
   --h0: #1d2d4b; --h1: #274274; --h2: #345ca4; --h3: #5284d9; --h4: #8db5ff; --h5: #f0a93a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -222,17 +224,30 @@ svg text.flag { fill: var(--bad); font-weight: 600; font-size: 13px; }
 .charts { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
   24rem), 1fr)); } figure { margin: 0; } figcaption { font-size: .92rem; font-weight: 600; }
 .keys { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-weight: 400; color: var(--soft); }
-.swatch { display: inline-block; width: 1.2rem; height: 0; vertical-align: middle;
-  border-top: 3px solid var(--main); } .swatch.second { border-top: 3px dashed var(--warn); }
-.swatch.third { border-top: 3px dotted var(--good); } .swatch.soft { border-color: var(--soft); }
+svg.swatch { display: inline-block; width: 2rem; min-width: 0; height: .65rem;
+  vertical-align: middle; }
 svg.chart { max-width: 34rem; } svg.chart text { font-size: 10.5px; }
 svg.chart .name { fill: var(--ink); } svg .axis.strong { stroke: var(--soft); }
-svg .curve { fill: none; stroke: var(--main); stroke-width: 1.8; stroke-linejoin: round; }
-svg .curve.second { stroke: var(--warn); stroke-dasharray: 6 3; }
-svg .curve.third { stroke: var(--good); stroke-dasharray: 2 3; }
-svg .curve.soft { stroke: var(--soft); }
-svg .dot, svg .column { fill: var(--main); fill-opacity: .65; }
-svg .dot.second { fill: var(--warn); }
+.main { --tone: var(--main); } .second { --tone: var(--warn); } .third { --tone: var(--good); }
+.soft { --tone: var(--soft); } .fifth { --tone: var(--violet); } .sixth { --tone: var(--bad); }
+.seventh { --tone: var(--teal); } .eighth { --tone: var(--rose); }
+svg .curve { fill: none; stroke: var(--tone); stroke-width: 1.8; stroke-linejoin: round; }
+svg .curve.second { stroke-dasharray: 6 3; } svg .curve.third { stroke-dasharray: 2 3; }
+svg .curve.soft { stroke-dasharray: 12 3; } svg .curve.fifth { stroke-dasharray: 8 3 2 3; }
+svg .curve.sixth { stroke-dasharray: 4 4; } svg .curve.seventh { stroke-dasharray: 2 3 2 3 8 3; }
+svg .curve.eighth { stroke-dasharray: 12 3 4 3; } svg .span { stroke: var(--tone); opacity: .6; }
+svg .dot, svg .column { fill: var(--tone, var(--main)); fill-opacity: .65; }
+svg .odd { stroke: var(--warn); stroke-width: 1.6; }
+.rows { display: grid; gap: .3rem; margin-top: .5rem; } .row { display: grid; gap: 0 1rem;
+  grid-template-columns: minmax(6rem, 13rem) minmax(12rem, 1fr) minmax(6rem, 17rem);
+  align-items: center; font-size: .92rem; } .row b, .row span { overflow-wrap: anywhere; }
+.row b { font-weight: 600; } .row svg { max-width: none; } .row svg text { font-size: 10.5px; }
+.patch { display: inline-block; width: .8rem; height: .8rem; vertical-align: -.08rem;
+  background: var(--tone); opacity: .65; border-radius: 2px; }
+svg .band.margin { fill: var(--line); fill-opacity: .55; } svg .band.noise { fill: var(--warn);
+  fill-opacity: .22; } svg .whisker { stroke: var(--tone); stroke-width: 1.8; }
+svg .diamond { fill: var(--tone); } svg .tick { stroke: var(--ink); stroke-width: 1.2; }
+.sub { display: block; color: var(--soft); font-size: .85rem; white-space: nowrap; }
 svg .guide { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 .scroll { overflow-x: auto; } .confusion { width: auto; } .confusion td, .confusion thead th {
   text-align: center; padding: .3rem .55rem; min-width: 2.2rem; }
@@ -244,6 +259,8 @@ footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
   header, section { padding: 1rem; } .seal { width: 3rem; height: 3rem; line-height: 3rem;
     font-size: 1.6rem; }
   header { column-gap: .75rem; } .lead, header dl { grid-column: 1 / -1; }
+  .row { grid-template-columns: 1fr; padding-bottom: .4rem; }
+  .row:last-child { padding: 0; }
   .route { grid-template-columns: 1fr auto; }
   .bar { grid-column: 1; grid-row: 2; } svg { min-width: 0; }
   .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
@@ -255,7 +272,8 @@ footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
 }
 @media print {
   :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --good: #0b5a31;
-    --bad: #9b1c15; --main: #2458c5; --second: #8fb0f0; --good-soft: #fff; --bad-soft: #f4dedc; }
+    --bad: #9b1c15; --main: #2458c5; --second: #8fb0f0; --good-soft: #fff; --warn: #845400;
+    --violet: #7b3fb5; --teal: #0a7a85; --rose: #c2327f; --bad-soft: #f4dedc; }
   * { print-color-adjust: exact; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
   pre { white-space: pre-wrap; }
   header, section { break-inside: auto; border-radius: 0; } tr, li, h2, h3 { break-inside: avoid; }

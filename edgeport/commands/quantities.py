@@ -1,0 +1,77 @@
+"""Durations, rates and ratios as people read them: three digits that matter, and a unit."""
+
+import math
+from typing import Final
+
+from edgeport.runtimes.bench.statistics import Interval
+
+UNAVAILABLE: Final = "unavailable"
+
+_UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+
+
+def rounded(value: float) -> str:
+    """Three digits that matter.
+
+    Examples:
+        >>> [rounded(value) for value in (0.0123, 3.14159, 31.4159, 314.159, 31415.9)]
+        ['0.0123', '3.14', '31.4', '314', '31,416']
+    """
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 1:
+        return f"{value:.{1 if abs(value) >= 10 else 2}f}"
+    return f"{value:.3g}"
+
+
+def unit_of(latency_ns: float) -> tuple[float, str]:
+    """The largest unit of which it holds at least one: its ns and its name.
+
+    Examples:
+        >>> unit_of(14_200), unit_of(2.5e9)
+        ((1000.0, 'µs'), (1000000000.0, 's'))
+    """
+    return next((unit for unit in _UNITS if abs(latency_ns) >= unit[0]), _UNITS[-1])
+
+
+def duration(latency_ns: float) -> str:
+    """A time in the unit that suits it.
+
+    Examples:
+        >>> duration(14_234), duration(312e6)
+        ('14.2 µs', '312 ms')
+    """
+    unit_ns, unit = unit_of(latency_ns)
+    return f"{rounded(latency_ns / unit_ns)} {unit}"
+
+
+def duration_within(interval: Interval) -> str:
+    """A time and its 95 % interval, in one unit.
+
+    Examples:
+        >>> duration_within(Interval(14_234, 14_001, 14_413))
+        '14.2 µs (14.0 to 14.4)'
+    """
+    unit_ns, unit = unit_of(interval.value)
+    return f"{rounded(interval.value / unit_ns)} {unit}{ends(interval, unit_ns)}"
+
+
+def ratio_within(interval: Interval) -> str:
+    """A ratio and its interval; near 1 with the digits that show the difference.
+
+    Examples:
+        >>> ratio_within(Interval(1.0312, 1.0291, 1.0334)), ratio_within(Interval(8.61, 8.5, 8.7))
+        ('1.031 (1.029 to 1.033)', '8.61 (8.50 to 8.70)')
+    """
+    digits = 3 if abs(math.log(interval.value)) < math.log(1.5) else 2
+    text = f"{interval.value:.{digits}f}"
+    if interval.low is None or interval.high is None or interval.low == interval.high:
+        return text
+    return f"{text} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def ends(interval: Interval, unit: float = 1.0) -> str:
+    """The interval in brackets after a blank, or nothing if it is not known."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f" ({rounded(interval.low / unit)} to {rounded(interval.high / unit)})"
