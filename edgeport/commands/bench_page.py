@@ -100,22 +100,37 @@ def _latency_lead(result: Result) -> str:
             f"No median can be given: {best.label} needs {middle.missing_calls:,} more calls. "
             "Measure longer."
         )
-    others = [
-        (v.times_fastest.value / best.times_fastest.value, v.label)
-        for v in users[1:]
-        if v.times_fastest and best.times_fastest
-    ]
-    several = len({(v.rows, tuple(v.shapes.items())) for v in result.variants}) > 1
-    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in best.shapes.items())
-    text = f"{best.label} answers in {duration_within(middle.latency_ns)}"
-    text += f" for {shapes}" if several else ""
-    if others:
-        text += f", {rounded(others[0][0])} times quicker than {others[0][1]}"
-    if len(others) > 1:
-        text += f" and {rounded(others[-1][0])} times quicker than {others[-1][1]}"
+    text = f"{best.label} answers in {duration_within(middle.latency_ns)}{_beside(best, users[1:])}"
     if middle.latency_ns.low is None:
-        return f"{text}. Too few processes or rounds were measured for an interval."
-    return f"{text}. In brackets is the 95 % interval of the median."
+        text += ". Too few processes or rounds were measured for an interval"
+    else:
+        text += ". In brackets is the 95 % interval of the median"
+    return f"{text}.{_most_rows(result)}"
+
+
+def _beside(best: Latency, others: Sequence[Latency]) -> str:
+    """How much quicker it is than the next and than the last, and from which it can't be told."""
+    if best.times_fastest is None:
+        return ""
+    base, quicker, alike = best.times_fastest.value, [], []
+    for other in others:
+        if (ratio := other.times_fastest) is None:
+            continue
+        if (ratio.value if ratio.low is None else ratio.low) > base:
+            quicker.append(f"{rounded(ratio.value / base)} times quicker than {other.label}")
+        else:
+            alike.append(other.label)
+    text = "".join(f", {each}" for each in quicker[:1])
+    text += "".join(f", {each}" for each in quicker[1:][-1:])
+    return text + (f"; {', '.join(alike)} cannot be told from it" if alike else "")
+
+
+def _most_rows(result: Result) -> str:
+    rates = [(v.rows_per_s, v.label) for v in result.variants if v.rows_per_s is not None]
+    if len({variant.rows for variant in result.variants}) < 2 or not rates:
+        return ""
+    rate, label = max(rates)
+    return f" Most rows in a second: {rounded(rate)}, {label}."
 
 
 def _peak_lead(result: Result) -> str:
@@ -237,7 +252,7 @@ def _cell(found: Sequence[Percentile], percent: float) -> str:
     if percentile is None:
         return "no clean round"
     if percentile.latency_ns is None:
-        return join(["withheld", tag("span", f"{percentile.missing_calls:,} calls missing",
+        return join(["withheld", tag("span", f"{percentile.missing_calls:,} calls are missing",
                                      class_="sub")])  # fmt: skip
     return _two_lines(duration_within(percentile.latency_ns))
 

@@ -15,7 +15,7 @@ from edgeport.commands import charts
 from edgeport.commands.charts import STYLES, Axis, Line, Moment
 from edgeport.commands.html_page import Html
 from edgeport.commands.quantities import duration, ends, ratio_within, rounded, unit_of
-from edgeport.commands.row_charts import Ratio, Stack, forest, stacks
+from edgeport.commands.row_charts import Ratio, Stack, forest, ratio_axis, stacks
 from edgeport.runtimes.bench import Closed, Latency, Result
 from edgeport.runtimes.bench.disturbance import CLEAN_SHARE, Disturbance
 from edgeport.runtimes.bench.statistics import Interval
@@ -25,7 +25,7 @@ _Any = TypeVar("_Any")
 _POINTS: Final = 120
 """Of a curve: about one for every third pixel of a screen."""
 
-_LEVELS: Final = ((1.0, "fastest"), (2.0, "p50"), (10.0, "p90"), (100.0, "p99"), (1e3, "p99.9"),
+_LEVELS: Final = ((2.0, "p50"), (10.0, "p90"), (100.0, "p99"), (1e3, "p99.9"),
                   (1e4, "p99.99"), (1e5, "p99.999"))  # fmt: skip
 
 _VERDICTS: Final = {
@@ -164,9 +164,9 @@ def ratios(result: Result) -> list[Html]:
         known = [(v.label, v.times_fastest) for v in group if v.times_fastest is not None]
         if any(ratio.value != 1 for _, ratio in known):
             drawn = [Ratio(n, r.value, r.low, r.high, ratio_within(r)) for n, r in known]
-            title = "Times the fastest of its workload, paired round by round"
-            found.append(forest(title + _at(rows, result), drawn))
-    return found
+            found.append(("Times the fastest of its workload" + _at(rows, result), drawn))
+    axis = ratio_axis([row for _, drawn in found for row in drawn])
+    return [forest(title, drawn, axis) for title, drawn in found]
 
 
 def comparisons(result: Result) -> Html:
@@ -181,7 +181,7 @@ def comparisons(result: Result) -> Html:
             Ratio(each.name, ratio.value, ratio.low, ratio.high, text, _VERDICTS[each.verdict],
                   each.margin, each.noise)
         )  # fmt: skip
-    return forest("Times the baseline, paired round by round", rows)
+    return forest("Times the baseline, paired round by round", rows, ratio_axis(rows))
 
 
 def peaks(result: Result) -> list[Html]:

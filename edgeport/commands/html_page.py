@@ -238,7 +238,8 @@ svg .curve.sixth { stroke-dasharray: 4 4; } svg .curve.seventh { stroke-dasharra
 svg .curve.eighth { stroke-dasharray: 12 3 4 3; } svg .span { stroke: var(--tone); opacity: .6; }
 svg .dot, svg .column { fill: var(--tone, var(--main)); fill-opacity: .65; }
 svg .odd { stroke: var(--warn); stroke-width: 1.6; }
-.rows { display: grid; gap: .3rem; margin-top: .5rem; } .row { display: grid; gap: 0 1rem;
+.rows { display: grid; gap: .3rem; margin-top: .5rem; } figure + figure { margin-top: 1.25rem; }
+.charts figure { margin-top: 0; } .row { display: grid; gap: 0 1rem;
   grid-template-columns: minmax(6rem, 13rem) minmax(12rem, 1fr) minmax(6rem, 17rem);
   align-items: center; font-size: .92rem; } .row b, .row span { overflow-wrap: anywhere; }
 .row b { font-weight: 600; } .row svg { max-width: none; } .row svg text { font-size: 10.5px; }
@@ -247,7 +248,9 @@ svg .odd { stroke: var(--warn); stroke-width: 1.6; }
 svg .band.margin { fill: var(--line); fill-opacity: .55; } svg .band.noise { fill: var(--warn);
   fill-opacity: .22; } svg .whisker { stroke: var(--tone); stroke-width: 1.8; }
 svg .diamond { fill: var(--tone); } svg .tick { stroke: var(--ink); stroke-width: 1.2; }
-.sub { display: block; color: var(--soft); font-size: .85rem; white-space: nowrap; }
+.sub { display: block; color: var(--soft); font-size: .85rem; }
+.number + .sub { white-space: nowrap; }
+.wide tbody th { min-width: 7rem; }
 svg .guide { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 .scroll { overflow-x: auto; } .confusion { width: auto; } .confusion td, .confusion thead th {
   text-align: center; padding: .3rem .55rem; min-width: 2.2rem; }

@@ -46,14 +46,19 @@ def duration(latency_ns: float) -> str:
 
 
 def duration_within(interval: Interval) -> str:
-    """A time and its 95 % interval, in one unit.
+    """A time and its 95 % interval, in one unit unless its ends are far apart.
 
     Examples:
         >>> duration_within(Interval(14_234, 14_001, 14_413))
         '14.2 µs (14.0 to 14.4)'
+        >>> duration_within(Interval(14_234, 14_001, 62_000_000))
+        '14.2 µs (14.0 µs to 62.0 ms)'
     """
-    unit_ns, unit = unit_of(interval.value)
-    return f"{rounded(interval.value / unit_ns)} {unit}{ends(interval, unit_ns)}"
+    text, unit_ns = duration(interval.value), unit_of(interval.value)[0]
+    low, high = interval.low, interval.high
+    if low is None or high is None or (low >= unit_ns / 10 and high < 1000 * unit_ns):
+        return text + ends(interval, unit_ns)
+    return f"{text} ({duration(low)} to {duration(high)})"
 
 
 def ratio_within(interval: Interval) -> str:

@@ -12,7 +12,7 @@ from edgeport.commands.html_page import Html, join, tag
 
 _WIDTH: Final = 460
 _HEIGHT: Final = 22
-_MARGIN: Final = 14
+_MARGIN: Final = 20
 _AXIS_HEIGHT: Final = 20
 
 
@@ -38,14 +38,24 @@ class Ratio:
     noise: float | None = None
 
 
-def forest(title: str, rows: Sequence[Ratio]) -> Html:
-    """Ratios below one another on a logarithmic axis, with a line at 1."""
-    ends = [end for row in rows for end in (row.value, row.low, row.high, row.noise) if end]
-    ends += [end for row in rows if row.margin for end in (1 + row.margin, 1 / (1 + row.margin))]
-    ends += [1 / row.noise for row in rows if row.noise]
-    axis = Axis.around([1.0, *ends], log=True)
+def ratio_axis(rows: Sequence[Ratio]) -> Axis:
+    """A logarithmic axis that shows them all, their intervals and bands, and 1."""
+    ends = [end for row in rows for end in (row.value, row.low, row.high) if end]
+    bands = [1 + row.margin for row in rows if row.margin]
+    bands += [row.noise for row in rows if row.noise]
+    return Axis.around([1.0, *ends, *bands, *(1 / band for band in bands)], log=True)
+
+
+def forest(title: str, rows: Sequence[Ratio], axis: Axis) -> Html:
+    """Ratios below one another, with a line at 1.
+
+    Args:
+        title: What is shown.
+        rows: A ratio each.
+        axis: Of ``ratio_axis``; forests that share one can be compared.
+    """
     drawn = [_row(row.name, _ratio(row, axis), row.text) for row in rows]
-    return _figure(title, [*drawn, _row("", _ticks(axis, " times"), "")])
+    return _figure(title, [*drawn, _row("", _ticks(axis, ""), "")])
 
 
 @dataclass(frozen=True, slots=True)
