@@ -191,9 +191,9 @@ def _figures(result: Result) -> list[Html]:
             section("How it was found", _peak_about(), *plots.peaks(result)),
         ]
     if any(variant.cold_starts for variant in result.variants):
-        about = "The bar is the start in the middle, the lines beside it are all the starts."
+        about = "The bar is one start, that in the middle; the small lines are all the starts."
         return [
-            section("Start", _cold_table(result)),
+            section("Start", *_cold_tables(result)),
             section("What the time went to", _quiet(about), *plots.starts(result)),
         ]
     ratios, batches = plots.ratios(result), plots.batches(result)
@@ -221,6 +221,11 @@ def _figures(result: Result) -> list[Html]:
     ]
 
 
+def _wide(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
+    """A table that can be moved to and fro where it is wider than the page."""
+    return tag("div", table(caption, header, rows, wide=True), class_="across")
+
+
 def _quiet(text: str) -> Html:
     return tag("p", text, class_="quiet")
 
@@ -244,7 +249,7 @@ def _latency_table(result: Result) -> Html:
             cells += [_cell(variant.percentiles, percent), _cell(variant.clean, percent)]
         ratio = variant.times_fastest
         rows.append([*cells, _NONE if ratio is None else _two_lines(ratio_within(ratio))])
-    return table("Latency of a call", [*header, "times the fastest"], rows, wide=True)
+    return _wide("Latency of a call", [*header, "times the fastest"], rows)
 
 
 def _cell(found: Sequence[Percentile], percent: float) -> str:
@@ -279,7 +284,7 @@ def _cost_table(result: Result) -> Html:
         ]
         for variant in result.variants
     ]
-    return table("What a call costs", header, rows, wide=True)
+    return _wide("What a call costs", header, rows)
 
 
 def _memory(variant: Latency) -> str:
@@ -319,27 +324,29 @@ def _peak_table(result: Result) -> Html:
             ]
         )
     caption = "Highest rate; a dash is a process in which no rate kept the bound"
-    return table(caption, header, rows, wide=True)
+    return _wide(caption, header, rows)
 
 
-def _cold_table(result: Result) -> Html:
-    calls = max((len(s.calls_ns) for v in result.variants for s in v.cold_starts), default=0)
-    header = ["variant", "first answer", "python", "import", "open"]
-    header += [f"call {number}" for number in range(1, calls + 1)]
-    rows = []
-    for variant in result.variants:
+def _cold_tables(result: Result) -> list[Html]:
+    parts, calls = [], []
+    for variant in plots.by_first_answer(result):
         starts = variant.cold_starts
         series = [
             [start.first_answer_ns for start in starts],
             [start.python_ns for start in starts],
             [start.import_ns for start in starts],
             [start.open_ns for start in starts],
-            *(list(each) for each in zip(*(start.calls_ns for start in starts), strict=True)),
         ]
-        cells = [_two_lines(_median(each)) for each in series if each]
-        rows.append([variant.label, *cells, _memory(variant)])
-    caption = "Medians of the starts, and the least to the most"
-    return table(caption, [*header, "peak memory"], rows, wide=True)
+        cells = [_two_lines(_median(each)) for each in series]
+        parts.append([variant.label, *cells, _memory(variant)])
+        each_call = list(zip(*(start.calls_ns for start in starts), strict=True))
+        calls.append([variant.label, *(_two_lines(_median(each)) for each in each_call)])
+    header = ["variant", "first answer", "python", "import", "open", "peak memory"]
+    numbers = [f"call {number}" for number in range(1, len(calls[0]))]
+    return [
+        _wide("Medians of the starts, and the least to the most", header, parts),
+        _wide("The first calls, likewise", ["variant", *numbers], calls),
+    ]
 
 
 def _median(series_ns: Sequence[int]) -> str:
@@ -396,7 +403,7 @@ def _environment(result: Result) -> Html:
             "details",
             tag("summary", "the machine, the engines, the files"),
             tag("article", pairs(facts)),
-            table("What was timed, with the first digits of SHA-256", header, engines, wide=True),
+            _wide("What was timed, with the first digits of SHA-256", header, engines),
         ),
     )
 

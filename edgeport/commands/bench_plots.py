@@ -232,16 +232,21 @@ def bound_of(mode: str) -> tuple[float, float]:
     return (float(found[2]) * 1e6, float(found[1])) if found else (0.0, 99.0)
 
 
+def by_first_answer(result: Result) -> list[Latency]:
+    """The variants that were started, the one with the earliest answer first."""
+    return sorted((v for v in result.variants if v.cold_starts), key=_first_answer_ns)
+
+
+def _first_answer_ns(variant: Latency) -> float:
+    return float(median(start.first_answer_ns for start in variant.cold_starts))
+
+
 def starts(result: Result) -> list[Html]:
     """What a fresh process spends its time on, and its first five calls."""
-    started = sorted(
-        (v for v in result.variants if v.cold_starts),
-        key=lambda v: median(s.first_answer_ns for s in v.cold_starts),
-    )
-    found = [
-        stacks("From the start of the process to its first answer", _PHASES,
-               [_start_row(variant) for variant in started], "ms")
-    ]  # fmt: skip
+    started = by_first_answer(result)
+    unit_ns, unit = unit_of(max(s.first_answer_ns for v in started for s in v.cold_starts))
+    rows = [_start_row(variant, unit_ns) for variant in started]
+    found = [stacks("From the start of the process to its first answer", _PHASES, rows, unit)]
     for some in _eights(started):
         curves = [
             Line(variant.label, range(1, len(calls) + 1), calls, style, dotted=True)
@@ -256,14 +261,15 @@ def starts(result: Result) -> list[Html]:
     return found
 
 
-def _start_row(variant: Latency) -> Stack:
+def _start_row(variant: Latency, unit_ns: float) -> Stack:
     """The parts of the start in the middle: they add up, which medians of the parts do not."""
     ordered = sorted(variant.cold_starts, key=lambda start: start.first_answer_ns)
     middle = ordered[(len(ordered) - 1) // 2]
     parts = (middle.python_ns, middle.import_ns, middle.open_ns, middle.calls_ns[0])
     whole = [start.first_answer_ns for start in ordered]
-    text = f"{duration(middle.first_answer_ns)}; all {duration(whole[0])} to {duration(whole[-1])}"
-    return Stack(variant.label, [ns / 1e6 for ns in parts], [ns / 1e6 for ns in whole], text)
+    text = f"median {duration(_first_answer_ns(variant))}, all "
+    text += f"{duration(whole[0])} to {duration(whole[-1])}"
+    return Stack(variant.label, [n / unit_ns for n in parts], [n / unit_ns for n in whole], text)
 
 
 def _calls_ms(variant: Latency) -> list[float]:

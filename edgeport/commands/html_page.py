@@ -238,8 +238,9 @@ svg .curve.sixth { stroke-dasharray: 4 4; } svg .curve.seventh { stroke-dasharra
 svg .curve.eighth { stroke-dasharray: 12 3 4 3; } svg .span { stroke: var(--tone); opacity: .6; }
 svg .dot, svg .column { fill: var(--tone, var(--main)); fill-opacity: .65; }
 svg .odd { stroke: var(--warn); stroke-width: 1.6; }
-.rows { display: grid; gap: .3rem; margin-top: .5rem; } figure + figure { margin-top: 1.25rem; }
-.charts figure { margin-top: 0; } .row { display: grid; gap: 0 1rem;
+.rows { display: grid; gap: .3rem; margin-top: .5rem; } section > figure { margin-top: 1rem; }
+.across { overflow-x: auto; }
+ .row { display: grid; gap: 0 1rem;
   grid-template-columns: minmax(6rem, 13rem) minmax(12rem, 1fr) minmax(6rem, 17rem);
   align-items: center; font-size: .92rem; } .row b, .row span { overflow-wrap: anywhere; }
 .row b { font-weight: 600; } .row svg { max-width: none; } .row svg text { font-size: 10.5px; }
@@ -278,7 +279,7 @@ footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
     --bad: #9b1c15; --main: #2458c5; --second: #8fb0f0; --good-soft: #fff; --warn: #845400;
     --violet: #7b3fb5; --teal: #0a7a85; --rose: #c2327f; --bad-soft: #f4dedc; }
   * { print-color-adjust: exact; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
-  pre { white-space: pre-wrap; }
+  pre { white-space: pre-wrap; } .number + .sub { white-space: normal; }
   header, section { break-inside: auto; border-radius: 0; } tr, li, h2, h3 { break-inside: avoid; }
   h2, h3, caption { break-after: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }

@@ -1,11 +1,13 @@
 import math
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.commands import charts
-from edgeport.commands.charts import Axis, Line
+from edgeport.commands.charts import Axis, Line, Moment
+from edgeport.commands.html_page import document
 
 NUMBERS = st.floats(-1e9, 1e9)
 
@@ -49,3 +51,68 @@ def test_points_are_all_there() -> None:
     drawn = charts.points("p", [1, 2, 3], [1, 2, 4], x="x", y="y", rule="equal")
     assert drawn.count("<circle") == 3
     assert 'class="guide"' in drawn
+
+
+@given(st.floats(1e-9, 1e9), st.floats(1.0001, 1e12))
+def test_a_logarithmic_axis_has_a_few_round_ticks(low: float, ratio: float) -> None:
+    axis = Axis.around([low, low * ratio], log=True)
+    assert 2 <= len(axis.ticks()) <= 7
+    assert all(-0.01 <= axis.share(tick) <= 1.01 for tick in axis.ticks())
+
+
+def test_ticks_of_less_than_a_decade_are_read_easily() -> None:
+    assert Axis.around([14.0, 31.0], log=True).ticks() == [15, 20, 25, 30]
+    assert Axis.around([3.0, 60.0], log=True).ticks() == [3, 10, 30]
+    assert Axis.around([1e-3, 1e3], log=True).ticks() == pytest.approx([1e-3, 0.1, 10, 1e3])
+
+
+@given(
+    st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=30),
+    st.lists(NUMBERS, min_size=30, max_size=30),
+)
+def test_a_curve_over_a_logarithmic_x_stays_in_its_frame(xs: list[float], ys: list[float]) -> None:
+    spans = [(y - 1, y + 1) for y in ys[: len(xs)]]
+    curve = Line("c", xs, ys[: len(xs)], dotted=True, spans=spans)
+    across = Axis.around(xs, log=True)
+    drawn = charts.lines("a chart", [curve], x="x", y="y", across=across, level=(0.0, "<zero>"))
+    assert all(math.isfinite(n) and -1 <= n <= 461 for n in places(drawn))
+    assert drawn.count("<circle") == len(xs)
+    assert drawn.count('class="span main"') == len(xs)
+    assert "&lt;zero&gt;" in drawn
+
+
+def test_named_ticks_are_those_in_sight() -> None:
+    axis = Axis(1.5, 200.0, log=True, names=((1.0, "p0"), (2.0, "p50"), (100.0, "p99")))
+    assert axis.named_ticks() == [(2.0, "p50"), (100.0, "p99")]
+
+
+def test_every_style_has_a_colour_and_a_dash_of_its_own() -> None:
+    page = document("t", [])
+    colours, dashes = [], []
+    for style in charts.STYLES:
+        found = re.search(rf"\.{style} {{ --tone: ([^;]+);", page)
+        assert found
+        colours.append(found[1])
+        dash = re.search(rf"svg \.curve\.{style} {{ stroke-dasharray: ([^;]+);", page)
+        dashes.append(dash[1] if dash else "solid")
+    assert len(set(colours)) == len(set(dashes)) == len(charts.STYLES) == 8
+    assert charts.swatch("fifth").count('class="curve fifth"') == 1
+
+
+@given(
+    st.lists(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=8), min_size=1, max_size=10),
+    st.booleans(),
+)
+def test_a_strip_shows_every_value_in_its_group(groups: list[list[float]], log: bool) -> None:
+    moments = [
+        [Moment(value, f"<{value}>", odd=n % 2 == 1) for n, value in enumerate(group)]
+        for group in groups
+    ]
+    drawn = charts.strip("s", moments, x="group", y="µs", level=1.0, log=log)
+    odd = sum(len(group) // 2 for group in groups)
+    assert drawn.count('class="odd"') == odd
+    assert drawn.count("<circle") == sum(map(len, groups)) - odd
+    lefts = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
+    assert lefts == sorted(lefts)
+    assert all(66 <= left <= 448 for left in lefts)
+    assert drawn.count('V80"') == len(groups) - 1
