@@ -18,7 +18,7 @@ from edgeport.commands.quantities import (
     unit_of,
 )
 from edgeport.commands.terminal import size_text
-from edgeport.runtimes.bench import Latency, Result
+from edgeport.runtimes.bench import Comparison, Latency, Result
 from edgeport.runtimes.bench.disturbance import CLEAN_SHARE
 from edgeport.runtimes.bench.statistics import Interval, Percentile
 
@@ -74,10 +74,7 @@ def _headline(result: Result) -> Html:
 def lead(result: Result) -> str:
     """What the benchmark found, in a sentence or a few."""
     if result.comparisons:
-        told = [
-            f"{each} ({ratio_within(each.ratio)} times)."
-            for each in result.comparisons[:_MOST_VERDICTS]
-        ]
+        told = [_verdict(each) for each in result.comparisons[:_MOST_VERDICTS]]
         more = len(result.comparisons) - len(told)
         return " ".join(told) + (f" {more} more comparisons are below." if more else "")
     if any(variant.peaks for variant in result.variants):
@@ -85,6 +82,11 @@ def lead(result: Result) -> str:
     if any(variant.cold_starts for variant in result.variants):
         return _cold_lead(result)
     return _latency_lead(result)
+
+
+def _verdict(comparison: Comparison) -> str:
+    ratio, bracket, interval = ratio_within(comparison.ratio).partition(" (")
+    return f"{comparison}: {ratio} times{bracket}{interval}."
 
 
 def _latency_lead(result: Result) -> str:

@@ -239,9 +239,9 @@ svg .curve.eighth { stroke-dasharray: 12 3 4 3; } svg .span { stroke: var(--tone
 svg .dot, svg .column { fill: var(--tone, var(--main)); fill-opacity: .65; }
 svg .odd { stroke: var(--warn); stroke-width: 1.6; }
 .rows { display: grid; gap: .3rem; margin-top: .5rem; } section > figure { margin-top: 1rem; }
-.across { overflow-x: auto; }
+.across { overflow-x: auto; } .across tbody th { overflow-wrap: break-word; }
  .row { display: grid; gap: 0 1rem;
-  grid-template-columns: minmax(6rem, 13rem) minmax(12rem, 1fr) minmax(6rem, 17rem);
+  grid-template-columns: minmax(6rem, 16rem) minmax(12rem, 1fr) minmax(6rem, 15rem);
   align-items: center; font-size: .92rem; } .row b, .row span { overflow-wrap: anywhere; }
 .row b { font-weight: 600; } .row svg { max-width: none; } .row svg text { font-size: 10.5px; }
 .patch { display: inline-block; width: .8rem; height: .8rem; vertical-align: -.08rem;

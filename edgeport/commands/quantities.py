@@ -14,13 +14,14 @@ def rounded(value: float) -> str:
     """Three digits that matter.
 
     Examples:
-        >>> [rounded(value) for value in (0.0123, 3.14159, 31.4159, 314.159, 31415.9)]
-        ['0.0123', '3.14', '31.4', '314', '31,416']
+        >>> [rounded(value) for value in (0.0123, 0.9999, 9.999, 99.99, 31415.9)]
+        ['0.0123', '1.00', '10.0', '100', '31,416']
     """
-    if abs(value) >= 100:
+    size = abs(value)
+    if size >= 99.95:
         return f"{value:,.0f}"
-    if abs(value) >= 1:
-        return f"{value:.{1 if abs(value) >= 10 else 2}f}"
+    if size >= 0.9995:
+        return f"{value:.{1 if size >= 9.995 else 2}f}"
     return f"{value:.3g}"
 
 

@@ -249,7 +249,10 @@ def test_a_comparison_has_its_verdict_in_words() -> None:
     compared = paired("b.edge", "a.edge", other, base, twin)
     variants = [latency("a.edge", base), latency("b.edge", other)]
     given = result(*times(variants), comparisons=(compared,))
-    assert re.match(r"b\.edge is 10\.\d% slower than a\.edge \(1\.10", lead(given))
+    assert re.match(
+        r"b\.edge is 10\.\d% slower than a\.edge: 1\.10\d times \(1\.\d+ to 1\.\d+\)\.$",
+        lead(given),
+    )
     page = Page(render_page(given))
     assert page.of_class("margin", "rect")
     assert page.of_class("noise", "rect")
