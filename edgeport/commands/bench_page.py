@@ -304,9 +304,9 @@ def _energy(energy_uj: float | None) -> str:
 
 def _peak_about() -> Html:
     return _quiet(
-        "Requests arrive at random (Poisson), and latency counts from when a request was due. The "
-        "rate was halved in until the bound just held, in every process by itself: the small "
-        "lines are what each found."
+        "Requests arrive at random (Poisson), and latency counts from when a request was due. "
+        "Every process sought the highest rate for itself, by halving the range; the small lines "
+        "are what each found."
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeport.commands import charts
 from edgeport.commands.charts import STYLES, Axis, Line, Moment
-from edgeport.commands.html_page import Html
+from edgeport.commands.html_page import Html, tag
 from edgeport.commands.quantities import duration, ends, ratio_within, rounded, unit_of
 from edgeport.commands.row_charts import Ratio, Stack, forest, ratio_axis, stacks
 from edgeport.runtimes.bench import Closed, Latency, Result
@@ -51,7 +51,7 @@ def distributions(result: Result) -> list[Html]:
         title = "Latency of all calls" + _at(rows, result)
         for some in _eights(list(zip(group, curves, strict=True))):
             drawn = [
-                Line(variant.label, xs, ys, style)
+                Line(_without_batch(variant), xs, ys, style)
                 for (variant, (xs, ys)), style in zip(some, STYLES, strict=False)
             ]
             found.append(
@@ -193,18 +193,17 @@ def peaks(result: Result) -> list[Html]:
     tried = [probe for v in sought for peak in v.peaks for probe in peak.probes]
     unit_ns, unit = unit_of(min((probe.latency_ns for probe in tried), default=1e6))
     bound_ns, percent = bound_of(result.mode)
-    for some in _eights(sought):
-        curves = [
-            _probes(variant, unit_ns, style) for variant, style in zip(some, STYLES, strict=False)
-        ]
-        found.append(
-            charts.lines(
-                "Every rate that was tried", curves, x="requests/s", y=f"p{percent:g}, {unit}",
-                log=True, across=Axis.around([x for c in curves for x in c.xs], log=True),
-                level=(bound_ns / unit_ns, f"bound {duration(bound_ns)}"),
-            )
-        )  # fmt: skip
-    return found
+    across = Axis.around([probe.rate_hz for probe in tried], log=True)
+    charted = [
+        charts.lines(
+            f"{variant.label}: every rate that was tried", curves, x="requests/s",
+            y=f"p{percent:g}, {unit}", log=True, across=across,
+            level=(bound_ns / unit_ns, f"bound {duration(bound_ns)}"),
+        )
+        for variant in sought
+        for curves in _eights(_probes(variant, unit_ns))
+    ]  # fmt: skip
+    return [*found, tag("div", *charted, class_="charts")]
 
 
 def _peak_row(variant: Latency, rate: Interval | None) -> Stack:
@@ -214,10 +213,15 @@ def _peak_row(variant: Latency, rate: Interval | None) -> Stack:
     return Stack(variant.label, (rate.value,), each, f"{rounded(rate.value)}/s{ends(rate)}")
 
 
-def _probes(variant: Latency, unit_ns: float, style: str) -> Line:
-    probes = sorted((p.rate_hz, p.latency_ns) for peak in variant.peaks for p in peak.probes)
-    ys = [latency_ns / unit_ns for _, latency_ns in probes]
-    return Line(variant.label, [rate for rate, _ in probes], ys, style, dotted=True)
+def _probes(variant: Latency, unit_ns: float) -> list[Line]:
+    """A curve per process."""
+    lines = []
+    for number, peak in enumerate(variant.peaks):
+        probes = sorted((probe.rate_hz, probe.latency_ns / unit_ns) for probe in peak.probes)
+        rates, latencies = [rate for rate, _ in probes], [latency for _, latency in probes]
+        style = STYLES[number % len(STYLES)]
+        lines.append(Line(f"process {number + 1}", rates, latencies, style, dotted=True))
+    return lines
 
 
 def bound_of(mode: str) -> tuple[float, float]:

@@ -129,7 +129,8 @@ def lines(
     drawn = [part for curve in curves for part in _curve(curve, plot)]
     rules = [plot.rule(0.0)] if zero and plot.up.low < 0 < plot.up.high else []
     if level:
-        rules += [plot.rule(level[0]), plot.rule_name(*level)]
+        rules.append(plot.rule(level[0]))
+        drawn.append(plot.rule_name(*level))
     key = [join([swatch(curve.style), f" {curve.name}"]) for curve in curves]
     return plot.figure(title, [plot.frame(x, y), *rules, *drawn], key)
 
@@ -292,7 +293,7 @@ class _Plot:
         top = self._top(y)
         below = top < _TOP + 12
         return tag("text", name, x=str(_WIDTH - _RIGHT), y=f"{top + (12 if below else -4):.1f}",
-                   text_anchor="end", class_="name")  # fmt: skip
+                   text_anchor="end", class_="name halo")  # fmt: skip
 
     def border(self, x: float) -> Html:
         left, _ = self.place(x, self.up.low)
@@ -354,13 +355,16 @@ def short(value: float) -> str:
     """A number in few characters.
 
     Examples:
-        >>> short(0.25), short(12000.0), short(1e-7)
-        ('0.25', '12k', '1e-07')
+        >>> short(0.25), short(12000.0), short(2e6), short(1e-7)
+        ('0.25', '12k', '2M', '1e-07')
     """
     if abs(value) < 1e-12:
         return "0"
     if 1e3 <= abs(value) < 1e4:
         return f"{value:.0f}"
-    if 1e4 <= abs(value) < 1e7 and round(value / 1000, 6) == round(value / 1000):
-        return f"{value / 1000:g}k"
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if factor <= abs(value) < 1e4 * factor and round(value / factor, 6) == round(
+            value / factor
+        ):
+            return f"{value / factor:g}{letter}"
     return f"{value:.3g}"

@@ -227,7 +227,9 @@ svg text.flag { fill: var(--bad); font-weight: 600; font-size: 13px; }
 svg.swatch { display: inline-block; width: 2rem; min-width: 0; height: .65rem;
   vertical-align: middle; }
 svg.chart { max-width: 34rem; } svg.chart text { font-size: 10.5px; }
-svg.chart .name { fill: var(--ink); } svg .axis.strong { stroke: var(--soft); }
+svg.chart .name { fill: var(--ink); }
+svg .halo { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
+svg .axis.strong { stroke: var(--soft); }
 .main { --tone: var(--main); } .second { --tone: var(--warn); } .third { --tone: var(--good); }
 .soft { --tone: var(--soft); } .fifth { --tone: var(--violet); } .sixth { --tone: var(--bad); }
 .seventh { --tone: var(--teal); } .eighth { --tone: var(--rose); }

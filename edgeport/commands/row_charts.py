@@ -55,7 +55,7 @@ def forest(title: str, rows: Sequence[Ratio], axis: Axis) -> Html:
         axis: Of ``ratio_axis``; forests that share one can be compared.
     """
     drawn = [_row(row.name, _ratio(row, axis), row.text) for row in rows]
-    return _figure(title, [*drawn, _row("", _ticks(axis, ""), "")])
+    return _figure(title, [*drawn, _row("", _ticks(axis), "")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ def stacks(title: str, names: Sequence[tuple[str, str]], rows: Sequence[Stack], 
         title: What is shown.
         names: Of the parts, and the style of each.
         rows: A bar each.
-        unit: Of the axis.
+        unit: Of the axis; it ends the title.
     """
     most = max((end for row in rows for end in (sum(row.parts), *row.marks)), default=0) or 1.0
     axis = Axis(0.0, most * 1.03)
     key = [tag("span", tag("i", class_=f"patch {style}"), f" {name}") for name, style in names]
     drawn = [_row(row.name, _stack(row, names, axis), row.text) for row in rows]
-    return _figure(title, [*drawn, _row("", _ticks(axis, f" {unit}"), "")], key)
+    return _figure(f"{title}, {unit}", [*drawn, _row("", _ticks(axis), "")], key)
 
 
 def _figure(title: str, rows: Sequence[Html], key: Sequence[Html] = ()) -> Html:
@@ -149,10 +149,10 @@ def _stack(row: Stack, names: Sequence[tuple[str, str]], axis: Axis) -> Html:
     return _svg(_HEIGHT, f"{row.name}: {row.text}", *parts)
 
 
-def _ticks(axis: Axis, unit: str) -> Html:
+def _ticks(axis: Axis) -> Html:
     parts = [tag("path", d=f"M{_MARGIN} .5H{_WIDTH - _MARGIN}", class_="axis strong")]
     for value, name in axis.named_ticks():
         x = f"{_x(axis, value):.1f}"
         parts.append(tag("path", d=f"M{x} 0v4", class_="axis strong"))
-        parts.append(tag("text", f"{name}{unit}", x=x, y="16", text_anchor="middle"))
+        parts.append(tag("text", name, x=x, y="16", text_anchor="middle"))
     return _svg(_AXIS_HEIGHT, None, join(parts))

@@ -62,7 +62,8 @@ def test_parts_follow_one_another() -> None:
     assert ticks[1] > ticks[0]
     assert "&lt;none&gt;" in drawn
     assert '<i class="patch soft"></i> one' in drawn
-    assert ">5 ms</text>" in drawn
+    assert ">5</text>" in drawn
+    assert "<figcaption>s, ms<" in drawn
 
 
 def test_nothing_at_all_can_be_drawn() -> None:
