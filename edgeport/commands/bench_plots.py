@@ -44,7 +44,7 @@ def distributions(result: Result) -> list[Html]:
     found = []
     for rows, group in _by_rows(timed):
         unit_ns, unit = unit_of(min(float(np.median(v.rounds_ns)) for v in group))
-        curves = [_curve(v.rounds_ns, unit_ns) for v in group]
+        curves = [tail_curve(v.rounds_ns, unit_ns) for v in group]
         across = Axis.around([end for xs, _ in curves for end in (xs[0], xs[-1])], log=True)
         most = max(ys[-1] for _, ys in curves)
         up = Axis(0.93, max(most, 2.0) * 1.15, log=True, names=_LEVELS)
@@ -61,11 +61,18 @@ def distributions(result: Result) -> list[Html]:
     return found
 
 
-def _curve(rounds_ns: NDArray[np.int64], unit_ns: float) -> tuple[list[float], list[float]]:
+def tail_curve(rounds_ns: NDArray[np.int64], unit_ns: float) -> tuple[list[float], list[float]]:
     """Latencies, and how many calls there are for each that took at least as long.
 
     Of n calls in order, that is n / (n - i) for the i-th from 0: on a logarithmic scale every
     nine of a percentile has the same room.
+
+    Args:
+        rounds_ns: Any shape.
+        unit_ns: Of the latencies that are returned.
+
+    Returns:
+        Latencies and counts for at most 120 calls, the fastest and the slowest among them.
     """
     ordered = np.sort(rounds_ns, axis=None)
     n = len(ordered)
@@ -238,10 +245,11 @@ def bound_of(mode: str) -> tuple[float, float]:
 
 def by_first_answer(result: Result) -> list[Latency]:
     """The variants that were started, the one with the earliest answer first."""
-    return sorted((v for v in result.variants if v.cold_starts), key=_first_answer_ns)
+    return sorted((v for v in result.variants if v.cold_starts), key=first_answer_ns)
 
 
-def _first_answer_ns(variant: Latency) -> float:
+def first_answer_ns(variant: Latency) -> float:
+    """From the start of a process to its first answer, median of the processes."""
     return float(median(start.first_answer_ns for start in variant.cold_starts))
 
 
@@ -271,7 +279,7 @@ def _start_row(variant: Latency, unit_ns: float) -> Stack:
     middle = ordered[(len(ordered) - 1) // 2]
     parts = (middle.python_ns, middle.import_ns, middle.open_ns, middle.calls_ns[0])
     whole = [start.first_answer_ns for start in ordered]
-    text = f"median {duration(_first_answer_ns(variant))}, all "
+    text = f"median {duration(first_answer_ns(variant))}, all "
     text += f"{duration(whole[0])} to {duration(whole[-1])}"
     return Stack(variant.label, [n / unit_ns for n in parts], [n / unit_ns for n in whole], text)
 

@@ -251,7 +251,7 @@ svg .odd { stroke: var(--warn); stroke-width: 1.6; }
 svg .band.margin { fill: var(--line); fill-opacity: .55; } svg .band.noise { fill: var(--warn);
   fill-opacity: .22; } svg .whisker { stroke: var(--tone); stroke-width: 1.8; }
 svg .diamond { fill: var(--tone); } svg .tick { stroke: var(--ink); stroke-width: 1.2; }
-.sub { display: block; color: var(--soft); font-size: .85rem; }
+.sub { display: block; color: var(--soft); font-size: .9em; }
 .number + .sub { white-space: nowrap; }
 .wide tbody th { min-width: 7rem; }
 svg .guide { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
@@ -283,7 +283,10 @@ footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
   * { print-color-adjust: exact; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
   pre { white-space: pre-wrap; } .number + .sub { white-space: normal; }
   header, section { break-inside: auto; border-radius: 0; } tr, li, h2, h3 { break-inside: avoid; }
-  h2, h3, caption { break-after: avoid; }
+  h2, h3, caption { break-after: avoid; } figure { break-inside: avoid; }
+  .charts { grid-template-columns: 1fr 1fr; } .across { overflow: visible; }
+  .across th, .across td { padding-right: .5rem; font-size: .85em; }
+  .across code { overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 """

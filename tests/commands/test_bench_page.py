@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from page import Page
 
-from edgeport.commands.bench_page import lead, render_page
+from edgeport.commands.bench_lead import lead
+from edgeport.commands.bench_page import render_page
+from edgeport.commands.bench_plots import tail_curve
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.bench import (
     Closed,
@@ -337,11 +339,9 @@ def test_a_large_run_stays_below_3_mb() -> None:
 
 
 def test_a_curve_keeps_its_ends() -> None:
-    from edgeport.commands.bench_plots import _curve
-
     rounds_ns = durations(10_000, 4, 10, 500)
     rounds_ns[2, 3, 4], rounds_ns[1, 1, 1] = 77_000_000, 5
-    xs, ys = _curve(rounds_ns, 1e3)
+    xs, ys = tail_curve(rounds_ns, 1e3)
     assert (xs[0], xs[-1]) == (0.005, 77_000)
     assert (ys[0], ys[-1]) == (1, 20_000)
     assert len(xs) <= 120
