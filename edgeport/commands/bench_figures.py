@@ -27,17 +27,18 @@ NONE: Final = "-"
 def latency_table(result: Result) -> Html:
     """Percentiles of all calls, beside those of the clean rounds."""
     percents = [each.percent for each in result.variants[0].percentiles]
-    header = ["variant"]
-    for percent in percents:
-        header += [f"p{percent:g}", f"p{percent:g} clean"]
+    header = [f"p{percent:g}{which}" for percent in percents for which in ("", " clean")]
     rows = []
     for variant in result.variants:
-        cells: list[str] = [variant.label]
-        for percent in percents:
-            cells += [_cell(variant.percentiles, percent), _cell(variant.clean, percent)]
-        ratio = variant.times_fastest
-        rows.append([*cells, NONE if ratio is None else _two_lines(ratio_within(ratio))])
-    return wide_table("Latency of a call", [*header, "times the fastest"], rows)
+        both = (variant.percentiles, variant.clean)
+        rows.append([variant.label, *(_cell(found, p) for p in percents for found in both)])
+    header.insert(0, "variant")
+    if len(result.variants) > 1:
+        header.insert(3, "times the fastest")  # in sight however many percentiles follow
+        for row, variant in zip(rows, result.variants, strict=True):
+            ratio = variant.times_fastest
+            row.insert(3, NONE if ratio is None else _two_lines(ratio_within(ratio)))
+    return wide_table("Latency of a call", header, rows)
 
 
 def _cell(found: Sequence[Percentile], percent: float) -> str:

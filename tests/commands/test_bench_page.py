@@ -150,6 +150,15 @@ def test_the_answer_comes_first() -> None:
     assert page.names.isdisjoint({"script", "link", "img"})
 
 
+def test_one_variant_has_no_fastest() -> None:
+    page = Page(render_page(result(*times([latency("ort-cpu")]))))
+    assert "the fastest" not in page.text
+    assert "variant p50 p50 clean p90 p90 clean p99 p99 clean ort-cpu" in page.text
+    several = Page(render_page(two()))
+    assert "variant p50 p50 clean times the fastest p90 p90 clean p99 p99 clean" in several.text
+    assert re.search(r"libtorch 8\d\.\d µs .{0,60}? 8\.6\d \(8\.\d+ to 8\.\d+\)", several.text)
+
+
 def test_what_cannot_be_told_apart_is_not_called_quicker() -> None:
     near = latency("libtorch", durations(10_000, seed=3))
     text = lead(result(*times([latency("ort-cpu"), near])))
