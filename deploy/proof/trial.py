@@ -15,6 +15,7 @@ from edgeport.runtimes import Bundle, Options
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.thresholds import Precision
 from edgeport.runtimes.verification import check_session
 
 from .reference import Reference
@@ -88,7 +89,9 @@ def try_further(
     """
     sessions = {name: bundle.open(name, Options(threads=1)) for name in bundle.backends}
     thresholds = bundle.manifest.thresholds
-    reduced = {name: bundle.manifest.reduced_precision(bundle.artefact(name)) for name in sessions}
+    reduced: dict[str, Precision | None] = {
+        name: bundle.manifest.reduced_precision(bundle.artefact(name)) for name in sessions
+    }
 
     def check(name: str, samples: Sequence[Golden]) -> tuple[Verdict, ...]:
         return check_session(sessions[name], samples, thresholds, reduced[name])
