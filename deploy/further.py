@@ -1,18 +1,25 @@
 """After the proof: ask more of the artefacts that passed, in a process of its own."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.task import Task, describe
-from edgeport.deploy.proof.trial import Trial, try_further
+from edgeport.deploy.proof.trial import UNUSUAL, Trial, answer_unusual, try_further
+from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, ExportError, ParityError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.verification import places_of_worst
 
 from .isolation import Killed, Limits, run_isolated
+
+PATIENCE_S: Final = 3.0
+PATIENCE_TIMES: Final = 20
+"""How long the module may take over NaN and Inf: some seconds, and some times the example's."""
 
 
 def ask_further(
@@ -30,13 +37,16 @@ def ask_further(
             is worse than the module.
         ExportError: The process was ended.
     """
-    work = partial(try_further, bundle, reference, golden, search_s, task)
+    unusual, endless = _unusual(reference)
+    work = partial(try_further, bundle, reference, golden, unusual, search_s, task)
     trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
     if isinstance(trial, Killed):
         raise ExportError(
             f"an artefact that had passed was run on more inputs, and {trial.problem}",
             remedy="give it more time or memory: --time-limit, --memory-limit",
         )
+    if endless:
+        trial = replace(trial, notes=(*trial.notes, _endless(endless)))
     worse = [score for score in trial.scores if not score.passed]
     if worse:
         raise ParityError(
@@ -52,6 +62,29 @@ def ask_further(
                     remedy="give more --samples, and see which format or --opset is right on them",
                 )
     return trial
+
+
+def _unusual(reference: Reference) -> tuple[list[Golden], list[str]]:
+    """Samples with NaN and Inf, and the names of those on which the module does not end."""
+    start = time.perf_counter()
+    reference.answer(Sample("example", "random", reference.source.example))
+    limits = Limits(time_s=PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start))
+    found: list[Golden] = []
+    endless: list[str] = []
+    for name in UNUSUAL:
+        answer = run_isolated(partial(answer_unusual, reference, name), limits)
+        if isinstance(answer, Golden):
+            found.append(answer)
+        elif isinstance(answer, Killed) and answer.reason == "time":
+            endless.append(name)
+    return found, endless
+
+
+def _endless(names: Sequence[str]) -> str:
+    return (
+        f"the module does not end on inputs with {', '.join(names)}, and so may the artefacts: "
+        "check for them before you run it"
+    )
 
 
 def with_verdicts(report: BackendReport, trial: Trial) -> BackendReport:

@@ -117,7 +117,11 @@ class Bundle:
                         f"the signature names {', '.join(spec.name for spec in specs)}",
                         remedy="export the model again",
                     )
-        return samples
+        outputs = [spec.name for spec in signature.outputs]
+        return tuple(
+            replace(sample, eager={name: sample.eager[name] for name in outputs})
+            for sample in samples  # a file keeps no order
+        )
 
     def artefact(self, name: str) -> Artefact:
         """The artefact that a backend opens.

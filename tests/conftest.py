@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.thresholds import Thresholds
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of pytest for every CPU: threads of
+# torch that wait for one another take three times the CPU time and more of the wall's
 
 hypothesis.settings.register_profile("edgeport", deadline=None)  # others may have the CPU
 hypothesis.settings.load_profile("edgeport")

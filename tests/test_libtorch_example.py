@@ -23,7 +23,7 @@ class Two(nn.Module):
         return scores, scores.argmax(-1)
 
 
-@pytest.mark.fresh
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch deprecates torch.jit
 def test_it_answers_what_python_answers(tmp_path: Path) -> None:
     if shutil.which("cmake") is None:

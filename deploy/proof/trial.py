@@ -1,27 +1,28 @@
 """What is asked of artefacts that have passed: NaN and Inf, the worst inputs, the user's labels.
 
-Each backend is opened once more, in a process of its own, because engines and forks don't mix.
+Each backend is opened once more, in a process of its own, because engines and forks don't mix. The
+module answers NaN and Inf in yet another one: a loop over its values may never end on them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, Options, Session
+from edgeport.runtimes import Bundle, Options
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.thresholds import Precision
 from edgeport.runtimes.verification import check_session
 
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
 
-_VALUES: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
+UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,32 @@ class Trial:
     scores: tuple[Score, ...] = ()
 
 
+def answer_unusual(reference: Reference, name: str) -> Golden | None:
+    """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
+
+    Args:
+        reference: What the module answers.
+        name: One of ``UNUSUAL``.
+
+    Returns:
+        A golden sample; ``None`` if no input has floats, or if the module rejects it: nothing has
+        to agree with an error.
+    """
+    example = reference.source.example
+    if not any(array.dtype.kind == "f" and array.size for array in example.values()):
+        return None
+    inputs = {key: _put(array, UNUSUAL[name]) for key, array in example.items()}
+    try:
+        return reference.answer(Sample(name, "edge", inputs))
+    except Exception:  # whatever the module raises
+        return None
+
+
 def try_further(
     bundle: Bundle,
     reference: Reference,
     golden: Sequence[Golden],
+    unusual: Sequence[Golden],
     search_s: float,
     task: Task | None,
 ) -> Trial:
@@ -57,6 +80,7 @@ def try_further(
         bundle: Proved on its golden samples, on every backend.
         reference: What the module answers.
         golden: These samples.
+        unusual: Samples with NaN and Inf, of which those are kept that all backends answer alike.
         search_s: Wall time for the search, over all backends.
         task: The user's labels.
 
@@ -65,7 +89,14 @@ def try_further(
     """
     sessions = {name: bundle.open(name, Options(threads=1)) for name in bundle.backends}
     thresholds = bundle.manifest.thresholds
-    kept, notes = _agreed(_with_values(reference), sessions, thresholds)
+    reduced: dict[str, Precision | None] = {
+        name: bundle.manifest.reduced_precision(bundle.artefact(name)) for name in sessions
+    }
+
+    def check(name: str, samples: Sequence[Golden]) -> tuple[Verdict, ...]:
+        return check_session(sessions[name], samples, thresholds, reduced[name])
+
+    kept, notes = _agreed(unusual, list(sessions), check)
     searched = [
         search(name, session, reference, golden, time_s=search_s / len(sessions))
         for name, session in sessions.items()
@@ -74,9 +105,7 @@ def try_further(
     samples = (*kept, *_distinct(searched))
     beside = golden if searched else ()  # they lend their floors to what was found
     verdicts = {
-        name: check_session(session, [*beside, *samples], thresholds)[-_count(samples) :]
-        for name, session in sessions.items()
-        if samples
+        name: check(name, [*beside, *samples])[-_count(samples) :] for name in sessions if samples
     }
     scores = [task.score(name, session) for name, session in sessions.items() if task is not None]
     for session in sessions.values():
@@ -85,14 +114,16 @@ def try_further(
 
 
 def _agreed(
-    unusual: Sequence[Golden], sessions: Mapping[str, Session], thresholds: Thresholds
+    unusual: Sequence[Golden],
+    backends: Sequence[str],
+    check: Callable[[str, Sequence[Golden]], Sequence[Verdict]],
 ) -> tuple[list[Golden], list[str]]:
     """The samples that every backend answers as the module does, and sentences on the others."""
     apart = [
         (name, sample)
         for sample in unusual
-        for name, session in sessions.items()
-        if _differs(session, sample, thresholds)
+        for name in backends
+        if any(verdict.status == "fail" for verdict in check(name, [sample]))
     ]
     kept = [sample for sample in unusual if not any(sample is other for _, other in apart)]
     return kept, _sentences([(name, sample.name) for name, sample in apart])
@@ -116,33 +147,12 @@ def _equal(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
     return all(np.array_equal(array, other[name]) for name, array in one.items())
 
 
-def _with_values(reference: Reference) -> list[Golden]:
-    """The example with one NaN, or Inf, in the middle of each input of floats."""
-    example = reference.source.example
-    if not any(array.dtype.kind == "f" and array.size for array in example.values()):
-        return []
-    found = []
-    for name, value in _VALUES.items():
-        inputs = {key: _put(array, value) for key, array in example.items()}
-        try:
-            found.append(reference.answer(Sample(name, "edge", inputs)))
-        except Exception:  # the module rejects it: nothing has to agree with an error
-            continue
-    return found
-
-
 def _put(array: Array, value: float) -> Array:
     if array.dtype.kind != "f" or not array.size:
         return array
     array = array.copy()
     array.reshape(-1)[array.size // 2] = value
     return array
-
-
-def _differs(session: Session, sample: Golden, thresholds: Thresholds) -> bool:
-    """Whether it would fail: NaN and Inf at other places, or the rest too far off."""
-    verdicts = check_session(session, [sample], thresholds)
-    return any(verdict.status == "fail" for verdict in verdicts)
 
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:

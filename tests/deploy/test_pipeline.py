@@ -90,10 +90,11 @@ def test_a_branch_that_no_sample_took_is_said(tmp_path: Path) -> None:
     made = deploy.export(
         OneWay().eval(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["torchscript"]
     )
-    assert len(made.notes) == 1
-    assert made.notes[0].startswith("torchscript: tests/deploy/test_pipeline.py:")
-    assert "x.cos() if x.sum() < 1e9" in made.notes[0]
-    assert "what the other branch computes is not proved: give a sample" in made.notes[0]
+    (note,) = (note for note in made.notes if note.startswith("torchscript: "))
+    assert note.startswith("torchscript: tests/deploy/test_pipeline.py:")
+    assert "x.cos() if x.sum() < 1e9" in note
+    assert "what the other branch computes is not proved: give a sample" in note
+    assert made.notes[0].startswith("libtorch does not answer inputs with NaN, +Inf as the module")
     sample = {"x": np.full((2, 4), 1e9, np.float32)}
     with pytest.raises(ExportError) as caught:
         deploy.export(
@@ -268,6 +269,8 @@ def test_steps_tell_their_time(tmp_path: Path) -> None:
     start = time.perf_counter()
     deploy.export(linear(), x(2, 4), tmp_path / "m.edge", formats="pt2", on_event=events.append)
     wall_s = time.perf_counter() - start
-    (ended,) = (event for event in events if isinstance(event, deploy.Ended))
+    ended = [event for event in events if isinstance(event, deploy.Ended)]
+    assert [event.step for event in ended] == ["reference", "more inputs"]
     (attempt,) = (event for event in events if isinstance(event, deploy.Attempt))
-    assert 0 < ended.wall_s + attempt.compile_s + attempt.proof_s <= wall_s
+    assert min(attempt.compile_s, attempt.proof_s, *(event.wall_s for event in ended)) > 0
+    assert sum(event.wall_s for event in ended) + attempt.compile_s + attempt.proof_s <= wall_s

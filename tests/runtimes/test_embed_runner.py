@@ -352,7 +352,7 @@ def test_the_users_compiler_comes_first_and_its_failure_is_told(
         compile_c(tmp_path / "bad.c", tmp_path / "bad")
 
 
-@pytest.mark.fresh
+@pytest.mark.slow
 def test_zig_builds_for_aarch64(packed: Path, tmp_path: Path) -> None:
     """The program's header says so: ELF, 64 bits, EM_AARCH64 (183)."""
     site = tmp_path / "site"

@@ -159,7 +159,12 @@ def locations(message: Any) -> list[str]:
     for each, value in message.ListFields():
         values = [value] if each.message_type and hasattr(value, "ListFields") else value
         if each.name == "external_data":
-            found += [entry.value for entry in value if entry.key == "location"]
+            found += [_text(entry.value) for entry in value if entry.key == "location"]
         elif each.message_type:
             found += itertools.chain.from_iterable(map(locations, values))
     return found
+
+
+def _text(value: str | bytes) -> str:
+    """Some versions of protobuf give what is no UTF-8 as bytes."""
+    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy import further
 
 
 class EarlyExit(nn.Module):
@@ -57,9 +58,22 @@ def check(path: Path, module: nn.Module, *inputs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("module", [EarlyExit(), While()], ids=["early exit", "while"])
-def test_values_decide_in_the_artefact(module: nn.Module, tmp_path: Path) -> None:
+def test_values_decide_in_the_artefact(
+    module: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(further, "PATIENCE_S", 0.3)  # the loop never ends on Inf
     path = exported(module, torch.randn(3, 4), {0: "batch"}, tmp_path)
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
+
+
+def test_a_module_that_does_not_end_on_inf_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(further, "PATIENCE_S", 0.3)
+    made = deploy.export(While(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=("pt2",))
+    told = "the module does not end on inputs with +Inf, -Inf, and so may the artefacts"
+    assert any(note.startswith(told) for note in made.notes)
+    assert {"NaN"} == {sample.name for sample in made.bundle.golden()} & {"NaN", "+Inf", "-Inf"}
 
 
 def test_a_loop_over_a_free_size_is_a_loop(tmp_path: Path) -> None:
