@@ -3,9 +3,9 @@
     python scripts/bench_comparison.py --equals 100 --seconds 10
     python scripts/bench_comparison.py --planted 20 --seconds 60
 
-Equals are two copies of one bundle. The slow-down is planted by work: a chain of 40 equal layers, and
-one of 42, whose latency is 5 % above by a long run (the script measures it). ``--busy`` keeps a second
-process computing meanwhile. The last line is JSON with every ratio and verdict.
+Equals are two copies of one bundle. The slow-down is planted by work: a chain of 40 equal layers,
+and one of 42. ``--busy`` keeps another process computing meanwhile. The last line is JSON with
+every ratio and verdict.
 """
 
 import argparse
@@ -76,9 +76,7 @@ def _runs(baseline: Path, other: Path, runs: int, args: argparse.Namespace) -> l
                 "load": result.environment.load_average,
             }
         )
-        note(
-            f"{seed + 1} of {runs}: {comparison.verdict} {ratio.value:.4f}, load {found[-1]['load']:.1f}"
-        )
+        note(f"{seed + 1} of {runs}: {comparison.verdict} {ratio.value:.4f}")
     return found
 
 

@@ -1,6 +1,6 @@
 """Whether the benchmark's 95 % intervals hold the long-run value as often as they say.
 
-    python scripts/bench_coverage.py BUNDLE --live 200          # 200 benchmarks, one after the other
+    python scripts/bench_coverage.py BUNDLE --live 200         # 200 benchmarks one after the other
     python scripts/bench_coverage.py BUNDLE --record t.npz --processes 200
     python scripts/bench_coverage.py --replay t.npz --runs 200  # benchmarks drawn from a trace
 

@@ -27,7 +27,7 @@ def environment(result: Result) -> Html:
         ("platform", here.platform),
         ("versions", f"edgeport {here.edgeport}, Python {here.python}, NumPy {here.numpy}"),
         ("variables", ", ".join(f"{n}={value}" for n, value in here.variables) or "none set"),
-        ("mode", result.mode),
+        ("mode", str(result.mode)),
         ("seed", f"{result.seed}"),
         ("time asked", f"{result.budget_s:g} s"),
         ("time taken", f"{result.elapsed_s:.1f} s, with the starts of processes"),

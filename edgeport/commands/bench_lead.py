@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from edgeport.commands.bench_plots import bound_of, by_first_answer, first_answer_ns
+from edgeport.commands.bench_plots import by_first_answer, first_answer_ns
 from edgeport.commands.quantities import duration, duration_within, ends, ratio_within, rounded
-from edgeport.runtimes.bench import Comparison, Latency, Result
+from edgeport.runtimes.bench import Comparison, Latency, Peak, Result
 
 _MOST_VERDICTS: Final = 3
 
@@ -78,8 +78,8 @@ def _most_rows(result: Result) -> str:
 
 def _peak_lead(result: Result) -> str:
     known = [(v.peak_hz.value, v.label, v.peak_hz) for v in result.variants if v.peak_hz]
-    bound_ns, percent = bound_of(result.mode)
-    within = f"p{percent:g} within {duration(bound_ns)}"
+    assert isinstance(result.mode, Peak)
+    within = f"p{result.mode.percent:g} within {duration(result.mode.bound_ns)}"
     if not known:
         return f"No rate that was tried kept {within} in every process."
     _, label, rate = max(known, key=lambda each: each[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Final, TypeVar
@@ -16,7 +15,7 @@ from edgeport.commands.charts import STYLES, Axis, Line, Moment
 from edgeport.commands.html_page import Html, tag
 from edgeport.commands.quantities import duration, ends, ratio_within, rounded, unit_of
 from edgeport.commands.row_charts import Ratio, Stack, forest, ratio_axis, stacks
-from edgeport.runtimes.bench import Closed, Latency, Result
+from edgeport.runtimes.bench import Closed, Latency, Peak, Result
 from edgeport.runtimes.bench.disturbance import CLEAN_SHARE, Disturbance
 from edgeport.runtimes.bench.statistics import Interval
 
@@ -83,7 +82,7 @@ def tail_curve(rounds_ns: NDArray[np.int64], unit_ns: float) -> tuple[list[float
 
 def rounds(result: Result) -> list[Html]:
     """The median of every round in the order in which they were measured, by process."""
-    waits = result.mode != str(Closed())
+    waits = not isinstance(result.mode, Closed)
     return [_strip(variant, waits) for variant in result.variants if variant.calls]
 
 
@@ -199,7 +198,8 @@ def peaks(result: Result) -> list[Html]:
                     "requests/s")]  # fmt: skip
     tried = [probe for v in sought for peak in v.peaks for probe in peak.probes]
     unit_ns, unit = unit_of(min((probe.latency_ns for probe in tried), default=1e6))
-    bound_ns, percent = bound_of(result.mode)
+    assert isinstance(result.mode, Peak)
+    bound_ns, percent = result.mode.bound_ns, result.mode.percent
     across = Axis.around([probe.rate_hz for probe in tried], log=True)
     charted = [
         charts.lines(
@@ -229,18 +229,6 @@ def _probes(variant: Latency, unit_ns: float) -> list[Line]:
         style = STYLES[number % len(STYLES)]
         lines.append(Line(f"process {number + 1}", rates, latencies, style, dotted=True))
     return lines
-
-
-def bound_of(mode: str) -> tuple[float, float]:
-    """The bound in ns and its percentile, of a ``Peak`` in words.
-
-    Examples:
-        >>> from edgeport.runtimes.bench import Peak
-        >>> bound_of(str(Peak(bound_ns=2_500_000, percent=99.9)))
-        (2500000.0, 99.9)
-    """
-    found = re.search(r"p(\S+) within (\S+) ms", mode)
-    return (float(found[2]) * 1e6, float(found[1])) if found else (0.0, 99.0)
 
 
 def by_first_answer(result: Result) -> list[Latency]:

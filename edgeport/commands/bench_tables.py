@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
+from edgeport.commands.quantities import rounded
 from edgeport.commands.terminal import coloured, plain, size_text, table
-from edgeport.runtimes.bench import Comparison, Latency, Result
+from edgeport.runtimes.bench import Closed, Comparison, Latency, Result
 from edgeport.runtimes.bench.disturbance import CLEAN_SHARE
 from edgeport.runtimes.bench.statistics import Interval, Percentile
 
@@ -26,16 +27,6 @@ def render(result: Result) -> str:
         blocks.append(_latencies(result))
     blocks += [text for text in (_comparisons(result.comparisons), _notes(result)) if text]
     return "\n\n".join(blocks)
-
-
-def rounded(value: float) -> str:
-    """Three digits that matter.
-
-    Examples:
-        >>> rounded(3.14159), rounded(31.4159), rounded(31415.9)
-        ('3.14', '31.4', '31,416')
-    """
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.{1 if value >= 10 else 2}f}"
 
 
 def _conditions(result: Result) -> str:
@@ -145,7 +136,7 @@ def _notes(result: Result) -> str:
     lines = [coloured(line, "yellow") for line in (*result.doubts, *lines)]
     for variant in result.variants:
         lines += _withheld(result, variant)
-    if result.mode == "closed loop":
+    if isinstance(result.mode, Closed):
         text = "calls follow one another; a device that idles between them is slower: --mode paced"
         lines.append(coloured(f"{text}:5ms", "dim"))
     if result.variants[0].calls:

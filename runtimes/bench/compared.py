@@ -51,10 +51,14 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict, to be followed by the name of the baseline."""
-        change = abs(self.ratio.value - 1)
+        value = self.ratio.value
         match self.verdict:
+            case "slower" if value >= 2:
+                return f"takes {value:.3g} times as long as"
+            case "faster" if value <= 0.5:
+                return f"is {1 / value:.3g} times as fast as"
             case "faster" | "slower":
-                return f"is {change:.1%} {self.verdict} than"
+                return f"is {abs(value - 1):.1%} {self.verdict} than"
             case "equivalent":
                 return f"is equivalent within {self.margin:.0%} to"
             case "inconclusive":
@@ -122,7 +126,7 @@ def paired_ratio(durations_ns: Durations, baseline_ns: Durations) -> Interval:
 def _paired_logs(durations_ns: Durations, baseline_ns: Durations) -> list[float]:
     """Of every process, the median over its rounds of the log ratio of the rounds' medians."""
     a, b = (np.median(each, axis=2) for each in (durations_ns, baseline_ns))  # (P, R)
-    return np.median(np.log(a / b), axis=1).tolist()
+    return [float(each) for each in np.median(np.log(a / b), axis=1)]
 
 
 def _ratio(logs: Sequence[float]) -> Interval:

@@ -104,7 +104,7 @@ def benchmark(
     by_path = {bundle.path: bundle for bundle in bundles}
     latencies = {v: _latency(v, series[v], by_path, mode, percents, seed) for v in found}
     return Result(
-        mode=str(mode),
+        mode=mode,
         seed=seed,
         budget_s=budget_s,
         elapsed_s=elapsed_s,
@@ -284,10 +284,14 @@ def _of_figures(rounds: Durations) -> tuple[str, ...]:
     if kinds := doubts.two_kinds(rounds):
         quick, slow, share = kinds
         found.append(
-            f"there are two kinds of calls: {1 - share:.0%} take about {quick / 1e3:.3g} µs, "
-            f"{share:.0%} about {slow / 1e3:.3g} µs; no one figure describes both"
+            f"there are two kinds of calls: {1 - share:.0%} take about {_duration(quick)}, "
+            f"{share:.0%} about {_duration(slow)}; no one figure describes both"
         )
     return tuple(found)
+
+
+def _duration(ns: float) -> str:
+    return f"{ns / 1e3:.3g} µs" if ns < 1e6 else f"{ns / 1e6:,.3g} ms"
 
 
 def _of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from .environment import Environment
 from .loops import Durations
 from .orders import ColdStart
 from .peak import PeakFound
+from .setting import Mode
 from .statistics import Interval, Percentile
 
 BENCH_VERSION: Final = 2
@@ -145,7 +146,7 @@ class Result:
     """A benchmark of one or more bundles.
 
     Attributes:
-        mode: How the calls followed one another, in words.
+        mode: How the calls followed one another.
         seed: Of the order within rounds, the arrivals and the intervals.
         budget_s: What was asked; ``elapsed_s`` is what it took with the starts of processes.
         processes: Fresh ones of every variant.
@@ -155,7 +156,7 @@ class Result:
         doubts: Reasons not to believe the figures, of the whole.
     """
 
-    mode: str
+    mode: Mode
     seed: int
     budget_s: float
     elapsed_s: float
@@ -169,13 +170,13 @@ class Result:
     @property
     def rounds(self) -> int:
         """How many rounds were measured in every process."""
-        return self.variants[0].rounds_ns.shape[1]
+        return int(self.variants[0].rounds_ns.shape[1])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``; the schema is versioned."""
         return {
             "bench_version": BENCH_VERSION,
-            "mode": self.mode,
+            "mode": str(self.mode),
             "seed": self.seed,
             "budget_s": self.budget_s,
             "elapsed_s": self.elapsed_s,

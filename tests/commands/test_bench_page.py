@@ -93,7 +93,7 @@ def latency(label: str, rounds_ns: NDArray[np.int64] | None = None, **changes: A
 
 
 def result(*variants: Latency, mode: Mode | None = None, **changes: Any) -> Result:
-    given = Result(str(mode or Closed()), 0, 20.0, 21.5, 4, HERE, variants, (), (), ())
+    given = Result(mode or Closed(), 0, 20.0, 21.5, 4, HERE, variants, (), (), ())
     return replace(given, **changes)
 
 

@@ -31,9 +31,11 @@ def test_a_real_report(packed: Path) -> None:
 
 
 def test_a_real_benchmark(packed: Path) -> None:
-    from edgeport.runtimes.bench import benchmark
+    from edgeport.runtimes.bench import Sweep, benchmark
 
-    result = benchmark(Bundle.read(packed), ["ort-cpu"], threads=1, budget_s=0.2).to_json()
+    result = benchmark(
+        [Bundle.read(packed)], Sweep(("ort-cpu",), threads=(1,)), budget_s=0.2, processes=2
+    ).to_json()
     found = latencies_ns(put(packed, "bench", json.dumps(result).encode()))
     assert found.keys() == {"ort-cpu"}
     assert 1e3 < found["ort-cpu"] < 1e9

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,7 +32,8 @@ def test_a_ratio_is_free_of_the_drift_that_both_share(p: int, r: int, times: int
 
 def test_one_process_gives_no_interval_and_no_verdict() -> None:
     base = np.full((1, 4, 5), 1000)
-    assert paired_ratio(2 * base, base) == Interval(pytest.approx(2), None, None)
+    ratio = paired_ratio(2 * base, base)
+    assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(2), None, None)
     assert paired("b", "a", 2 * base, base).verdict == "inconclusive"
 
 
@@ -83,8 +86,18 @@ def test_unpaired_is_welchs() -> None:
     assert same.verdict == "equivalent"
 
 
+def replace_value(comparison: Comparison, value: float) -> str:
+    return replace(comparison, ratio=Interval(value, None, None)).sentence
+
+
 def test_a_sentence_for_every_verdict() -> None:
     ratio = Interval(1.5, 1.4, 1.6)
+    assert replace_value(Comparison("x", "y", ratio, None, 0.05, "slower"), 5.919) == (
+        "takes 5.92 times as long as"
+    )
+    assert replace_value(Comparison("x", "y", ratio, None, 0.05, "faster"), 0.25) == (
+        "is 4 times as fast as"
+    )
     verdicts: tuple[Verdict, ...] = ("faster", "slower", "equivalent", "inconclusive")
     sentences = {Comparison("x", "y", ratio, None, 0.05, v).sentence for v in verdicts}
     assert sentences == {

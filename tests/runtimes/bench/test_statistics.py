@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeport.runtimes.bench.loops import Durations
 from edgeport.runtimes.bench.statistics import (
     PERCENTS,
     SMALLEST_PROCESSES,
     SMALLEST_ROUNDS,
-    Durations,
     Interval,
     mean_interval,
     nearest_rank,
