@@ -34,6 +34,7 @@ from edgeport.runtimes.bench import (
     benchmark,
     crew,
 )
+from edgeport.runtimes.bench.sweep import variants
 from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
@@ -210,12 +211,15 @@ def test_a_sweep_measures_every_combination(make: Make) -> None:
 
 def test_spinning_is_a_choice_of_one_backend(make: Make) -> None:
     sweep = Sweep(threads=(2,), spinning=(True, False))
-    result = quick(make(), sweep=sweep)
-    assert {(v.label, v.spinning) for v in result.variants} == {
+    bundle = make()
+    found = variants([bundle], ("ort-cpu", "null"), sweep)
+    assert {(v.label, v.setting.spinning) for v in found} == {
         ("ort-cpu, spinning", True),
         ("ort-cpu, not spinning", False),
         ("null", True),
     }
+    (latency,) = quick(bundle, sweep=Sweep(("ort-cpu",), spinning=(False,))).variants
+    assert not latency.spinning
 
 
 def test_too_many_combinations(make: Make) -> None:
