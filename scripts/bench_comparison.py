@@ -120,7 +120,7 @@ def _compute() -> None:
     while True:
         end = time.monotonic() + generator.exponential(0.5)
         while time.monotonic() < end:
-            matrix @ matrix
+            np.matmul(matrix, matrix)
         time.sleep(generator.exponential(0.5))
 
 

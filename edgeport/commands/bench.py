@@ -33,6 +33,7 @@ def run(args: BenchArgs) -> int:
     from edgeport.commands.bench_tables import render
 
     is_report(args.report)
+    kept_in = args.bundles[0]
     if args.save and len(args.bundles) > 1:
         raise UsageError(
             "--save keeps a result in a bundle, and several were named",
@@ -44,7 +45,7 @@ def run(args: BenchArgs) -> int:
     if args.report is not None:
         _report(args.report, result, text)
     if args.save:
-        _save(args.bundles[0], text)
+        _save(kept_in, text)
     return 0
 
 
