@@ -19,7 +19,7 @@ from .signature import Signature
 LARGEST_BYTES: Final = 1 << 16
 """Inputs and outputs together: above it two copies cost more than they save."""
 
-_MOST_SHAPES: Final = 16
+_MOST_SHAPES: Final = 128
 
 _Shapes = tuple[tuple[int, ...], ...]
 

@@ -45,11 +45,13 @@ class Core:
     Attributes:
         draining: Whether the server is shutting down: what is accepted is answered, and new
             requests should go elsewhere.
+        starting: Whether models are still being opened for the first time.
     """
 
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
         self.repository = repository
         self.draining = False
+        self.starting = False
         self._control = control
 
     # ---- inference
@@ -91,8 +93,9 @@ class Core:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome."""
-        return not self.draining
+        """Whether new requests are welcome: not at the start, at the end, and without a model."""
+        known = self.repository.is_empty or self.repository.names()
+        return not self.draining and not self.starting and bool(known)
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """Whether a model, or a version of it, answers; ``False`` for one that is not there."""

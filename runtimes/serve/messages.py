@@ -3,16 +3,24 @@
 httptools is the parser of Node.js (llhttp); it reads any number of bytes, so the limits are here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import httptools
 
-from .protocol import dumps
+from .json_text import dumps
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+JSON: Final = "application/json"
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode()
+    for status in HTTPStatus
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,8 @@ class Limits:
         body_bytes: Longest body.
         head_bytes: Longest request line, headers and trailers together.
         framing_bytes: Most of everything in a message but its body, chunk sizes included.
-        receive_s: Time for the head to be complete, and again for the body.
+        head_s: Time for the head to be complete.
+        body_s: Time for the body to be complete after that, or for the client to read an answer.
         idle_s: Time between two requests: more than the 60 s after which proxies give up, so
             that it is never the server who closes while a request is on its way.
         linger_s: Time to go on reading after a refusal. Closing at once would reset the
@@ -33,45 +42,50 @@ class Limits:
     body_bytes: int = 64 * 2**20
     head_bytes: int = 64 * 2**10
     framing_bytes: int = 2**20
-    receive_s: float = 30.0
+    head_s: float = 10.0
+    body_s: float = 30.0
     idle_s: float = 75.0
     linger_s: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request; the names of its headers are in lower case."""
 
     method: str
-    path: str
-    headers: Mapping[str, str]
+    target: bytes
+    headers: Mapping[bytes, bytes]
     body: bytes
     keep_alive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One answer. The body is JSON."""
+class Response(NamedTuple):
+    """One answer."""
 
     status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    parts: Sequence[bytes]
+    content_type: str = JSON
+    headers: Mapping[str, str] = _NO_HEADERS
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
 
     def render(self, *, close: bool, without_body: bool = False) -> bytes:
         """Write it as HTTP/1.1; a HEAD request is answered without the body."""
-        lines = [
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(self.body)}",
-            f"Connection: {'close' if close else 'keep-alive'}",
-            *(f"{name}: {value}" for name, value in self.headers.items()),
-        ]
-        head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
-        return head if without_body else head + self.body
+        parts = self.parts
+        length = sum(map(len, parts)) if len(parts) != 1 else len(parts[0])
+        head = (
+            b"%b%b\r\nContent-Length: %d\r\nConnection: close\r\n"
+            if close
+            else b"%b%b\r\nContent-Length: %d\r\nConnection: keep-alive\r\n"
+        ) % (_STATUS_LINES[self.status], self.content_type.encode("ascii"), length)
+        for name, value in self.headers.items():
+            head += f"{name}: {value}\r\n".encode("latin-1")
+        return b"".join((head, b"\r\n", *(() if without_body else parts)))
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The stream makes no sense from here on: answer this and close."""
 
     response: Response
@@ -81,12 +95,21 @@ class Continue:
     """The client waits to be told that it may send the body."""
 
 
-Message = Request | Refusal | Continue
+Message: TypeAlias = Request | Refusal | Continue
+
+Stage: TypeAlias = tuple[int, Literal["nothing", "head", "body"]]
 
 
-def error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
+) -> Response:
+    """Answer with JSON."""
+    return Response(status, (dumps(value),), JSON, headers)
+
+
+def error(status: int, text: str, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
     """Every answer that is not 200 has this body; clients read the key."""
-    return Response(status, dumps({"error": text}), headers or {})
+    return json_response({"error": text}, status, headers)
 
 
 class Receiver:
@@ -97,12 +120,13 @@ class Receiver:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.stage: tuple[int, Literal["nothing", "head", "body"]] = (0, "nothing")
+        self.stage: Stage = (0, "nothing")
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
         self._messages: list[Message] = []
         self._refusal: Refusal | None = None
         self._framing_bytes = 0
+        self._count = 0
         self._reset()
 
     def feed(self, data: bytes) -> list[Message]:
@@ -126,9 +150,10 @@ class Receiver:
 
     def _reset(self) -> None:
         self._url = b""
-        self._headers: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
-        self._body = bytearray()
+        self._body: list[bytes] = []
+        self._body_bytes = 0
 
     def _refuse(self, status: int, text: str) -> NoReturn:
         self._refusal = Refusal(error(status, text))
@@ -138,7 +163,8 @@ class Receiver:
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self.stage = (self.stage[0] + 1, "head")
+        self._count += 1
+        self.stage = (self._count, "head")
 
     def on_url(self, part: bytes) -> None:
         """A part of the request line's URL."""
@@ -149,40 +175,39 @@ class Receiver:
         """A header, or a trailer behind a chunked body, which nobody asked for."""
         self._count_head(len(name) + len(value))
         if self.stage[1] == "head":
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body is read."""
-        self.stage = (self.stage[0], "body")
+        self.stage = (self._count, "body")
         if self._parser.should_upgrade():  # httptools would take the body for something else
             self._refuse(400, "this server speaks HTTP/1.1 only: send no Upgrade and no CONNECT")
-        if int(self._headers.get("content-length", "0")) > self._limits.body_bytes:
+        headers = self._headers
+        if int(headers.get(b"content-length", b"0")) > self._limits.body_bytes:
             self._refuse_body()
-        if self._headers.get("expect", "").lower() == "100-continue":
+        if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self._messages.append(Continue())
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
         self._framing_bytes -= len(part)
-        self._body += part
-        if len(self._body) > self._limits.body_bytes:  # chunked: no length was announced
+        self._body.append(part)
+        self._body_bytes += len(part)
+        if self._body_bytes > self._limits.body_bytes:  # chunked: no length was announced
             self._refuse_body()
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
-        try:
-            path = httptools.parse_url(self._url).path
-        except httptools.HttpParserInvalidURLError:
-            path = None
+        body = self._body
         request = Request(
-            method=self._parser.get_method().decode("ascii"),
-            path=(path or b"/").decode("latin-1"),
-            headers=self._headers,
-            body=bytes(self._body),
-            keep_alive=self._parser.should_keep_alive(),
+            self._parser.get_method().decode("ascii"),
+            self._url,
+            self._headers,
+            body[0] if len(body) == 1 else b"".join(body),
+            self._parser.should_keep_alive(),
         )
         self._messages.append(request)
-        self.stage = (self.stage[0], "nothing")
+        self.stage = (self._count, "nothing")
         self._framing_bytes = 0
         self._reset()
 

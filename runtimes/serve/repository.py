@@ -230,6 +230,11 @@ class Repository:
             remedy="GET /v2/models lists the models",
         )
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no model, ready or not."""
+        return not self._entries
+
     # ---- changing
 
     async def load(self, places: Sequence[Place]) -> None:
@@ -255,6 +260,16 @@ class Repository:
                 self._retire(entry, "it is no longer in the repository")
         if failures:
             raise failures[0]
+
+    def adopt(self, place: Place, model: Model) -> None:
+        """Let a model that is open and proved answer for its place."""
+        entry = self._entry(place)
+        counters = self.board.counters(self._process, place.slot)
+        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self._bounds)
+        entry.state, entry.reason = "READY", ""
+        self._index()
+        if old is not None:
+            old.close()
 
     def unload(self, name: str) -> None:
         """Stop all versions of a model; what waits for them is still answered.
@@ -296,11 +311,7 @@ class Repository:
             if entry.scheduler is None:
                 entry.state = "UNAVAILABLE"
             raise
-        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self._bounds)
-        entry.state, entry.reason = "READY", ""
-        self._index()
-        if old is not None:
-            old.close()
+        self.adopt(place, model)
 
     def _entry(self, place: Place) -> Entry:
         key = (place.name, place.version)

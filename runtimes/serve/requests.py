@@ -24,6 +24,10 @@ NUMPY: Final[Mapping[str, np.dtype[np.generic]]] = {
 }
 """The protocol's name -> numpy's dtype; BF16 is not there, because no signature can have it."""
 
+DATATYPE_OF: Final[Mapping[np.dtype[np.generic], str]] = {
+    dtype: datatype for datatype, dtype in NUMPY.items()
+}
+
 
 class Wanted(NamedTuple):
     """An output that is asked for.

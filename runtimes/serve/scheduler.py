@@ -22,6 +22,7 @@ from edgeport.runtimes.errors import (
     DeadlineError,
     EdgeportError,
     EngineError,
+    InputError,
     OverloadedError,
     UnavailableError,
 )
@@ -32,12 +33,16 @@ from .classes import classify
 from .counters import Counters
 from .model import Model
 from .requests import InferRequest, InferResponse
+from .templates import Reader
 
 Result: TypeAlias = InferResponse | EdgeportError
 Done: TypeAlias = Callable[[Result], None]
 
 INLINE_S: Final = 0.001
 """A model that takes longer gets a thread: health is to be answered meanwhile."""
+
+SURELY_S: Final = 0.02
+"""A run that takes longer was slow itself, and not only interrupted."""
 
 LONGEST_BATCH_S: Final = 0.1
 """No batch is made that would take longer: those who wait behind it would pay for it."""
@@ -64,8 +69,17 @@ class Bounds:
 class Work:
     """One request that waits."""
 
-    __slots__ = ("arrays", "arrived_ns", "deadline", "done", "key", "owner", "request", "rows",
-                 "size")  # fmt: skip
+    __slots__ = (
+        "arrays",
+        "arrived_ns",
+        "deadline_ns",
+        "done",
+        "key",
+        "owner",
+        "request",
+        "rows",
+        "size",
+    )
 
     def __init__(
         self,
@@ -73,20 +87,18 @@ class Work:
         request: InferRequest,
         arrays: list[Array],
         rows: int,
-        deadline: float,
+        now_ns: int,
         done: Done,
     ) -> None:
         self.owner = owner
         self.request = request
         self.arrays = arrays
         self.rows = rows
-        self.deadline = deadline
+        self.arrived_ns = now_ns
+        self.deadline_ns = 0
         self.done: Done | None = done
-        self.arrived_ns = time.monotonic_ns()
-        self.size = 0
-        self.key: object = None
-        for array in arrays:
-            self.size += array.nbytes
+        self.size = arrays[0].nbytes if len(arrays) == 1 else sum([a.nbytes for a in arrays])
+        self.key: object = None  # what must be equal in a batch
 
     def cancel(self) -> None:
         """Nobody wants the answer: it is not computed unless that has begun."""
@@ -100,11 +112,15 @@ class Scheduler:
 
     Attributes:
         busy: Whether a batch is running in the thread.
+        model: Whose queue it is.
+        reader: Reads requests for it.
     """
 
     def __init__(self, model: Model, counters: Counters, bounds: Bounds) -> None:
         self.busy = False
         self.model = model
+        self.reader = Reader(model.name, model.session.signature, model.raw)
+        self._deadline_ns = int(bounds.deadline_s * 1e9)
         self._counters = counters
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
@@ -116,7 +132,7 @@ class Scheduler:
         self._thread: ThreadPoolExecutor | None = None
         self._batches = model.most_rows > 1
         self._row_s = model.first_s
-        self._slow_s = model.first_s  # falls slowly: one quick answer does not make a quick model
+        self._usual_s = model.first_s
         self._quick_bytes = 4 * model.first_bytes  # what is much larger may take much longer
 
     @property
@@ -151,31 +167,42 @@ class Scheduler:
                 f"model {self.model.name!r} version {self.model.version} was unloaded",
                 remedy="ask for another version, or load it again",
             )
-        arrays = self.model.prepare(request)
-        rows = arrays[0].shape[0] if self._batches else 1
-        bounds = self._bounds
-        deadline = time.monotonic() + bounds.deadline_s
-        if request.parameters and (timeout := request.parameters.get("timeout")):
-            deadline = min(deadline, time.monotonic() + float(timeout) / 1e6)
-        if request.deadline is not None:
-            deadline = min(deadline, request.deadline)
-        work = Work(self, request, arrays, rows, deadline, done)
+        try:
+            arrays = self.model.prepare(request)
+        except InputError:
+            self.count_rejected()
+            raise
+        now_ns = time.monotonic_ns()
         if self._batches:
-            work.key = [array.shape[1:] for array in arrays]
+            shape = arrays[0].shape
+            work = Work(self, request, arrays, shape[0], now_ns, done)
+            work.key = shape[1:] if len(arrays) == 1 else [array.shape[1:] for array in arrays]
+        else:
+            work = Work(self, request, arrays, 1, now_ns, done)
+        deadline_ns = now_ns + self._deadline_ns
+        if request.parameters and (timeout_us := request.parameters.get("timeout")):
+            deadline_ns = min(deadline_ns, now_ns + int(timeout_us) * 1000)
+        if request.deadline is not None:
+            deadline_ns = min(deadline_ns, int(request.deadline * 1e9))
+        work.deadline_ns = deadline_ns
         if self._waiting or self.busy:
             wait_s = self._rows * self._row_s
             if (
-                self._rows + rows > bounds.rows
-                or self._bytes + work.size > bounds.size_bytes
-                or time.monotonic() + wait_s > deadline
+                self._rows + work.rows > self._bounds.rows
+                or self._bytes + work.size > self._bounds.size_bytes
+                or now_ns + wait_s * 1e9 > deadline_ns
             ):
                 self._shed(wait_s)
         self._waiting.append(work)
-        self._rows += rows
+        self._rows += work.rows
         self._bytes += work.size
         if not self._scheduled and not self.busy:
             self._schedule()
         return work
+
+    def count_rejected(self) -> None:
+        """A request did not fit the model."""
+        self._counters.add(c.REJECTED)
 
     def forget(self, work: Work) -> None:
         """Its client has left; what stays in the queue is an empty shell."""
@@ -223,7 +250,7 @@ class Scheduler:
         """The next requests that may run together, in the order in which they came."""
         waiting = self._waiting
         batch: list[Work] = []
-        rows, now = 0, time.monotonic()
+        rows, now_ns = 0, time.monotonic_ns()
         most = self.model.most_rows
         if most > 1 and self._row_s * most > LONGEST_BATCH_S:
             most = max(1, int(LONGEST_BATCH_S / self._row_s))
@@ -232,8 +259,8 @@ class Scheduler:
             if work.done is None:
                 waiting.popleft()
                 continue
-            if work.deadline < now:
-                self._expire(waiting.popleft(), now)
+            if work.deadline_ns < now_ns:
+                self._expire(waiting.popleft(), now_ns)
                 continue
             if batch and (rows + work.rows > most or work.key != batch[0].key):
                 break
@@ -248,7 +275,7 @@ class Scheduler:
 
     def _is_quick(self, batch: Sequence[Work]) -> bool:
         size = sum(work.size for work in batch) if len(batch) > 1 else batch[0].size
-        return self._slow_s <= INLINE_S and size <= self._quick_bytes * len(batch)
+        return self._usual_s <= INLINE_S and size <= self._quick_bytes * len(batch)
 
     def _run_here(self, batch: list[Work]) -> None:
         self._answer(batch, *self._compute(batch))
@@ -356,16 +383,19 @@ class Scheduler:
     def _learn(self, batch: list[Work], rows: int, duration_s: float) -> None:
         per_row_s = duration_s / max(rows, 1)
         self._row_s += (per_row_s - self._row_s) * 0.1
-        alone_s = duration_s / len(batch)
-        self._slow_s = max(alone_s, self._slow_s * 0.98)
+        if duration_s > self._usual_s:  # by steps: the operating system may have taken the CPU away
+            most_s = duration_s if duration_s > SURELY_S else 2 * self._usual_s
+            self._usual_s = min(duration_s, most_s)
+        else:
+            self._usual_s = max(duration_s, 0.8 * self._usual_s)
         if duration_s <= INLINE_S:
             self._quick_bytes = max(self._quick_bytes, 4 * max(work.size for work in batch))
 
-    def _expire(self, work: Work, now: float) -> None:
+    def _expire(self, work: Work, now_ns: int) -> None:
         self._rows -= work.rows
         self._bytes -= work.size
         self._counters.add(c.EXPIRED)
-        waited_s = now - work.arrived_ns / 1e9
+        waited_s = (now_ns - work.arrived_ns) / 1e9
         done, work.done = work.done, None
         if done is not None:
             done(
