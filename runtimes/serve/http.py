@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         return (
             self._exchange is not None
             or bool(self._queue)
-            or (self._receiver.stage[1] != "nothing" and not self._refused)
+            or (self._receiver.stage != "nothing" and not self._refused)
         )
 
     def close(self) -> None:
@@ -145,7 +145,14 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Keep the time limits; bytes that trickle in give no more time."""
         stage = self._receiver.stage
-        state = (stage, self._exchange is None, self._writable, self._refused, self._closing)
+        state = (
+            self._receiver.count,
+            stage,
+            self._exchange is None,
+            self._writable,
+            self._refused,
+            self._closing,
+        )
         if state != self._state:
             self._state, self._state_since = state, now
             return
@@ -158,12 +165,12 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
         elif self._exchange is not None:  # it is we who let the client wait
             self._state_since = now
-        elif stage[1] == "nothing":
+        elif stage == "nothing":
             if waited_s > limits.idle_s:
                 self._transport.close()
-        elif waited_s > (limits.head_s if stage[1] == "head" else limits.body_s):
-            limit_s = limits.head_s if stage[1] == "head" else limits.body_s
-            text = f"no complete {'head' if stage[1] == 'head' else 'body'} within {limit_s:g} s"
+        elif waited_s > (limits.head_s if stage == "head" else limits.body_s):
+            limit_s = limits.head_s if stage == "head" else limits.body_s
+            text = f"no complete {'head' if stage == 'head' else 'body'} within {limit_s:g} s"
             self._refuse(error(408, text))
 
     # ---- called by the event loop

@@ -7,6 +7,7 @@ values have strings; and numbers that are not finite are written by Python.
 
 import itertools
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -65,12 +66,19 @@ def _strings(value: object) -> int:
 
 def _loads_slowly(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_unique)
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite)
     except (ValueError, RecursionError) as e:
         raise InputError(
             f"the body is not valid JSON: {e}",
             remedy="send an Open Inference Protocol v2 request in UTF-8",
         ) from e
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
 
 
 def _check_depth(body: bytes) -> None:

@@ -5,6 +5,7 @@ httptools is the parser of Node.js (llhttp); it reads any number of bytes, so th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from typing import Final, Literal, NamedTuple, NoReturn, TypeAlias
 
@@ -17,10 +18,6 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON: Final = "application/json"
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode()
-    for status in HTTPStatus
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +71,21 @@ class Response(NamedTuple):
     def render(self, *, close: bool, without_body: bool = False) -> bytes:
         """Write it as HTTP/1.1; a HEAD request is answered without the body."""
         parts = self.parts
-        length = sum(map(len, parts)) if len(parts) != 1 else len(parts[0])
-        head = (
-            b"%b%b\r\nContent-Length: %d\r\nConnection: close\r\n"
-            if close
-            else b"%b%b\r\nContent-Length: %d\r\nConnection: keep-alive\r\n"
-        ) % (_STATUS_LINES[self.status], self.content_type.encode("ascii"), length)
+        length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        head = _head(self.status, self.content_type, close)
         for name, value in self.headers.items():
             head += f"{name}: {value}\r\n".encode("latin-1")
-        return b"".join((head, b"\r\n", *(() if without_body else parts)))
+        head = b"%bContent-Length: %d\r\n\r\n" % (head, length)
+        return head if without_body else b"".join((head, *parts))
+
+
+@cache
+def _head(status: int, content_type: str, close: bool) -> bytes:
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {content_type}\r\n"
+        f"Connection: {'close' if close else 'keep-alive'}\r\n"
+    ).encode("ascii")
 
 
 class Refusal(NamedTuple):
@@ -97,7 +100,7 @@ class Continue:
 
 Message: TypeAlias = Request | Refusal | Continue
 
-Stage: TypeAlias = tuple[int, Literal["nothing", "head", "body"]]
+Stage: TypeAlias = Literal["nothing", "head", "body"]
 
 
 def json_response(
@@ -116,22 +119,23 @@ class Receiver:
     """Turns one connection's bytes into messages. After a refusal it must not be fed again.
 
     Attributes:
-        stage: The number of the request and what is being received of it.
+        count: The number of the request that is being received, or was last.
+        stage: What is being received of it.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.stage: Stage = (0, "nothing")
+        self.count = 0
+        self.stage: Stage = "nothing"
         self._limits = limits
+        self._most_head_bytes = limits.head_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._messages: list[Message] = []
         self._refusal: Refusal | None = None
         self._framing_bytes = 0
-        self._count = 0
-        self._reset()
 
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that these bytes complete; a refusal is the last one."""
-        self._messages = []
+        messages = self._messages = []
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -145,41 +149,43 @@ class Receiver:
         except httptools.HttpParserError as e:
             self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}"))
         if self._refusal:
-            self._messages.append(self._refusal)
-        return self._messages
+            messages.append(self._refusal)
+        return messages
 
-    def _reset(self) -> None:
+    def _refuse(self, status: int, text: str) -> NoReturn:
+        self._refusal = Refusal(error(status, text))
+        raise _Refused
+
+    # ---- called by httptools, several times per request: every line is felt
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self.count += 1
+        self.stage = "head"
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
-    def _refuse(self, status: int, text: str) -> NoReturn:
-        self._refusal = Refusal(error(status, text))
-        raise _Refused
-
-    # ---- called by httptools
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        self._count += 1
-        self.stage = (self._count, "head")
-
     def on_url(self, part: bytes) -> None:
         """A part of the request line's URL."""
         self._url += part
-        self._count_head(len(part))
+        self._head_bytes += len(part)
+        if self._head_bytes > self._most_head_bytes:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer behind a chunked body, which nobody asked for."""
-        self._count_head(len(name) + len(value))
-        if self.stage[1] == "head":
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._most_head_bytes:
+            self._refuse_head()
+        if self.stage == "head":
             self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body is read."""
-        self.stage = (self._count, "body")
+        self.stage = "body"
         if self._parser.should_upgrade():  # httptools would take the body for something else
             self._refuse(400, "this server speaks HTTP/1.1 only: send no Upgrade and no CONNECT")
         headers = self._headers
@@ -198,26 +204,31 @@ class Receiver:
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
-        body = self._body
-        request = Request(
-            self._parser.get_method().decode("ascii"),
-            self._url,
-            self._headers,
-            body[0] if len(body) == 1 else b"".join(body),
-            self._parser.should_keep_alive(),
+        body, parser = self._body, self._parser
+        self._messages.append(
+            Request(
+                _text(parser.get_method()),
+                self._url,
+                self._headers,
+                body[0] if len(body) == 1 else b"".join(body),
+                parser.should_keep_alive(),
+            )
         )
-        self._messages.append(request)
-        self.stage = (self._count, "nothing")
+        self._body = []
+        self.stage = "nothing"
         self._framing_bytes = 0
-        self._reset()
 
-    def _count_head(self, count: int) -> None:
-        self._head_bytes += count
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
+    def _refuse_head(self) -> NoReturn:
+        self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
 
     def _refuse_body(self) -> NoReturn:
         self._refuse(413, f"the body is longer than {self._limits.body_bytes} bytes")
+
+
+@cache
+def _text(method: bytes) -> str:
+    """Of some thirty that there are."""
+    return method.decode("ascii")
 
 
 class _Refused(Exception):  # noqa: N818  # control flow out of httptools' callbacks

@@ -30,7 +30,10 @@ class Model:
         session: Answers.
         labels: By output: names of the classes along its last axis.
         most_rows: How many rows of different requests may go through together; 1 for none.
-        first_s: How long the fastest golden sample took, and how large its inputs were.
+        first_s: How long the smallest golden sample took.
+        first_bytes: How large its inputs are.
+        inputs: Their names, in the order of the signature.
+        outputs: Their names, in the order of the signature.
         check: The check of inputs that every backend does.
         raw: Inputs that may be given as BYTES.
     """
@@ -43,6 +46,8 @@ class Model:
     most_rows: int
     first_s: float
     first_bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     check: InputCheck
     raw: frozenset[str]
 
@@ -56,8 +61,12 @@ class Model:
         inputs = request.inputs
         if self.raw:
             inputs = self._decoded(inputs)
-        for wanted in request.outputs:
-            self._check_wanted(wanted.name)
+        for name, _ in request.outputs:
+            if name not in self.outputs:
+                raise InputError(
+                    f"no output {name!r}",
+                    remedy=f"this model gives {', '.join(map(repr, self.outputs))}",
+                )
         return self.check(inputs)
 
     def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
@@ -66,8 +75,7 @@ class Model:
         Raises:
             EngineError: The engine failed.
         """
-        specs = self.session.signature.inputs
-        return self.session.run({s.name: a for s, a in zip(specs, arrays, strict=True)})
+        return self.session.run(dict(zip(self.inputs, arrays, strict=True)))
 
     def _decoded(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         found = dict(inputs)
@@ -76,13 +84,6 @@ class Model:
             if spec.name in self.raw and array is not None and array.dtype.kind == "O":
                 found[spec.name] = from_bytes(spec, array)
         return found
-
-    def _check_wanted(self, name: str) -> None:
-        known = [spec.name for spec in self.session.signature.outputs]
-        if name not in known:
-            raise InputError(
-                f"no output {name!r}", remedy=f"this model gives {', '.join(map(repr, known))}"
-            )
 
 
 def open_model(
@@ -164,6 +165,8 @@ def _proved(
         most_rows(session, samples, thresholds, reduced),
         _time_s(session, smallest),
         _size(smallest),
+        tuple(spec.name for spec in signature.inputs),
+        tuple(spec.name for spec in signature.outputs),
         InputCheck(signature),
         frozenset(spec.name for spec in signature.inputs if takes_bytes(spec)),
     )

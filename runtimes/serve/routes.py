@@ -254,7 +254,7 @@ class Routes:
             self._infer_later(exchange, scheduler, version)
         else:
             parsed = self._parse(request, scheduler, version)
-            self._submit(exchange, parsed)
+            self._submit(exchange, scheduler, parsed)
 
     def _infer_later(self, exchange: Exchange, scheduler: Scheduler, version: str) -> None:
         loop = asyncio.get_running_loop()
@@ -265,7 +265,7 @@ class Routes:
                     self._readers, self._parse, exchange.request, scheduler, version
                 )
                 if not exchange.gone:
-                    self._submit(exchange, parsed)
+                    self._submit(exchange, scheduler, parsed)
             except EdgeportError as e:
                 exchange.respond(refusal(e))
             except Exception as e:
@@ -285,7 +285,7 @@ class Routes:
             scheduler.count_rejected()
             raise
 
-    def _submit(self, exchange: Exchange, parsed: Parsed) -> None:
+    def _submit(self, exchange: Exchange, scheduler: Scheduler, parsed: Parsed) -> None:
         def done(result: Result) -> None:
             exchange.respond(
                 self._answer(exchange.request, parsed, result)
@@ -293,7 +293,7 @@ class Routes:
                 else refusal(result)
             )
 
-        exchange.work = self._core.submit(parsed.request, done)
+        exchange.work = scheduler.submit(parsed.request, done)
 
     def _answer(self, request: Request, parsed: Parsed, result: InferResponse) -> Response:
         parts, json_length = render_response(parsed, result)

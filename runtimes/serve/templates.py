@@ -34,7 +34,7 @@ class _Json(NamedTuple):
     parsed: Parsed
     name: str
     shape: list[int]
-    count: int
+    length: int
     dtype: np.dtype[Any]
     allowed: bytes
 
@@ -95,7 +95,7 @@ class Reader:
             values = orjson.loads(data)
         except orjson.JSONDecodeError:
             return None
-        if len(values) != known.count:
+        if len(values) != known.length:
             return None
         dtype = known.dtype
         if dtype.kind == "f":

@@ -20,6 +20,8 @@ from .requests import DATATYPES
 
 _MOST_AXES: Final = 32  # what numpy 1 can hold
 _REALS: Final = frozenset({int, float})
+_SQUARES: Final = {2: 65504.0**2, 4: 3.4e38**2, 8: math.inf}
+"""By size in bytes: a sum of squares below which each number fits; the limits of IEEE 754."""
 
 
 def check_shape(name: str, shape: object) -> list[int]:
@@ -77,15 +79,16 @@ def narrowed(name: str, flat: list[Any], dtype: np.dtype[Any]) -> Array:
         InputError: One of them is finite, and would not be.
     """
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype)
+        wide = np.array(flat, np.float64)
     except OverflowError as e:  # an integer of more than 308 digits
         raise _out_of_range(name, max(flat, key=abs), dtype) from e
-    if not math.isfinite(array.dot(array)) and not np.isfinite(array).all():
-        wide = np.array(flat, np.float64)
-        if (lost := np.isinf(array) & np.isfinite(wide)).any():
-            raise _out_of_range(name, flat[int(lost.argmax())], dtype)
-    return array
+    if wide.dot(wide) < _SQUARES[dtype.itemsize]:  # nothing can overflow, and nothing is NaN
+        return wide.astype(dtype)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(dtype)
+    if (lost := np.isinf(narrow) & np.isfinite(wide)).any():
+        raise _out_of_range(name, flat[int(lost.argmax())], dtype)
+    return narrow
 
 
 def shown(value: object) -> str:

@@ -8,6 +8,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def parse_request(
     version: str,
     signature: Signature,
     raw: frozenset[str] = _NOBODY,
-    header_length: int | None = None,
+    json_length: int | None = None,
 ) -> Parsed:
     """Read an inference request.
 
@@ -64,17 +65,17 @@ def parse_request(
         version: Whom it is for.
         signature: What that model takes.
         raw: Inputs that may be given as BYTES whatever their dtype.
-        header_length: How many bytes of the body are JSON, if binary tensors follow; 0 if all of
+        json_length: How many bytes of the body are JSON, if binary tensors follow; 0 if all of
             it is the one input; ``None`` if all of it is JSON.
 
     Raises:
         InputError: It is not JSON, not a request, or its data do not fit its own shape and datatype
             or the model's datatype.
     """
-    if header_length == 0:
+    if json_length == 0:
         return _raw_request(body, model, version, signature)
-    tail = _Tail(body, header_length)
-    value = _object(loads(body if header_length is None else body[:header_length]), "the request")
+    tail = _Tail(body, json_length)
+    value = _object(loads(body if json_length is None else body[:json_length]), "the request")
     specs = {spec.name: spec for spec in signature.inputs}
     inputs: dict[str, Array] = {}
     for entry in _objects(value, "inputs"):
@@ -103,25 +104,29 @@ def render_response(parsed: Parsed, response: InferResponse) -> tuple[list[bytes
     outputs = []
     for name, array in response.outputs.items():
         datatype = DATATYPE_OF[array.dtype]
-        head = b'{"name":%b,"datatype":"%b","shape":%b,' % (
-            dumps(name),
-            datatype.encode("ascii"),
-            dumps(array.shape),
-        )
+        head = _output_head(name, datatype, array.shape)
         if binary.get(name, others):
             data = bytes_tensor.write(array) if datatype == "BYTES" else array.tobytes()
             parts.append(data)
             outputs.append(b'%b"parameters":{"binary_data_size":%d}}' % (head, len(data)))
         else:
             outputs.append(b'%b"data":%b}' % (head, _data(array)))
-    identity = b'"id":%b,' % dumps(request.id) if request.id else b""
-    parts[0] = b'{"model_name":%b,"model_version":"%b",%b"outputs":[%b]}' % (
-        dumps(response.model),
-        response.version.encode("ascii"),
-        identity,
+    parts[0] = b'%b%b"outputs":[%b]}' % (
+        _answer_head(response.model, response.version),
+        b'"id":%b,' % dumps(request.id) if request.id else b"",
         b",".join(outputs),
     )
     return parts, len(parts[0]) if len(parts) > 1 else None
+
+
+@lru_cache(1024)
+def _output_head(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return b'{"name":%b,"datatype":%b,"shape":%b,' % (dumps(name), dumps(datatype), dumps(shape))
+
+
+@lru_cache(1024)
+def _answer_head(model: str, version: str) -> bytes:
+    return b'{"model_name":%b,"model_version":%b,' % (dumps(model), dumps(version))
 
 
 def _data(array: Array) -> bytes:
@@ -140,9 +145,9 @@ class _Tail:
 
     __slots__ = ("_body", "_length", "_position")
 
-    def __init__(self, body: bytes, header_length: int | None) -> None:
+    def __init__(self, body: bytes, json_length: int | None) -> None:
         self._length = len(body)
-        self._position = self._length if header_length is None else header_length
+        self._position = self._length if json_length is None else json_length
         self._body = body
         if self._position > self._length:
             raise InputError(
