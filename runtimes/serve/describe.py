@@ -17,8 +17,8 @@ def metadata(model: Model, versions: Sequence[str]) -> dict[str, Any]:
         "name": model.name,
         "versions": list(versions),
         "platform": platform(model),
-        "inputs": [_tensor(spec) for spec in signature.inputs],
-        "outputs": [_tensor(spec) for spec in signature.outputs],
+        "inputs": [tensor(spec) for spec in signature.inputs],
+        "outputs": [tensor(spec) for spec in signature.outputs],
     }
 
 
@@ -93,7 +93,8 @@ def _duration(count: int, duration_ns: int) -> dict[str, int]:
     return {"count": count, "ns": duration_ns}
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
+def tensor(spec: TensorSpec) -> dict[str, Any]:
+    """Describe a tensor; a free dimension is -1."""
     return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": _shape(spec)}
 
 

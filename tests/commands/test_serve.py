@@ -235,7 +235,8 @@ def test_health_and_metadata(server: Server) -> None:
     assert server.ask("GET", "/v2/health/ready") == (200, {"ready": True})
     assert server.ask("GET", "/v2/models") == (200, {"models": ["digits"]})
     status, about = server.ask("GET", "/v2/")
-    assert (status, about["name"], about["extensions"]) == (200, "edgeport", [])
+    assert (status, about["name"]) == (200, "edgeport")
+    assert {"binary_tensor_data", "classification", "statistics"} <= set(about["extensions"])
     for model in ("/v2/models/digits", "/v2/models/digits/versions/1", "/v2/models/digi%74s?a=b"):
         assert server.ask("GET", model) == (
             200,
@@ -303,8 +304,10 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"inputs": []}, "wrong input names: missing 'x'"),
     (request(id=7), "the id is 7, expected a string"),
     (request(parameters=[]), "'parameters' of the request is a list"),
-    (request(parameters={"binary_data_output": True}), "asks for binary tensors"),
-    (request(tensor(parameters={"binary_data_size": 16})), "input 'x' asks for binary tensors"),
+    (request(parameters={"binary_data_output": 1}), "binary_data_output of the request is 1"),
+    (request(parameters={"timeout": -1}), "the timeout of the request is -1"),
+    (request(tensor(parameters={"binary_data_size": 16})), "has both 'data' and binary_data_size"),
+    (request(tensor(data=..., parameters={"binary_data_size": 16})), "and 0 are left in the body"),
     (request(tensor(parameters={"shared_memory_region": "a"})), "asks for shared memory"),
     (request(tensor(name=...)), "the name of an input is null"),
     (request(tensor(name="y")), "wrong input names: missing 'x', unknown 'y'"),
@@ -342,8 +345,8 @@ MALFORMED: list[tuple[Any, str]] = [
     (request(outputs=[{"name": "logit"}]), "no output 'logit'"),
     (request(outputs=[{"name": "label"}] * 2), "output 'label' is asked for twice"),
     (
-        request(outputs=[{"name": "label", "parameters": {"classification": 1}}]),
-        "output 'label' asks for classification",
+        request(outputs=[{"name": "label", "parameters": {"classification": -1}}]),
+        "the classification of output 'label' is -1, expected a number of classes",
     ),
 ]
 
@@ -359,13 +362,17 @@ def test_a_malformed_request_is_400_and_says_why(server: Server, body: Any, mess
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/", 404, "nothing is at /"),
+        ("GET", "/v3", 404, "nothing is at /v3"),
+        ("GET", "*", 404, "nothing is at *"),
         ("GET", "/v2/health", 404, "nothing is at /v2/health"),
         ("GET", "/v1/models/digits", 404, "nothing is at"),
         ("GET", "/v2/models/digit", 404, "no model is named 'digit'; this server has 'digits'"),
         ("POST", "/v2/models/other/infer", 404, "no model is named 'other'"),
         ("POST", "/v2/models/digits/versions/2/infer", 404, "no version '2'; it has '1'"),
-        ("GET", "/v2/models/digits/config", 404, "nothing is at"),
+        ("GET", "/v2/models/digits/versions/1/nothing", 404, "nothing is at"),
+        ("POST", "/v2/repository/models/digits/load", 403, "may not load models"),
+        ("POST", "/v2/repository/models/digits/unload", 403, "may not unload models"),
+        ("GET", "/v2/repository/index", 405, "use POST"),
         ("POST", "/v2/health/live", 405, "POST is not allowed on /v2/health/live; use GET"),
         ("DELETE", "/v2/models/digits", 405, "use GET"),
         ("GET", "/v2/models/digits/infer", 405, "use POST"),
@@ -381,11 +388,15 @@ def test_wrong_paths_and_verbs(
 @pytest.mark.parametrize(
     ("header", "value", "message"),
     [
-        ("Inference_Header_Content_Length", "90", "this server takes JSON"),
-        ("Content_Encoding", "gzip", "the body is encoded as 'gzip'"),
+        ("Inference_Header_Content_Length", "9000", "the JSON is said to have 9000 bytes"),
+        ("Inference_Header_Content_Length", "-1", "is '-1'; fix: send the number of bytes"),
+        ("Content_Encoding", "gzip", "the body is not gzip"),
+        ("Content_Encoding", "br", "the body is encoded as 'br', expected gzip or deflate"),
     ],
 )
-def test_other_encodings_are_refused(server: Server, header: str, value: str, message: str) -> None:
+def test_headers_that_are_wrong_are_named(
+    server: Server, header: str, value: str, message: str
+) -> None:
     path = "/v2/models/digits/infer"
     status, answer = server.ask("POST", path, request(), **{header: value})
     assert (status, message in answer["error"]) == (400, True)
@@ -502,7 +513,7 @@ def test_an_address_that_cannot_be_had_is_named(bundle: Path, where: tuple[str, 
     assert (code, "cannot listen on" in text, where[1] in text) == (2, True, True)
 
 
-@pytest.mark.parametrize("library", ["httptools", "uvloop"])
+@pytest.mark.parametrize("library", ["httptools", "orjson", "uvloop"])
 def test_a_missing_library_is_named_with_its_extra(bundle: Path, library: str) -> None:
     program = (
         f"import sys; sys.modules[{library!r}] = None; from edgeport.__main__ import main; "
@@ -551,7 +562,8 @@ def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Sig
 
 
 def test_health_is_answered_while_every_worker_is_busy(tmp_path: Path) -> None:
-    with serving(slow(tmp_path)) as server, connections(server, 6) as (kept, *busy):
+    patient = (slow(tmp_path), "--deadline", "60s")
+    with serving(*patient) as server, connections(server, 6) as (kept, *busy):
         body = slow_request(server, 0.5)
         for connection in busy:
             connection.request("POST", "/v2/models/slow/infer", body)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from edgeport.runtimes.serve.http import Connection, Connections, Exchange, Handler
+from edgeport.runtimes.serve.http import Connections, Exchange, Handler
 from edgeport.runtimes.serve.messages import Limits, Response
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"

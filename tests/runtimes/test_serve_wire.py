@@ -147,7 +147,7 @@ def test_a_key_that_comes_twice_is_refused_wherever_it_is() -> None:
         good.replace(b'"data"', b'"d\\u0061ta": [3, 4], "data"'),
     ):
         assert twice != good
-        with pytest.raises(InputError, match="the key '[a-z]+' appears twice in one object"):
+        with pytest.raises(InputError, match=r"the key '[a-z]+' appears twice in one object"):
             parse(twice)
 
 
@@ -201,12 +201,8 @@ def binary(
 @given(arrays)
 def test_a_binary_array_survives_the_way_there_and_back(array: Array) -> None:
     dtype = array.dtype.name
-    asked = parse(
-        *binary(
-            (dtype, DATATYPES[dtype], list(array.shape), array.astype(f"<{array.dtype.str[1:]}").tobytes()),
-            binary_data_output=True,
-        )
-    )  # fmt: skip
+    sent = (dtype, DATATYPES[dtype], list(array.shape), array.tobytes())
+    asked = parse(*binary(sent, binary_data_output=True))
     found = asked.request.inputs[dtype]
     np.testing.assert_array_equal(found, array, strict=True)
     answer, length = render({dtype: found}, asked)
@@ -241,7 +237,7 @@ FP32 = np.array([[1, 2]], np.float32).tobytes()
         (b"{}", 3, "the JSON is said to have 3 bytes, the body has 2"),
         (*binary(("float32", "FP32", [2, 2], FP32)), "has 8 bytes of binary data, its shape"),
         (*binary(("float32", "FP32", [1, 2], FP32[:7])), "has 7 bytes of binary data"),
-        (binary(("float32", "FP32", [1, 2], FP32))[0] + b"x", 127, "bytes of the body belong to no"),
+        (binary(("float32", "FP32", [1, 2], FP32))[0] + b"x", 127, "1 bytes of the body belong"),
         (*binary(("bool", "BOOL", [1, 2], b"\x01\x02")), "a BOOL byte that is neither 0 nor 1"),
         (*binary(("float32", "BF16", [1, 2], FP32[:4])), 'has datatype "BF16", expected FP32'),
         (*binary(("float32", "FP32", [10**9, 2], FP32)), "needs 8000000000"),
@@ -260,7 +256,7 @@ def test_a_wrong_binary_size_is_named(size: object) -> None:
     entry = tensor("float32", None, parameters={"binary_data_size": size})
     del entry["data"]
     head = json.dumps({"inputs": [entry]}).encode()
-    with pytest.raises(InputError, match="binary_data_size of input|bytes of binary data, and 8"):
+    with pytest.raises(InputError, match=r"binary_data_size of input|bytes of binary data, and 8"):
         parse(head + FP32, len(head))
 
 
@@ -277,7 +273,7 @@ def test_a_body_without_json_is_the_one_input() -> None:
     asked = parse_request(FP32 * 3, "m", "", one, json_length=0)
     assert asked.request.inputs["x"].tolist() == [[1, 2]] * 3
     assert render({"y": np.zeros(1, np.float32)}, asked)[1] is not None
-    with pytest.raises(InputError, match="the body has 7 bytes, .* needs a multiple of 8"):
+    with pytest.raises(InputError, match=r"the body has 7 bytes, .* needs a multiple of 8"):
         parse_request(FP32[:7], "m", "", one, json_length=0)
     with pytest.raises(InputError, match="makes the body the one input, and this model takes"):
         parse(FP32, 0)
@@ -401,7 +397,7 @@ def test_data_in_front_of_the_shape_and_strings_named_data_are_no_trap() -> None
     read = reader()
     for values in ([1, 2], [3, 4]):
         front = (
-            '{"parameters": {"data": "\\"data\\": [5, 6]"}, "inputs": [{"data": %s, "name": '
-            '"float32", "shape": [1, 2], "datatype": "FP32"}]}' % values
+            '{"parameters": {"data": "\\"data\\": [5, 6]"}, "inputs": [{"data": '
+            f'{values}, "name": "float32", "shape": [1, 2], "datatype": "FP32"}}]}}'
         )
         assert read.read(front.encode(), "", None).request.inputs["float32"].tolist() == [values]
