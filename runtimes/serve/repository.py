@@ -280,6 +280,10 @@ class Repository:
         for entry in self.entries(name):
             self._retire(entry, "unloaded")
 
+    def expect(self, place: Place) -> None:
+        """List a version that is about to be loaded."""
+        self._entry(place).state = "LOADING"
+
     def withhold(self, place: Place, reason: str) -> None:
         """List a version that is not to be opened, and say why."""
         entry = self._entry(place)

@@ -382,7 +382,8 @@ class Scheduler:
 
     def _learn(self, batch: list[Work], rows: int, duration_s: float) -> None:
         per_row_s = duration_s / max(rows, 1)
-        self._row_s += (per_row_s - self._row_s) * 0.1
+        weight = 0.5 if per_row_s > self._row_s else 0.1  # a queue that is too long is worse
+        self._row_s += (per_row_s - self._row_s) * weight
         if duration_s > self._usual_s:  # by steps: the operating system may have taken the CPU away
             most_s = duration_s if duration_s > SURELY_S else 2 * self._usual_s
             self._usual_s = min(duration_s, most_s)

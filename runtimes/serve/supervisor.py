@@ -83,6 +83,7 @@ class Supervisor:
         self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
         self._stop_at: float | None = None
         self._announced = False
+        self._names: list[str] = []  # what answers
 
     def run(self, ready: Callable[[Sequence[str]], None]) -> None:
         """Serve until SIGINT or SIGTERM.
@@ -124,7 +125,7 @@ class Supervisor:
             self._turn()
         if self._stop_at is None:
             self._announced = True
-            ready(self._wanted_names())
+            ready(self._names)
 
     # ---- turns
 
@@ -286,13 +287,6 @@ class Supervisor:
                 remedy="don't serve this bundle with this backend: edgeport verify tells more",
             )
 
-    def _wanted_names(self) -> list[str]:
-        return [
-            name
-            for name, places in self._wanted.items()
-            if any((name, place.version) not in self._withheld for place in places)
-        ]
-
     # ---- what workers say
 
     def _heard(self, worker: _Worker, end: socket.socket) -> None:
@@ -303,6 +297,7 @@ class Supervisor:
             worker.channel = None
         elif message["type"] == "started":
             self._started(worker, message["failures"])
+            self._names = message["models"]
         elif message["type"] == "ask":
             self._jobs.ask(worker.number, message)
         else:

@@ -30,6 +30,9 @@ from .scheduler import Bounds
 QUIET_S: Final = 0.3
 """How long a request that was on its way when the signal came has to arrive."""
 
+PATIENCE_S: Final = 2.0
+"""How long clients wait at the port while models are opened, before they are told so."""
+
 DRAIN_S: Final = 8.0
 """How long requests that have begun have to end; less than the 10 s that supervisors give."""
 
@@ -115,9 +118,10 @@ class _Worker:
         core.starting = True
         routes = Routes(core, settings.backend, settings.limits)
         connections = Connections(routes, settings.limits)
+        starting = loop.create_task(self._start(core))
+        await asyncio.wait({starting, loop.create_task(stop.wait())}, timeout=PATIENCE_S)
         server = await loop.create_server(connections, sock=self._assignment.listener)
         transports = [await start(core) for start in settings.transports]
-        starting = loop.create_task(self._start(core))
         await stop.wait()
         starting.cancel()
         core.draining = True
@@ -131,6 +135,8 @@ class _Worker:
     async def _start(self, core: Core) -> None:
         for place, reason in self._assignment.withheld:
             self._repository.withhold(place, reason)
+        for place in self._assignment.places:
+            self._repository.expect(place)
         failures = {}
         for name, places in _by_name(self._assignment.places):
             try:
@@ -140,7 +146,8 @@ class _Worker:
         core.starting = False
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again
-        self._send({"type": "started", "failures": failures})
+        names = self._repository.names()
+        self._send({"type": "started", "failures": failures, "models": names})
 
     async def _ask(self, action: Literal["load", "unload"], name: str) -> None:
         """Ask for an action in all processes, and wait until all have done it."""
