@@ -119,7 +119,7 @@ class _Worker:
         routes = Routes(core, settings.backend, settings.limits)
         connections = Connections(routes, settings.limits)
         starting = loop.create_task(self._start(core))
-        await asyncio.wait({starting, loop.create_task(stop.wait())}, timeout=PATIENCE_S)
+        await asyncio.wait({starting}, timeout=PATIENCE_S)
         server = await loop.create_server(connections, sock=self._assignment.listener)
         transports = [await start(core) for start in settings.transports]
         await stop.wait()

@@ -277,9 +277,9 @@ def test_an_engine_that_fails_is_500_and_serves_on(tmp_path: Path) -> None:
     with serving(picky(tmp_path)) as server:
 
         def at(index: int) -> tuple[int, Any]:
-            return server.infer(
-                request(tensor(name="index", datatype="INT64", shape=[1], data=[index])), "picky"
-            )
+            body = request(tensor(name="index", datatype="INT64", shape=[1], data=[index]))
+            status, answer = server.infer(body, "picky")
+            return status, answer
 
         status, answer = at(3)
         assert (status, list(answer)) == (500, ["error"])
