@@ -4,6 +4,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _descending(rows: Array) -> Array:
     return ~rows  # -x - 1: neither overflows nor wraps, for unsigned ones too
 
 
-def _text(value: np.generic, index: int, labels: Sequence[str]) -> bytes:
+def _text(value: Any, index: int, labels: Sequence[str]) -> bytes:
     number = f"{float(value):f}" if value.dtype.kind == "f" else str(value.item())
     label = f":{labels[index]}" if index < len(labels) else ""
     return f"{number}:{index}{label}".encode()

@@ -34,7 +34,8 @@ def test_every_answer_is_as_the_document_says(server: Server) -> None:
         for model, version in (("digits", "1"), ("other", "1"), ("digits", "2")):
             path = template.replace("{model}", model).replace("{version}", version)
             for verb in {"get", "post"} & set(item):
-                for body in (None, request(), request(tensor(shape=[7])), []):
+                bodies: tuple[Any, ...] = (None, request(), request(tensor(shape=[7])), [])
+                for body in bodies:
                     status, kind, data = answered(server, verb.upper(), path, body)
                     responses = item[verb]["responses"]
                     assert str(status) in responses, (verb, path, status, data)
