@@ -20,8 +20,8 @@ from .requests import DATATYPES
 
 _MOST_AXES: Final = 32  # what numpy 1 can hold
 _REALS: Final = frozenset({int, float})
-_SQUARES: Final = {2: 65504.0**2, 4: 3.4e38**2, 8: math.inf}
-"""By size in bytes: a sum of squares below which each number fits; the limits of IEEE 754."""
+_LARGEST: Final = {2: 65504.0, 4: 3.4028234e38, 8: math.inf}
+"""By size in bytes: what a float can hold, in IEEE 754."""
 
 
 def check_shape(name: str, shape: object) -> list[int]:
@@ -82,7 +82,8 @@ def narrowed(name: str, flat: list[Any], dtype: np.dtype[Any]) -> Array:
         wide = np.array(flat, np.float64)
     except OverflowError as e:  # an integer of more than 308 digits
         raise _out_of_range(name, max(flat, key=abs), dtype) from e
-    if wide.dot(wide) < _SQUARES[dtype.itemsize]:  # nothing can overflow, and nothing is NaN
+    most = _LARGEST[dtype.itemsize]
+    if wide.size and -most <= wide.min() and wide.max() <= most:  # and nothing is NaN
         return wide.astype(dtype)
     with np.errstate(over="ignore"):
         narrow = wide.astype(dtype)

@@ -135,7 +135,7 @@ def _data(array: Array) -> bytes:
     kind = flat.dtype.kind
     if kind == "O":
         return dumps([value.decode("utf-8") for value in flat.tolist()])
-    if kind == "f" and not math.isfinite(flat.dot(flat)) and not np.isfinite(flat).all():
+    if kind == "f" and not np.isfinite(flat).all():
         return dumps_all(flat.tolist())
     return dumps(flat)
 

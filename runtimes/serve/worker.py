@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import itertools
 import signal
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,12 @@ PATIENCE_S: Final = 2.0
 
 DRAIN_S: Final = 8.0
 """How long requests that have begun have to end; less than the 10 s that supervisors give."""
+
+ACCEPT_S: Final = 0.02
+"""How long the last connections have to be accepted, once no others come."""
+
+_ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER of asm-generic/socket.h
+_RETURN: Final = 0x06  # BPF_RET | BPF_K
 
 
 class Transport(Protocol):
@@ -125,7 +133,7 @@ class _Worker:
         await stop.wait()
         starting.cancel()
         core.draining = True
-        await _drain(server, connections, transports)
+        await _drain(server, self._assignment.listener, connections, transports)
         routes.close()
         self._repository.close()
         server.close()
@@ -200,7 +208,10 @@ class _Worker:
 
 
 async def _drain(
-    server: asyncio.Server, connections: Connections, transports: Sequence[Transport]
+    server: asyncio.Server,
+    listener: socket.socket,
+    connections: Connections,
+    transports: Sequence[Transport],
 ) -> None:
     """Answer everything that is accepted, in time."""
     connections.end()
@@ -209,11 +220,25 @@ async def _drain(
             for transport in transports:
                 group.create_task(transport.drain())
             await asyncio.sleep(QUIET_S)
-            server.close()  # not before: what waits there to be accepted would be lost
+            _hear_no_more(listener)
+            await asyncio.sleep(ACCEPT_S)
+            server.close()  # not before: what waits there to be accepted would be reset
             while connections.busy:
                 await asyncio.sleep(0.01)
     connections.close()
     await asyncio.sleep(0.01)  # what was written last is sent
+
+
+def _hear_no_more(listener: socket.socket) -> None:
+    """Let a port ignore who knocks, so that the queue of those it has let in can be emptied.
+
+    A filter of one instruction that keeps nothing of a packet; who knocks again later is refused.
+    https://docs.kernel.org/networking/filter.html
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
+    described = struct.pack("HP", 1, ctypes.addressof(program))
+    with contextlib.suppress(OSError):  # another kernel: those few are reset
+        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, described)
 
 
 def _by_name(places: Iterable[Place]) -> Iterable[tuple[str, list[Place]]]:
