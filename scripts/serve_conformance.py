@@ -1,0 +1,69 @@
+"""Do unmodified clients of Triton and KServe get what they ask for?
+
+    python -m venv clients
+    clients/bin/pip install numpy onnxruntime 'tritonclient[http,grpc]' kserve
+    python -m scripts.serving.models models
+    clients/bin/python -m scripts.serve_conformance models --python .venv/bin/python
+
+Starts the server with ``--python``, which is to have edgeport[serve,grpc,ort]; the clients are
+those of the Python that runs this. What follows ``--`` goes to ``edgeport serve``. Every answer is
+compared with the same bundle run in this process. Exit code 1 if any call fails.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from edgeport.commands.terminal import note, table
+from scripts.serving import kserve_clients, plain_http, triton_clients
+from scripts.serving.checks import Checks, Result, Target
+from scripts.serving.reference import Reference
+from scripts.serving.server import edgeport
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, help="where scripts.serving.models put its bundles")
+    parser.add_argument("--python", default=sys.executable, help="what runs the server")
+    parser.add_argument("--no-grpc", action="store_true", help="leave gRPC out")
+    parser.add_argument("--control", action="store_true", help="load and unload models too")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="what the server prints")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("serve", nargs="*", help="arguments of edgeport serve, behind --")
+    args = parser.parse_args()
+    bundles = [args.models / f"{name}.edge" for name in ("every", "mlp")]
+    every, mlp = (Reference(path) for path in bundles)
+    grpc = not args.no_grpc
+    with edgeport(bundles, args.serve, python=args.python, grpc=grpc, log=args.log) as server:
+        target = Target(server.http, server.grpc if grpc else None, every, mlp, args.control)
+        done: list[Checks] = []
+        for client in (plain_http, triton_clients, kserve_clients):
+            note(client.__name__)
+            done += client.run(target)
+    results = [result for checks in done for result in checks.results]
+    print(_table(done))
+    failed = [result for result in results if result.failure]
+    for result in failed:
+        print(f"{result.client}: {result.call}: {result.failure}")
+    if args.json:
+        args.json.write_text(_json(results))
+    return 1 if failed else 0
+
+
+def _table(done: Sequence[Checks]) -> str:
+    rows = []
+    for checks in done:
+        failed = sum(result.failure is not None for result in checks.results)
+        rows.append([checks.client, str(len(checks.results)), str(failed)])
+    return table(["client", "calls", "failed"], rows, right=(1, 2))
+
+
+def _json(results: Sequence[Result]) -> str:
+    return json.dumps({"conformance_version": 1, "results": [asdict(each) for each in results]})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
