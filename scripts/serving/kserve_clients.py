@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module, metadata
 from typing import Any
 
@@ -62,11 +63,8 @@ def _check(
     checks.run(f"{ready}(unknown)", lambda: equal(ask(ready, "nothing"), False, "it"))
     for binary in (True, False):
         words = "binary" if binary else "plain"
-        checks.run(
-            f"infer, every datatype, {words}",
-            lambda b=binary: _infer(infer, types, target.every, binary=b),
-        )
-        checks.run(f"infer, {words}", lambda b=binary: _infer(infer, types, target.mlp, binary=b))
+        for model, what in ((target.every, "infer, every datatype"), (target.mlp, "infer")):
+            checks.run(f"{what}, {words}", partial(_infer, infer, types, model, binary=binary))
 
     def unknown() -> None:
         request = _request(types, target.mlp.name, target.mlp.case(), binary=True)

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._answered(data[:end], data[end + 4 :])
         self._source.free(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self.waiting:
             self._outcome.statuses[0] += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -69,11 +70,9 @@ def check_server(checks: Checks, client: Client, target: Target) -> None:
         "get_model_repository_index": _index,
         "get_inference_statistics": _statistics,
     }.items():
-        checks.run(name, lambda check=check: check(call, target))
+        checks.run(name, partial(check, call, target))
     for name in ("get_model_metadata", "get_model_config", "get_inference_statistics"):
-        checks.run(
-            f"{name}(unknown)", lambda name=name: refused(lambda: call(name, "nothing"), "nothing")
-        )
+        checks.run(f"{name}(unknown)", partial(refused, partial(call, name, "nothing"), "nothing"))
     if target.control:
         checks.run("unload_model, load_model", lambda: _control(call, mlp))
 
@@ -153,7 +152,7 @@ def check_infer(checks: Checks, client: Client, target: Target) -> None:
                     continue  # the protocol has no FP16 in JSON
                 words = [_form(form) for form in (there, back) if form]
                 call = " ".join(["infer", datatype(name), *(" to ".join(words).split())])
-                checks.run(call, lambda n=name, t=there, b=back: _one(client, target, n, t, b))
+                checks.run(call, partial(_one, client, target, name, there, back))
     for call, action in {**_options(client, target), **_refusals(client, target)}.items():
         checks.run(call, action)
 
@@ -220,8 +219,8 @@ def _options(client: Client, target: Target) -> dict[str, Callable[[], object]]:
         "infer(sequence_id)": sequence,
         "infer, 100 times": lambda: [plain() for _ in range(100)],
         **{
-            f"infer({', '.join(f'{key}={value}' for key, value in each.items())})": (
-                lambda each=each: plain(**each)
+            f"infer({', '.join(f'{key}={value}' for key, value in each.items())})": partial(
+                plain, **each
             )
             for each in client.compressions
         },
