@@ -244,7 +244,7 @@ def _refusals(client: Client, target: Target) -> dict[str, Callable[[], object]]
         "infer(wrong rank)": lambda: refused(infer({"x": x[0]}), "x"),
         "infer(wrong name)": lambda: refused(infer({"wrong_name": x}), "wrong_name"),
         "infer(an input too many)": lambda: refused(infer({"x": x, "more": x}), "more"),
-        "infer(wrong datatype)": lambda: refused(infer({"x": x.astype("float64")}), "FP64"),
+        "infer(wrong datatype)": lambda: refused(infer({"x": x.astype("float64")}), "x", "32"),
         "infer(unknown output)": lambda: refused(
             lambda: client.infer(name, inputs, outputs=client.asked("no_such")), "no_such"
         ),

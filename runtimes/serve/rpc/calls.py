@@ -1,0 +1,260 @@
+"""gRPC in a stream of HTTP/2: messages, compression, deadlines, statuses.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+https://github.com/grpc/grpc/blob/master/doc/compression.md
+"""
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Final
+from urllib.parse import quote
+
+from edgeport.runtimes.errors import (
+    DeadlineError,
+    EdgeportError,
+    ForbiddenError,
+    InputError,
+    OverloadedError,
+    UnavailableError,
+    UnknownModelError,
+    UsageError,
+)
+
+from .connection import Limits, Stream
+from .headers import Headers, literal
+
+
+class Status(IntEnum):
+    """How a call ended: https://grpc.io/docs/guides/status-codes."""
+
+    OK = 0
+    CANCELLED = 1
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class CallError(Exception):
+    """A call that is refused before it has reached a model."""
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+_OF_ERRORS: Final[Mapping[type[EdgeportError], Status]] = {
+    InputError: Status.INVALID_ARGUMENT,
+    UsageError: Status.INVALID_ARGUMENT,
+    UnknownModelError: Status.NOT_FOUND,
+    ForbiddenError: Status.PERMISSION_DENIED,
+    OverloadedError: Status.RESOURCE_EXHAUSTED,
+    DeadlineError: Status.DEADLINE_EXCEEDED,
+}
+
+_HEADERS: Final = b"\x88" + literal(b"content-type", b"application/grpc")  # 0x88 is :status 200
+_ACCEPTED: Final = literal(b"grpc-accept-encoding", b"identity, deflate, gzip")
+_PLAIN: Final = _HEADERS + _ACCEPTED
+_OK: Final = literal(b"grpc-status", b"0")
+_UNITS_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_WBITS: Final = {b"gzip": 31, b"deflate": 15}
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_LARGEST_TEXT: Final = 1000
+_WORTH_BYTES: Final = 1024
+"""Shorter answers are not compressed."""
+
+
+def status_of(error: EdgeportError, *, draining: bool) -> tuple[Status, str]:
+    """What to answer for an error; UNAVAILABLE only while the server ends, for clients retry it."""
+    text = f"{error.problem}; fix: {error.remedy}"
+    if isinstance(error, UnavailableError):
+        return (Status.UNAVAILABLE if draining else Status.FAILED_PRECONDITION), text
+    for kind, status in _OF_ERRORS.items():
+        if isinstance(error, kind):
+            return status, text
+    return Status.INTERNAL, text
+
+
+def http_refusal(status: int) -> bytes:
+    """Headers of an answer to what is no gRPC."""
+    return literal(b":status", str(status).encode())
+
+
+class Call:
+    """One call: collects the client's messages, and sends answers.
+
+    Args:
+        stream: The way back.
+        headers: Of the request.
+        limits: What the client may take.
+        heard: Called with each message.
+        ended: Called when the client has nothing more to say.
+        many: Whether the client may send several messages, and take its time.
+
+    Attributes:
+        deadline: ``time.monotonic()`` when the client gives up; ``None`` for never.
+        left: Called once if the client leaves before the answer.
+    """
+
+    __slots__ = ("_buffer", "_encoding", "_ended", "_heard", "_limits", "_many", "_replies",
+                 "_started", "_stream", "count", "deadline", "left")  # fmt: skip
+
+    def __init__(
+        self,
+        stream: Stream,
+        headers: Headers,
+        limits: Limits,
+        heard: Callable[["Call", bytes], None],
+        ended: Callable[["Call"], None],
+        *,
+        many: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._heard = heard
+        self._ended = ended
+        self._many = stream.endless = many
+        self._buffer = b""
+        self._started = False
+        self.count = 0
+        self.left: Callable[[], None] | None = None
+        self._encoding = headers.get(b"grpc-encoding", b"identity")
+        accepted = headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
+        mirrored = self._encoding in _WBITS and self._encoding in accepted
+        self._replies = self._encoding if mirrored else b"identity"
+        timeout = headers.get(b"grpc-timeout")
+        self.deadline = None if timeout is None else time.monotonic() + _seconds(timeout)
+
+    # ---- called by the connection
+
+    def data(self, part: bytes) -> None:
+        """Some bytes of messages have arrived."""
+        data = self._buffer + part if self._buffer else part
+        try:
+            while len(data) >= 5:
+                size = int.from_bytes(data[1:5], "big")
+                if size > self._limits.message_bytes:
+                    raise CallError(
+                        Status.RESOURCE_EXHAUSTED,
+                        f"a message of {size} bytes; at most {self._limits.message_bytes} are read",
+                    )
+                if len(data) < 5 + size:
+                    break
+                self._buffer = b""
+                self._message(data[0], data[5 : 5 + size])
+                data = data[5 + size :]
+            if not data and not self._stream.held_bytes:
+                return
+            self._buffer = data
+            if not self._stream.owner.hold(self._stream, len(data)):
+                raise CallError(
+                    Status.RESOURCE_EXHAUSTED,
+                    "too many long messages at once over one connection",
+                )
+        except CallError as e:
+            self._buffer = b""
+            self.fail(e.status, str(e))
+
+    def end(self) -> None:
+        """The client has nothing more to say."""
+        if self._buffer:
+            self.fail(Status.INVALID_ARGUMENT, "the last message is truncated")
+        elif not self._many and self.count != 1:
+            self.fail(Status.INVALID_ARGUMENT, f"{self.count} messages, expected one")
+        else:
+            self._ended(self)
+
+    def cancel(self) -> None:
+        """The client has left, or has its answer."""
+        left, self.left = self.left, None
+        if left is not None:
+            left()
+
+    # ---- answers
+
+    def answer(self, message: bytes) -> None:
+        """Send the only message, and end."""
+        self.left = None
+        headers, data = self._framed(message)
+        self._stream.answer(headers, data, _OK)
+
+    def send(self, message: bytes) -> None:
+        """Send one message; more may follow."""
+        headers, data = self._framed(message)
+        self._stream.send(b"" if self._started else headers, data)
+        self._started = True
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was sent and the client has not made room for."""
+        return self._stream.waiting_bytes
+
+    def finish(self) -> None:
+        """End well."""
+        self.left = None
+        if not self._started:
+            self._stream.send(_PLAIN, b"")
+        self._stream.finish(_OK)
+
+    def fail(self, status: Status, text: str) -> None:
+        """End badly; the text is for a person."""
+        self.left = None
+        message = quote(text[:_LARGEST_TEXT], safe=_UNQUOTED).encode("ascii")
+        trailers = literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", message)
+        self._stream.finish(trailers if self._started else _PLAIN + trailers)
+
+    def _framed(self, message: bytes) -> tuple[bytes, bytes]:
+        if self._replies == b"identity":
+            return _PLAIN, b"\0" + len(message).to_bytes(4, "big") + message
+        headers = _PLAIN + literal(b"grpc-encoding", self._replies)
+        if len(message) < _WORTH_BYTES:
+            return headers, b"\0" + len(message).to_bytes(4, "big") + message
+        packer = zlib.compressobj(1, wbits=_WBITS[self._replies])
+        packed = packer.compress(message) + packer.flush()
+        return headers, b"\1" + len(packed).to_bytes(4, "big") + packed
+
+    def _message(self, flag: int, data: bytes) -> None:
+        self.count += 1
+        if self.count > 1 and not self._many:
+            raise CallError(Status.INVALID_ARGUMENT, "more than one message, expected one")
+        if flag == 1:
+            data = _unpacked(data, self._encoding, self._limits.message_bytes)
+        elif flag:
+            raise CallError(Status.INTERNAL, f"a message has flag {flag}, expected 0 or 1")
+        self._heard(self, data)
+
+
+_UNQUOTED: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"  # all printable ASCII but the percent sign
+
+
+def _seconds(timeout: bytes) -> float:
+    """Read ``grpc-timeout``; what is no timeout is none: a deadline of long ago helps nobody."""
+    match = _TIMEOUT.fullmatch(timeout)
+    return int(match[1]) * _UNITS_S[match[2]] if match else float("inf")
+
+
+def _unpacked(data: bytes, encoding: bytes, most_bytes: int) -> bytes:
+    if encoding not in _WBITS:
+        name = encoding.decode("latin-1")
+        text = f"messages are encoded as {name!r}; this server takes identity, deflate and gzip"
+        raise CallError(Status.UNIMPLEMENTED, text)
+    unpacker = zlib.decompressobj(wbits=_WBITS[encoding])
+    try:
+        found = unpacker.decompress(data, most_bytes + 1)
+    except zlib.error as e:
+        raise CallError(Status.INVALID_ARGUMENT, f"a message cannot be decompressed: {e}") from e
+    if len(found) > most_bytes:
+        raise CallError(
+            Status.RESOURCE_EXHAUSTED, f"a message is longer than {most_bytes} bytes decompressed"
+        )
+    if not unpacker.eof or unpacker.unused_data:
+        raise CallError(Status.INVALID_ARGUMENT, "a message's compressed data have another length")
+    return found
