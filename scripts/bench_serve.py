@@ -15,6 +15,7 @@ litserve and onnxruntime. Exit code 1 if an answer was wrong or missing.
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -59,12 +60,12 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="what runs edgeport")
     parser.add_argument("--peers", metavar="PYTHON", help="what runs MLServer and LitServe")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("serve", nargs="*", help="arguments of edgeport serve, behind --")
+    parser.add_argument("--serve", default="", metavar="ARGS", help="more for edgeport serve")
     args = parser.parse_args()
     reference = Reference(args.bundle)
     forms = cast(list[Form], args.forms.split(","))
     with ExitStack() as stack:
-        more = ["--threads", "1", *args.serve]
+        more = ["--threads", "1", *shlex.split(args.serve)]
         server = stack.enter_context(
             edgeport([args.bundle], more, python=args.python, grpc="grpc" in forms)
         )

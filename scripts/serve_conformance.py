@@ -6,15 +6,19 @@
     clients/bin/python -m scripts.serve_conformance models --python .venv/bin/python
 
 Starts the server with ``--python``, which is to have edgeport[serve,grpc,ort]; the clients are
-those of the Python that runs this. What follows ``--`` goes to ``edgeport serve``. Every answer is
+those of the Python that runs this. Every answer is
 compared with the same bundle run in this process. Exit code 1 if any call fails.
 """
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 from edgeport.commands.terminal import note, table
@@ -32,17 +36,18 @@ def main() -> int:
     parser.add_argument("--control", action="store_true", help="load and unload models too")
     parser.add_argument("--log", type=Path, metavar="FILE", help="what the server prints")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("serve", nargs="*", help="arguments of edgeport serve, behind --")
+    parser.add_argument("--serve", default="", metavar="ARGS", help="more for edgeport serve")
     args = parser.parse_args()
     bundles = [args.models / f"{name}.edge" for name in ("every", "mlp")]
-    every, mlp = (Reference(path) for path in bundles)
-    grpc = not args.no_grpc
-    with edgeport(bundles, args.serve, python=args.python, grpc=grpc, log=args.log) as server:
-        target = Target(server.http, server.grpc if grpc else None, every, mlp, args.control)
+    more, grpc = shlex.split(args.serve), not args.no_grpc
+    with edgeport(bundles, more, python=args.python, grpc=grpc, log=args.log) as server:
         done: list[Checks] = []
         for client in (plain_http, triton_clients, kserve_clients):
             note(client.__name__)
-            done += client.run(target)
+            where = (server.http, server.grpc if grpc else None, bundles, args.control)
+            # a process each: two libraries that describe the same messages don't load into one
+            with ProcessPoolExecutor(1, get_context("spawn")) as child:
+                done += child.submit(_check, client.__name__, *where).result()
     results = [result for checks in done for result in checks.results]
     print(_table(done))
     failed = [result for result in results if result.failure]
@@ -51,6 +56,14 @@ def main() -> int:
     if args.json:
         args.json.write_text(_json(results))
     return 1 if failed else 0
+
+
+def _check(
+    client: str, http: str, grpc: str | None, bundles: Sequence[Path], control: bool
+) -> list[Checks]:
+    every, mlp = (Reference(path) for path in bundles)
+    found: list[Checks] = import_module(client).run(Target(http, grpc, every, mlp, control))
+    return found
 
 
 def _table(done: Sequence[Checks]) -> str:

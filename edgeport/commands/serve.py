@@ -20,6 +20,7 @@ class ServeArgs:
     model_dir: Path | None
     host: str
     port: int
+    grpc_port: int | None
     backend: str
     threads: int | None
     workers: int
@@ -49,6 +50,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
     )
     parser.add_argument("--backend", default="ort-cpu", help="which engine (default: %(default)s)")
     parser.add_argument(
@@ -113,7 +117,15 @@ def run(args: ServeArgs) -> int:
     def announce(serving: Serving) -> None:
         names = ", ".join(serving.models) or "no model"
         show(f"serving {names} on {serving.url} ({serving.backend})")
+        for door in doors:
+            show(f"gRPC on {args.host}:{door.port}")
 
+    doors = []
+    if args.grpc_port is not None:
+        from edgeport.runtimes.serve.rpc import CallLimits, Door
+
+        call_limits = CallLimits(message_bytes=args.max_body_bytes)
+        doors.append(Door(args.host, args.grpc_port, args.workers, call_limits))
     note("repeating the golden samples")
     serve(
         args.bundles,
@@ -130,6 +142,7 @@ def run(args: ServeArgs) -> int:
             ),
             limits=TransportLimits(body_bytes=args.max_body_bytes),
             control=args.repository_control,
+            transports=[door.start for door in doors],
         ),
         rehearsal=args.limits,
         ready=announce,
@@ -170,7 +183,7 @@ def size(text: str) -> int:
 
 def _args(a: argparse.Namespace) -> ServeArgs:
     return ServeArgs(
-        tuple(a.bundles), a.model_dir, a.host, a.port, a.backend, a.threads, a.workers,
+        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.workers,
         a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms, a.repository_control,
         trusted(a), limits(a),
     )  # fmt: skip

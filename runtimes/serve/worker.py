@@ -64,7 +64,8 @@ class Settings:
         bounds: What may wait for each model.
         limits: What a client may take.
         control: Whether clients may load and unload models.
-        transports: Each is called in the event loop, in every process, before models are opened.
+        transports: Each is called in the event loop of every process, before models are opened,
+            with the process's number.
     """
 
     backend: str = "ort-cpu"
@@ -73,7 +74,7 @@ class Settings:
     bounds: Bounds = field(default_factory=Bounds)
     limits: Limits = field(default_factory=Limits)
     control: bool = False
-    transports: Sequence[Callable[[Core], Awaitable[Transport]]] = ()
+    transports: Sequence[Callable[[Core, int], Awaitable[Transport]]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class _Worker:
         starting = loop.create_task(self._start(core))
         await asyncio.wait({starting}, timeout=PATIENCE_S)
         server = await loop.create_server(connections, sock=self._assignment.listener)
-        transports = [await start(core) for start in settings.transports]
+        transports = [await start(core, self._assignment.process) for start in settings.transports]
         await stop.wait()
         starting.cancel()
         core.draining = True

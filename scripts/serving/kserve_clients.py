@@ -80,9 +80,10 @@ def _request(types: Any, name: str, case: Any, *, binary: bool) -> Any:
         made = types.InferInput(key, list(array.shape), datatype(array.dtype.name))
         made.set_data_from_numpy(array, binary_data=binary or array.dtype == "float16")
         inputs.append(made)
-    outputs = [types.RequestedOutput(key, None) for key in case.outputs]
-    for each, array in zip(outputs, case.outputs.values(), strict=True):
-        each.binary_data = binary or array.dtype == "float16"
+    outputs = [
+        types.RequestedOutput(key, {"binary_data": binary or array.dtype == "float16"})
+        for key, array in case.outputs.items()
+    ]
     return types.InferRequest(name, inputs, request_id="7", request_outputs=outputs)
 
 

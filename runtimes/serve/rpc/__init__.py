@@ -9,11 +9,12 @@ headers.
 from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
 
 try:
-    from .listener import Listener, listen
+    from .connection import Limits as CallLimits
+    from .listener import Door
 except ModuleNotFoundError as e:
     raise _BackendMissingError(
         f"serving gRPC needs {e.name!r}, which is not installed",
         remedy="pip install 'edgeport[grpc]'",
     ) from e
 
-__all__ = ["Listener", "listen"]
+__all__ = ["CallLimits", "Door"]

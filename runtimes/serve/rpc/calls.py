@@ -6,7 +6,6 @@ https://github.com/grpc/grpc/blob/master/doc/compression.md
 
 import re
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final
@@ -22,6 +21,7 @@ from edgeport.runtimes.errors import (
     UnknownModelError,
     UsageError,
 )
+from edgeport.runtimes.serve.compression import SMALLEST_BYTES, TooLong, compress, decompress
 
 from .connection import Limits, Stream
 from .headers import Headers, literal
@@ -65,11 +65,9 @@ _ACCEPTED: Final = literal(b"grpc-accept-encoding", b"identity, deflate, gzip")
 _PLAIN: Final = _HEADERS + _ACCEPTED
 _OK: Final = literal(b"grpc-status", b"0")
 _UNITS_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_WBITS: Final = {b"gzip": 31, b"deflate": 15}
+_ENCODINGS: Final = (b"gzip", b"deflate")
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _LARGEST_TEXT: Final = 1000
-_WORTH_BYTES: Final = 1024
-"""Shorter answers are not compressed."""
 
 
 def status_of(error: EdgeportError, *, draining: bool) -> tuple[Status, str]:
@@ -128,7 +126,7 @@ class Call:
         self.left: Callable[[], None] | None = None
         self._encoding = headers.get(b"grpc-encoding", b"identity")
         accepted = headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
-        mirrored = self._encoding in _WBITS and self._encoding in accepted
+        mirrored = self._encoding in _ENCODINGS and self._encoding in accepted
         self._replies = self._encoding if mirrored else b"identity"
         timeout = headers.get(b"grpc-timeout")
         self.deadline = None if timeout is None else time.monotonic() + _seconds(timeout)
@@ -215,10 +213,9 @@ class Call:
         if self._replies == b"identity":
             return _PLAIN, b"\0" + len(message).to_bytes(4, "big") + message
         headers = _PLAIN + literal(b"grpc-encoding", self._replies)
-        if len(message) < _WORTH_BYTES:
+        if len(message) < SMALLEST_BYTES:
             return headers, b"\0" + len(message).to_bytes(4, "big") + message
-        packer = zlib.compressobj(1, wbits=_WBITS[self._replies])
-        packed = packer.compress(message) + packer.flush()
+        packed = compress(message, self._replies.decode())
         return headers, b"\1" + len(packed).to_bytes(4, "big") + packed
 
     def _message(self, flag: int, data: bytes) -> None:
@@ -242,19 +239,15 @@ def _seconds(timeout: bytes) -> float:
 
 
 def _unpacked(data: bytes, encoding: bytes, most_bytes: int) -> bytes:
-    if encoding not in _WBITS:
+    if encoding not in _ENCODINGS:
         name = encoding.decode("latin-1")
         text = f"messages are encoded as {name!r}; this server takes identity, deflate and gzip"
         raise CallError(Status.UNIMPLEMENTED, text)
-    unpacker = zlib.decompressobj(wbits=_WBITS[encoding])
     try:
-        found = unpacker.decompress(data, most_bytes + 1)
-    except zlib.error as e:
-        raise CallError(Status.INVALID_ARGUMENT, f"a message cannot be decompressed: {e}") from e
-    if len(found) > most_bytes:
+        return decompress(data, encoding.decode(), most_bytes)
+    except TooLong as e:
         raise CallError(
             Status.RESOURCE_EXHAUSTED, f"a message is longer than {most_bytes} bytes decompressed"
-        )
-    if not unpacker.eof or unpacker.unused_data:
-        raise CallError(Status.INVALID_ARGUMENT, "a message's compressed data have another length")
-    return found
+        ) from e
+    except InputError as e:
+        raise CallError(Status.INVALID_ARGUMENT, f"a message: {e.problem}") from e

@@ -4,17 +4,10 @@ What does not change from answer to answer is written once. The test compares it
 https://protobuf.dev/programming-guides/encoding
 """
 
-import struct
 from functools import lru_cache
-from typing import Final
 
-import numpy as np
-
-from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.serve.requests import DATATYPES, InferResponse
-
-_NAMES: Final = {np.dtype(dtype): datatype for dtype, datatype in DATATYPES.items()}
-"""dtype -> datatype: ``dtype.name`` is slower than all the rest of this."""
+from edgeport.runtimes.serve.bytes_tensor import write
+from edgeport.runtimes.serve.requests import DATATYPE_OF, InferResponse
 
 _ID, _OUTPUTS, _RAW = 3, 5, 6  # fields of ModelInferResponse
 
@@ -30,14 +23,10 @@ def encode(response: InferResponse) -> bytes:
         parts.append(_field(_ID, response.id.encode()))
     raw = []
     for name, array in response.outputs.items():
-        parts.append(_output(name, _NAMES[array.dtype], array.shape))
-        data = array.tobytes() if array.dtype.kind != "O" else _strings(array)
+        parts.append(_output(name, DATATYPE_OF[array.dtype], array.shape))
+        data = array.tobytes() if array.dtype.kind != "O" else write(array)
         raw += (_tag(_RAW, len(data)), data)
     return b"".join(parts + raw)
-
-
-def _strings(array: Array) -> bytes:
-    return b"".join(struct.pack("<I", len(value)) + value for value in array.ravel().tolist())
 
 
 @lru_cache(256)

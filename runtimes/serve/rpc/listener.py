@@ -2,66 +2,79 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
+from typing import Final
 
 from edgeport.runtimes.serve.core import Core
+from edgeport.runtimes.serve.server import listen
 
 from .connection import Connection, Limits
 from .service import Service
 
+QUIET_S: Final = 0.3
+"""How long a call that was on its way has to arrive once clients are told to go."""
 
-class Listener:
-    """What is listening. Made by ``listen``.
 
-    To end: ``end()`` when the core starts to drain, ``close_door()`` when what was on its way has
-    had time to arrive, ``close()`` when nothing is ``busy`` any more.
+class Door:
+    """The port, held by the process that watches; each of its workers answers at it.
+
+    Args:
+        host: The address to listen on.
+        port: 0 for a free one.
+        workers: How many processes will answer.
+        limits: What a client may take.
+
+    Attributes:
+        port: The number.
+
+    Raises:
+        UsageError: The port or address cannot be had.
     """
 
-    def __init__(self, service: Service, group: set[Connection]) -> None:
-        self._service = service
-        self._group = group
-        self._server: asyncio.Server | None = None
+    def __init__(self, host: str, port: int, workers: int, limits: Limits) -> None:
+        self._listeners: Sequence[socket.socket] = listen(host, port, workers)
+        self._limits = limits
+        self.port: int = self._listeners[0].getsockname()[1]
 
-    async def start(self, listener: socket.socket, limits: Limits) -> None:
+    async def start(self, core: Core, process: int) -> "Answering":
+        """Answer in this process."""
+        answering = Answering(core, self._limits)
+        await answering.start(self._listeners[process])
+        return answering
+
+    def close(self) -> None:
+        """Let go of the port."""
+        for listener in self._listeners:
+            listener.close()
+
+
+class Answering:
+    """What one process answers. Made by ``Door.start``."""
+
+    def __init__(self, core: Core, limits: Limits) -> None:
+        self._service = Service(core, limits)
+        self._limits = limits
+        self._group: set[Connection] = set()
+
+    async def start(self, listener: socket.socket) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._service.open, self._group, limits), sock=listener
+            lambda: Connection(self._service.open, self._group, self._limits), sock=listener
         )
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call is being received or answered."""
-        return any(connection.busy for connection in self._group)
-
-    def end(self) -> None:
-        """Stop listening, tell clients to go elsewhere; calls on their way are taken."""
-        if self._server is not None:
-            self._server.close()
-        self._service.changed()
-        self._service.end_watches()
-        for connection in list(self._group):
-            connection.end()
-
-    def close_door(self) -> None:
-        """Refuse further calls; a connection closes when its last one is answered."""
-        for connection in list(self._group):
-            connection.close_door()
-
-    def close(self) -> None:
-        """Close every connection; what was written is still sent."""
-        for connection in list(self._group):
-            connection.close()
-
-
-async def listen(core: Core, listener: socket.socket, limits: Limits | None = None) -> Listener:
-    """Serve the core over gRPC.
-
-    Args:
-        core: Made in the running loop.
-        listener: Bound and listening.
-        limits: What a client may take.
-    """
-    limits = limits or Limits()
-    found = Listener(Service(core, limits), set())
-    await found.start(listener, limits)
-    return found
+    async def drain(self) -> None:
+        """Tell clients to go, answer what is accepted, and end. It may be cancelled."""
+        try:
+            self._service.end_watches()
+            for connection in list(self._group):
+                connection.end()
+            await asyncio.sleep(QUIET_S)
+            self._server.close()  # not before: what waits there to be accepted would be lost
+            for connection in list(self._group):
+                connection.close_door()
+            while any(connection.busy for connection in self._group):
+                await asyncio.sleep(0.01)
+        finally:
+            for connection in list(self._group):
+                connection.close()

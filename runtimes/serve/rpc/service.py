@@ -58,7 +58,7 @@ class Service:
         self._core = core
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watchers: dict[Call, tuple[str, int]] = {}
+        self._watchers: dict[Call, str] = {}
         self._methods = self._table()
 
     def open(self, stream: Stream, headers: Headers) -> Receiver:
@@ -74,18 +74,11 @@ class Service:
             stream, headers, self._limits, self._hear(method), method.ended, many=method.many
         )
 
-    def changed(self) -> None:
-        """Tell who watches the health of something."""
-        for call, (service, last) in list(self._watchers.items()):
-            status = self._health(service)
-            if status != last:
-                self._watchers[call] = (service, status)
-                call.send(_message(messages.HealthCheckResponse(status=status)))
-
     def end_watches(self) -> None:
-        """Answer those that would watch for ever."""
-        for call in list(self._watchers):
-            del self._watchers[call]
+        """Tell those who watch the health of something that it ends, and let them go."""
+        watchers, self._watchers = self._watchers, {}
+        for call, service in watchers.items():
+            call.send(_message(messages.HealthCheckResponse(status=self._health(service))))
             call.finish()
 
     def _hear(self, method: Method) -> Callable[[Call, bytes], None]:
@@ -218,7 +211,7 @@ class Service:
 
     def _watch(self, call: Call, message: Any) -> None:
         status = self._health(message.service)
-        self._watchers[call] = (message.service, status)
+        self._watchers[call] = message.service
         call.left = lambda: self._watchers.pop(call, None)
         call.send(_message(messages.HealthCheckResponse(status=status)))
 

@@ -1,7 +1,6 @@
 """Tensors out of messages: raw bytes or typed values. Strict, because guesses lie."""
 
 import math
-import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from edgeport.runtimes.errors import InputError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.serve.bytes_tensor import read
 from edgeport.runtimes.serve.requests import (
     NO_PARAMETERS,
     NUMPY,
@@ -90,7 +90,7 @@ def _from_raw(name: str, tensor: Any, shape: tuple[int, ...], raw: bytes) -> Arr
         )
     dtype = _dtype(name, tensor.datatype)
     if dtype.kind == "O":
-        return _strings(name, raw, shape)
+        return _reshaped(name, read(name, raw, math.prod(shape)), shape)
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise InputError(
             f"input {name!r} has {len(raw)} bytes, its shape {list(shape)} of {tensor.datatype} "
@@ -158,24 +158,6 @@ def _dtype(name: str, datatype: str) -> np.dtype[Any]:
             remedy="send the datatype that the model's metadata says",
         )
     return NUMPY[datatype]
-
-
-def _strings(name: str, raw: bytes, shape: tuple[int, ...]) -> Array:
-    """Read BYTES: a length as little-endian uint32 in front of each string."""
-    wanted, place, found = math.prod(shape), 0, []
-    while place + 4 <= len(raw) and len(found) < wanted:
-        (size,) = struct.unpack_from("<I", raw, place)
-        found.append(raw[place + 4 : place + 4 + size])
-        place += 4 + size
-    if place != len(raw) or len(found) != wanted:
-        raise InputError(
-            f"input {name!r} is BYTES of shape {list(shape)}, and its {len(raw)} bytes are not "
-            f"{wanted} strings",
-            remedy="put the length in front of each, as a little-endian uint32",
-        )
-    array = np.empty(wanted, object)
-    array[:] = found
-    return _reshaped(name, array, shape)
 
 
 def _wanted(output: Any) -> Wanted:
