@@ -39,6 +39,7 @@ def run(target: Target) -> list[Checks]:
             lambda request: runner.run(caller.infer(request)),
             types,
             target,
+            mixed=False,
         )
         runner.run(caller.close())
     return [rest, grpc]
@@ -55,7 +56,10 @@ def _check(
     infer: Callable[[Any], Any],
     types: Any,
     target: Target,
+    *,
+    mixed: bool = True,
 ) -> None:
+    """Check one; ``mixed``: whether FP16, which is always binary, may stand beside values."""
     checks.run("is_server_live", lambda: equal(ask("is_server_live"), True, "it"))
     checks.run("is_server_ready", lambda: equal(ask("is_server_ready"), True, "it"))
     ready = "is_model_ready"
@@ -63,8 +67,10 @@ def _check(
     checks.run(f"{ready}(unknown)", lambda: equal(ask(ready, "nothing"), False, "it"))
     for binary in (True, False):
         words = "binary" if binary else "plain"
-        for model, what in ((target.every, "infer, every datatype"), (target.mlp, "infer")):
-            checks.run(f"{what}, {words}", partial(_infer, infer, types, model, binary=binary))
+        checks.run(f"infer, {words}", partial(_infer, infer, types, target.mlp, binary=binary))
+        if binary or mixed:
+            name = f"infer, every datatype, {words}"
+            checks.run(name, partial(_infer, infer, types, target.every, binary=binary))
 
     def unknown() -> None:
         request = _request(types, target.mlp.name, target.mlp.case(), binary=True)
