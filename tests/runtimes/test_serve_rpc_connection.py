@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import hpack
 import pytest
@@ -121,9 +121,9 @@ def loop() -> Iterator[None]:
 
         def cancel(self) -> None: ...
 
-    asyncio._set_running_loop(Loop())  # type: ignore[attr-defined]  # what get_running_loop reads
+    asyncio._set_running_loop(cast(asyncio.AbstractEventLoop, Loop()))  # get_running_loop's
     yield
-    asyncio._set_running_loop(None)  # type: ignore[attr-defined]
+    asyncio._set_running_loop(None)
 
 
 def test_a_call_is_heard_and_answered() -> None:

@@ -68,6 +68,7 @@ _UNITS_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, 
 _ENCODINGS: Final = (b"gzip", b"deflate")
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _LARGEST_TEXT: Final = 1000
+_PREFIX: Final = 5  # bytes in front of a message: is it compressed, how long is it
 
 
 def status_of(error: EdgeportError, *, draining: bool) -> tuple[Status, str]:
@@ -93,17 +94,17 @@ class Call:
         stream: The way back.
         headers: Of the request.
         limits: What the client may take.
-        heard: Called with each message.
-        ended: Called when the client has nothing more to say.
-        many: Whether the client may send several messages, and take its time.
+        heard: Called with each message; with the only one when the client has ended.
+        ended: Called when the client has nothing more to say, where it may send many messages and
+            take its time; ``None`` where it is to send one.
 
     Attributes:
         deadline: ``time.monotonic()`` when the client gives up; ``None`` for never.
         left: Called once if the client leaves before the answer.
     """
 
-    __slots__ = ("_buffer", "_encoding", "_ended", "_heard", "_limits", "_many", "_replies",
-                 "_started", "_stream", "count", "deadline", "left")  # fmt: skip
+    __slots__ = ("_encoding", "_ended", "_have", "_heard", "_limits", "_need", "_only", "_parts",
+                 "_replies", "_started", "_stream", "deadline", "left")  # fmt: skip
 
     def __init__(
         self,
@@ -111,18 +112,17 @@ class Call:
         headers: Headers,
         limits: Limits,
         heard: Callable[["Call", bytes], None],
-        ended: Callable[["Call"], None],
-        *,
-        many: bool = False,
+        ended: Callable[["Call"], None] | None = None,
     ) -> None:
         self._stream = stream
         self._limits = limits
         self._heard = heard
         self._ended = ended
-        self._many = stream.endless = many
-        self._buffer = b""
+        stream.endless = ended is not None
+        self._parts: list[bytes] = []  # of messages that are not complete
+        self._have, self._need = 0, _PREFIX  # bytes
         self._started = False
-        self.count = 0
+        self._only: bytes | None = None
         self.left: Callable[[], None] | None = None
         self._encoding = headers.get(b"grpc-encoding", b"identity")
         accepted = headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
@@ -135,46 +135,68 @@ class Call:
 
     def data(self, part: bytes) -> None:
         """Some bytes of messages have arrived."""
-        data = self._buffer + part if self._buffer else part
+        self._parts.append(part)
+        self._have += len(part)
         try:
-            while len(data) >= 5:
-                size = int.from_bytes(data[1:5], "big")
-                if size > self._limits.message_bytes:
-                    raise CallError(
-                        Status.RESOURCE_EXHAUSTED,
-                        f"a message of {size} bytes; at most {self._limits.message_bytes} are read",
-                    )
-                if len(data) < 5 + size:
-                    break
-                self._buffer = b""
-                self._message(data[0], data[5 : 5 + size])
-                data = data[5 + size :]
-            if not data and not self._stream.held_bytes:
-                return
-            self._buffer = data
-            if not self._stream.owner.hold(self._stream, len(data)):
-                raise CallError(
-                    Status.RESOURCE_EXHAUSTED,
-                    "too many long messages at once over one connection",
-                )
+            if self._have >= self._need:
+                self._messages(part if len(self._parts) == 1 else b"".join(self._parts))
+            if (self._have or self._stream.held_bytes) and not self._stream.hold(self._have):
+                text = "too many long messages at once over one connection"
+                raise CallError(Status.RESOURCE_EXHAUSTED, text)
         except CallError as e:
-            self._buffer = b""
+            self._parts, self._have = [], 0
             self.fail(e.status, str(e))
 
     def end(self) -> None:
         """The client has nothing more to say."""
-        if self._buffer:
-            self.fail(Status.INVALID_ARGUMENT, "the last message is truncated")
-        elif not self._many and self.count != 1:
-            self.fail(Status.INVALID_ARGUMENT, f"{self.count} messages, expected one")
-        else:
+        if self._have:
+            self.fail(Status.INVALID_ARGUMENT, "the last message is cut off")
+        elif self._ended is not None:
             self._ended(self)
+        elif self._only is None:
+            self.fail(Status.INVALID_ARGUMENT, "no message, expected one")
+        else:
+            try:
+                self._heard(self, self._only)
+            except CallError as e:
+                self.fail(e.status, str(e))
 
     def cancel(self) -> None:
         """The client has left, or has its answer."""
         left, self.left = self.left, None
         if left is not None:
             left()
+
+    def _messages(self, data: bytes) -> None:
+        """Hear what is complete; keep the rest."""
+        place = 0
+        while len(data) - place >= _PREFIX:
+            size = int.from_bytes(data[place + 1 : place + _PREFIX], "big")
+            if size > self._limits.message_bytes:
+                raise CallError(
+                    Status.RESOURCE_EXHAUSTED,
+                    f"a message of {size} bytes; at most {self._limits.message_bytes} are read",
+                )
+            start = place + _PREFIX
+            if len(data) - start < size:
+                self._need = _PREFIX + size
+                break
+            self._message(data[place], data[start : start + size])
+            place, self._need = start + size, _PREFIX
+        self._have = len(data) - place
+        self._parts = [data[place:]] if self._have else []
+
+    def _message(self, flag: int, data: bytes) -> None:
+        if self._only is not None:
+            raise CallError(Status.INVALID_ARGUMENT, "more than one message, expected one")
+        if flag == 1:
+            data = _unpacked(data, self._encoding, self._limits.message_bytes)
+        elif flag:
+            raise CallError(Status.INTERNAL, f"a message has flag {flag}, expected 0 or 1")
+        if self._ended is None:
+            self._only = data  # heard when it is sure that there is no other
+        else:
+            self._heard(self, data)
 
     # ---- answers
 
@@ -217,16 +239,6 @@ class Call:
             return headers, b"\0" + len(message).to_bytes(4, "big") + message
         packed = compress(message, self._replies.decode())
         return headers, b"\1" + len(packed).to_bytes(4, "big") + packed
-
-    def _message(self, flag: int, data: bytes) -> None:
-        self.count += 1
-        if self.count > 1 and not self._many:
-            raise CallError(Status.INVALID_ARGUMENT, "more than one message, expected one")
-        if flag == 1:
-            data = _unpacked(data, self._encoding, self._limits.message_bytes)
-        elif flag:
-            raise CallError(Status.INTERNAL, f"a message has flag {flag}, expected 0 or 1")
-        self._heard(self, data)
 
 
 _UNQUOTED: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"  # all printable ASCII but the percent sign

@@ -102,6 +102,10 @@ class Stream:
         """Send trailers behind all data, and end."""
         self.owner.finish(self, trailers)
 
+    def hold(self, size_bytes: int) -> bool:
+        """Whether so much of a message that is not complete may be kept; 0 once it is complete."""
+        return self.owner.hold(self, size_bytes)
+
     @property
     def waiting_bytes(self) -> int:
         """What the client has not made room for."""
@@ -506,7 +510,7 @@ class Connection(asyncio.Protocol):
     # ---- what is held, and for how long
 
     def hold(self, stream: Stream, size_bytes: int) -> bool:
-        """Whether a message that is not complete may be kept; 0 when it is complete."""
+        """What ``Stream.hold`` says."""
         self._held_bytes += size_bytes - stream.held_bytes
         stream.held_bytes = size_bytes
         return self._held_bytes <= 2 * self._limits.message_bytes

@@ -21,7 +21,7 @@ def encode(response: InferResponse) -> bytes:
     parts = [_named(response.model, response.version)]
     if response.id:
         parts.append(_field(_ID, response.id.encode()))
-    raw = []
+    raw: list[bytes] = []
     for name, array in response.outputs.items():
         parts.append(_output(name, DATATYPE_OF[array.dtype], array.shape))
         data = array.tobytes() if array.dtype.kind != "O" else write(array)

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -36,14 +37,12 @@ class Method:
     Attributes:
         request: Class of what it takes.
         heard: Called with the call and its message.
-        ended: Called when the client has nothing more to say.
-        many: Whether the client sends several messages.
+        ended: Called when the client has nothing more to say, where it may send many messages.
     """
 
     request: Any
     heard: Callable[[Call, Any], None]
-    ended: Callable[[Call], None]
-    many: bool = False
+    ended: Callable[[Call], None] | None = None
 
 
 class Service:
@@ -69,10 +68,8 @@ class Service:
             return _Refused(stream, http_refusal(415))
         method = self._methods.get(headers[b":path"])
         if method is None:
-            return Call(stream, headers, self._limits, _deaf, _unknown(headers[b":path"]))
-        return Call(
-            stream, headers, self._limits, self._hear(method), method.ended, many=method.many
-        )
+            return _unknown(Call(stream, headers, self._limits, _deaf), headers[b":path"])
+        return Call(stream, headers, self._limits, self._hear(method), method.ended)
 
     def end_watches(self) -> None:
         """Tell those who watch the health of something that it ends, and let them go."""
@@ -130,20 +127,18 @@ class Service:
         }
         for name, action in (("Load", core.load), ("Unload", core.unload)):
             found[_path(INFERENCE, f"RepositoryModel{name}")] = self._control(name, action)
-        found[_path(INFERENCE, "ModelInfer")] = Method(
-            messages.ModelInferRequest, self._infer, _nothing
-        )
+        found[_path(INFERENCE, "ModelInfer")] = Method(messages.ModelInferRequest, self._infer)
         found[_path(INFERENCE, "ModelStreamInfer")] = self._stream_infer()
-        found[_path(HEALTH, "Check")] = Method(messages.HealthCheckRequest, self._check, _nothing)
-        found[_path(HEALTH, "Watch")] = Method(messages.HealthCheckRequest, self._watch, _nothing)
-        found[_path(HEALTH, "List")] = Method(messages.HealthListRequest, self._list, _nothing)
+        found[_path(HEALTH, "Check")] = Method(messages.HealthCheckRequest, self._check)
+        found[_path(HEALTH, "Watch")] = Method(messages.HealthCheckRequest, self._watch)
+        found[_path(HEALTH, "List")] = Method(messages.HealthListRequest, self._list)
         return found
 
     def _plain(self, name: str, answer: Callable[[Any], Any]) -> Method:
         def heard(call: Call, message: Any) -> None:
             call.answer(_message(answer(message)))
 
-        return Method(getattr(messages, f"{name}Request"), heard, _nothing)
+        return Method(getattr(messages, f"{name}Request"), heard)
 
     def _control(self, name: str, action: Callable[[str], Coroutine[Any, Any, None]]) -> Method:
         response = getattr(messages, f"RepositoryModel{name}Response")
@@ -161,7 +156,7 @@ class Service:
             self._tasks.add(task)  # the loop alone would not keep it
             task.add_done_callback(self._tasks.discard)
 
-        return Method(getattr(messages, f"RepositoryModel{name}Request"), heard, _nothing)
+        return Method(getattr(messages, f"RepositoryModel{name}Request"), heard)
 
     # ---- inference
 
@@ -189,7 +184,7 @@ class Service:
             else:
                 call.finish()
 
-        return Method(messages.ModelInferRequest, heard, ended, many=True)
+        return Method(messages.ModelInferRequest, heard, ended)
 
     def status_text(self, error: EdgeportError) -> str:
         """What a stream says of one request's error."""
@@ -212,8 +207,11 @@ class Service:
     def _watch(self, call: Call, message: Any) -> None:
         status = self._health(message.service)
         self._watchers[call] = message.service
-        call.left = lambda: self._watchers.pop(call, None)
+        call.left = partial(self._unwatch, call)
         call.send(_message(messages.HealthCheckResponse(status=status)))
+
+    def _unwatch(self, call: Call) -> None:
+        self._watchers.pop(call, None)
 
     def _list(self, call: Call, message: Any) -> None:
         statuses = {
@@ -317,13 +315,11 @@ def _deaf(call: Call, data: bytes) -> None:
     """Hear nothing."""
 
 
-def _nothing(call: Call) -> None:
-    """The one message was enough."""
-
-
-def _unknown(path: bytes) -> Callable[[Call], None]:
-    text = f"nothing is at {path.decode('latin-1')!r}; this server has {INFERENCE} and {HEALTH}"
-    return lambda call: call.fail(Status.UNIMPLEMENTED, text)
+def _unknown(call: Call, path: bytes) -> Call:
+    name = path.decode("latin-1")
+    text = f"nothing is at {name!r}; this server has {INFERENCE} and {HEALTH}"
+    call.fail(Status.UNIMPLEMENTED, text)
+    return call
 
 
 def _message(message: Any) -> bytes:
@@ -335,4 +331,4 @@ def _config(found: Mapping[str, Any]) -> Any:
     """The configuration as a message."""
     from google.protobuf import json_format
 
-    return json_format.ParseDict(found, messages.ModelConfig(), ignore_unknown_fields=True)
+    return json_format.ParseDict(dict(found), messages.ModelConfig(), ignore_unknown_fields=True)
