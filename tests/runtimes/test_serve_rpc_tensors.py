@@ -136,11 +136,11 @@ EIGHT = [bytes(8)]
         ),
         (
             request(FP32 | {"datatype": "BYTES"}, raw=[b"\4\0\0\0abc" + b"\0\0\0\0"]),
-            "input 'x' is BYTES of shape",
+            "BYTES input 'x': element 1 has no length",
         ),
         (
             request(FP32 | {"datatype": "BYTES", "shape": [1]}, raw=[b"\1\0\0\0a\0"]),
-            "6 bytes are not 1 strings",
+            "1 bytes are left behind its 1 elements",
         ),
         (
             request(FP32 | {"parameters": {"shared_memory_region": {"string_param": "r"}}}),
