@@ -13,6 +13,11 @@
   - ParityError           1    an artefact does not compute what the module computes
   - ExportError           1    a compiler refused the module
   - EngineError           1    an engine refused a file or failed while it ran
+  - UnknownModelError     2    a server has no such model or version
+  - ForbiddenError        2    a server does not let its clients do that
+  - OverloadedError       1    a server has more work than it can do in time
+  - DeadlineError         1    a request waited longer than it may
+  - UnavailableError      1    a server is shutting down, or a model of it is not ready
   - BackendMissingError   3    a library or device is not in this environment
   - StorageError          3    the disk is full, or a place cannot be read or written
 """
@@ -109,6 +114,30 @@ class ExportError(EdgeportError, RuntimeError):
 
 class EngineError(EdgeportError, RuntimeError):
     """An engine refused a file, or failed while it ran."""
+
+
+class UnknownModelError(EdgeportError, LookupError):
+    """A server has no such model, or no such version of it."""
+
+    exit_code = 2
+
+
+class ForbiddenError(EdgeportError, PermissionError):
+    """A server does not let its clients do that."""
+
+    exit_code = 2
+
+
+class OverloadedError(EdgeportError, RuntimeError):
+    """A server has more work than it can do in time: try again later."""
+
+
+class DeadlineError(EdgeportError, TimeoutError):
+    """A request waited longer than it may, and was dropped before it ran."""
+
+
+class UnavailableError(EdgeportError, ConnectionError):
+    """A server is shutting down, or a model of it is not ready."""
 
 
 class BackendMissingError(EdgeportError, ImportError):

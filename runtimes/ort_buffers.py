@@ -19,7 +19,8 @@ from .signature import Signature
 LARGEST_BYTES: Final = 1 << 16
 """Inputs and outputs together: above it two copies cost more than they save."""
 
-_MOST_SHAPES: Final = 16
+_MOST_SHAPES: Final = 128
+"""As many as a server's batches have sizes; 8 MB at most, for one thread."""
 
 _Shapes = tuple[tuple[int, ...], ...]
 

@@ -7,6 +7,10 @@ import numpy as np
 
 from .errors import InputError
 from .inputs import Array
+from .signature import TensorSpec
+
+CHARACTERS: Final = "characters"
+"""The free axis of an input that is text."""
 
 PADDING: Final = -1
 """After the end of a text; every code point, zero included, is a character."""
@@ -15,6 +19,11 @@ SHORTEST: Final = 8
 """Columns of the shortest table: compilers take sizes of 0 and 1, and their halves, as special."""
 
 _LAST: Final = 0x10FFFF
+
+
+def is_text(spec: TensorSpec) -> bool:
+    """Whether an input is text as code points."""
+    return spec.dtype == "int32" and spec.shape[1:] == (CHARACTERS,)
 
 
 def encode(texts: Sequence[str]) -> Array:

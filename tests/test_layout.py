@@ -44,7 +44,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 
 def test_the_types_ship() -> None:
-    assert SETUPTOOLS["package-data"]["*"] == ["py.typed", "*.json", "*.c"]
+    assert SETUPTOOLS["package-data"]["*"] == ["py.typed", "*.json", "*.c", "*.html"]
     for folder in FOLDERS:
         assert (ROOT / folder / "py.typed").is_file()
 

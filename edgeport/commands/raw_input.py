@@ -24,9 +24,8 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.text import SHORTEST
+from edgeport.runtimes.text import SHORTEST, is_text
 
-CHARACTERS: Final = "characters"
 BATCH_ROWS: Final = 1024
 _IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"})
 
@@ -65,11 +64,6 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
             f"{path} is neither .csv, .npz, .txt nor an image", remedy="save it as one of them"
         )
     return readers[suffix](path, signature)
-
-
-def is_text(spec: TensorSpec) -> bool:
-    """Whether an input is text as code points."""
-    return spec.dtype == "int32" and spec.shape[1:] == (CHARACTERS,)
 
 
 def is_image(spec: TensorSpec) -> bool:

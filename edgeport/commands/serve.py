@@ -1,6 +1,7 @@
 """``edgeport serve``: answer requests over HTTP, once the models have proved themselves."""
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +9,26 @@ from edgeport.commands.options import positive
 from edgeport.commands.terminal import note, show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 
+_UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
 
 @dataclass(frozen=True, slots=True)
 class ServeArgs:
     """What ``edgeport serve`` was asked."""
 
     bundles: tuple[Path, ...]
+    model_dir: Path | None
     host: str
     port: int
+    grpc_port: int | None
     backend: str
     threads: int | None
+    workers: int
+    max_queue_rows: int
+    max_body_bytes: int
+    deadline_s: float
+    max_delay_s: float
+    repository_control: bool
     trusted: tuple[Path, ...] | None
     limits: Limits
 
@@ -27,43 +38,152 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser = commands.add_parser(
         "serve", help="answer requests over HTTP (Open Inference Protocol v2)"
     )
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="what to serve")
+    parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="what to serve")
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        metavar="DIR",
+        help="serve what is in it too: NAME.edge, or NAME/VERSION.edge",
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="0 for a free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
+    )
     parser.add_argument("--backend", default="ort-cpu", help="which engine (default: %(default)s)")
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
-    add_trust_options(parser)
-    parser.set_defaults(
-        run=lambda a: run(
-            ServeArgs(tuple(a.bundles), a.host, a.port, a.backend, a.threads, trusted(a), limits(a))
-        )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that answer, each with all models (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-queue-rows",
+        type=positive,
+        default=1024,
+        metavar="N",
+        help="rows that may wait for one model; what comes then gets 503 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=duration,
+        default=1.0,
+        metavar="TIME",
+        help="how long a request may wait: 500ms, 2s (default: 1s)",
+    )
+    parser.add_argument(
+        "--max-delay-ms",
+        type=milliseconds,
+        default=0.0,
+        metavar="MS",
+        help="wait so long for company: for throughput with slow clients (default: 0)",
+    )
+    parser.add_argument(
+        "--max-body",
+        type=size,
+        default=2**26,
+        metavar="SIZE",
+        help="longest body: 512KiB, 64MiB (default: 64MiB)",
+    )
+    parser.add_argument(
+        "--repository-control",
+        action="store_true",
+        help="let clients load and unload models: only where you trust all of them",
+    )
+    add_trust_options(parser)
+    parser.set_defaults(run=lambda a: run(_args(a)))
     return parser
 
 
 def run(args: ServeArgs) -> int:
     """Serve until a signal comes."""
-    from edgeport.runtimes.serve import Serving, serve  # needs the extra: only when it is wanted
+    from edgeport.runtimes.serve import (  # needs the extra: only when it is wanted
+        Bounds,
+        Serving,
+        Settings,
+        TransportLimits,
+        serve,
+    )
+    from edgeport.runtimes.session import Options
 
     def announce(serving: Serving) -> None:
-        names = ", ".join(serving.models)
+        names = ", ".join(serving.models) or "no model"
         show(f"serving {names} on {serving.url} ({serving.backend})")
+        for door in doors:
+            show(f"gRPC on {args.host}:{door.port}")
 
+    doors = []
+    if args.grpc_port is not None:
+        from edgeport.runtimes.serve.rpc import CallLimits, Door
+
+        call_limits = CallLimits(message_bytes=args.max_body_bytes)
+        doors.append(Door(args.host, args.grpc_port, args.workers, call_limits))
     note("repeating the golden samples")
     serve(
         args.bundles,
+        model_dir=args.model_dir,
         host=args.host,
         port=args.port,
-        backend=args.backend,
-        threads=args.threads,
-        trusted=args.trusted,
-        limits=args.limits,
+        workers=args.workers,
+        settings=Settings(
+            backend=args.backend,
+            options=Options(threads=args.threads),
+            trusted=args.trusted,
+            bounds=Bounds(
+                rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
+            ),
+            limits=TransportLimits(body_bytes=args.max_body_bytes),
+            control=args.repository_control,
+            transports=[door.start for door in doors],
+        ),
+        rehearsal=args.limits,
         ready=announce,
+        tell=note,
     )
     return 0
+
+
+def duration(text: str) -> float:
+    """Read a time in seconds: ``"500ms"``, ``"2s"``, ``"2"``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|)", text)
+    seconds = float(match[1]) * (1e-3 if match[2] == "ms" else 1) if match else 0.0
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"expected a time such as 500ms or 2s, got {text!r}")
+    return seconds
+
+
+def milliseconds(text: str) -> float:
+    """Read a number of milliseconds, and return seconds."""
+    try:
+        seconds = float(text) / 1e3
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"expected milliseconds from 0 to 60000, got {text!r}")
+    return seconds
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: ``"64MiB"``, ``"1000000"``."""
+    match = re.fullmatch(r"(\d{1,12}) ?([A-Za-z]*)", text)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    count = int(match[1]) * unit if match and unit else 0
+    if not 0 < count <= 2**34:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, got {text!r}")
+    return count
+
+
+def _args(a: argparse.Namespace) -> ServeArgs:
+    return ServeArgs(
+        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.workers,
+        a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms, a.repository_control,
+        trusted(a), limits(a),
+    )  # fmt: skip

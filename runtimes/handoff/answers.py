@@ -1,13 +1,16 @@
 """A bundle's model behind somebody else's HTTP server: requests in, answers out, no sockets."""
 
-import contextlib
+import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edgeport.runtimes.serve.messages import Request
-from edgeport.runtimes.serve.models import open_models
+from edgeport.runtimes.serve.core import Core
+from edgeport.runtimes.serve.counters import Board
+from edgeport.runtimes.serve.http import Exchange
+from edgeport.runtimes.serve.messages import Limits, Request, Response, error
+from edgeport.runtimes.serve.repository import Catalogue, Repository, opener
 from edgeport.runtimes.serve.routes import Routes
+from edgeport.runtimes.serve.scheduler import Bounds
 from edgeport.runtimes.session import Options
 
 
@@ -26,10 +29,13 @@ class Answers:
             ParityError: The model does not compute what its module computed.
             EdgeportError: The bundle cannot be opened: see ``Bundle``.
         """
-        self._stack = contextlib.ExitStack()
-        pool = self._stack.enter_context(ThreadPoolExecutor(1))
-        models = open_models([bundle], backend, Options(threads=threads), self._stack)
-        self._routes = Routes(models, pool)
+        catalogue = Catalogue([bundle])
+        self._places = catalogue.places(catalogue.names()[0])
+        self._open = opener(backend, Options(threads=threads), None)
+        self._backend = backend
+        self._models = [self._open(place, lambda _: None) for place in self._places]
+        self._routes: Routes | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -40,10 +46,52 @@ class Answers:
             method: ``"GET"``, ``"POST"``.
             path: ``"/v2/models/NAME/infer"``.
             headers: Names in lower case.
-            body: JSON.
+            body: As it came.
 
         Returns:
-            Status, headers and JSON.
+            Status, headers and body.
         """
-        found = await self._routes(Request(method, path, headers, body, keep_alive=True))
-        return found.status, {"content-type": "application/json", **found.headers}, found.body
+        loop = asyncio.get_running_loop()
+        if self._routes is None or self._loop is not loop:
+            self._routes, self._loop = self._in_this_loop(), loop
+        raw = {name.encode("latin-1"): value.encode("latin-1") for name, value in headers.items()}
+        request = Request(method, path.encode("latin-1"), raw, body, keep_alive=True)
+        exchange = _Answered(request)
+        try:
+            self._routes(exchange)
+            found = await exchange.response
+        except asyncio.CancelledError:
+            if exchange.work is not None:
+                exchange.work.cancel()
+            raise
+        return found.status, {"content-type": found.content_type, **found.headers}, found.body
+
+    def _in_this_loop(self) -> Routes:
+        repository = Repository(self._open, Bounds(), Board())
+        for place, model in zip(self._places, self._models, strict=True):
+            repository.adopt(place, model)
+        return Routes(Core(repository), self._backend, Limits())
+
+
+class _Answered(Exchange):
+    """An exchange whose answer is waited for."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.work = None
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def respond(self, response: Response) -> None:
+        if not self.response.done():
+            self.response.set_result(response)
+
+    @property
+    def gone(self) -> bool:
+        return self.response.done()
+
+    def fail(self, defect: Exception) -> None:
+        context = {"message": "a request failed", "exception": defect}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self.respond(error(500, "internal error; the server's log says more"))

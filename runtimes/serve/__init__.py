@@ -3,11 +3,14 @@
 from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
 
 try:
+    from .messages import Limits as TransportLimits
+    from .scheduler import Bounds
     from .server import Serving, serve
+    from .worker import Settings
 except ModuleNotFoundError as e:
     raise _BackendMissingError(
         f"serving needs {e.name!r}, which is not installed",
         remedy="pip install 'edgeport[serve]'",
     ) from e
 
-__all__ = ["Serving", "serve"]
+__all__ = ["Bounds", "Serving", "Settings", "TransportLimits", "serve"]

@@ -3,16 +3,21 @@
 httptools is the parser of Node.js (llhttp); it reads any number of bytes, so the limits are here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import httptools
 
-from .protocol import dumps
+from .json_text import dumps
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+JSON: Final = "application/json"
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,8 @@ class Limits:
         body_bytes: Longest body.
         head_bytes: Longest request line, headers and trailers together.
         framing_bytes: Most of everything in a message but its body, chunk sizes included.
-        receive_s: Time for the head to be complete, and again for the body.
+        head_s: Time for the head to be complete.
+        body_s: Time for the body to be complete after that, or for the client to read an answer.
         idle_s: Time between two requests: more than the 60 s after which proxies give up, so
             that it is never the server who closes while a request is on its way.
         linger_s: Time to go on reading after a refusal. Closing at once would reset the
@@ -33,45 +39,56 @@ class Limits:
     body_bytes: int = 64 * 2**20
     head_bytes: int = 64 * 2**10
     framing_bytes: int = 2**20
-    receive_s: float = 30.0
+    head_s: float = 10.0
+    body_s: float = 30.0
     idle_s: float = 75.0
     linger_s: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request; the names of its headers are in lower case."""
 
     method: str
-    path: str
-    headers: Mapping[str, str]
+    target: bytes
+    headers: Mapping[bytes, bytes]
     body: bytes
     keep_alive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One answer. The body is JSON."""
+class Response(NamedTuple):
+    """One answer."""
 
     status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    parts: Sequence[bytes]
+    content_type: str = JSON
+    headers: Mapping[str, str] = _NO_HEADERS
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
 
     def render(self, *, close: bool, without_body: bool = False) -> bytes:
         """Write it as HTTP/1.1; a HEAD request is answered without the body."""
-        lines = [
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(self.body)}",
-            f"Connection: {'close' if close else 'keep-alive'}",
-            *(f"{name}: {value}" for name, value in self.headers.items()),
-        ]
-        head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
-        return head if without_body else head + self.body
+        parts = self.parts
+        length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        head = _head(self.status, self.content_type, close)
+        for name, value in self.headers.items():
+            head += f"{name}: {value}\r\n".encode("latin-1")
+        head = b"%bContent-Length: %d\r\n\r\n" % (head, length)
+        return head if without_body else b"".join((head, *parts))
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+@cache
+def _head(status: int, content_type: str, close: bool) -> bytes:
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {content_type}\r\n"
+        f"Connection: {'close' if close else 'keep-alive'}\r\n"
+    ).encode("ascii")
+
+
+class Refusal(NamedTuple):
     """The stream makes no sense from here on: answer this and close."""
 
     response: Response
@@ -81,33 +98,44 @@ class Continue:
     """The client waits to be told that it may send the body."""
 
 
-Message = Request | Refusal | Continue
+Message: TypeAlias = Request | Refusal | Continue
+
+Stage: TypeAlias = Literal["nothing", "head", "body"]
 
 
-def error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
+) -> Response:
+    """Answer with JSON."""
+    return Response(status, (dumps(value),), JSON, headers)
+
+
+def error(status: int, text: str, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
     """Every answer that is not 200 has this body; clients read the key."""
-    return Response(status, dumps({"error": text}), headers or {})
+    return json_response({"error": text}, status, headers)
 
 
 class Receiver:
     """Turns one connection's bytes into messages. After a refusal it must not be fed again.
 
     Attributes:
-        stage: The number of the request and what is being received of it.
+        count: The number of the request that is being received, or was last.
+        stage: What is being received of it.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.stage: tuple[int, Literal["nothing", "head", "body"]] = (0, "nothing")
+        self.count = 0
+        self.stage: Stage = "nothing"
         self._limits = limits
+        self._most_head_bytes = limits.head_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._messages: list[Message] = []
         self._refusal: Refusal | None = None
         self._framing_bytes = 0
-        self._reset()
 
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that these bytes complete; a refusal is the last one."""
-        self._messages = []
+        messages = self._messages = []
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -121,78 +149,86 @@ class Receiver:
         except httptools.HttpParserError as e:
             self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}"))
         if self._refusal:
-            self._messages.append(self._refusal)
-        return self._messages
-
-    def _reset(self) -> None:
-        self._url = b""
-        self._headers: dict[str, str] = {}
-        self._head_bytes = 0
-        self._body = bytearray()
+            messages.append(self._refusal)
+        return messages
 
     def _refuse(self, status: int, text: str) -> NoReturn:
         self._refusal = Refusal(error(status, text))
         raise _Refused
 
-    # ---- called by httptools
+    # ---- called by httptools, several times per request: every line is felt
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self.stage = (self.stage[0] + 1, "head")
+        self.count += 1
+        self.stage = "head"
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
 
     def on_url(self, part: bytes) -> None:
         """A part of the request line's URL."""
         self._url += part
-        self._count_head(len(part))
+        self._head_bytes += len(part)
+        if self._head_bytes > self._most_head_bytes:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer behind a chunked body, which nobody asked for."""
-        self._count_head(len(name) + len(value))
-        if self.stage[1] == "head":
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._most_head_bytes:
+            self._refuse_head()
+        if self.stage == "head":
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body is read."""
-        self.stage = (self.stage[0], "body")
+        self.stage = "body"
         if self._parser.should_upgrade():  # httptools would take the body for something else
             self._refuse(400, "this server speaks HTTP/1.1 only: send no Upgrade and no CONNECT")
-        if int(self._headers.get("content-length", "0")) > self._limits.body_bytes:
+        headers = self._headers
+        if int(headers.get(b"content-length", b"0")) > self._limits.body_bytes:
             self._refuse_body()
-        if self._headers.get("expect", "").lower() == "100-continue":
+        if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self._messages.append(Continue())
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
         self._framing_bytes -= len(part)
-        self._body += part
-        if len(self._body) > self._limits.body_bytes:  # chunked: no length was announced
+        self._body.append(part)
+        self._body_bytes += len(part)
+        if self._body_bytes > self._limits.body_bytes:  # chunked: no length was announced
             self._refuse_body()
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
-        try:
-            path = httptools.parse_url(self._url).path
-        except httptools.HttpParserInvalidURLError:
-            path = None
-        request = Request(
-            method=self._parser.get_method().decode("ascii"),
-            path=(path or b"/").decode("latin-1"),
-            headers=self._headers,
-            body=bytes(self._body),
-            keep_alive=self._parser.should_keep_alive(),
+        body, parser = self._body, self._parser
+        self._messages.append(
+            Request(
+                _text(parser.get_method()),
+                self._url,
+                self._headers,
+                body[0] if len(body) == 1 else b"".join(body),
+                parser.should_keep_alive(),
+            )
         )
-        self._messages.append(request)
-        self.stage = (self.stage[0], "nothing")
+        self._body = []
+        self.stage = "nothing"
         self._framing_bytes = 0
-        self._reset()
 
-    def _count_head(self, count: int) -> None:
-        self._head_bytes += count
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
+    def _refuse_head(self) -> NoReturn:
+        self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
 
     def _refuse_body(self) -> NoReturn:
         self._refuse(413, f"the body is longer than {self._limits.body_bytes} bytes")
+
+
+@cache
+def _text(method: bytes) -> str:
+    """Of some thirty that there are."""
+    return method.decode("ascii")
 
 
 class _Refused(Exception):  # noqa: N818  # control flow out of httptools' callbacks

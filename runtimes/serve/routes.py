@@ -1,110 +1,358 @@
-"""Which request means what: the Open Inference Protocol v2 over HTTP, JSON only.
+"""Which HTTP request means what: the Open Inference Protocol v2 with Triton's extensions.
 
-A client's mistake is a 4xx that says what is wrong; 500 is for an engine that failed.
+A client's mistake is a 4xx that says what is wrong; 500 is for an engine that failed. The paths
+that are described in ``openapi.py`` are those that are answered here; a test compares them.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from edgeport import __version__
-from edgeport.runtimes.errors import EdgeportError, EngineError, InputError
+from edgeport.runtimes.errors import (
+    BackendMissingError,
+    DeadlineError,
+    EdgeportError,
+    ForbiddenError,
+    InputError,
+    OverloadedError,
+    UnavailableError,
+    UnknownModelError,
+    UsageError,
+)
 
-from .messages import Request, Response, error
-from .models import Model
-from .protocol import VERSION, dumps, model_metadata
+from . import metrics, openapi, page
+from .compression import SMALLEST_BYTES, TooLong, accepted, compress, decompress
+from .core import Core
+from .http import Exchange
+from .json_text import loads
+from .messages import Limits, Request, Response, error, json_response
+from .requests import InferResponse
+from .scheduler import Result, Scheduler
+from .wire import Parsed, render_response
 
-_BINARY_HEADER = "inference-header-content-length"
+LARGE_BYTES: Final = 2**18
+"""A body of JSON that is longer is read in a thread, so that others are answered in between."""
+
+_MOST_CACHED: Final = 1024
+_BINARY: Final = "application/octet-stream"
+_JSON_LENGTH: Final = b"inference-header-content-length"
+
+_STATUS: Final[tuple[tuple[type[EdgeportError], int], ...]] = (  # the first that fits
+    (UnknownModelError, 404),
+    (ForbiddenError, 403),
+    (InputError, 400),
+    (UsageError, 400),
+    (OverloadedError, 503),
+    (UnavailableError, 503),
+    (DeadlineError, 504),
+    (BackendMissingError, 501),
+    (EdgeportError, 500),
+)
+
+
+class Route(NamedTuple):
+    """What a path means."""
+
+    verb: str
+    answer: Callable[[Exchange, str, str], None]
+    model: str = ""
+    version: str = ""
 
 
 class Routes:
-    """Answers requests.
+    """Answers exchanges.
 
     Args:
-        models: By name.
-        pool: Where engines run, so that health is answered while they do.
-
-    Attributes:
-        ready: Whether to say that new requests are welcome.
+        core: Does the work.
+        backend: Of the models, for the metrics.
+        limits: Of a body, when it is decompressed.
     """
 
-    def __init__(self, models: Mapping[str, Model], pool: Executor) -> None:
-        self.ready = True
-        self._models = models
-        self._pool = pool
+    def __init__(self, core: Core, backend: str, limits: Limits) -> None:
+        self._core = core
+        self._backend = backend
+        self._limits = limits
+        self._cache: dict[bytes, Route | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="edgeport-read")
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer one request; nothing is raised for a client's mistake."""
-        match [unquote(part) for part in request.path.strip("/").split("/")]:
-            case ["v2"]:
-                return _get(request, {"name": "edgeport", "version": __version__, "extensions": []})
-            case ["v2", "health", "live"]:
-                return _get(request, {"live": True})
-            case ["v2", "health", "ready"]:
-                return self._get_ready(request, {})
-            case ["v2", "models"]:
-                return _get(request, {"models": list(self._models)})
-            case ["v2", "models", name, *rest] if name in self._models:
-                return await self._ask(request, self._models[name], rest)
-            case ["v2", "models", name, *_]:
-                names = ", ".join(map(repr, self._models))
-                return error(404, f"no model is named {name!r}; this server has {names}")
-        return _unknown(request)
-
-    async def _ask(self, request: Request, model: Model, rest: Sequence[str]) -> Response:
-        match rest:
-            case ["versions", version, *_] if version != VERSION:
-                text = f"model {model.name!r} has no version {version!r}; it has {VERSION!r}"
-                return error(404, text)
-            case [] | ["versions", _]:
-                signature = model.session.signature
-                return _get(request, model_metadata(model.name, model.platform, signature))
-            case ["ready"] | ["versions", _, "ready"]:
-                return self._get_ready(request, {"name": model.name})
-            case ["infer"] | ["versions", _, "infer"]:
-                return await self._infer(request, model)
-        return _unknown(request)
-
-    def _get_ready(self, request: Request, about: Mapping[str, str]) -> Response:
-        if self.ready:
-            return _get(request, {**about, "ready": True})
-        answer = {**about, "ready": False, "error": "the server is shutting down"}
-        return _get(request, answer, status=503)
-
-    async def _infer(self, request: Request, model: Model) -> Response:
-        if request.method != "POST":
-            return _wrong_verb(request, "POST")
-        if _BINARY_HEADER in request.headers:
-            return error(400, f"{_BINARY_HEADER} announces binary tensors; this server takes JSON")
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            return error(400, f"the body is encoded as {encoding!r}; this server takes plain JSON")
-        loop = asyncio.get_running_loop()
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer one exchange; nothing is raised for a client's mistake."""
+        request = exchange.request
         try:
-            answer = await loop.run_in_executor(self._pool, model.infer, request.body)
-        except InputError as e:
-            return error(400, _text(e))
-        except EngineError as e:
-            return error(500, _text(e))
-        return Response(200, answer)
+            route = self._cache[request.target]
+        except KeyError:
+            route = self._find(request.target)
+            if len(self._cache) >= _MOST_CACHED:
+                self._cache.clear()
+            self._cache[request.target] = route
+        if route is None:
+            exchange.respond(
+                error(404, f"nothing is at {_path(request)}; GET /v2/models lists the models")
+            )
+        elif request.method != route.verb and (request.method, route.verb) != ("HEAD", "GET"):
+            text = f"{request.method} is not allowed on {_path(request)}; use {route.verb}"
+            exchange.respond(error(405, text, {"Allow": route.verb}))
+        else:
+            try:
+                route.answer(exchange, route.model, route.version)
+            except EdgeportError as e:
+                exchange.respond(refusal(e))
+
+    def close(self) -> None:
+        """End the thread that reads large bodies."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _find(self, target: bytes) -> Route | None:
+        path = target.decode("latin-1").partition("?")[0]
+        if not path.startswith("/"):
+            return None
+        match [unquote(part) for part in path.strip("/").split("/")]:
+            case [""]:
+                return Route("GET", self._page)
+            case ["openapi.json"]:
+                return Route("GET", self._openapi)
+            case ["metrics"]:
+                return Route("GET", self._metrics)
+            case ["v2"]:
+                return Route("GET", self._server)
+            case ["v2", "health", "live"]:
+                return Route("GET", self._live)
+            case ["v2", "health", "ready"]:
+                return Route("GET", self._ready)
+            case ["v2", "models"]:
+                return Route("GET", self._models)
+            case ["v2", "models", "stats"]:
+                return Route("GET", self._statistics)
+            case ["v2", "models", model, *rest]:
+                return self._find_model(model, rest)
+            case ["v2", "repository", "index"]:
+                return Route("POST", self._index)
+            case ["v2", "repository", "models", model, "load"]:
+                return Route("POST", self._load, model)
+            case ["v2", "repository", "models", model, "unload"]:
+                return Route("POST", self._unload, model)
+        return None
+
+    def _find_model(self, model: str, rest: list[str]) -> Route | None:
+        version = ""
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+        match rest:
+            case []:
+                return Route("GET", self._metadata, model, version)
+            case ["ready"]:
+                return Route("GET", self._model_ready, model, version)
+            case ["config"]:
+                return Route("GET", self._config, model, version)
+            case ["stats"]:
+                return Route("GET", self._statistics, model, version)
+            case ["infer"]:
+                return Route("POST", self._infer, model, version)
+        return None
+
+    # ---- descriptions
+
+    def _page(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(Response(200, (page.read(),), page.CONTENT_TYPE, page.HEADERS))
+
+    def _openapi(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(json_response(openapi.document(self._core)))
+
+    def _metrics(self, exchange: Exchange, _model: str, _version: str) -> None:
+        text = metrics.render(self._core.repository, self._backend)
+        exchange.respond(Response(200, (text,), metrics.CONTENT_TYPE))
+
+    def _server(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(json_response(self._core.server_metadata()))
+
+    def _live(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(json_response({"live": True}))
+
+    def _ready(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(_readiness({}, self._core.ready, self._why_not()))
+
+    def _model_ready(self, exchange: Exchange, model: str, version: str) -> None:
+        entry = self._core.repository.entries(model, version)[-1]
+        ready = self._core.model_ready(model, version)
+        why = entry.reason or self._why_not()
+        exchange.respond(_readiness({"name": model}, ready, why))
+
+    def _why_not(self) -> str:
+        if self._core.draining:
+            return "the server is shutting down"
+        return "models are being loaded" if self._core.starting else "no model is ready"
+
+    def _models(self, exchange: Exchange, _model: str, _version: str) -> None:
+        exchange.respond(json_response({"models": self._core.repository.names()}))
+
+    def _metadata(self, exchange: Exchange, model: str, version: str) -> None:
+        exchange.respond(json_response(self._core.metadata(model, version)))
+
+    def _config(self, exchange: Exchange, model: str, version: str) -> None:
+        exchange.respond(json_response(self._core.config(model, version)))
+
+    def _statistics(self, exchange: Exchange, model: str, version: str) -> None:
+        exchange.respond(json_response(self._core.statistics(model, version)))
+
+    # ---- the repository
+
+    def _index(self, exchange: Exchange, _model: str, _version: str) -> None:
+        asked = self._json_object(exchange.request)
+        ready = asked.get("ready", False)
+        if type(ready) is not bool:
+            raise InputError("'ready' is no bool", remedy='send {"ready": true}, or nothing')
+        exchange.respond(json_response(self._core.index(ready=ready)))
+
+    def _load(self, exchange: Exchange, model: str, _version: str) -> None:
+        parameters = self._json_object(exchange.request).get("parameters")
+        if parameters:
+            raise InputError(
+                "this server loads models as they are, without parameters",
+                remedy="leave 'parameters' out; change the bundle, and load it again",
+            )
+        self._later(exchange, lambda: self._core.load(model))
+
+    def _unload(self, exchange: Exchange, model: str, _version: str) -> None:
+        self._json_object(exchange.request)
+        self._later(exchange, lambda: self._core.unload(model))
+
+    def _later(self, exchange: Exchange, action: Callable[[], Awaitable[None]]) -> None:
+        async def act() -> None:
+            try:
+                await action()
+            except EdgeportError as e:
+                status = _status(e)
+                exchange.respond(refusal(e, 400 if status == 500 else status))
+            else:
+                exchange.respond(json_response({}))
+
+        task = asyncio.get_running_loop().create_task(act())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _json_object(self, request: Request) -> Mapping[str, object]:
+        body = self._decoded(request)
+        value = loads(body) if body.strip() else {}
+        if not isinstance(value, dict):
+            raise InputError("the request is no JSON object", remedy="send {}, or nothing")
+        return value
+
+    # ---- inference
+
+    def _infer(self, exchange: Exchange, model: str, version: str) -> None:
+        scheduler = self._core.repository.serving(model, version)
+        scheduler.refuse_overload()  # before anything is read: it must cost next to nothing
+        request = exchange.request
+        headers = request.headers
+        length = headers.get(_JSON_LENGTH)
+        if (len(request.body) > LARGE_BYTES and length is None) or (
+            b"content-encoding" in headers and len(request.body) > LARGE_BYTES // 16
+        ):
+            self._infer_later(exchange, scheduler, version)
+        else:
+            parsed = self._parse(request, scheduler, version)
+            self._submit(exchange, scheduler, parsed)
+
+    def _infer_later(self, exchange: Exchange, scheduler: Scheduler, version: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def act() -> None:
+            try:
+                parsed = await loop.run_in_executor(
+                    self._readers, self._parse, exchange.request, scheduler, version
+                )
+                if not exchange.gone:
+                    self._submit(exchange, scheduler, parsed)
+            except EdgeportError as e:
+                exchange.respond(refusal(e))
+            except Exception as e:
+                exchange.fail(e)
+
+        task = loop.create_task(act())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _parse(self, request: Request, scheduler: Scheduler, version: str) -> Parsed:
+        body, length = request.body, request.headers.get(_JSON_LENGTH)
+        if b"content-encoding" in request.headers:
+            body = self._decoded(request)
+        try:
+            return scheduler.reader.read(body, version, None if length is None else _number(length))
+        except InputError:
+            scheduler.count_rejected()
+            raise
+
+    def _submit(self, exchange: Exchange, scheduler: Scheduler, parsed: Parsed) -> None:
+        def done(result: Result) -> None:
+            exchange.respond(
+                self._answer(exchange.request, parsed, result)
+                if isinstance(result, InferResponse)
+                else refusal(result)
+            )
+
+        exchange.work = scheduler.submit(parsed.request, done)
+
+    def _answer(self, request: Request, parsed: Parsed, result: InferResponse) -> Response:
+        parts, json_length = render_response(parsed, result)
+        headers = {} if json_length is None else {_JSON_LENGTH_NAME: str(json_length)}
+        content_type = "application/json" if json_length is None else _BINARY
+        header = request.headers.get(b"accept-encoding")
+        if header is not None and sum(map(len, parts)) >= SMALLEST_BYTES:
+            encoding = accepted(header)
+            if encoding:
+                headers = {**headers, "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+                parts = [compress(b"".join(parts), encoding)]
+        return Response(200, parts, content_type, headers)
+
+    def _decoded(self, request: Request) -> bytes:
+        encoding = request.headers.get(b"content-encoding", b"").decode("latin-1")
+        try:
+            return decompress(request.body, encoding, self._limits.body_bytes)
+        except TooLong:
+            raise _BodyError(
+                f"the body is longer than {self._limits.body_bytes} bytes once it is decompressed",
+                remedy="send less at a time",
+            ) from None
 
 
-def _get(request: Request, value: Mapping[str, Any], status: int = 200) -> Response:
-    if request.method not in ("GET", "HEAD"):
-        return _wrong_verb(request, "GET")
-    return Response(status, dumps(value))
+_JSON_LENGTH_NAME: Final = "Inference-Header-Content-Length"
 
 
-def _wrong_verb(request: Request, allowed: str) -> Response:
-    text = f"{request.method} is not allowed on {request.path}; use {allowed}"
-    return error(405, text, {"Allow": allowed})
+class _BodyError(InputError):
+    """The one mistake with a status of its own."""
 
 
-def _unknown(request: Request) -> Response:
-    return error(404, f"nothing is at {request.path}; GET /v2/models lists the models")
+def refusal(error_: EdgeportError, status: int | None = None) -> Response:
+    """The answer to an error."""
+    if status is None:
+        status = _status(error_)
+    headers = {"Retry-After": "1"} if isinstance(error_, OverloadedError) else {}
+    return error(status, f"{error_.problem}; fix: {error_.remedy}", headers)
 
 
-def _text(error: EdgeportError) -> str:
-    return f"{error.problem}; fix: {error.remedy}"
+def _status(error_: EdgeportError) -> int:
+    if isinstance(error_, _BodyError):
+        return 413
+    return next(status for kind, status in _STATUS if isinstance(error_, kind))
+
+
+def _readiness(about: Mapping[str, str], ready: bool, why: str) -> Response:
+    if ready:
+        return json_response({**about, "ready": True})
+    return json_response({**about, "ready": False, "error": why}, 503)
+
+
+def _number(header: bytes) -> int:
+    if not header.isdigit() or len(header) > 12:
+        raise InputError(
+            f"Inference-Header-Content-Length is {header.decode('latin-1')!r}",
+            remedy="send the number of bytes of the JSON",
+        )
+    return int(header)
+
+
+def _path(request: Request) -> str:
+    return request.target.decode("latin-1").partition("?")[0]

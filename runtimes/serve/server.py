@@ -1,34 +1,21 @@
-"""The life of a server: prove the models, open the port, answer, drain, end."""
+"""Serve bundles: the port, the rehearsals, and the processes behind it."""
 
-import asyncio
-import contextlib
 import errno
-import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-import uvloop
-
-from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
-from edgeport.runtimes.session import Options
+from edgeport.runtimes.session import probe
 
-from .http import Connection
-from .models import Model, open_models
-from .routes import Routes
-
-WORKERS: Final = 4
-"""Inferences at a time. Few: engines have threads of their own, and JSON holds the GIL."""
-
-QUIET_S: Final = 0.3
-"""How long a request that was on its way when the signal came has to arrive."""
-
-DRAIN_S: Final = 8.0
-"""How long requests that have begun have to end; less than the 10 s that supervisors give."""
+from .repository import Catalogue, Place
+from .supervisor import Supervisor
+from .worker import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +30,79 @@ class Serving:
 def serve(
     bundles: Sequence[Path],
     *,
+    model_dir: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
-    backend: str = "ort-cpu",
-    threads: int | None = None,
-    trusted: Sequence[Path] | None = None,
-    limits: Limits | None = None,
+    workers: int = 1,
+    settings: Settings | None = None,
+    rehearsal: Limits | None = None,
     ready: Callable[[Serving], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve bundles until SIGINT or SIGTERM. Call it in the main thread.
 
-    Every model repeats its golden samples first; the port is opened only if all of them pass.
+    Every model repeats its golden samples first, in every process that will run it.
 
     Args:
-        bundles: What to serve, each under the name in its manifest.
+        bundles: What to serve, each under the name in its manifest. One that cannot be served is an
+            error.
+        model_dir: A folder of more: ``NAME.edge``, or ``NAME/VERSION.edge``. One that cannot be
+            served is left out, and listed with the reason.
         host: The address to listen on; the default is seen by this machine alone.
         port: 0 for a free one.
-        backend: Which engine.
-        threads: As in ``Options``.
-        trusted: As in ``Bundle.read``.
-        limits: As in ``open_models``.
+        workers: Processes that answer, each with all models.
+        settings: What each of them does.
+        rehearsal: What a child process may use that runs each model before this server does, for
+            bundles of somebody else; ``None`` for no such rehearsal.
         ready: Called once requests are answered.
+        tell: Called with what an operator should know: a worker that died, a model left out.
 
     Raises:
-        UsageError: The port or address cannot be had, or two bundles have one name.
+        UsageError: The port or address cannot be had, two models have one name, or there is
+            nothing to serve.
         ParityError: A model does not compute what its module computed.
+        BackendMissingError: The backend's library is not installed.
         EdgeportError: A bundle cannot be opened: see ``Bundle``.
     """
-    with contextlib.ExitStack() as stack:
-        models = open_models(bundles, backend, Options(threads=threads), stack, trusted, limits)
-        listener = stack.enter_context(_listen(host, port))
-        address = f"[{host}]" if ":" in host else host
-        url = f"http://{address}:{listener.getsockname()[1]}"
-        uvloop.run(_serve(models, listener, lambda: ready(Serving(tuple(models), url, backend))))
+    settings = settings or Settings()
+    if not bundles and model_dir is None:
+        raise UsageError("there is nothing to serve", remedy="name a bundle, or --model-dir FOLDER")
+    catalogue = Catalogue(bundles, model_dir)
+    required = catalogue.names()[: len(bundles)]
+    available = probe(settings.backend)  # its library is imported here, once for all processes
+    if not available.usable:
+        raise BackendMissingError(
+            f"{settings.backend} cannot be used here: {available.reason}",
+            remedy=available.remedy or "choose another one with --backend",
+        )
+    listeners = listen(host, port, workers)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].getsockname()[1]}"
+    attempt = partial(_rehearse, settings, rehearsal)
+    supervisor = Supervisor(settings, catalogue, required, listeners, attempt, tell)
+    try:
+        supervisor.run(lambda names: ready(Serving(tuple(names), url, settings.backend)))
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """Open a port, once for every process.
+
+    Raises:
+        UsageError: It cannot be had.
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((address[0], port), family=family)  # getaddrinfo wraps 70000
+        first = socket.create_server((address[0], port), family=family)  # getaddrinfo wraps 70000
+        if count == 1:
+            return [first]
+        port = first.getsockname()[1]
+        first.close()  # it found out whether the port is free: shared ones are, to all who share
+        return [
+            socket.create_server((address[0], port), family=family, reuse_port=True)
+            for _ in range(count)
+        ]
     except (OSError, OverflowError, UnicodeError) as e:  # UnicodeError: no name of a host
         in_use = isinstance(e, OSError) and e.errno == errno.EADDRINUSE
         raise UsageError(
@@ -92,31 +113,10 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from e
 
 
-async def _serve(
-    models: Mapping[str, Model], listener: socket.socket, announce: Callable[[], None]
-) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    connections: set[Connection] = set()
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="edgeport-infer") as pool:
-        routes = Routes(models, pool)
-        server = await loop.create_server(lambda: Connection(routes, connections), sock=listener)
-        announce()
-        await stop.wait()
-        server.close()
-        routes.ready = False
-        await _drain(connections)
-
-
-async def _drain(connections: set[Connection]) -> None:
-    for connection in connections:
-        connection.end()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            await asyncio.sleep(QUIET_S)
-            while any(connection.busy for connection in connections):
-                await asyncio.sleep(0.02)
-    for connection in list(connections):
-        connection.close()
+def _rehearse(settings: Settings, limits: Limits | None, place: Place) -> None:
+    """Read the bundle, and run it in a child process unless a trusted key vouches for it."""
+    bundle = Bundle.read(place.path, trusted=settings.trusted)
+    bundle.artefact(settings.backend)
+    if limits is not None:
+        inputs = [sample.inputs for sample in bundle.golden()]
+        rehearse(bundle, settings.backend, inputs, settings.options, limits)

@@ -1,200 +1,49 @@
 """The whole server, as a process, over real sockets, with real engines."""
 
 import contextlib
-import hashlib
 import http.client
 import json
-import re
 import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import safetensors.numpy
-from onnx import TensorProto, helper
+from served import (
+    DEADLINE_S,
+    WEIGHT,
+    Arrays,
+    Server,
+    ask,
+    connections,
+    digits,
+    failing,
+    pack,
+    picky,
+    request,
+    serving,
+    slow,
+    slow_request,
+    stored,
+    tensor,
+    wait_until_refused,
+)
 
 from edgeport.runtimes import Signature, TensorSpec
-from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.signature import DTYPES
-from edgeport.runtimes.thresholds import Thresholds
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
-
-WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-DEADLINE_S = 60
-
-
-# ---- bundles
-
-
-def pack(
-    folder: Path,
-    name: str,
-    file: str,
-    data: bytes,
-    signature: Signature,
-    inputs: Arrays,
-    outputs: Arrays,
-) -> Path:
-    """Make a bundle of one artefact and one golden sample."""
-    path = folder / f"{name}.edge"
-    path.mkdir()
-    sample = Golden("real", "real", inputs, outputs, {})
-    golden = safetensors.numpy.save(dict(to_tensors([sample])))
-    manifest = Manifest(
-        name=name,
-        signature=signature,
-        artefacts=(Artefact(Path(file).suffix[1:], "float32", stored(path, file, data)),),
-        golden=stored(path, "golden.safetensors", golden),
-        samples=(("real", "real"),),
-        thresholds=Thresholds(constant_outputs=tuple(outputs)),  # one sample shows no change
-        producer={},
-    )
-    (path / "manifest.json").write_text(manifest.dumps())
-    return path
-
-
-def stored(path: Path, file: str, data: bytes) -> StoredFile:
-    (path / file).write_bytes(data)
-    return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def onnx_bytes(nodes: list[Any], signature: Signature, constants: Arrays) -> bytes:
-    inputs, outputs = (
-        [helper.make_tensor_value_info(s.name, ONNX_TYPES[s.dtype], s.shape) for s in specs]
-        for specs in (signature.inputs, signature.outputs)
-    )
-    weights = [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
-ONNX_TYPES = {dtype: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for dtype in DTYPES}
-
-
-def digits(folder: Path) -> Path:
-    """x: (batch, 4) -> logits = x @ WEIGHT + 1, label = argmax."""
-    signature = Signature(
-        (TensorSpec("x", "float32", ("batch", 4)),),
-        (TensorSpec("logits", "float32", ("batch", 3)), TensorSpec("label", "int64", ("batch",))),
-    )
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["xw"]),
-        helper.make_node("Add", ["xw", "b"], ["logits"]),
-        helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
-    ]
-    data = onnx_bytes(nodes, signature, {"w": WEIGHT, "b": np.ones(3, np.float32)})
-    x = np.array([[0.5, -1, 2, 0]], np.float32)
-    logits = x @ WEIGHT + 1
-    outputs = {"logits": logits, "label": logits.argmax(1)}
-    return pack(folder, "digits", "model.onnx", data, signature, {"x": x}, outputs)
-
-
-def slow(folder: Path) -> Path:
-    """rounds: (1,) int64 -> the same after that many products of large matrices: busy at will."""
-    body = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["m", "eye"], ["next"]),
-            helper.make_node("Identity", ["go"], ["go_on"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("m", TensorProto.FLOAT, [256, 256]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, [256, 256]),
-        ],
-    )
-    nodes = [
-        helper.make_node("Loop", ["rounds", "", "eye"], ["m"], body=body),
-        helper.make_node("ReduceSum", ["m"], ["sum"], keepdims=0),
-        helper.make_node("Cast", ["sum"], ["sum64"], to=TensorProto.INT64),
-        helper.make_node("Mul", ["rounds", "sum64"], ["rows"]),
-    ]
-    one = (TensorSpec("rounds", "int64", (1,)),)
-    signature = Signature(one, (TensorSpec("rows", "int64", (1,)),))
-    data = onnx_bytes(nodes, signature, {"eye": np.eye(256, dtype=np.float32)})
-    inputs, outputs = {"rounds": np.array([2])}, {"rows": np.array([512])}
-    return pack(folder, "slow", "model.onnx", data, signature, inputs, outputs)
-
-
-def picky(folder: Path) -> Path:
-    """index: (1,) int64 -> what a table of three holds there; the engine fails for any other."""
-    signature = Signature(
-        (TensorSpec("index", "int64", (1,)),), (TensorSpec("held", "float32", (1,)),)
-    )
-    nodes = [helper.make_node("Gather", ["table", "index"], ["held"])]
-    data = onnx_bytes(nodes, signature, {"table": np.array([5, 6, 7], np.float32)})
-    outputs = {"held": np.array([6], np.float32)}
-    return pack(folder, "picky", "model.onnx", data, signature, {"index": np.array([1])}, outputs)
-
-
-# ---- a server and its clients
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    process: subprocess.Popen[str]
-    line: str
-    port: int
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
-        with contextlib.closing(connection):
-            return ask(connection, method, path, body, **headers)
-
-    def infer(self, body: Any, model: str = "digits") -> tuple[int, Any]:
-        return self.ask("POST", f"/v2/models/{model}/infer", body)
-
-
-def ask(
-    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, **headers: str
-) -> tuple[int, Any]:
-    data = body if isinstance(body, bytes | None) else json.dumps(body)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, data, named)
-    response = connection.getresponse()
-    assert response.headers["Content-Type"] == "application/json"
-    return response.status, json.loads(response.read())
-
-
-def run_serve(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "edgeport", "serve", *map(str, arguments)]
-
-
-@contextlib.contextmanager
-def serving(*arguments: object) -> Iterator[Server]:
-    command = run_serve(*arguments, "--port", 0, "--threads", 1)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            assert select.select([process.stdout], [], [], DEADLINE_S)[0], "never became ready"
-            line = process.stdout.readline()
-            port = re.search(r":(\d+) ", line)
-            assert port, f"ended with {process.wait(DEADLINE_S)}"
-            yield Server(process, line, int(port[1]))
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return digits(tmp_path_factory.mktemp("bundle"))
+    path: Path = digits(tmp_path_factory.mktemp("bundle"))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -203,24 +52,6 @@ def server(bundle: Path) -> Iterator[Server]:
         yield found
         found.process.send_signal(signal.SIGTERM)
         assert found.process.wait(DEADLINE_S) == 0
-
-
-def tensor(**changes: Any) -> dict[str, Any]:
-    whole = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4.5], **changes}
-    return {key: value for key, value in whole.items() if value is not ...}
-
-
-def request(*inputs: Any, **more: Any) -> dict[str, Any]:
-    return {"inputs": list(inputs or [tensor()]), **more}
-
-
-def failing(*arguments: object) -> tuple[int, str]:
-    ended = subprocess.run(
-        run_serve(*arguments), capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
-    assert ended.stdout == ""
-    assert "Traceback" not in ended.stderr
-    return ended.returncode, ended.stderr
 
 
 # ---- what it answers
@@ -235,7 +66,8 @@ def test_health_and_metadata(server: Server) -> None:
     assert server.ask("GET", "/v2/health/ready") == (200, {"ready": True})
     assert server.ask("GET", "/v2/models") == (200, {"models": ["digits"]})
     status, about = server.ask("GET", "/v2/")
-    assert (status, about["name"], about["extensions"]) == (200, "edgeport", [])
+    assert (status, about["name"]) == (200, "edgeport")
+    assert {"binary_tensor_data", "classification", "statistics"} <= set(about["extensions"])
     for model in ("/v2/models/digits", "/v2/models/digits/versions/1", "/v2/models/digi%74s?a=b"):
         assert server.ask("GET", model) == (
             200,
@@ -303,8 +135,10 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"inputs": []}, "wrong input names: missing 'x'"),
     (request(id=7), "the id is 7, expected a string"),
     (request(parameters=[]), "'parameters' of the request is a list"),
-    (request(parameters={"binary_data_output": True}), "asks for binary tensors"),
-    (request(tensor(parameters={"binary_data_size": 16})), "input 'x' asks for binary tensors"),
+    (request(parameters={"binary_data_output": 1}), "binary_data_output of the request is 1"),
+    (request(parameters={"timeout": -1}), "the timeout of the request is -1"),
+    (request(tensor(parameters={"binary_data_size": 16})), "has both 'data' and binary_data_size"),
+    (request(tensor(data=..., parameters={"binary_data_size": 16})), "and 0 are left in the body"),
     (request(tensor(parameters={"shared_memory_region": "a"})), "asks for shared memory"),
     (request(tensor(name=...)), "the name of an input is null"),
     (request(tensor(name="y")), "wrong input names: missing 'x', unknown 'y'"),
@@ -342,8 +176,8 @@ MALFORMED: list[tuple[Any, str]] = [
     (request(outputs=[{"name": "logit"}]), "no output 'logit'"),
     (request(outputs=[{"name": "label"}] * 2), "output 'label' is asked for twice"),
     (
-        request(outputs=[{"name": "label", "parameters": {"classification": 1}}]),
-        "output 'label' asks for classification",
+        request(outputs=[{"name": "label", "parameters": {"classification": -1}}]),
+        "the classification of output 'label' is -1, expected a number of classes",
     ),
 ]
 
@@ -359,13 +193,17 @@ def test_a_malformed_request_is_400_and_says_why(server: Server, body: Any, mess
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/", 404, "nothing is at /"),
+        ("GET", "/v3", 404, "nothing is at /v3"),
+        ("GET", "*", 404, "nothing is at *"),
         ("GET", "/v2/health", 404, "nothing is at /v2/health"),
         ("GET", "/v1/models/digits", 404, "nothing is at"),
         ("GET", "/v2/models/digit", 404, "no model is named 'digit'; this server has 'digits'"),
         ("POST", "/v2/models/other/infer", 404, "no model is named 'other'"),
         ("POST", "/v2/models/digits/versions/2/infer", 404, "no version '2'; it has '1'"),
-        ("GET", "/v2/models/digits/config", 404, "nothing is at"),
+        ("GET", "/v2/models/digits/versions/1/nothing", 404, "nothing is at"),
+        ("POST", "/v2/repository/models/digits/load", 403, "may not load models"),
+        ("POST", "/v2/repository/models/digits/unload", 403, "may not unload models"),
+        ("GET", "/v2/repository/index", 405, "use POST"),
         ("POST", "/v2/health/live", 405, "POST is not allowed on /v2/health/live; use GET"),
         ("DELETE", "/v2/models/digits", 405, "use GET"),
         ("GET", "/v2/models/digits/infer", 405, "use POST"),
@@ -381,11 +219,15 @@ def test_wrong_paths_and_verbs(
 @pytest.mark.parametrize(
     ("header", "value", "message"),
     [
-        ("Inference_Header_Content_Length", "90", "this server takes JSON"),
-        ("Content_Encoding", "gzip", "the body is encoded as 'gzip'"),
+        ("Inference_Header_Content_Length", "9000", "the JSON is said to have 9000 bytes"),
+        ("Inference_Header_Content_Length", "-1", "is '-1'; fix: send the number of bytes"),
+        ("Content_Encoding", "gzip", "the body is not gzip"),
+        ("Content_Encoding", "br", "the body is encoded as 'br', expected gzip or deflate"),
     ],
 )
-def test_other_encodings_are_refused(server: Server, header: str, value: str, message: str) -> None:
+def test_headers_that_are_wrong_are_named(
+    server: Server, header: str, value: str, message: str
+) -> None:
     path = "/v2/models/digits/infer"
     status, answer = server.ask("POST", path, request(), **{header: value})
     assert (status, message in answer["error"]) == (400, True)
@@ -435,9 +277,9 @@ def test_an_engine_that_fails_is_500_and_serves_on(tmp_path: Path) -> None:
     with serving(picky(tmp_path)) as server:
 
         def at(index: int) -> tuple[int, Any]:
-            return server.infer(
-                request(tensor(name="index", datatype="INT64", shape=[1], data=[index])), "picky"
-            )
+            body = request(tensor(name="index", datatype="INT64", shape=[1], data=[index]))
+            status, answer = server.infer(body, "picky")
+            return status, answer
 
         status, answer = at(3)
         assert (status, list(answer)) == (500, ["error"])
@@ -502,7 +344,7 @@ def test_an_address_that_cannot_be_had_is_named(bundle: Path, where: tuple[str, 
     assert (code, "cannot listen on" in text, where[1] in text) == (2, True, True)
 
 
-@pytest.mark.parametrize("library", ["httptools", "uvloop"])
+@pytest.mark.parametrize("library", ["httptools", "orjson", "uvloop"])
 def test_a_missing_library_is_named_with_its_extra(bundle: Path, library: str) -> None:
     program = (
         f"import sys; sys.modules[{library!r}] = None; from edgeport.__main__ import main; "
@@ -551,44 +393,11 @@ def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Sig
 
 
 def test_health_is_answered_while_every_worker_is_busy(tmp_path: Path) -> None:
-    with serving(slow(tmp_path)) as server, connections(server, 6) as (kept, *busy):
+    patient = (slow(tmp_path), "--deadline", "60s")
+    with serving(*patient) as server, connections(server, 6) as (kept, *busy):
         body = slow_request(server, 0.5)
         for connection in busy:
             connection.request("POST", "/v2/models/slow/infer", body)
         assert ask(kept, "GET", "/v2/health/live") == (200, {"live": True})
         assert select.select([connection.sock for connection in busy], [], [], 0)[0] == []
         assert [connection.getresponse().status for connection in busy] == [200] * 5
-
-
-@contextlib.contextmanager
-def connections(server: Server, count: int) -> Iterator[list[http.client.HTTPConnection]]:
-    with contextlib.ExitStack() as stack:
-        found = [
-            http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
-            for _ in range(count)
-        ]
-        for connection in found:
-            stack.enter_context(contextlib.closing(connection))
-        yield found
-
-
-def slow_request(server: Server, seconds: float) -> bytes:
-    def body(rounds: int) -> bytes:
-        rounds_ = tensor(name="rounds", datatype="INT64", shape=[1], data=[rounds])
-        return json.dumps(request(rounds_)).encode()
-
-    start = time.monotonic()
-    assert server.infer(body(200), "slow")[0] == 200
-    return body(int(200 * seconds / (time.monotonic() - start)) + 1)
-
-
-def wait_until_refused(port: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except (ConnectionRefusedError, ConnectionResetError):
-            return
-        except TimeoutError:  # these very connections filled the queue before the signal arrived
-            continue
-    raise AssertionError("still accepting")

@@ -17,13 +17,15 @@ from edgeport.runtimes import (
     ContractError,
     EngineError,
     Options,
+    Session,
     Signature,
     TensorSpec,
     UsageError,
 )
 from edgeport.runtimes.endpoint import _DATATYPES, Endpoint, verify_endpoint
-from edgeport.runtimes.serve.protocol import DATATYPES, model_metadata, parse_request
-from edgeport.runtimes.serve.protocol import render_response as render
+from edgeport.runtimes.serve.describe import tensor
+from edgeport.runtimes.serve.requests import DATATYPES, InferResponse
+from edgeport.runtimes.serve.wire import parse_request, render_response
 from edgeport.runtimes.signature import DTYPES
 
 Change = Callable[[str, Any], Any]
@@ -69,6 +71,18 @@ def server(metadata: Any, answer: Callable[[bytes], Any], model: str = "mlp") ->
             thread.join()
 
 
+def about(name: str, signature: Signature) -> dict[str, Any]:
+    inputs, outputs = (list(map(tensor, s)) for s in (signature.inputs, signature.outputs))
+    return {"name": name, "platform": "onnx", "inputs": inputs, "outputs": outputs}
+
+
+def answer_to(body: bytes, signature: Signature, session: Session) -> Any:
+    asked = parse_request(body, "m", "", signature)
+    response = InferResponse("m", "1", session.run(asked.request.inputs), "")
+    (answer,), _ = render_response(asked, response)
+    return json.loads(answer)
+
+
 @contextlib.contextmanager
 def honest(packed: Path, change: Change = lambda _, value: value) -> Iterator[tuple[Bundle, str]]:
     """A server that computes the model; ``change`` sees "metadata" and "answer" before it sends."""
@@ -77,11 +91,9 @@ def honest(packed: Path, change: Change = lambda _, value: value) -> Iterator[tu
     with bundle.open("ort-cpu", Options(threads=1)) as session:
 
         def answer(body: bytes) -> Any:
-            request = parse_request(body, signature)
-            answered = render("mlp", request, session.run(request.inputs))
-            return change("answer", json.loads(answered))
+            return change("answer", answer_to(body, signature, session))
 
-        metadata = change("metadata", model_metadata("mlp", "onnx", signature))
+        metadata = change("metadata", about("mlp", signature))
         with server(metadata, answer) as url:
             yield bundle, url
 
@@ -131,10 +143,9 @@ def test_tensors_named_by_their_place_and_padded_are_paired(packed: Path) -> Non
             text = body.decode()
             for new, old in back.items():
                 text = text.replace(new, old)
-            request = parse_request(text.encode(), signature)
-            return change("answer", json.loads(render("m", request, session.run(request.inputs))))
+            return change("answer", answer_to(text.encode(), signature, session))
 
-        metadata = change("metadata", model_metadata("mlp", "onnx", signature))
+        metadata = change("metadata", about("mlp", signature))
         with server(metadata, answer) as url:
             assert verify_endpoint(bundle, url).passed
 
@@ -190,7 +201,7 @@ def test_a_failure_of_the_server_is_passed_on(packed: Path) -> None:
     def fail(_: bytes) -> Any:
         raise RuntimeError("out of threads")
 
-    with server(model_metadata("mlp", "onnx", bundle.manifest.signature), fail) as url:
+    with server(about("mlp", bundle.manifest.signature), fail) as url:
         (backend,) = verify_endpoint(bundle, url).backends
     assert backend.outcome == "fail"
     assert "/v2/models/mlp/infer answered 500: out of threads" in str(backend.reason)
@@ -251,7 +262,7 @@ def test_nobody_is_there_or_has_no_such_model(packed: Path) -> None:
 
 
 def test_every_dtype_goes_there_and_back() -> None:
-    assert _DATATYPES == DATATYPES
+    assert {**_DATATYPES, "object": "BYTES"} == DATATYPES
     signature = Signature(
         tuple(TensorSpec(f"x_{dtype}", dtype, ("n", 2)) for dtype in DTYPES),
         tuple(TensorSpec(f"y_{dtype}", dtype, ("n", 2)) for dtype in DTYPES),
@@ -275,7 +286,7 @@ def test_every_dtype_goes_there_and_back() -> None:
             limits = np.iinfo(kind)
             values = np.array([[limits.min, limits.max], [0, 1], [2, 3]], kind)
         inputs[f"x_{dtype}"] = values
-    with server(model_metadata("mlp", "echo", signature), echo) as url:
+    with server(about("mlp", signature), echo) as url:
         found = Endpoint(url, "mlp", signature).run(inputs)
     for dtype in DTYPES:
         np.testing.assert_array_equal(found[f"y_{dtype}"], inputs[f"x_{dtype}"], strict=True)

@@ -34,7 +34,7 @@ def test_it_answers_the_protocol(packed: Path) -> None:
     assert status == 200
     with Bundle.read(packed).open("ort-cpu") as session:
         logits = session.run({"x": x})["logits"]
-    assert answer["outputs"][0]["data"] == logits.ravel().tolist()
+    assert np.array_equal(np.array(answer["outputs"][0]["data"], np.float32), logits.ravel())
     status, answer = ask(answers, "/v2/models/mlp/infer", {"inputs": []})
     assert status == 400
     assert "missing 'x'" in answer["error"]

@@ -143,9 +143,9 @@ def test_large_tensors_are_not_kept(tmp_path: Path) -> None:
 
 def test_few_shapes_are_kept(tmp_path: Path) -> None:
     opened = transposed(tmp_path)
-    for size in range(1, 100):
+    for size in range(1, 300):
         check(opened, np.ones((size, 2), np.float32))
-    assert len(opened._bound._spare) <= 16
+    assert len(opened._bound._spare) <= 128
 
 
 def test_threads_have_buffers_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""BYTES tensors on the wire: each element is its length, a little-endian u32, and that many bytes.
+
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
+import struct
+from typing import Final
+
+import numpy as np
+
+from edgeport.runtimes.errors import InputError
+from edgeport.runtimes.inputs import Array
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+def read(name: str, data: bytes | memoryview, count: int) -> Array:
+    """Read the elements of a tensor.
+
+    Args:
+        name: The input's, for an error.
+        data: All of them.
+        count: How many there must be.
+
+    Returns:
+        (count,) object: ``bytes``.
+
+    Raises:
+        InputError: They are more, fewer, or cut off.
+    """
+    if count * _LENGTH.size > len(data):  # before anything of that size is made
+        raise _wrong(name, f"{len(data)} bytes cannot hold {count} elements")
+    found = np.empty(count, object)
+    position = 0
+    for index in range(count):
+        start = position + _LENGTH.size
+        if start > len(data):
+            raise _wrong(name, f"element {index} has no length")
+        position = start + _LENGTH.unpack_from(data, position)[0]
+        if position > len(data):
+            raise _wrong(name, f"element {index} is longer than the data")
+        found[index] = bytes(data[start:position])
+    if position != len(data):
+        raise _wrong(name, f"{len(data) - position} bytes are left behind its {count} elements")
+    return found
+
+
+def write(array: Array) -> bytes:
+    """Write the elements of a tensor in row-major order."""
+    parts: list[bytes] = []
+    for value in array.ravel().tolist():
+        parts += (_LENGTH.pack(len(value)), value)
+    return b"".join(parts)
+
+
+def _wrong(name: str, why: str) -> InputError:
+    return InputError(
+        f"the binary data of BYTES input {name!r}: {why}",
+        remedy="write each element as a little-endian u32 length and its bytes",
+    )

@@ -1,0 +1,189 @@
+"""A server without a network: models by name and version, and what may be asked of them.
+
+Every transport (HTTP, gRPC, somebody else's server) calls these functions in the event loop in
+which the core was made, and answers what they return or raise in its own words:
+
+* InputError, UsageError: the client's mistake (HTTP 400, gRPC INVALID_ARGUMENT);
+* UnknownModelError: 404, NOT_FOUND;
+* ForbiddenError: 403, PERMISSION_DENIED;
+* OverloadedError: 503 with Retry-After, RESOURCE_EXHAUSTED;
+* UnavailableError: 503, UNAVAILABLE;
+* DeadlineError: 504, DEADLINE_EXCEEDED;
+* any other EdgeportError: 500, INTERNAL.
+
+Descriptions are plain values with the protocol's own names of fields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeAlias
+
+from edgeport import __version__
+from edgeport.runtimes.errors import ForbiddenError
+
+from .describe import config, metadata, statistics
+from .repository import Repository
+from .requests import InferRequest, InferResponse
+from .scheduler import Done, Result, Work
+
+Control: TypeAlias = Callable[[Literal["load", "unload"], str], Awaitable[None]]
+
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository",
+              "statistics")  # fmt: skip
+
+
+class Core:
+    """What a server can do.
+
+    Args:
+        repository: The models.
+        control: Loads or unloads a model in every process of the server; ``None`` where clients
+            may not.
+
+    Attributes:
+        draining: Whether the server is shutting down: what is accepted is answered, and new
+            requests should go elsewhere.
+        starting: Whether models are still being opened for the first time.
+    """
+
+    def __init__(self, repository: Repository, control: Control | None = None) -> None:
+        self.repository = repository
+        self.draining = False
+        self.starting = False
+        self._control = control
+
+    # ---- inference
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request. Cancelling it drops it, unless it is running already.
+
+        Raises:
+            InputError: The request does not fit the model.
+            UnknownModelError: There is no such model or version.
+            UnavailableError: The model is not ready.
+            OverloadedError: Too much is waiting.
+            DeadlineError: It waited longer than it may.
+            EngineError: The engine failed.
+        """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        work = self.submit(request, lambda result: _settle(future, result))
+        try:
+            result = await future
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def submit(self, request: InferRequest, done: Done) -> Work:
+        """The same without a future: ``done`` gets the response or the error, once, later.
+
+        Returns:
+            What to ``cancel()`` when the client has left.
+
+        Raises:
+            EdgeportError: As ``infer``, but DeadlineError and EngineError, which ``done`` gets.
+        """
+        return self.repository.serving(request.model, request.version).submit(request, done)
+
+    # ---- descriptions
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome: not at the start, at the end, and without a model."""
+        known = self.repository.is_empty or self.repository.names()
+        return not self.draining and not self.starting and bool(known)
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a model, or a version of it, answers; ``False`` for one that is not there."""
+        return not self.draining and self.repository.find(name, version) is not None
+
+    def server_metadata(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+        return {"name": "edgeport", "version": __version__, "extensions": list(EXTENSIONS)}
+
+    def metadata(self, name: str, version: str = "") -> dict[str, Any]:
+        """Name, versions, platform, inputs and outputs of a model; a free dimension is -1.
+
+        Raises:
+            UnknownModelError: There is no such model or version.
+            UnavailableError: It is not ready.
+        """
+        model = self.repository.serving(name, version).model
+        return metadata(model, self.repository.versions(name))
+
+    def config(self, name: str, version: str = "") -> dict[str, Any]:
+        """The ``ModelConfig`` that a Triton client knows, in the JSON of protocol buffers.
+
+        Raises:
+            UnknownModelError: There is no such model or version.
+            UnavailableError: It is not ready.
+        """
+        return config(self.repository.serving(name, version).model)
+
+    def statistics(self, name: str = "", version: str = "") -> dict[str, Any]:
+        """What happened since the start, of one model or of all: ``{"model_stats": [...]}``.
+
+        Raises:
+            UnknownModelError: There is no such model or version.
+        """
+        return {
+            "model_stats": [
+                statistics(entry.name, entry.version, self.repository.board.total(entry.slot))
+                for entry in self.repository.entries(name, version)
+            ]
+        }
+
+    def index(self, *, ready: bool = False) -> list[dict[str, str]]:
+        """Name, version, state and reason of every model in the repository.
+
+        Args:
+            ready: Only those that are ready.
+        """
+        return [
+            {
+                "name": entry.name,
+                "version": entry.version,
+                "state": entry.state,
+                "reason": entry.reason,
+            }
+            for entry in self.repository.entries()
+            if not ready or entry.state == "READY"
+        ]
+
+    # ---- control
+
+    async def load(self, name: str) -> None:
+        """Load a model, or load it again: the old one answers until the new one is proved.
+
+        Raises:
+            ForbiddenError: Clients may not.
+            UnknownModelError: The repository holds no such model.
+            EdgeportError: It cannot be opened, or does not compute what its module computed.
+        """
+        await self._controlled("load", name)
+
+    async def unload(self, name: str) -> None:
+        """Unload all versions of a model; what waits for them is still answered.
+
+        Raises:
+            ForbiddenError: Clients may not.
+            UnknownModelError: The repository holds no such model.
+        """
+        await self._controlled("unload", name)
+
+    async def _controlled(self, action: Literal["load", "unload"], name: str) -> None:
+        if self._control is None:
+            raise ForbiddenError(
+                f"clients of this server may not {action} models",
+                remedy="start it with --repository-control, where only trusted clients reach it",
+            )
+        await self._control(action, name)
+
+
+def _settle(future: asyncio.Future[Result], result: Result) -> None:
+    if not future.done():
+        future.set_result(result)

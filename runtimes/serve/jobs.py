@@ -1,0 +1,166 @@
+"""What clients ask of the repository: one thing after the other, in every worker, tried first."""
+
+from __future__ import annotations
+
+import selectors
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from edgeport.runtimes.errors import EdgeportError, EngineError
+
+from . import channel
+from .repository import Catalogue, Place
+
+Rehearsal: TypeAlias = Callable[[Place], None]
+"""Opens and runs a model in a child process, which may crash; raises what went wrong."""
+
+
+class Host(Protocol):
+    """What has the workers."""
+
+    def broadcast(self, message: Mapping[str, Any]) -> set[int]:
+        """Send to all workers; the numbers of those who will answer."""
+        ...
+
+    def send(self, worker: int, message: Mapping[str, Any]) -> None:
+        """Send to one worker, if it is still there."""
+        ...
+
+    def fork(self, life: Callable[[], None]) -> int:
+        """Start a child that does something and ends."""
+        ...
+
+    def loaded(self, name: str, places: Sequence[Place]) -> None:
+        """A model is wanted, in these versions."""
+        ...
+
+    def unloaded(self, name: str) -> None:
+        """A model is not wanted any more."""
+        ...
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    worker: int
+    asked: int
+    action: str
+    name: str
+    places: list[Place] = field(default_factory=list)
+    waiting: set[int] = field(default_factory=set)
+    error: Mapping[str, str] | None = None
+
+
+class Jobs:
+    """The queue of what is asked.
+
+    Args:
+        host: Has the workers.
+        catalogue: Of the models.
+        rehearsal: Tries a model.
+        selector: What the host waits at; data of a key is called.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        catalogue: Catalogue,
+        rehearsal: Rehearsal,
+        selector: selectors.BaseSelector,
+    ) -> None:
+        self._host = host
+        self._catalogue = catalogue
+        self._rehearsal = rehearsal
+        self._selector = selector
+        self._jobs: deque[_Job] = deque()
+        self._count = 0
+
+    def ask(self, worker: int, message: Mapping[str, Any]) -> None:
+        """Queue what a worker asks for one of its clients."""
+        self._count += 1
+        asked = (message["number"], message["action"], message["name"])
+        self._jobs.append(_Job(self._count, worker, *asked))
+        if len(self._jobs) == 1:
+            self._begin()
+
+    def done(self, worker: int, message: Mapping[str, Any]) -> None:
+        """A worker has done it, or could not."""
+        job = self._jobs[0]
+        if job.number == message["number"]:
+            job.error = job.error or message["error"]
+            self._discard(worker)
+
+    def died(self, worker: int) -> None:
+        """A worker will not answer; the one that follows opens what is wanted then."""
+        self._discard(worker)
+
+    def _begin(self) -> None:
+        job = self._jobs[0]
+        try:
+            if job.action == "load":
+                job.places = self._catalogue.places(job.name)
+                self._try(job)
+            else:
+                self._do(job)
+        except EdgeportError as e:
+            self._end(job, channel.error_to_json(e))
+
+    def _try(self, job: _Job) -> None:
+        """Open and run the models in a child, and go on when it has."""
+        ours, theirs = channel.pair()
+
+        def life() -> None:
+            error = None
+            try:
+                for place in job.places:
+                    self._rehearsal(place)
+            except EdgeportError as e:
+                error = channel.error_to_json(e)
+            channel.send(theirs, {"error": error})
+
+        def tried() -> None:
+            message = channel.receive(ours)
+            self._selector.unregister(ours)
+            ours.close()
+            if message is None:
+                failure = EngineError("the process that tried the model ended", remedy="try again")
+                self._end(job, channel.error_to_json(failure))
+            elif message["error"] is not None:
+                self._end(job, message["error"])
+            else:
+                self._do(job)
+
+        self._host.fork(life)
+        theirs.close()
+        self._selector.register(ours, selectors.EVENT_READ, tried)
+
+    def _do(self, job: _Job) -> None:
+        if job.action == "load":
+            self._host.loaded(job.name, job.places)
+        else:
+            self._host.unloaded(job.name)
+        message = {
+            "type": "do",
+            "number": job.number,
+            "action": job.action,
+            "name": job.name,
+            "places": [[p.name, p.version, str(p.path), p.slot] for p in job.places],
+        }
+        job.waiting = self._host.broadcast(message)
+        if not job.waiting:
+            self._end(job, job.error)
+
+    def _discard(self, worker: int) -> None:
+        if self._jobs and worker in self._jobs[0].waiting:
+            job = self._jobs[0]
+            job.waiting.discard(worker)
+            if not job.waiting:
+                self._end(job, job.error)
+
+    def _end(self, job: _Job, error: Mapping[str, str] | None) -> None:
+        self._jobs.popleft()
+        self._host.send(job.worker, {"type": "answer", "number": job.asked, "error": error})
+        if self._jobs:
+            self._begin()

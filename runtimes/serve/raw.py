@@ -1,0 +1,97 @@
+"""BYTES for tensors that hold text or images: what a client has, as the model takes it.
+
+A text input is int32 code points with a free axis ``characters``; an image input is uint8
+(batch, height, width, 1 or 3), as a decoder gives it. Everything after that is in the artefact.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeport.runtimes.errors import BackendMissingError, InputError
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.signature import TensorSpec
+from edgeport.runtimes.text import encode, is_text
+
+MOST_PIXELS = 2**26
+"""Of one image: 64 million, which are 200 MB as colours."""
+
+
+def takes_bytes(spec: TensorSpec) -> bool:
+    """Whether an input may be given as BYTES, one string per row."""
+    return is_text(spec) or is_image(spec)
+
+
+def is_image(spec: TensorSpec) -> bool:
+    """Whether an input is an image as it is decoded."""
+    return spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+
+
+def from_bytes(spec: TensorSpec, array: Array) -> Array:
+    """Make the tensor that the model takes.
+
+    Args:
+        spec: Of an input that takes bytes.
+        array: (n,) or (n, 1) object: UTF-8 texts, or encoded images.
+
+    Raises:
+        InputError: It has another shape, a text is not UTF-8, an image is none or of another size.
+        BackendMissingError: Images are decoded by Pillow, which is not installed.
+    """
+    if array.ndim not in (1, 2) or array.size != len(array) or not len(array):
+        raise InputError(
+            f"input {spec.name!r} is BYTES of shape {list(array.shape)}",
+            remedy="send one string per row: shape [n] or [n, 1]",
+        )
+    values: Sequence[bytes] = array.ravel().tolist()
+    if is_text(spec):
+        return encode([_text(spec, index, value) for index, value in enumerate(values)])
+    images = [_image(spec, index, value) for index, value in enumerate(values)]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise InputError(
+            f"the images of input {spec.name!r} have different sizes: "
+            f"{', '.join(f'{w} x {h}' for h, w, _ in sorted(shapes))}",
+            remedy="send them in requests of their own",
+        )
+    return np.stack(images)
+
+
+def _text(spec: TensorSpec, index: int, value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"text {index} of input {spec.name!r} is not UTF-8: {e}", remedy="encode it as UTF-8"
+        ) from e
+
+
+def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"BYTES of input {spec.name!r} are images, and Pillow, which decodes them, is not "
+            "installed",
+            remedy="pip install pillow where the server runs, or send the pixels as UINT8",
+        ) from e
+    try:
+        with Image.open(io.BytesIO(value)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(
+                    f"image {index} of input {spec.name!r} has {image.width} x {image.height} "
+                    f"pixels, at most {MOST_PIXELS:,} are decoded",
+                    remedy="make it smaller",
+                )
+            found = np.array(
+                ImageOps.exif_transpose(image).convert("RGB" if spec.shape[3] == 3 else "L")
+            )
+    except InputError:
+        raise
+    except Exception as e:  # decoders of damaged files raise what they like
+        raise InputError(
+            f"bytes {index} of input {spec.name!r} are no image: {e}",
+            remedy="send a PNG or JPEG file as it is",
+        ) from e
+    return found if found.ndim == 3 else found[..., None]

@@ -1,0 +1,364 @@
+"""The process that watches: it holds the port and runs no model, so nothing that one does ends it.
+
+A worker that dies is replaced, after a while if it goes on dying; the next clients wait at the
+port meanwhile. A model that was running each time is left out, so that the others are served.
+What a client asks of the repository is done by all workers, and tried in a child first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from edgeport.runtimes.errors import EdgeportError, EngineError
+
+from . import channel
+from .counters import Board
+from .jobs import Jobs, Rehearsal
+from .repository import Catalogue, Place
+from .worker import DRAIN_S, Assignment, Settings, work
+
+MOST_DEATHS: Final = 3
+"""A model that was running at so many deaths within a minute is left out."""
+
+_MINUTE_S: Final = 60.0
+_FIRST_DELAY_S: Final = 0.1
+_LONGEST_DELAY_S: Final = 5.0
+_GRACE_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    listener: socket.socket
+    pid: int = 0
+    channel: socket.socket | None = None
+    started: bool = False
+    deaths: list[float] = field(default_factory=list)
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Starts workers and keeps them.
+
+    Args:
+        settings: For the workers.
+        catalogue: Of the models.
+        required: Models without which there is nothing to serve.
+        listeners: One per worker.
+        rehearsal: Tries a model.
+        tell: Called with what an operator should know.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        required: Sequence[str],
+        listeners: Sequence[socket.socket],
+        rehearsal: Rehearsal,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._required = frozenset(required)
+        self._rehearsal = rehearsal
+        self._tell = tell
+        self._board = Board(len(listeners))
+        self._workers = [_Worker(number, listener) for number, listener in enumerate(listeners)]
+        self._selector = selectors.DefaultSelector()
+        self._wanted: dict[str, list[Place]] = {}
+        self._withheld: dict[tuple[str, str], tuple[Place, str]] = {}
+        self._blamed: dict[int, list[float]] = {}
+        self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
+        self._stop_at: float | None = None
+        self._announced = False
+        self._names: list[str] = []  # what answers
+
+    def run(self, ready: Callable[[Sequence[str]], None]) -> None:
+        """Serve until SIGINT or SIGTERM.
+
+        Args:
+            ready: Called with the names of the models once all workers answer.
+
+        Raises:
+            EdgeportError: A model that is required cannot be served.
+        """
+        self._choose()
+        with self._signals() as wakeup:
+            self._selector.register(wakeup, selectors.EVENT_READ, self._woken)
+            try:
+                for worker in self._workers:
+                    self._start(worker)
+                self._await_start(ready)
+                while self._stop_at is None or any(worker.pid for worker in self._workers):
+                    self._turn()
+            finally:
+                self._kill()
+                self._selector.close()
+
+    def _choose(self) -> None:
+        """Try every model; what is not required may be left out."""
+        for name in self._catalogue.names():
+            for place in self._catalogue.places(name):
+                try:
+                    self._rehearsal(place)
+                except EdgeportError as e:
+                    if name in self._required:
+                        raise
+                    self._withhold(place, e.problem)
+                else:
+                    self._wanted.setdefault(name, []).append(place)
+
+    def _await_start(self, ready: Callable[[Sequence[str]], None]) -> None:
+        while self._stop_at is None and not all(worker.started for worker in self._workers):
+            self._turn()
+        if self._stop_at is None:
+            self._announced = True
+            ready(self._names)
+
+    # ---- turns
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        due = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
+        if self._stop_at is not None:
+            due.append(self._stop_at)
+        timeout = max(0.0, min(due) - now) if due else None
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.restart_at is not None and worker.restart_at <= now:
+                self._start(worker)
+        if self._stop_at is not None and self._stop_at <= now:
+            self._kill()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Any:
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        self._wakeup = reader
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        before = {number: signal.signal(number, lambda *_: None) for number in handled}
+        old = signal.set_wakeup_fd(writer.fileno())
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(old)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            reader.close()
+            writer.close()
+
+    def _woken(self) -> None:
+        numbers = self._wakeup.recv(4096)
+        if signal.SIGCHLD in numbers:
+            self._reap()
+        if signal.SIGINT in numbers or signal.SIGTERM in numbers:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._stop_at is not None:  # asked twice: now
+            self._kill()
+            return
+        self._stop_at = time.monotonic() + DRAIN_S + _GRACE_S
+        for worker in self._workers:
+            worker.restart_at = None
+            worker.listener.close()  # the workers still have theirs
+            if worker.pid:
+                os.kill(worker.pid, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, signal.SIGKILL)
+                os.waitpid(worker.pid, 0)
+                worker.pid = 0
+        self._stop_at = self._stop_at or time.monotonic()
+
+    # ---- workers
+
+    def _start(self, worker: _Worker) -> None:
+        ours, theirs = channel.pair()
+        places = [
+            place
+            for places in self._wanted.values()
+            for place in places
+            if (place.name, place.version) not in self._withheld
+        ]
+        assignment = Assignment(
+            worker.number, worker.listener, theirs, places, list(self._withheld.values())
+        )
+        pid = _fork()
+        if pid == 0:
+            ours.close()
+            self._child(lambda: work(self._settings, self._board, assignment), keep=worker.listener)
+        theirs.close()
+        worker.pid, worker.channel, worker.restart_at = pid, ours, None
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._heard(worker, ours))
+
+    def _child(self, life: Callable[[], None], keep: socket.socket | None = None) -> None:
+        """What a child does; it never returns to the caller's code."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            for worker in self._workers:  # its port is nobody else's, and channels must end
+                if worker.channel is not None:
+                    worker.channel.close()
+                if worker.listener is not keep:
+                    worker.listener.close()
+            life()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for worker in self._workers:
+                if worker.pid == pid:
+                    self._buried(worker, status)
+
+    def _buried(self, worker: _Worker, status: int) -> None:
+        worker.pid = 0
+        if worker.channel is not None:
+            self._selector.unregister(worker.channel)
+            worker.channel.close()
+            worker.channel = None
+        if self._stop_at is not None:
+            return
+        suspects = self._board.busy(worker.number)
+        self._board.forget_gauges(worker.number)
+        names = self._blame(suspects)
+        now = time.monotonic()
+        worker.deaths = [at for at in worker.deaths if now - at < _MINUTE_S]
+        delay_s = 0.0
+        if worker.deaths:
+            delay_s = min(_FIRST_DELAY_S * 2 ** len(worker.deaths), _LONGEST_DELAY_S)
+        worker.deaths.append(now)
+        worker.restart_at = now + delay_s
+        ran = f" while it ran {names}" if names else ""
+        self._tell(f"worker {worker.number} {_cause(status)}{ran}; another follows")
+        self._jobs.died(worker.number)
+
+    def _blame(self, slots: Sequence[int]) -> str:
+        """Count a death, and leave a model out that has caused too many."""
+        now = time.monotonic()
+        blamed = []
+        for places in self._wanted.values():
+            for place in places:
+                if place.slot not in slots:
+                    continue
+                blamed.append(f"{place.name!r} version {place.version}")
+                times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
+                self._blamed[place.slot] = [*times, now]
+                if len(times) + 1 >= MOST_DEATHS:
+                    self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
+        return " and ".join(blamed)
+
+    def _withhold(self, place: Place, reason: str) -> None:
+        self._withheld[place.name, place.version] = (place, reason)
+        self._tell(f"model {place.name!r} version {place.version} is not served: {reason}")
+        if place.name in self._required and not self._announced:
+            raise EngineError(
+                f"model {place.name!r}: {reason}",
+                remedy="don't serve this bundle with this backend: edgeport verify tells more",
+            )
+
+    # ---- what workers say
+
+    def _heard(self, worker: _Worker, end: socket.socket) -> None:
+        message = channel.receive(end)
+        if message is None:  # it is ending; the signal follows
+            self._selector.unregister(end)
+            end.close()
+            worker.channel = None
+        elif message["type"] == "started":
+            self._started(worker, message["failures"])
+            self._names = message["models"]
+        elif message["type"] == "ask":
+            self._jobs.ask(worker.number, message)
+        else:
+            self._jobs.done(worker.number, message)
+
+    def _started(self, worker: _Worker, failures: Mapping[str, Mapping[str, str]]) -> None:
+        for name, failure in failures.items():
+            error = channel.error_from_json(failure)
+            if name in self._required and not self._announced:
+                raise error
+            self._tell(f"model {name!r} is not served: {error.problem}")
+        worker.started = True
+
+    # ---- for the jobs
+
+    def broadcast(self, message: Mapping[str, Any]) -> set[int]:
+        """Send to all workers; the numbers of those who will answer."""
+        return {worker.number for worker in self._workers if self._send(worker, message)}
+
+    def send(self, worker: int, message: Mapping[str, Any]) -> None:
+        """Send to one worker, if it is still there."""
+        self._send(self._workers[worker], message)
+
+    def fork(self, life: Callable[[], None]) -> int:
+        """Start a child that does something and ends."""
+        pid = _fork()
+        if pid == 0:
+            self._child(life)
+        return pid
+
+    def loaded(self, name: str, places: Sequence[Place]) -> None:
+        """A model is wanted, in these versions; what was held against it is forgotten."""
+        self._wanted[name] = list(places)
+        for place in places:
+            self._withheld.pop((name, place.version), None)
+            self._blamed.pop(place.slot, None)
+
+    def unloaded(self, name: str) -> None:
+        """A model is not wanted any more."""
+        for place in self._wanted.pop(name, ()):
+            self._withheld[name, place.version] = (place, "unloaded")
+
+    def _send(self, worker: _Worker, message: Mapping[str, Any]) -> bool:
+        if worker.channel is None:
+            return False
+        try:
+            channel.send(worker.channel, message)
+        except OSError:  # it is ending
+            return False
+        return True
+
+
+def _fork() -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
+        return os.fork()
+
+
+def _cause(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with exit code {os.WEXITSTATUS(status)}"

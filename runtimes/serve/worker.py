@@ -1,0 +1,249 @@
+"""The life of a process that answers: open the port, prove the models, answer, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import itertools
+import signal
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import uvloop
+
+from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.session import Options
+
+from . import channel
+from .core import Core
+from .counters import Board
+from .http import Connections
+from .messages import Limits
+from .repository import Place, Repository, opener
+from .routes import Routes
+from .scheduler import Bounds
+
+QUIET_S: Final = 0.3
+"""How long a request that was on its way when the signal came has to arrive."""
+
+PATIENCE_S: Final = 2.0
+"""How long clients wait at the port while models are opened, before they are told so."""
+
+DRAIN_S: Final = 8.0
+"""How long requests that have begun have to end; less than the 10 s that supervisors give."""
+
+ACCEPT_S: Final = 0.02
+"""How long the last connections have to be accepted, once no others come."""
+
+_ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER of asm-generic/socket.h
+_RETURN: Final = 0x06  # BPF_RET | BPF_K
+
+
+class Transport(Protocol):
+    """Another way to the same core, beside HTTP."""
+
+    async def drain(self) -> None:
+        """Tell clients to go, answer what is accepted, and end. It may be cancelled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every process of a server knows.
+
+    Attributes:
+        backend: Which engine.
+        options: As for any session.
+        trusted: As in ``Bundle.read``.
+        bounds: What may wait for each model.
+        limits: What a client may take.
+        control: Whether clients may load and unload models.
+        transports: Each is called in the event loop of every process, before models are opened,
+            with the process's number.
+    """
+
+    backend: str = "ort-cpu"
+    options: Options = field(default_factory=Options)
+    trusted: Sequence[Path] | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+    limits: Limits = field(default_factory=Limits)
+    control: bool = False
+    transports: Sequence[Callable[[Core, int], Awaitable[Transport]]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one process is to do.
+
+    Attributes:
+        process: Its number.
+        listener: Where its clients come in.
+        channel: To the process that watches.
+        places: What to open.
+        withheld: What not to open, and why.
+    """
+
+    process: int
+    listener: socket.socket
+    channel: socket.socket
+    places: Sequence[Place]
+    withheld: Sequence[tuple[Place, str]] = ()
+
+
+def work(settings: Settings, board: Board, assignment: Assignment) -> None:
+    """Answer until SIGTERM comes, or the process that watches is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; one handles it
+    uvloop.run(_Worker(settings, board, assignment).live())
+
+
+class _Worker:
+    def __init__(self, settings: Settings, board: Board, assignment: Assignment) -> None:
+        self._settings = settings
+        self._assignment = assignment
+        self._channel = assignment.channel
+        self._board = board
+        self._numbers = itertools.count()
+        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def live(self) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        stop = self._stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_reader(self._channel, self._read)
+        self._repository = Repository(
+            opener(settings.backend, settings.options, settings.trusted),
+            settings.bounds,
+            self._board,
+            self._assignment.process,
+        )
+        core = Core(self._repository, self._ask if settings.control else None)
+        core.starting = True
+        routes = Routes(core, settings.backend, settings.limits)
+        connections = Connections(routes, settings.limits)
+        starting = loop.create_task(self._start(core))
+        await asyncio.wait({starting}, timeout=PATIENCE_S)
+        server = await loop.create_server(connections, sock=self._assignment.listener)
+        transports = [await start(core, self._assignment.process) for start in settings.transports]
+        await stop.wait()
+        starting.cancel()
+        core.draining = True
+        await _drain(server, self._assignment.listener, connections, transports)
+        routes.close()
+        self._repository.close()
+        server.close()
+
+    # ---- models
+
+    async def _start(self, core: Core) -> None:
+        for place, reason in self._assignment.withheld:
+            self._repository.withhold(place, reason)
+        for place in self._assignment.places:
+            self._repository.expect(place)
+        failures = {}
+        for name, places in _by_name(self._assignment.places):
+            try:
+                await self._repository.load(places)
+            except EdgeportError as e:
+                failures[name] = channel.error_to_json(e)
+        core.starting = False
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked through again
+        names = self._repository.names()
+        self._send({"type": "started", "failures": failures, "models": names})
+
+    async def _ask(self, action: Literal["load", "unload"], name: str) -> None:
+        """Ask for an action in all processes, and wait until all have done it."""
+        number = next(self._numbers)
+        self._asked[number] = asyncio.get_running_loop().create_future()
+        self._send({"type": "ask", "number": number, "action": action, "name": name})
+        try:
+            await self._asked[number]
+        finally:
+            del self._asked[number]
+
+    def _read(self) -> None:
+        message = channel.receive(self._channel)
+        if message is None:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._stop.set()
+        elif message["type"] == "answer":
+            self._answer(message)
+        else:
+            task = asyncio.get_running_loop().create_task(self._do(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        future = self._asked.get(message["number"])
+        if future is None or future.done():  # its client has left
+            return
+        if message["error"] is None:
+            future.set_result(None)
+        else:
+            future.set_exception(channel.error_from_json(message["error"]))
+
+    async def _do(self, message: dict[str, Any]) -> None:
+        error = None
+        try:
+            if message["action"] == "load":
+                await self._repository.load(
+                    [Place(name, version, Path(path), slot)
+                     for name, version, path, slot in message["places"]]
+                )  # fmt: skip
+            else:
+                self._repository.unload(message["name"])
+        except EdgeportError as e:
+            error = channel.error_to_json(e)
+        self._send({"type": "done", "number": message["number"], "error": error})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # who should read it is gone, and so are we soon
+            channel.send(self._channel, message)
+
+
+async def _drain(
+    server: asyncio.Server,
+    listener: socket.socket,
+    connections: Connections,
+    transports: Sequence[Transport],
+) -> None:
+    """Answer everything that is accepted, in time."""
+    connections.end()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S), asyncio.TaskGroup() as group:
+            for transport in transports:
+                group.create_task(transport.drain())
+            await asyncio.sleep(QUIET_S)
+            _hear_no_more(listener)
+            await asyncio.sleep(ACCEPT_S)
+            server.close()  # not before: what waits there to be accepted would be reset
+            while connections.busy:
+                await asyncio.sleep(0.01)
+    connections.close()
+    await asyncio.sleep(0.01)  # what was written last is sent
+
+
+def _hear_no_more(listener: socket.socket) -> None:
+    """Let a port ignore who knocks, so that the queue of those it has let in can be emptied.
+
+    A filter of one instruction that keeps nothing of a packet; who knocks again later is refused.
+    https://docs.kernel.org/networking/filter.html
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
+    described = struct.pack("HP", 1, ctypes.addressof(program))
+    with contextlib.suppress(OSError):  # another kernel: those few are reset
+        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, described)
+
+
+def _by_name(places: Iterable[Place]) -> Iterable[tuple[str, list[Place]]]:
+    found: dict[str, list[Place]] = {}
+    for place in places:
+        found.setdefault(place.name, []).append(place)
+    return found.items()
