@@ -83,7 +83,10 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = b""
         self._answered(data[:end], data[end + 4 :])
-        self._source.free(self)
+        if b"Connection: close" in data[:end]:  # asked to go: another request could be lost
+            self.closed = True
+        else:
+            self._source.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
