@@ -81,7 +81,7 @@ def replies() -> Iterator[tuple[int, list[bytes]]]:
         ports.append(server.sockets[0].getsockname()[1])
         started.set()
         async with server:
-            while not stop.is_set():  # noqa: ASYNC110  # from another thread
+            while not stop.is_set():  # from another thread
                 await asyncio.sleep(0.01)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
