@@ -221,7 +221,7 @@ async def _drain(
             for transport in transports:
                 group.create_task(transport.drain())
             await asyncio.sleep(QUIET_S)
-            _hear_no_more(listener)
+            hear_no_more(listener)
             await asyncio.sleep(ACCEPT_S)
             server.close()  # not before: what waits there to be accepted would be reset
             while connections.busy:
@@ -230,7 +230,7 @@ async def _drain(
     await asyncio.sleep(0.01)  # what was written last is sent
 
 
-def _hear_no_more(listener: socket.socket) -> None:
+def hear_no_more(listener: socket.socket) -> None:
     """Let a port ignore who knocks, so that the queue of those it has let in can be emptied.
 
     A filter of one instruction that keeps nothing of a packet; who knocks again later is refused.

@@ -34,7 +34,7 @@ class Every(nn.Module):
 
 
 class Slow(nn.Module):
-    """x: (batch, 256, 256) float32 -> (batch, 256): so many products of matrices a row."""
+    """x: (batch, 256) float32 -> (batch, 256): so many products of matrices a row."""
 
     def __init__(self, rounds: int) -> None:
         super().__init__()
@@ -43,6 +43,7 @@ class Slow(nn.Module):
         self.rounds = rounds
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(2) * x.unsqueeze(1)  # (batch, 256) -> (batch, 256, 256)
         for _ in range(self.rounds):
             x = torch.matmul(x, self.get_buffer("weights"))
         return x.mean(1)  # (batch, 256, 256) -> (batch, 256)
@@ -74,13 +75,13 @@ def every(path: Path) -> None:
 def slow(path: Path) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    x = torch.randn(1, _WIDTH, _WIDTH)
+    x = torch.randn(1, _WIDTH)
     probe = Slow(50).eval()
     probe(x)
     start = time.perf_counter()
     probe(x)
     round_ms = (time.perf_counter() - start) * 1e3 / probe.rounds
-    _export(Slow(max(1, round(SLOW_MS / round_ms))), {"x": x.repeat(2, 1, 1)}, path)
+    _export(Slow(max(1, round(SLOW_MS / round_ms))), {"x": x.repeat(2, 1)}, path)
 
 
 MODELS: Final[Mapping[str, Callable[[Path], None]]] = {"mlp": mlp, "every": every, "slow": slow}

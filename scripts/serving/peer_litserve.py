@@ -18,7 +18,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]  # the library is not there to
         options.intra_op_num_threads = 1
         self.session = ort.InferenceSession(sys.argv[1], options)
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: dict[str, Any]) -> Any:  # the annotation says: a JSON body
         return {name: np.array(rows, np.float32) for name, rows in request.items()}
 
     def predict(self, x: Any) -> Any:

@@ -4,16 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from edgeport.runtimes import Bundle, Options, Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
-
-TOLERANCE: Final = 16
-"""Roundings of the output's type, at the size of its largest value: a batch may sum in another
-order. A wrong row is off by many times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,10 @@ def wrong(found: Mapping[str, Any], case: Case) -> str | None:
 
 
 def _close(array: Array, expected: Array) -> bool:
+    """Equal in half of the digits of the largest value: batches round otherwise, and a row of
+    somebody else, or one computed wrongly, is off in the first."""
     wide = expected.astype(np.float64)
     scale = max(float(np.abs(wide).max(initial=0.0)), float(np.finfo(expected.dtype).tiny))
-    limit = TOLERANCE * float(np.finfo(expected.dtype).eps) * scale
+    limit = math.sqrt(float(np.finfo(expected.dtype).eps)) * scale
     off = float(np.abs(array.astype(np.float64) - wide).max(initial=0.0))
     return math.isfinite(off) and off <= limit

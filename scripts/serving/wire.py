@@ -122,9 +122,14 @@ def _read_binary(head: bytes, body: bytes, case: Case) -> Mapping[str, Array]:
 
 
 def _read_grpc(head: bytes, body: bytes, case: Case) -> Mapping[str, Array]:
+    from google.protobuf.message import DecodeError
+
     from edgeport.runtimes.serve.rpc import messages
 
-    response = messages.ModelInferResponse.FromString(body)
+    try:
+        response = messages.ModelInferResponse.FromString(body)
+    except DecodeError as e:
+        raise ValueError(str(e)) from e
     return {
         output.name: np.frombuffer(raw, case.outputs[output.name].dtype).reshape(output.shape)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)

@@ -3,16 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Sequence
-from typing import Final
 
 from edgeport.runtimes.serve.core import Core
 from edgeport.runtimes.serve.server import listen
+from edgeport.runtimes.serve.worker import ACCEPT_S, QUIET_S, hear_no_more
 
 from .connection import Connection, Limits
 from .service import Service
-
-QUIET_S: Final = 0.3
-"""How long a call that was on its way has to arrive once clients are told to go."""
 
 
 class Door:
@@ -58,7 +55,7 @@ class Answering:
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections."""
-        loop = asyncio.get_running_loop()
+        self._listener, loop = listener, asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: Connection(self._service.open, self._group, self._limits), sock=listener
         )
@@ -70,7 +67,9 @@ class Answering:
             for connection in list(self._group):
                 connection.end()
             await asyncio.sleep(QUIET_S)
-            self._server.close()  # not before: what waits there to be accepted would be lost
+            hear_no_more(self._listener)
+            await asyncio.sleep(ACCEPT_S)
+            self._server.close()  # not before: what waits there to be accepted would be reset
             for connection in list(self._group):
                 connection.close_door()
             while any(connection.busy for connection in self._group):

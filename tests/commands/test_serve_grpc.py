@@ -1,0 +1,77 @@
+"""``edgeport serve --grpc-port``: the whole server, as a process, and Google's client."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from served import DEADLINE_S, WEIGHT, digits, run_serve, serving
+
+from edgeport.runtimes.serve.rpc import messages
+
+X = np.array([[0.5, -1, 2, 0], [1, 1, 1, 1]], np.float32)
+
+
+def infer(port: int) -> Any:
+    request = messages.ModelInferRequest(
+        model_name="digits",
+        inputs=[{"name": "x", "datatype": "FP32", "shape": X.shape}],
+        raw_input_contents=[X.tobytes()],
+    )
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            messages.ModelInferRequest.SerializeToString,
+            messages.ModelInferResponse.FromString,
+        )
+        return call(request, timeout=30)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_both_ports_answer_and_count_together(tmp_path: Path, workers: int) -> None:
+    with serving(digits(tmp_path), "--grpc-port", 0, "--workers", workers) as server:
+        assert server.process.stdout
+        line = server.process.stdout.readline()
+        port = re.fullmatch(r"gRPC on 127\.0\.0\.1:(\d+)\n", line)
+        assert port, line
+        for _ in range(6):
+            raw = infer(int(port[1])).raw_output_contents[0]
+            found = np.frombuffer(raw, np.float32).reshape(2, 3)
+            np.testing.assert_allclose(found, X @ WEIGHT + 1, rtol=1e-5)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
+        assert server.infer({"inputs": [tensor]})[0] == 200
+        (stats,) = server.ask("GET", "/v2/models/digits/stats")[1]["model_stats"]
+        assert stats["inference_stats"]["success"]["count"] == 7
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE_S) == 0
+
+
+def test_a_message_is_no_longer_than_a_body(tmp_path: Path) -> None:
+    with serving(digits(tmp_path), "--grpc-port", 0, "--max-body", "16") as server:
+        assert server.process.stdout
+        port = int(server.process.stdout.readline().rpartition(":")[2])
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(port)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "at most 16 are read" in error.details()
+
+
+def test_without_its_libraries_the_remedy_is_told(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["hpack"] = None
+from edgeport.__main__ import main
+sys.exit(main({[str(part) for part in run_serve(digits(tmp_path), "--grpc-port", 0)[3:]]}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "edgeport: serving gRPC needs 'hpack', which is not installed\n"
+        "  fix: pip install 'edgeport[grpc]'\n"
+    )
