@@ -26,7 +26,7 @@ from pathlib import Path
 
 from edgeport.commands.terminal import note, table
 from scripts.serving.server import Server, edgeport
-from scripts.serving.trials import TRIALS, Finding
+from scripts.serving.trials import TRIALS, Finding, soak
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
         more = ["--threads", "1", *shlex.split(args.serve)]
         return edgeport([bundle], more, python=args.python, grpc=not args.no_grpc, log=args.log)
 
-    trials = dict(TRIALS) | {"soak": partial(TRIALS["soak"], count=args.requests)}
+    trials = dict(TRIALS) | {"soak": partial(soak, count=args.requests)}
     findings: list[Finding] = []
     for name in args.only.split(","):
         note(name)

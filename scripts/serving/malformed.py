@@ -98,7 +98,7 @@ def bodies() -> Mapping[str, bytes]:
     }
     for key in _GOOD:
         found[f"without {key}"] = without(key)
-    for key, values in {
+    kinds: dict[str, list[object]] = {
         "name": ["", "y", "X", None, 1, ["x"], {}, "x\0", "x" * 10_000],
         "datatype": ["", "FP64", "fp32", "FLOAT", "INT32", "BF16", None, 32, ["FP32"]],
         "shape": [
@@ -110,7 +110,8 @@ def bodies() -> Mapping[str, bytes]:
             [], [1] * 63, [1] * 65, None, 1, "1", {}, [None] * 64, ["1"] * 64, [True] * 64,
             [[]] * 64, [{}] * 64, [1e39] * 64, [10**400] * 64, [1, "a"] * 32, [[1], 1] * 32,
         ],
-    }.items():  # fmt: skip  # one kind a line
+    }  # fmt: skip  # one kind a line
+    for key, values in kinds.items():
         for value in values:
             text = json.dumps(value)
             found[f"{key} {text if len(text) < 30 else text[:27] + '...'}"] = request(

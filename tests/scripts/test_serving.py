@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from scripts.serving.wire import Form, requests
 
 def answer(case: Case, form: Form) -> tuple[bytes, bytes]:
     """Head and body of the right answer."""
-    outputs = [
+    outputs: list[dict[str, Any]] = [
         {"name": n, "shape": list(a.shape), "data": a.ravel().tolist()}
         for n, a in case.outputs.items()
     ]
