@@ -15,7 +15,19 @@ from edgeport.commands.terminal import coloured, size_text, table
 from edgeport.runtimes import EngineError
 
 NAMES = [
-    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "bench", "serve"),
+    *(
+        "train",
+        "export",
+        "pack",
+        "sign",
+        "verify",
+        "inspect",
+        "diff",
+        "predict",
+        "bench",
+        "compare",
+        "serve",
+    ),
     *("embed", "build-runner", "emit", "doctor"),
 ]
 

@@ -150,7 +150,7 @@ def test_a_backend_that_is_missing_is_an_error_only_if_it_was_asked_for(
 def test_an_engine_with_other_outputs(packed: Path, signature: Signature) -> None:
     samples = Bundle.read(packed).golden()
     other = NullSession(Signature(signature.inputs, signature.outputs[:1]), 1)
-    with pytest.raises(EngineError, match="the outputs are logits, the module gives label, logits"):
+    with pytest.raises(EngineError, match="the outputs are logits, the module gives logits, label"):
         check_session(other, samples, Thresholds())
 
 
@@ -205,7 +205,7 @@ def test_a_constant_output_proves_nothing_unless_it_is_allowed(
     assert report.outcome == "uninformative"
     assert report.reason is not None
     assert report.reason.startswith(
-        "output label, logits is the same on every sample, or drowned in"
+        "output logits, label is the same on every sample, or drowned in"
     )
     assert report.remedy is not None
     assert "--constant-output NAME" in report.remedy
