@@ -37,7 +37,7 @@ def ask_further(
             is worse than the module.
         ExportError: The process was ended.
     """
-    unusual, endless = _unusual(reference)
+    unusual, unanswered = _unusual(reference, limits)
     work = partial(try_further, bundle, reference, golden, unusual, search_s, task)
     trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
     if isinstance(trial, Killed):
@@ -45,8 +45,7 @@ def ask_further(
             f"an artefact that had passed was run on more inputs, and {trial.problem}",
             remedy="give it more time or memory: --time-limit, --memory-limit",
         )
-    if endless:
-        trial = replace(trial, notes=(*trial.notes, _endless(endless)))
+    trial = replace(trial, notes=(*trial.notes, *unanswered))
     worse = [score for score in trial.scores if not score.passed]
     if worse:
         raise ParityError(
@@ -64,27 +63,25 @@ def ask_further(
     return trial
 
 
-def _unusual(reference: Reference) -> tuple[list[Golden], list[str]]:
-    """Samples with NaN and Inf, and the names of those on which the module does not end."""
+def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[str]]:
+    """Samples with NaN and Inf, and sentences on those of which the module makes no end."""
     start = time.perf_counter()
     reference.answer(Sample("example", "random", reference.source.example))
-    limits = Limits(time_s=PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start))
+    patience_s = PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start)
+    limits = replace(limits, time_s=min(round(patience_s, 1), limits.time_s))
     found: list[Golden] = []
-    endless: list[str] = []
+    killed: dict[str, list[str]] = {}
     for name in UNUSUAL:
         answer = run_isolated(partial(answer_unusual, reference, name), limits)
         if isinstance(answer, Golden):
             found.append(answer)
-        elif isinstance(answer, Killed) and answer.reason == "time":
-            endless.append(name)
-    return found, endless
-
-
-def _endless(names: Sequence[str]) -> str:
-    return (
-        f"the module does not end on inputs with {', '.join(names)}, and so may the artefacts: "
-        "check for them before you run it"
-    )
+        elif isinstance(answer, Killed):
+            killed.setdefault(answer.problem, []).append(name)
+    return found, [
+        f"the module does not end well on inputs with {', '.join(names)}: {problem}; and so may "
+        "the artefacts: check for them before you run it"
+        for problem, names in killed.items()
+    ]
 
 
 def with_verdicts(report: BackendReport, trial: Trial) -> BackendReport:

@@ -146,15 +146,16 @@ def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
     manifest = Manifest.loads(read_manifest(held, path), str(held.place(MANIFEST)))
     digest = hashlib.sha256(data).hexdigest()
     stored = StoredFile(f"reports/{kind}-{digest[:8]}.json", digest, len(data))
-    before = manifest.evidence.get(kind)
     changed = replace(manifest, evidence={**manifest.evidence, kind: stored})
     text = changed.dumps().encode()
     if not isinstance(held, Zip):
         with files.parents(path / stored.file):
             files.write(path / stored.file, data)
             files.write(path / MANIFEST, text)
-        if before is not None and before.file not in {each.file for each in changed.files}:
-            (path / before.file).unlink(missing_ok=True)
+        held_now = {path / each.file for each in changed.files}
+        for left in (path / stored.file).parent.glob(f"{kind}*.json"):  # earlier ones, and what
+            if left not in held_now:  # somebody who was killed here did not get listed
+                left.unlink()
         return stored.file
     with _new_zip(path) as create:
         for each in {each.file: each for each in changed.files if each != stored}.values():

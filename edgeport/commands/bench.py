@@ -74,7 +74,7 @@ def _measure(args: BenchArgs) -> Result:
             budget_s=args.budget_s,
             processes=args.processes,
             seed=args.seed,
-            margin=args.margin_percent / 100,
+            margin=args.margin,
             trusted=args.trusted,
             limits=args.limits,
             on_step=draw,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeport.commands.options import names, positive
+from edgeport.commands.options import add_margin, margin, names, positive
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes.errors import UsageError
 
@@ -40,7 +40,7 @@ class BenchArgs:
     mode: str
     slo_ms: float | None
     percent: float | None
-    margin_percent: float
+    margin: float
     budget_s: float
     processes: int | None
     seed: int
@@ -81,8 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                      help="how long to measure, starts of processes not counted (20)")  # fmt: skip
     how.add_argument("--processes", type=positive, metavar="N",
                      help="fresh processes of each setting (default: S / 4, 3 to 10)")  # fmt: skip
-    how.add_argument("--margin", type=float, default=3.0, metavar="PERCENT",
-                     help="differences within it are called equivalent (%(default)g)")  # fmt: skip
+    add_margin(how)
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (0)")
     add_trust_options(parser)
 
@@ -100,8 +99,6 @@ def bench_args(a: argparse.Namespace) -> BenchArgs:
                 f"--shape {name} was given twice", remedy=f"give one: --shape {name}=8,16"
             )
         sizes[name] = each
-    if not 0 < a.margin < 100:
-        raise UsageError(f"--margin is {a.margin:g} %", remedy="give one between 0 and 100")
     return BenchArgs(
         bundles=tuple(a.bundles),
         backends=a.backend,
@@ -113,7 +110,7 @@ def bench_args(a: argparse.Namespace) -> BenchArgs:
         mode=a.mode,
         slo_ms=a.slo_ms,
         percent=a.percentile,
-        margin_percent=a.margin,
+        margin=margin(a),
         budget_s=a.seconds,
         processes=a.processes,
         seed=a.seed,
@@ -170,19 +167,15 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
 
 
 def _mode(text: str, bound_ns: int | None) -> Mode:
-    from edgeport.runtimes.bench import Closed, Cold, OpenLoop, Paced, Peak
+    from edgeport.runtimes.bench import Closed, Cold, OpenLoop, Paced
+    from edgeport.runtimes.bench.scenarios import peak
 
     word, _, value = text.partition(":")
     match word:
         case "closed" | "cold" if not value:
             return Closed() if word == "closed" else Cold()
         case "peak" if not value:
-            if bound_ns is None:
-                raise UsageError(
-                    "--mode peak seeks the highest rate within a bound, and none was given",
-                    remedy="give --slo-ms, the latency that requests may have",
-                )
-            return Peak(bound_ns)
+            return peak(word, bound_ns)
         case "paced":
             return Paced(_time_ns(text, value))
         case "poisson" | "constant":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
 from edgeport.commands.quantities import rounded
-from edgeport.commands.terminal import coloured, plain, size_text, table
+from edgeport.commands.terminal import Colour, coloured, plain, size_text, table
 from edgeport.runtimes.bench import Closed, Comparison, Latency, Result
+from edgeport.runtimes.bench.compared import Verdict
 from edgeport.runtimes.bench.disturbance import CLEAN_SHARE
 from edgeport.runtimes.bench.statistics import Interval, Percentile
 
 WITHHELD: Final = "—"
+
+_COLOURS: Final[Mapping[Verdict, Colour]] = {
+    "faster": "green", "slower": "red", "equivalent": "bold", "inconclusive": "yellow",
+}  # fmt: skip
 
 
 def render(result: Result) -> str:
@@ -120,15 +125,13 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
 
 def compared(comparison: Comparison) -> str:
     """A comparison in a sentence, with its figures."""
-    colour = {"faster": "green", "slower": "red", "equivalent": "bold", "inconclusive": "yellow"}
     ratio = comparison.ratio
     figures = f"{ratio.value:.3f}"
     if ratio.low is not None and ratio.high is not None:
         figures += f" ({ratio.low:.3f} to {ratio.high:.3f})"
     if comparison.noise is not None:
         figures += f"; equals were within {comparison.noise - 1:.1%} of one another"
-    sentence = f"{comparison.name} {comparison.sentence} {comparison.baseline}"
-    return f"{coloured(plain(sentence), colour[comparison.verdict])}: {figures}"  # type: ignore[arg-type]  # the colours above
+    return f"{coloured(plain(str(comparison)), _COLOURS[comparison.verdict])}: {figures}"
 
 
 def _notes(result: Result) -> str:

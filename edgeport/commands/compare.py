@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeport.commands.options import add_margin, margin, read_stored
 from edgeport.commands.terminal import coloured, plain, show
-from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.runtimes.bench.stored import Compared
@@ -21,7 +21,7 @@ class CompareArgs:
 
     before: Path
     after: Path
-    margin_percent: float
+    margin: float
     as_json: bool
 
 
@@ -32,15 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     )
     parser.add_argument("before", type=Path, metavar="OLD", help="from edgeport bench --report")
     parser.add_argument("after", type=Path, metavar="NEW", help="another one, of the same machine")
-    parser.add_argument(
-        "--margin",
-        type=float,
-        default=3.0,
-        metavar="PERCENT",
-        help="differences within it are called equivalent (default: %(default)g)",
-    )
+    add_margin(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")
-    parser.set_defaults(run=lambda a: run(CompareArgs(a.before, a.after, a.margin, a.json)))
+    parser.set_defaults(run=lambda a: run(CompareArgs(a.before, a.after, margin(a), a.json)))
     return parser
 
 
@@ -48,12 +42,11 @@ def run(args: CompareArgs) -> int:
     """Compare and print; 1 if something became slower."""
     from edgeport.runtimes.bench.stored import Stored, compare
 
-    if not 0 < args.margin_percent < 100:
-        raise UsageError(
-            f"--margin is {args.margin_percent:g} %", remedy="give one between 0 and 100"
-        )
-    before, after = (Stored.loads(_read(p), str(p)) for p in (args.before, args.after))
-    found = compare(before, after, args.margin_percent / 100)
+    before, after = (
+        Stored.loads(read_stored(path, "one that edgeport bench --report wrote"), str(path))
+        for path in (args.before, args.after)
+    )
+    found = compare(before, after, args.margin)
     show(json.dumps(asdict(found), allow_nan=False) if args.as_json else _render(found))
     return 1 if any(c.verdict == "slower" for c in found.comparisons) else 0
 
@@ -67,15 +60,3 @@ def _render(found: Compared) -> str:
         lines.append(f"in one of them only: {plain(', '.join(found.left_out))}")
     text = "measured at different times, so nothing cancels; in turn: edgeport bench A.edge B.edge"
     return "\n".join([*lines, coloured(text, "dim")])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as e:
-        raise MissingFileError(f"no such file: {path}", remedy="check the path") from e
-    except OSError as e:
-        raise StorageError(
-            f"cannot read {path}: {e.strerror or e}",
-            remedy="name a file that edgeport bench --report wrote",
-        ) from e

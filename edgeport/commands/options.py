@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,50 @@ def ratios_of(given: Sequence[tuple[str | None, float]]) -> dict[str | None, flo
             )
         ratios[name] = ratio
     return ratios
+
+
+def add_margin(parser: "argparse._ActionsContainer") -> None:
+    """Declare ``--margin``."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=3.0,
+        metavar="PERCENT",
+        help="differences within it are called equivalent (default: %(default)g)",
+    )
+
+
+def margin(arguments: argparse.Namespace) -> float:
+    """What ``--margin`` said, as a share.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+    percent: float = arguments.margin
+    if not 0 < percent < 100:
+        raise UsageError(f"--margin is {percent:g} %", remedy="give one between 0 and 100")
+    return percent / 100
+
+
+def read_stored(path: Path, example: str) -> bytes:
+    """Read a file that another command wrote.
+
+    Args:
+        path: Of the file.
+        example: What to name instead, in the remedy.
+
+    Raises:
+        MissingFileError: There is none.
+        StorageError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as e:
+        raise MissingFileError(f"no such file: {path}", remedy="check the path") from e
+    except OSError as e:
+        raise StorageError(
+            f"cannot read {path}: {e.strerror or e}", remedy=f"name a file, such as {example}"
+        ) from e
 
 
 def is_report(path: Path | None) -> None:

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import add_engine_options, add_max_ratio, is_report, ratios_of
+from edgeport.commands.options import (
+    add_engine_options,
+    add_max_ratio,
+    is_report,
+    ratios_of,
+    read_stored,
+)
 from edgeport.commands.parity_table import render
 from edgeport.commands.terminal import note, show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
-    MissingFileError,
     Report,
-    StorageError,
     UsageError,
     files,
     verify,
@@ -121,20 +125,8 @@ def _judge_again(stored: Path, args: VerifyArgs) -> Report:
             "--threads or --url",
             remedy="leave these out, or leave --from out to run the bundle",
         )
-    report = Report.loads(_read(stored), str(stored))
+    report = Report.loads(read_stored(stored, "NAME.edge/reports/parity.json"), str(stored))
     return report.judged(report.thresholds.with_ratios(args.max_ratios))
-
-
-def _read(stored: Path) -> bytes:
-    try:
-        return stored.read_bytes()
-    except FileNotFoundError as e:
-        raise MissingFileError(f"no such file: {stored}", remedy="check the path") from e
-    except OSError as e:
-        raise StorageError(
-            f"cannot read {stored}: {e.strerror or e}",
-            remedy="name a file, such as NAME.edge/reports/parity.json",
-        ) from e
 
 
 def _write(path: Path, report: Report) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 
 from .loops import Durations
-from .statistics import SMALLEST_PROCESSES, Interval, mean_interval, student_t
+from .statistics import SMALLEST_PROCESSES, Interval, exponential, mean_interval, student_t
 
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
@@ -114,7 +114,7 @@ def unpaired(
         squares = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
         degrees = total**2 / squares if squares else float(len(a) + len(b) - 2)
         half = student_t(degrees) * math.sqrt(total)
-        ratio = _exponential(Interval(difference, difference - half, difference + half))
+        ratio = exponential(Interval(difference, difference - half, difference + half))
     return Comparison(name, baseline, ratio, None, margin, _verdict(ratio, None, margin))
 
 
@@ -130,16 +130,7 @@ def _paired_logs(durations_ns: Durations, baseline_ns: Durations) -> list[float]
 
 
 def _ratio(logs: Sequence[float]) -> Interval:
-    return _exponential(mean_interval(logs))
-
-
-def _exponential(interval: Interval) -> Interval:
-    low, high = interval.low, interval.high
-    return Interval(
-        math.exp(interval.value),
-        None if low is None else math.exp(low),
-        None if high is None else math.exp(high),
-    )
+    return exponential(mean_interval(logs))
 
 
 def _distance(logs: Sequence[float]) -> float:

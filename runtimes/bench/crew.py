@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -29,9 +29,6 @@ from .workload import Workload
 Reply = TypeVar("Reply")
 
 _LIFE: Final = "from edgeport.runtimes.bench.worker import serve; serve({}, {})"
-
-END_S: Final = 5.0
-"""How long a worker may take to go when its socket is closed."""
 
 
 class Worker:
@@ -98,13 +95,10 @@ class Worker:
         return cast("int | None", self.receive())
 
     def end(self) -> None:
-        """End the process, gently if it lets us."""
+        """End the process, whatever it is doing: it keeps nothing that anybody would miss."""
         self._connection.close()
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
     def _died(self) -> EngineError:
         code = self._process.wait()
@@ -121,18 +115,13 @@ def crew(
     settings: Sequence[Setting],
     workloads: Sequence[Workload],
     trusted: tuple[Path, ...] | None,
-    *,
-    at_once: int | None = None,
-    started: Callable[[], None] = lambda: None,
 ) -> Iterator[list[tuple[Worker, Opened]]]:
-    """Start a process for every setting, some at a time, and end them all in the end.
+    """Start a process for every setting, one for every CPU at a time, and end them all in the end.
 
     Args:
         settings: One process each.
         workloads: That all of them make inputs for.
         trusted: As in ``Bundle.read``.
-        at_once: How many open their bundle at a time; ``None`` for the CPUs there are.
-        started: Called whenever one has opened its bundle.
 
     Yields:
         The processes in the order of ``settings``, and what they opened.
@@ -140,7 +129,7 @@ def crew(
     Raises:
         EdgeportError: A bundle cannot be opened or run; ``EngineError`` if a process died.
     """
-    width = at_once or available_cpus()
+    width = available_cpus()
     with contextlib.ExitStack() as stack:
         members: list[tuple[Worker, Opened]] = []
         for first in range(0, len(settings), width):
@@ -150,9 +139,7 @@ def crew(
                 stack.callback(worker.end)
                 worker.send(Open(setting, tuple(workloads), trusted))
                 batch.append(worker)
-            for worker in batch:
-                members.append((worker, worker.receive()))
-                started()
+            members += [(worker, worker.receive()) for worker in batch]
         yield members
 
 

@@ -12,7 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .disturbance import CLEAN_SHARE
+from .environment import Environment
 from .loops import Durations
+from .peak import PeakFound
+from .setting import Mode, Peak
+from .sweep import Sweep
 
 DRIFT_Z: Final = 3.0
 DRIFT_CHANGE: Final = 0.03
@@ -22,8 +27,78 @@ TWO_KINDS_D: Final = 4.5
 TWO_KINDS_SHARE: Final = 0.1
 TWO_KINDS_RATIO: Final = 1.15
 
+_SPINNERS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables that let threads of OpenMP wait in a busy loop."""
+
 CLEAN_ENOUGH: Final = 0.5
 """Share of rounds that were left in peace, below which the machine was too busy."""
+
+
+def of_figures(rounds: Durations) -> tuple[str, ...]:
+    """Sentences on the rounds of a variant, ``(processes, rounds, calls)``."""
+    found: list[str] = []
+    change = drift(rounds)
+    if change is not None:
+        way = "slower" if change > 1 else "quicker"
+        found.append(
+            f"calls became {abs(change - 1):.0%} {way} while they were measured: "
+            + ("the machine throttles or fills up" if change > 1 else "the warm-up was too short")
+        )
+    if kinds := two_kinds(rounds):
+        quick, slow, share = kinds
+        found.append(
+            f"there are two kinds of calls: {1 - share:.0%} take about {_duration(quick)}, "
+            f"{share:.0%} about {_duration(slow)}; no one figure describes both"
+        )
+    return tuple(found)
+
+
+def _duration(ns: float) -> str:
+    return f"{ns / 1e3:.3g} µs" if ns < 1e6 else f"{ns / 1e6:,.3g} ms"
+
+
+def of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
+    """Sentences on the rates that the processes of a variant found."""
+    failed = [peak for peak in peaks if peak.rate_hz is None]
+    if not failed or not isinstance(mode, Peak):
+        return ()
+    return (
+        f"in {len(failed)} of {len(peaks)} processes no rate above a twentieth of the capacity "
+        f"kept p{mode.percent:g} within {mode.bound_ns / 1e6:g} ms",
+    )
+
+
+def of_the_whole(
+    environment: Environment, sweep: Sweep, clean_shares: Sequence[float]
+) -> tuple[str, ...]:
+    """Sentences on the machine and on what was asked of it.
+
+    Args:
+        environment: Before the first call.
+        sweep: What was varied.
+        clean_shares: Of every variant, the share of its rounds that were left in peace.
+    """
+    found: list[str] = []
+    cpus = environment.cpus
+    if environment.load_average > cpus / 2:
+        found.append(
+            f"the machine was busy before the first call: load {environment.load_average:.1f} "
+            f"on {cpus} CPUs; measure again when it is idle"
+        )
+    if clean_shares and (clean := sum(clean_shares) / len(clean_shares)) < CLEAN_ENOUGH:
+        found.append(
+            f"the machine was busy meanwhile: in {1 - clean:.0%} of the rounds others took more "
+            f"than {CLEAN_SHARE:.0%} of the time"
+        )
+    if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
+        found.append(f"{most} threads share {cpus} CPUs: they wait for one another")
+    spinning = [f"{n}={v}" for n, v in environment.variables if n in _SPINNERS]
+    if spinning:
+        found.append(
+            f"{', '.join(spinning)}: threads of OpenMP that spin take the CPUs from other "
+            "processes; unset it, or time one backend at a time"
+        )
+    return tuple(found)
 
 
 def drift(rounds_ns: Durations) -> float | None:
@@ -83,19 +158,6 @@ def two_kinds(durations_ns: Durations) -> tuple[float, float, float] | None:
     if spread > 0 and math.sqrt(2) * apart / spread < TWO_KINDS_D:
         return None
     return math.exp(float(quick.mean())), math.exp(float(slow.mean())), len(slow) / n
-
-
-def between_processes(rounds_ns: Durations) -> float | None:
-    """How far apart the medians of the processes are: largest over smallest."""
-    if len(rounds_ns) < 2:
-        return None
-    medians = np.median(rounds_ns, axis=(1, 2))
-    return float(medians.max() / medians.min())
-
-
-def clean_rounds(lost: Sequence[Sequence[float]], limit: float) -> NDArray[np.bool_]:
-    """Which rounds lost at most a share of their time, ``(processes, rounds)``."""
-    return np.array(lost) <= limit
 
 
 def _concordance(values: NDArray[np.float64]) -> int:

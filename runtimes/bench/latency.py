@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeport.runtimes.bundle import Bundle, read_manifest
 from edgeport.runtimes.errors import UsageError
@@ -23,11 +24,10 @@ from .compared import MARGIN, Comparison, paired, paired_ratio
 from .disturbance import CLEAN_SHARE
 from .environment import Environment
 from .loops import Durations
-from .peak import PeakFound
-from .result import Latency, Result, joined
+from .result import Latency, Result
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
-from .statistics import PERCENTS, Interval, Percentile, mean_interval, percentiles
+from .statistics import PERCENTS, Interval, Percentile, exponential, mean_interval, percentiles
 from .sweep import Sweep, divide, variants
 from .workload import feed
 
@@ -38,6 +38,7 @@ COLD_PROCESSES: Final = 7
 """One is a handful of figures, and the machine's mood at that moment."""
 
 SECONDS_PER_PROCESS: Final = 4
+FEWEST_PROCESSES: Final = 3
 """More time is spent on more processes, from 3 to 10, because they differ."""
 
 
@@ -64,7 +65,8 @@ def benchmark(
         mode: How the calls follow one another; back to back if it is left out.
         percents: Which percentiles to give.
         budget_s: About how long to measure, without the starts of the processes.
-        processes: Fresh ones of every setting; ``None`` for one in four seconds, 3 to 10.
+        processes: Fresh ones of every setting; ``None`` for one in four seconds, 3 to 10, as far
+            as their starts take no more time than the measurement.
         seed: Of the order within rounds, of the arrivals and of the intervals.
         margin: Ratios within 1 / (1 + margin) and 1 + margin are called equivalent.
         trusted: As in ``Bundle.read``.
@@ -87,14 +89,14 @@ def benchmark(
     _check_workloads(bundles, sweep)
     if limits is not None:
         _rehearse(bundles, backends, sweep, limits)
-    count = processes or _processes(mode, budget_s)
     environment = Environment.read()
     start = time.monotonic()
     twins = _twins(found, bundles)
     series = measure(
         [*found, *twins.values()],
         mode,
-        processes=count,
+        processes=processes or _processes(mode, budget_s),
+        fewest=processes or FEWEST_PROCESSES,
         budget_s=budget_s,
         seed=seed,
         trusted=trusted,
@@ -103,24 +105,25 @@ def benchmark(
     elapsed_s = time.monotonic() - start
     by_path = {bundle.path: bundle for bundle in bundles}
     latencies = {v: _latency(v, series[v], by_path, mode, percents, seed) for v in found}
+    shares = [each.clean_share for each in latencies.values() if each.clean_share is not None]
     return Result(
         mode=mode,
         seed=seed,
         budget_s=budget_s,
         elapsed_s=elapsed_s,
-        processes=count,
+        processes=len(series[found[0]].peak_memory_bytes),
         environment=environment,
         variants=_ranked(latencies),
         comparisons=_comparisons(found, twins, series, bundles, margin, mode),
         unusable=unusable,
-        doubts=_doubts(environment, sweep, tuple(latencies.values())),
+        doubts=doubts.of_the_whole(environment, sweep, shares),
     )
 
 
 def _processes(mode: Mode, budget_s: float) -> int:
     if isinstance(mode, Cold):
         return COLD_PROCESSES
-    return min(max(round(budget_s / SECONDS_PER_PROCESS), 3), 10)
+    return min(max(round(budget_s / SECONDS_PER_PROCESS), FEWEST_PROCESSES), 10)
 
 
 def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None:
@@ -192,7 +195,7 @@ def _latency(
     artefact = bundle.artefact(setting.backend).stored
     peaks = tuple(series.peaks)
     rates = [peak.rate_hz for peak in peaks if peak.rate_hz is not None]
-    rounds = joined(series.rounds_ns) if series.rounds_ns else np.zeros((0, 0, 0), np.int64)
+    rounds = np.stack(series.rounds_ns) if series.rounds_ns else np.zeros((0, 0, 0), np.int64)
     timed = bool(rounds.size)
     calm = _calm(series, mode) if timed else None
     memory = [peak for peak in series.peak_memory_bytes if peak is not None]
@@ -220,23 +223,22 @@ def _latency(
         times_fastest=None,
         peak_hz=_mean_rate(rates, len(peaks)),
         peaks=peaks,
-        doubts=_of_figures(rounds) if timed else _of_peaks(peaks, mode),
+        doubts=doubts.of_figures(rounds) if timed else doubts.of_peaks(peaks, mode),
         warmup_ns=tuple(series.warmup_ns),
         rounds_ns=rounds,
         disturbances=tuple(map(tuple, series.disturbances)),
     )
 
 
-def _calm(series: Series, mode: Mode) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _calm(series: Series, mode: Mode) -> NDArray[np.bool_]:
     """Which rounds were left in peace, ``(processes, rounds)``."""
     waits = series.opened.engine.threads > 1 or not isinstance(mode, Closed)
-    rounds = min(map(len, series.disturbances))
-    lost = [[d.lost_share(waits=waits) for d in each[:rounds]] for each in series.disturbances]
-    return doubts.clean_rounds(lost, CLEAN_SHARE)
+    lost = [[d.lost_share(waits=waits) for d in each] for each in series.disturbances]
+    return np.array(lost) <= CLEAN_SHARE
 
 
 def _clean(
-    rounds: Durations, calm: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    rounds: Durations, calm: NDArray[np.bool_],
     percents: Sequence[float], seed: int,
 ) -> tuple[Percentile, ...]:  # fmt: skip
     """Percentiles of the calm rounds alone. They are clusters of one process: who knows which."""
@@ -263,75 +265,7 @@ def _mean_rate(rates: Sequence[float], processes: int) -> Interval | None:
     """The mean on a log scale; a process that found no rate leaves it open."""
     if not rates or len(rates) < processes:
         return None
-    found = mean_interval(np.log(rates).tolist())
-    low, high = found.low, found.high
-    return Interval(
-        math.exp(found.value),
-        None if low is None else math.exp(low),
-        None if high is None else math.exp(high),
-    )
-
-
-def _of_figures(rounds: Durations) -> tuple[str, ...]:
-    found: list[str] = []
-    change = doubts.drift(rounds)
-    if change is not None:
-        way = "slower" if change > 1 else "quicker"
-        found.append(
-            f"calls became {abs(change - 1):.0%} {way} while they were measured: "
-            + ("the machine throttles or fills up" if change > 1 else "the warm-up was too short")
-        )
-    if kinds := doubts.two_kinds(rounds):
-        quick, slow, share = kinds
-        found.append(
-            f"there are two kinds of calls: {1 - share:.0%} take about {_duration(quick)}, "
-            f"{share:.0%} about {_duration(slow)}; no one figure describes both"
-        )
-    return tuple(found)
-
-
-def _duration(ns: float) -> str:
-    return f"{ns / 1e3:.3g} µs" if ns < 1e6 else f"{ns / 1e6:,.3g} ms"
-
-
-def _of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
-    failed = [peak for peak in peaks if peak.rate_hz is None]
-    if not failed or not isinstance(mode, Peak):
-        return ()
-    return (
-        f"in {len(failed)} of {len(peaks)} processes no rate above a twentieth of the capacity "
-        f"kept p{mode.percent:g} within {mode.bound_ns / 1e6:g} ms",
-    )
-
-
-def _doubts(
-    environment: Environment, sweep: Sweep, latencies: Sequence[Latency]
-) -> tuple[str, ...]:
-    found: list[str] = []
-    cpus = environment.cpus
-    if environment.load_average > cpus / 2:
-        found.append(
-            f"the machine was busy before the first call: load {environment.load_average:.1f} "
-            f"on {cpus} CPUs; measure again when it is idle"
-        )
-    shares = [each.clean_share for each in latencies if each.clean_share is not None]
-    if shares and (clean := sum(shares) / len(shares)) < doubts.CLEAN_ENOUGH:
-        found.append(
-            f"the machine was busy meanwhile: in {1 - clean:.0%} of the rounds others took more "
-            f"than {CLEAN_SHARE:.0%} of the time"
-        )
-    if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
-        found.append(f"{most} threads share {cpus} CPUs: they wait for one another")
-    spinning = [f"{n}={v}" for n, v in environment.variables if n in _SPINNERS]
-    if spinning:
-        found.append(
-            f"{', '.join(spinning)}: threads of OpenMP that spin take the CPUs from other "
-            "processes; unset it, or time one backend at a time"
-        )
-    return tuple(found)
-
-
-_SPINNERS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    return exponential(mean_interval(np.log(rates).tolist()))
 
 
 def _ranked(latencies: Mapping[Variant, Latency]) -> tuple[Latency, ...]:
@@ -356,12 +290,12 @@ def _comparisons(
     margin: float,
     mode: Mode,
 ) -> tuple[Comparison, ...]:
-    """Each variant of a later bundle beside the same of the first one; or each with the fastest."""
+    """Each variant of a later bundle beside the same of the first one."""
     if isinstance(mode, Peak | Cold):
         return ()
 
     def rounds(variant: Variant) -> Durations:
-        return joined(series[variant].rounds_ns)
+        return np.stack(series[variant].rounds_ns)
 
     comparisons: list[Comparison] = []
     for baseline, twin in twins.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -192,9 +192,3 @@ class Result:
 
 def _optional(interval: Interval | None) -> dict[str, Any] | None:
     return None if interval is None else asdict(interval)
-
-
-def joined(series: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The rounds of all processes, ``(processes, rounds, calls)``; later ones may have fewer."""
-    rounds = min(len(each) for each in series)
-    return np.stack([each[:rounds] for each in series])

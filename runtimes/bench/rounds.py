@@ -93,6 +93,7 @@ def measure(
     mode: Mode,
     *,
     processes: int,
+    fewest: int,
     budget_s: float,
     seed: int,
     trusted: tuple[Path, ...] | None = None,
@@ -103,7 +104,8 @@ def measure(
     Args:
         variants: What to time. Those with the same setting share a process of each generation.
         mode: How the calls follow one another.
-        processes: Generations.
+        processes: Generations; fewer if their starts would take more time than the measurement.
+        fewest: But at least these.
         budget_s: About how long the whole takes, without the starts of the processes.
         seed: Of the order within rounds, and of the arrivals.
         trusted: As in ``Bundle.read``.
@@ -112,9 +114,12 @@ def measure(
     Raises:
         EdgeportError: A bundle cannot be opened or run; ``EngineError`` if a process died.
     """
-    run = _Run(list(variants), mode, processes, int(budget_s * 1e9), seed, trusted, on_step)
-    for generation in range(processes):
+    budget_ns = int(budget_s * 1e9)
+    run = _Run(list(variants), mode, processes, fewest, budget_ns, seed, trusted, on_step)
+    generation = 0
+    while generation < run.processes:
         run.generation(generation)
+        generation += 1
     return run.series
 
 
@@ -123,6 +128,7 @@ class _Run:
     variants: list[Variant]
     mode: Mode
     processes: int
+    fewest: int
     budget_ns: int
     seed: int
     trusted: tuple[Path, ...] | None
@@ -140,7 +146,11 @@ class _Run:
         workloads = list(dict.fromkeys(variant.workload for variant in self.variants))
         what = f"process {number + 1} of {self.processes}"
         self.on_step(f"{what}: starting", number, self.processes)
+        start = _clock()
         with crew(settings, workloads, self.trusted) as members:
+            if number == 0:
+                affordable = self.budget_ns // (_clock() - start)
+                self.processes = max(self.fewest, min(self.processes, affordable))
             workers: dict[Setting, Worker] = {}
             for setting, (worker, opened) in zip(settings, members, strict=True):
                 workers[setting] = worker

@@ -14,7 +14,6 @@ from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 
 from .setting import Closed, Mode, Peak
-from .statistics import PERCENTS
 from .workload import batch_dimension
 
 SCENARIOS: Final = ("single-stream", "multi-stream", "server", "offline")
@@ -31,12 +30,10 @@ class Scenario:
 
     Attributes:
         mode: How calls follow one another.
-        percents: The percentiles to give, the scenario's own among them.
         batch: Rows of one call; ``None`` to leave it to the caller.
     """
 
     mode: Mode
-    percents: tuple[float, ...]
     batch: int | None
 
 
@@ -57,18 +54,27 @@ def scenario(name: str, bound_ns: int | None) -> Scenario:
     """
     match name:
         case "single-stream":
-            return Scenario(Closed(), PERCENTS, 1)
+            return Scenario(Closed(), 1)
         case "multi-stream":
-            return Scenario(Closed(), PERCENTS, STREAMS)
+            return Scenario(Closed(), STREAMS)
         case "offline":
-            return Scenario(Closed(), PERCENTS, None)
+            return Scenario(Closed(), None)
         case _:
-            if bound_ns is None:
-                raise UsageError(
-                    f"mode {name} seeks the highest rate within a bound, and none was given",
-                    remedy="give --slo-ms, the latency that requests may have",
-                )
-            return Scenario(Peak(bound_ns), PERCENTS, None)
+            return Scenario(peak(name, bound_ns), None)
+
+
+def peak(name: str, bound_ns: int | None) -> Peak:
+    """The mode of that name, which seeks the highest rate.
+
+    Raises:
+        UsageError: It has no bound.
+    """
+    if bound_ns is None:
+        raise UsageError(
+            f"--mode {name} seeks the highest rate within a bound, and none was given",
+            remedy="give --slo-ms, the latency that requests may have",
+        )
+    return Peak(bound_ns)
 
 
 def offline_rows(bundles: Sequence[Bundle]) -> int:

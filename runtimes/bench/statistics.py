@@ -149,6 +149,16 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def exponential(interval: Interval) -> Interval:
+    """An interval of logarithms as one of what they are the logarithms of."""
+    low, high = interval.low, interval.high
+    return Interval(
+        math.exp(interval.value),
+        None if low is None else math.exp(low),
+        None if high is None else math.exp(high),
+    )
+
+
 def student_t(degrees: float) -> float:
     """The 0.975 quantile of Student's t, rounded up between whole degrees of freedom."""
     whole = max(1, math.floor(degrees))

@@ -60,7 +60,7 @@ class Stored:
         """
         try:
             told = expect(dict, parse(data), "a result")
-            version = told.get("bench_version")
+            version = expect(int, told.get("bench_version"), "bench_version")
             if version != BENCH_VERSION:
                 raise FormatError(
                     f"{name} is a result of version {version}, this edgeport compares version "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import BackendMissingError, UsageError
@@ -14,7 +15,7 @@ from .result import Unusable
 from .setting import Setting, Variant
 from .workload import Workload
 
-MOST_VARIANTS = 64
+MOST_VARIANTS: Final = 64
 """Every setting is a process with a session, and all of a generation live at a time."""
 
 

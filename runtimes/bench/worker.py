@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -44,7 +44,7 @@ _SET_TIMERSLACK: Final = 29
 class _EngineCalls(Protocol):
     """A session that can show its engine's own call."""
 
-    def engine_call(self, inputs: Any) -> AbstractContextManager[Call]: ...
+    def engine_call(self, inputs: Mapping[str, Array]) -> AbstractContextManager[Call]: ...
 
 
 class Worker:
@@ -98,7 +98,7 @@ class Worker:
             rows=tuple(each.rows for each in feeds),
         )
 
-    def _call(self, session: Session, inputs: dict[str, Array] | Any, engine_only: bool) -> Call:
+    def _call(self, session: Session, inputs: Mapping[str, Array], engine_only: bool) -> Call:
         if not engine_only:
             return partial(session.run, inputs)
         if not hasattr(session, "engine_call"):

@@ -75,6 +75,7 @@ def test_json_and_file_are_one_object(mlp_bundle: Path, tmp_path: Path, capsys: 
 
 def test_a_result_is_kept_in_the_bundle(own_bundle: Path, capsys: Out) -> None:
     assert ort(own_bundle, "--save") == 0
+    (own_bundle / "reports" / "bench-00000000.json").write_text("left by one that was killed")
     assert ort(own_bundle, "--save") == 0  # instead of the first
     (kept,) = (own_bundle / "reports").glob("bench-*.json")
     assert f"kept in {own_bundle}: reports/{kept.name}" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeport.runtimes.bench.doubts import between_processes, drift, two_kinds
+from edgeport.runtimes.bench.doubts import drift, two_kinds
 
 noise = np.random.default_rng(0)
 
@@ -42,8 +42,3 @@ def test_two_kinds_of_calls() -> None:
 def test_a_slow_tail_is_no_second_kind() -> None:
     calls = np.concatenate([noise.normal(1e5, 2e3, 950), noise.normal(1e6, 1e4, 50)])
     assert two_kinds(calls.astype(np.int64)) is None
-
-
-def test_processes_apart() -> None:
-    assert between_processes(np.array([[[10, 10]], [[15, 15]]])) == 1.5
-    assert between_processes(np.array([[[10, 10]]])) is None

@@ -85,6 +85,7 @@ def test_nothing_in_common() -> None:
     ("change", "match"),
     [
         ({"bench_version": 1}, "x is a result of version 1, this edgeport compares version 2"),
+        ({"bench_version": None}, "x is no result of a benchmark: bench_version is None, expected"),
         ({"variants": 3}, "x is no result of a benchmark: .*variants"),
         ({"mode": None}, "x is no result of a benchmark: .*a mode"),
         ({"variants": [{"label": "a", "engine": {}, "rounds_ns": [[[0]]]}]}, "durations that are"),
