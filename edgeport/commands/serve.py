@@ -1,6 +1,7 @@
 """``edgeport serve``: answer requests over HTTP, once the models have proved themselves."""
 
 import argparse
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,27 +128,30 @@ def run(args: ServeArgs) -> int:
         call_limits = CallLimits(message_bytes=args.max_body_bytes)
         doors.append(Door(args.host, args.grpc_port, args.workers, call_limits))
     note("repeating the golden samples")
-    serve(
-        args.bundles,
-        model_dir=args.model_dir,
-        host=args.host,
-        port=args.port,
-        workers=args.workers,
-        settings=Settings(
-            backend=args.backend,
-            options=Options(threads=args.threads),
-            trusted=args.trusted,
-            bounds=Bounds(
-                rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
+    with contextlib.ExitStack() as stack:
+        for door in doors:
+            stack.callback(door.close)
+        serve(
+            args.bundles,
+            model_dir=args.model_dir,
+            host=args.host,
+            port=args.port,
+            workers=args.workers,
+            settings=Settings(
+                backend=args.backend,
+                options=Options(threads=args.threads),
+                trusted=args.trusted,
+                bounds=Bounds(
+                    rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
+                ),
+                limits=TransportLimits(body_bytes=args.max_body_bytes),
+                control=args.repository_control,
+                transports=[door.start for door in doors],
             ),
-            limits=TransportLimits(body_bytes=args.max_body_bytes),
-            control=args.repository_control,
-            transports=[door.start for door in doors],
-        ),
-        rehearsal=args.limits,
-        ready=announce,
-        tell=note,
-    )
+            rehearsal=args.limits,
+            ready=announce,
+            tell=note,
+        )
     return 0
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from edgeport.runtimes.serve.core import Core
 from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.http import Exchange
-from edgeport.runtimes.serve.messages import Limits, Request, Response, error
+from edgeport.runtimes.serve.messages import Limits, Request, Response
 from edgeport.runtimes.serve.repository import Catalogue, Repository, opener
 from edgeport.runtimes.serve.routes import Routes
-from edgeport.runtimes.serve.scheduler import Bounds
+from edgeport.runtimes.serve.work import Bounds
 from edgeport.runtimes.session import Options
 
 
@@ -53,6 +53,8 @@ class Answers:
         """
         loop = asyncio.get_running_loop()
         if self._routes is None or self._loop is not loop:
+            if self._routes is not None:
+                self._routes.close()
             self._routes, self._loop = self._in_this_loop(), loop
         raw = {name.encode("latin-1"): value.encode("latin-1") for name, value in headers.items()}
         request = Request(method, path.encode("latin-1"), raw, body, keep_alive=True)
@@ -90,8 +92,3 @@ class _Answered(Exchange):
     @property
     def gone(self) -> bool:
         return self.response.done()
-
-    def fail(self, defect: Exception) -> None:
-        context = {"message": "a request failed", "exception": defect}
-        asyncio.get_running_loop().call_exception_handler(context)
-        self.respond(error(500, "internal error; the server's log says more"))

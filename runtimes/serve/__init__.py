@@ -4,8 +4,8 @@ from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
 
 try:
     from .messages import Limits as TransportLimits
-    from .scheduler import Bounds
     from .server import Serving, serve
+    from .work import Bounds
     from .worker import Settings
 except ModuleNotFoundError as e:
     raise _BackendMissingError(

@@ -49,14 +49,12 @@ def decompress(body: bytes, encoding: str, most_bytes: int) -> bytes:
     return found
 
 
-def accepted(header: bytes | None) -> str | None:
+def accepted(header: bytes) -> str | None:
     """The encoding that a client takes: ``gzip``, ``deflate``, or ``None`` for no other.
 
     Args:
         header: ``Accept-Encoding``.
     """
-    if not header:
-        return None
     wanted = {}
     for part in header.decode("latin-1").lower().split(","):
         name, _, weight = part.strip().partition(";")

@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from edgeport import __version__
-from edgeport.runtimes.errors import ForbiddenError
+from edgeport.runtimes.errors import ForbiddenError, UnknownModelError
 
 from .describe import config, metadata, statistics
 from .repository import Repository
 from .requests import InferRequest, InferResponse
-from .scheduler import Done, Result, Work
+from .work import Done, Result, Work
+
+_LONGEST_NAME: Final = 1000
+"""Longer ones are no model's, and would not fit between two processes."""
 
 Control: TypeAlias = Callable[[Literal["load", "unload"], str], Awaitable[None]]
 
@@ -180,6 +183,11 @@ class Core:
             raise ForbiddenError(
                 f"clients of this server may not {action} models",
                 remedy="start it with --repository-control, where only trusted clients reach it",
+            )
+        if len(name) > _LONGEST_NAME:
+            raise UnknownModelError(
+                f"no model has a name of {len(name)} characters",
+                remedy="ask for one that the repository's index lists",
             )
         await self._control(action, name)
 

@@ -25,8 +25,8 @@ _BOUNDS_NS: Final = tuple(round(bound * 1e9) for bound in BOUNDS_S)
 
 # What a slot holds: 64-bit integers.
 RUNNING, OPENING, QUEUED_ROWS, QUEUED_BYTES = range(4)
-SUCCESS, SUCCESS_NS, FAILED, FAILED_NS, QUEUE_NS, INPUT_NS, INFER_NS, OUTPUT_NS = range(4, 12)
-ROWS, EXECUTIONS, SHED, EXPIRED, LEFT, REJECTED, LAST_MS = range(12, 19)
+SUCCESS, SUCCESS_NS, FAILED, FAILED_NS, QUEUE_NS, INFER_NS = range(4, 10)
+ROWS, EXECUTIONS, SHED, EXPIRED, LEFT, REJECTED, LAST_MS = range(10, 17)
 LATENCY: Final = 24
 BATCHES: Final = LATENCY + len(BOUNDS_S) + 1
 BATCH_NS: Final = BATCHES + MOST_BATCH + 2
@@ -42,9 +42,6 @@ class Counters:
 
     def __init__(self, cells: "memoryview[int]") -> None:
         self._cells = cells
-
-    def __getitem__(self, index: int) -> int:
-        return self._cells[index]
 
     def add(self, index: int, amount: int = 1) -> None:
         """Count something."""

@@ -130,11 +130,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being received or answered."""
+        """Whether a request is being received, or an answer is not sent yet."""
         return (
             self._exchange is not None
             or bool(self._queue)
             or (self._receiver.stage != "nothing" and not self._refused)
+            or self._transport.get_write_buffer_size() > 0
         )
 
     def close(self) -> None:
@@ -214,6 +215,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.work is not None:
             exchange.work.cancel()
+        self._receiver.close()
 
     # ---- answers
 

@@ -83,7 +83,7 @@ class Jobs:
         asked = (message["number"], message["action"], message["name"])
         self._jobs.append(_Job(self._count, worker, *asked))
         if len(self._jobs) == 1:
-            self._begin()
+            self._go_on()
 
     def done(self, worker: int, message: Mapping[str, Any]) -> None:
         """A worker has done it, or could not."""
@@ -96,16 +96,21 @@ class Jobs:
         """A worker will not answer; the one that follows opens what is wanted then."""
         self._discard(worker)
 
-    def _begin(self) -> None:
-        job = self._jobs[0]
-        try:
-            if job.action == "load":
-                job.places = self._catalogue.places(job.name)
-                self._try(job)
-            else:
-                self._do(job)
-        except EdgeportError as e:
-            self._end(job, channel.error_to_json(e))
+    def _go_on(self) -> None:
+        """Begin the next job; one that ends at once, as with an unknown model, is no recursion."""
+        while self._jobs:
+            job = self._jobs[0]
+            try:
+                if job.action == "load":
+                    job.places = self._catalogue.places(job.name)
+                    self._try(job)
+                    return
+                if self._do(job):
+                    return
+                error = job.error
+            except EdgeportError as e:
+                error = channel.error_to_json(e)
+            self._answer(job, error)
 
     def _try(self, job: _Job) -> None:
         """Open and run the models in a child, and go on when it has."""
@@ -129,14 +134,15 @@ class Jobs:
                 self._end(job, channel.error_to_json(failure))
             elif message["error"] is not None:
                 self._end(job, message["error"])
-            else:
-                self._do(job)
+            elif not self._do(job):
+                self._end(job, job.error)
 
         self._host.fork(life)
         theirs.close()
         self._selector.register(ours, selectors.EVENT_READ, tried)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: _Job) -> bool:
+        """Tell all workers; whether there is one to wait for."""
         if job.action == "load":
             self._host.loaded(job.name, job.places)
         else:
@@ -149,8 +155,7 @@ class Jobs:
             "places": [[p.name, p.version, str(p.path), p.slot] for p in job.places],
         }
         job.waiting = self._host.broadcast(message)
-        if not job.waiting:
-            self._end(job, job.error)
+        return bool(job.waiting)
 
     def _discard(self, worker: int) -> None:
         if self._jobs and worker in self._jobs[0].waiting:
@@ -160,7 +165,9 @@ class Jobs:
                 self._end(job, job.error)
 
     def _end(self, job: _Job, error: Mapping[str, str] | None) -> None:
+        self._answer(job, error)
+        self._go_on()
+
+    def _answer(self, job: _Job, error: Mapping[str, str] | None) -> None:
         self._jobs.popleft()
         self._host.send(job.worker, {"type": "answer", "number": job.asked, "error": error})
-        if self._jobs:
-            self._begin()

@@ -150,7 +150,12 @@ class Receiver:
             self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}"))
         if self._refusal:
             messages.append(self._refusal)
+        self._messages = []  # an idle connection keeps no body
         return messages
+
+    def close(self) -> None:
+        """Let go of the parser, which points back here: the garbage collector has enough to do."""
+        del self._parser
 
     def _refuse(self, status: int, text: str) -> NoReturn:
         self._refusal = Refusal(error(status, text))

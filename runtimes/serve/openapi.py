@@ -47,6 +47,19 @@ _DATA: Final = {
     "items": {"type": ["number", "boolean", "string", "array"]},
 }
 
+_DATATYPE: Final = {"enum": list(DATATYPES.values())}
+
+_TENSORS: Final = _list(
+    _object(
+        "name datatype shape",
+        name=_TEXT,
+        datatype=_DATATYPE,
+        shape=_list(_COUNT),
+        data=_DATA,
+        parameters=_ref("Parameters"),
+    )
+)
+
 _SCHEMAS: Final[dict[str, Any]] = {
     "Error": _object("error", error=_TEXT),
     "Live": _object("live", live={"type": "boolean"}),
@@ -58,7 +71,7 @@ _SCHEMAS: Final[dict[str, Any]] = {
     "Tensor": _object(
         "name datatype shape",
         name=_TEXT,
-        datatype={"enum": list(DATATYPES.values())},
+        datatype=_DATATYPE,
         shape=_list({"type": "integer", "minimum": -1}),
     ),
     "Model": _object(
@@ -111,16 +124,7 @@ _SCHEMAS: Final[dict[str, Any]] = {
         "inputs",
         id={"type": ["string", "null"]},
         parameters=_ref("Parameters"),
-        inputs=_list(
-            _object(
-                "name datatype shape",
-                name=_TEXT,
-                datatype={"enum": list(DATATYPES.values())},
-                shape=_list(_COUNT),
-                data=_DATA,
-                parameters=_ref("Parameters"),
-            )
-        ),
+        inputs=_TENSORS,
         outputs={
             "type": ["array", "null"],
             "items": _object("name", name=_TEXT, parameters=_ref("Parameters")),
@@ -131,16 +135,7 @@ _SCHEMAS: Final[dict[str, Any]] = {
         model_name=_TEXT,
         model_version=_TEXT,
         id=_TEXT,
-        outputs=_list(
-            _object(
-                "name datatype shape",
-                name=_TEXT,
-                datatype={"enum": list(DATATYPES.values())},
-                shape=_list(_COUNT),
-                data=_DATA,
-                parameters=_ref("Parameters"),
-            )
-        ),
+        outputs=_TENSORS,
     ),
 }
 

@@ -22,7 +22,8 @@ from edgeport.runtimes.session import Options
 from . import counters as c
 from .counters import MOST_MODELS, Board
 from .model import Model, open_model
-from .scheduler import Bounds, Scheduler
+from .scheduler import Scheduler
+from .work import Bounds
 
 ONLY_VERSION: Final = "1"
 """Of a bundle that lies nowhere where versions are numbered; the protocol wants it to have one."""
@@ -81,12 +82,22 @@ class Catalogue:
         return [*self._bundles, *self.names_in_folder()]
 
     def names_in_folder(self) -> list[str]:
-        """Of the models that the folder holds now."""
+        """Of the models that the folder holds now.
+
+        Raises:
+            MissingFileError: It is gone, or cannot be read.
+        """
         if self._folder is None:
             return []
+        try:
+            entries = list(self._folder.iterdir())
+        except OSError as e:
+            raise MissingFileError(
+                f"cannot read {self._folder}: {e.strerror or e}", remedy="put the folder back"
+            ) from e
         found = {
             entry.stem if entry.suffix == ".edge" else entry.name
-            for entry in self._folder.iterdir()
+            for entry in entries
             if not entry.name.startswith(".") and (entry.suffix == ".edge" or entry.is_dir())
         }
         return sorted(found)
@@ -288,11 +299,6 @@ class Repository:
         """List a version that is not to be opened, and say why."""
         entry = self._entry(place)
         self._retire(entry, reason)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits or runs."""
-        return all(scheduler.idle for scheduler in self._current.values())
 
     def close(self) -> None:
         """Close every engine."""

@@ -27,17 +27,23 @@ from .compression import SMALLEST_BYTES, TooLong, accepted, compress, decompress
 from .core import Core
 from .http import Exchange
 from .json_text import loads
-from .messages import Limits, Request, Response, error, json_response
+from .messages import JSON, Limits, Request, Response, error, json_response
 from .requests import InferResponse
-from .scheduler import Result, Scheduler
+from .scheduler import Scheduler
+from .tasks import Tasks
 from .wire import Parsed, render_response
+from .work import Result
 
 LARGE_BYTES: Final = 2**18
 """A body of JSON that is longer is read in a thread, so that others are answered in between."""
 
+MOST_READING_BYTES: Final = 2**28
+"""Bodies that may wait for that thread, together. One may be longer."""
+
 _MOST_CACHED: Final = 1024
 _BINARY: Final = "application/octet-stream"
-_JSON_LENGTH: Final = b"inference-header-content-length"
+_JSON_LENGTH_NAME: Final = "Inference-Header-Content-Length"
+_JSON_LENGTH: Final = _JSON_LENGTH_NAME.lower().encode()
 
 _STATUS: Final[tuple[tuple[type[EdgeportError], int], ...]] = (  # the first that fits
     (UnknownModelError, 404),
@@ -75,7 +81,8 @@ class Routes:
         self._backend = backend
         self._limits = limits
         self._cache: dict[bytes, Route | None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self._reading_bytes = 0  # of bodies that wait for the thread
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="edgeport-read")
 
     def __call__(self, exchange: Exchange) -> None:
@@ -229,12 +236,15 @@ class Routes:
             else:
                 exchange.respond(json_response({}))
 
-        task = asyncio.get_running_loop().create_task(act())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(act(), exchange.fail)
 
     def _json_object(self, request: Request) -> Mapping[str, object]:
         body = self._decoded(request)
+        if len(body) > LARGE_BYTES:
+            raise InputError(
+                f"the request has {len(body)} bytes, expected a small JSON object",
+                remedy="send {}, or nothing",
+            )
         value = loads(body) if body.strip() else {}
         if not isinstance(value, dict):
             raise InputError("the request is no JSON object", remedy="send {}, or nothing")
@@ -258,6 +268,13 @@ class Routes:
 
     def _infer_later(self, exchange: Exchange, scheduler: Scheduler, version: str) -> None:
         loop = asyncio.get_running_loop()
+        size = len(exchange.request.body)
+        if self._reading_bytes and self._reading_bytes + size > MOST_READING_BYTES:
+            raise OverloadedError(
+                f"{self._reading_bytes} bytes of other requests wait to be read",
+                remedy="try again later, or send binary tensors",
+            )
+        self._reading_bytes += size
 
         async def act() -> None:
             try:
@@ -268,12 +285,10 @@ class Routes:
                     self._submit(exchange, scheduler, parsed)
             except EdgeportError as e:
                 exchange.respond(refusal(e))
-            except Exception as e:
-                exchange.fail(e)
+            finally:
+                self._reading_bytes -= size
 
-        task = loop.create_task(act())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(act(), exchange.fail)
 
     def _parse(self, request: Request, scheduler: Scheduler, version: str) -> Parsed:
         body, length = request.body, request.headers.get(_JSON_LENGTH)
@@ -298,7 +313,7 @@ class Routes:
     def _answer(self, request: Request, parsed: Parsed, result: InferResponse) -> Response:
         parts, json_length = render_response(parsed, result)
         headers = {} if json_length is None else {_JSON_LENGTH_NAME: str(json_length)}
-        content_type = "application/json" if json_length is None else _BINARY
+        content_type = JSON if json_length is None else _BINARY
         header = request.headers.get(b"accept-encoding")
         if header is not None and sum(map(len, parts)) >= SMALLEST_BYTES:
             encoding = accepted(header)
@@ -316,9 +331,6 @@ class Routes:
                 f"the body is longer than {self._limits.body_bytes} bytes once it is decompressed",
                 remedy="send less at a time",
             ) from None
-
-
-_JSON_LENGTH_NAME: Final = "Inference-Header-Content-Length"
 
 
 class _BodyError(InputError):

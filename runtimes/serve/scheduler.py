@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -34,9 +33,8 @@ from .counters import Counters
 from .model import Model
 from .requests import InferRequest, InferResponse
 from .templates import Reader
-
-Result: TypeAlias = InferResponse | EdgeportError
-Done: TypeAlias = Callable[[Result], None]
+from .values import shown
+from .work import Bounds, Done, Result, Work
 
 INLINE_S: Final = 0.001
 """A model that takes longer gets a thread: health is to be answered meanwhile."""
@@ -46,65 +44,6 @@ SURELY_S: Final = 0.02
 
 LONGEST_BATCH_S: Final = 0.1
 """No batch is made that would take longer: those who wait behind it would pay for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What may wait for one model.
-
-    Attributes:
-        rows: Rows, or requests where the model takes no batches. One request may have more.
-        size_bytes: Inputs together. One request may have more.
-        deadline_s: How long a request may wait before it runs. One that would have to wait longer,
-            as far as can be told, is refused at once.
-        delay_s: How long to wait for company. Zero is best unless clients are many and slow.
-    """
-
-    rows: int = 1024
-    size_bytes: int = 2**28
-    deadline_s: float = 1.0
-    delay_s: float = 0.0
-
-
-class Work:
-    """One request that waits."""
-
-    __slots__ = (
-        "arrays",
-        "arrived_ns",
-        "deadline_ns",
-        "done",
-        "key",
-        "owner",
-        "request",
-        "rows",
-        "size",
-    )
-
-    def __init__(
-        self,
-        owner: Scheduler,
-        request: InferRequest,
-        arrays: list[Array],
-        rows: int,
-        now_ns: int,
-        done: Done,
-    ) -> None:
-        self.owner = owner
-        self.request = request
-        self.arrays = arrays
-        self.rows = rows
-        self.arrived_ns = now_ns
-        self.deadline_ns = 0
-        self.done: Done | None = done
-        self.size = arrays[0].nbytes if len(arrays) == 1 else sum([a.nbytes for a in arrays])
-        self.key: object = None  # what must be equal in a batch
-
-    def cancel(self) -> None:
-        """Nobody wants the answer: it is not computed unless that has begun."""
-        if self.done is not None:
-            self.done = None
-            self.owner.forget(self)
 
 
 class Scheduler:
@@ -168,6 +107,7 @@ class Scheduler:
                 remedy="ask for another version, or load it again",
             )
         try:
+            timeout_us = _timeout_us(request)
             arrays = self.model.prepare(request)
         except InputError:
             self.count_rejected()
@@ -180,8 +120,8 @@ class Scheduler:
         else:
             work = Work(self, request, arrays, 1, now_ns, done)
         deadline_ns = now_ns + self._deadline_ns
-        if request.parameters and (timeout_us := request.parameters.get("timeout")):
-            deadline_ns = min(deadline_ns, now_ns + int(timeout_us) * 1000)
+        if timeout_us:
+            deadline_ns = min(deadline_ns, now_ns + timeout_us * 1000)
         if request.deadline is not None:
             deadline_ns = min(deadline_ns, int(request.deadline * 1e9))
         work.deadline_ns = deadline_ns
@@ -205,17 +145,19 @@ class Scheduler:
         self._counters.add(c.REJECTED)
 
     def forget(self, work: Work) -> None:
-        """Its client has left; what stays in the queue is an empty shell."""
-        if work.arrays:
-            self._rows -= work.rows
-            self._bytes -= work.size
-            work.arrays = []
-            self._counters.add(c.LEFT)
+        """Its client has left. What runs already is let run: the batch has others in it."""
+        try:
+            self._waiting.remove(work)
+        except ValueError:
+            return
+        self._rows -= work.rows
+        self._bytes -= work.size
+        self._counters.add(c.LEFT)
 
     def close(self) -> None:
         """Take nothing any more. What waits is still answered; the engine closes after that."""
         self._closed = True
-        if self.idle:
+        if self.idle and not self._scheduled:  # else the turn that follows ends it
             self._end()
 
     # ---- turns
@@ -256,9 +198,6 @@ class Scheduler:
             most = max(1, int(LONGEST_BATCH_S / self._row_s))
         while waiting:
             work = waiting[0]
-            if work.done is None:
-                waiting.popleft()
-                continue
             if work.deadline_ns < now_ns:
                 self._expire(waiting.popleft(), now_ns)
                 continue
@@ -324,12 +263,9 @@ class Scheduler:
                 return [e]
             return [self._outputs([work])[0] for work in batch]  # whose fault was it?
         except Exception as e:  # whatever an engine raises must not end the loop
-            return [
-                EngineError(
-                    f"the engine failed: {type(e).__name__}: {e}",
-                    remedy="read the server's log",
-                )
-            ] * len(batch)
+            self._defect(e)
+            text = f"the engine failed: {type(e).__name__}: {e}"
+            return [EngineError(text, remedy="read the server's log")] * len(batch)
 
     # ---- answers
 
@@ -357,7 +293,7 @@ class Scheduler:
                 queued_ns += start_ns - work.arrived_ns
                 counters.observe(latency_ns)
             if done is not None:
-                done(result)
+                self._tell(done, result)
         counters.add(c.SUCCESS, good)
         counters.add(c.SUCCESS_NS, total_ns)
         counters.add(c.QUEUE_NS, queued_ns)
@@ -365,6 +301,19 @@ class Scheduler:
         if good < len(batch):
             counters.add(c.FAILED, len(batch) - good)
             counters.add(c.FAILED_NS, failed_ns)
+
+    def _tell(self, done: Done, result: Result) -> None:
+        """What one answer cannot be written for must not cost the others of its batch theirs."""
+        try:
+            done(result)
+        except Exception as e:
+            self._defect(e)
+            done(EngineError("the answer cannot be written", remedy="read the server's log"))
+
+    def _defect(self, error: Exception) -> None:
+        """Let the log have the trace; from any thread."""
+        context = {"message": f"model {self.model.name!r} failed", "exception": error}
+        self._loop.call_soon_threadsafe(self._loop.call_exception_handler, context)
 
     def _result(self, work: Work, outputs: dict[str, Array]) -> Result:
         request, model = work.request, self.model
@@ -417,6 +366,17 @@ class Scheduler:
         if self._thread is not None:
             self._thread.shutdown(wait=False)
         self.model.session.close()
+
+
+def _timeout_us(request: InferRequest) -> int | None:
+    """How long the client lets it wait; 0 is for ever, as for Triton's."""
+    given = request.parameters.get("timeout") if request.parameters else None
+    if given is not None and (type(given) is not int or given < 0):
+        raise InputError(
+            f"the timeout of the request is {shown(given)}, expected microseconds",
+            remedy='send {"timeout": 500000}, for example',
+        )
+    return given
 
 
 def _split(

@@ -1,7 +1,5 @@
 """Serve bundles: the port, the rehearsals, and the processes behind it."""
 
-import errno
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +11,7 @@ from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import probe
 
+from .port import listen
 from .repository import Catalogue, Place
 from .supervisor import Supervisor
 from .worker import Settings
@@ -84,33 +83,6 @@ def serve(
     finally:
         for listener in listeners:
             listener.close()
-
-
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """Open a port, once for every process.
-
-    Raises:
-        UsageError: It cannot be had.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        first = socket.create_server((address[0], port), family=family)  # getaddrinfo wraps 70000
-        if count == 1:
-            return [first]
-        port = first.getsockname()[1]
-        first.close()  # it found out whether the port is free: shared ones are, to all who share
-        return [
-            socket.create_server((address[0], port), family=family, reuse_port=True)
-            for _ in range(count)
-        ]
-    except (OSError, OverflowError, UnicodeError) as e:  # UnicodeError: no name of a host
-        in_use = isinstance(e, OSError) and e.errno == errno.EADDRINUSE
-        raise UsageError(
-            f"port {port} of {host} is in use"
-            if in_use
-            else f"cannot listen on {host}:{port}: {e}",
-            remedy="choose another one with --port (0 for any that is free) or --host",
-        ) from e
 
 
 def _rehearse(settings: Settings, limits: Limits | None, place: Place) -> None:

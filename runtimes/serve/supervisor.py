@@ -290,6 +290,8 @@ class Supervisor:
     # ---- what workers say
 
     def _heard(self, worker: _Worker, end: socket.socket) -> None:
+        if worker.channel is not end:  # it was buried in this turn
+            return
         message = channel.receive(end)
         if message is None:  # it is ending; the signal follows
             self._selector.unregister(end)

@@ -74,11 +74,14 @@ class Reader:
         if found is not None:
             return found
         parsed = parse_request(body, self._model, version, self._signature, self._raw, json_length)
-        if len(parsed.request.inputs) == 1 and not parsed.request.id:
+        inputs = parsed.request.inputs
+        if len(inputs) == 1 and not parsed.request.id:
+            ((name, array),) = inputs.items()
+            meant = parsed._replace(request=parsed.request._replace(inputs={}))  # keeps no data
             if json_length is None:
-                self._remember_json(body, parsed)
+                self._remember_json(body, meant, name, array)
             elif json_length:
-                self._remember_binary(body, parsed, json_length)
+                self._remember_binary(body, meant, name, array, json_length)
         return parsed
 
     # ---- JSON
@@ -104,10 +107,9 @@ class Reader:
             array = to_array(known.name, values, known.shape, dtype)
         return _again(known.parsed, known.name, array, version)
 
-    def _remember_json(self, body: bytes, parsed: Parsed) -> None:
+    def _remember_json(self, body: bytes, parsed: Parsed, name: str, array: Array) -> None:
         start = body.find(b"[", body.find(b'"data"'))
         match = _NUMBERS.match(body, start) if 0 <= start <= _MOST_AROUND else None
-        ((name, array),) = parsed.request.inputs.items()
         if match is None or array.dtype.kind not in "fiu" or array.size == 0:
             return
         stop = match.end()
@@ -141,8 +143,9 @@ class Reader:
         array = np.frombuffer(body, known.dtype, offset=json_length).reshape(known.shape)
         return _again(known.parsed, known.name, array, version)
 
-    def _remember_binary(self, body: bytes, parsed: Parsed, json_length: int) -> None:
-        ((name, array),) = parsed.request.inputs.items()
+    def _remember_binary(
+        self, body: bytes, parsed: Parsed, name: str, array: Array, json_length: int
+    ) -> None:
         plain = array.dtype.kind in "fiu" and array.dtype.newbyteorder("<") == array.dtype
         if not plain or len(body) != json_length + array.nbytes or not array.size:
             return

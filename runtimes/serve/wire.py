@@ -207,14 +207,15 @@ def _tensor(
 def _binary(name: str, data: memoryview, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     count = math.prod(shape)
     if dtype.kind == "O":
-        return bytes_tensor.read(name, data, count).reshape(shape)
-    if len(data) != count * dtype.itemsize:
+        array = bytes_tensor.read(name, data, count)
+    elif len(data) != count * dtype.itemsize:
         raise InputError(
             f"input {name!r} has {len(data)} bytes of binary data, "
             f"its shape {list(shape)} needs {count * dtype.itemsize}",
             remedy="correct 'shape' or the data",
         )
-    array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    else:
+        array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
     if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         raise InputError(
             f"input {name!r} holds a BOOL byte that is neither 0 nor 1",
@@ -288,16 +289,11 @@ def _parameters(entry: Mapping[str, Any], what: str) -> Mapping[str, Parameter]:
     given = entry.get("parameters")
     if given is None:
         return NO_PARAMETERS
-    for key, value in _object(given, f"'parameters' of {what}").items():
+    for key in _object(given, f"'parameters' of {what}"):
         if key.startswith("shared_memory_"):
             raise InputError(
                 f"{what} asks for shared memory ({key}), which this server does not take",
                 remedy="send the numbers as 'data', or as binary tensors",
-            )
-        if key == "timeout" and (type(value) is not int or value < 0):
-            raise InputError(
-                f"the timeout of {what} is {shown(value)}, expected microseconds",
-                remedy='send {"timeout": 500000}, for example',
             )
     return given  # type: ignore[no-any-return]  # JSON: an object
 
@@ -335,5 +331,11 @@ def _id(request: Mapping[str, Any]) -> str:
     if given is None:
         return ""
     if isinstance(given, str):
+        try:
+            given.encode()
+        except UnicodeEncodeError as e:
+            raise InputError(
+                f"the id {shown(given)} holds half of a surrogate pair", remedy="send it in UTF-8"
+            ) from e
         return given
     raise InputError(f"the id is {shown(given)}, expected a string", remedy="quote it")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import itertools
 import signal
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any, Final, Literal, Protocol
 
 import uvloop
 
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import EdgeportError, EngineError
 from edgeport.runtimes.session import Options
 
 from . import channel
@@ -25,24 +23,16 @@ from .core import Core
 from .counters import Board
 from .http import Connections
 from .messages import Limits
+from .port import ACCEPT_S, QUIET_S, hear_no_more
 from .repository import Place, Repository, opener
 from .routes import Routes
-from .scheduler import Bounds
-
-QUIET_S: Final = 0.3
-"""How long a request that was on its way when the signal came has to arrive."""
+from .work import Bounds
 
 PATIENCE_S: Final = 2.0
 """How long clients wait at the port while models are opened, before they are told so."""
 
 DRAIN_S: Final = 8.0
 """How long requests that have begun have to end; less than the 10 s that supervisors give."""
-
-ACCEPT_S: Final = 0.02
-"""How long the last connections have to be accepted, once no others come."""
-
-_ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER of asm-generic/socket.h
-_RETURN: Final = 0x06  # BPF_RET | BPF_K
 
 
 class Transport(Protocol):
@@ -64,8 +54,8 @@ class Settings:
         bounds: What may wait for each model.
         limits: What a client may take.
         control: Whether clients may load and unload models.
-        transports: Each is called in the event loop of every process, before models are opened,
-            with the process's number.
+        transports: Each is called in the event loop of every process, with its number, when HTTP
+            is there too.
     """
 
     backend: str = "ort-cpu"
@@ -150,8 +140,8 @@ class _Worker:
         for name, places in _by_name(self._assignment.places):
             try:
                 await self._repository.load(places)
-            except EdgeportError as e:
-                failures[name] = channel.error_to_json(e)
+            except Exception as e:
+                failures[name] = channel.error_to_json(_as_ours(e))
         core.starting = False
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again
@@ -199,8 +189,8 @@ class _Worker:
                 )  # fmt: skip
             else:
                 self._repository.unload(message["name"])
-        except EdgeportError as e:
-            error = channel.error_to_json(e)
+        except Exception as e:  # the process that watches waits for this answer
+            error = channel.error_to_json(_as_ours(e))
         self._send({"type": "done", "number": message["number"], "error": error})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -230,16 +220,13 @@ async def _drain(
     await asyncio.sleep(0.01)  # what was written last is sent
 
 
-def hear_no_more(listener: socket.socket) -> None:
-    """Let a port ignore who knocks, so that the queue of those it has let in can be emptied.
-
-    A filter of one instruction that keeps nothing of a packet; who knocks again later is refused.
-    https://docs.kernel.org/networking/filter.html
-    """
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 0))
-    described = struct.pack("HP", 1, ctypes.addressof(program))
-    with contextlib.suppress(OSError):  # another kernel: those few are reset
-        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, described)
+def _as_ours(error: Exception) -> EdgeportError:
+    """An error that can be told; a defect goes to the log with its trace."""
+    if isinstance(error, EdgeportError):
+        return error
+    context = {"message": "a model could not be opened", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
+    return EngineError(f"{type(error).__name__}: {error}", remedy="read the server's log")
 
 
 def _by_name(places: Iterable[Place]) -> Iterable[tuple[str, list[Place]]]:

@@ -134,6 +134,8 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"inputs": [1]}, "inputs[0] is 1, expected an object"),
     ({"inputs": []}, "wrong input names: missing 'x'"),
     (request(id=7), "the id is 7, expected a string"),
+    (request(id="\ud800"), "holds half of a surrogate pair"),
+    (request(parameters={"timeout": "1"}), 'the timeout of the request is "1"'),
     (request(parameters=[]), "'parameters' of the request is a list"),
     (request(parameters={"binary_data_output": 1}), "binary_data_output of the request is 1"),
     (request(parameters={"timeout": -1}), "the timeout of the request is -1"),

@@ -1,6 +1,7 @@
 """The connection over real sockets, with a handler that needs no model."""
 
 import asyncio
+import gc
 import json
 import re
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ import pytest
 import uvloop
 
 from edgeport.runtimes.serve.http import Connections, Exchange, Handler
-from edgeport.runtimes.serve.messages import Limits, Response
+from edgeport.runtimes.serve.messages import Limits, Receiver, Response
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
@@ -273,3 +274,58 @@ async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    async def client(port: int, group: Connections) -> bytes:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET % b"a")
+            await reader.readuntil(b"GET /a ")
+            writer.close()
+        while group.open:
+            await asyncio.sleep(0.001)
+        return b""
+
+    gc.collect()
+    gc.disable()
+    try:
+        with_server(client)
+        assert not [each for each in gc.get_objects() if type(each) is Receiver]
+    finally:
+        gc.enable()
+
+
+def test_an_idle_connection_keeps_no_body() -> None:
+    async def client(port: int, group: Connections) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /p HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+        await reader.readuntil(b"POST /p abc")
+        (connection,) = group.open
+        kept = len(connection._receiver._messages)
+        writer.close()
+        return b"%d" % kept
+
+    assert with_server(client) == b"0"
+
+
+def test_an_answer_that_is_not_sent_yet_keeps_a_connection_busy() -> None:
+    size = 30_000_000
+
+    def much(exchange: Exchange) -> None:
+        exchange.respond(Response(200, (bytes(size),)))
+
+    async def client(port: int, group: Connections) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+        writer.write(LAST)
+        await reader.readuntil(b"\r\n\r\n")
+        busy = group.busy
+        left = size
+        while left > 0:
+            left -= len(await reader.read(2**20))
+        while group.busy:
+            await asyncio.sleep(0.001)
+        writer.close()
+        return b"busy" if busy else b"idle"
+
+    assert with_server(client, much) == b"busy"

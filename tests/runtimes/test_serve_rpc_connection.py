@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes.serve.rpc import connection as module
 from edgeport.runtimes.serve.rpc import frames as f
-from edgeport.runtimes.serve.rpc.connection import Connection, Limits, Stream
+from edgeport.runtimes.serve.rpc.connection import Connection, Limits
 from edgeport.runtimes.serve.rpc.frames import Code
 from edgeport.runtimes.serve.rpc.headers import Headers, literal
+from edgeport.runtimes.serve.rpc.stream import Stream
 
 PAIRS = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "h")]
 BLOCK = hpack.Encoder().encode(PAIRS)
@@ -38,6 +39,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def close(self) -> None:
         self.closed = True

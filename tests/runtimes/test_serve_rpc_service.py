@@ -23,7 +23,7 @@ from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.repository import Catalogue, Repository, opener
 from edgeport.runtimes.serve.rpc import CallLimits, Door, messages
 from edgeport.runtimes.serve.rpc import frames as f
-from edgeport.runtimes.serve.scheduler import Bounds
+from edgeport.runtimes.serve.work import Bounds
 from edgeport.runtimes.session import Options
 
 Array = np.ndarray[Any, Any]
@@ -257,6 +257,16 @@ def test_models_are_loaded_and_unloaded_where_that_is_allowed(make: Make) -> Non
         ({"raw_input_contents": [b""]}, CODE.INVALID_ARGUMENT, "'x' has 0 bytes"),
         ({"raw_input_contents": []}, CODE.INVALID_ARGUMENT, "'x' has 0 values"),
         ({"outputs": [{"name": "a"}]}, CODE.INVALID_ARGUMENT, "no output 'a'"),
+        (
+            {"parameters": {"timeout": {"string_param": "abc"}}},
+            CODE.INVALID_ARGUMENT,
+            'the timeout of the request is "abc"',
+        ),
+        (
+            {"parameters": {"timeout": {"double_param": float("nan")}}},
+            CODE.INVALID_ARGUMENT,
+            "the timeout of the request is",
+        ),
     ],
 )
 def test_mistakes_are_told(make: Make, more: dict[str, Any], code: Any, text: str) -> None:
@@ -309,6 +319,27 @@ def test_a_stream_answers_in_order_and_survives_a_mistake(make: Make) -> None:
             one = server.infer(draw(1 + index % 7, index))
             np.testing.assert_allclose(logits(message.infer_response), logits(one), rtol=1e-4)
     assert list(stream(iter([]), timeout=9)) == []
+
+
+def test_a_defect_of_ours_costs_one_call(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = make()
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Core, "submit", fails)
+        patch.setattr(Core, "statistics", fails)
+        for ask in (lambda: server.infer(draw(1)), lambda: server.ask("ModelStatistics")):
+            code, text = refusal(ask)
+            assert (code, text) == (CODE.INTERNAL, "internal error; the server's log says more")
+    assert server.infer(draw(1)).model_name == "mlp"
+
+
+def test_a_deadline_that_is_over_is_told(make: Make) -> None:
+    server = make(bounds=Bounds(delay_s=0.3))
+    assert refusal(lambda: server.infer(draw(1), timeout=0.05))[0] is CODE.DEADLINE_EXCEEDED
+    assert server.infer(draw(1)).model_name == "mlp"
 
 
 def test_calls_of_many_clients_at_once_get_their_own_answers(make: Make) -> None:

@@ -290,6 +290,11 @@ def text_request(data: bytes, length: int | None = None) -> Parsed:
     return parse_request(data, "m", "", TEXT, frozenset({"text"}), length)
 
 
+def test_a_shape_of_no_texts_that_numpy_cannot_have_is_named() -> None:
+    with pytest.raises(InputError, match="input 'text' cannot have shape"):
+        text_request(*binary(("text", "BYTES", [0, 2**31 - 1, 2**31 - 1], b"")))
+
+
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=4))
 def test_texts_survive_in_json_and_in_binary(texts: list[str]) -> None:
     encoded = [text.encode() for text in texts]

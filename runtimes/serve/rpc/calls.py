@@ -23,8 +23,9 @@ from edgeport.runtimes.errors import (
 )
 from edgeport.runtimes.serve.compression import SMALLEST_BYTES, TooLong, compress, decompress
 
-from .connection import Limits, Stream
+from .connection import Limits
 from .headers import Headers, literal
+from .stream import Stream
 
 
 class Status(IntEnum):
@@ -103,8 +104,8 @@ class Call:
         left: Called once if the client leaves before the answer.
     """
 
-    __slots__ = ("_encoding", "_ended", "_have", "_heard", "_limits", "_need", "_only", "_parts",
-                 "_replies", "_started", "_stream", "deadline", "left")  # fmt: skip
+    __slots__ = ("_encoding", "_ended", "_have", "_heard", "_limits", "_need", "_only", "_over",
+                 "_parts", "_replies", "_started", "_stream", "deadline", "left")  # fmt: skip
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class Call:
         stream.endless = ended is not None
         self._parts: list[bytes] = []  # of messages that are not complete
         self._have, self._need = 0, _PREFIX  # bytes
-        self._started = False
+        self._started = self._over = False
         self._only: bytes | None = None
         self.left: Callable[[], None] | None = None
         self._encoding = headers.get(b"grpc-encoding", b"identity")
@@ -129,7 +130,8 @@ class Call:
         mirrored = self._encoding in _ENCODINGS and self._encoding in accepted
         self._replies = self._encoding if mirrored else b"identity"
         timeout = headers.get(b"grpc-timeout")
-        self.deadline = None if timeout is None else time.monotonic() + _seconds(timeout)
+        seconds = None if timeout is None else _seconds(timeout)
+        self.deadline = None if seconds is None else time.monotonic() + seconds
 
     # ---- called by the connection
 
@@ -149,6 +151,8 @@ class Call:
 
     def end(self) -> None:
         """The client has nothing more to say."""
+        if self._over:
+            return
         if self._have:
             self.fail(Status.INVALID_ARGUMENT, "the last message is cut off")
         elif self._ended is not None:
@@ -170,7 +174,7 @@ class Call:
     def _messages(self, data: bytes) -> None:
         """Hear what is complete; keep the rest."""
         place = 0
-        while len(data) - place >= _PREFIX:
+        while not self._over and len(data) - place >= _PREFIX:
             size = int.from_bytes(data[place + 1 : place + _PREFIX], "big")
             if size > self._limits.message_bytes:
                 raise CallError(
@@ -202,7 +206,7 @@ class Call:
 
     def answer(self, message: bytes) -> None:
         """Send the only message, and end."""
-        self.left = None
+        self.left, self._over = None, True
         headers, data = self._framed(message)
         self._stream.answer(headers, data, _OK)
 
@@ -219,14 +223,14 @@ class Call:
 
     def finish(self) -> None:
         """End well."""
-        self.left = None
+        self.left, self._over = None, True
         if not self._started:
             self._stream.send(_PLAIN, b"")
         self._stream.finish(_OK)
 
     def fail(self, status: Status, text: str) -> None:
         """End badly; the text is for a person."""
-        self.left = None
+        self.left, self._over = None, True
         message = quote(text[:_LARGEST_TEXT], safe=_UNQUOTED).encode("ascii")
         trailers = literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", message)
         self._stream.finish(trailers if self._started else _PLAIN + trailers)
@@ -244,10 +248,10 @@ class Call:
 _UNQUOTED: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"  # all printable ASCII but the percent sign
 
 
-def _seconds(timeout: bytes) -> float:
+def _seconds(timeout: bytes) -> float | None:
     """Read ``grpc-timeout``; what is no timeout is none: a deadline of long ago helps nobody."""
     match = _TIMEOUT.fullmatch(timeout)
-    return int(match[1]) * _UNITS_S[match[2]] if match else float("inf")
+    return int(match[1]) * _UNITS_S[match[2]] if match else None
 
 
 def _unpacked(data: bytes, encoding: bytes, most_bytes: int) -> bytes:

@@ -6,14 +6,14 @@ message that is too long, or one too many at a time, is refused before it is com
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from . import frames as f
 from .frames import Code, ConnectionFault, StreamFault
 from .headers import LARGEST_BYTES, HeaderReader, Headers
+from .stream import Receiver, Stream
 
 FRAME_BYTES: Final = 2**18
 """Longest frame that is received."""
@@ -48,81 +48,6 @@ class Limits:
     receive_s: float = 30.0
     idle_s: float = 300.0
 
-
-class Receiver(Protocol):
-    """Takes what a client sends in one stream."""
-
-    def data(self, part: bytes) -> None:
-        """Some bytes have arrived."""
-        ...
-
-    def end(self) -> None:
-        """The client has nothing more to say."""
-        ...
-
-    def cancel(self) -> None:
-        """The client has left."""
-        ...
-
-
-class Stream:
-    """One call's way back to its client.
-
-    Attributes:
-        receiver: Takes what the client sends.
-        half_closed: Whether the client has nothing more to say.
-        opened_s: When it began; ``time.monotonic()``.
-        held_bytes: Of messages that are not complete.
-        endless: Whether the client may take its time with what it sends.
-    """
-
-    __slots__ = ("endless", "half_closed", "held_bytes", "id", "opened_s", "owner", "parts",
-                 "receiver", "since_s", "trailers", "unread", "window")  # fmt: skip
-
-    def __init__(self, owner: "Connection", number: int, window: int) -> None:
-        self.owner = owner
-        self.id = number
-        self.window = window
-        self.receiver: Receiver = _NOBODY
-        self.half_closed = self.endless = False
-        self.held_bytes = self.unread = 0
-        self.opened_s = self.since_s = time.monotonic()
-        self.parts: deque[memoryview] = deque()
-        self.trailers: bytes | None = None
-
-    def answer(self, headers: bytes, data: bytes, trailers: bytes) -> None:
-        """Send everything at once, and end."""
-        self.owner.answer(self, headers, data, trailers)
-
-    def send(self, headers: bytes, data: bytes) -> None:
-        """Send headers, unless they are empty, and data; more will follow."""
-        self.owner.send(self, headers, data)
-
-    def finish(self, trailers: bytes) -> None:
-        """Send trailers behind all data, and end."""
-        self.owner.finish(self, trailers)
-
-    def hold(self, size_bytes: int) -> bool:
-        """Whether so much of a message that is not complete may be kept; 0 once it is complete."""
-        return self.owner.hold(self, size_bytes)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What the client has not made room for."""
-        return sum(map(len, self.parts))
-
-
-class _Nobody:
-    """Takes what is sent in a stream that has been answered already."""
-
-    def data(self, part: bytes) -> None: ...
-
-    def end(self) -> None: ...
-
-    def cancel(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
 
 Opener: TypeAlias = Callable[[Stream, Headers], Receiver]
 
@@ -160,8 +85,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a call is being received or answered."""
-        return bool(self._streams)
+        """Whether a call is being received, or an answer is not sent yet."""
+        return bool(self._streams) or self._transport.get_write_buffer_size() > 0
 
     def end(self) -> None:
         """Announce the end; calls that are on their way are taken, see ``close_door``."""

@@ -5,8 +5,7 @@ import socket
 from collections.abc import Sequence
 
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.server import listen
-from edgeport.runtimes.serve.worker import ACCEPT_S, QUIET_S, hear_no_more
+from edgeport.runtimes.serve.port import ACCEPT_S, QUIET_S, hear_no_more, listen
 
 from .connection import Connection, Limits
 from .service import Service

@@ -12,13 +12,15 @@ from google.protobuf.message import DecodeError
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.serve.core import Core
 from edgeport.runtimes.serve.requests import InferResponse
-from edgeport.runtimes.serve.scheduler import Result
+from edgeport.runtimes.serve.tasks import Tasks
+from edgeport.runtimes.serve.work import Result
 
 from . import messages
 from .calls import Call, CallError, Status, http_refusal, status_of
-from .connection import Limits, Receiver, Stream
+from .connection import Limits
 from .encoding import encode
 from .headers import Headers, literal
+from .stream import Receiver, Stream
 from .tensors import read_request
 
 INFERENCE: Final = "inference.GRPCInferenceService"
@@ -56,7 +58,7 @@ class Service:
     def __init__(self, core: Core, limits: Limits) -> None:
         self._core = core
         self._limits = limits
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._watchers: dict[Call, str] = {}
         self._methods = self._table()
 
@@ -92,6 +94,8 @@ class Service:
                 heard(call, message)
             except EdgeportError as e:
                 call.fail(*self._status(e))
+            except Exception as e:  # a defect of ours costs this call, and no other
+                _defect(call, e)
 
         return hear
 
@@ -152,9 +156,7 @@ class Service:
                 call.answer(_message(response()))
 
         def heard(call: Call, message: Any) -> None:
-            task = asyncio.get_running_loop().create_task(act(call, message.model_name))
-            self._tasks.add(task)  # the loop alone would not keep it
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(act(call, message.model_name), partial(_defect, call))
 
         return Method(getattr(messages, f"RepositoryModel{name}Request"), heard)
 
@@ -175,7 +177,7 @@ class Service:
 
         def heard(call: Call, message: Any) -> None:
             if call not in open_ones:
-                open_ones[call] = _Answers(self, call, lambda: open_ones.pop(call, None))
+                open_ones[call] = _Answers(self._status, call, lambda: open_ones.pop(call, None))
             open_ones[call].ask(self._core, message)
 
         def ended(call: Call) -> None:
@@ -185,10 +187,6 @@ class Service:
                 call.finish()
 
         return Method(messages.ModelInferRequest, heard, ended)
-
-    def status_text(self, error: EdgeportError) -> str:
-        """What a stream says of one request's error."""
-        return self._status(error)[1]
 
     # ---- health
 
@@ -226,8 +224,13 @@ _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 class _Answers:
     """The requests of one ``ModelStreamInfer``, answered in their order."""
 
-    def __init__(self, service: Service, call: Call, gone: Callable[[], object]) -> None:
-        self._service = service
+    def __init__(
+        self,
+        status: Callable[[EdgeportError], tuple[Status, str]],
+        call: Call,
+        gone: Callable[[], object],
+    ) -> None:
+        self._status = status
         self._call = call
         self._gone = gone
         self._waiting: deque[_Asked] = deque()
@@ -269,7 +272,7 @@ class _Answers:
                 found = messages.ModelStreamInferResponse()
                 found.infer_response.ParseFromString(encode(result))
             else:
-                text = self._service.status_text(result)
+                text = self._status(result)[1]
                 found = messages.ModelStreamInferResponse(
                     error_message=text, infer_response={"id": asked.id}
                 )
@@ -305,6 +308,13 @@ class _Refused:
         self._stream.finish(self._headers)
 
     def cancel(self) -> None: ...
+
+
+def _defect(call: Call, error: Exception) -> None:
+    """End a call for a defect of ours: the client gets an answer, the log the trace."""
+    context = {"message": "a call failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
+    call.fail(Status.INTERNAL, "internal error; the server's log says more")
 
 
 def _path(service: str, method: str) -> bytes:

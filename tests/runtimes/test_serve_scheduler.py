@@ -1,0 +1,220 @@
+"""The queue of one model: what is counted, what is dropped, what a fault costs the others."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from edgeport.runtimes import InputError, Signature, TensorSpec
+from edgeport.runtimes.errors import EngineError, OverloadedError
+from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.null import NullSession
+from edgeport.runtimes.serve import counters as c
+from edgeport.runtimes.serve.counters import Board
+from edgeport.runtimes.serve.model import Model
+from edgeport.runtimes.serve.requests import InferRequest, InferResponse
+from edgeport.runtimes.serve.scheduler import Scheduler
+from edgeport.runtimes.serve.templates import Reader
+from edgeport.runtimes.serve.work import Bounds, Result
+
+SIGNATURE = Signature(
+    (TensorSpec("x", "float32", ("n", 2)),), (TensorSpec("y", "float32", ("n", 2)),)
+)
+
+
+class Gate(NullSession):
+    """Doubles its input once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(SIGNATURE, 1)
+        self.open = threading.Event()
+        self.began = threading.Event()
+        self.fault: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.began.set()
+        assert self.open.wait(20)
+        if self.fault is not None:
+            raise self.fault
+        return {"y": inputs["x"] * 2}
+
+
+class Queue:
+    """A scheduler with such a session, and what came of its requests."""
+
+    def __init__(self, bounds: Bounds | None = None, first_s: float = 1.0) -> None:
+        self.session, self.board, self.results = Gate(), Board(), list[Result]()
+        model = Model(
+            "m", "1", "null", self.session, {}, 128, first_s, 8, ("x",), ("y",),
+            InputCheck(SIGNATURE), frozenset(),
+        )  # fmt: skip  # in the order of its fields
+        self.scheduler = Scheduler(model, self.board.counters(0, 0), bounds or Bounds(deadline_s=9))
+        self.scheduler._row_s = 1e-6  # a guess of the first second would refuse everything
+
+    def ask(self, rows: int = 1, done: Callable[[Result], None] | None = None, **more: Any) -> Any:
+        x = np.ones((rows, 2), np.float32)
+        request = InferRequest("m", {"x": x}, **more)
+        return self.scheduler.submit(request, done or self.results.append)
+
+    def count(self, cell: int) -> int:
+        return self.board.total(0)[cell]
+
+
+def run(trial: Callable[[], Coroutine[Any, Any, None]], faults: Sequence[str] = ()) -> None:
+    async def guarded() -> None:
+        found: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: found.append(str(context["exception"])))
+        await trial()
+        await asyncio.sleep(0)
+        assert found == list(faults)
+
+    asyncio.run(guarded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        await asyncio.sleep(0.001)
+
+
+def test_a_client_that_leaves_while_its_batch_runs_is_counted_once() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(rows=4, deadline_s=9))
+        for _ in range(3):
+            queue.session.open.clear()
+            queue.session.began.clear()
+            works = [queue.ask(2), queue.ask(2)]
+            await until(queue.session.began.is_set)
+            for work in works:
+                work.cancel()
+            queue.session.open.set()
+            await until(lambda: queue.scheduler.idle)
+        await asyncio.sleep(0.01)
+        assert (queue.count(c.QUEUED_ROWS), queue.count(c.QUEUED_BYTES)) == (0, 0)
+        queue.session.open.clear()
+        queue.session.began.clear()
+        queue.ask()
+        await until(queue.session.began.is_set)
+        queue.ask(4)
+        with pytest.raises(OverloadedError, match="model 'm' has 4 rows waiting"):
+            queue.ask()
+        queue.session.open.set()
+        await until(lambda: queue.scheduler.idle)
+
+    run(trial)
+
+
+def test_what_waits_is_dropped_when_its_client_leaves() -> None:
+    async def trial() -> None:
+        queue = Queue()
+        queue.ask()
+        await until(queue.session.began.is_set)
+        left = queue.ask(3)
+        queue.ask()
+        left.cancel()
+        left.cancel()
+        queue.session.open.set()
+        await until(lambda: len(queue.results) == 2)
+        assert (queue.count(c.LEFT), queue.count(c.SUCCESS)) == (1, 2)
+        await until(lambda: queue.count(c.QUEUED_ROWS) == 0)
+
+    run(trial)
+
+
+def test_an_answer_that_cannot_be_written_costs_its_neighbours_nothing() -> None:
+    async def trial() -> None:
+        queue = Queue()
+
+        def refuses(result: Result) -> None:
+            if isinstance(result, InferResponse):
+                raise ValueError("not to be written")
+            queue.results.append(result)
+
+        queue.session.open.set()
+        queue.ask(done=refuses)
+        queue.ask()
+        await until(lambda: len(queue.results) == 2)
+        fault, good = queue.results
+        assert isinstance(fault, EngineError)
+        assert fault.problem == "the answer cannot be written"
+        assert isinstance(good, InferResponse)
+
+    run(trial, ["not to be written"])
+
+
+def test_what_an_engine_raises_is_answered_and_logged() -> None:
+    async def trial() -> None:
+        queue = Queue()
+        queue.session.fault = RuntimeError("a kernel")
+        queue.session.open.set()
+        queue.ask()
+        await until(lambda: bool(queue.results))
+        (result,) = queue.results
+        assert isinstance(result, EngineError)
+        assert result.problem == "the engine failed: RuntimeError: a kernel"
+
+    run(trial, ["a kernel"])
+
+
+def test_company_is_waited_for_if_that_was_asked() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(deadline_s=9, delay_s=0.05))
+        queue.session.open.set()
+        queue.ask()
+        await asyncio.sleep(0.005)
+        queue.ask()
+        await until(lambda: len(queue.results) == 2)
+        assert queue.count(c.EXECUTIONS) == 1
+
+    run(trial)
+
+
+def test_bytes_are_bounded_too() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(size_bytes=32, deadline_s=9))
+        queue.ask()
+        await until(queue.session.began.is_set)
+        queue.ask(4)
+        with pytest.raises(OverloadedError, match="has 4 rows waiting"):
+            queue.ask()
+        queue.session.open.set()
+        await until(lambda: len(queue.results) == 2)
+
+    run(trial)
+
+
+@pytest.mark.parametrize("given", ["abc", -1, 1.5, float("nan"), True])
+def test_a_timeout_that_is_none(given: Any) -> None:
+    async def trial() -> None:
+        queue = Queue()
+        with pytest.raises(InputError, match=r"the timeout of the request is .*microseconds"):
+            queue.ask(parameters={"timeout": given})
+        assert queue.count(c.REJECTED) == 1
+
+    run(trial)
+
+
+def test_what_requests_looked_like_is_remembered_without_their_data() -> None:
+    reader = Reader("m", SIGNATURE, frozenset())
+    for rows in range(1, 9):
+        x = np.ones((rows, 2), np.float32)
+        entry: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": x.shape}
+        body = json.dumps({"inputs": [entry | {"data": x.ravel().tolist()}]}).encode()
+        reader.read(body, "", None)
+        head = json.dumps({"inputs": [entry | {"parameters": {"binary_data_size": x.nbytes}}]})
+        reader.read(head.encode() + x.tobytes(), "", len(head))
+        again = reader.read(head.encode() + (2 * x).tobytes(), "", len(head))
+        assert np.array_equal(again.request.inputs["x"], 2 * x)
+    known = [each.parsed.request.inputs for each in reader._json.values()]
+    known += [each.parsed.request.inputs for each in reader._binary.values()]
+    assert known == [{}] * 16
