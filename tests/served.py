@@ -235,9 +235,9 @@ def wait_until_refused(port: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection(("127.0.0.1", port), 0.1).close()
         except (ConnectionRefusedError, ConnectionResetError):
             return
-        except TimeoutError:  # these very connections filled the queue before the signal arrived
+        except TimeoutError:  # nobody is heard any more, and refused only a moment later
             continue
     raise AssertionError("still accepting")

@@ -127,7 +127,7 @@ def percentile_intervals(
     values = of(np.ones(processes * rounds, np.int64))
     if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
         return [Interval(float(value), None, None) for value in values]
-    resampled = np.array([of(weights) for weights in _draws(processes, rounds, seed)])
+    resampled = np.array(list(map(of, _draws(processes, rounds, seed))))
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = np.quantile(np.log(np.maximum(resampled, 1)), tails, axis=0)  # (percents,)
     widen = _few_clusters(processes)
@@ -174,10 +174,12 @@ def _few_clusters(processes: int) -> float:
     return student_t(processes - 1) / normal * math.sqrt(processes / (processes - 1))
 
 
-def _draws(processes: int, rounds: int, seed: int) -> "list[NDArray[np.int64]]":
-    """How often each round is drawn, ``(processes x rounds,)``, for every resample."""
+def _draws(processes: int, rounds: int, seed: int) -> NDArray[np.int64]:
+    """How often each round is drawn, ``(resamples, processes x rounds)``."""
     generator = np.random.default_rng(seed)
     chosen = generator.integers(0, processes, (_RESAMPLES, processes, 1))
     within = generator.integers(0, rounds, (_RESAMPLES, processes, rounds))
-    flat = (chosen * rounds + within).reshape(_RESAMPLES, -1)
-    return [np.bincount(row, minlength=processes * rounds) for row in flat]
+    total = processes * rounds
+    drawn = (chosen * rounds + within).reshape(_RESAMPLES, total)
+    places = drawn + total * np.arange(_RESAMPLES)[:, np.newaxis]
+    return np.bincount(places.ravel(), minlength=_RESAMPLES * total).reshape(_RESAMPLES, total)

@@ -276,14 +276,25 @@ class Scheduler:
         start_ns: int,
         end_ns: int,
     ) -> None:
-        rows = sum([work.rows for work in batch])
-        self._learn(batch, rows, (end_ns - start_ns) / 1e9)
-        counters = self._counters
-        counters.batch(rows if self._batches else 1, end_ns - start_ns)
-        good = queued_ns = total_ns = failed_ns = 0
-        for work, outputs in zip(batch, found, strict=True):
+        self._learn(batch, (end_ns - start_ns) / 1e9)
+        answers = [
+            outputs if isinstance(outputs, EdgeportError) else self._result(work, outputs)
+            for work, outputs in zip(batch, found, strict=True)
+        ]
+        # First, because whoever has an answer may ask another process for the count.
+        self._count(batch, answers, start_ns, end_ns)
+        for work, result in zip(batch, answers, strict=True):
             done, work.done = work.done, None
-            result = outputs if isinstance(outputs, EdgeportError) else self._result(work, outputs)
+            if done is not None:
+                self._tell(done, result)
+
+    def _count(self, batch: list[Work], answers: list[Result], start_ns: int, end_ns: int) -> None:
+        counters = self._counters
+        counters.batch(
+            sum([work.rows for work in batch]) if self._batches else 1, end_ns - start_ns
+        )
+        good = queued_ns = total_ns = failed_ns = 0
+        for work, result in zip(batch, answers, strict=True):
             latency_ns = end_ns - work.arrived_ns
             if isinstance(result, EdgeportError):
                 failed_ns += latency_ns
@@ -292,8 +303,6 @@ class Scheduler:
                 total_ns += latency_ns
                 queued_ns += start_ns - work.arrived_ns
                 counters.observe(latency_ns)
-            if done is not None:
-                self._tell(done, result)
         counters.add(c.SUCCESS, good)
         counters.add(c.SUCCESS_NS, total_ns)
         counters.add(c.QUEUE_NS, queued_ns)
@@ -329,8 +338,8 @@ class Scheduler:
                 return e
         return InferResponse(model.name, model.version, outputs, request.id)
 
-    def _learn(self, batch: list[Work], rows: int, duration_s: float) -> None:
-        per_row_s = duration_s / max(rows, 1)
+    def _learn(self, batch: list[Work], duration_s: float) -> None:
+        per_row_s = duration_s / max(sum([work.rows for work in batch]), 1)
         weight = 0.5 if per_row_s > self._row_s else 0.1  # a queue that is too long is worse
         self._row_s += (per_row_s - self._row_s) * weight
         if duration_s > self._usual_s:  # by steps: the operating system may have taken the CPU away

@@ -131,6 +131,18 @@ def test_what_waits_is_dropped_when_its_client_leaves() -> None:
     run(trial)
 
 
+def test_whoever_is_answered_is_counted_already() -> None:
+    async def trial() -> None:
+        queue, counts = Queue(), list[int]()
+        for _ in range(3):
+            queue.ask(done=lambda _: counts.append(queue.count(c.SUCCESS)))
+        queue.session.open.set()
+        await until(lambda: len(counts) == 3)
+        assert counts == [1, 3, 3]  # the last two ran together
+
+    run(trial)
+
+
 def test_an_answer_that_cannot_be_written_costs_its_neighbours_nothing() -> None:
     async def trial() -> None:
         queue = Queue()
