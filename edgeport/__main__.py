@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stream.reconfigure(errors="replace")
         arguments = _parser().parse_args(argv)
         return _run(arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
-        print("edgeport: interrupted; nothing was written", file=sys.stderr)
+        written = "; ".join(getattr(e, "__notes__", ())) or "nothing was written"
+        print(f"edgeport: interrupted; {written}", file=sys.stderr)
         return 130
 
 

@@ -6,14 +6,13 @@ machine, so the map never goes into an artefact.
 
 import json
 import re
-import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import onnx
-import torch
+
+from edgeport.deploy.origins import origin
 
 VERSION: Final = 1
 """Of the JSON that ``dumps`` writes."""
@@ -113,28 +112,10 @@ def _source(node: onnx.NodeProto) -> str | None:
     files = [frame for frame in frames[::-1] if not frame[0].startswith("<")]  # generated code
     if not files:
         return None
-    file, line = min(files, key=lambda frame: _distance(frame[0]))  # the first of equals
+    file, line = min(files, key=lambda frame: origin(frame[0]))  # the first of equals
     return f"{file}:{line}"
 
 
 def _note(node: onnx.NodeProto, name: str) -> str | None:
     key = f"{_NOTES}{name}"
     return next((note.value for note in node.metadata_props if note.key == key), None)
-
-
-def _folders(*paths: str) -> tuple[str, ...]:
-    """With and without links followed: a frame may have either."""
-    return tuple(f"{path}/" for text in paths for path in {Path(text), Path(text).resolve()})
-
-
-_MACHINERY: Final = _folders(*torch.__path__, str(Path(__file__).parents[1]))
-_STANDARD_LIBRARY: Final = _folders(sysconfig.get_path("stdlib"))
-
-
-def _distance(file: str) -> int:
-    """From the user: 0 for their own code, 1 for a library, 2 for torch, Python and ourselves."""
-    if file.startswith(_MACHINERY):
-        return 2
-    if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
-        return 1
-    return 2 if file.startswith(_STANDARD_LIBRARY) else 0

@@ -5,12 +5,10 @@ stack; the node of a captured graph that an exporter was translating; the byteco
 torch.export was reading; the text of the message.
 """
 
-import functools
 import inspect
 import linecache
 import re
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,9 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-import edgeport
+from edgeport.deploy.origins import Origin, origin
 
 _LONGEST_CODE: Final = 100
-_COMPILERS: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
-_OURS: Final = tuple(
-    str((Path(edgeport.__file__).parent / name).resolve())
-    for name in ("deploy", "runtimes", "commands", "__main__.py")
-)
 
 # Innermost frame last, as Python writes it; else innermost first, as torch.jit does.
 _PYTHON_FRAME: Final = re.compile(r'File "([^"\n]+)", line (\d+), in ')
@@ -237,25 +230,8 @@ def users_line(lines: list[Line]) -> Line | None:
     Args:
         lines: Innermost first.
     """
-    return next((line for line in lines if _origin(line.file) == "user"), None) or next(
-        (line for line in lines if _origin(line.file) == "library"), None
-    )
-
-
-@functools.cache
-def _origin(file: str) -> str:
-    path = Path(file)
-    if not path.is_file():  # "<string>", "<frozen importlib>"
-        return "compiler"
-    parts = path.parts
-    for folder in ("site-packages", "dist-packages"):
-        if folder in parts:
-            package = parts[parts.index(folder) + 1]
-            return "compiler" if package in _COMPILERS or package == "edgeport" else "library"
-    resolved = path.resolve()
-    ours = any(resolved.is_relative_to(own) for own in _OURS)
-    standard = resolved.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
-    return "compiler" if ours or standard else "user"
+    whose = [line for line in lines if origin(line.file) is not Origin.COMPILER]
+    return min(whose, key=lambda line: origin(line.file), default=None)  # the first of equals
 
 
 def _has(kind: type[nn.Module], line: Line) -> bool:

@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source, range_remedy, run_module
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import last_line
 
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle
@@ -64,8 +64,7 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
             if sample.kind == "edge":
                 continue
             raise SourceError(
-                f"{type(source.module).__name__} fails on the sample {sample.name!r}: "
-                f"{type(e).__name__}: {last_line(e)}",
+                f"{type(source.module).__name__} fails on the sample {sample.name!r}: {raised(e)}",
                 remedy=range_remedy(_sizes(source.signature, sample.inputs)),
             ) from e
         if sample.kind != "edge" or not _hangs_on_rounding(source, answered):

@@ -15,8 +15,8 @@ import numpy as np
 
 from edgeport.runtimes import Range, SourceError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import last_line
 
+from .raised import raised
 from .samples import PROBED_SIZES
 
 MOST_RUNS: Final = 40
@@ -106,7 +106,7 @@ class _Eager:
             self._ranks = self._ranks_at({})
         except Exception as e:  # the user's module may raise anything
             raise SourceError(
-                f"the module fails on the example: {type(e).__name__}: {last_line(e)}",
+                f"the module fails on the example: {raised(e)}",
                 remedy="give an example that it runs on",
             ) from e
         self._answers: dict[frozenset[tuple[Axis, int]], bool] = {frozenset(): True}

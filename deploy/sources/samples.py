@@ -99,6 +99,22 @@ def other_sizes(declared: Signature) -> dict[str, int]:
     }
 
 
+def guessed(declared: Signature, values: Values) -> Iterator[str]:
+    """A sentence on the integers that nothing was known of."""
+    names = [
+        spec.name
+        for spec in declared.inputs
+        if spec.dtype.startswith(("int", "uint"))
+        and spec.name not in values.like
+        and not values.real
+    ]
+    if names:
+        yield (
+            f"{' and '.join(names)}: every integer tried is 0 or 1, as nothing says which are "
+            "valid; give real ones with samples"
+        )
+
+
 def inputs_at(
     declared: Signature, sizes: Mapping[str, int], values: Values, seed: int
 ) -> dict[str, Array]:

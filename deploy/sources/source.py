@@ -14,13 +14,13 @@ from edgeport.deploy.diagnosis.places import Map, frames_of
 from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.structure import Node
-from edgeport.runtimes.torch_calls import last_line
 
 from . import trees
 from .arguments import misfit_of
 from .flat import Call, Flat
 from .modules import is_uninitialised, prepared
-from .samples import Sample, Values, build_samples, inputs_at, other_sizes, usual_sizes
+from .raised import raised
+from .samples import Sample, Values, build_samples, guessed, inputs_at, other_sizes, usual_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ def make_source(
         _run_or_explain(flat, example, usual_sizes(declared))
     outputs, structure = _measure_outputs(flat, declared, values, output_names)
     signature = Signature(declared.inputs, outputs, declared.ranges, structure)
+    notes = (*notes, *guessed(declared, values))
     return Source(name, flat, signature, example, samples, notes, tuple(values.real))
 
 
@@ -221,8 +222,7 @@ def _what(flat: Flat, error: BaseException) -> str:
     place = Map(flat).in_frames(frames_of(error))
     found = {"layer": place.layer, "source": place.line}
     places = "".join(f"\n  {name:<10}{value}" for name, value in found.items() if value)
-    told = last_line(error) if isinstance(error, Exception) else str(error)
-    return f"{type(error).__name__}: {told}{places}"
+    return f"{raised(error)}{places}"
 
 
 def _remedy(flat: Flat, error: BaseException, sizes: Mapping[str, int]) -> str:

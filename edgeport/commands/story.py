@@ -130,6 +130,8 @@ class Story:
             with files.parents(report):
                 files.write(report, self._text(report))
             note(f"the whole story: {report}")
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note("nothing but the report was written")
         except BaseException as e:  # Ctrl-C too: why the export failed matters more
             if error is not None:
                 note(f"the report was not written: {getattr(e, 'problem', type(e).__name__)}")

@@ -319,9 +319,11 @@ def test_an_existing_output_is_refused_at_once(
     assert "m.edge exists already" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_nothing(repository: Path) -> None:
+@pytest.mark.parametrize("report", [False, True])
+def test_ctrl_c_leaves_nothing_but_the_report(repository: Path, report: bool) -> None:
     command = [sys.executable, "-m", "edgeport", "export", "deploy.models:slow"]
     command += ["--input", "x=float32[batch,2]", "-o", "m.edge"]
+    command += ["--report", "story.json"] if report else []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     deadline = time.monotonic() + 30
@@ -330,5 +332,7 @@ def test_ctrl_c_leaves_nothing(repository: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "edgeport: interrupted; nothing was written"
+    written = "nothing but the report" if report else "nothing"
+    assert err.splitlines()[-1] == f"edgeport: interrupted; {written} was written"
     assert not list(repository.glob("*m.edge*"))
+    assert (repository / "story.json").exists() is report

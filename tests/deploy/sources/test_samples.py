@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgeport.deploy.sources.samples import (
     Values,
     build_samples,
+    guessed,
     inputs_at,
     other_sizes,
     usual_sizes,
@@ -128,3 +129,24 @@ def test_a_large_float16_becomes_infinite_without_a_warning() -> None:
     samples = build_samples(declared, Values([{"x": np.full(2, 3000, np.float16)}]))
     large = next(sample for sample in samples if sample.name == "large")
     assert np.isinf(large.inputs["x"]).all()
+
+
+def test_integers_that_nothing_is_known_of_are_told() -> None:
+    declared = Signature(
+        (
+            TensorSpec("ids", "int64", ("batch",)),
+            TensorSpec("kinds", "uint8", (2,)),
+            TensorSpec("x", "float32", ("batch", 2)),
+            TensorSpec("mask", "bool", ("batch",)),
+        ),
+        (),
+    )
+    ids = np.array([7, 8])
+    (note,) = guessed(declared, Values())
+    assert note == (
+        "ids and kinds: every integer tried is 0 or 1, as nothing says which are valid; "
+        "give real ones with samples"
+    )
+    (note,) = guessed(declared, Values(like={"ids": ids}))
+    assert note.startswith("kinds: every integer")
+    assert not list(guessed(declared, Values(real=[{"ids": ids}])))

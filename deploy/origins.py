@@ -1,0 +1,40 @@
+"""Whose code a source file is: the user's, a library's, or the compilers' and our own."""
+
+import functools
+import sysconfig
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+import edgeport
+
+_COMPILERS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "edgeport")
+_OURS: Final = tuple(
+    (Path(edgeport.__file__).parent / name).resolve()
+    for name in ("deploy", "runtimes", "commands", "__main__.py")
+)
+_STANDARD_LIBRARY: Final = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+class Origin(IntEnum):
+    """Whose it is; the smaller, the nearer to the user."""
+
+    USER = 0
+    LIBRARY = 1
+    COMPILER = 2
+
+
+@functools.cache
+def origin(file: str) -> Origin:
+    """Tell whose a file is. Generated code (``<string>``), and Python's own, is a compiler's."""
+    if file.startswith("<"):
+        return Origin.COMPILER
+    path = Path(file)
+    parts = path.parts
+    for folder in ("site-packages", "dist-packages"):
+        if folder in parts:
+            package = parts[parts.index(folder) + 1]
+            return Origin.COMPILER if package in _COMPILERS else Origin.LIBRARY
+    resolved = path.resolve()
+    machinery = (*_OURS, _STANDARD_LIBRARY)
+    return Origin.COMPILER if any(map(resolved.is_relative_to, machinery)) else Origin.USER
