@@ -63,6 +63,7 @@ class OrtSession:
         )
         self._check = InputCheck(self.signature)
         self._bound = BoundBuffers(self._session, self.signature)
+        self._quick = self._bound.run
         self._inputs = [spec.name for spec in self.signature.inputs]
         self._outputs = [spec.name for spec in self.signature.outputs]
 
@@ -73,15 +74,14 @@ class OrtSession:
             InputError: An input does not fit the signature.
             EngineError: ONNX Runtime failed, or the session is closed.
         """
-        try:
-            bound, session = self._bound, self._session
-        except AttributeError:
-            self._check(inputs)
-            raise EngineError("the session is closed", remedy="open it again") from None
-        found = bound.run(inputs)
+        found = self._quick(inputs)
         if found is not None:
             return found
         arrays = self._check(inputs)
+        try:
+            bound, session = self._bound, self._session
+        except AttributeError:
+            raise EngineError("the session is closed", remedy="open it again") from None
         try:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
@@ -104,6 +104,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Give the engine's memory back."""
+        self._quick = _closed
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
 
@@ -112,6 +113,10 @@ class OrtSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _closed(_: Mapping[str, Array]) -> None:
+    """No bound buffers: the usual way says that the session is closed."""
 
 
 def probe() -> Availability:

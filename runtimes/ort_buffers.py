@@ -6,7 +6,7 @@ more than a small model itself. Bound buffers cost two copies of small tensors i
 refuses to write a result of another shape into a bound buffer, so nothing can go wrong silently.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ _MOST_SHAPES: Final = 128
 """As many as a server's batches have sizes; 8 MB at most, for one thread."""
 
 _Shapes = tuple[tuple[int, ...], ...]
+_Spare = dict[_Shapes, "list[_Buffers]"]
+_Run = Callable[[Mapping[str, Array]], dict[str, Array] | None]
 
 
 class BoundBuffers:
@@ -30,56 +32,26 @@ class BoundBuffers:
 
     A call has a set of buffers for itself: threads take them from a list per combination of input
     shapes, and put them back (``list.pop`` and ``list.append`` are atomic).
+
+    Attributes:
+        run: Computes every output in bound buffers; the caller owns what comes back. ``None`` if
+            no buffers are free that fit, or they did not do: call the engine itself. What has
+            buffers was checked when they were made, so only what an array could differ in is
+            looked at: type, dtype and shape. Strides and alignment don't matter to a copy.
     """
 
-    __slots__ = ("_bindable", "_execute", "_options", "_outputs", "_plan", "_session", "_spare")
+    __slots__ = ("_bindable", "_outputs", "_plan", "_session", "_spare", "run")
 
     def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
         self._session = session
-        self._execute: Any = _execute(session)
-        self._options = (
-            onnxruntime.RunOptions()
-        )  # one for all calls: making one costs a microsecond
         self._plan = tuple((spec.name, np.dtype(spec.dtype)) for spec in signature.inputs)
         self._outputs = [spec.name for spec in signature.outputs]
-        self._spare: dict[_Shapes, list[_Buffers]] = {}
+        self._spare: _Spare = {}
         known = {size for spec in signature.inputs for size in spec.shape}
         sizes = {size for spec in signature.outputs for size in spec.shape}
         self._bindable = all(isinstance(size, int) or size in known for size in sizes)
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
-        """Compute every output in bound buffers; the caller owns what comes back.
-
-        What has buffers was checked when they were made, so only what an array could differ in is
-        looked at: type, dtype and shape. Strides and alignment don't matter to a copy.
-
-        Returns:
-            ``None`` if no buffers are free that fit, or they did not do: call the engine itself.
-        """
-        arrays, shapes = [], []
-        try:
-            for name, dtype in self._plan:
-                array = inputs[name]
-                if type(array) is not ndarray or array.dtype is not dtype:
-                    return None
-                arrays.append(array)
-                shapes.append(array.shape)
-            if len(inputs) != len(arrays):
-                return None
-            spare = self._spare[tuple(shapes)]
-            buffers = spare.pop()
-        except Exception:  # shapes never seen, other threads have them all, or no mapping
-            return None
-        binding, own_inputs, own_outputs = buffers
-        for own, array in zip(own_inputs, arrays):  # noqa: B905  # time is felt here
-            own[...] = array
-        try:
-            self._execute(binding, self._options)
-        except Exception:  # the usual way tells whether it was the buffers' fault
-            return None
-        outputs = {name: own.copy() for name, own in own_outputs}
-        spare.append(buffers)
-        return outputs
+        single = len(self._plan) == len(self._outputs) == 1
+        self.run: _Run = (_one if single else _many)(session, self._plan, self._spare)
 
     def learn(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Bind buffers for calls like this one, unless their tensors are large.
@@ -91,7 +63,7 @@ class BoundBuffers:
         if not self._bindable or not _small([*arrays, *outputs]):
             return
         if len(self._spare) >= _MOST_SHAPES:
-            self._spare = {}
+            self._spare.clear()
         shapes = tuple([array.shape for array in arrays])
         self._spare.setdefault(shapes, []).append(self._bind(arrays, outputs))
 
@@ -115,7 +87,70 @@ class _Buffers(NamedTuple):
     outputs: tuple[tuple[str, Array], ...]
 
 
-def _execute(session: onnxruntime.InferenceSession) -> object:
+def _many(
+    session: onnxruntime.InferenceSession, plan: Sequence[tuple[str, Any]], spare: _Spare
+) -> _Run:
+    execute, options = _execute(session), onnxruntime.RunOptions()  # to make one costs a us
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array] | None:
+        arrays, shapes = [], []
+        try:
+            for name, dtype in plan:
+                array = inputs[name]
+                if type(array) is not ndarray or array.dtype is not dtype:
+                    return None
+                arrays.append(array)
+                shapes.append(array.shape)
+            if len(inputs) != len(arrays):
+                return None
+            free = spare[tuple(shapes)]
+            buffers = free.pop()
+        except Exception:  # shapes never seen, other threads have them all, or no mapping
+            return None
+        binding, own_inputs, own_outputs = buffers
+        for own, array in zip(own_inputs, arrays):  # noqa: B905  # time is felt here
+            own[...] = array
+        try:
+            execute(binding, options)
+        except Exception:  # the usual way tells whether it was the buffers' fault
+            return None
+        outputs = {name: own.copy() for name, own in own_outputs}
+        free.append(buffers)
+        return outputs
+
+    return run
+
+
+def _one(
+    session: onnxruntime.InferenceSession, plan: Sequence[tuple[str, Any]], spare: _Spare
+) -> _Run:
+    """The same for one input and one output: 1 us less, a tenth of a small model's call."""
+    execute, options = _execute(session), onnxruntime.RunOptions()
+    ((name, dtype),) = plan
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array] | None:
+        try:
+            array = inputs[name]
+            if type(array) is not ndarray or array.dtype is not dtype or len(inputs) != 1:
+                return None
+            free = spare[(array.shape,)]
+            buffers = free.pop()
+        except Exception:
+            return None
+        binding, (own,), ((output, result),) = buffers
+        own[...] = array
+        try:
+            execute(binding, options)
+        except Exception:
+            return None
+        outputs = {output: result.copy()}
+        free.append(buffers)
+        return outputs
+
+    return run
+
+
+def _execute(session: onnxruntime.InferenceSession) -> Any:
     """What ``run_with_iobinding`` calls, without its look-ups for WebGPU: 1 us."""
     inner: Any = session._sess
     return inner.run_with_iobinding
