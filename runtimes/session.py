@@ -138,6 +138,8 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "onnx": ".onnx",
     "torchscript": ".ts",
     "pt2": ".pt2",
+    "tensorrt": ".engine",
+    "tensorrt-rtx": ".rtx",
     "null": ".null",
 }
 
@@ -145,6 +147,8 @@ BACKENDS: Final[Mapping[str, Backend]] = {
     "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
     "libtorch": Backend("edgeport.runtimes.libtorch", "torch", "torchscript"),
     "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2"),
+    "tensorrt": Backend("edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt"),
+    "tensorrt-rtx": Backend("edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx"),
     "null": Backend("edgeport.runtimes.null", None, "null"),
 }
 

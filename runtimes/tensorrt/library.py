@@ -1,0 +1,195 @@
+"""TensorRT 10, TensorRT 11 and TensorRT-RTX: found, opened, their messages kept.
+
+The three have one API in the parts that are used here. Where they differ, a caller asks with
+``hasattr`` whether a name is there, never which version it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, Literal, get_args
+
+from edgeport.runtimes.errors import BackendMissingError
+from edgeport.runtimes.session import Availability
+
+Name = Literal["tensorrt", "tensorrt-rtx"]
+"""Of a library, of the backend that runs its engines, and of their format."""
+
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
+
+TITLES: Final = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+
+_MODULES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+INSTALL: Final = {
+    "tensorrt": "pip install 'edgeport[tensorrt]', or TensorRT's own package with its Python wheel",
+    "tensorrt-rtx": "pip install 'edgeport[tensorrt-rtx]'",
+}
+
+_DRIVER: Final = "libcuda.so.1"
+NEEDS_GPU: Final = "run it on a machine with an NVIDIA GPU and its driver"
+
+Level = Literal["error", "warning", "info", "verbose"]
+_LEVELS: Final[tuple[Level, ...]] = ("error", "error", "warning", "info", "verbose")
+"""By TensorRT's number: its internal errors are errors too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What TensorRT said."""
+
+    level: Level
+    text: str
+
+
+class _Ear:
+    """Where the messages of a library go: to everybody who listens."""
+
+    def __init__(self) -> None:
+        self._lists: list[list[Message]] = []
+        self._lock = threading.Lock()
+
+    def hear(self, severity: int, text: str) -> None:
+        message = Message(_LEVELS[min(severity, len(_LEVELS) - 1)], text)
+        with self._lock:
+            for heard in self._lists:
+                heard.append(message)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[list[Message]]:
+        heard: list[Message] = []
+        with self._lock:
+            self._lists.append(heard)
+        try:
+            yield heard
+        finally:
+            with self._lock:
+                self._lists[:] = [each for each in self._lists if each is not heard]
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library that was found.
+
+    Attributes:
+        name: Of its backend and format.
+        title: As its maker writes it.
+        version: As ``10.13.3.9``.
+        module: The Python module, as ``tensorrt_rtx``.
+        logger: What ``Builder``, ``Runtime`` and ``OnnxParser`` take: one for the whole process,
+            because TensorRT keeps the first that it is given and ignores all others.
+    """
+
+    name: Name
+    title: str
+    version: str
+    module: Any
+    logger: Any
+    _ear: _Ear
+
+    def listening(self) -> contextlib.AbstractContextManager[list[Message]]:
+        """Collect what the library says, in every thread, while the block runs."""
+        return self._ear.listening()
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.version}"
+
+
+@functools.cache  # the library itself has one logger per process
+def load(name: Name) -> Library:
+    """Import a library.
+
+    Raises:
+        BackendMissingError: It is not installed, or does not load.
+    """
+    title = TITLES[name]
+    try:
+        module = import_module(_MODULES[name])
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            f"{title} is not installed: there is no module {e.name!r}", remedy=INSTALL[name]
+        ) from e
+    except (ImportError, OSError) as e:  # the bindings without their library
+        raise BackendMissingError(
+            f"{title} is installed, but does not load: {e}",
+            remedy=f"install all of it, in the version of its bindings: {INSTALL[name]}",
+        ) from e
+    if not hasattr(module, "Builder") and not hasattr(module, "Runtime"):
+        raise BackendMissingError(
+            f"the module {_MODULES[name]!r} is a placeholder without {title} in it",
+            remedy=f"install the real one: {INSTALL[name]}",
+        )
+    ear = _Ear()
+    return Library(name, title, str(module.__version__), module, _logger(module, ear), ear)
+
+
+def _logger(module: Any, ear: _Ear) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]  # of a module that is known by name only
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)  # pybind11 wants it by name
+
+        def log(self, severity: Any, msg: str) -> None:
+            ear.hear(int(severity), msg)
+
+    return Logger()
+
+
+def probe(name: Name) -> Availability:
+    """Say whether engines of a library can be run here.
+
+    Raises:
+        BackendMissingError: It is not installed, or does not load.
+    """
+    library = load(name)
+    reason = gpu_missing()
+    return Availability(
+        reason is None,
+        library.title,
+        library.version,
+        None if reason else "cuda",
+        reason and f"it needs an NVIDIA GPU: {reason}",
+        NEEDS_GPU if reason else None,
+    )
+
+
+def require_gpu(library: Library, what: str) -> None:
+    """Refuse what cannot be done without a GPU.
+
+    Args:
+        library: That needs it.
+        what: Is to be done: "to run model.rtx".
+
+    Raises:
+        BackendMissingError: There is no GPU.
+    """
+    reason = gpu_missing()
+    if reason is not None:
+        raise BackendMissingError(
+            f"{library.title} needs an NVIDIA GPU {what}: {reason}", remedy=NEEDS_GPU
+        )
+
+
+def gpu_missing() -> str | None:
+    """Why no NVIDIA GPU can be used here, in words; ``None`` if one can."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"{_DRIVER}, which the NVIDIA driver brings, is not there"
+    if (code := driver.cuInit(0)) != 0:
+        return f"the NVIDIA driver cannot be used: cuInit gives {_error_name(driver, code)}"
+    count = ctypes.c_int()
+    if (code := driver.cuDeviceGetCount(ctypes.byref(count))) != 0:
+        return f"the NVIDIA driver counts no GPUs: {_error_name(driver, code)}"
+    return None if count.value else "the NVIDIA driver finds no GPU"
+
+
+def _error_name(driver: ctypes.CDLL, code: int) -> str:
+    name = ctypes.c_char_p()
+    driver.cuGetErrorName(code, ctypes.byref(name))
+    return name.value.decode() if name.value else f"error {code}"
