@@ -101,6 +101,7 @@ def _artefact(artefact: Artefact) -> dict[str, Any]:
         "precision": artefact.precision,
         "details": dict(artefact.details),
         "code": artefact.format in CODE,
+        "proved": artefact.proved,
     }
 
 
@@ -147,6 +148,12 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         coloured(f"{name} is {CODE[name]}; open it only if you trust who made it", "yellow")
         for name in CODE
         if any(artefact["format"] == name for artefact in found["artefacts"])
+    ]
+    lines += [
+        coloured(f"{artefact['format']} was built, not proved: edgeport verify proves it, on a "
+        "machine with its GPU", "yellow")
+        for artefact in found["artefacts"]
+        if not artefact["proved"]
     ]
     if found["unknown"]:
         lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")

@@ -37,7 +37,7 @@ NEEDS_GPU: Final = "run it on a machine with an NVIDIA GPU and its driver"
 
 Level = Literal["error", "warning", "info", "verbose"]
 _LEVELS: Final[tuple[Level, ...]] = ("error", "error", "warning", "info", "verbose")
-"""By TensorRT's number: its internal errors are errors too."""
+"""By TensorRT's number; its internal errors are errors too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +52,25 @@ class _Ear:
     """Where the messages of a library go: to everybody who listens."""
 
     def __init__(self) -> None:
-        self._lists: list[list[Message]] = []
+        self._lists: list[tuple[int, list[Message]]] = []
         self._lock = threading.Lock()
 
     def hear(self, severity: int, text: str) -> None:
-        message = Message(_LEVELS[min(severity, len(_LEVELS) - 1)], text)
         with self._lock:
-            for heard in self._lists:
-                heard.append(message)
+            for most, heard in self._lists:
+                if severity <= most:
+                    heard.append(Message(_LEVELS[severity], text))
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[list[Message]]:
+    def listening(self, level: Level) -> Iterator[list[Message]]:
         heard: list[Message] = []
         with self._lock:
-            self._lists.append(heard)
+            self._lists.append((len(_LEVELS) - 1 - _LEVELS[::-1].index(level), heard))
         try:
             yield heard
         finally:
             with self._lock:
-                self._lists[:] = [each for each in self._lists if each is not heard]
+                self._lists[:] = [each for each in self._lists if each[1] is not heard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,15 @@ class Library:
     logger: Any
     _ear: _Ear
 
-    def listening(self) -> contextlib.AbstractContextManager[list[Message]]:
-        """Collect what the library says, in every thread, while the block runs."""
-        return self._ear.listening()
+    def listening(
+        self, level: Level = "warning"
+    ) -> contextlib.AbstractContextManager[list[Message]]:
+        """Collect what the library says, in every thread, while the block runs.
+
+        Args:
+            level: The least important that is kept; a build says millions of verbose things.
+        """
+        return self._ear.listening(level)
 
     def __str__(self) -> str:
         return f"{self.title} {self.version}"
