@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from edgeport.runtimes.session import Availability, Options, Session
+from edgeport.runtimes.session import Availability, Options
 
 from . import library
+from .session import TensorRTSession
 
 
 def probe() -> Availability:
@@ -16,12 +17,12 @@ def probe() -> Availability:
     return library.probe("tensorrt-rtx")
 
 
-def open(path: Path, options: Options) -> Session:
+def open(path: Path, options: Options) -> TensorRTSession:
     """Open an engine. It is code for the GPU: open only what you trust.
 
     Raises:
         BackendMissingError: TensorRT-RTX or a GPU is not here.
+        EngineError: It is no engine of this version and GPU, or memory is short.
+        ContractError: Its signature is not the one asked for.
     """
-    found = library.load("tensorrt-rtx")
-    library.require_gpu(found, f"to run {options.name or path}")
-    raise NotImplementedError
+    return TensorRTSession(library.load("tensorrt-rtx"), path, options)
