@@ -1,4 +1,4 @@
-"""TorchScript, on the CPU."""
+"""TorchScript, on the CPU or a GPU."""
 
 import warnings
 from pathlib import Path
@@ -19,16 +19,17 @@ def open(path: Path, options: Options) -> TorchSession:
     """Open a TorchScript file that edgeport exported. It is code: open only what you trust.
 
     Raises:
+        BackendMissingError: Torch does not have the device.
         EngineError: Torch refused it.
         FormatError: It does not carry a signature.
         ContractError: Its signature is not the one asked for.
     """
 
-    def load(extra_files: ExtraFiles) -> Any:
+    def load(extra_files: ExtraFiles, device: torch.device) -> Any:
         with warnings.catch_warnings():  # torch 2.13 deprecates every torch.jit entry
             warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated")
             return torch.jit.load(  # type: ignore[no-untyped-call]  # torch.jit has no types
-                str(path), map_location="cpu", _extra_files=extra_files
+                str(path), map_location=device, _extra_files=extra_files
             )
 
     return open_signed("libtorch", path, options, load)

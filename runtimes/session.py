@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
+from .devices import DeviceKind, check_device, device_kind
 from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
@@ -36,6 +37,8 @@ class Options:
             backends have no such choice, and refuse ``False``.
         name: What to call the file in an error; ``None`` for its path. A bundle opens a private
             copy, whose path says nothing.
+        device: ``"cpu"``, ``"cuda"`` (the first GPU) or ``"cuda:N"``; ``None`` for the backend's
+            own, the first of its ``devices``.
     """
 
     threads: int | None = None
@@ -43,8 +46,10 @@ class Options:
     optimize: bool = True
     spinning: bool = True
     name: str | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(
                 f"{self.threads} threads were asked for, expected 1 to {MOST_THREADS}",
@@ -54,7 +59,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What is really in use, read back from the live engine."""
+    """What is really in use, read back from the live engine.
+
+    Attributes:
+        device: ``"cpu"``, or ``"cuda:0"`` with the number that was found to be in use.
+    """
 
     backend: str
     engine: str
@@ -127,11 +136,20 @@ class _Module(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Where a backend lives, the extra that installs its library, what it opens."""
+    """Where a backend lives, the extra that installs its library, what it opens, where it runs.
+
+    Attributes:
+        devices: The first is the one it takes if it is left to itself.
+    """
 
     module: str
     extra: str | None
     format: str
+    devices: tuple[DeviceKind, ...] = ("cpu",)
+
+    def runs_on(self, device: str | None) -> bool:
+        """Whether it can be told to run there; whether that is here, only opening tells."""
+        return device is None or device_kind(device) in self.devices
 
 
 FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
@@ -145,11 +163,17 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
 
 BACKENDS: Final[Mapping[str, Backend]] = {
     "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
-    "libtorch": Backend("edgeport.runtimes.libtorch", "torch", "torchscript"),
-    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2"),
-    "tensorrt": Backend("edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt"),
-    "tensorrt-rtx": Backend("edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx"),
-    "null": Backend("edgeport.runtimes.null", None, "null"),
+    "libtorch": Backend(
+        "edgeport.runtimes.libtorch", "torch", "torchscript", devices=("cpu", "cuda")
+    ),
+    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2", devices=("cpu", "cuda")),
+    "tensorrt": Backend(
+        "edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt", devices=("cuda",)
+    ),
+    "tensorrt-rtx": Backend(
+        "edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx", devices=("cuda",)
+    ),
+    "null": Backend("edgeport.runtimes.null", None, "null", devices=()),
 }
 
 
@@ -182,7 +206,7 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     """Open one compiled file with one backend. The file is trusted: check its hash first.
 
     Raises:
-        UsageError: There is no such backend.
+        UsageError: There is no such backend, or it has no such device.
         BackendMissingError: Its library is not installed.
         MissingFileError: ``path`` is not a file.
         EngineError: The engine refused the file.
@@ -190,7 +214,25 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
-    return _load(name).open(path, options or Options())
+    options = options or Options()
+    require_device(name, options.device)
+    return _load(name).open(path, options)
+
+
+def require_device(name: str, device: str | None) -> None:
+    """Refuse a device that a backend never runs on.
+
+    Raises:
+        UsageError: There is no such backend, or it has no such device.
+    """
+    found = backend(name)
+    if not found.runs_on(device):
+        others = [other for other, entry in BACKENDS.items() if entry.runs_on(device)]
+        own = " or ".join(found.devices) or "no device"
+        raise UsageError(
+            f"backend {name!r} runs on {own}, not on {device}",
+            remedy=f"leave the device out, or use {' or '.join(others)}",
+        )
 
 
 def check_signature(path: Path, found: Signature, options: Options) -> None:

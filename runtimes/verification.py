@@ -24,7 +24,7 @@ from .parity import (
 from .records import from_json, to_json
 from .report import BackendReport, OutputFacts, Report
 from .safety.isolation import Limits, run_limited
-from .session import BACKENDS, Options, Session, probe
+from .session import BACKENDS, Options, Session, probe, require_device
 from .thresholds import Precision, Thresholds
 
 _USUAL: Final = ("real", "random")
@@ -35,6 +35,7 @@ def verify(
     backends: Sequence[str] | None = None,
     *,
     threads: int | None = None,
+    device: str | None = None,
     optimize: bool = True,
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
@@ -43,8 +44,9 @@ def verify(
 
     Args:
         bundle: What to verify.
-        backends: Only these; ``None`` for all that fit the bundle.
+        backends: Only these; ``None`` for all that fit the bundle and can run on the device.
         threads: As in ``Options``.
+        device: As in ``Options``; ``None`` for each backend's own.
         optimize: As in ``Options``.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
         limits: What one child process for each backend may use, for a bundle of somebody else;
@@ -55,14 +57,16 @@ def verify(
         MissingFileError: A file of the bundle is not there.
         IntegrityError: A file is not the one that was packed.
         FormatError: The golden samples are damaged.
-        UsageError: A backend does not exist or does not fit the bundle, or a threshold is for an
-            output that is not there.
+        UsageError: A backend does not exist, does not fit the bundle or does not run on the
+            device, or a threshold is for an output that is not there.
         BackendMissingError: A backend that was asked for by name cannot be used here.
     """
     thresholds = thresholds or bundle.manifest.thresholds
     thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
+    options = Options(threads=threads, optimize=optimize, device=device)
     for name in backends or ():
-        _require_usable(bundle, name)
+        _require_usable(bundle, name, device)
+    asked = backends or bundle.backends_on(device)
     bundle.check_files()
     samples = bundle.golden()
     if not samples:
@@ -71,11 +75,8 @@ def verify(
             remedy="export the model again",
         )
     facts = output_facts(samples)
-    options = Options(threads=threads, optimize=optimize)
     run = _run if limits is None else partial(_run_apart, limits)
-    reports = (
-        run(bundle, name, samples, options, thresholds) for name in backends or bundle.backends
-    )
+    reports = (run(bundle, name, samples, options, thresholds) for name in asked)
     return Report(
         bundle.manifest.name,
         len(samples),
@@ -140,8 +141,9 @@ def _pool(name: str, samples: Sequence[Golden], measured: Sequence[dict[str, Fig
         measured[index][name] = figures
 
 
-def _require_usable(bundle: Bundle, name: str) -> None:
+def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
     bundle.artefact(name)
+    require_device(name, device)
     available = probe(name)
     if not available.usable:
         raise BackendMissingError(

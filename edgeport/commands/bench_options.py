@@ -33,6 +33,7 @@ class BenchArgs:
     bundles: tuple[Path, ...]
     backends: tuple[str, ...] | None
     threads: tuple[int | None, ...]
+    devices: tuple[str | None, ...]
     batches: tuple[int, ...] | None
     sizes: Mapping[str, tuple[int, ...]]
     spinning: tuple[bool, ...]
@@ -67,6 +68,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                       help="size of another named dimension; repeat for more")  # fmt: skip
     vary.add_argument("--threads", type=_numbers, metavar="N[,N]",
                       help="threads in one operator (default: all CPUs)")  # fmt: skip
+    vary.add_argument("--device", type=names, metavar="NAME[,NAME]",
+                      help="cpu, cuda, cuda:N (default: each backend's own)")  # fmt: skip
     vary.add_argument("--spinning", choices=("on", "off", "both"), default="on",
                       help="whether idle threads of ONNX Runtime spin (%(default)s)")  # fmt: skip
     vary.add_argument("--engine-only", action="store_true",
@@ -103,6 +106,7 @@ def bench_args(a: argparse.Namespace) -> BenchArgs:
         bundles=tuple(a.bundles),
         backends=a.backend,
         threads=a.threads or (None,),
+        devices=a.device or (None,),
         batches=a.batch,
         sizes=sizes,
         spinning={"on": (True,), "off": (False,), "both": (True, False)}[a.spinning],
@@ -162,7 +166,10 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
         percents = tuple(sorted({*PERCENTS, args.percent}))
     if batches is None:
         batches = (offline_rows(bundles) if args.mode == "offline" else 1,)
-    sweep = Sweep(args.backends, batches, args.sizes, args.threads, args.spinning, args.engine_only)
+    sweep = Sweep(
+        args.backends, batches, args.sizes, args.threads, args.spinning, args.engine_only,
+        args.devices,
+    )  # fmt: skip
     return mode, percents, sweep
 
 

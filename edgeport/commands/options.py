@@ -8,12 +8,20 @@ from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--backend`` and ``--threads``."""
+    """Declare ``--backend``, ``--threads`` and ``--device``."""
     parser.add_argument(
         "--backend", type=names, metavar="NAME[,NAME]", help="only these (default: all that fit)"
     )
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--device``; ``Options`` knows which there are."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the backend's own)"
     )
 
 

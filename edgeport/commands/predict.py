@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeport.commands import raw_input
 from edgeport.commands.needs import needs
-from edgeport.commands.options import positive
+from edgeport.commands.options import add_device, positive
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
@@ -34,6 +34,7 @@ class PredictArgs:
     output: Path | None
     backend: str
     threads: int | None
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--backend", default="ort-cpu", metavar="NAME", help="of a bundle (default: ort-cpu)"
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
+    add_device(parser)
     parser.set_defaults(
-        run=lambda a: run(PredictArgs(a.model, a.input, a.output, a.backend, a.threads))
+        run=lambda a: run(PredictArgs(a.model, a.input, a.output, a.backend, a.threads, a.device))
     )
     return parser
 
@@ -97,7 +99,14 @@ def run(args: PredictArgs) -> int:
 
 def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
     """The run or bundle that was named."""
-    return _run(args.model) if (args.model / _RECORD).is_file() else _bundle(args)
+    if not (args.model / _RECORD).is_file():
+        return _bundle(args)
+    if args.device not in (None, "cpu"):
+        raise UsageError(
+            f"{args.model} is a run, which answers on the CPU, not on {args.device}",
+            remedy="export it, and predict from the bundle: edgeport export RUN -o NAME.edge",
+        )
+    return _run(args.model)
 
 
 def told(
@@ -151,7 +160,9 @@ def _text(value: np.generic) -> str:
 def _bundle(args: PredictArgs) -> Iterator[Predictor]:
     from edgeport import runtimes
 
-    with runtimes.open(args.model, args.backend, threads=args.threads) as session:
+    with runtimes.open(
+        args.model, args.backend, threads=args.threads, device=args.device
+    ) as session:
         yield Predictor(session.signature, _classes(args.model), session.run)
 
 

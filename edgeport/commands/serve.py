@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import positive
+from edgeport.commands.options import add_device, positive
 from edgeport.commands.terminal import note, show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 
@@ -24,6 +24,7 @@ class ServeArgs:
     grpc_port: int | None
     backend: str
     threads: int | None
+    device: str | None
     workers: int
     max_queue_rows: int
     max_body_bytes: int
@@ -59,6 +60,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
+    add_device(parser)
     parser.add_argument(
         "--workers",
         type=positive,
@@ -121,6 +123,7 @@ def run(args: ServeArgs) -> int:
         for door in doors:
             show(f"gRPC on {args.host}:{door.port}")
 
+    options = Options(threads=args.threads, device=args.device)
     doors = []
     if args.grpc_port is not None:
         from edgeport.runtimes.serve.rpc import CallLimits, Door
@@ -139,7 +142,7 @@ def run(args: ServeArgs) -> int:
             workers=args.workers,
             settings=Settings(
                 backend=args.backend,
-                options=Options(threads=args.threads),
+                options=options,
                 trusted=args.trusted,
                 bounds=Bounds(
                     rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
@@ -187,7 +190,7 @@ def size(text: str) -> int:
 
 def _args(a: argparse.Namespace) -> ServeArgs:
     return ServeArgs(
-        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.workers,
-        a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms, a.repository_control,
+        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.device,
+        a.workers, a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms, a.repository_control,
         trusted(a), limits(a),
     )  # fmt: skip

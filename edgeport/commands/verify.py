@@ -40,6 +40,7 @@ class VerifyArgs:
     stored: Path | None
     backends: tuple[str, ...] | None
     threads: int | None
+    device: str | None
     max_ratios: Mapping[str | None, float]
     report: Path | None
     trusted: tuple[Path, ...] | None
@@ -102,15 +103,17 @@ def _verify(args: VerifyArgs) -> Report:
         bundle,
         args.backends,
         threads=args.threads,
+        device=args.device,
         thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
         limits=args.limits,
     )
 
 
 def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
-    if args.backends or args.threads:
+    if args.backends or args.threads or args.device:
         raise UsageError(
-            "--url was given with --backend or --threads, which are the server's to choose",
+            "--url was given with --backend, --threads or --device, which are the server's to "
+            "choose",
             remedy="leave these out",
         )
     from edgeport.runtimes.endpoint import verify_endpoint
@@ -119,10 +122,10 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
-    if args.bundle is not None or args.backends or args.threads or args.url:
+    if args.bundle is not None or args.backends or args.threads or args.device or args.url:
         raise UsageError(
             "--from judges stored figures and runs nothing, so it takes no bundle, --backend, "
-            "--threads or --url",
+            "--threads, --device or --url",
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(read_stored(stored, "NAME.edge/reports/parity.json"), str(stored))
@@ -149,6 +152,7 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.stored,
         arguments.backend,
         arguments.threads,
+        arguments.device,
         ratios_of(arguments.max_ratio),
         arguments.report,
         trusted(arguments),

@@ -17,7 +17,7 @@ from edgeport.runtimes.bundle import Bundle, read_manifest
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
-from edgeport.runtimes.session import Options
+from edgeport.runtimes.session import BACKENDS, Options
 
 from . import doubts
 from .compared import MARGIN, Comparison, paired, paired_ratio
@@ -84,7 +84,7 @@ def benchmark(
     sweep, mode = sweep or Sweep(), mode or Closed()
     _check_arguments(budget_s, processes, mode)
     _check_paths(bundles)
-    backends, unusable = divide(bundles, sweep.backends)
+    backends, unusable = divide(bundles, sweep.backends, sweep.devices)
     found = variants(bundles, backends, sweep)
     _check_workloads(bundles, sweep)
     if limits is not None:
@@ -169,7 +169,8 @@ def _rehearse(
     for bundle in bundles:
         inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
         for name in backends:
-            rehearse(bundle, name, inputs, Options(threads=1), limits)
+            for device in filter(BACKENDS[name].runs_on, sweep.devices):
+                rehearse(bundle, name, inputs, Options(threads=1, device=device), limits)
 
 
 def _twins(found: Sequence[Variant], bundles: Sequence[Bundle]) -> dict[Variant, Variant]:

@@ -20,6 +20,7 @@ class Setting:
         threads: As in ``Options``.
         spinning: Whether the engine's idle threads look for work in a busy loop.
         engine_only: Whether the engine's own call is timed, without the session around it.
+        device: As in ``Options``.
         twin: A second set of processes of a setting, to see how far equals differ.
     """
 
@@ -29,6 +30,7 @@ class Setting:
     spinning: bool = True
     engine_only: bool = False
     twin: bool = False
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.devices import check_device
 from edgeport.runtimes.errors import BackendMissingError, UsageError
-from edgeport.runtimes.session import MOST_THREADS, probe
+from edgeport.runtimes.session import BACKENDS, MOST_THREADS, probe, require_device
 
 from .result import Unusable
 from .setting import Setting, Variant
@@ -29,6 +30,7 @@ class Sweep:
         sizes: Of other named dimensions.
         threads: As in ``Options``; ``None`` for the CPUs there are.
         spinning: Whether idle threads of ONNX Runtime look for work in a busy loop.
+        devices: As in ``Options``; a backend takes those that it can run on.
         engine_only: Whether to time each engine's own call beside the session's.
     """
 
@@ -38,8 +40,11 @@ class Sweep:
     threads: tuple[int | None, ...] = (None,)
     spinning: tuple[bool, ...] = (True,)
     engine_only: bool = False
+    devices: tuple[str | None, ...] = (None,)
 
     def __post_init__(self) -> None:
+        for device in self.devices:
+            check_device(device)
         numbers = [("batch", n) for n in self.batches]
         numbers += [("threads", n) for n in self.threads if n is not None]
         numbers += [(name, n) for name, sizes in (self.sizes or {}).items() for n in sizes]
@@ -65,18 +70,20 @@ class Sweep:
 
 
 def divide(
-    bundles: Sequence[Bundle], asked: Sequence[str] | None
+    bundles: Sequence[Bundle], asked: Sequence[str] | None, devices: Sequence[str | None] = (None,)
 ) -> tuple[tuple[str, ...], tuple[Unusable, ...]]:
     """Names of the backends to time, which all bundles have, and why others cannot be.
 
     Raises:
-        UsageError: There is no such backend, or a bundle holds nothing for it; or the bundles
-            have none in common.
+        UsageError: There is no such backend, or a bundle holds nothing for it, or it runs on none
+            of the devices; or the bundles have none in common.
         BackendMissingError: A backend of ``asked`` is not usable here, or none is.
     """
     for bundle in bundles:
         for name in asked or ():
             bundle.artefact(name)  # raises if there is no such backend, or nothing for it
+            if not _runs_on_any(name, devices):
+                require_device(name, devices[0])
     shared = [b for b in bundles[0].backends if all(b in other.backends for other in bundles)]
     if not shared:
         raise UsageError(
@@ -84,7 +91,13 @@ def divide(
             + "; ".join(f"{b.path} has {', '.join(b.backends) or 'none'}" for b in bundles),
             remedy="export them with the same --format",
         )
-    found = {name: probe(name) for name in asked or shared}
+    fitting = [name for name in shared if _runs_on_any(name, devices)]
+    if not fitting:
+        raise UsageError(
+            f"{', '.join(shared)} do not run on {' or '.join(map(str, devices))}",
+            remedy="leave the device out, or export the models in another format",
+        )
+    found = {name: probe(name) for name in asked or fitting}
     usable = tuple(name for name, available in found.items() if available.usable)
     unusable = tuple(Unusable(n, a.reason, a.remedy) for n, a in found.items() if not a.usable)
     if unusable and asked:
@@ -101,9 +114,10 @@ def variants(bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep) -
         UsageError: There are too many.
     """
     found = [
-        (Setting(bundle.path, backend, threads, spinning, engine_only), workload)
+        (Setting(bundle.path, backend, threads, spinning, engine_only, device=device), workload)
         for bundle in bundles
         for backend in backends
+        for device in filter(BACKENDS[backend].runs_on, sweep.devices)
         for threads in sweep.threads
         for spinning in (sweep.spinning if backend == "ort-cpu" else sweep.spinning[:1])
         for engine_only in ((False, True) if sweep.engine_only else (False,))
@@ -124,6 +138,8 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
         parts.insert(0, names[setting.bundle])
     if setting.engine_only:
         parts.append("engine only")
+    if len(sweep.devices) > 1:
+        parts.append(str(setting.device))
     if len(sweep.threads) > 1:
         parts.append("all CPUs" if setting.threads is None else f"threads {setting.threads}")
     if len(sweep.spinning) > 1 and setting.backend == "ort-cpu":
@@ -133,6 +149,10 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
     swept = {name for name, sizes in (sweep.sizes or {}).items() if len(sizes) > 1}
     parts += [f"{name} {size}" for name, size in workload.sizes if name in swept]
     return " ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
+
+
+def _runs_on_any(name: str, devices: Sequence[str | None]) -> bool:
+    return any(BACKENDS[name].runs_on(device) for device in devices)
 
 
 def _bundle_names(bundles: Sequence[Bundle]) -> dict[object, str]:

@@ -80,7 +80,7 @@ class Worker:
         _import_engine(setting.backend)
         imported = time.perf_counter_ns()
         bundle = Bundle.read(setting.bundle, trusted=request.trusted)
-        options = Options(threads=setting.threads, spinning=setting.spinning)
+        options = Options(threads=setting.threads, spinning=setting.spinning, device=setting.device)
         session = self._stack.enter_context(bundle.open(setting.backend, options))
         opened = time.perf_counter_ns()
         feeds = [feed(bundle, workload) for workload in request.workloads]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edgeport.runtimes.cuda.device import Context
+from edgeport.runtimes.devices import cuda_index
 from edgeport.runtimes.errors import BackendMissingError, EngineError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.parts import Parts
@@ -41,7 +42,7 @@ class TensorRTSession:
         _refuse_options(library, options)
         name = options.name or str(path)
         self._library, self._name = library, name
-        self._cuda = _gpu(library, name, 0)
+        self._cuda = _gpu(library, name, cuda_index(options.device))
         engine = _deserialise(library, self._cuda, path.read_bytes(), name)
         tensors = read(engine, name)
         self.signature = signature(path, tensors, engine.name, options)

@@ -209,6 +209,7 @@ def test_nothing_usable_is_an_error_when_it_is_judged_again_too(
         (["--from", "absent.json"], "no such file: absent.json", "check the path"),
         (["--from", "v.json", "a.edge"], "--from judges stored figures and runs", "leave --from"),
         (["--from", "v.json", "--threads", "1"], "runs nothing, so it takes no", "leave --from"),
+        (["--from", "v.json", "--device", "cpu"], "runs nothing, so it takes no", "leave --from"),
         (["--from", "v.json", "--backend", "torch"], "runs nothing, so it takes", "leave --from"),
         (["--from", "v.json"], "v.json is no report of edgeport verify: 'name' is m", "make one"),
         (["--from", "old.json"], "old.json: it has report version 1, this edgeport", "make it"),
@@ -276,4 +277,28 @@ def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["verify", str(mlp_bundle), "--url", url]) == 3
     assert "no answer from" in capsys.readouterr().err
     assert main(["verify", str(mlp_bundle), "--url", url, "--threads", "2"]) == 2
-    assert "--url was given with --backend or --threads" in capsys.readouterr().err
+    assert "--url was given with --backend, --threads or --device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "bench", "serve"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "-1"])
+def test_a_device_that_makes_no_sense(
+    command: str, device: str, mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = mlp_bundle / "x.npz"
+    more = ["--input", str(rows)] if command == "predict" else []
+    assert main([command, str(mlp_bundle), *more, "--device", device]) == 2
+    assert capsys.readouterr().err == (
+        f"edgeport: there is no device {device!r}\n"
+        "  fix: use cpu, cuda or cuda:N, where cuda:0 is the first GPU, as cuda is\n"
+    )
+
+
+def test_only_backends_that_run_on_the_device(
+    mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--device", "cuda"]) == 2
+    assert "backend 'ort-cpu' runs on cpu, not on cuda\n" in capsys.readouterr().err
+    assert main(["verify", str(mlp_bundle), "--device", "cpu", "--json"]) == 0
+    backends = json.loads(capsys.readouterr().out)["backends"]
+    assert {told["engine"]["device"] for told in backends} == {"cpu"}
