@@ -3,9 +3,10 @@
 import contextlib
 import ctypes
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from edgeport.runtimes.errors import EdgeportError
 
 from .driver import Driver, driver
 
@@ -100,18 +101,26 @@ class Context:
         giving_back = weakref.finalize(self, _release, self.driver, handle)
         giving_back.atexit = False  # by then the driver may be gone, and gives everything back
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
-        """Work on this device in this thread; behind the block it is as it was.
+    def current(self) -> "_Current":
+        """Work on this device in this thread while a ``with`` block runs.
 
         Raises:
             EngineError: The context is lost.
         """
-        self.driver.call("cuCtxPushCurrent_v2", self._handle, doing=f"use {self}")
-        try:
-            yield
-        finally:
-            self.driver.handle("cuCtxPopCurrent_v2", doing=f"leave {self}")
+        return _Current(self)
+
+    def push(self) -> None:
+        """Work on this device in this thread until ``pop``.
+
+        Raises:
+            EngineError: The context is lost.
+        """
+        self.driver.call("cuCtxPushCurrent_v2", self._handle, doing="use the GPU")
+
+    def pop(self) -> None:
+        """Work on what was current before. Never fails: it comes behind what may have failed."""
+        with contextlib.suppress(EdgeportError):
+            self.driver.handle("cuCtxPopCurrent_v2", doing="leave the GPU")
 
     def free_bytes(self) -> int:
         """How much of the device's memory nobody uses.
@@ -133,8 +142,21 @@ class Context:
         return f"cuda:{self.device.index}"
 
 
-def _release(library: Driver, handle: int) -> None:
-    from edgeport.runtimes.errors import EdgeportError
+class _Current:
+    """A class, because a generator would cost three times as much in every call."""
 
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._context.push()
+
+    def __exit__(self, *_: object) -> None:
+        self._context.pop()
+
+
+def _release(library: Driver, handle: int) -> None:
     with contextlib.suppress(EdgeportError):  # a finalizer: nobody would hear of it
         library.call("cuDevicePrimaryCtxRelease_v2", handle, doing="leave the GPU")

@@ -72,9 +72,7 @@ class Driver:
             try:
                 function = getattr(self._library, name)
             except AttributeError:
-                raise no_driver(
-                    f"{path} has no {name}, which CUDA 11 brought"
-                ) from None
+                raise no_driver(f"{path} has no {name}, which CUDA 11 brought") from None
             function.argtypes, function.restype = arguments, c_int
         self.call("cuInit", 0, doing="start the CUDA driver")
 

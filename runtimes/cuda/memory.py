@@ -126,7 +126,8 @@ class Staging:
         Raises:
             EngineError: It failed, or what was queued before it.
         """
-        stream.copy_to_device(self.device_address, self.host_address, self._used_bytes)
+        if self._used_bytes:
+            stream.copy_to_device(self.device_address, self.host_address, self._used_bytes)
 
     def download(self, stream: Stream) -> None:
         """Copy from the device to the host, when the stream comes to it.
@@ -134,7 +135,8 @@ class Staging:
         Raises:
             EngineError: It failed, or what was queued before it.
         """
-        stream.copy_to_host(self.host_address, self.device_address, self._used_bytes)
+        if self._used_bytes:
+            stream.copy_to_host(self.host_address, self.device_address, self._used_bytes)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -8,7 +8,7 @@ import numpy as np
 from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.cuda.memory import Staging
 from edgeport.runtimes.cuda.stream import Stream
-from edgeport.runtimes.errors import EngineError
+from edgeport.runtimes.errors import EdgeportError, EngineError
 from edgeport.runtimes.inputs import Array
 
 from .api import IExecutionContext
@@ -37,6 +37,7 @@ class BoundOutputs:
         self._staging = Staging(context)
         self._views: dict[str, Array] = {}
         self._open: dict[str, OpenOutput] = {}
+        self._fetched: dict[str, Array] = {}
 
     def bind(self, execution: IExecutionContext) -> None:
         """Make room for what these inputs give, and tell TensorRT the addresses.
@@ -67,36 +68,23 @@ class BoundOutputs:
             each.begin()
 
     def download(self, stream: Stream) -> None:
-        """Queue the copy of what has a known shape from the GPU.
-
-        Raises:
-            EngineError: It failed, or what was queued before it.
-        """
-        if self._views:
-            self._staging.download(stream)
-
-    def fetch(self, stream: Stream) -> dict[str, Array]:
-        """Wait for all outputs; the caller owns what comes back.
+        """Queue the copies from the GPU.
 
         Raises:
             RefusedError: TensorRT did not tell a shape.
-            EngineError: Something queued failed.
+            EngineError: A copy failed, or what was queued before it.
         """
-        self.download(stream)
-        opened = {name: each.fetch(stream) for name, each in self._open.items()}
-        stream.wait()
-        found = opened | {name: view.copy() for name, view in self._views.items()}
+        self._staging.download(stream)
+        self._fetched = {name: each.fetch(stream) for name, each in self._open.items()}
+
+    def collect(self) -> dict[str, Array]:
+        """The outputs, when the stream is done; the caller owns them."""
+        found = self._fetched | {name: view.copy() for name, view in self._views.items()}
         return {each.name: found[each.name] for each in self._tensors}
 
-    def check_memory(self) -> None:
-        """Say that there was no memory for an output, if that is why a run was refused.
-
-        Raises:
-            EngineError: It is.
-        """
-        for each in self._open.values():
-            if each.error is not None:
-                raise each.error
+    def memory_error(self) -> EdgeportError | None:
+        """That there was no memory for an output, if that is why a run was refused."""
+        return next((each.error for each in self._open.values() if each.error), None)
 
     def close(self) -> None:
         """Give the memory back."""

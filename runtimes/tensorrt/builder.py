@@ -23,6 +23,7 @@ from edgeport.runtimes.signature import TensorSpec
 
 from .library import NEEDS_GPU, Library, Message, load
 from .order import Built, Order, Problem, Progress, Refused
+from .tensors import carry
 
 _SET_PDEATHSIG: Final = 1
 _EVERY_S: Final = 0.1
@@ -72,6 +73,7 @@ def make(order: Order, library: Library, tell: Connection) -> Built | Refused:
         if not parser.parse_from_file(order.onnx):
             return Refused("parse", _parser_problems(library, builder, order, parser))
         check_network(library, network, order)
+        network.name = carry(order.signature)
         config = builder.create_builder_config()
         configure(library, config, order)
         config.progress_monitor = monitor = _monitor(trt, tell)

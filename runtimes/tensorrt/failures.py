@@ -48,17 +48,17 @@ _RULES: Final = tuple(
             "it was built with version {0}, and this is {1}",
             "{rebuild}, or install the version that built it",
         ),
+        (r"empty memory buffer", "it is empty", _WHOLE),
+        (
+            r"magic ?tag",
+            "it is no engine of this library, or of a version that is too far from it",
+            "TensorRT opens .engine and TensorRT-RTX .rtx, each its own only: export it again",
+        ),
         (
             r"incompatible serialization version|version tag does not match|stdVersionRead"
             r"|old deserialization call",
             "another version built it",
             "{rebuild}, or install the version that built it",
-        ),
-        (
-            r"magic ?tag",
-            "it is no engine of this library",
-            "TensorRT opens .engine and TensorRT-RTX .rtx, each its own only; a file that was cut "
-            "or changed is none either: export it again",
         ),
         (r"Serialization assertion", "it is damaged or cut short", _WHOLE),
     )

@@ -7,10 +7,12 @@ differs from the last call's.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.cuda.stream import Event, Stream
+from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parts import Parts
 
@@ -18,7 +20,7 @@ from .api import ICudaEngine, IExecutionContext
 from .bound_inputs import BoundInputs
 from .bound_outputs import BoundOutputs
 from .failures import RefusedError, explain
-from .library import Library
+from .library import Library, Message
 from .tensors import Tensors
 
 
@@ -40,15 +42,17 @@ class Lane:
         self, library: Library, engine: ICudaEngine, tensors: Tensors, context: Context, name: str
     ) -> None:
         self._library, self._cuda, self._name = library, context, name
+        self._at_work = _Work(self)
         self._stream = Stream(context)
         self._inputs = BoundInputs(tensors.inputs, context)
         self._outputs = BoundOutputs(library.module, tensors.outputs, context)
         self._shapes: list[tuple[int, ...]] | None = None
-        with self._at_work():
-            execution = engine.create_execution_context()
-            if execution is None:
+        self._heard, self._stop_listening = _listen(library, self)
+        self._execution: IExecutionContext | None = None
+        with self._at_work:
+            self._execution = engine.create_execution_context()
+            if self._execution is None:
                 raise RefusedError(f"make a context for {name}")
-        self._execution: IExecutionContext | None = execution
 
     def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """Compute every output.
@@ -59,11 +63,13 @@ class Lane:
         Raises:
             EngineError: TensorRT or CUDA failed: close this lane.
         """
-        with self._at_work():
+        with self._at_work:
             self._prepare(arrays)
             self._inputs.upload(self._stream)
             self._enqueue()
-            return self._outputs.fetch(self._stream)
+            self._outputs.download(self._stream)
+            self._stream.wait()
+            return self._outputs.collect()
 
     def times(self, arrays: Sequence[Array]) -> Parts:
         """Do the same once, and tell what each step took by CUDA's events.
@@ -74,16 +80,16 @@ class Lane:
         steps: tuple[Callable[[], object], ...] = (
             lambda: self._inputs.upload(self._stream),
             self._enqueue,
-            lambda: self._outputs.fetch(self._stream),
+            lambda: self._outputs.download(self._stream),
         )
-        with self._at_work():
+        with self._at_work:
             self._prepare(arrays)
             events = [Event(self._cuda) for _ in range(4)]
             events[0].record(self._stream)
             for step, event in zip(steps, events[1:], strict=True):
                 step()
                 event.record(self._stream)
-            events[-1].wait()
+            self._stream.wait()
             copy_in, compute, copy_out = (
                 round(end.milliseconds_since(start) * 1e6)
                 for start, end in itertools.pairwise(events)
@@ -96,13 +102,13 @@ class Lane:
         Raises:
             EngineError: TensorRT or CUDA failed: close this lane.
         """
-        with self._at_work():
+        with self._at_work:
             self._prepare(arrays)
             self._inputs.upload(self._stream)
             self._stream.wait()
 
         def call() -> None:
-            with self._at_work():
+            with self._at_work:
                 self._enqueue()
                 self._stream.wait()
 
@@ -112,18 +118,13 @@ class Lane:
         """Give everything back."""
         with self._cuda.current():
             self._execution = None  # before the memory that it knows of
+        self._stop_listening()
         self._inputs.close()
         self._outputs.close()
         self._stream.close()
 
-    @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
-        with self._cuda.current(), self._library.listening("error") as heard:
-            try:
-                yield
-            except RefusedError as e:
-                self._outputs.check_memory()
-                raise explain(self._library, heard, str(e)) from e
+    def _explain(self, refused: RefusedError) -> EdgeportError:
+        return self._outputs.memory_error() or explain(self._library, self._heard, str(refused))
 
     def _prepare(self, arrays: Sequence[Array]) -> None:
         shapes = [array.shape for array in arrays]
@@ -146,3 +147,28 @@ class Lane:
         if self._execution is None:
             raise RefusedError(f"run {self._name}: it is closed")
         return self._execution
+
+
+class _Work:
+    """What surrounds every call of TensorRT: its GPU is current, a refusal is explained."""
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane: Lane = weakref.proxy(lane)  # it lives no longer than the lane
+
+    def __enter__(self) -> None:
+        self._lane._cuda.push()
+        self._lane._heard.clear()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lane._cuda.pop()
+        if isinstance(error, RefusedError):
+            raise self._lane._explain(error) from error
+
+
+def _listen(library: Library, lane: Lane) -> tuple[list[Message], Callable[[], object]]:
+    """Hear of errors as long as the lane lives: to begin anew in every call costs more."""
+    ear = contextlib.ExitStack()
+    heard = ear.enter_context(library.listening("error"))
+    return heard, weakref.finalize(lane, ear.close)

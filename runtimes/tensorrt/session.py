@@ -72,8 +72,14 @@ class TensorRTSession:
             EngineError: TensorRT or CUDA failed, or the session is closed.
         """
         arrays = self._arrays(inputs)
-        with self._borrowed() as lane:
-            return lane.run(arrays)
+        lane = self._take()
+        try:
+            outputs = lane.run(arrays)
+        except BaseException:
+            lane.close()
+            raise
+        self._put_back(lane)
+        return outputs
 
     def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:
         """Do what ``run`` does once, and tell what each step took on the GPU.
@@ -118,19 +124,25 @@ class TensorRTSession:
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Lane]:
-        """A lane that no other call has; one that failed is thrown away."""
-        engine = self._engine
-        if engine is None:
-            raise EngineError("the session is closed", remedy="open it again")
-        try:
-            lane = self._lanes.pop()
-        except IndexError:  # other calls have them all
-            lane = self._lane(engine)
+        """A lane that no other call has; ``run`` does the same, without a generator's cost."""
+        lane = self._take()
         try:
             yield lane
         except BaseException:
             lane.close()
             raise
+        self._put_back(lane)
+
+    def _take(self) -> Lane:
+        engine = self._engine
+        if engine is None:
+            raise EngineError("the session is closed", remedy="open it again")
+        try:
+            return self._lanes.pop()
+        except IndexError:  # other calls have them all
+            return self._lane(engine)
+
+    def _put_back(self, lane: Lane) -> None:
         self._lanes.append(lane)
         if self._engine is None:  # closed meanwhile
             self.close()

@@ -1,0 +1,73 @@
+"""Opening an engine where that cannot work: each reason by name."""
+
+from pathlib import Path
+
+import pytest
+
+from edgeport.runtimes import BackendMissingError, Options, UsageError, probe
+from edgeport.runtimes.cuda import driver
+from edgeport.runtimes.session import BACKENDS, open_artefact
+from edgeport.runtimes.tensorrt.library import load
+
+
+@pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "m.rtx"
+    path.write_bytes(b"engine")
+    return path
+
+
+@pytest.fixture
+def installed(name: str) -> None:
+    try:
+        load(name)
+    except BackendMissingError as e:
+        pytest.skip(e.problem)
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "LIBRARIES", ("libcuda-of-nobody.so.1",))
+    driver._started.cache_clear()
+
+
+@pytest.mark.usefixtures("installed", "no_driver")
+def test_a_machine_without_a_gpu(name: str, path: Path) -> None:
+    with pytest.raises(
+        BackendMissingError,
+        match=r"^TensorRT\S* \S+ cannot open \S+m\.rtx: a GPU is needed, and no NVIDIA driver is "
+        r"installed here: .*\n  fix: use a machine with an NVIDIA GPU",
+    ):
+        open_artefact(path, name)
+
+
+@pytest.mark.usefixtures("installed", "no_driver")
+def test_the_name_is_the_one_that_a_bundle_gives(name: str, path: Path) -> None:
+    with pytest.raises(BackendMissingError, match=r"cannot open digits\.edge/model\.rtx: "):
+        open_artefact(path, name, Options(name="digits.edge/model.rtx"))
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_an_engine_cannot_be_told(name: str, path: Path) -> None:
+    with pytest.raises(UsageError, match=f"^backend '{name}' cannot be told how its idle threads"):
+        open_artefact(path, name, Options(spinning=False))
+
+
+def test_it_never_runs_on_the_cpu(name: str, path: Path) -> None:
+    with pytest.raises(UsageError, match=f"^backend '{name}' runs on cuda, not on cpu"):
+        open_artefact(path, name, Options(device="cpu"))
+
+
+def test_each_has_its_own_files(name: str) -> None:
+    assert BACKENDS[name].format == name
+
+
+def test_probing_never_fails(name: str) -> None:
+    found = probe(name)
+    assert found.usable or (found.reason and found.remedy)
