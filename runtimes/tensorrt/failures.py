@@ -24,12 +24,14 @@ class _Rule(NamedTuple):
 _REBUILD: Final = "build it on this machine: edgeport export --format"
 _WHOLE: Final = "copy or export it again; a bundle knows its hash: edgeport verify"
 
+# "expecting" is what is here, "got" is what the engine has:
+# https://github.com/microsoft/onnxruntime/issues/15250, https://github.com/pytorch/TensorRT/issues/1059
 _RULES: Final = tuple(
     _Rule(re.compile(pattern, re.IGNORECASE), problem, remedy)
     for pattern, problem, remedy in (
         (
-            r"incompatible device, expecting compute ([\d.]*\d),? got compute ([\d.]*\d)",
-            "it was built for compute capability {0}, and this GPU has {1}",
+            r"incompatible device[,.] expecting compute ([\d.]*\d)[,.]? got compute ([\d.]*\d)",
+            "it was built for compute capability {1}, and this GPU has {0}",
             "{rebuild}",
         ),
         (
@@ -45,7 +47,7 @@ _RULES: Final = tuple(
         ),
         (
             r"expecting library version ([\w.]*\w),? got (?:library version )?([\w.]*\w)",
-            "it was built with version {0}, and this is {1}",
+            "it was built with version {1}, and this is {0}",
             "{rebuild}, or install the version that built it",
         ),
         (r"empty memory buffer", "it is empty", _WHOLE),

@@ -32,7 +32,7 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine plan file "
             "is generated on an incompatible device, expecting compute 8.6 got compute 8.9, please "
             "rebuild.)",
-            "it was built for compute capability 8.6, and this GPU has 8.9",
+            "it was built for compute capability 8.9, and this GPU has 8.6",
             REBUILD,
         ),
         (
@@ -50,7 +50,7 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
         (
             "The engine plan file is not compatible with this version of TensorRT, expecting "
             "library version 10.13.3.9 got 10.16.1.11, please rebuild.",
-            "it was built with version 10.13.3.9, and this is 10.16.1.11",
+            "it was built with version 10.16.1.11, and this is 10.13.3.9",
             f"{REBUILD}-rtx, or install the version that built it",
         ),
         (
