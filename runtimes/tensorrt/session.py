@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.devices import cuda_index
-from edgeport.runtimes.errors import BackendMissingError, EngineError, UsageError
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import EngineInfo, Options
@@ -16,7 +16,7 @@ from .failures import explain
 from .lane import Lane
 from .library import Library
 from .profile import Profile
-from .tensors import read, signature
+from .tensors import Tensors, read, signature
 
 
 class TensorRTSession:
@@ -44,7 +44,7 @@ class TensorRTSession:
         self._library, self._name = library, name
         self._cuda = _gpu(library, name, cuda_index(options.device))
         engine = _deserialise(library, self._cuda, path.read_bytes(), name)
-        tensors = read(engine, name)
+        tensors = _tensors(library, engine, name)
         self.signature = signature(path, tensors, engine.name, options)
         self._tensors = tensors.like(self.signature)
         self._engine: ICudaEngine | None = engine
@@ -166,6 +166,16 @@ def _gpu(library: Library, name: str, index: int) -> Context:
         raise BackendMissingError(
             f"{library} cannot open {name}: {e.problem}", remedy=e.remedy
         ) from e
+
+
+def _tensors(library: Library, engine: ICudaEngine, name: str) -> Tensors:
+    with library.listening("error") as heard:
+        try:
+            return read(engine, name)
+        except EdgeportError:
+            raise
+        except Exception as e:  # whatever pybind11 makes of an error of TensorRT
+            raise explain(library, heard, f"tell what {name} takes and gives") from e
 
 
 def _deserialise(library: Library, context: Context, data: bytes, name: str) -> ICudaEngine:
