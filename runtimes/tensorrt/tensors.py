@@ -1,16 +1,19 @@
 """What an engine takes and gives, read from the engine, and the signature that it carries.
 
-TensorRT keeps no names of dimensions. But it keeps the name of the network, as text of any length,
+TensorRT keeps no names of dimensions. But it keeps the name of the network, up to 4095 characters,
 and edgeport writes the signature there: the file stays one that TensorRT's own tools open.
 """
 
+import base64
+import binascii
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.errors import ContractError, EngineError
+from edgeport.runtimes.errors import ContractError, EngineError, FormatError
 from edgeport.runtimes.session import Options, check_signature
 from edgeport.runtimes.signature import METADATA_KEY, Range, Signature, TensorSpec
 
@@ -19,6 +22,10 @@ from .order import Bounds
 
 PROFILE: Final = 0
 """A new context has this one, and edgeport builds no second."""
+
+_MARK: Final = f"{METADATA_KEY}:"
+_LONGEST_NAME: Final = 4095  # the interface says 4096 with the zero at its end
+_LONGEST_TEXT: Final = 2**20
 
 DTYPES: Final = {
     "BOOL": "bool",
@@ -92,9 +99,15 @@ def read(engine: ICudaEngine, file: str) -> Tensors:
     )
 
 
-def carry(signature: Signature) -> str:
-    """The name of a network that carries a signature."""
-    return json.dumps({METADATA_KEY: signature.to_json()})
+def carry(signature: Signature) -> str | None:
+    """The name of a network that carries a signature; ``None`` if it is too long for one.
+
+    A longer name is dropped by TensorRT, with an error in its log only. About 300 tensors fit; an
+    engine with more has its signature from the bundle.
+    """
+    packed = base64.b64encode(zlib.compress(json.dumps(signature.to_json()).encode(), 9))
+    name = _MARK + packed.decode()
+    return name if len(name) <= _LONGEST_NAME else None
 
 
 def signature(path: Path, tensors: Tensors, name: str, options: Options) -> Signature:
@@ -122,9 +135,16 @@ def signature(path: Path, tensors: Tensors, name: str, options: Options) -> Sign
 
 
 def _carried(name: str, file: str) -> Signature | None:
-    if not name.startswith(f'{{"{METADATA_KEY}"'):
+    if not name.startswith(_MARK):
         return None
-    return Signature.loads(name[len(f'{{"{METADATA_KEY}": ') : -1], file)
+    try:
+        packed = base64.b64decode(name[len(_MARK) :], validate=True)
+        text = zlib.decompressobj().decompress(packed, _LONGEST_TEXT)
+    except (binascii.Error, zlib.error) as e:
+        raise FormatError(
+            f"{file}: the signature that it carries is damaged: {e}", remedy="export it again"
+        ) from e
+    return Signature.loads(text, file)
 
 
 def _own(tensors: Tensors) -> Signature:

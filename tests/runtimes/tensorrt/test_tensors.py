@@ -1,6 +1,5 @@
 """Which signature an opened engine has."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,10 +36,16 @@ DECLARED = Signature(
 UNNAMED = "Unnamed Network 0"
 
 
+def carried() -> str:
+    name = carry(DECLARED)
+    assert name is not None
+    return name
+
+
 def test_a_signature_survives_in_the_name_of_a_network() -> None:
-    assert signature(PATH, TENSORS, carry(DECLARED), Options()) == DECLARED
+    assert signature(PATH, TENSORS, carried(), Options()) == DECLARED
     asked = Options(signature=DECLARED)
-    assert signature(PATH, TENSORS, carry(DECLARED), asked) == DECLARED
+    assert signature(PATH, TENSORS, carried(), asked) == DECLARED
 
 
 def test_an_engine_that_carries_none_has_the_one_that_was_asked_for() -> None:
@@ -63,7 +68,7 @@ def test_tensors_are_put_in_the_order_of_the_signature() -> None:
 def test_another_signature_than_the_one_asked_for() -> None:
     other = Options(signature=replace(DECLARED, ranges={"batch": Range(1, 8)}))
     with pytest.raises(ContractError, match=r"m\.engine declares .*\n  but .*1\.\.8 was asked for"):
-        signature(PATH, TENSORS, carry(DECLARED), other)
+        signature(PATH, TENSORS, carried(), other)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_another_signature_than_the_one_asked_for() -> None:
 def test_a_signature_of_another_engine(other: TensorSpec) -> None:
     declared = replace(DECLARED, inputs=(other, DECLARED.inputs[1]))
     for name, options in (
-        (carry(declared), Options()),
+        (carry(declared) or "", Options()),
         (UNNAMED, Options(signature=declared)),
     ):
         with pytest.raises(
@@ -92,19 +97,32 @@ def test_a_signature_of_another_engine(other: TensorSpec) -> None:
 
 def test_tensorrt_may_know_an_output_better() -> None:
     known = replace(TENSORS, outputs=(replace(TENSORS.outputs[0], shape=(64,)), TENSORS.outputs[1]))
-    assert signature(PATH, known, carry(DECLARED), Options()) == DECLARED
+    assert signature(PATH, known, carried(), Options()) == DECLARED
 
 
-def test_a_carried_signature_that_is_damaged() -> None:
-    name = carry(DECLARED).replace("float32", "float31")
-    with pytest.raises(FormatError, match=r"^m\.engine: 'x' has dtype 'float31'"):
-        signature(PATH, TENSORS, name, Options())
-    with pytest.raises(FormatError, match=r"^bundle: not a signature: "):
-        signature(PATH, TENSORS, carry(DECLARED)[:-5], Options(name="bundle"))
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (carried()[:-5] + "!", "the signature that it carries is damaged: "),
+        (carried()[:40] + carried()[44:], "the signature that it carries is damaged: "),
+        ("edgeport.signature:", "not a signature: "),
+    ],
+)
+def test_a_carried_signature_that_is_damaged(name: str, problem: str) -> None:
+    with pytest.raises(FormatError, match=rf"^digits\.edge: {problem}"):
+        signature(PATH, TENSORS, name, Options(name="digits.edge"))
 
 
-def test_what_carries_a_signature_is_plain_json() -> None:
-    assert list(json.loads(carry(DECLARED))) == ["edgeport.signature"]
+def many(count: int) -> Signature:
+    shape = ("batch", 12, "time", 64)
+    return Signature(
+        tuple(TensorSpec(f"past_key_values.{n}.key", "float16", shape) for n in range(count)), ()
+    )
+
+
+def test_a_signature_that_is_too_long_for_a_name_is_left_to_the_bundle() -> None:
+    assert len(carry(many(300)) or "x" * 5000) < 4096
+    assert carry(many(10_000)) is None
 
 
 def test_the_dtypes_are_those_a_signature_has() -> None:
