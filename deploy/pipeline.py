@@ -290,6 +290,8 @@ def _cannot_look(_: Attempt) -> str:
 
 def _check_provable(format_: str) -> None:
     for name, backend in BACKENDS.items():
+        if not backend.runs_on("cpu"):
+            continue
         if backend.format == format_ and not (available := probe(name)).usable:
             raise BackendMissingError(
                 f"model{FORMATS[format_]} cannot be proved here: {available.reason}",
@@ -334,12 +336,12 @@ def _first_proved(
 def _prove(
     folder: Path, manifest: Callable[[tuple[Artefact, ...]], Manifest], artefact: Artefact
 ) -> tuple[BackendReport, ...]:
-    """Ask every engine; ONNX Runtime also without its optimiser, which can hide a defect."""
+    """Ask every engine on the CPU; ONNX Runtime also without optimising: it can hide a defect."""
     bundle = Bundle(folder, manifest((artefact,)))
-    reports = verify(bundle, threads=1).backends
+    reports = verify(bundle, threads=1, device="cpu").backends
     if artefact.format != "onnx":
         return reports
-    plain = verify(bundle, threads=1, optimize=False).backends
+    plain = verify(bundle, threads=1, device="cpu", optimize=False).backends
     return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))
 
 

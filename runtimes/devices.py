@@ -2,13 +2,57 @@
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from .errors import BackendMissingError, UsageError
+from .errors import BackendMissingError, ContractError, UsageError
 
 DeviceKind = Literal["cpu", "cuda"]
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:\d{1,4})?")
+
+_LEAST_MEMORY_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """What a caller may ask of a session on a GPU; a session on a CPU takes none of it.
+
+    Attributes:
+        allow_cpu_nodes: Whether nodes for which the engine has no kernel on the GPU may run on
+            the CPU. They are in ``EngineInfo.cpu_nodes``.
+        memory_bytes: What the engine may take of the GPU's memory; ``None`` for all of it.
+        tf32: Whether products of float32 matrices and convolutions may round their factors to 10
+            bits of mantissa (TensorFloat-32): several times faster, 8192 times the rounding error.
+        cuda_graph: Whether the calls of a model with fixed shapes are recorded once and replayed
+            as one: it saves the time of starting each kernel. Such calls go one at a time.
+    """
+
+    allow_cpu_nodes: bool = False
+    memory_bytes: int | None = None
+    tf32: bool = False
+    cuda_graph: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes is not None and self.memory_bytes < _LEAST_MEMORY_BYTES:
+            raise UsageError(
+                f"{self.memory_bytes} bytes of a GPU's memory were asked for, expected 1 MiB or "
+                "more",
+                remedy="leave it out to use what is free",
+            )
+
+
+def require_no_forced_tf32() -> None:
+    """Refuse an environment that makes NVIDIA's libraries round although nobody asked for it.
+
+    Raises:
+        ContractError: It does.
+    """
+    if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") != "0":
+        raise ContractError(
+            "float32 was asked for, and NVIDIA_TF32_OVERRIDE makes it TF32",
+            remedy="unset NVIDIA_TF32_OVERRIDE, or ask for TF32: --tf32",
+        )
 
 
 def check_device(device: str | None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
-from .devices import DeviceKind, check_device, device_kind
+from .devices import DeviceKind, GpuOptions, check_device, device_kind
 from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
@@ -39,6 +39,7 @@ class Options:
             copy, whose path says nothing.
         device: ``"cpu"``, ``"cuda"`` (the first GPU) or ``"cuda:N"``; ``None`` for the backend's
             own, the first of its ``devices``.
+        gpu: What is asked of a GPU besides.
     """
 
     threads: int | None = None
@@ -47,6 +48,7 @@ class Options:
     spinning: bool = True
     name: str | None = None
     device: str | None = None
+    gpu: GpuOptions = field(default_factory=GpuOptions)
 
     def __post_init__(self) -> None:
         check_device(self.device)
@@ -63,6 +65,9 @@ class EngineInfo:
 
     Attributes:
         device: ``"cpu"``, or ``"cuda:0"`` with the number that was found to be in use.
+        precision: Of the model's floats; ``"tf32"`` where products of float32 are rounded so.
+        cpu_nodes: What a session on a GPU computes on the CPU all the same, because that was
+            allowed: operator and name of each node.
     """
 
     backend: str
@@ -72,6 +77,7 @@ class EngineInfo:
     device: str
     precision: str
     threads: int
+    cpu_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +146,23 @@ class Backend:
 
     Attributes:
         devices: The first is the one it takes if it is left to itself.
+        cuda_graphs: Whether it can record calls as a CUDA graph.
     """
 
     module: str
     extra: str | None
     format: str
     devices: tuple[DeviceKind, ...] = ("cpu",)
+    cuda_graphs: bool = False
 
     def runs_on(self, device: str | None) -> bool:
         """Whether it can be told to run there; whether that is here, only opening tells."""
         return device is None or device_kind(device) in self.devices
+
+    def on_gpu(self, device: str | None) -> bool:
+        """Whether it runs on a GPU when it is told this device, or left to itself."""
+        kind = device_kind(device) if device else next(iter(self.devices), "cpu")
+        return kind == "cuda"
 
 
 FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
@@ -163,6 +176,9 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
 
 BACKENDS: Final[Mapping[str, Backend]] = {
     "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
+    "ort-cuda": Backend(
+        "edgeport.runtimes.ort_cuda", "cuda", "onnx", devices=("cuda",), cuda_graphs=True
+    ),
     "libtorch": Backend(
         "edgeport.runtimes.libtorch", "torch", "torchscript", devices=("cpu", "cuda")
     ),
@@ -215,8 +231,28 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
     options = options or Options()
-    require_device(name, options.device)
+    check_options(name, options)
     return _load(name).open(path, options)
+
+
+def check_options(name: str, options: Options) -> None:
+    """Refuse what a backend never does, before anything is opened.
+
+    Raises:
+        UsageError: There is no such backend, it has no such device, or no such option.
+    """
+    require_device(name, options.device)
+    found = backend(name)
+    if not found.on_gpu(options.device) and options.gpu != GpuOptions():
+        raise UsageError(
+            f"{name} runs on the CPU here, which takes no option of a GPU",
+            remedy="ask for a GPU: --device cuda; or leave the options of a GPU out",
+        )
+    if options.gpu.cuda_graph and not found.cuda_graphs:
+        able = [other for other, entry in BACKENDS.items() if entry.cuda_graphs]
+        raise UsageError(
+            f"backend {name!r} records no CUDA graph", remedy=f"use {' or '.join(able)}"
+        )
 
 
 def require_device(name: str, device: str | None) -> None:
@@ -262,3 +298,25 @@ def _load(name: str) -> _Module:
             f"backend {name!r} cannot be loaded: {e}",
             remedy=f"pip install --force-reinstall 'edgeport[{found.extra}]'",
         ) from e
+
+
+def default_backend(device: str | None) -> str:
+    """The backend that opens ONNX on a device: ``"ort-cpu"`` or ``"ort-cuda"``.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    check_device(device)
+    fitting = (name for name, entry in BACKENDS.items() if entry.format == "onnx")
+    return next(name for name in fitting if BACKENDS[name].runs_on(device))
+
+
+def is_expected(name: str) -> bool:
+    """Whether a backend is to be tried if nobody named one, nor a device.
+
+    One that needs a GPU is not, where it is not usable and its artefacts can be opened without:
+    most machines have none. ``edgeport doctor`` tells what is in its way.
+    """
+    entry = BACKENDS[name]
+    on_cpu = {other.format for other in BACKENDS.values() if "cpu" in other.devices}
+    return not entry.on_gpu(None) or entry.format not in on_cpu or probe(name).usable

@@ -13,7 +13,7 @@ from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
-from .torch_device import require_all_on, require_torch_device
+from .torch_device import GpuChoices, require_all_on, require_torch_device
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
@@ -29,7 +29,8 @@ class TorchSession:
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
     arrays. Safe to share between threads. Torch has one thread count for the whole process:
-    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now.
+    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now;
+    so it is with TF32 on a GPU, and ``engine.precision``.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class TorchSession:
                 f"backend {backend!r} cannot be told how its idle threads wait",
                 remedy="leave spinning as it is: it is a choice of ort-cpu",
             )
+        self._choices = GpuChoices(device, options.gpu)
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(options.threads or available_cpus())
         self.signature = signature
@@ -63,7 +65,7 @@ class TorchSession:
             version=torch.__version__,
             provider=self._device.type,
             device=str(self._device),
-            precision=self.signature.precision,
+            precision="tf32" if self._choices.tf32 else self.signature.precision,
             threads=torch.get_num_threads(),
         )
 
@@ -100,12 +102,14 @@ class TorchSession:
         if self._call is None:
             raise EngineError("the session is closed", remedy="open it again")
         with torch.inference_mode():  # entered once: it costs as much as a small layer
-            yield partial(self._call, *tensors)
+            call = partial(self._call, *tensors)
+            yield call if self._device == _CPU else partial(_finished, call, self._device)
 
     def close(self) -> None:
-        """Give the engine's memory back, and the process its number of threads."""
+        """Give the engine's memory back, and the process what was set for it."""
         if self._call is not None:
             torch.set_num_threads(self._threads_before)
+            self._choices.restore()
         self._call = None
 
     def _tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
@@ -171,6 +175,12 @@ def open_signed(
     check_signature(path, signature, options)
     require_all_on(device, name, [*call.parameters(), *call.buffers()])
     return TorchSession(backend, call, signature, options, device)
+
+
+def _finished(call: Callable[[], object], device: torch.device) -> None:
+    """A GPU is only told what to do by a call: wait until it has done it."""
+    call()
+    torch.cuda.synchronize(device)
 
 
 def _failed(error: Exception, device: torch.device) -> EngineError:

@@ -1,11 +1,14 @@
-"""The device that torch computes on: which was asked for, whether it is there, what is in use."""
+"""The device that torch computes on: which was asked for, whether it is there, what is in use.
+
+TF32 and the share of a GPU's memory are choices of the whole process, as the number of threads is.
+"""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from .devices import cuda_index, no_such_gpu
+from .devices import GpuOptions, cuda_index, no_such_gpu, require_no_forced_tf32
 from .errors import BackendMissingError, ContractError
 
 
@@ -53,3 +56,78 @@ def require_all_on(device: torch.device, name: str, tensors: Iterable[Any]) -> N
                 f"{name} was to be on {device}, and has tensors on {place}",
                 remedy="use the device cpu",
             )
+
+
+class GpuChoices:
+    """What a session on a GPU sets for the process, until it is closed.
+
+    Args:
+        device: Where; a CPU has no such choices.
+        asked: What was asked.
+
+    Raises:
+        ContractError: Something else in this process or its environment makes float32 TF32.
+    """
+
+    def __init__(self, device: torch.device, asked: GpuOptions) -> None:
+        self._device = device
+        self._before: tuple[str, ...] = ()
+        self._limited = False
+        if device.type == "cpu":
+            return
+        if not asked.tf32:
+            require_no_forced_tf32()
+        self._before = _own_choices()
+        _allow_tf32(asked.tf32, asked.tf32)
+        if self.tf32 != asked.tf32:
+            self.restore()
+            raise ContractError(
+                f"float32 products with tf32={asked.tf32} were asked for, and torch says "
+                f"{', '.join(_precisions())}",
+                remedy='set torch.backends.fp32_precision = "none"',
+            )
+        if asked.memory_bytes is not None:
+            total = torch.cuda.get_device_properties(device).total_memory
+            self._limited = True
+            torch.cuda.set_per_process_memory_fraction(min(asked.memory_bytes / total, 1), device)
+
+    @property
+    def tf32(self) -> bool:
+        """Whether torch may round to TF32 now, as it says itself."""
+        return self._device.type != "cpu" and "tf32" in _precisions()
+
+    def restore(self) -> None:
+        """Leave the process as it was."""
+        if self._before:
+            matmul, conv, rnn = self._before
+            _allow_tf32(matmul == "tf32", conv == "tf32")
+            torch.backends.cuda.matmul.fp32_precision = matmul
+            torch.backends.cudnn.conv.fp32_precision = conv  # type: ignore[attr-defined]  # untyped
+            torch.backends.cudnn.rnn.fp32_precision = rnn  # type: ignore[attr-defined]  # untyped
+        if self._limited:
+            torch.cuda.set_per_process_memory_fraction(1.0, self._device)
+        self._before, self._limited = (), False
+
+
+def _allow_tf32(matmul: bool, cudnn: bool) -> None:
+    """Choose by the older names, which set the newer ones too.
+
+    It does not work the other way round: whoever reads an older name after a newer one was set
+    gets an error (torch 2.9 to 2.13).
+    """
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def _own_choices() -> tuple[str, ...]:
+    """Of products, convolutions and recurrent layers; ``"none"`` is what all of torch does."""
+    return (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # untyped
+        torch.backends.cudnn.rnn.fp32_precision,  # type: ignore[attr-defined]  # untyped
+    )
+
+
+def _precisions() -> tuple[str, ...]:
+    general = torch.backends.fp32_precision  # type: ignore[attr-defined]  # untyped
+    return tuple(general if each == "none" else each for each in _own_choices())

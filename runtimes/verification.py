@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from .bundle import Bundle
+from .devices import GpuOptions
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
 from .parity import (
@@ -24,7 +25,7 @@ from .parity import (
 from .records import from_json, to_json
 from .report import BackendReport, OutputFacts, Report
 from .safety.isolation import Limits, run_limited
-from .session import BACKENDS, Options, Session, probe, require_device
+from .session import BACKENDS, Options, Session, check_options, probe
 from .thresholds import Precision, Thresholds
 
 _USUAL: Final = ("real", "random")
@@ -36,6 +37,7 @@ def verify(
     *,
     threads: int | None = None,
     device: str | None = None,
+    gpu: GpuOptions | None = None,
     optimize: bool = True,
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
@@ -47,6 +49,7 @@ def verify(
         backends: Only these; ``None`` for all that fit the bundle and can run on the device.
         threads: As in ``Options``.
         device: As in ``Options``; ``None`` for each backend's own.
+        gpu: What else is asked of a GPU, by a ``device`` that is one.
         optimize: As in ``Options``.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
         limits: What one child process for each backend may use, for a bundle of somebody else;
@@ -63,10 +66,12 @@ def verify(
     """
     thresholds = thresholds or bundle.manifest.thresholds
     thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
-    options = Options(threads=threads, optimize=optimize, device=device)
-    for name in backends or ():
-        _require_usable(bundle, name, device)
+    options = Options(threads=threads, optimize=optimize, device=device, gpu=gpu or GpuOptions())
     asked = backends or bundle.backends_on(device)
+    for name in asked:
+        check_options(name, options)
+    for name in backends or ():
+        _require_usable(bundle, name)
     bundle.check_files()
     samples = bundle.golden()
     if not samples:
@@ -141,9 +146,8 @@ def _pool(name: str, samples: Sequence[Golden], measured: Sequence[dict[str, Fig
         measured[index][name] = figures
 
 
-def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
+def _require_usable(bundle: Bundle, name: str) -> None:
     bundle.artefact(name)
-    require_device(name, device)
     available = probe(name)
     if not available.usable:
         raise BackendMissingError(
@@ -168,7 +172,9 @@ def _run(
     try:
         with bundle.open(name, options) as session:
             engine = session.engine
-            verdicts = check_session(session, samples, thresholds, reduced)
+            if engine.precision == "tf32" and reduced is None:
+                report = replace(report, reduced="tf32")
+            verdicts = check_session(session, samples, thresholds, report.reduced)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
     return replace(report, engine=engine, verdicts=verdicts)
@@ -192,7 +198,9 @@ def _run_apart(
         held = replace(bundle, copies={artefact.format: path})
         try:
             answer = run_limited(
-                lambda: to_json(_run(held, name, samples, options, thresholds)), limits
+                lambda: to_json(_run(held, name, samples, options, thresholds)),
+                limits,
+                gpu=BACKENDS[name].on_gpu(options.device),
             )
             return from_json(BackendReport, answer)
         except EngineError as e:

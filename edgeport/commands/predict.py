@@ -13,9 +13,15 @@ import numpy as np
 
 from edgeport.commands import raw_input
 from edgeport.commands.needs import needs
-from edgeport.commands.options import add_device, positive
+from edgeport.commands.options import (
+    add_gpu_options,
+    default_backend_text,
+    gpu_options,
+    positive,
+)
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
@@ -32,9 +38,10 @@ class PredictArgs:
     model: Path
     input: Path
     output: Path | None
-    backend: str
+    backend: str | None
     threads: int | None
     device: str | None
+    gpu: GpuOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help=".csv, .npz, .txt (a text per line), an image or a folder of images",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="default: stdout")
-    parser.add_argument(
-        "--backend", default="ort-cpu", metavar="NAME", help="of a bundle (default: ort-cpu)"
-    )
+    parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {default_backend_text}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
-    add_device(parser)
+    add_gpu_options(parser)
     parser.set_defaults(
-        run=lambda a: run(PredictArgs(a.model, a.input, a.output, a.backend, a.threads, a.device))
+        run=lambda a: run(
+            PredictArgs(a.model, a.input, a.output, a.backend, a.threads, a.device, gpu_options(a))
+        )
     )
     return parser
 
@@ -161,7 +168,7 @@ def _bundle(args: PredictArgs) -> Iterator[Predictor]:
     from edgeport import runtimes
 
     with runtimes.open(
-        args.model, args.backend, threads=args.threads, device=args.device
+        args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
     ) as session:
         yield Predictor(session.signature, _classes(args.model), session.run)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeport.commands.options import (
     add_engine_options,
     add_max_ratio,
+    gpu_options,
     is_report,
     ratios_of,
     read_stored,
@@ -24,6 +25,7 @@ from edgeport.runtimes import (
     files,
     verify,
 )
+from edgeport.runtimes.devices import GpuOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class VerifyArgs:
     backends: tuple[str, ...] | None
     threads: int | None
     device: str | None
+    gpu: GpuOptions
     max_ratios: Mapping[str | None, float]
     report: Path | None
     trusted: tuple[Path, ...] | None
@@ -104,16 +107,17 @@ def _verify(args: VerifyArgs) -> Report:
         args.backends,
         threads=args.threads,
         device=args.device,
+        gpu=args.gpu,
         thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
         limits=args.limits,
     )
 
 
 def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
-    if args.backends or args.threads or args.device:
+    if args.backends or args.threads or args.device or args.gpu != GpuOptions():
         raise UsageError(
-            "--url was given with --backend, --threads or --device, which are the server's to "
-            "choose",
+            "--url was given with --backend, --threads, --device or an option of a GPU, which are "
+            "the server's to choose",
             remedy="leave these out",
         )
     from edgeport.runtimes.endpoint import verify_endpoint
@@ -153,6 +157,7 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.backend,
         arguments.threads,
         arguments.device,
+        gpu_options(arguments),
         ratios_of(arguments.max_ratio),
         arguments.report,
         trusted(arguments),

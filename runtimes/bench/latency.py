@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.runtimes.bundle import Bundle, read_manifest
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
@@ -170,7 +171,9 @@ def _rehearse(
         inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
         for name in backends:
             for device in filter(BACKENDS[name].runs_on, sweep.devices):
-                rehearse(bundle, name, inputs, Options(threads=1, device=device), limits)
+                gpu = sweep.gpu if BACKENDS[name].on_gpu(device) else GpuOptions()
+                options = Options(threads=1, device=device, gpu=gpu)
+                rehearse(bundle, name, inputs, options, limits)
 
 
 def _twins(found: Sequence[Variant], bundles: Sequence[Bundle]) -> dict[Variant, Variant]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.devices import check_device
+from edgeport.runtimes.devices import GpuOptions, check_device
 from edgeport.runtimes.errors import BackendMissingError, UsageError
-from edgeport.runtimes.session import BACKENDS, MOST_THREADS, probe, require_device
+from edgeport.runtimes.session import (
+    BACKENDS,
+    MOST_THREADS,
+    is_expected,
+    probe,
+    require_device,
+)
 
 from .result import Unusable
 from .setting import Setting, Variant
@@ -31,6 +37,8 @@ class Sweep:
         threads: As in ``Options``; ``None`` for the CPUs there are.
         spinning: Whether idle threads of ONNX Runtime look for work in a busy loop.
         devices: As in ``Options``; a backend takes those that it can run on.
+        gpu: As in ``Options``, where a backend runs on a GPU.
+        cuda_graph: Whether calls are recorded and replayed, where a backend can do that.
         engine_only: Whether to time each engine's own call beside the session's.
     """
 
@@ -41,6 +49,8 @@ class Sweep:
     spinning: tuple[bool, ...] = (True,)
     engine_only: bool = False
     devices: tuple[str | None, ...] = (None,)
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    cuda_graph: tuple[bool, ...] = (False,)
 
     def __post_init__(self) -> None:
         for device in self.devices:
@@ -92,6 +102,8 @@ def divide(
             remedy="export them with the same --format",
         )
     fitting = [name for name in shared if _runs_on_any(name, devices)]
+    if None in devices:
+        fitting = list(filter(is_expected, fitting))
     if not fitting:
         raise UsageError(
             f"{', '.join(shared)} do not run on {' or '.join(map(str, devices))}",
@@ -111,18 +123,28 @@ def variants(bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep) -
     """Every combination, with a label that says no more than what sets it apart.
 
     Raises:
-        UsageError: There are too many.
+        UsageError: There are too many, or none on a GPU of which something was asked.
     """
     found = [
-        (Setting(bundle.path, backend, threads, spinning, engine_only, device=device), workload)
+        (
+            Setting(bundle.path, backend, threads, spinning, engine_only, device=device, gpu=gpu),
+            workload,
+        )
         for bundle in bundles
         for backend in backends
         for device in filter(BACKENDS[backend].runs_on, sweep.devices)
+        for gpu in _on_gpu(backend, device, sweep)
         for threads in sweep.threads
         for spinning in (sweep.spinning if backend == "ort-cpu" else sweep.spinning[:1])
         for engine_only in ((False, True) if sweep.engine_only else (False,))
         for workload in sweep.workloads
     ]
+    asked = sweep.gpu != GpuOptions() or any(sweep.cuda_graph)
+    if asked and not any(BACKENDS[s.backend].on_gpu(s.device) for s, _ in found):
+        raise UsageError(
+            "an option of a GPU was given, and nothing runs on one",
+            remedy="ask for a GPU: --device cuda; or leave the options of a GPU out",
+        )
     if len(found) > MOST_VARIANTS:
         raise UsageError(
             f"{len(found)} combinations were asked for, at most {MOST_VARIANTS} are measured",
@@ -140,6 +162,8 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
         parts.append("engine only")
     if len(sweep.devices) > 1:
         parts.append(str(setting.device))
+    if setting.gpu.cuda_graph:
+        parts.append("CUDA graph")
     if len(sweep.threads) > 1:
         parts.append("all CPUs" if setting.threads is None else f"threads {setting.threads}")
     if len(sweep.spinning) > 1 and setting.backend == "ort-cpu":
@@ -149,6 +173,14 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
     swept = {name for name, sizes in (sweep.sizes or {}).items() if len(sizes) > 1}
     parts += [f"{name} {size}" for name, size in workload.sizes if name in swept]
     return " ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
+
+
+def _on_gpu(backend: str, device: str | None, sweep: Sweep) -> list[GpuOptions]:
+    """What is asked of a GPU, in every way; nothing of a CPU."""
+    if not BACKENDS[backend].on_gpu(device):
+        return [GpuOptions()]
+    graphs = sweep.cuda_graph if BACKENDS[backend].cuda_graphs else (False,)
+    return [replace(sweep.gpu, cuda_graph=graph) for graph in graphs]
 
 
 def _runs_on_any(name: str, devices: Sequence[str | None]) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.errors import EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.session import Options, Session, backend
+from edgeport.runtimes.session import Session, backend
 
 from . import loops
 from .arrivals import schedule
@@ -80,8 +80,7 @@ class Worker:
         _import_engine(setting.backend)
         imported = time.perf_counter_ns()
         bundle = Bundle.read(setting.bundle, trusted=request.trusted)
-        options = Options(threads=setting.threads, spinning=setting.spinning, device=setting.device)
-        session = self._stack.enter_context(bundle.open(setting.backend, options))
+        session = self._stack.enter_context(bundle.open(setting.backend, setting.options))
         opened = time.perf_counter_ns()
         feeds = [feed(bundle, workload) for workload in request.workloads]
         for each in feeds:
