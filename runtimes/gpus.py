@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from . import errors
@@ -28,10 +28,12 @@ class Gpus:
     Attributes:
         cuda: The newest CUDA that it can run, such as (13, 0).
         names: Of the GPUs in their order: the first is ``cuda:0``.
+        capabilities: Their compute capabilities, such as ``"8.9"``.
     """
 
     cuda: tuple[int, int]
     names: tuple[str, ...]
+    capabilities: tuple[str, ...]
 
 
 @functools.cache  # a failure is not remembered: the next one may ask after a remedy
@@ -71,27 +73,32 @@ def _answer() -> bytes:
     except errors.EdgeportError as e:
         told = {"error": type(e).__name__, "problem": e.problem, "remedy": e.remedy}
         return json.dumps(told).encode()
-    return json.dumps({"cuda": found.cuda, "names": found.names}).encode()
+    return json.dumps(asdict(found)).encode()
 
 
 def _ask() -> Gpus:
     from .cuda.device import devices
     from .cuda.driver import driver
 
-    names = tuple(device.name for device in devices())
-    if not names:
+    found = devices()
+    if not found:
         raise BackendMissingError(
             "the NVIDIA driver sees no GPU", remedy="check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
-    return Gpus(driver().cuda_version, names)
+    return Gpus(
+        driver().cuda_version,
+        tuple(each.name for each in found),
+        tuple("{}.{}".format(*each.compute_capability) for each in found),
+    )
 
 
 def _read(told: dict[str, object]) -> Gpus:
     if "error" not in told:
-        cuda, names = told["cuda"], told["names"]
+        cuda, names, capabilities = told["cuda"], told["names"], told["capabilities"]
         assert isinstance(cuda, list)
         assert isinstance(names, list)
-        return Gpus((cuda[0], cuda[1]), tuple(names))
+        assert isinstance(capabilities, list)
+        return Gpus((cuda[0], cuda[1]), tuple(names), tuple(capabilities))
     kind = getattr(errors, str(told["error"]))
     if kind is EngineError:  # this process has started CUDA itself, so that it may be asked here
         return _ask()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import edgeport
 from edgeport.runtimes import files
-from edgeport.runtimes.cuda.device import device
 from edgeport.runtimes.external import locations
+from edgeport.runtimes.gpus import gpus
 
 from .cache import EngineCache, EngineKey
 from .library import Library
@@ -71,12 +71,13 @@ def engine_key(order: Order, library: Library) -> EngineKey:
 
     Raises:
         BackendMissingError: The engine is for the GPU of this machine, and there is none.
+        EngineError: The GPU's driver does not answer.
         OSError: The model cannot be read.
     """
     gpu, capability = "", ",".join(order.options.compute_capabilities)
     if library.name == "tensorrt":
-        found = device(0)
-        gpu, capability = found.name, "{}.{}".format(*found.compute_capability)
+        found = gpus()
+        gpu, capability = found.names[0], found.capabilities[0]
     options = asdict(order)
     for place in ("library", "onnx", "engine", "signature"):
         del options[place]

@@ -115,9 +115,10 @@ class Lane:
         return call
 
     def close(self) -> None:
-        """Give everything back."""
-        with self._cuda.current():
+        """Give everything back. Never fails: it comes behind what may have failed."""
+        with contextlib.suppress(EdgeportError), self._cuda.current():
             self._execution = None  # before the memory that it knows of
+        self._execution = None  # the GPU is lost
         self._stop_listening()
         self._inputs.close()
         self._outputs.close()

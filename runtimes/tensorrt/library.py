@@ -7,7 +7,6 @@ The three have one API in the parts that are used here. Where they differ, a cal
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
-from edgeport.runtimes.errors import BackendMissingError
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError
+from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.session import Availability
 
 Name = Literal["tensorrt", "tensorrt-rtx"]
@@ -32,7 +32,6 @@ INSTALL: Final = {
     "tensorrt-rtx": "pip install 'edgeport[tensorrt-rtx]'",
 }
 
-_DRIVER: Final = "libcuda.so.1"
 NEEDS_GPU: Final = "run it on a machine with an NVIDIA GPU and its driver"
 
 Level = Literal["error", "warning", "info", "verbose"]
@@ -153,15 +152,28 @@ def probe(name: Name) -> Availability:
         BackendMissingError: It is not installed, or does not load.
     """
     library = load(name)
-    reason = gpu_missing()
-    return Availability(
-        reason is None,
-        library.title,
-        library.version,
-        None if reason else "cuda",
-        reason and f"it needs an NVIDIA GPU: {reason}",
-        NEEDS_GPU if reason else None,
-    )
+    try:
+        found = gpus()
+    except EdgeportError as e:
+        return Availability(
+            False, library.title, library.version, reason=e.problem, remedy=e.remedy
+        )
+    if lacks(library, found.capabilities[0]):
+        return Availability(
+            False,
+            library.title,
+            library.version,
+            reason=f"it has nothing for compute capability {found.capabilities[0]}, which "
+            f"{found.names[0]} has",
+            remedy="use another backend: ort-cuda, or tensorrt",
+        )
+    return Availability(True, library.title, library.version, "cuda")
+
+
+def lacks(library: Library, capability: str) -> bool:
+    """Whether a library says for which GPUs it is, and a compute capability is none of them."""
+    known = getattr(library.module, "ComputeCapability", None)
+    return known is not None and not hasattr(known, f"SM{capability.replace('.', '')}")
 
 
 def require_gpu(library: Library, what: str) -> None:
@@ -169,33 +181,14 @@ def require_gpu(library: Library, what: str) -> None:
 
     Args:
         library: That needs it.
-        what: Is to be done: "to run model.rtx".
+        what: Is to be done: "to build an engine".
 
     Raises:
         BackendMissingError: There is no GPU.
     """
-    reason = gpu_missing()
-    if reason is not None:
-        raise BackendMissingError(
-            f"{library.title} needs an NVIDIA GPU {what}: {reason}", remedy=NEEDS_GPU
-        )
-
-
-def gpu_missing() -> str | None:
-    """Why no NVIDIA GPU can be used here, in words; ``None`` if one can."""
     try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError:
-        return f"{_DRIVER}, which the NVIDIA driver brings, is not there"
-    if (code := driver.cuInit(0)) != 0:
-        return f"the NVIDIA driver cannot be used: cuInit gives {_error_name(driver, code)}"
-    count = ctypes.c_int()
-    if (code := driver.cuDeviceGetCount(ctypes.byref(count))) != 0:
-        return f"the NVIDIA driver counts no GPUs: {_error_name(driver, code)}"
-    return None if count.value else "the NVIDIA driver finds no GPU"
-
-
-def _error_name(driver: ctypes.CDLL, code: int) -> str:
-    name = ctypes.c_char_p()
-    driver.cuGetErrorName(code, ctypes.byref(name))
-    return name.value.decode() if name.value else f"error {code}"
+        gpus()
+    except EdgeportError as e:
+        raise BackendMissingError(
+            f"{library.title} needs an NVIDIA GPU {what}: {e.problem}", remedy=e.remedy
+        ) from e

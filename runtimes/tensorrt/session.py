@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edgeport.runtimes.cuda.device import Context
-from edgeport.runtimes.devices import cuda_index
+from edgeport.runtimes.devices import cuda_index, require_no_forced_tf32
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.parts import Parts
@@ -157,6 +157,13 @@ def _refuse_options(library: Library, options: Options) -> None:
             f"backend {library.name!r} cannot be told how its idle threads wait",
             remedy="leave spinning as it is: it is a choice of ort-cpu",
         )
+    if options.gpu.tf32 or options.gpu.memory_bytes is not None:
+        raise UsageError(
+            f"backend {library.name!r} cannot be told how to compute or how much memory to take: "
+            "that was settled when the engine was built",
+            remedy="leave tf32 and the limit of memory out: they are choices of ort-cuda",
+        )
+    require_no_forced_tf32()
 
 
 def _gpu(library: Library, name: str, index: int) -> Context:

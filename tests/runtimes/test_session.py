@@ -18,7 +18,7 @@ def test_the_table_is_consistent() -> None:
     root = Path(session.__file__).parent
     for entry in BACKENDS.values():
         assert entry.format in FORMATS
-        assert (root / f"{entry.module.rpartition('.')[2]}.py").is_file()
+        assert (root / f"{'/'.join(entry.module.split('.')[2:])}.py").is_file()
     assert {entry.format for entry in BACKENDS.values()} == FORMATS.keys()
     assert len(set(FORMATS.values())) == len(FORMATS)
 

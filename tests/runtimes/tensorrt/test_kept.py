@@ -9,6 +9,7 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError, Signature
 from edgeport.runtimes.cuda import driver
+from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.cache import EngineCache
 from edgeport.runtimes.tensorrt.kept import build_or_reuse, engine_key
@@ -109,6 +110,6 @@ def test_an_engine_for_this_gpu_needs_one(
     order: Order, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "LIBRARIES", ("libcuda-of-nobody.so.1",))
-    driver._started.cache_clear()
+    gpus.cache_clear()
     with pytest.raises(BackendMissingError, match=r"^a GPU is needed, and no NVIDIA driver"):
         engine_key(order, replace(library, name="tensorrt"))
