@@ -3,19 +3,60 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import edgeport
 from edgeport.runtimes import files
+from edgeport.runtimes.errors import StorageError
 from edgeport.runtimes.external import locations
 from edgeport.runtimes.gpus import gpus
 
+from . import building
 from .cache import EngineCache, EngineKey
-from .library import Library
-from .order import Built, Order, Refused
+from .library import Library, load
+from .order import Built, Order, Progress, Refused
 
 _BUFFER_BYTES = 2**20
+
+
+def build(
+    order: Order,
+    time_s: float,
+    memory_bytes: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Built | Refused:
+    """Build an engine as ``building.build`` does, unless it is in the user's cache.
+
+    Args:
+        order: What to build.
+        time_s: Wall time that it may take.
+        memory_bytes: Beyond what the library takes when it is loaded; ``None`` for no limit.
+        on_progress: Called at most ten times a second while it is built.
+
+    Returns:
+        What the build said, now or then; what the user should know of the cache is among the
+        warnings.
+
+    Raises:
+        BackendMissingError: The library, or the GPU that the engine is for, is not here.
+        EngineError: It took too long, or the process died.
+        EdgeportError: What the process met, as ``builder.make``.
+    """
+
+    def anew() -> Built | Refused:
+        return building.build(order, time_s, memory_bytes, on_progress)
+
+    note: str | None
+    try:
+        cache = EngineCache()
+    except StorageError as e:
+        answer, note = anew(), e.problem
+    else:
+        answer, note = build_or_reuse(order, load(order.library), cache, anew)
+    if isinstance(answer, Refused) or note is None:
+        return answer
+    return replace(answer, warnings=(*answer.warnings, f"the cache of engines: {note}"))
 
 
 class _RefusedError(Exception):

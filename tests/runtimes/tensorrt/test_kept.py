@@ -10,6 +10,7 @@ import pytest
 from edgeport.runtimes import BackendMissingError, Signature
 from edgeport.runtimes.cuda import driver
 from edgeport.runtimes.gpus import gpus
+from edgeport.runtimes.tensorrt import building, kept
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.cache import EngineCache
 from edgeport.runtimes.tensorrt.kept import build_or_reuse, engine_key
@@ -60,6 +61,38 @@ def test_an_engine_is_built_once_and_carries_its_signature(
     again, note = build_or_reuse(order, library, cache, lambda: build(order, 120))
     assert isinstance(again, Built)
     assert note == "the entry was not used: it is damaged"
+
+
+def test_it_is_in_the_users_cache(
+    tmp_path: Path, order: Order, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    first = kept.build(order, 120)
+    assert isinstance(first, Built)
+    monkeypatch.setattr(building, "build", not_needed)
+    assert kept.build(order, 120) == first
+    (tmp_path / "caches" / "edgeport" / "engines" / engine_key(order, library).file).chmod(0o666)
+    monkeypatch.setattr(building, "build", lambda *_: Built(library.version))
+    again = kept.build(order, 120)
+    assert isinstance(again, Built)
+    assert again.warnings == (
+        "the cache of engines: the entry was not used: it is no file that only this user can write",
+    )
+
+
+def test_without_a_place_to_keep_it(
+    order: Order, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(building, "build", lambda *_: Built(library.version))
+    answer = kept.build(order, 120)
+    assert isinstance(answer, Built)
+    (warning,) = answer.warnings
+    assert warning.startswith("the cache of engines: there is no place to keep engines: Could not")
 
 
 def test_a_refusal_is_not_kept(tmp_path: Path, order: Order, library: Library) -> None:
