@@ -28,7 +28,6 @@ from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.source import Source, run_module
-from edgeport.deploy.tensorrt.engine import ROUTE, make_engine
 from edgeport.deploy.tensorrt.request import ENGINES, engines, target_of
 from edgeport.runtimes import (
     BackendMissingError,
@@ -50,6 +49,7 @@ from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import dead_outputs, output_facts
 
 from .attempts import WRONG, Attempt, attempt
+from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .isolation import Limits
@@ -192,9 +192,9 @@ def export_source(
             )
         for searched in trial.searched:
             on_event(searched)
-        built, told = _build(source, folder, manifest, won, libraries, request, on_event)
+        built, told = _engines(source, folder, manifest, won, libraries, request, on_event)
         won += built
-        artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
+        artefacts += tuple(found.compiled.artefact for found in built if found.compiled)
         golden = (*golden, *trial.samples)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         packed = _manifest(source, weights, stored, golden, request.thresholds, artefacts)
@@ -247,45 +247,6 @@ def _checked(
     narrowest = min(targets, key=lambda target: target.newest_opset, default=None)
     asked = negotiate(request.opset, narrowest)
     return asked if request.target is None else replace(asked, target=request.target.name)
-
-
-def _build(
-    source: Source,
-    folder: Path,
-    manifest: Callable[[tuple[Artefact, ...]], Manifest],
-    won: Sequence[Attempt],
-    libraries: Mapping[Library, EngineOptions],
-    request: Request,
-    on_event: OnEvent,
-) -> tuple[list[Attempt], list[str]]:
-    """Build every engine that was asked for, from the ONNX file that is proved by now.
-
-    Returns:
-        An attempt for each, and what the user should know.
-
-    Raises:
-        EdgeportError: One cannot be built, or computes something else than the module.
-    """
-    made: list[Attempt] = []
-    notes: list[str] = []
-    onnx_file = next((a.compiled for a in won if a.format == "onnx"), None)
-    for library, options in libraries.items() if onnx_file else ():
-        on_event(Began(f"{library.name}: {ROUTE}"))
-        prove = partial(_prove, folder, manifest)
-        attempt, told = make_engine(
-            source, onnx_file, folder, library, options, request.limits, prove, on_event
-        )
-        on_event(attempt)
-        if attempt.outcome not in ("proved", "built"):
-            others = [name for name in request.formats if name != library.name] or ["onnx"]
-            raise explain(source, library.name, others, [attempt], list, _cannot_look)
-        made.append(attempt)
-        notes += told
-    return made, notes
-
-
-def _cannot_look(_: Attempt) -> str:
-    return "an engine keeps no values in between; its ONNX file is right here"
 
 
 def _check_provable(format_: str) -> None:
@@ -343,6 +304,29 @@ def _prove(
         return reports
     plain = verify(bundle, threads=1, device="cpu", optimize=False).backends
     return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))
+
+
+def _engines(
+    source: Source,
+    folder: Path,
+    manifest: Callable[[tuple[Artefact, ...]], Manifest],
+    won: Sequence[Attempt],
+    libraries: Mapping[Library, EngineOptions],
+    request: Request,
+    on_event: OnEvent,
+) -> tuple[list[Attempt], list[str]]:
+    """Build the engines that were asked for, from the ONNX file that is proved by now."""
+    return build_engines(
+        source,
+        next((found.compiled for found in won if found.format == "onnx"), None),
+        folder,
+        libraries,
+        request.formats,
+        request.limits,
+        partial(_prove, folder, manifest),
+        begin=lambda step: on_event(Began(step)),
+        on_event=on_event,
+    )
 
 
 def _manifest(

@@ -67,9 +67,7 @@ def values(source: Source) -> dict[str, Bounds]:
             if seen and seen[0].size <= _MOST_VALUES:
                 low, high = np.min(seen, axis=0), np.max(seen, axis=0)
                 opt = source.example[spec.name].reshape(-1)
-                found[spec.name] = Bounds(
-                    _ints(low), _ints(np.clip(opt, low, high)), _ints(high)
-                )
+                found[spec.name] = Bounds(_ints(low), _ints(np.clip(opt, low, high)), _ints(high))
     return found
 
 
@@ -103,7 +101,7 @@ def _example_size(source: Source, name: str) -> int:
     """The size in the user's own first sample, if there is one, else in the example."""
     inputs = source.real[0] if source.real else source.example
     return next(
-        inputs[spec.name].shape[axis]
+        int(inputs[spec.name].shape[axis])
         for spec in source.signature.inputs
         for axis, each in enumerate(spec.shape)
         if each == name

@@ -91,21 +91,21 @@ def _of_node(problem: Problem, node: str | None, origins: Iterable[dict[str, Any
 
 def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     what, text = problem.operator or "the graph", problem.text
-    known = dict(operator=_operator(problem), layer=None, source=None)
+    operator = _operator(problem)
     if turing := _TURING.search(text):
         return Diagnosis(
             family=Family.OPERATOR,
             problem=f"{title} cannot compute {what} on compute capability 7.5 (Turing): "
             f"{turing[2].rstrip('.')}",
             remedy="leave 7.5 out of --compute-capability, or export it in float16: module.half()",
-            **known,
+            operator=operator,
         )
     if elements := _ELEMENTS.search(text):
         return Diagnosis(
             family=Family.OPERATOR,
             problem=f"{title} has no {what} of {elements[1].lower()}",
             remedy="convert it in forward first: x.int() or x.float()",
-            **known,
+            operator=operator,
         )
     if _LACKING.fullmatch(text):
         problem_text = f"{title} has no {what}"
@@ -114,7 +114,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     else:
         problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
     remedy = _REMEDIES.get(problem.operator or "", "write it with operators that TensorRT has")
-    return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, **known)
+    return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
 
 
 def _operator(problem: Problem) -> str | None:

@@ -46,7 +46,7 @@ def engines(formats: Sequence[str], options: EngineOptions) -> dict[Library, Eng
         BackendMissingError: A library is not here, or builds only where a GPU is.
         UsageError: An option is for no engine that was asked for, or makes no sense.
     """
-    names = [name for name in ENGINES if name in formats]
+    names: list[Name] = [name for name in ENGINES if name in formats]
     _refuse_unused(names, options)
     found: dict[Library, EngineOptions] = {}
     for name in names:

@@ -93,7 +93,9 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
         largest, allowed = max(map(ratio_of, verdicts), default=0), told["asked"]["max_ratio"]
         more = ", and more on edge cases" if largest > allowed else ""
         open_ = [each["file"] for each in told["artefacts"] if not each.get("proved", True)]
-        but = f" but {' and '.join(open_)}, built and not proved for want of a GPU," if open_ else ""
+        but = (
+            f" but {' and '.join(open_)}, built and not proved for want of a GPU," if open_ else ""
+        )
         return (
             f"Every file in it{but} answers as the PyTorch model does: the largest error is "
             f"{largest:.3g} times the rounding error that PyTorch itself makes; "

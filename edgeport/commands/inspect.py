@@ -150,8 +150,11 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         if any(artefact["format"] == name for artefact in found["artefacts"])
     ]
     lines += [
-        coloured(f"{artefact['format']} was built, not proved: edgeport verify proves it, on a "
-        "machine with its GPU", "yellow")
+        coloured(
+            f"{artefact['format']} was built, not proved: edgeport verify proves it, on a "
+            "machine with its GPU",
+            "yellow",
+        )
         for artefact in found["artefacts"]
         if not artefact["proved"]
     ]
@@ -187,4 +190,5 @@ def _proved(found: dict[str, Any]) -> list[str]:
             + ("" if proof["worst_ratio"] is None else f", worst ratio {proof['worst_ratio']:.3g}")
         )
         for proof in found["proofs"]
+        if proof["outcome"] != "unusable"
     ]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from edgeport import __version__
 from edgeport.commands.export_page import page
-from edgeport.commands.terminal import Colour, Progress as Bar, coloured, note
+from edgeport.commands.terminal import Colour, coloured, note
+from edgeport.commands.terminal import Progress as Bar
 from edgeport.runtimes import EdgeportError, StorageError, files
 
 if TYPE_CHECKING:

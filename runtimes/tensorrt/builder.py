@@ -110,7 +110,8 @@ def _parser_problems(
     errors = [failed.get_error(index) for index in range(failed.num_errors)]
     if all(error.node_name() for error in errors):
         return tuple(_problem(error) for error in errors)
-    parser = library.module.OnnxParser(_network(library.module, builder), library.logger)
+    network = _network(library.module, builder)  # named: the parser does not keep it alive
+    parser = library.module.OnnxParser(network, library.logger)
     with library.listening("verbose") as heard:
         parser.supports_model_v2(Path(order.onnx).read_bytes(), order.onnx)
     parsed = [found for each in heard if (found := _PARSING.fullmatch(each.text))]

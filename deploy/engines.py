@@ -1,37 +1,80 @@
-"""Build an engine from ONNX that is proved, and prove it too where its GPU is."""
+"""Engines that are built from the proved ONNX file: each an attempt, like those of a compiler."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import onnx
-
-from edgeport.deploy.attempts import Attempt
-from edgeport.deploy.compilers.onnx_messages import messages
 from edgeport.deploy.compilers.stored import Compiled, stored
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
-from edgeport.deploy.isolation import Limits
 from edgeport.deploy.sources.source import Source
+from edgeport.deploy.tensorrt import doubts, profile
+from edgeport.deploy.tensorrt.refusal import diagnose
 from edgeport.runtimes import EngineError
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.library import Library
-from edgeport.runtimes.tensorrt.order import Built, EngineOptions, Order, Progress, Refused
+from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
 
-from . import profile
-from .refusal import diagnose
+from .attempts import Attempt, Prove
+from .failure import explain
+from .isolation import Limits
 
 ROUTE: Final = "build"
 
-Prove = Callable[[Artefact], Sequence[BackendReport]]
+
+def build_engines(
+    source: Source,
+    compiled: Compiled | None,
+    folder: Path,
+    libraries: Mapping[Library, EngineOptions],
+    formats: Sequence[str],
+    limits: Limits,
+    prove: Prove,
+    *,
+    begin: Callable[[str], None],
+    on_event: Callable[[Attempt | Progress], None],
+) -> tuple[list[Attempt], list[str]]:
+    """Build every engine that was asked for.
+
+    Args:
+        source: What is compiled.
+        compiled: It as ONNX, in the folder, proved; ``None`` only if no engine is asked for.
+        folder: Where engines are written.
+        libraries: That build, each with its options.
+        formats: All that were asked for.
+        limits: What the process of one build may use.
+        prove: Opens an engine and compares.
+        begin: Called with the name of each step.
+        on_event: Called while and after each is built.
+
+    Returns:
+        An attempt for each, and what the user should know, in sentences.
+
+    Raises:
+        EdgeportError: One cannot be built, or computes something else than the module.
+    """
+    made: list[Attempt] = []
+    notes: list[str] = []
+    for library, options in libraries.items():
+        if compiled is None:
+            raise ValueError(f"{library.name} is built from ONNX, and there is none")
+        begin(f"{library.name}: {ROUTE}")
+        attempt, told = _make(source, compiled, folder, library, options, limits, prove, on_event)
+        on_event(attempt)
+        if attempt.outcome not in ("proved", "built"):
+            others = [name for name in formats if name != library.name] or ["onnx"]
+            raise explain(source, library.name, others, [attempt], list, _cannot_look)
+        made.append(attempt)
+        notes += told
+    return made, notes
 
 
-def make_engine(
+def _make(
     source: Source,
     compiled: Compiled,
     folder: Path,
@@ -91,8 +134,8 @@ def make_engine(
     made = _judged(attempt, artefact, reports)
     notes = [
         *profile.notes(name, sizes, {each: values[each] for each in answer.inputs_of_values}),
-        *_narrowed(name, folder / compiled.artefact.stored.file),
-        *_warned(name, answer),
+        *doubts.narrowed(name, folder / compiled.artefact.stored.file),
+        *doubts.warned(name, answer),
     ]
     proof_s = time.perf_counter() - start - wall_s
     return replace(made, compile_s=wall_s, proof_s=proof_s), [*_unproved(made), *notes]
@@ -147,23 +190,5 @@ def _unproved(made: Attempt) -> list[str]:
     ]
 
 
-def _narrowed(format_: str, path: Path) -> list[str]:
-    """TensorRT has no float64, and does not say so."""
-    model = onnx.load(path, load_external_data=False)
-    double = onnx.TensorProto.DOUBLE
-    for message in messages(model.graph):
-        kind = message.DESCRIPTOR.name
-        if (kind == "TensorProto" and message.data_type == double) or (
-            kind == "AttributeProto" and message.name in ("to", "dtype") and message.i == double
-        ):
-            return [
-                f"{format_}: the module computes in float64 inside, and TensorRT has none: the "
-                "engine computes it in float32"
-            ]
-    return []
-
-
-def _warned(format_: str, answer: Built) -> list[str]:
-    """What the library said of this engine; that int64 stays int64 is no news."""
-    news = (text for text in answer.warnings if not text.endswith("Int64 binding."))
-    return [f"{format_}: {text}" for text in news]
+def _cannot_look(_: Attempt) -> str:
+    return "an engine keeps no values in between; the ONNX file it was built from is right"
