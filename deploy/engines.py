@@ -12,11 +12,12 @@ from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt import doubts, profile
 from edgeport.deploy.tensorrt.refusal import diagnose
-from edgeport.runtimes import EngineError
+from edgeport.runtimes import EdgeportError, EngineError
+from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import FORMATS
-from edgeport.runtimes.tensorrt.building import build
+from edgeport.runtimes.tensorrt.kept import build
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
 
@@ -64,7 +65,7 @@ def build_engines(
         if compiled is None:
             raise ValueError(f"{library.name} is built from ONNX, and there is none")
         begin(f"{library.name}: {ROUTE}")
-        attempt, told = _make(source, compiled, folder, library, options, limits, prove, on_event)
+        attempt, told = make_engine(source, compiled, folder, library, options, limits, prove, on_event)
         on_event(attempt)
         if attempt.outcome not in ("proved", "built"):
             others = [name for name in formats if name != library.name] or ["onnx"]
@@ -74,7 +75,7 @@ def build_engines(
     return made, notes
 
 
-def _make(
+def make_engine(
     source: Source,
     compiled: Compiled,
     folder: Path,
@@ -130,7 +131,8 @@ def _make(
         found = diagnose(str(library), answer, compiled.debug_map, source.module)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
     artefact = _artefact(source, folder, library, options, sizes)
-    reports = tuple(prove(artefact))
+    other = _for_other_gpus(options)
+    reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
     made = _judged(attempt, artefact, reports)
     notes = [
         *profile.notes(name, sizes, {each: values[each] for each in answer.inputs_of_values}),
@@ -164,6 +166,28 @@ def _artefact(
     )
 
 
+def _for_other_gpus(options: EngineOptions) -> str | None:
+    """Why an engine is not for the GPU of this machine, if there is one and it is not."""
+    try:
+        found = gpus()
+    except EdgeportError:  # no GPU: the backend says so itself
+        return None
+    if not options.compute_capabilities or found.capabilities[0] in options.compute_capabilities:
+        return None
+    asked = ", ".join(options.compute_capabilities)
+    return f"it is for compute capability {asked}, and {found.names[0]} has {found.capabilities[0]}"
+
+
+def _unusable(artefact: Artefact, reason: str) -> BackendReport:
+    return BackendReport(
+        artefact.format,
+        artefact.stored.file,
+        "unusable",
+        reason,
+        "run edgeport verify on a machine with such a GPU",
+    )
+
+
 def _judged(attempt: Attempt, artefact: Artefact, reports: tuple[BackendReport, ...]) -> Attempt:
     """Proved, if a backend passed; wrong, if one did not; else only built."""
     wrong = next((r for r in reports if r.outcome not in ("pass", "unusable")), None)
@@ -183,10 +207,10 @@ def _judged(attempt: Attempt, artefact: Artefact, reports: tuple[BackendReport, 
 def _unproved(made: Attempt) -> list[str]:
     if made.outcome != "built" or made.compiled is None:
         return []
-    report = next(iter(made.reports))
+    why = next((f": {report.reason}" for report in made.reports), "")
     return [
-        f"{made.format}: {made.compiled.artefact.stored.file} is built, not proved: "
-        f"{report.reason}; edgeport verify, on a machine with its GPU, proves it"
+        f"{made.format}: {made.compiled.artefact.stored.file} is built, not proved{why}; "
+        "edgeport verify, on a machine with its GPU, proves it"
     ]
 
 
