@@ -65,7 +65,9 @@ def build_engines(
         if compiled is None:
             raise ValueError(f"{library.name} is built from ONNX, and there is none")
         begin(f"{library.name}: {ROUTE}")
-        attempt, told = make_engine(source, compiled, folder, library, options, limits, prove, on_event)
+        attempt, told = make_engine(
+            source, compiled, folder, library, options, limits, prove, on_event
+        )
         on_event(attempt)
         if attempt.outcome not in ("proved", "built"):
             others = [name for name in formats if name != library.name] or ["onnx"]

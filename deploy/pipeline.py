@@ -316,6 +316,10 @@ def _engines(
     on_event: OnEvent,
 ) -> tuple[list[Attempt], list[str]]:
     """Build the engines that were asked for, from the ONNX file that is proved by now."""
+
+    def prove(artefact: Artefact) -> Sequence[BackendReport]:
+        return verify(Bundle(folder, manifest((artefact,)))).backends
+
     return build_engines(
         source,
         next((found.compiled for found in won if found.format == "onnx"), None),
@@ -323,7 +327,7 @@ def _engines(
         libraries,
         request.formats,
         request.limits,
-        partial(_prove, folder, manifest),
+        prove,
         begin=lambda step: on_event(Began(step)),
         on_event=on_event,
     )

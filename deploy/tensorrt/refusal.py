@@ -19,7 +19,10 @@ _LACKING: Final = re.compile(r"false|.*[Pp]lugin (?:not found|creator).*", re.DO
 """How the parser says that it has no such operator."""
 
 _TURING: Final = re.compile(r"Cannot compile operation '([^']+)' for Turing .*: (.*)")
-_ELEMENTS: Final = re.compile(r".*requires inputs with type .*But type is (\w+)\..*", re.DOTALL)
+_ELEMENTS: Final = re.compile(
+    r".*(?:requires inputs with type .*But type is (\w+)\.|has type (\w+) but must have ).*",
+    re.DOTALL,
+)
 
 _SUM: Final = (
     "a sum by index is a product with ones and zeros: "
@@ -40,6 +43,8 @@ _REMEDIES: Final = {
     "STFT": "a transform of fixed length is a product with a constant matrix of cosines and sines",
     "Det": "write the determinant of a small matrix out, by its cofactors",
     "Col2Im": "torch.nn.functional.fold is conv_transpose2d with an identity as its kernel",
+    "SequenceEmpty": "write each step into a tensor that is made before the loop, or stack them in "
+    "a loop of fixed length, in place of appending to a list",
     "Resize": "leave antialias=True out, or resize by two products with constant weights",
     "DynamicQuantizeLinear": f"{_QUANTISED}DequantizeLinear",
     "ConvInteger": f"{_QUANTISED}DequantizeLinear around a convolution of floats",
@@ -103,7 +108,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     if elements := _ELEMENTS.search(text):
         return Diagnosis(
             family=Family.OPERATOR,
-            problem=f"{title} has no {what} of {elements[1].lower()}",
+            problem=f"{title} has no {what} of {(elements[1] or elements[2]).lower()}",
             remedy="convert it in forward first: x.int() or x.float()",
             operator=operator,
         )

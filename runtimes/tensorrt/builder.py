@@ -257,7 +257,8 @@ def _reasons(heard: list[Message]) -> list[str]:
 _NOISE: Final = re.compile(
     r"^Invalid Node - .*\n"
     r"|^I\w+::\w+: Error Code \d+: (?:API Usage Error|Internal Error|Myelin) "
-    r"|\[\w+\.cpp:\d+: (\w+)\] | In \w+ at /?[\w/.]+:\d+|\n\[checkMacros(?:.|\n)*"
+    r"|\[\w+\.(?:cpp|h):\d+: \w+\] | In \w+ at /?[\w/.]+:\d+|\n\[checkMacros(?:.|\n)*",
+    re.MULTILINE,
 )
 
 
