@@ -7,17 +7,20 @@ from collections.abc import Iterable
 from .cuda.failures import driver_too_old
 from .devices import cuda_index, no_such_gpu
 from .errors import BackendMissingError
-from .gpus import Gpus, gpus
+from .gpus import Gpus
 from .shared_libraries import load_all
 
 
-def require_cuda(who: str, built_with: str, libraries: Iterable[str], install: str) -> Gpus:
-    """See that there are a driver that is new enough, a GPU, and all libraries; and load these.
+def require_cuda(
+    found: Gpus, who: str, built_with: str, libraries: Iterable[str], install: str
+) -> None:
+    """See that the driver is new enough and all libraries are there, and load these.
 
     CUDA is compatible within a major version, whichever minor one a library was built with:
     https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
 
     Args:
+        found: What the driver says.
         who: The library that needs them, with its version.
         built_with: Its CUDA, such as ``"13.0"``; empty if it does not tell.
         libraries: The names of CUDA's libraries that it needs.
@@ -25,9 +28,7 @@ def require_cuda(who: str, built_with: str, libraries: Iterable[str], install: s
 
     Raises:
         BackendMissingError: Something of it is not there; named in the order in which it is mended.
-        EngineError: The driver does not answer.
     """
-    found = gpus()
     major = built_with.partition(".")[0]
     if major.isdecimal() and found.cuda[0] < int(major):
         raise driver_too_old(f"{who}, built with CUDA {built_with},", found.cuda)
@@ -38,7 +39,6 @@ def require_cuda(who: str, built_with: str, libraries: Iterable[str], install: s
             f"{who} needs {parts}, which cannot be loaded: {', '.join(absent)}",
             remedy=f"{install}; or put the folder that has it into LD_LIBRARY_PATH",
         )
-    return found
 
 
 def require_gpu(device: str | None, found: Gpus) -> int:

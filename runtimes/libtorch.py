@@ -8,11 +8,12 @@ import torch
 
 from .session import Availability, Options
 from .torch_calls import ExtraFiles, TorchSession, open_signed
+from .torch_device import providers
 
 
 def probe() -> Availability:
-    """Usable wherever torch imports."""
-    return Availability(True, "torch", torch.__version__, "cpu")
+    """Usable wherever torch imports; the provider tells which CUDA it was built with, if any."""
+    return Availability(True, "torch", torch.__version__, providers())
 
 
 def open(path: Path, options: Options) -> TorchSession:

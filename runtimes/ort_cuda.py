@@ -15,7 +15,7 @@ from .cuda_failures import failure
 from .cuda_needs import require_cuda, require_gpu
 from .devices import require_no_forced_tf32
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
-from .gpus import Gpus
+from .gpus import Gpus, gpus
 from .inputs import Array, InputCheck
 from .ort_device_buffers import DeviceBuffers
 from .ort_load import load, missing, settings_of, signature_of
@@ -62,7 +62,7 @@ class OrtCudaSession:
         )
         self._limited = options.gpu.memory_bytes is not None
         self._check = InputCheck(self.signature)
-        self._buffers = DeviceBuffers(self._session, self.signature, int(used["device_id"]))
+        self._buffers = DeviceBuffers(self._session, self.signature, "cuda", int(used["device_id"]))
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._turn = threading.Lock() if options.gpu.cuda_graph else contextlib.nullcontext()
 
@@ -196,10 +196,10 @@ def _require() -> Gpus:
             f"backend 'ort-cuda' cannot be used here: {lacking.reason}",
             remedy=lacking.remedy or _INSTALL,
         )
+    found = gpus()
     built_with = str(getattr(onnxruntime, "cuda_version", None) or "")
-    found = require_cuda(
-        f"onnxruntime {onnxruntime.__version__}", built_with, _libraries(), _INSTALL
-    )
+    who = f"onnxruntime {onnxruntime.__version__}"
+    require_cuda(found, who, built_with, _libraries(), _INSTALL)
     load_all(_optional(built_with))
     return found
 

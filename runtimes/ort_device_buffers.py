@@ -1,4 +1,4 @@
-"""Memory of a GPU that is bound to a session once, and used again whenever the shapes repeat."""
+"""Memory of a device that is bound to a session once, and used again whenever the shapes repeat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from .inputs import Array
 from .signature import Signature
 
 _MOST_SHAPES: Final = 32
-"""Beyond them everything is given back: memory of a GPU is dear, and memory of the session's arena
-is found again at once."""
+"""Beyond them everything is given back: memory of a GPU is dear."""
 
 _Shapes = tuple[tuple[int, ...], ...]
 
@@ -23,13 +22,19 @@ class DeviceBuffers:
 
     A call has a binding for itself: threads take them from a list per combination of input shapes,
     and put them back (``list.pop`` and ``list.append`` are atomic).
+
+    Args:
+        session: Of ONNX Runtime.
+        signature: Of its model.
+        kind: Of the device, as ONNX Runtime calls it: ``"cuda"``.
+        index: Which of them.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, signature: Signature, index: int
+        self, session: onnxruntime.InferenceSession, signature: Signature, kind: str, index: int
     ) -> None:
         self._session = session
-        self._index = index
+        self._device = kind, index
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
         self._spare: dict[_Shapes, list[Lent]] = {}
@@ -58,32 +63,32 @@ class DeviceBuffers:
         spare.append(lent)
 
     def _make(self, arrays: Sequence[Array]) -> Lent:
-        return Lent(self._session, self._index, self._inputs, self._outputs, arrays)
+        return Lent(self._session, self._device, self._inputs, self._outputs, arrays)
 
 
 class Lent:
-    """What one call needs: inputs in the GPU's memory, and outputs that are left there.
+    """What one call needs: inputs in the device's memory, and outputs that are left there.
 
     Outputs keep the memory of the first call, so that a CUDA graph finds it again; where the
     values decide how large they are, they are bound anew.
     """
 
-    __slots__ = ("_index", "_outputs", "_run", "_values", "binding")
+    __slots__ = ("_device", "_outputs", "_run", "_values", "binding")
 
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        index: int,
+        device: tuple[str, int],
         inputs: Sequence[str],
         outputs: Sequence[str],
         arrays: Sequence[Array],
     ) -> None:
-        self._index = index
+        self._device = device
         self._outputs = outputs
         self._run: Any = session.run_with_iobinding
         self.binding: Any = session.io_binding()
         self._values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(_contiguous(array), "cuda", index)
+            onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *device)
             for array in arrays
         ]
         for name, value in zip(inputs, self._values, strict=True):
@@ -91,11 +96,11 @@ class Lent:
         self._bind_outputs()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Copy to the GPU, compute, copy back; what comes back is the caller's."""
+        """Copy to the device, compute, copy back; what comes back is the caller's."""
         for value, array in zip(self._values, arrays, strict=True):
             value.update_inplace(_contiguous(array))
         self._run(self.binding)
-        return [value.numpy() for value in self.binding.get_outputs()]
+        return [_own(value.numpy()) for value in self.binding.get_outputs()]
 
     def forget_outputs(self) -> None:
         """Let the next call find memory of its own for them."""
@@ -104,8 +109,13 @@ class Lent:
 
     def _bind_outputs(self) -> None:
         for name in self._outputs:
-            self.binding.bind_output(name, "cuda", self._index)
+            self.binding.bind_output(name, *self._device)
 
 
 def _contiguous(array: Array) -> Array:
     return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _own(array: Array) -> Array:
+    """What ONNX Runtime does not keep: memory that is not a device's is shown, not copied."""
+    return array if array.flags.owndata else array.copy()

@@ -12,6 +12,11 @@ from .devices import GpuOptions, cuda_index, no_such_gpu, require_no_forced_tf32
 from .errors import BackendMissingError, ContractError
 
 
+def providers() -> str:
+    """What this torch was built for; whether there is a GPU, only opening tells."""
+    return "cpu" if torch.version.cuda is None else f"cpu, CUDA {torch.version.cuda}"
+
+
 def require_torch_device(asked: str | None) -> torch.device:
     """The device of ``Options``; the CPU where none was asked for.
 

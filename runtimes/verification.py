@@ -23,6 +23,7 @@ from .parity import (
     worst,
 )
 from .records import from_json, to_json
+from .repeats import repeat
 from .report import BackendReport, OutputFacts, Report
 from .safety.isolation import Limits, run_limited
 from .session import BACKENDS, Options, Session, check_options, probe
@@ -175,6 +176,9 @@ def _run(
             if engine.precision == "tf32" and reduced is None:
                 report = replace(report, reduced="tf32")
             verdicts = check_session(session, samples, thresholds, report.reduced)
+            if engine.device.startswith("cuda"):
+                found = repeat(session, samples, verdicts, report.reduced)
+                report = replace(report, repeats=found)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
     return replace(report, engine=engine, verdicts=verdicts)

@@ -27,7 +27,7 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
 def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["report_version"] == 2
+    assert report["report_version"] == 3
     assert report["passed"] is True
     (backend,) = report["backends"]
     assert backend["engine"]["provider"] == "CPUExecutionProvider"
@@ -227,7 +227,7 @@ def test_what_cannot_be_judged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("v.json").write_text('{"report_version": 2}')
+    Path("v.json").write_text('{"report_version": 3}')
     Path("old.json").write_text('{"report_version": 1}')
     Path("junk.json").write_text("junk")
     assert main(["verify", *arguments]) == 2

@@ -191,7 +191,7 @@ def test_a_backend_that_does_not_fit(packed: Path) -> None:
     with pytest.raises(
         UsageError,
         match=r"mlp\.edge holds no torchscript artefact for backend 'libtorch'\n"
-        r"  fix: backends that fit this bundle: ort-cpu, null; or export it with --format",
+        r"  fix: backends that fit this bundle: ort-cpu, ort-cuda, null; or export",
     ):
         bundle.open("libtorch")
 

@@ -33,7 +33,7 @@ def test_every_backend_says_whether_it_is_usable(name: str) -> None:
 @pytest.mark.parametrize("call", [probe, session.backend])
 def test_an_unknown_backend(call: Callable[[str], object]) -> None:
     with pytest.raises(
-        UsageError, match="no backend is named 'tpu'\n  fix: use one of ort-cpu, li"
+        UsageError, match="no backend is named 'tpu'\n  fix: use one of ort-cpu, ort-cuda, li"
     ):
         call("tpu")
 
