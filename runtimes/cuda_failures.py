@@ -1,27 +1,30 @@
-"""What an engine says when a GPU fails it, told apart by the words that it uses."""
+"""What ONNX Runtime says when a GPU fails it, told apart by CUDA's code or by the words it uses."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from .errors import EngineError
+from .cuda.failures import KNOWN
+from .cuda.failures import failure as by_code
+from .errors import BackendMissingError, EdgeportError, EngineError
 from .ort_load import failed, first_line
 
+_CODE: Final = re.compile(r"CUDA failure (\d+): ([^;\n]*)")
+_INSUFFICIENT_DRIVER: Final = 35  # cudaErrorInsufficientDriver, of the runtime library alone
+
 _MEMORY: Final = (
-    "out of memory",
-    "Failed to allocate memory",
+    "Failed to allocate memory",  # its arena, at a limit too
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    "Available memory of",
 )
-_NO_KERNEL: Final = ("no kernel image", "cudaErrorNoKernelImageForDevice", "unsupported gpu arch")
 _CUDNN: Final = ("cuDNN library was not found", "cuDNN is unavailable", "libcudnn")
-_CAPTURE: Final = ("captur", "StreamCapture", "cuda graph", "CUDA graph", "CUDA Graph")
+_CAPTURE: Final = ("cudaErrorStreamCapture", "stream is capturing", "CUDA Graph", "cuda graph")
 
 
 def failure(
     error: BaseException, device: str, *, limited: bool, otherwise: EngineError | None = None
-) -> EngineError:
+) -> EdgeportError:
     """The error to raise for one of ONNX Runtime's.
 
     Args:
@@ -30,27 +33,30 @@ def failure(
         limited: Whether its memory was limited.
         otherwise: What to raise if it is no failure of a GPU; ``None`` for that of any run.
     """
-    text = " ".join(str(error).split())
-    said = first_line(Exception(str(error)))[:400]
-    if any(words in text for words in _MEMORY):
+    text = str(error)
+    code = _CODE.search(text)
+    said = code[0].strip() if code else first_line(Exception(text))[:300]
+    if any(words in text for words in _CAPTURE):
+        return EngineError(
+            f"the model cannot be recorded as a CUDA graph on {device}: {said}",
+            remedy="leave the CUDA graph out",
+        )
+    if any(words in text for words in _MEMORY) or (code and code[1] == "2"):
         more = "raise --gpu-memory, or " if limited else ""
         return EngineError(
             f"{device} is out of memory: {said}",
             remedy=f"{more}use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
-        )
-    if any(words in text for words in _NO_KERNEL):
-        return EngineError(
-            f"this build of onnxruntime has no code for {device}: {said}",
-            remedy="install a build for this GPU's compute capability: edgeport doctor shows it",
         )
     if any(words in text for words in _CUDNN):
         return EngineError(
             f"cuDNN cannot be used on {device}: {said}",
             remedy="pip install 'onnxruntime-gpu[cudnn]'",
         )
-    if any(words in text for words in _CAPTURE):
-        return EngineError(
-            f"the model cannot be captured as a CUDA graph on {device}: {said}",
-            remedy="leave the CUDA graph out",
+    if code and int(code[1]) == _INSUFFICIENT_DRIVER:
+        return BackendMissingError(
+            f"the NVIDIA driver is too old for this onnxruntime, or sees no GPU: {said}",
+            remedy="edgeport doctor shows which CUDA the driver runs",
         )
-    return otherwise or failed(Exception(str(error)))
+    if code and int(code[1]) in KNOWN:
+        return by_code(int(code[1]), said, f"compute on {device}")
+    return otherwise or failed(Exception(text))

@@ -225,7 +225,8 @@ def _open(path: Path, options: Options, asked: dict[str, str]) -> onnxruntime.In
     settings = settings_of(options)
     settings.add_session_config_entry(RECORD, "1")
     try:
-        session = load(path, options, settings, PROVIDER, asked)
+        with _quietly():
+            session = load(path, options, settings, PROVIDER, asked)
     except EngineError as e:
         raise failure(
             e.__cause__ or e,
@@ -239,6 +240,16 @@ def _open(path: Path, options: Options, asked: dict[str, str]) -> onnxruntime.In
             remedy="edgeport doctor shows which providers work here",
         )
     return session
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """What the provider logs while it is made is raised, or found out, and told in our words."""
+    onnxruntime.set_default_logger_severity(4)  # fatal only
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # warnings, as it begins
 
 
 def _read_back(

@@ -82,7 +82,10 @@ def verify(
         )
     facts = output_facts(samples)
     run = _run if limits is None else partial(_run_apart, limits)
-    reports = (run(bundle, name, samples, options, thresholds) for name in asked)
+    reports = [run(bundle, name, samples, options, thresholds) for name in asked]
+    for report in reports:
+        if backends and report.outcome == "unusable":
+            raise _unusable(report.backend, report.reason, report.remedy)
     return Report(
         bundle.manifest.name,
         len(samples),
@@ -151,10 +154,13 @@ def _require_usable(bundle: Bundle, name: str) -> None:
     bundle.artefact(name)
     available = probe(name)
     if not available.usable:
-        raise BackendMissingError(
-            f"{name} cannot be used here: {available.reason}",
-            remedy=available.remedy or "leave it out",
-        )
+        raise _unusable(name, available.reason, available.remedy)
+
+
+def _unusable(name: str, reason: str | None, remedy: str | None) -> BackendMissingError:
+    return BackendMissingError(
+        f"{name} cannot be used here: {reason}", remedy=remedy or "leave it out"
+    )
 
 
 def _run(
@@ -179,6 +185,8 @@ def _run(
             if engine.device.startswith("cuda"):
                 found = repeat(session, samples, verdicts, report.reduced)
                 report = replace(report, repeats=found)
+    except BackendMissingError as e:  # a library or a GPU that only opening finds missing
+        return replace(report, outcome="unusable", reason=e.problem, remedy=e.remedy)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
     return replace(report, engine=engine, verdicts=verdicts)

@@ -1,5 +1,8 @@
 """Torch on a device: what it has, what it says where it has none."""
 
+import io
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,15 @@ from edgeport.runtimes import (
     Signature,
     TensorSpec,
 )
+from edgeport.runtimes.devices import GpuOptions
+from edgeport.runtimes.libtorch import move_devices
 from edgeport.runtimes.torch_calls import TorchSession
-from edgeport.runtimes.torch_device import require_all_on, require_torch_device
+from edgeport.runtimes.torch_device import (
+    GpuChoices,
+    _own_choices,
+    require_all_on,
+    require_torch_device,
+)
 
 needs_no_cuda = pytest.mark.skipif(
     torch.version.cuda is not None, reason="this torch was built with CUDA"
@@ -30,6 +40,49 @@ def test_a_torch_without_cuda(asked: str) -> None:
     problem = rf"torch [\d.]+\+cpu was built without CUDA, so it cannot run on {asked}\n  fix: inst"
     with pytest.raises(BackendMissingError, match=problem):
         require_torch_device(asked)
+
+
+def test_tf32_is_off_on_a_gpu_and_the_process_is_left_as_it_was() -> None:
+    before = _own_choices()
+    assert "tf32" in before  # torch lets cuDNN use it if nobody says otherwise
+    gpu = torch.device("cuda", 0)
+    for asked in (False, True):
+        choices = GpuChoices(gpu, GpuOptions(tf32=asked))
+        assert choices.tf32 is asked
+        choices.restore()
+        assert _own_choices() == before
+    assert not GpuChoices(torch.device("cpu"), GpuOptions()).tf32
+    assert _own_choices() == before
+    assert torch.backends.cudnn.allow_tf32  # the older name can still be read
+
+
+def test_tf32_that_somebody_else_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, before = torch.device("cuda", 0), torch.backends.fp32_precision  # type: ignore[attr-defined]  # untyped
+    torch.backends.fp32_precision = "tf32"  # type: ignore[attr-defined]  # untyped
+    try:
+        with pytest.raises(ContractError, match="with tf32=False were asked for, and torch says"):
+            GpuChoices(gpu, GpuOptions())
+    finally:
+        torch.backends.fp32_precision = before  # type: ignore[attr-defined]  # untyped
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    with pytest.raises(ContractError, match="NVIDIA_TF32_OVERRIDE makes it TF32\n  fix: unset NVI"):
+        GpuChoices(gpu, GpuOptions())
+
+
+def test_devices_in_a_trace_are_moved() -> None:
+    class Positions(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.arange(x.shape[1], device=x.device) + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        traced = torch.jit.trace(Positions(), torch.ones(2, 4))  # type: ignore[no-untyped-call]  # untyped
+        file = io.BytesIO()
+        torch.jit.save(traced, file)  # type: ignore[no-untyped-call]  # untyped
+        file.seek(0)
+        module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # untyped
+    move_devices(module, torch.device("meta"))  # the one other device that every torch has
+    assert module(torch.ones(2, 5)).device.type == "meta"
 
 
 def test_tensors_that_are_somewhere_else() -> None:
