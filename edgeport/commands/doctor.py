@@ -57,7 +57,11 @@ def _gpus() -> dict[str, Any]:
         found = gpus()
     except EdgeportError as e:
         return {"gpus": [], "driver_cuda": None, "no_gpu": e.problem}
-    return {"gpus": list(found.names), "driver_cuda": list(found.cuda), "no_gpu": None}
+    names = [
+        f"{name}, compute capability {capability}"
+        for name, capability in zip(found.names, found.capabilities, strict=True)
+    ]
+    return {"gpus": names, "driver_cuda": list(found.cuda), "no_gpu": None}
 
 
 def _gpu_lines(machine: dict[str, Any]) -> list[str]:

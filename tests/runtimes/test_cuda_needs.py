@@ -6,7 +6,7 @@ from edgeport.runtimes import BackendMissingError
 from edgeport.runtimes.cuda_needs import require_cuda, require_gpu
 from edgeport.runtimes.gpus import Gpus
 
-FOUND = Gpus((12, 4), ("NVIDIA Something", "NVIDIA Another"))
+FOUND = Gpus((12, 4), ("NVIDIA Something", "NVIDIA Another"), ("8.6", "8.9"))
 
 
 def test_a_driver_that_is_too_old() -> None:

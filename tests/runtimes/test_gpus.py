@@ -28,8 +28,10 @@ def test_a_machine_without_a_driver() -> None:
 
 
 def test_what_the_child_says() -> None:
-    told = json.loads(json.dumps({"cuda": (13, 0), "names": ("A", "B")}))
-    assert _read(told) == Gpus((13, 0), ("A", "B"))
+    told = json.loads(
+        json.dumps({"cuda": (13, 0), "names": ("A", "B"), "capabilities": ("8.6", "9.0")})
+    )
+    assert _read(told) == Gpus((13, 0), ("A", "B"), ("8.6", "9.0"))
     told = {"error": "BackendMissingError", "problem": "no GPU", "remedy": "get one"}
     with pytest.raises(BackendMissingError, match=r"^no GPU\n  fix: get one$"):
         _read(told)

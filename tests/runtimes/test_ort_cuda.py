@@ -111,12 +111,12 @@ class _Told:
 def test_options_are_read_back() -> None:
     asked = {"device_id": "0", "use_tf32": "0"}
     told = _Told(device_id="0", use_tf32="0", gpu_mem_limit="9")
-    assert ort_cuda._read_back(told, asked) == {**asked, "gpu_mem_limit": "9"}  # type: ignore[arg-type]  # all that is asked of it
+    assert ort_cuda._read_back(told, asked) == {**asked, "gpu_mem_limit": "9"}
     with pytest.raises(
         ContractError,
         match="asked CUDAExecutionProvider for use_tf32=0, got use_tf32=1\n  fix: install another",
     ):
-        ort_cuda._read_back(_Told(device_id="0", use_tf32="1"), asked)  # type: ignore[arg-type]  # as above
+        ort_cuda._read_back(_Told(device_id="0", use_tf32="1"), asked)
 
 
 def test_a_cuda_graph_needs_fixed_shapes() -> None:

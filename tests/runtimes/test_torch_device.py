@@ -78,7 +78,7 @@ def test_devices_in_a_trace_are_moved() -> None:
         warnings.simplefilter("ignore")  # torch.jit is deprecated
         traced = torch.jit.trace(Positions(), torch.ones(2, 4))  # type: ignore[no-untyped-call]  # untyped
         file = io.BytesIO()
-        torch.jit.save(traced, file)  # type: ignore[no-untyped-call]  # untyped
+        torch.jit.save(traced, file)
         file.seek(0)
         module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # untyped
     move_devices(module, torch.device("meta"))  # the one other device that every torch has
