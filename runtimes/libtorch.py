@@ -8,12 +8,12 @@ import torch
 
 from .session import Availability, Options
 from .torch_calls import ExtraFiles, TorchSession, open_signed
-from .torch_device import providers
+from .torch_device import available
 
 
 def probe() -> Availability:
-    """Usable wherever torch imports; the provider tells which CUDA it was built with, if any."""
-    return Availability(True, "torch", torch.__version__, providers())
+    """Usable wherever torch imports; on a GPU, if it was built for one."""
+    return available()
 
 
 def open(path: Path, options: Options) -> TorchSession:

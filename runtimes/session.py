@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
@@ -82,7 +82,11 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend can be used here; if not, why, and what mends it."""
+    """Whether a backend can be used here; if not, why, and what mends it.
+
+    Attributes:
+        devices: What the build that is installed runs on, where builds differ.
+    """
 
     usable: bool
     engine: str
@@ -90,6 +94,7 @@ class Availability:
     provider: str | None = None
     reason: str | None = None
     remedy: str | None = None
+    devices: tuple[DeviceKind, ...] = ()
 
 
 class Session(Protocol):
@@ -205,17 +210,29 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def probe(name: str) -> Availability:
+def probe(name: str, device: str | None = None) -> Availability:
     """Say whether a backend can be used here. Imports its library; never raises for a missing one.
+
+    Args:
+        name: The backend.
+        device: As in ``Options``.
 
     Raises:
         UsageError: There is no such backend.
     """
     found = backend(name)
     try:
-        return _load(name).probe()
+        told = _load(name).probe()
     except BackendMissingError as e:
         return Availability(False, found.extra or name, reason=e.problem, remedy=e.remedy)
+    if device is None or not told.devices or device_kind(device) in told.devices:
+        return told
+    return replace(
+        told,
+        usable=False,
+        reason=f"{told.engine} {told.version} was built for {' and '.join(told.devices)} alone",
+        remedy=f"install a build of {told.engine} for {device_kind(device)}, or leave it out",
+    )
 
 
 def open_artefact(path: Path, name: str, options: Options | None = None) -> Session:

@@ -8,13 +8,19 @@ from typing import Any
 
 import torch
 
-from .devices import GpuOptions, cuda_index, no_such_gpu, require_no_forced_tf32
+from .devices import DeviceKind, GpuOptions, cuda_index, no_such_gpu, require_no_forced_tf32
 from .errors import BackendMissingError, ContractError
+from .session import Availability
 
 
-def providers() -> str:
+def available() -> Availability:
     """What this torch was built for; whether there is a GPU, only opening tells."""
-    return "cpu" if torch.version.cuda is None else f"cpu, CUDA {torch.version.cuda}"
+    with_gpu = torch.version.cuda or torch.version.hip
+    provider = (
+        "cpu" if not with_gpu else f"cpu, {'ROCm' if torch.version.hip else 'CUDA'} {with_gpu}"
+    )
+    devices: tuple[DeviceKind, ...] = ("cpu", "cuda") if with_gpu else ("cpu",)
+    return Availability(True, "torch", torch.__version__, provider, devices=devices)
 
 
 def require_torch_device(asked: str | None) -> torch.device:

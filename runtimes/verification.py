@@ -72,7 +72,7 @@ def verify(
     for name in asked:
         check_options(name, options)
     for name in backends or ():
-        _require_usable(bundle, name)
+        _require_usable(bundle, name, device)
     bundle.check_files()
     samples = bundle.golden()
     if not samples:
@@ -150,9 +150,9 @@ def _pool(name: str, samples: Sequence[Golden], measured: Sequence[dict[str, Fig
         measured[index][name] = figures
 
 
-def _require_usable(bundle: Bundle, name: str) -> None:
+def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
     bundle.artefact(name)
-    available = probe(name)
+    available = probe(name, device)
     if not available.usable:
         raise _unusable(name, available.reason, available.remedy)
 
@@ -173,7 +173,7 @@ def _run(
     artefact = bundle.artefact(name)
     reduced = bundle.manifest.reduced_precision(artefact)
     report = BackendReport(name, artefact.stored.file, "pass", reduced=reduced)
-    available = probe(name)
+    available = probe(name, options.device)
     if not available.usable:
         return replace(report, outcome="unusable", reason=available.reason, remedy=available.remedy)
     try:
@@ -204,7 +204,9 @@ def _run_apart(
     artefact = bundle.artefact(name)
     if BACKENDS[name].extra == "torch" and options.threads is None:
         options = replace(options, threads=1)  # see safety.forked
-    if not probe(name).usable:  # also: its library is imported here, once for all children
+    if not probe(
+        name, options.device
+    ).usable:  # also: its library is imported here, once for all children
         return _run(bundle, name, samples, options, thresholds)
     with bundle.private(artefact) as path:
         held = replace(bundle, copies={artefact.format: path})

@@ -29,7 +29,7 @@ from .result import Latency, Result
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_interval, percentiles
-from .sweep import Sweep, divide, variants
+from .sweep import Sweep, divide, usable_devices, variants
 from .workload import feed
 
 LONGEST_S: Final = 86_400
@@ -170,7 +170,7 @@ def _rehearse(
     for bundle in bundles:
         inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
         for name in backends:
-            for device in filter(BACKENDS[name].runs_on, sweep.devices):
+            for device in usable_devices(name, sweep.devices):
                 gpu = sweep.gpu if BACKENDS[name].on_gpu(device) else GpuOptions()
                 options = Options(threads=1, device=device, gpu=gpu)
                 rehearse(bundle, name, inputs, options, limits)

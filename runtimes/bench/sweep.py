@@ -109,9 +109,17 @@ def divide(
             f"{', '.join(shared)} do not run on {' or '.join(map(str, devices))}",
             remedy="leave the device out, or export the models in another format",
         )
-    found = {name: probe(name) for name in asked or fitting}
-    usable = tuple(name for name, available in found.items() if available.usable)
-    unusable = tuple(Unusable(n, a.reason, a.remedy) for n, a in found.items() if not a.usable)
+    found = {
+        (name, device): probe(name, device)
+        for name in asked or fitting
+        for device in filter(BACKENDS[name].runs_on, devices)
+    }
+    usable = tuple(dict.fromkeys(name for (name, _), a in found.items() if a.usable))
+    unusable = tuple(
+        Unusable(name if device is None else f"{name} on {device}", a.reason, a.remedy)
+        for (name, device), a in found.items()
+        if not a.usable
+    )
     if unusable and asked:
         raise _missing("not usable here", unusable)
     if not usable:
@@ -132,7 +140,7 @@ def variants(bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep) -
         )
         for bundle in bundles
         for backend in backends
-        for device in filter(BACKENDS[backend].runs_on, sweep.devices)
+        for device in usable_devices(backend, sweep.devices)
         for gpu in _on_gpu(backend, device, sweep)
         for threads in sweep.threads
         for spinning in (sweep.spinning if backend == "ort-cpu" else sweep.spinning[:1])
@@ -181,6 +189,11 @@ def _on_gpu(backend: str, device: str | None, sweep: Sweep) -> list[GpuOptions]:
         return [GpuOptions()]
     graphs = sweep.cuda_graph if BACKENDS[backend].cuda_graphs else (False,)
     return [replace(sweep.gpu, cuda_graph=graph) for graph in graphs]
+
+
+def usable_devices(backend: str, devices: Sequence[str | None]) -> list[str | None]:
+    """Those on which a backend is to be timed."""
+    return [d for d in devices if BACKENDS[backend].runs_on(d) and probe(backend, d).usable]
 
 
 def _runs_on_any(name: str, devices: Sequence[str | None]) -> bool:
