@@ -101,7 +101,12 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
         (["."], 2, "is not a bundle: it has no manifest.json", "edgeport export"),
         (["file.edge"], 2, "is not a bundle: it is no zip file", "edgeport pack"),
         (["{bundle}", "--backend", "tflite"], 2, "no backend is named 'tflite'", "ort-cpu"),
-        (["{bundle}", "--backend", "null"], 2, "holds no null artefact", "ort-cpu, libtorch"),
+        (
+            ["{bundle}", "--backend", "null"],
+            2,
+            "holds no null artefact",
+            "ort-cpu, ort-cuda, libtorch",
+        ),
     ],
 )
 def test_bad_input(
