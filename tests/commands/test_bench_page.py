@@ -85,6 +85,7 @@ def latency(label: str, rounds_ns: NDArray[np.int64] | None = None, **changes: A
         peak_hz=None,
         peaks=(),
         doubts=(),
+        gpu=None,
         warmup_ns=(),
         rounds_ns=rounds_ns,
         disturbances=tuple(tuple(quiet(calls) for _ in range(rounds)) for _ in range(processes)),
