@@ -7,7 +7,6 @@ not tell is ``None``, and never a zero.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
+from .cuda.device import device as cuda_device
 from .errors import BackendMissingError
 
 T = TypeVar("T")
@@ -32,9 +32,6 @@ SLOWING: Final = {
 
 SET_BY_HAND: Final = 0x02 | 0x100
 """Bits of clocks that were set: for applications, or by a display."""
-
-_DRIVER: Final = "libcuda.so.1"
-_BUS_ID_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +101,12 @@ class Watch:
 
     Raises:
         BackendMissingError: NVML or the driver is not there, or knows no such GPU.
+        EngineError: CUDA cannot be used in this process.
     """
 
     def __init__(self, device: str) -> None:
         nvml = self._nvml = _library()
-        bus_id = cuda_bus_id(int(device.partition(":")[2] or 0))
+        bus_id = cuda_device(int(device.partition(":")[2] or 0)).pci_bus_id  # NVML counts otherwise
         try:
             self._handle = nvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
             name = nvml.nvmlDeviceGetName(self._handle)
@@ -196,33 +194,6 @@ def slowing(reasons: int) -> tuple[str, ...]:
         ((), ('power cap', 'too hot for the driver'))
     """
     return tuple(name for bit, name in SLOWING.items() if reasons & bit)
-
-
-def cuda_bus_id(index: int) -> str:
-    """Where CUDA's device of that number is plugged in: NVML counts in another order.
-
-    Raises:
-        BackendMissingError: There is no driver, or no such device.
-    """
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError as e:
-        raise BackendMissingError(
-            f"the driver of NVIDIA's GPUs is not there: {e}",
-            remedy="install it, or start the container with --gpus all",
-        ) from e
-    device, text = ctypes.c_int(), ctypes.create_string_buffer(_BUS_ID_BYTES)
-    code = (
-        driver.cuInit(0)
-        or driver.cuDeviceGet(ctypes.byref(device), index)
-        or driver.cuDeviceGetPCIBusId(text, _BUS_ID_BYTES, device)
-    )
-    if code:
-        raise BackendMissingError(
-            f"CUDA has no usable device {index}: error {code} (cuda.h)",
-            remedy="nvidia-smi tells which there are; CUDA_VISIBLE_DEVICES hides some",
-        )
-    return text.value.decode("ascii")
 
 
 def _library() -> ModuleType:

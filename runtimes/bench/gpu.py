@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeport.runtimes.errors import BackendMissingError
+from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.nvml import Gpu, GpuReading, Watch
 from edgeport.runtimes.parts import TimesParts
@@ -91,7 +91,7 @@ class Gauge:
             return
         try:
             self._watch = Watch(session.engine.device)
-        except BackendMissingError as e:
+        except EdgeportError as e:
             self.card = Card(None, e.problem)
         else:
             self.card = Card(self._watch.gpu)

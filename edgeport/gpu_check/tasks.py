@@ -1,0 +1,56 @@
+"""What the process that orders a check asks of its children."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bundle on a backend on a device.
+
+    Attributes:
+        device: As in ``Options``.
+    """
+
+    bundle: Path
+    backend: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Repeat the golden samples and judge them."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Run one input again and again, and compare the answers bit by bit."""
+
+    place: Place
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Time the backends of a bundle beside one another."""
+
+    bundle: Path
+    backends: tuple[str, ...]
+    device: str
+    budget_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """Run the golden samples over and over, and look at memory and answers meanwhile."""
+
+    place: Place
+    seconds: float
+
+
+Task: TypeAlias = Prove | Repeat | Benchmark | Soak
