@@ -62,7 +62,5 @@ class Budget:
 
     def left_s(self, stage: Stage) -> float:
         """How much time a stage has left, what follows it spared; zero or less if it is over."""
-        after = {"benchmark": self.soak_s, "soak": 0.0}.get(
-            stage, self.soak_s + self.benchmark_s
-        )
+        after = {"benchmark": self.soak_s, "soak": 0.0}.get(stage, self.soak_s + self.benchmark_s)
         return self.began_s + self.minutes * 60 - after - self.clock()

@@ -13,7 +13,7 @@ Status = Literal["pass", "fail", "open", "unreached"]
 
 Stage = Literal["parity", "repeats", "benchmark", "soak"]
 
-STAGES: Final = get_args(Stage)
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 Key: TypeAlias = tuple[Stage, str, str]
 """Stage, model, backend; a benchmark is of all backends at once, and names none."""

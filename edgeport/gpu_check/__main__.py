@@ -1,0 +1,118 @@
+"""``python -m edgeport.gpu_check``: prove, repeat, time and soak every GPU backend of a machine.
+
+Exit codes: 0 all that could be checked passed; 1 something failed; 2 usage; 3 there is no GPU, or
+no backend that can use it, and nothing was written; 130 interrupted, and what there was is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeport import __version__
+from edgeport.commands.terminal import note, show
+from edgeport.runtimes.errors import EdgeportError
+
+from .budget import Budget
+from .journal import Journal
+from .machine import Machine, look
+from .models import Model, find
+from .report import Report
+from .run import Check
+
+
+@dataclass(frozen=True, slots=True)
+class CheckArgs:
+    """What was asked."""
+
+    models: Path
+    output: Path
+    minutes: float
+    device: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, and write the report."""
+    a = _parser().parse_args(argv)
+    try:
+        return run(CheckArgs(a.models, a.output, a.minutes, a.device))
+    except EdgeportError as e:
+        print(f"gpu-check: {e}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("gpu-check: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def run(args: CheckArgs) -> int:
+    """Check, and write the report.
+
+    Raises:
+        EdgeportError: The check cannot begin, or a row or the report cannot be kept.
+    """
+    budget = Budget.start(args.minutes)
+    machine = look(args.device)
+    models, unread = find(args.models)
+    journal = Journal(args.output, _subject(machine, models))
+    check = Check(machine, models, journal, budget, note)
+    if journal.rows:
+        note(f"going on: {len(journal.rows)} steps are done already")
+    interrupted = False
+    try:
+        check.run()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: the report is being written
+        interrupted = True
+        check.leave("interrupted")
+    journal.close()
+    report = Report.of(machine, models, unread, check.rows, args.minutes, interrupted)
+    for path in report.write(args.output):
+        note(f"written: {path}")
+    show(report.summary)
+    return 130 if interrupted else report.exit_code
+
+
+def _subject(machine: Machine, models: Sequence[Model]) -> dict[str, object]:
+    """What must be the same for a check to be continued."""
+    gpu = machine.card.gpu if machine.card else None
+    return {
+        "gpu_check_version": 1,
+        "edgeport": __version__,
+        "device": machine.device,
+        "gpu": machine.cuda if gpu is None else gpu.uuid,
+        "driver": None if gpu is None else gpu.driver,
+        "backends": {name: machine.backends[name].version for name in machine.usable},
+        "models": {model.name: model.digest for model in models},
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpu-check",
+        description="Prove, repeat, time and soak every GPU backend of this machine, and write "
+        "gpu-report.html and gpu-report.json. What was cut off goes on with the same --output.",
+    )
+    parser.add_argument(
+        "--models", type=Path, required=True, metavar="FOLDER", help="bundles: NAME.edge"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("gpu-check"), metavar="FOLDER",
+        help="where steps and report are kept (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, default=40.0, metavar="M",
+        help="for everything; three tenths, and at most 10 minutes, are the soak's (%(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", default="cuda:0", metavar="NAME",
+        help="cuda:N; cpu rehearses the check, and says nothing about a GPU (%(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
