@@ -94,6 +94,16 @@ class Journal:
 def _difference(before: object, subject: Mapping[str, Any]) -> str:
     if not isinstance(before, dict):
         return "it begins with something else"
-    names = [name for name in {**before, **subject} if before.get(name) != subject.get(name)]
-    name = names[0]
-    return f"{name} was {before.get(name)!r}, now {subject.get(name)!r}"
+    for name, new in subject.items():
+        old = before.get(name)
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            old, new = ({key: each.get(key) for key in keys} for each in (old, new))
+            return f"{name} were {_short(old)}, now {_short(new)}"
+        if old != new:
+            return f"{name} was {old!r}, now {new!r}"
+    return "it names more than this edgeport knows"
+
+
+def _short(told: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {str(value)[:12]}" for key, value in told.items())

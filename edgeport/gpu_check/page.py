@@ -93,9 +93,11 @@ def _lead(told: Told, counted: Counter[str]) -> list[str]:
     if counted["fail"]:
         lead.append(f"{counted['fail']} of {sum(counted.values())} steps failed.")
     elif counted["pass"]:
-        lead.append("Nothing that was checked failed.")
+        lead.append("No step failed.")
     else:
         lead.append("Nothing could be checked.")
+    if told["unread"]:
+        lead.append(f"Bundles that could not be read: {len(told['unread'])}.")
     if counted["unreached"]:
         lead.append(
             f"{counted['unreached']} steps were not reached; the same command goes on with them."

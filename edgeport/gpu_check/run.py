@@ -131,7 +131,8 @@ class Check:
                 continue
             seconds = self._budget.benchmark_s / len(chosen)
             self._tell(f"benchmark: {model.name} on {', '.join(proved)}, {seconds:.0f} s")
-            task = Benchmark(model.path, proved, self._machine.device, seconds)
+            timed_s = seconds / 2  # processes start for as long again, at most
+            task = Benchmark(model.path, proved, self._machine.device, timed_s)
             self._journal.add(self._step(key, task, "", 4 * seconds + STEP_LIMIT_S))
 
     def _soak(self) -> None:
