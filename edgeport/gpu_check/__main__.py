@@ -58,7 +58,7 @@ def run(args: CheckArgs) -> int:
     machine = look(args.device)
     models, unread = find(args.models)
     journal = Journal(args.output, _subject(machine, models))
-    check = Check(machine, models, journal, budget, note)
+    check = Check(machine, models, args.output / "models", journal, budget, note)
     if journal.rows:
         note(f"going on: {len(journal.rows)} steps are done already")
     interrupted = False

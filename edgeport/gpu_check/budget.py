@@ -18,6 +18,9 @@ SOAK_SHARE: Final = 0.3
 SOAK_S: Final = 600.0
 """At most: from 34 minutes on, what more there is goes to the proofs and the benchmarks."""
 
+ENGINE_SHARE: Final = 0.5
+"""Of what the soak and the benchmarks leave; engines are built in half of it at most."""
+
 BENCHMARK_SHARE: Final = 0.3
 """Of what the soak leaves."""
 
@@ -62,5 +65,10 @@ class Budget:
 
     def left_s(self, stage: Stage) -> float:
         """How much time a stage has left, what follows it spared; zero or less if it is over."""
-        after = {"benchmark": self.soak_s, "soak": 0.0}.get(stage, self.soak_s + self.benchmark_s)
-        return self.began_s + self.minutes * 60 - after - self.clock()
+        whole_s = self.minutes * 60
+        proofs_s = whole_s - self.soak_s - self.benchmark_s
+        until_s = {
+            "engine": ENGINE_SHARE * proofs_s, "parity": proofs_s, "repeats": proofs_s,
+            "benchmark": whole_s - self.soak_s, "soak": whole_s,
+        }  # fmt: skip
+        return self.began_s + until_s[stage] - self.clock()

@@ -27,7 +27,8 @@ Told: TypeAlias = dict[str, Any]
 _SIGNS: Final = {"pass": "✓", "fail": "✗", "open": "-", "unreached": "…"}
 _KINDS: Final = {"pass": "pass", "fail": "fail", "open": "unusable", "unreached": "uninformative"}
 _STAGE_NAMES: Final = {
-    "parity": "same numbers", "repeats": "same every time", "benchmark": "benchmark",
+    "engine": "engine", "parity": "same numbers", "repeats": "same every time",
+    "benchmark": "benchmark",
     "soak": "soak",
 }  # fmt: skip
 
@@ -43,6 +44,7 @@ def page(told: Told) -> str:
         _head(told),
         _failures(told),
         _open(told),
+        _engines(rows),
         _parity(told),
         _repeats(rows),
         *benchmarks([row for row in rows if row["stage"] == "benchmark"]),
@@ -142,6 +144,22 @@ def _open(told: Told) -> Html:
     )
     facts += [(who, f"{reason} ({count} steps)") for (who, reason), count in steps.items()]
     return section("What could not be had", tag("article", pairs(facts))) if facts else Html()
+
+
+def _engines(rows: Sequence[Told]) -> Html:
+    found = [row for row in rows if row["stage"] == "engine"]
+    if not found:
+        return Html()
+    body = []
+    for library in dict.fromkeys(row["backend"] for row in found):
+        own = [row for row in found if row["backend"] == library]
+        counted = Counter(row["status"] for row in own)
+        seconds = sorted(row["seconds"] for row in own if row["status"] == "pass")
+        middle = f"{seconds[len(seconds) // 2]:.1f} s" if seconds else ""
+        cells = [f"{counted[status]}" for status in ("pass", "open", "fail", "unreached")]
+        body.append([library, *cells, middle])
+    header = ["library", "built", "refused", "failed", "not reached", "median time"]
+    return section("Are engines built?", table("From the ONNX that is proved", header, body))
 
 
 def _parity(told: Told) -> Html:

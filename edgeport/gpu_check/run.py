@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError
+from edgeport.runtimes.tensorrt.library import NAMES, Name
 
 from .budget import Budget
 from .child import Child, Figures
@@ -15,7 +18,7 @@ from .journal import Journal
 from .machine import Machine
 from .models import Model, spread
 from .rows import Key, Row, Stage, Status
-from .tasks import Benchmark, Place, Prove, Repeat, Soak, Task
+from .tasks import Benchmark, BuildEngine, Place, Prove, Repeat, Soak, Task
 
 REPEATS: Final = 20
 STEP_LIMIT_S: Final = 300.0
@@ -32,6 +35,7 @@ class Check:
     Args:
         machine: What is checked.
         models: With what, smallest first.
+        copies: Folder for bundles that get an engine for this GPU.
         journal: Where finished steps are kept; those that it holds are not done again.
         budget: How long it may take.
         tell: Told what is being done, for people.
@@ -41,12 +45,14 @@ class Check:
         self,
         machine: Machine,
         models: Sequence[Model],
+        copies: Path,
         journal: Journal,
         budget: Budget,
         tell: Tell,
     ) -> None:
         self._machine = machine
-        self._models = models
+        self._models = list(models)
+        self._copies = copies
         self._journal = journal
         self._budget = budget
         self._tell = tell
@@ -57,7 +63,9 @@ class Check:
     @property
     def rows(self) -> list[Row]:
         """Of finished steps, and of those that were not reached."""
-        return [*self._journal.rows.values(), *self._unreached.values()]
+        done = self._journal.rows
+        left = [row for key, row in self._unreached.items() if key not in done]
+        return [*done.values(), *left]
 
     def run(self) -> None:
         """Do every stage.
@@ -67,6 +75,7 @@ class Check:
             KeyboardInterrupt: The user has had enough; the rows so far are there.
         """
         try:
+            self._build()
             self._prove()
             self._benchmark()
             self._soak()
@@ -81,6 +90,8 @@ class Check:
                 self._unreached[key] = Row(*key, "unreached", reason)
 
     def _planned(self) -> Iterator[Key]:
+        for model, library in self._buildable():
+            yield "engine", model.name, library
         for model, backend in self._pairs():
             yield "parity", model.name, backend
             yield "repeats", model.name, backend
@@ -96,6 +107,33 @@ class Check:
             for backend in self._machine.usable:
                 if backend in model.backends:
                     yield model, backend
+
+    def _buildable(self) -> Iterator[tuple[Model, Name]]:
+        for model in self._models:
+            for library in NAMES:
+                fits = "ort-cpu" in model.backends and library not in model.backends
+                if fits and library in self._machine.usable:
+                    yield model, library
+
+    def _build(self) -> None:
+        for model, library in list(self._buildable()):
+            key: Key = ("engine", model.name, library)
+            if key not in self._journal.rows:
+                if self._budget.left_s("engine") <= 0:
+                    self.leave(OVER)
+                    return
+                self._tell(f"engine: {model.name} with {library}")
+                task = BuildEngine(model.path, library, self._copies / f"{model.name}.edge")
+                self._journal.add(_unless_refused(self._step(key, task, "engine", STEP_LIMIT_S)))
+            row = self._journal.rows.get(key)
+            if row is not None and row.status == "pass":
+                self._use_copy(model.name, library)
+
+    def _use_copy(self, name: str, library: Name) -> None:
+        place = next(n for n, model in enumerate(self._models) if model.name == name)
+        model = self._models[place]
+        path, backends = self._copies / f"{name}.edge", (*model.backends, library)
+        self._models[place] = replace(model, path=path, backends=backends)
 
     def _prove(self) -> None:
         for model, backend in self._pairs():
@@ -255,6 +293,11 @@ class _Soaks:
         figures = {**figures, "looks": self._looks[backend]}
         return Row("soak", self._models[backend].name, backend, status, reason, remedy, seconds,
                    figures)  # fmt: skip
+
+
+def _unless_refused(row: Row) -> Row:
+    refused = row.figures.get("refused")
+    return replace(row, status="open", reason=refused) if refused else row
 
 
 def _failed(key: Key, error: EdgeportError, seconds: float) -> Row:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from edgeport.runtimes.tensorrt.library import Name
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -18,6 +20,15 @@ class Place:
     bundle: Path
     backend: str
     device: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEngine:
+    """Build a TensorRT engine from the bundle's ONNX, into a copy of the bundle."""
+
+    bundle: Path
+    library: Name
+    to: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +64,4 @@ class Soak:
     seconds: float
 
 
-Task: TypeAlias = Prove | Repeat | Benchmark | Soak
+Task: TypeAlias = BuildEngine | Prove | Repeat | Benchmark | Soak

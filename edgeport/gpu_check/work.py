@@ -11,9 +11,10 @@ from edgeport.runtimes.bench import Sweep, benchmark
 from edgeport.runtimes.errors import EdgeportError, EngineError
 
 from .child import Figures, die_with_parent
+from .engines import add_engine
 from .proof import prove, repeat
 from .soak import soak
-from .tasks import Benchmark, Prove, Repeat, Soak, Task
+from .tasks import Benchmark, BuildEngine, Prove, Repeat, Soak, Task
 
 
 def serve(descriptor: int) -> None:
@@ -53,6 +54,8 @@ def answer(task: Task, tell: Callable[[Figures], None]) -> Figures | EdgeportErr
 
 def _done(task: Task, tell: Callable[[Figures], None]) -> Figures:
     match task:
+        case BuildEngine(bundle, library, to):
+            return add_engine(bundle, library, to)
         case Prove(place):
             return prove(place)
         case Repeat(place, times):
