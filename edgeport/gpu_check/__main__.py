@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from edgeport import __version__
 from edgeport.commands.terminal import note, show
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import EdgeportError, UsageError
 
 from .budget import Budget
 from .journal import Journal
@@ -24,22 +25,37 @@ from .models import Model, find
 from .report import Report
 from .run import Check
 
+EXPORT_SHARE: Final = 0.3
+"""Of the time, where there are no bundles yet."""
+
+MakeModels: TypeAlias = Callable[[Path, float], None]
+"""Fills a folder with bundles, in some minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckArgs:
-    """What was asked."""
+    """What was asked.
 
-    models: Path
+    Attributes:
+        models: A folder of bundles; ``None`` to make them.
+    """
+
+    models: Path | None
     output: Path
     minutes: float
     device: str
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check, and write the report."""
+def main(argv: Sequence[str] | None = None, make_models: MakeModels | None = None) -> int:
+    """Check, and write the report.
+
+    Args:
+        argv: What follows the command; ``None`` for this process's own.
+        make_models: Makes bundles where no folder of them was named.
+    """
     a = _parser().parse_args(argv)
     try:
-        return run(CheckArgs(a.models, a.output, a.minutes, a.device))
+        return run(CheckArgs(a.models, a.output, a.minutes, a.device), make_models)
     except EdgeportError as e:
         print(f"gpu-check: {e}", file=sys.stderr)
         return e.exit_code
@@ -48,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def run(args: CheckArgs) -> int:
+def run(args: CheckArgs, make_models: MakeModels | None = None) -> int:
     """Check, and write the report.
 
     Raises:
@@ -56,7 +72,7 @@ def run(args: CheckArgs) -> int:
     """
     budget = Budget.start(args.minutes)
     machine = look(args.device)
-    models, unread = find(args.models)
+    models, unread = find(args.models or _made(args, make_models))
     journal = Journal(args.output, _subject(machine, models))
     check = Check(machine, models, args.output / "models", journal, budget, note)
     if journal.rows:
@@ -74,6 +90,15 @@ def run(args: CheckArgs) -> int:
         note(f"written: {path}")
     show(report.summary)
     return 130 if interrupted else report.exit_code
+
+
+def _made(args: CheckArgs, make_models: MakeModels | None) -> Path:
+    if make_models is None:
+        raise UsageError("no models were named", remedy="name a folder of bundles: --models FOLDER")
+    folder = args.output / "zoo"
+    if not folder.exists():  # a check that goes on takes the models that it began with
+        make_models(folder, EXPORT_SHARE * args.minutes)
+    return folder
 
 
 def _subject(machine: Machine, models: Sequence[Model]) -> dict[str, object]:
@@ -97,7 +122,10 @@ def _parser() -> argparse.ArgumentParser:
         "gpu-report.html and gpu-report.json. What was cut off goes on with the same --output.",
     )
     parser.add_argument(
-        "--models", type=Path, required=True, metavar="FOLDER", help="bundles: NAME.edge"
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="bundles, NAME.edge (default for scripts/gpu-check: the zoo, exported first)",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("gpu-check"), metavar="FOLDER",

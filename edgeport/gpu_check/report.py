@@ -86,7 +86,7 @@ class Report:
                 for status, word in _WORDS.items()
                 if counted[stage, status]
             ]
-            lines.append(f"{stage}: {', '.join(told) or 'nothing'}")
+            lines += [f"{stage}: {', '.join(told)}"] if told else []
         for row in self.rows:
             if row.status == "fail":
                 who = " on ".join(filter(None, (row.model, row.backend)))

@@ -181,10 +181,8 @@ class Check:
             self._journal.add(Row("soak", "", backend, "open", "it is proved on no model"))
         if not places:
             return
-        seconds = self._budget.soak_s
-        if self._budget.left_s("soak") <= 0:
-            self.leave(OVER)
-            return
+        whole_s = self._budget.soak_s
+        seconds = min(whole_s, max(self._budget.left_s("soak"), whole_s / 2))
         self._tell(f"soak: {', '.join(places)}, {seconds:.0f} s")
         models = {backend: model for backend, model in places.items() if model is not None}
         soaks = _Soaks(models, self._machine.device, seconds, self._children)
