@@ -9,9 +9,9 @@ from typing import Any
 from edgeport.runtimes import Availability, probe
 from edgeport.runtimes.bench import Environment
 from edgeport.runtimes.bench.gpu import Card
-from edgeport.runtimes.cuda.device import device as cuda_device
-from edgeport.runtimes.devices import check_device, cuda_index, device_kind
+from edgeport.runtimes.devices import check_device, cuda_index, device_kind, no_such_gpu
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError
+from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.nvml import Watch
 from edgeport.runtimes.session import BACKENDS
 
@@ -64,35 +64,38 @@ def look(device: str) -> Machine:
     """
     check_device(device)
     kind = device_kind(device)
-    cuda, card = None, None
+    names = [name for name, entry in BACKENDS.items() if kind in entry.devices]
+    found = {name: probe(name) for name in names}
+    cuda = _driver(device, found) if kind == "cuda" else None
+    if not any(available.usable for available in found.values()):
+        raise BackendMissingError(
+            f"no backend can compute on {device}: {_missing(found)}",
+            remedy="; ".join(available.remedy or "" for available in found.values()),
+        )
+    card = None
     if kind == "cuda":
         device = f"cuda:{cuda_index(device)}"
-        cuda = _driver(device)
         try:
-            card = Card(Watch(device).gpu)
+            card = Card(Watch(device).gpu)  # last: it starts CUDA, and then nothing can be forked
         except EdgeportError as e:
             card = Card(None, e.problem)
-    names = [name for name, entry in BACKENDS.items() if kind in entry.devices]
-    machine = Machine(device, cuda, card, Environment.read(), {n: probe(n) for n in names})
-    if not machine.usable:
-        raise BackendMissingError(
-            f"no backend can compute on {device}: {_missing(machine.backends)}",
-            remedy="; ".join(a.remedy or "" for a in machine.backends.values()),
-        )
-    return machine
+    return Machine(device, cuda, card, Environment.read(), found)
 
 
-def _driver(device: str) -> str:
+def _driver(device: str, backends: Mapping[str, Availability]) -> str:
+    """The GPU and its driver, as CUDA names them."""
     try:
-        return str(cuda_device(cuda_index(device)))
+        there = gpus()
+        index = cuda_index(device)
+        if index >= len(there.names):
+            raise no_such_gpu(index, len(there.names))
     except BackendMissingError as e:
-        names = [name for name, entry in BACKENDS.items() if "cuda" in entry.devices]
-        found = {name: probe(name) for name in names}
-        missing = _missing({name: a for name, a in found.items() if not a.usable})
+        missing = _missing({name: a for name, a in backends.items() if not a.usable})
         raise BackendMissingError(
             f"there is nothing to check: {e.problem}" + (f"\n  also: {missing}" if missing else ""),
             remedy=f"{e.remedy}; --device cpu rehearses the check on the CPU",
         ) from e
+    return "{}, CUDA up to {}.{}".format(there.names[index], *there.cuda)
 
 
 def _missing(backends: Mapping[str, Availability]) -> str:

@@ -189,7 +189,9 @@ def _cell(row: Told | None) -> Html:
         return Html("")
     ratio = row["figures"].get("ratio")
     text = _SIGNS[row["status"]] + (f" {ratio:.2f}" if ratio is not None else "")
-    return mark(text, _KINDS[row["status"]])
+    moved = len((row["figures"].get("engine") or {}).get("cpu_nodes") or ())
+    aside = f"{moved} nodes on the CPU" if moved else ""
+    return join([mark(text, _KINDS[row["status"]]), tag("span", aside, class_="sub")])
 
 
 def _keys() -> Html:

@@ -47,7 +47,7 @@ def _doubts(result: Told) -> list[tuple[Told | None, str]]:
 
 
 def _timed(row: Told) -> Html:
-    header = ["backend", "p50", "95 % interval", "p99", "rows/s", *PARTS, "SM clock", "power"]
+    header = ["way to call", "p50", "95 % interval", "p99", "rows/s", *PARTS, "SM clock", "power"]
     result = row["figures"]
     body = [[v["label"], *_latency(v), *_parts(v["gpu"]), *_state(v["gpu"])]
             for v in result["variants"]]  # fmt: skip

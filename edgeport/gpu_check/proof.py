@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from edgeport.runtimes import Bundle, Options, verify
+from edgeport.runtimes import Bundle, verify
 from edgeport.runtimes.errors import BackendMissingError, EngineError, ParityError, UsageError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
@@ -30,7 +30,7 @@ def prove(place: Place) -> Figures:
         EdgeportError: The artefact cannot be opened or run.
     """
     bundle = Bundle.read(place.bundle)
-    (report,) = verify(bundle, [place.backend], device=place.device).backends
+    (report,) = verify(bundle, [place.backend], device=place.device, gpu=place.options.gpu).backends
     if report.outcome == "unusable":
         raise BackendMissingError(
             report.reason or "not usable", remedy=report.remedy or "see edgeport doctor"
@@ -69,7 +69,7 @@ def repeat(place: Place, times: int) -> Figures:
     """
     bundle = Bundle.read(place.bundle)
     sample = usual_sample(bundle)
-    with bundle.open(place.backend, Options(device=place.device)) as session:
+    with bundle.open(place.backend, place.options) as session:
         answers = [copied(session.run(sample.inputs)) for _ in range(times)]
     first = answers[0]
     apart = {

@@ -9,18 +9,19 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from edgeport.runtimes import Bundle, Options, Session
+from edgeport.runtimes import Bundle, Session
 from edgeport.runtimes.bench.gpu import Gauge
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.thresholds import Precision, Thresholds
 from edgeport.runtimes.verification import check_session
 
 from .child import Figures
@@ -36,10 +37,33 @@ _STATUS: Final = Path("/proc/self/status")
 
 
 def soak(place: Place, seconds: float, tell: Callable[[Figures], None]) -> Figures:
-    """Run the golden samples in turn for a time.
+    """Open an artefact and soak its session: see ``soak_session``.
+
+    Raises:
+        EdgeportError: The artefact cannot be opened, or the first call fails.
+    """
+    bundle = Bundle.read(place.bundle)
+    samples = [sample for sample in bundle.golden() if sample.kind != "search"]
+    reduced = bundle.manifest.reduced_precision(bundle.artefact(place.backend))
+    with bundle.open(place.backend, replace(place.options, threads=1)) as session:
+        return soak_session(session, samples, bundle.manifest.thresholds, reduced, seconds, tell)
+
+
+def soak_session(
+    session: Session,
+    samples: Sequence[Golden],
+    thresholds: Thresholds,
+    reduced: Precision | None,
+    seconds: float,
+    tell: Callable[[Figures], None],
+) -> Figures:
+    """Run samples in turn for a time.
 
     Args:
-        place: What to run where.
+        session: What to run.
+        samples: With the answers that are expected.
+        thresholds: Where a verdict turns.
+        reduced: The artefact's precision, where it is narrower than the module's.
         seconds: How long.
         tell: Told of every look: seconds since the start, calls, errors, changed answers, bytes of
             the process, bytes of the GPU, and the GPU's state.
@@ -50,17 +74,13 @@ def soak(place: Place, seconds: float, tell: Callable[[Figures], None]) -> Figur
         well.
 
     Raises:
-        EdgeportError: The artefact cannot be opened, or the first call fails.
+        EdgeportError: The first call fails.
     """
-    bundle = Bundle.read(place.bundle)
-    samples = [sample for sample in bundle.golden() if sample.kind != "search"]
-    reduced = bundle.manifest.reduced_precision(bundle.artefact(place.backend))
-    with bundle.open(place.backend, Options(threads=1, device=place.device)) as session:
-        run = _Run(session, samples)
-        looks = run.go(seconds, tell)
+    run = _Run(session, samples)
+    looks = run.go(seconds, tell)
     found = run.figures() | {f"{name}_growth": asdict(g) for name, g in _growths(looks).items()}
     replay: Session = _Replay(session, run.farthest)
-    verdicts = check_session(replay, samples, bundle.manifest.thresholds, reduced)
+    verdicts = check_session(replay, samples, thresholds, reduced)
     problem, remedy = _problem(run, found, [v for v in verdicts if v.status == "fail"])
     return found | {"problem": problem, "remedy": remedy}
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from edgeport.runtimes.devices import GpuOptions, device_kind
+from edgeport.runtimes.session import Options
 from edgeport.runtimes.tensorrt.library import Name
 
 
@@ -20,6 +22,15 @@ class Place:
     bundle: Path
     backend: str
     device: str
+
+    @property
+    def options(self) -> Options:
+        """What a session is asked for.
+
+        Nodes that an engine can only compute on the CPU are accepted, and told: a check is to show
+        what there is.
+        """
+        return Options(device=self.device, gpu=gpu_options(self.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,11 @@ class Soak:
 
     place: Place
     seconds: float
+
+
+def gpu_options(device: str) -> GpuOptions:
+    """What every step asks of a GPU; of a CPU nothing can be asked."""
+    return GpuOptions(allow_cpu_nodes=device_kind(device) == "cuda")
 
 
 Task: TypeAlias = BuildEngine | Prove | Repeat | Benchmark | Soak

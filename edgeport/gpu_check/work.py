@@ -8,13 +8,14 @@ from typing import Any
 
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.bench import Sweep, benchmark
+from edgeport.runtimes.devices import device_kind
 from edgeport.runtimes.errors import EdgeportError, EngineError
 
 from .child import Figures, die_with_parent
 from .engines import add_engine
 from .proof import prove, repeat
 from .soak import soak
-from .tasks import Benchmark, BuildEngine, Prove, Repeat, Soak, Task
+from .tasks import Benchmark, BuildEngine, Prove, Repeat, Soak, Task, gpu_options
 
 
 def serve(descriptor: int) -> None:
@@ -63,5 +64,22 @@ def _done(task: Task, tell: Callable[[Figures], None]) -> Figures:
         case Soak(place, seconds):
             return soak(place, seconds, tell)
         case Benchmark(bundle, backends, device, budget_s):
-            sweep = Sweep(backends=backends, devices=(device,))
-            return benchmark([Bundle.read(bundle)], sweep, budget_s=budget_s).to_json()
+            read = Bundle.read(bundle)
+            sweep = sweep_of(read, backends, device)
+            return benchmark([read], sweep, budget_s=budget_s).to_json()
+
+
+def sweep_of(bundle: Bundle, backends: tuple[str, ...], device: str) -> Sweep:
+    """Every way to call these backends: the session, and the engine on what is bound already.
+
+    On a GPU with a CUDA graph too, which needs shapes that are all fixed.
+    """
+    fixed = not bundle.manifest.signature.dimensions
+    graphs = (False, True) if fixed and device_kind(device) == "cuda" else (False,)
+    return Sweep(
+        backends=backends,
+        devices=(device,),
+        engine_only=True,
+        gpu=gpu_options(device),
+        cuda_graph=graphs,
+    )
