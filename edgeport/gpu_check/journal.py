@@ -36,7 +36,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             whole = self._read(path, subject) if path.exists() else 0
-            self._file = path.open("r+b" if path.exists() else "xb")
+            self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
             self._file.truncate(whole)  # a last line that was cut off
             self._file.seek(whole)
         except OSError as e:
@@ -61,8 +61,9 @@ class Journal:
 
     def _append(self, told: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps(told, allow_nan=False).encode() + b"\n")
-            self._file.flush()
+            left = json.dumps(told, allow_nan=False).encode() + b"\n"
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as e:
             raise StorageError(
