@@ -68,7 +68,7 @@ class Budget:
         whole_s = self.minutes * 60
         proofs_s = whole_s - self.soak_s - self.benchmark_s
         until_s = {
-            "engine": ENGINE_SHARE * proofs_s, "parity": proofs_s, "repeats": proofs_s,
+            "engine": ENGINE_SHARE * proofs_s, "parity": proofs_s,
             "benchmark": whole_s - self.soak_s, "soak": whole_s,
         }  # fmt: skip
         return self.began_s + until_s[stage] - self.clock()

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes import Bundle, TensorSpec, files
+from edgeport.runtimes import Bundle, TensorSpec, UsageError, files
+from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import MANIFEST, SIGNATURE, Artefact, StoredFile
 from edgeport.runtimes.packing import pack
@@ -18,7 +19,6 @@ from edgeport.runtimes.tensorrt.library import Name
 from edgeport.runtimes.tensorrt.order import Bounds, Order, Refused, Sizes
 
 from .child import Figures
-from .proof import usual_sample
 
 BUILD_LIMIT_S: Final = 240.0
 
@@ -72,13 +72,28 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
     return {"refused": None, "size_bytes": len(data), "warnings": list(answer.warnings)}
 
 
+def _usual_sample(bundle: Bundle) -> Golden:
+    """The largest golden sample of real or random values.
+
+    Raises:
+        UsageError: There is none.
+    """
+    usual = [sample for sample in bundle.golden() if sample.kind in ("real", "random")]
+    if not usual:
+        raise UsageError(
+            f"{bundle.path} holds no golden sample of real or random values",
+            remedy="export the model again with --samples",
+        )
+    return max(usual, key=lambda sample: sum(array.size for array in sample.inputs.values()))
+
+
 def _shapes(bundle: Bundle) -> dict[str, Bounds]:
     signature = bundle.manifest.signature
     seen: dict[str, set[int]] = {}
     for sample in bundle.golden():
         for name, size in _sizes(signature.inputs, sample.inputs).items():
             seen.setdefault(name, set()).add(size)
-    usual = _sizes(signature.inputs, usual_sample(bundle).inputs)
+    usual = _sizes(signature.inputs, _usual_sample(bundle).inputs)
     lows, highs = {}, {}
     for name, sizes in seen.items():
         known = signature.range_of(name)
@@ -114,7 +129,7 @@ _MOST_VALUES: Final = 64
 
 def _values(bundle: Bundle) -> dict[str, Bounds]:
     """Of small inputs of integers, which may say how large something is: what the samples have."""
-    samples, usual = bundle.golden(), usual_sample(bundle)
+    samples, usual = bundle.golden(), _usual_sample(bundle)
     found = {}
     for spec in bundle.manifest.signature.inputs:
         if spec.dtype not in ("int32", "int64") or any(isinstance(s, str) for s in spec.shape):

@@ -27,9 +27,7 @@ Told: TypeAlias = dict[str, Any]
 _SIGNS: Final = {"pass": "✓", "fail": "✗", "open": "-", "unreached": "…"}
 _KINDS: Final = {"pass": "pass", "fail": "fail", "open": "unusable", "unreached": "uninformative"}
 _STAGE_NAMES: Final = {
-    "engine": "engine", "parity": "same numbers", "repeats": "same every time",
-    "benchmark": "benchmark",
-    "soak": "soak",
+    "engine": "engine", "parity": "same numbers", "benchmark": "benchmark", "soak": "soak",
 }  # fmt: skip
 
 
@@ -206,15 +204,21 @@ def _keys() -> Html:
 
 
 def _repeats(rows: Sequence[Told]) -> Html:
-    found = [row for row in rows if row["stage"] == "repeats" and row["status"] == "pass"]
+    """What came of the runs that a proof on a GPU repeats."""
+    found = [(row, row["figures"]["repeats"]) for row in rows if row["figures"].get("repeats")]
     if not found:
         return Html()
     body = []
-    for backend in dict.fromkeys(row["backend"] for row in found):
-        own = [row for row in found if row["backend"] == backend]
-        moved = [row for row in own if row["figures"]["answers"] > 1]
-        body.append([backend, f"{len(own)}", f"{len(own) - len(moved)}", _moved(moved)])
-    runs = found[0]["figures"]["runs"]
+    for backend in dict.fromkeys(row["backend"] for row, _ in found):
+        own = [(row["model"], told) for row, told in found if row["backend"] == backend]
+        moved = [(model, told) for model, told in own if told["distinct"] > 1]
+        texts = [
+            f"{model}: {told['distinct']} answers, at most {_floors(told['largest'])} apart"
+            for model, told in moved
+        ]
+        others = items("ul", texts) if texts else Html("none")
+        body.append([backend, f"{len(own)}", f"{len(own) - len(moved)}", others])
+    runs = found[0][1]["runs"]
     return section(
         "Is it the same every time?",
         tag("p", f"One sample of each model, run {runs} times in one session.", class_="quiet"),
@@ -222,15 +226,8 @@ def _repeats(rows: Sequence[Told]) -> Html:
     )
 
 
-def _moved(rows: Sequence[Told]) -> Html:
-    texts = []
-    for row in rows:
-        figures = row["figures"]
-        far = max(figures["floors_apart"].values(), default=0.0)
-        texts.append(
-            f"{row['model']}: {figures['answers']} answers, at most {far:.2g} noise floors apart"
-        )
-    return items("ul", texts) if texts else Html("none")
+def _floors(largest: float | None) -> str:
+    return "no number of floors" if largest is None else f"{largest:.2g} floors"
 
 
 def _machine(told: Told) -> Html:

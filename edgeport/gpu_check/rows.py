@@ -11,7 +11,7 @@ from edgeport.runtimes.errors import FormatError
 Status = Literal["pass", "fail", "open", "unreached"]
 """``open``: it could not be had here, so nothing is known. ``unreached``: no time was left."""
 
-Stage = Literal["engine", "parity", "repeats", "benchmark", "soak"]
+Stage = Literal["engine", "parity", "benchmark", "soak"]
 
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 

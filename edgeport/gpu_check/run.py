@@ -17,10 +17,9 @@ from .child import Child, Figures
 from .journal import Journal
 from .machine import Machine
 from .models import Model, spread
-from .rows import Key, Row, Stage, Status
-from .tasks import Benchmark, BuildEngine, Place, Prove, Repeat, Soak, Task
+from .rows import Key, Row, Status
+from .tasks import Benchmark, BuildEngine, Place, Prove, Soak, Task
 
-REPEATS: Final = 20
 STEP_LIMIT_S: Final = 300.0
 """For what a step needs beyond the time that it was given; a first call may compile kernels."""
 
@@ -94,7 +93,6 @@ class Check:
             yield "engine", model.name, library
         for model, backend in self._pairs():
             yield "parity", model.name, backend
-            yield "repeats", model.name, backend
         for model in spread(self._models):
             yield "benchmark", model.name, ""
         soaked = {row.backend for row in self.rows if row.stage == "soak"}
@@ -137,22 +135,18 @@ class Check:
 
     def _prove(self) -> None:
         for model, backend in self._pairs():
-            place = Place(model.path, backend, self._machine.device)
-            steps: dict[Stage, Task] = {"parity": Prove(place), "repeats": Repeat(place, REPEATS)}
-            for stage, task in steps.items():
-                key: Key = (stage, model.name, backend)
-                if key in self._journal.rows:
-                    continue
-                if backend in self._missing:
-                    self._journal.add(_failed(key, self._missing[backend], 0.0))
-                elif self._budget.left_s(stage) <= 0:
-                    self.leave(OVER)
-                    return
-                elif stage == "repeats" and not self._passed(model.name, backend):
-                    self._journal.add(Row(*key, "open", "it is not proved, so nothing to repeat"))
-                else:
-                    self._tell(f"{stage}: {model.name} on {backend}")
-                    self._journal.add(self._step(key, task, backend, STEP_LIMIT_S))
+            key: Key = ("parity", model.name, backend)
+            if key in self._journal.rows:
+                continue
+            if backend in self._missing:
+                self._journal.add(_failed(key, self._missing[backend], 0.0))
+                continue
+            if self._budget.left_s("parity") <= 0:
+                self.leave(OVER)
+                return
+            self._tell(f"parity: {model.name} on {backend}")
+            task = Prove(Place(model.path, backend, self._machine.device))
+            self._journal.add(self._step(key, task, backend, STEP_LIMIT_S))
 
     def _benchmark(self) -> None:
         chosen = spread(self._models)

@@ -26,7 +26,6 @@ from edgeport.runtimes.verification import check_session
 
 from .child import Figures
 from .growth import Growth, growth
-from .proof import bits, copied
 from .tasks import Place
 
 LOOK_S: Final = 1.0
@@ -134,7 +133,7 @@ class _Run:
     def go(self, seconds: float, tell: Callable[[Figures], None]) -> list[Figures]:
         """Call until the time is over or too much failed."""
         for sample in self._samples:
-            answer = copied(self._session.run(sample.inputs))
+            answer = _copied(self._session.run(sample.inputs))
             self._first.append(answer)
             self._digests.append(_digest(answer))
         self.farthest = list(self._first)
@@ -175,7 +174,7 @@ class _Run:
         distance = _distance(answer, self._first[place])
         if distance >= self._distances[place]:
             self._distances[place] = distance
-            self.farthest[place] = copied(answer)
+            self.farthest[place] = _copied(answer)
 
     def _look(self, at_s: float) -> Figures:
         reading = self._gauge.read()
@@ -223,7 +222,7 @@ def _growths(looks: Sequence[Figures]) -> dict[str, Growth]:
 
 def _digest(outputs: Mapping[str, Array]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
-    for dtype, shape, data in bits(outputs):
+    for dtype, shape, data in _bits(outputs):
         found.update(f"{dtype}{shape}".encode())
         found.update(data)
     return found.digest()
@@ -249,3 +248,13 @@ def _resident_bytes() -> int | None:
     except OSError:
         return None
     return None if found is None else int(found[1]) * 1024
+
+
+def _copied(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Answers that the session cannot overwrite."""
+    return {name: np.array(array) for name, array in outputs.items()}
+
+
+def _bits(outputs: Mapping[str, Array]) -> tuple[tuple[str, tuple[int, ...], bytes], ...]:
+    """What tells two answers apart: dtype, shape and every bit, a NaN's and a zero's sign too."""
+    return tuple((a.dtype.str, a.shape, a.tobytes()) for a in outputs.values())

@@ -44,17 +44,9 @@ class BuildEngine:
 
 @dataclass(frozen=True, slots=True)
 class Prove:
-    """Repeat the golden samples and judge them."""
+    """Judge the golden samples, and on a GPU run one of them again and again."""
 
     place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Run one input again and again, and compare the answers bit by bit."""
-
-    place: Place
-    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +72,4 @@ def gpu_options(device: str) -> GpuOptions:
     return GpuOptions(allow_cpu_nodes=device_kind(device) == "cuda")
 
 
-Task: TypeAlias = BuildEngine | Prove | Repeat | Benchmark | Soak
+Task: TypeAlias = BuildEngine | Prove | Benchmark | Soak

@@ -13,9 +13,9 @@ from edgeport.runtimes.errors import EdgeportError, EngineError
 
 from .child import Figures, die_with_parent
 from .engines import add_engine
-from .proof import prove, repeat
+from .proof import prove
 from .soak import soak
-from .tasks import Benchmark, BuildEngine, Prove, Repeat, Soak, Task, gpu_options
+from .tasks import Benchmark, BuildEngine, Prove, Soak, Task, gpu_options
 
 
 def serve(descriptor: int) -> None:
@@ -59,8 +59,6 @@ def _done(task: Task, tell: Callable[[Figures], None]) -> Figures:
             return add_engine(bundle, library, to)
         case Prove(place):
             return prove(place)
-        case Repeat(place, times):
-            return repeat(place, times)
         case Soak(place, seconds):
             return soak(place, seconds, tell)
         case Benchmark(bundle, backends, device, budget_s):

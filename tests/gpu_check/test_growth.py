@@ -1,5 +1,8 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeport.gpu_check.growth import growth
 
@@ -7,7 +10,7 @@ MIB = 2**20
 LOOKS = np.arange(600.0)
 
 
-def sizes(mib: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int = 0) -> list[int]:
+def sizes(mib: NDArray[Any], seed: int = 0) -> list[int]:
     noise = np.random.default_rng(seed).normal(0, 0.3, len(mib))
     return [int((value + more) * MIB) for value, more in zip(mib, noise, strict=True)]
 
