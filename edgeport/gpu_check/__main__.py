@@ -1,4 +1,4 @@
-"""``python -m edgeport.gpu_check``: prove, repeat, time and soak every GPU backend of a machine.
+"""``python -m edgeport.gpu_check``: prove, time and soak every GPU backend of a machine.
 
 Exit codes: 0 all that could be checked passed; 1 something failed; 2 usage; 3 there is no GPU, or
 no backend that can use it, and nothing was written; 130 interrupted, and what there was is written.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,22 @@ def main(argv: Sequence[str] | None = None, make_models: MakeModels | None = Non
         return 130
 
 
-def run(args: CheckArgs, make_models: MakeModels | None = None) -> int:
+def run(
+    args: CheckArgs,
+    make_models: MakeModels | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
     """Check, and write the report.
+
+    Args:
+        args: What was asked.
+        make_models: Makes bundles where no folder of them was named.
+        clock: In seconds; a test may stop it, and then every step is reached.
 
     Raises:
         EdgeportError: The check cannot begin, or a row or the report cannot be kept.
     """
-    budget = Budget.start(args.minutes)
+    budget = Budget.start(args.minutes, clock)
     machine = look(args.device)
     models, unread = find(args.models or _made(args, make_models))
     journal = Journal(args.output, _subject(machine, models))
@@ -118,7 +128,7 @@ def _subject(machine: Machine, models: Sequence[Model]) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpu-check",
-        description="Prove, repeat, time and soak every GPU backend of this machine, and write "
+        description="Prove, time and soak every GPU backend of this machine, and write "
         "gpu-report.html and gpu-report.json. What was cut off goes on with the same --output.",
     )
     parser.add_argument(

@@ -62,9 +62,7 @@ class Check:
     @property
     def rows(self) -> list[Row]:
         """Of finished steps, and of those that were not reached."""
-        done = self._journal.rows
-        left = [row for key, row in self._unreached.items() if key not in done]
-        return [*done.values(), *left]
+        return [*self._journal.rows.values(), *self._unreached.values()]
 
     def run(self) -> None:
         """Do every stage.
@@ -78,6 +76,7 @@ class Check:
             self._prove()
             self._benchmark()
             self._soak()
+            self.leave(OVER)
         finally:
             for child in self._children.values():
                 child.end()
@@ -118,7 +117,6 @@ class Check:
             key: Key = ("engine", model.name, library)
             if key not in self._journal.rows:
                 if self._budget.left_s("engine") <= 0:
-                    self.leave(OVER)
                     return
                 self._tell(f"engine: {model.name} with {library}")
                 task = BuildEngine(model.path, library, self._copies / f"{model.name}.edge")
@@ -142,7 +140,6 @@ class Check:
                 self._journal.add(_failed(key, self._missing[backend], 0.0))
                 continue
             if self._budget.left_s("parity") <= 0:
-                self.leave(OVER)
                 return
             self._tell(f"parity: {model.name} on {backend}")
             task = Prove(Place(model.path, backend, self._machine.device))
@@ -155,9 +152,10 @@ class Check:
             if key in self._journal.rows:
                 continue
             if self._budget.left_s("benchmark") <= 0:
-                self.leave(OVER)
                 return
             proved = tuple(b for b in self._machine.usable if self._passed(model.name, b))
+            if not proved and self._unjudged(model.name):
+                continue
             if not proved:
                 self._journal.add(Row(*key, "open", "no backend is proved on it"))
                 continue
@@ -172,7 +170,11 @@ class Check:
         places = {b: self._largest(b) for b in self._machine.usable if b not in done}
         for backend in [backend for backend, model in places.items() if model is None]:
             del places[backend]
-            self._journal.add(Row("soak", "", backend, "open", "it is proved on no model"))
+            if any(self._unjudged(model.name, backend) for model in self._models):
+                continue
+            fits = any(backend in model.backends for model in self._models)
+            reason = "it is proved on no model" if fits else "no model has an artefact for it"
+            self._journal.add(Row("soak", "", backend, "open", reason))
         if not places:
             return
         whole_s = self._budget.soak_s
@@ -190,6 +192,15 @@ class Check:
 
     def _largest(self, backend: str) -> Model | None:
         return next((m for m in reversed(self._models) if self._passed(m.name, backend)), None)
+
+    def _unjudged(self, model: str, backend: str | None = None) -> bool:
+        """Whether a proof of a model is still to come: on one backend, or on any."""
+        return any(
+            pair.name == model
+            and backend in (None, name)
+            and ("parity", pair.name, name) not in self._journal.rows
+            for pair, name in self._pairs()
+        )
 
     def _passed(self, model: str, backend: str) -> bool:
         row = self._journal.rows.get(("parity", model, backend))
