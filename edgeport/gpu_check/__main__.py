@@ -80,8 +80,8 @@ def run(
     Raises:
         EdgeportError: The check cannot begin, or a row or the report cannot be kept.
     """
-    budget = Budget.start(args.minutes, clock)
     machine = look(args.device)
+    budget = Budget.start(args.minutes, clock)
     models, unread = find(args.models or _made(args, make_models))
     journal = Journal(args.output, _subject(machine, models))
     check = Check(machine, models, args.output / "models", journal, budget, note)
