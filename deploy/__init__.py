@@ -16,6 +16,7 @@ from edgeport.deploy.sources.loader import load_module
 from edgeport.deploy.sources.samples import Values
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.spec import nested, parse_inputs
+from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 
 from .attempts import Attempt
 from .exporter import export, model_name, source_of
@@ -27,10 +28,12 @@ __all__ = [
     "Attempt",
     "Began",
     "Ended",
+    "EngineOptions",
     "Event",
     "Export",
     "Limits",
     "Localisation",
+    "Progress",
     "Request",
     "Score",
     "Searched",

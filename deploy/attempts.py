@@ -25,7 +25,7 @@ _LONGEST_PROBLEM: Final = 200
 WRONG: Final = ".wrong"
 """Folder for artefacts that are not proved, for the localiser; it never ships."""
 
-Outcome = Literal["proved", "wrong", "refused", "ended"]
+Outcome = Literal["proved", "built", "wrong", "refused", "ended"]
 
 Prove = Callable[[Artefact], Sequence[BackendReport]]
 
@@ -36,13 +36,14 @@ class Attempt:
 
     Attributes:
         records: As in ``Route``.
-        outcome: ``wrong`` if an artefact was made that does not compute what the module computes;
-            ``ended`` if the compiler crashed, or passed a limit.
+        outcome: ``built`` if it cannot be proved here, for want of a GPU; ``wrong`` if an artefact
+            was made that does not compute what the module computes; ``ended`` if the compiler
+            crashed, or passed a limit.
         compile_s, proof_s: Wall time.
         compiled: The artefact, if one was made; the files of a wrong one are in ``kept``.
         kept: Folder of a wrong artefact.
         reports: What each backend did with it.
-        diagnosis: Why it is not proved.
+        diagnosis: What is the matter with it.
         traceback: Of the compiler's exception, for ``--debug``.
     """
 

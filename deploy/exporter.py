@@ -21,6 +21,7 @@ from edgeport.deploy.sources.samples import Values
 from edgeport.deploy.sources.source import Source, make_source, run_module
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.tensorrt.order import EngineOptions
 from edgeport.runtimes.thresholds import Thresholds
 
 from .isolation import Limits
@@ -52,6 +53,7 @@ def export(
     search_s: float = 0.0,
     labels: Array | None = None,
     repro: str | Path | None = None,
+    engine: EngineOptions | None = None,
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -72,7 +74,9 @@ def export(
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
             that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``tensorrt``, ``tensorrt-rtx``; the
+            last two are built from ``onnx``, which comes with them, and are proved only where
+            there is a GPU.
         opset: Of the ONNX file; ``None`` for 20, or the newest that the target reads.
         target: Where the ONNX file is to run: ``ort-1.20``, ``tensorrt-10``; ``None`` for engines
             of today.
@@ -85,6 +89,7 @@ def export(
             Each backend is scored by them beside the module, and may not be worse.
         repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
             a small case with a script.
+        engine: How engines are built.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
@@ -94,7 +99,8 @@ def export(
         ExportError: No compiler takes the module.
         ContractError: A compiler wrote something else than was asked.
         ParityError: An artefact does not compute what the module computes.
-        BackendMissingError: An artefact cannot be proved here, because its engine is missing.
+        BackendMissingError: An artefact cannot be proved here, because its engine is missing; or
+            an engine cannot be built here.
         StorageError: The bundle cannot be written.
 
     Examples:
@@ -115,6 +121,7 @@ def export(
         search_s,
         labels,
         None if repro is None else Path(repro),
+        engine or EngineOptions(),
     )
     source = source_of(
         model_name(Path(output)),

@@ -13,7 +13,13 @@ from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityE
 
 from .attempts import Attempt
 
-_TITLES: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "pt2"}
+_TITLES: Final = {
+    "onnx": "ONNX",
+    "torchscript": "TorchScript",
+    "pt2": "pt2",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
 
 
 class _CompilerError(Exception):

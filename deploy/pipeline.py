@@ -28,6 +28,7 @@ from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.tensorrt.request import ENGINES, engines, target_of
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
@@ -42,10 +43,13 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
+from edgeport.runtimes.tensorrt.library import Library
+from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import dead_outputs, output_facts
 
 from .attempts import WRONG, Attempt, attempt
+from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .isolation import Limits
@@ -72,9 +76,10 @@ class Ended:
     wall_s: float
 
 
-Event: TypeAlias = Began | Ended | Attempt | Searched | Localisation
-"""What happens during an export; an ``Attempt`` ends the step of its route; a ``Localisation``
-comes before the error of a format that is wrong."""
+Event: TypeAlias = Began | Ended | Attempt | Progress | Searched | Localisation
+"""What happens during an export; an ``Attempt`` ends the step of its route; ``Progress`` is that of
+an engine that is being built; a ``Localisation`` comes before the error of a format that is
+wrong."""
 
 OnEvent = Callable[[Event], None]
 
@@ -88,7 +93,8 @@ class Request:
     """What is asked of an export, beside its source.
 
     Attributes:
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``tensorrt``, ``tensorrt-rtx``. The
+            last two are built from ``onnx``, which comes with them.
         opset: Of the ONNX file; ``None`` for what suits the target.
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
@@ -97,6 +103,7 @@ class Request:
         labels: Of the real samples, row by row: classes, or values like the first output.
         repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
             a small case.
+        engine: How engines are built.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -107,6 +114,7 @@ class Request:
     search_s: float = 0.0
     labels: Array | None = None
     repro: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,9 @@ def export_source(
         EdgeportError: As ``export``.
     """
     request = request or Request()
-    onnx_request = _checked(source, request)
+    libraries = engines(request.formats, request.engine)
+    formats = _compiled_formats(request)
+    onnx_request = _checked(source, request, formats, list(libraries))
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
@@ -156,7 +166,7 @@ def export_source(
         weights = weights_sha256(source.module)
         manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
         won = []
-        for name in request.formats:
+        for name in formats:
             prove = partial(_prove, folder, manifest)
             ways = routes(source, name, onnx_request)
             tries = partial(
@@ -165,7 +175,7 @@ def export_source(
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
                 look = partial(_look, source, golden, request, on_event)
-                others = [other for other in request.formats if other != name]
+                others = [other for other in request.formats if other not in (name, *ENGINES)]
                 raise explain(
                     source, name, others, found, partial(_decisions, source, golden), look
                 )
@@ -182,6 +192,9 @@ def export_source(
             )
         for searched in trial.searched:
             on_event(searched)
+        built, told = _engines(source, folder, manifest, won, libraries, request, on_event)
+        won += built
+        artefacts += tuple(found.compiled.artefact for found in built if found.compiled)
         golden = (*golden, *trial.samples)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         packed = _manifest(source, weights, stored, golden, request.thresholds, artefacts)
@@ -192,7 +205,7 @@ def export_source(
         files.write(folder / MANIFEST, packed.dumps())
         shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = _notes(source, won, partial(_decisions, source, golden))
-    notes = (*limits_of_proof(golden), *trial.notes, *notes)
+    notes = (*limits_of_proof(golden), *trial.notes, *notes, *told)
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
 
 
@@ -204,25 +217,42 @@ def _step(name: str, on_event: OnEvent) -> Iterator[None]:
     on_event(Ended(name, time.perf_counter() - start))
 
 
-def _checked(source: Source, request: Request) -> OnnxRequest:
-    unknown = [name for name in request.formats if name not in DEFAULT_FORMATS]
+def _compiled_formats(request: Request) -> tuple[str, ...]:
+    """What is compiled from the module; an engine is built from its ONNX."""
+    known = (*DEFAULT_FORMATS, *ENGINES)
+    unknown = [name for name in request.formats if name not in known]
     if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
         raise UsageError(
             f"cannot export the formats {', '.join(request.formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(DEFAULT_FORMATS)}",
+            remedy=f"name each of these at most once: {', '.join(known)}",
         )
+    compiled = tuple(name for name in request.formats if name not in ENGINES)
+    if len(compiled) == len(request.formats) or "onnx" in compiled:
+        return compiled
+    return ("onnx", *compiled)
+
+
+def _checked(
+    source: Source, request: Request, formats: Sequence[str], libraries: Sequence[Library]
+) -> OnnxRequest:
     request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
-    for name in request.formats:
+    for name in formats:
         _check_provable(name)
-    if request.target is not None:
-        check_dtypes(request.target, source.signature)
+    targets = [request.target] if request.target is not None else []
+    targets += map(target_of, libraries)
+    for target in targets:
+        check_dtypes(target, source.signature)
     if request.repro is not None:
         files.refuse_existing(request.repro)
-    return negotiate(request.opset, request.target)
+    narrowest = min(targets, key=lambda target: target.newest_opset, default=None)
+    asked = negotiate(request.opset, narrowest)
+    return asked if request.target is None else replace(asked, target=request.target.name)
 
 
 def _check_provable(format_: str) -> None:
     for name, backend in BACKENDS.items():
+        if not backend.runs_on("cpu"):
+            continue
         if backend.format == format_ and not (available := probe(name)).usable:
             raise BackendMissingError(
                 f"model{FORMATS[format_]} cannot be proved here: {available.reason}",
@@ -267,13 +297,40 @@ def _first_proved(
 def _prove(
     folder: Path, manifest: Callable[[tuple[Artefact, ...]], Manifest], artefact: Artefact
 ) -> tuple[BackendReport, ...]:
-    """Ask every engine; ONNX Runtime also without its optimiser, which can hide a defect."""
+    """Ask every engine on the CPU; ONNX Runtime also without optimising: it can hide a defect."""
     bundle = Bundle(folder, manifest((artefact,)))
-    reports = verify(bundle, threads=1).backends
+    reports = verify(bundle, threads=1, device="cpu").backends
     if artefact.format != "onnx":
         return reports
-    plain = verify(bundle, threads=1, optimize=False).backends
+    plain = verify(bundle, threads=1, device="cpu", optimize=False).backends
     return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))
+
+
+def _engines(
+    source: Source,
+    folder: Path,
+    manifest: Callable[[tuple[Artefact, ...]], Manifest],
+    won: Sequence[Attempt],
+    libraries: Mapping[Library, EngineOptions],
+    request: Request,
+    on_event: OnEvent,
+) -> tuple[list[Attempt], list[str]]:
+    """Build the engines that were asked for, from the ONNX file that is proved by now."""
+
+    def prove(artefact: Artefact) -> Sequence[BackendReport]:
+        return verify(Bundle(folder, manifest((artefact,)))).backends
+
+    return build_engines(
+        source,
+        next((found.compiled for found in won if found.format == "onnx"), None),
+        folder,
+        libraries,
+        request.formats,
+        request.limits,
+        prove,
+        begin=lambda step: on_event(Began(step)),
+        on_event=on_event,
+    )
 
 
 def _manifest(

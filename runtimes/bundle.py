@@ -8,9 +8,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .container import Container, Folder, container, reading
+from .devices import GpuOptions
 from .errors import FormatError, UsageError
 from .manifest import MANIFEST, Artefact, Manifest
-from .session import BACKENDS, FORMATS, Options, Session, backend, open_artefact
+from .session import (
+    BACKENDS,
+    FORMATS,
+    Options,
+    Session,
+    backend,
+    default_backend,
+    is_expected,
+    open_artefact,
+)
 
 if TYPE_CHECKING:  # every import is felt on a small device
     from pathlib import Path
@@ -145,11 +155,32 @@ class Bundle:
         held = {artefact.format for artefact in self.manifest.artefacts}
         return tuple(name for name, entry in BACKENDS.items() if entry.format in held)
 
+    def backends_on(self, device: str | None) -> tuple[str, ...]:
+        """Those of ``backends`` that can be told to run on a device.
+
+        Args:
+            device: ``None`` for those that are to be tried if nobody named any.
+
+        Raises:
+            UsageError: There are none.
+        """
+        if device is None:
+            return tuple(filter(is_expected, self.backends))
+        found = tuple(name for name in self.backends if BACKENDS[name].runs_on(device))
+        if self.backends and not found:
+            raise UsageError(
+                f"no backend of {self.path} runs on {device}: it holds artefacts for "
+                f"{', '.join(self.backends)}",
+                remedy="leave the device out, or export the model in another format",
+            )
+        return found
+
     def open(self, name: str, options: Options | None = None) -> Session:
         """Open the artefact for a backend: the very bytes whose hash was checked.
 
         Raises:
-            UsageError: There is no such backend, or the bundle holds nothing for it.
+            UsageError: There is no such backend, it has no such device, or the bundle holds nothing
+                for it.
             BackendMissingError: The backend's library is not installed.
             MissingFileError: A file of the artefact is not there.
             IntegrityError: A file of the artefact is not the one that was packed.
@@ -248,19 +279,27 @@ def _refuse_links(path: Path) -> None:
 
 
 def open_session(
-    path: str | Path, backend: str = "ort-cpu", *, threads: int | None = None
+    path: str | Path,
+    backend: str | None = None,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    gpu: GpuOptions | None = None,
 ) -> Session:
     """Open a bundle, or a bare ``.onnx`` or ``.ts`` file. Exported as ``edgeport.runtimes.open``.
 
     Args:
         path: The bundle or file. A bare file is trusted as it is: nothing says what it should be.
-        backend: Which engine: ``"ort-cpu"``, ``"libtorch"``, ``"torch"``.
+        backend: Which engine: ``"ort-cpu"``, ``"ort-cuda"``, ``"libtorch"``, ``"torch"``; ``None``
+            for ONNX Runtime on the device.
         threads: Threads inside one operator; ``None`` for the CPUs this process may use.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; ``None`` for the backend's own.
+        gpu: What else is asked of a GPU.
 
     Raises:
         MissingFileError: There is nothing at ``path``.
         FormatError: It is neither a bundle nor an artefact.
-        UsageError: The backend does not exist or does not open this artefact.
+        UsageError: The backend does not exist, does not open this artefact, or has no such device.
         BackendMissingError: The backend's library is not installed.
         IntegrityError: The artefact is not the file that was packed.
         ContractError: The engine does not do what was asked.
@@ -268,7 +307,9 @@ def open_session(
     """
     from pathlib import Path
 
-    path, options = Path(path), Options(threads=threads)
+    path = Path(path)
+    options = Options(threads=threads, device=device, gpu=gpu or GpuOptions())
+    backend = backend or default_backend(device)
     if path.suffix not in FORMATS.values() or path.is_dir():
         return Bundle.read(path).open(backend, options)
     wanted = FORMATS[BACKENDS[backend].format] if backend in BACKENDS else None

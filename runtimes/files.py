@@ -177,7 +177,7 @@ def _temporary(path: Path, make: Callable[[Path], int]) -> Iterator[tuple[Path, 
     Yields:
         Where it is, and the open handle that holds its lock.
     """
-    _remove_dead(path)
+    remove_dead(path)
     temporary, handle = _made_and_locked(path, make)
     try:
         yield temporary, handle
@@ -214,8 +214,11 @@ def _make_private_folder(temporary: Path) -> int:
     return _make_folder(temporary, 0o700)
 
 
-def _remove_dead(path: Path) -> None:
-    """Remove what processes left behind that were killed while they wrote to ``path``."""
+def remove_dead(path: Path) -> None:
+    """Remove what processes left behind that were killed while they wrote to ``path``.
+
+    Each write to ``path`` begins with it. It raises nothing: who writes there says what is wrong.
+    """
     start, end = f".{path.name}.", ".tmp"
     try:
         with os.scandir(path.parent) as entries:

@@ -88,6 +88,8 @@ class Artefact:
         stored: Where it is.
         details: What the compiler reports: opset, IR version.
         external: Files that its engine reads besides: the weights of a large ONNX model.
+        proved: Whether it was compared with the module where it was made; not if it needs a GPU
+            and there was none.
     """
 
     format: str
@@ -95,6 +97,7 @@ class Artefact:
     stored: StoredFile
     details: Mapping[str, int | str] = field(default_factory=dict)
     external: tuple[StoredFile, ...] = ()
+    proved: bool = True
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -174,6 +177,7 @@ class Manifest:
                     **_stored_to_json(artefact.stored),
                     "details": dict(artefact.details),
                     "external": list(map(_stored_to_json, artefact.external)),
+                    **({} if artefact.proved else {"proved": False}),
                 }
                 for artefact in self.artefacts
             ],
@@ -297,6 +301,7 @@ def _artefact(value: object) -> Artefact:
     (format_, precision, *stored, details, external), said = open_fields(
         value, "format", "precision", "file", "sha256", "size_bytes", "details", "external"
     )
+    proved = expect(bool, said.pop("proved", True), "proved")
     if expect(str, format_, "a format") not in FORMATS:
         raise ValueError(f"the artefact format {reprlib.repr(format_)} is unknown")
     for detail in expect(dict, details, "details").values():
@@ -308,6 +313,7 @@ def _artefact(value: object) -> Artefact:
         _stored(stored, said),
         details,
         tuple(map(_described, expect(list, external, "external"))),
+        proved,
     )
 
 

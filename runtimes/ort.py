@@ -9,40 +9,13 @@ from typing import Any, Final
 
 import onnxruntime
 
-from .cpus import available_cpus
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
 from .ort_buffers import BoundBuffers
+from .ort_load import failed, load, missing, settings_of, signature_of
 from .session import Availability, EngineInfo, Options, check_signature
-from .signature import METADATA_KEY, Signature, TensorSpec
 
 PROVIDER: Final = "CPUExecutionProvider"
-
-_WHEELS: Final = (
-    "onnxruntime",
-    "onnxruntime-cann",
-    "onnxruntime-directml",
-    "onnxruntime-gpu",
-    "onnxruntime-migraphx",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
-    "onnxruntime-rocm",
-    "onnxruntime-training",
-)
-"""Wheels that install the module ``onnxruntime``. To ask for each by name takes 1 ms; to ask every
-installed package what it holds, as ``packages_distributions`` does, 0.5 s and more."""
-
-_DTYPES: Final = {
-    "tensor(bool)": "bool",
-    "tensor(float16)": "float16",
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    **{
-        f"tensor({kind}{bits})": f"{kind}{bits}"
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
-}
 
 
 class OrtSession:
@@ -50,7 +23,7 @@ class OrtSession:
 
     def __init__(self, path: Path, options: Options) -> None:
         self._session = _open(path, options)
-        self.signature = _signature(options.name or str(path), self._session)
+        self.signature = signature_of(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
         self.engine = EngineInfo(
             backend="ort-cpu",
@@ -85,10 +58,7 @@ class OrtSession:
         try:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
-            raise EngineError(
-                f"ONNX Runtime failed: {_first_line(e)}",
-                remedy="edgeport verify tells whether the artefact works on this machine",
-            ) from e
+            raise failed(e) from e
         bound.learn(arrays, outputs)
         return dict(zip(self._outputs, outputs, strict=True))
 
@@ -121,34 +91,9 @@ def _closed(_: Mapping[str, Array]) -> None:
 
 def probe() -> Availability:
     """Say whether ONNX Runtime can run on the CPU here."""
-    version = onnxruntime.__version__
-    wheels = [name for name in _WHEELS if _is_installed(name)]
-    if len(wheels) > 1:
-        return Availability(
-            False,
-            "onnxruntime",
-            version,
-            reason=f"{' and '.join(wheels)} are both installed, and overwrite one another",
-            remedy=f"pip uninstall -y {' '.join(wheels)}; pip install 'edgeport[ort]'",
-        )
-    if PROVIDER not in onnxruntime.get_available_providers():
-        return Availability(
-            False,
-            "onnxruntime",
-            version,
-            reason=f"this build has no {PROVIDER}",
-            remedy="pip install --force-reinstall onnxruntime",
-        )
-    return Availability(True, "onnxruntime", version, PROVIDER)
-
-
-def _is_installed(wheel: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # 2 MB with what it imports
-
-    try:
-        return bool(version(wheel))
-    except PackageNotFoundError:
-        return False
+    return missing(PROVIDER, "ort") or Availability(
+        True, "onnxruntime", onnxruntime.__version__, PROVIDER
+    )
 
 
 def open(path: Path, options: Options) -> OrtSession:
@@ -162,24 +107,8 @@ def open(path: Path, options: Options) -> OrtSession:
 
 
 def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads or available_cpus()
-    settings.inter_op_num_threads = 1
-    if not options.spinning:
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not options.optimize:
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.log_severity_level = 4  # fatal only: errors are raised, warnings are noise to a user
-    try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
-    except Exception as e:  # ONNX Runtime's exceptions have no common base
-        reason = _first_line(e).replace(str(path), path.name if options.name is None else "it")
-        raise EngineError(
-            f"ONNX Runtime cannot open {options.name or path}: {reason}",
-            remedy="check that it is an ONNX file of an opset that this version knows",
-        ) from e
+    session = load(path, options, settings_of(options), PROVIDER, {})
     _give_memory_back()
-    session.disable_fallback()  # run() would go on with another provider after some errors
     if session.get_providers() != [PROVIDER]:
         raise ContractError(
             f"asked for {PROVIDER}, got {', '.join(session.get_providers())}",
@@ -192,37 +121,3 @@ def _give_memory_back() -> None:
     """Optimising a graph leaves up to twice its weights in free pages, which glibc would keep."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
-    graph = Signature(
-        tuple(_spec(name, node) for node in session.get_inputs()),
-        tuple(_spec(name, node) for node in session.get_outputs()),
-    )
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        return graph
-    declared = Signature.loads(text, name)
-    if declared.inputs != graph.inputs or declared.outputs != graph.outputs:
-        raise ContractError(
-            f"{name} declares {declared}\n  but its graph has {graph}",
-            remedy="export the model again; the file was edited",
-        )
-    return declared
-
-
-def _spec(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
-    if node.type not in _DTYPES:
-        raise EngineError(
-            f"{name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
-            remedy="export the model with tensors of numbers or bools",
-        )
-    sizes = (
-        size if isinstance(size, int | str) and size != "" else f"{node.name}_{axis}"
-        for axis, size in enumerate(node.shape)
-    )
-    return TensorSpec(node.name, _DTYPES[node.type], tuple(sizes))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Exported programs (``.pt2``), on the CPU."""
+"""Exported programs (``.pt2``), on the CPU or a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -7,24 +7,31 @@ import torch
 
 from .session import Availability, Options
 from .torch_calls import ExtraFiles, TorchSession, open_signed
+from .torch_device import available
 
 
 def probe() -> Availability:
-    """Usable wherever torch imports."""
-    return Availability(True, "torch", torch.__version__, "cpu")
+    """Usable wherever torch imports; on a GPU, if it was built for one."""
+    return available()
 
 
 def open(path: Path, options: Options) -> TorchSession:
     """Open an exported program. Loading one can run code: check its hash first.
 
     Raises:
+        BackendMissingError: Torch does not have the device.
         EngineError: Torch refused it.
         FormatError: It does not carry a signature.
         ContractError: Its signature is not the one asked for.
     """
 
-    def load(extra_files: ExtraFiles) -> Any:
+    def load(extra_files: ExtraFiles, device: torch.device) -> Any:
         with path.open("rb") as file:  # torch warns of a path whose suffix is another
-            return torch.export.load(file, extra_files=extra_files).module()
+            program = torch.export.load(file, extra_files=extra_files)
+        if device.type != "cpu":  # also moves the devices that are written into its graph
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
+        return program.module()
 
     return open_signed("torch", path, options, load)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from .bundle import Bundle
 from .inputs import Array
 from .safety.isolation import Limits, run_limited
-from .session import Options
+from .session import BACKENDS, Options
 
 
 def rehearse(
@@ -45,4 +45,4 @@ def rehearse(
                 for each in inputs:
                     session.run(each)
 
-        run_limited(run, limits)
+        run_limited(run, limits, gpu=BACKENDS[name].on_gpu(options.device))

@@ -12,11 +12,12 @@ from . import records
 from .errors import EdgeportError, FormatError
 from .parity import Verdict, judge, judge_together
 from .records import Count, Size
+from .repeats import Repeats
 from .session import EngineInfo
 from .strict_json import expect, parse
 from .thresholds import Precision, Thresholds
 
-REPORT_VERSION: Final = 2
+REPORT_VERSION: Final = 3
 
 Outcome = Literal["pass", "fail", "uninformative", "unusable"]
 
@@ -53,6 +54,7 @@ class BackendReport:
         reduced: The artefact's precision, where it is narrower than the module's.
         engine: What was really in use; ``None`` if nothing could be opened.
         verdicts: One per sample and output.
+        repeats: Whether the same input has the same answer, of an engine on a GPU.
     """
 
     backend: str
@@ -63,6 +65,7 @@ class BackendReport:
     reduced: Precision | None = None
     engine: EngineInfo | None = None
     verdicts: tuple[Verdict, ...] = ()
+    repeats: Repeats | None = None
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -85,16 +88,24 @@ class BackendReport:
         if self.reduced is None:
             verdicts = judge_together(verdicts, thresholds)
         dead = [facts.name for facts in outputs if facts.proves_nothing(thresholds)]
-        return _concluded(replace(self, verdicts=tuple(verdicts)), dead)
+        return _concluded(replace(self, verdicts=tuple(verdicts)), dead, thresholds)
 
 
-def _concluded(report: BackendReport, dead: Sequence[str]) -> BackendReport:
+def _concluded(report: BackendReport, dead: Sequence[str], thresholds: Thresholds) -> BackendReport:
     if report.failures:
         return replace(
             report,
             outcome="fail",
             reason=f"{len(report.failures)} of {len(report.verdicts)} comparisons failed",
             remedy="don't use this artefact with this backend; export the model again",
+        )
+    if report.repeats is not None and (problem := report.repeats.problem(thresholds)):
+        return replace(
+            report,
+            outcome="fail",
+            reason=problem,
+            remedy="don't use this artefact with this backend here; whether it is the model or the "
+            "GPU, another backend on it tells",
         )
     if dead:
         return replace(
@@ -162,7 +173,7 @@ class Report:
             FormatError: Not JSON, no such report, or of another version of edgeport.
         """
         try:
-            value = expect(dict, parse(text), "it")
+            value = _upgraded(expect(dict, parse(text), "it"))
             _check_version(value.get("report_version"))
             return records.from_json(cls, value)
         except EdgeportError as e:  # first: most of them are ValueErrors too
@@ -172,6 +183,20 @@ class Report:
                 f"{file} is no report of edgeport verify: {e}",
                 remedy="make one: edgeport verify NAME.edge --json > verdicts.json",
             ) from e
+
+
+def _upgraded(value: dict[str, Any]) -> dict[str, Any]:
+    """A report of version 2, which knew no GPU, as one of version 3."""
+    if value.get("report_version") != 2:
+        return value
+    backends = []
+    for told in expect(list, value.get("backends"), "backends"):
+        backend = expect(dict, told, "a backend")
+        engine = backend.get("engine")
+        if isinstance(engine, dict):
+            backend = {**backend, "engine": {**engine, "cpu_nodes": []}}
+        backends.append({**backend, "repeats": None})
+    return {**value, "report_version": REPORT_VERSION, "backends": backends}
 
 
 def _check_version(version: object) -> None:

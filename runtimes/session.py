@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
+from .devices import DeviceKind, GpuOptions, check_device, device_kind
 from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
@@ -36,6 +37,9 @@ class Options:
             backends have no such choice, and refuse ``False``.
         name: What to call the file in an error; ``None`` for its path. A bundle opens a private
             copy, whose path says nothing.
+        device: ``"cpu"``, ``"cuda"`` (the first GPU) or ``"cuda:N"``; ``None`` for the backend's
+            own, the first of its ``devices``.
+        gpu: What is asked of a GPU besides.
     """
 
     threads: int | None = None
@@ -43,8 +47,11 @@ class Options:
     optimize: bool = True
     spinning: bool = True
     name: str | None = None
+    device: str | None = None
+    gpu: GpuOptions = field(default_factory=GpuOptions)
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(
                 f"{self.threads} threads were asked for, expected 1 to {MOST_THREADS}",
@@ -54,7 +61,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What is really in use, read back from the live engine."""
+    """What is really in use, read back from the live engine.
+
+    Attributes:
+        device: ``"cpu"``, or ``"cuda:0"`` with the number that was found to be in use.
+        precision: Of the model's floats; ``"tf32"`` where products of float32 are rounded so.
+        cpu_nodes: What a session on a GPU computes on the CPU all the same, because that was
+            allowed: operator and name of each node.
+    """
 
     backend: str
     engine: str
@@ -63,11 +77,16 @@ class EngineInfo:
     device: str
     precision: str
     threads: int
+    cpu_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend can be used here; if not, why, and what mends it."""
+    """Whether a backend can be used here; if not, why, and what mends it.
+
+    Attributes:
+        devices: What the build that is installed runs on, where builds differ.
+    """
 
     usable: bool
     engine: str
@@ -75,6 +94,7 @@ class Availability:
     provider: str | None = None
     reason: str | None = None
     remedy: str | None = None
+    devices: tuple[DeviceKind, ...] = ()
 
 
 class Session(Protocol):
@@ -127,25 +147,54 @@ class _Module(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Where a backend lives, the extra that installs its library, what it opens."""
+    """Where a backend lives, the extra that installs its library, what it opens, where it runs.
+
+    Attributes:
+        devices: The first is the one it takes if it is left to itself.
+        cuda_graphs: Whether it can record calls as a CUDA graph.
+    """
 
     module: str
     extra: str | None
     format: str
+    devices: tuple[DeviceKind, ...] = ("cpu",)
+    cuda_graphs: bool = False
+
+    def runs_on(self, device: str | None) -> bool:
+        """Whether it can be told to run there; whether that is here, only opening tells."""
+        return device is None or device_kind(device) in self.devices
+
+    def on_gpu(self, device: str | None) -> bool:
+        """Whether it runs on a GPU when it is told this device, or left to itself."""
+        kind = device_kind(device) if device else next(iter(self.devices), "cpu")
+        return kind == "cuda"
 
 
 FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "onnx": ".onnx",
     "torchscript": ".ts",
     "pt2": ".pt2",
+    "tensorrt": ".engine",
+    "tensorrt-rtx": ".rtx",
     "null": ".null",
 }
 
 BACKENDS: Final[Mapping[str, Backend]] = {
     "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
-    "libtorch": Backend("edgeport.runtimes.libtorch", "torch", "torchscript"),
-    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2"),
-    "null": Backend("edgeport.runtimes.null", None, "null"),
+    "ort-cuda": Backend(
+        "edgeport.runtimes.ort_cuda", "cuda", "onnx", devices=("cuda",), cuda_graphs=True
+    ),
+    "libtorch": Backend(
+        "edgeport.runtimes.libtorch", "torch", "torchscript", devices=("cpu", "cuda")
+    ),
+    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2", devices=("cpu", "cuda")),
+    "tensorrt": Backend(
+        "edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt", devices=("cuda",)
+    ),
+    "tensorrt-rtx": Backend(
+        "edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx", devices=("cuda",)
+    ),
+    "null": Backend("edgeport.runtimes.null", None, "null", devices=()),
 }
 
 
@@ -161,24 +210,36 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def probe(name: str) -> Availability:
+def probe(name: str, device: str | None = None) -> Availability:
     """Say whether a backend can be used here. Imports its library; never raises for a missing one.
+
+    Args:
+        name: The backend.
+        device: As in ``Options``.
 
     Raises:
         UsageError: There is no such backend.
     """
     found = backend(name)
     try:
-        return _load(name).probe()
+        told = _load(name).probe()
     except BackendMissingError as e:
         return Availability(False, found.extra or name, reason=e.problem, remedy=e.remedy)
+    if device is None or not told.devices or device_kind(device) in told.devices:
+        return told
+    return replace(
+        told,
+        usable=False,
+        reason=f"{told.engine} {told.version} was built for {' and '.join(told.devices)} alone",
+        remedy=f"install a build of {told.engine} for {device_kind(device)}, or leave it out",
+    )
 
 
 def open_artefact(path: Path, name: str, options: Options | None = None) -> Session:
     """Open one compiled file with one backend. The file is trusted: check its hash first.
 
     Raises:
-        UsageError: There is no such backend.
+        UsageError: There is no such backend, or it has no such device.
         BackendMissingError: Its library is not installed.
         MissingFileError: ``path`` is not a file.
         EngineError: The engine refused the file.
@@ -186,7 +247,45 @@ def open_artefact(path: Path, name: str, options: Options | None = None) -> Sess
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
-    return _load(name).open(path, options or Options())
+    options = options or Options()
+    check_options(name, options)
+    return _load(name).open(path, options)
+
+
+def check_options(name: str, options: Options) -> None:
+    """Refuse what a backend never does, before anything is opened.
+
+    Raises:
+        UsageError: There is no such backend, it has no such device, or no such option.
+    """
+    require_device(name, options.device)
+    found = backend(name)
+    if not found.on_gpu(options.device) and options.gpu != GpuOptions():
+        raise UsageError(
+            f"{name} runs on the CPU here, which takes no option of a GPU",
+            remedy="ask for a GPU: --device cuda; or leave the options of a GPU out",
+        )
+    if options.gpu.cuda_graph and not found.cuda_graphs:
+        able = [other for other, entry in BACKENDS.items() if entry.cuda_graphs]
+        raise UsageError(
+            f"backend {name!r} records no CUDA graph", remedy=f"use {' or '.join(able)}"
+        )
+
+
+def require_device(name: str, device: str | None) -> None:
+    """Refuse a device that a backend never runs on.
+
+    Raises:
+        UsageError: There is no such backend, or it has no such device.
+    """
+    found = backend(name)
+    if not found.runs_on(device):
+        others = [other for other, entry in BACKENDS.items() if entry.runs_on(device)]
+        own = " or ".join(found.devices) or "no device"
+        raise UsageError(
+            f"backend {name!r} runs on {own}, not on {device}",
+            remedy=f"leave the device out, or use {' or '.join(others)}",
+        )
 
 
 def check_signature(path: Path, found: Signature, options: Options) -> None:
@@ -216,3 +315,25 @@ def _load(name: str) -> _Module:
             f"backend {name!r} cannot be loaded: {e}",
             remedy=f"pip install --force-reinstall 'edgeport[{found.extra}]'",
         ) from e
+
+
+def default_backend(device: str | None) -> str:
+    """The backend that opens ONNX on a device: ``"ort-cpu"`` or ``"ort-cuda"``.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    check_device(device)
+    fitting = (name for name, entry in BACKENDS.items() if entry.format == "onnx")
+    return next(name for name in fitting if BACKENDS[name].runs_on(device))
+
+
+def is_expected(name: str) -> bool:
+    """Whether a backend is to be tried if nobody named one, nor a device.
+
+    One that needs a GPU is not, where it is not usable and its artefacts can be opened without:
+    most machines have none. ``edgeport doctor`` tells what is in its way.
+    """
+    entry = BACKENDS[name]
+    on_cpu = {other.format for other in BACKENDS.values() if "cpu" in other.devices}
+    return not entry.on_gpu(None) or entry.format not in on_cpu or probe(name).usable

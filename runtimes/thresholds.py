@@ -20,16 +20,19 @@ and more."""
 LARGEST_MAX_RATIO: Final = 1e9
 """Above it a bar is none: outputs of float32 have 2^24 ulp."""
 
-Precision = Literal["float16", "bfloat16", "int8"]
-"""One that an artefact may compute in where its module computes in more."""
+Precision = Literal["float16", "bfloat16", "int8", "tf32"]
+"""One that an artefact, or its engine, may compute in where the module computes in more."""
 
 EPSILONS: Final[Mapping[str, float]] = {
     "float64": 2.0**-52,
     "float32": 2.0**-23,
     "float16": 2.0**-10,
+    "tf32": 2.0**-10,
     "bfloat16": 2.0**-7,
 }
-"""The step above 1 of each format of floats; int8 has none, its steps are those of a scale."""
+"""The step above 1 of each format of floats; int8 has none, its steps are those of a scale. In TF32
+the factors of a product have 10 bits of mantissa, and what is summed has those of float32 (NVIDIA,
+"NVIDIA A100 Tensor Core GPU Architecture", 2020)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ REDUCED: Final[Mapping[Precision, Reduced]] = {
     "float16": Reduced(min_snr_db=40, max_flips=0.01),
     "bfloat16": Reduced(min_snr_db=25, max_flips=0.05),
     "int8": Reduced(min_snr_db=20, max_flips=0.1),
+    "tf32": Reduced(min_snr_db=40, max_flips=0.01),
 }
 """The defaults; docs/parity.md has the measurements behind them."""
 

@@ -1,7 +1,7 @@
 """What the two torch backends share: numpy in, numpy out, one thread count per process."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -9,37 +9,49 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from .cpus import available_cpus
-from .errors import EngineError, FormatError, UsageError
+from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
+from .torch_device import GpuChoices, require_all_on, require_torch_device
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
 
 ExtraFiles: TypeAlias = dict[str, Any]
 
+_CPU: Final = torch.device("cpu")
+
 
 class TorchSession:
     """A callable that takes and gives torch tensors, behind the session protocol.
 
+    Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
     arrays. Safe to share between threads. Torch has one thread count for the whole process:
-    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now.
+    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now;
+    so it is with TF32 on a GPU, and ``engine.precision``.
     """
 
     def __init__(
-        self, backend: str, call: Callable[..., Any], signature: Signature, options: Options
+        self,
+        backend: str,
+        call: Callable[..., Any],
+        signature: Signature,
+        options: Options,
+        device: torch.device = _CPU,
     ) -> None:
         if not options.spinning:
             raise UsageError(
                 f"backend {backend!r} cannot be told how its idle threads wait",
                 remedy="leave spinning as it is: it is a choice of ort-cpu",
             )
+        self._choices = GpuChoices(device, options.gpu)
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(options.threads or available_cpus())
         self.signature = signature
         self._backend = backend
+        self._device = device
         self._call: Callable[..., Any] | None = call
         self._check = InputCheck(signature)
         self._outputs = [spec.name for spec in signature.outputs]
@@ -51,9 +63,9 @@ class TorchSession:
             backend=self._backend,
             engine="torch",
             version=torch.__version__,
-            provider="cpu",
-            device="cpu",
-            precision=self.signature.precision,
+            provider=self._device.type,
+            device=str(self._device),
+            precision="tf32" if self._choices.tf32 else self.signature.precision,
             threads=torch.get_num_threads(),
         )
 
@@ -69,15 +81,14 @@ class TorchSession:
             raise EngineError("the session is closed", remedy="open it again")
         try:
             with torch.inference_mode():
-                result = self._call(*[torch.tensor(array) for array in arrays])
+                result = self._call(*self._tensors(arrays))
                 tensors = (result,) if isinstance(result, torch.Tensor) else result
-                outputs = [_own(tensor).numpy() for tensor in tensors]
+                outputs = [self._array(*each) for each in zip(self._outputs, tensors, strict=True)]
                 return dict(zip(self._outputs, outputs, strict=True))
+        except ContractError:
+            raise
         except Exception as e:  # whatever the compiled code raises
-            raise EngineError(
-                f"torch failed: {last_line(e)}",
-                remedy="edgeport verify tells whether the artefact works on this machine",
-            ) from e
+            raise _failed(e, self._device) from e
 
     @contextlib.contextmanager
     def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:
@@ -87,17 +98,36 @@ class TorchSession:
             InputError: An input does not fit the signature.
             EngineError: The session is closed.
         """
-        tensors = [torch.tensor(array) for array in self._check(inputs)]
+        tensors = self._tensors(self._check(inputs))
         if self._call is None:
             raise EngineError("the session is closed", remedy="open it again")
         with torch.inference_mode():  # entered once: it costs as much as a small layer
-            yield partial(self._call, *tensors)
+            call = partial(self._call, *tensors)
+            yield call if self._device == _CPU else partial(_finished, call, self._device)
 
     def close(self) -> None:
-        """Give the engine's memory back, and the process its number of threads."""
+        """Give the engine's memory back, and the process what was set for it."""
         if self._call is not None:
             torch.set_num_threads(self._threads_before)
+            self._choices.restore()
         self._call = None
+
+    def _tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
+        return [torch.tensor(array, device=self._device) for array in arrays]
+
+    def _array(self, name: str, tensor: torch.Tensor) -> Array:
+        """What the caller may write into: not a weight, a constant, or a view of one.
+
+        What is computed in inference mode is an inference tensor; what was there before is not.
+        """
+        if tensor.device != self._device:
+            raise ContractError(
+                f"output {name!r} was computed on {tensor.device}, not on {self._device}",
+                remedy="make new tensors in the module with device=x.device, and export it again",
+            )
+        if self._device == _CPU:
+            tensor = tensor if tensor.is_inference() else tensor.clone()
+        return tensor.cpu().numpy()
 
     def __enter__(self) -> "TorchSession":
         return self
@@ -107,7 +137,10 @@ class TorchSession:
 
 
 def open_signed(
-    backend: str, path: Path, options: Options, load: Callable[[ExtraFiles], Callable[..., Any]]
+    backend: str,
+    path: Path,
+    options: Options,
+    load: Callable[[ExtraFiles, torch.device], torch.nn.Module],
 ) -> TorchSession:
     """Load a torch archive that carries its signature.
 
@@ -115,17 +148,19 @@ def open_signed(
         backend: Its name.
         path: The archive.
         options: What the caller asked.
-        load: Loads it, and fills in the extra files that it is given the names of.
+        load: Loads it to a device, and fills in the extra files that it is given the names of.
 
     Raises:
+        BackendMissingError: Torch does not have the device.
         EngineError: Torch refused it.
         FormatError: It does not carry a signature.
-        ContractError: Its signature is not the one asked for.
+        ContractError: Its signature, or where its tensors are, is not what was asked for.
     """
     extra_files: ExtraFiles = {EXTRA_FILE: ""}
     name = options.name or str(path)
+    device = require_torch_device(options.device)
     try:
-        call = load(extra_files)
+        call = load(extra_files, device)
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
         raise EngineError(
             f"torch cannot open {name}: {last_line(e)}",
@@ -138,15 +173,31 @@ def open_signed(
         )
     signature = Signature.loads(extra_files[EXTRA_FILE], name)
     check_signature(path, signature, options)
-    return TorchSession(backend, call, signature, options)
+    require_all_on(device, name, [*call.parameters(), *call.buffers()])
+    return TorchSession(backend, call, signature, options, device)
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that the caller may write into: not a weight, a constant, or a view of one.
+def _finished(call: Callable[[], object], device: torch.device) -> None:
+    """A GPU is only told what to do by a call: wait until it has done it."""
+    call()
+    torch.cuda.synchronize(device)
 
-    What is computed in inference mode is an inference tensor; what was there before is not.
-    """
-    return tensor if tensor.is_inference() else tensor.clone()
+
+def _failed(error: Exception, device: torch.device) -> EngineError:
+    if isinstance(error, torch.OutOfMemoryError):
+        return EngineError(
+            f"{device} is out of memory: {first_sentences(error)}",
+            remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
+        )
+    return EngineError(
+        f"torch failed: {last_line(error)}",
+        remedy="edgeport verify tells whether the artefact works on this machine",
+    )
+
+
+def first_sentences(error: Exception, count: int = 3) -> str:
+    """The beginning of a message that goes on with advice about torch's own settings."""
+    return ". ".join(" ".join(str(error).split()).split(". ")[:count])
 
 
 def last_line(error: Exception) -> str:

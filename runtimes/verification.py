@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from .bundle import Bundle
+from .devices import GpuOptions
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
 from .parity import (
@@ -22,9 +23,10 @@ from .parity import (
     worst,
 )
 from .records import from_json, to_json
+from .repeats import repeat
 from .report import BackendReport, OutputFacts, Report
 from .safety.isolation import Limits, run_limited
-from .session import BACKENDS, Options, Session, probe
+from .session import BACKENDS, Options, Session, check_options, probe
 from .thresholds import Precision, Thresholds
 
 _USUAL: Final = ("real", "random")
@@ -35,6 +37,8 @@ def verify(
     backends: Sequence[str] | None = None,
     *,
     threads: int | None = None,
+    device: str | None = None,
+    gpu: GpuOptions | None = None,
     optimize: bool = True,
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
@@ -43,8 +47,10 @@ def verify(
 
     Args:
         bundle: What to verify.
-        backends: Only these; ``None`` for all that fit the bundle.
+        backends: Only these; ``None`` for all that fit the bundle and can run on the device.
         threads: As in ``Options``.
+        device: As in ``Options``; ``None`` for each backend's own.
+        gpu: What else is asked of a GPU, by a ``device`` that is one.
         optimize: As in ``Options``.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
         limits: What one child process for each backend may use, for a bundle of somebody else;
@@ -55,14 +61,18 @@ def verify(
         MissingFileError: A file of the bundle is not there.
         IntegrityError: A file is not the one that was packed.
         FormatError: The golden samples are damaged.
-        UsageError: A backend does not exist or does not fit the bundle, or a threshold is for an
-            output that is not there.
+        UsageError: A backend does not exist, does not fit the bundle or does not run on the
+            device, or a threshold is for an output that is not there.
         BackendMissingError: A backend that was asked for by name cannot be used here.
     """
     thresholds = thresholds or bundle.manifest.thresholds
     thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
+    options = Options(threads=threads, optimize=optimize, device=device, gpu=gpu or GpuOptions())
+    asked = backends or bundle.backends_on(device)
+    for name in asked:
+        check_options(name, options)
     for name in backends or ():
-        _require_usable(bundle, name)
+        _require_usable(bundle, name, device)
     bundle.check_files()
     samples = bundle.golden()
     if not samples:
@@ -71,11 +81,11 @@ def verify(
             remedy="export the model again",
         )
     facts = output_facts(samples)
-    options = Options(threads=threads, optimize=optimize)
     run = _run if limits is None else partial(_run_apart, limits)
-    reports = (
-        run(bundle, name, samples, options, thresholds) for name in backends or bundle.backends
-    )
+    reports = [run(bundle, name, samples, options, thresholds) for name in asked]
+    for report in reports:
+        if backends and report.outcome == "unusable":
+            raise _unusable(report.backend, report.reason, report.remedy)
     return Report(
         bundle.manifest.name,
         len(samples),
@@ -140,14 +150,17 @@ def _pool(name: str, samples: Sequence[Golden], measured: Sequence[dict[str, Fig
         measured[index][name] = figures
 
 
-def _require_usable(bundle: Bundle, name: str) -> None:
+def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
     bundle.artefact(name)
-    available = probe(name)
+    available = probe(name, device)
     if not available.usable:
-        raise BackendMissingError(
-            f"{name} cannot be used here: {available.reason}",
-            remedy=available.remedy or "leave it out",
-        )
+        raise _unusable(name, available.reason, available.remedy)
+
+
+def _unusable(name: str, reason: str | None, remedy: str | None) -> BackendMissingError:
+    return BackendMissingError(
+        f"{name} cannot be used here: {reason}", remedy=remedy or "leave it out"
+    )
 
 
 def _run(
@@ -160,13 +173,20 @@ def _run(
     artefact = bundle.artefact(name)
     reduced = bundle.manifest.reduced_precision(artefact)
     report = BackendReport(name, artefact.stored.file, "pass", reduced=reduced)
-    available = probe(name)
+    available = probe(name, options.device)
     if not available.usable:
         return replace(report, outcome="unusable", reason=available.reason, remedy=available.remedy)
     try:
         with bundle.open(name, options) as session:
             engine = session.engine
-            verdicts = check_session(session, samples, thresholds, reduced)
+            if engine.precision == "tf32" and reduced is None:
+                report = replace(report, reduced="tf32")
+            verdicts = check_session(session, samples, thresholds, report.reduced)
+            if engine.device.startswith("cuda"):
+                found = repeat(session, samples, verdicts, report.reduced)
+                report = replace(report, repeats=found)
+    except BackendMissingError as e:  # a library or a GPU that only opening finds missing
+        return replace(report, outcome="unusable", reason=e.problem, remedy=e.remedy)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
     return replace(report, engine=engine, verdicts=verdicts)
@@ -184,13 +204,17 @@ def _run_apart(
     artefact = bundle.artefact(name)
     if BACKENDS[name].extra == "torch" and options.threads is None:
         options = replace(options, threads=1)  # see safety.forked
-    if not probe(name).usable:  # also: its library is imported here, once for all children
+    if not probe(
+        name, options.device
+    ).usable:  # also: its library is imported here, once for all children
         return _run(bundle, name, samples, options, thresholds)
     with bundle.private(artefact) as path:
         held = replace(bundle, copies={artefact.format: path})
         try:
             answer = run_limited(
-                lambda: to_json(_run(held, name, samples, options, thresholds)), limits
+                lambda: to_json(_run(held, name, samples, options, thresholds)),
+                limits,
+                gpu=BACKENDS[name].on_gpu(options.device),
             )
             return from_json(BackendReport, answer)
         except EngineError as e:

@@ -28,6 +28,13 @@ hypothesis.settings.register_profile("edgeport", deadline=None)  # others may ha
 hypothesis.settings.load_profile("edgeport")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_caches_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def signature() -> Signature:
     return Signature(

@@ -120,6 +120,16 @@ TARGETS: Final = (
         source="onnx-tensorrt's docs/operators.md: 11.2 reads opset 9 to 24 (NVIDIA's ONNX Opset "
         "Guide for 11.x: 25); the guide names ONNX 1.20, which is IR 13",
     ),
+    Target(
+        "tensorrt-rtx-1",
+        newest_opset=24,
+        newest_ir=13,
+        dtypes=_TENSORRT_DTYPES,
+        source="measured with tensorrt_rtx 1.7.1.116: its parser knows the IR versions up to 13, "
+        "which is that of ONNX 1.20 as in TensorRT 11, whose opsets it therefore has; it takes any "
+        "opset and IR version without a word. It builds an engine that passes each of the dtypes "
+        "through, takes float64 for float32 without a word, and refuses the other integers",
+    ),
 )
 
 

@@ -87,7 +87,8 @@ def try_further(
     Raises:
         EngineError: A backend failed.
     """
-    sessions = {name: bundle.open(name, Options(threads=1)) for name in bundle.backends}
+    options = Options(threads=1, device="cpu")
+    sessions = {name: bundle.open(name, options) for name in bundle.backends_on("cpu")}
     thresholds = bundle.manifest.thresholds
     reduced: dict[str, Precision | None] = {
         name: bundle.manifest.reduced_precision(bundle.artefact(name)) for name in sessions

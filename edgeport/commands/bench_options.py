@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeport.commands.options import add_margin, margin, names, positive
+from edgeport.commands.options import (
+    add_gpu_options,
+    add_margin,
+    gpu_options,
+    margin,
+    names,
+    positive,
+)
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +31,8 @@ MODES: Final = (
     "multi-stream, server, offline"
 )
 
+_SWITCH: Final = {"on": (True,), "off": (False,), "both": (True, False)}
+
 _UNITS_NS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9}
 
 
@@ -33,6 +43,9 @@ class BenchArgs:
     bundles: tuple[Path, ...]
     backends: tuple[str, ...] | None
     threads: tuple[int | None, ...]
+    devices: tuple[str | None, ...]
+    gpu: GpuOptions
+    cuda_graph: tuple[bool, ...]
     batches: tuple[int, ...] | None
     sizes: Mapping[str, tuple[int, ...]]
     spinning: tuple[bool, ...]
@@ -67,8 +80,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                       help="size of another named dimension; repeat for more")  # fmt: skip
     vary.add_argument("--threads", type=_numbers, metavar="N[,N]",
                       help="threads in one operator (default: all CPUs)")  # fmt: skip
+    vary.add_argument("--device", type=names, metavar="NAME[,NAME]",
+                      help="cpu, cuda, cuda:N (default: each backend's own)")  # fmt: skip
     vary.add_argument("--spinning", choices=("on", "off", "both"), default="on",
                       help="whether idle threads of ONNX Runtime spin (%(default)s)")  # fmt: skip
+    vary.add_argument("--cuda-graph", choices=tuple(_SWITCH), default="off",
+                      help="whether a GPU replays a recorded call (%(default)s)")  # fmt: skip
     vary.add_argument("--engine-only", action="store_true",
                       help="time each engine's own call beside the session's")  # fmt: skip
     how = parser.add_argument_group("how to measure")
@@ -83,6 +100,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                      help="fresh processes of each setting (default: S / 4, 3 to 10)")  # fmt: skip
     add_margin(how)
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (0)")
+    add_gpu_options(parser, device=False)
     add_trust_options(parser)
 
 
@@ -103,9 +121,12 @@ def bench_args(a: argparse.Namespace) -> BenchArgs:
         bundles=tuple(a.bundles),
         backends=a.backend,
         threads=a.threads or (None,),
+        devices=a.device or (None,),
+        gpu=gpu_options(a),
+        cuda_graph=_SWITCH[a.cuda_graph],
         batches=a.batch,
         sizes=sizes,
-        spinning={"on": (True,), "off": (False,), "both": (True, False)}[a.spinning],
+        spinning=_SWITCH[a.spinning],
         engine_only=a.engine_only,
         mode=a.mode,
         slo_ms=a.slo_ms,
@@ -162,7 +183,10 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
         percents = tuple(sorted({*PERCENTS, args.percent}))
     if batches is None:
         batches = (offline_rows(bundles) if args.mode == "offline" else 1,)
-    sweep = Sweep(args.backends, batches, args.sizes, args.threads, args.spinning, args.engine_only)
+    sweep = Sweep(
+        args.backends, batches, args.sizes, args.threads, args.spinning, args.engine_only,
+        args.devices, args.gpu, args.cuda_graph,
+    )  # fmt: skip
     return mode, percents, sweep
 
 

@@ -13,6 +13,7 @@ from edgeport.commands.bench_figures import (
     latency_table,
     peak_table,
 )
+from edgeport.commands.bench_gpu import gpu_section
 from edgeport.commands.bench_lead import lead
 from edgeport.commands.html_page import Html, document, items, pairs, section, tag
 from edgeport.runtimes.bench import Result
@@ -34,6 +35,7 @@ def render_page(result: Result) -> str:
             _doubts(result),
             *_compared(result),
             *_figures(result),
+            *gpu_section(result),
             _left_out(result),
             environment(result),
         ],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
+from edgeport.commands.bench_gpu import gpu_text
 from edgeport.commands.quantities import rounded
 from edgeport.commands.terminal import Colour, coloured, plain, size_text, table
 from edgeport.runtimes.bench import Closed, Comparison, Latency, Result
@@ -30,7 +31,8 @@ def render(result: Result) -> str:
         blocks.append(_peaks(result))
     else:
         blocks.append(_latencies(result))
-    blocks += [text for text in (_comparisons(result.comparisons), _notes(result)) if text]
+    more = (gpu_text(result), _comparisons(result.comparisons), _notes(result))
+    blocks += [text for text in more if text]
     return "\n\n".join(blocks)
 
 

@@ -38,6 +38,7 @@ def run(args: DoctorArgs) -> int:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": available_cpus(),
+        **_gpus(),
     }
     if args.as_json:
         backends = {name: asdict(availability) for name, availability in found.items()}
@@ -45,6 +46,30 @@ def run(args: DoctorArgs) -> int:
     else:
         show(_render(machine, found))
     return 0
+
+
+def _gpus() -> dict[str, Any]:
+    """What NVIDIA's driver says, and why not if it says nothing."""
+    from edgeport.runtimes.errors import EdgeportError
+    from edgeport.runtimes.gpus import gpus
+
+    try:
+        found = gpus()
+    except EdgeportError as e:
+        return {"gpus": [], "driver_cuda": None, "no_gpu": e.problem}
+    names = [
+        f"{name}, compute capability {capability}"
+        for name, capability in zip(found.names, found.capabilities, strict=True)
+    ]
+    return {"gpus": names, "driver_cuda": list(found.cuda), "no_gpu": None}
+
+
+def _gpu_lines(machine: dict[str, Any]) -> list[str]:
+    if not machine["gpus"]:
+        return [f"no GPU: {machine['no_gpu']}"]
+    major, minor = machine["driver_cuda"]
+    lines = [f"cuda:{index}: {name}" for index, name in enumerate(machine["gpus"])]
+    return [*lines, f"the NVIDIA driver runs CUDA up to {major}.{minor}"]
 
 
 def _render(machine: dict[str, Any], found: dict[str, Availability]) -> str:
@@ -61,6 +86,7 @@ def _render(machine: dict[str, Any], found: dict[str, Availability]) -> str:
     lines = [
         f"edgeport {machine['edgeport']}, Python {machine['python']}, {machine['platform']}",
         f"{machine['cpus']} CPUs may be used; that is the default number of threads",
+        *_gpu_lines(machine),
         "",
         table(["backend", "usable", "engine", "provider", "opens"], rows),
     ]

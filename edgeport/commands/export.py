@@ -17,6 +17,8 @@ from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
+from edgeport.runtimes.tensorrt.library import NAMES
+from edgeport.runtimes.tensorrt.order import EngineOptions
 from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Thresholds
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class ExportArgs:
     time_limit_s: int | None
     memory_limit_gib: int | None
     search_s: int
+    engine: EngineOptions
     labels: Path | None
     debug_map: bool
     report: Path | None
@@ -61,7 +64,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
     made = parser.add_argument_group("what is made")
     ask = made.add_argument
-    ask("--format", type=names, metavar="NAME[,NAME]", help="default: onnx,torchscript,pt2")
+    ask(
+        "--format",
+        type=names,
+        metavar="NAME[,NAME]",
+        help="default: onnx,torchscript,pt2; also tensorrt and tensorrt-rtx, built from onnx",
+    )
     ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
     ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
@@ -87,6 +95,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help="of one compiler (default: what is free)",
     )
 
+    add_engine_build_options(parser)
+
     tell = parser.add_argument_group("what is told").add_argument
     tell("--report", type=Path, metavar="FILE", help="the whole story, as .html or .json")
     tell(
@@ -103,6 +113,28 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     tell("--json", action="store_true", help="print the parity report as JSON")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
+
+
+def add_engine_build_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how an engine of TensorRT or TensorRT-RTX is built."""
+    ask = parser.add_argument_group("how an engine is built (tensorrt, tensorrt-rtx)").add_argument
+    ask(
+        "--compute-capability",
+        type=names,
+        default=(),
+        metavar="M.N[,M.N]",
+        help="GPUs of a tensorrt-rtx engine: 8.6,8.9 (default: all from Ampere on)",
+    )
+    ask(
+        "--workspace-limit",
+        type=positive,
+        metavar="MIB",
+        help="GPU memory for a layer while it runs (default: all)",
+    )
+    ask("--timing-cache", type=Path, metavar="FILE", help="tensorrt: measured times, kept here")
+    ask("--version-compatible", action="store_true", help="tensorrt: for later releases too")
+    ask("--hardware-compatible", action="store_true", help="tensorrt: for all GPUs from Ampere on")
+    ask("--refit", action="store_true", help="its weights can be exchanged; built on a GPU")
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +212,7 @@ def run(args: ExportArgs) -> int:
         args.search_s,
         None if args.labels is None else read_labels(args.labels),
         args.repro,
+        args.engine,
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -198,7 +231,7 @@ def run(args: ExportArgs) -> int:
 def _refuse_onnx_options_without_onnx(args: ExportArgs) -> None:
     options = {"--opset": args.opset, "--target": args.target, "--debug-map": args.debug_map}
     given = [name for name, value in options.items() if value is not None and value is not False]
-    if given and args.formats is not None and "onnx" not in args.formats:
+    if given and args.formats is not None and not {"onnx", *NAMES}.intersection(args.formats):
         raise UsageError(
             f"{given[0]} is for ONNX, and --format asks for {', '.join(args.formats)}",
             remedy=f"add onnx to --format, or leave {given[0]} out",
@@ -219,8 +252,21 @@ def _render(made: "Export", output: Path) -> str:
     for artefact in made.bundle.manifest.artefacts:
         size_bytes = sum(s.size_bytes for s in (artefact.stored, *artefact.external))
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
+        if not artefact.proved:
+            details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
         lines.append(f"  {artefact.stored.file:<12}{size_text(size_bytes):>10}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
+
+
+def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(
+        compute_capabilities=arguments.compute_capability,
+        workspace_bytes=arguments.workspace_limit and arguments.workspace_limit * 2**20,
+        timing_cache=None if arguments.timing_cache is None else str(arguments.timing_cache),
+        version_compatible=arguments.version_compatible,
+        hardware_compatible=arguments.hardware_compatible,
+        refit=arguments.refit,
+    )
 
 
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
@@ -236,6 +282,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         time_limit_s=arguments.time_limit,
         memory_limit_gib=arguments.memory_limit,
         search_s=arguments.search_seconds,
+        engine=_engine_options(arguments),
         labels=arguments.labels,
         debug_map=arguments.debug_map,
         report=arguments.report,

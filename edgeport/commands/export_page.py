@@ -22,8 +22,14 @@ from edgeport.commands.terminal import size_text
 from edgeport.commands.verify_page import walk_section
 from edgeport.runtimes.structure import describe
 
-_FORMATS: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "PyTorch .pt2"}
-_MARKS: Final = {"proved": "✓", "wrong": "✗", "refused": "-", "ended": "!"}
+_FORMATS: Final = {
+    "onnx": "ONNX",
+    "torchscript": "TorchScript",
+    "pt2": "PyTorch .pt2",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
+_MARKS: Final = {"proved": "✓", "built": "?", "wrong": "✗", "refused": "-", "ended": "!"}
 _REASONS: Final = {
     "problem": "why not",
     "layer": "layer",
@@ -86,8 +92,12 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
         verdicts = [v for b in told["parity"]["backends"] for v in b["verdicts"]]
         largest, allowed = max(map(ratio_of, verdicts), default=0), told["asked"]["max_ratio"]
         more = ", and more on edge cases" if largest > allowed else ""
+        open_ = [each["file"] for each in told["artefacts"] if not each.get("proved", True)]
+        but = (
+            f" but {' and '.join(open_)}, built and not proved for want of a GPU," if open_ else ""
+        )
         return (
-            "Every file in it answers as the PyTorch model does: the largest error is "
+            f"Every file in it{but} answers as the PyTorch model does: the largest error is "
             f"{largest:.3g} times the rounding error that PyTorch itself makes; "
             f"{allowed:g} times is allowed{more}."
         )

@@ -101,6 +101,7 @@ def _artefact(artefact: Artefact) -> dict[str, Any]:
         "precision": artefact.precision,
         "details": dict(artefact.details),
         "code": artefact.format in CODE,
+        "proved": artefact.proved,
     }
 
 
@@ -148,6 +149,15 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         for name in CODE
         if any(artefact["format"] == name for artefact in found["artefacts"])
     ]
+    lines += [
+        coloured(
+            f"{artefact['format']} was built, not proved: edgeport verify proves it, on a "
+            "machine with its GPU",
+            "yellow",
+        )
+        for artefact in found["artefacts"]
+        if not artefact["proved"]
+    ]
     if found["unknown"]:
         lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")
     return "\n".join(lines)
@@ -180,4 +190,5 @@ def _proved(found: dict[str, Any]) -> list[str]:
             + ("" if proof["worst_ratio"] is None else f", worst ratio {proof['worst_ratio']:.3g}")
         )
         for proof in found["proofs"]
+        if proof["outcome"] != "unusable"
     ]

@@ -1,19 +1,81 @@
 """Options that several commands share, and how their values are read."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
+
+_UNITS: Final = {
+    "": 1,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+_LARGEST_SIZE: Final = 2**41
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--backend`` and ``--threads``."""
+    """Declare ``--backend``, ``--threads`` and ``--device``."""
     parser.add_argument(
         "--backend", type=names, metavar="NAME[,NAME]", help="only these (default: all that fit)"
     )
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
+    )
+    add_gpu_options(parser)
+
+
+default_backend_text: Final = "(default: ort-cpu, or ort-cuda with --device cuda)"
+
+
+def add_gpu_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+    """Declare ``--device``, and what else may be asked of a GPU.
+
+    Args:
+        parser: The command's.
+        device: Whether ``--device`` is to be one of them.
+    """
+    group = parser.add_argument_group("on a GPU")
+    if device:
+        group.add_argument(
+            "--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the backend's own)"
+        )
+        group.add_argument(
+            "--cuda-graph",
+            action="store_true",
+            help="record a call once and replay it; all shapes must be fixed",
+        )
+    group.add_argument(
+        "--allow-cpu-nodes",
+        action="store_true",
+        help="accept nodes that the engine can only compute on the CPU",
+    )
+    group.add_argument(
+        "--gpu-memory", type=size, metavar="SIZE", help="what an engine may take: 4GiB (all)"
+    )
+    group.add_argument(
+        "--tf32", action="store_true", help="round factors of float32 products to 10 bits: faster"
+    )
+
+
+def gpu_options(arguments: argparse.Namespace) -> GpuOptions:
+    """What was asked of a GPU.
+
+    Raises:
+        UsageError: The size is too small.
+    """
+    return GpuOptions(
+        allow_cpu_nodes=arguments.allow_cpu_nodes,
+        memory_bytes=arguments.gpu_memory,
+        tf32=arguments.tf32,
+        cuda_graph=getattr(arguments, "cuda_graph", False) is True,
     )
 
 
@@ -128,3 +190,13 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return int(text)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: ``"64MiB"``, ``"1000000"``."""
+    match = re.fullmatch(r"(\d{1,12}) ?([A-Za-z]*)", text)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    count = int(match[1]) * unit if match and unit else 0
+    if not 0 < count <= _LARGEST_SIZE:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, got {text!r}")
+    return count

@@ -22,6 +22,8 @@ def render(report: Report) -> str:
     for backend in report.backends:
         if backend.outcome != "pass":
             lines += ["", *_explain(backend)]
+        if said := _on_gpu(backend):
+            lines += ["", *said]
     return "\n".join([*lines, "", _summary(report)])
 
 
@@ -63,6 +65,18 @@ def _explain(backend: BackendReport) -> list[str]:
     if len(backend.failures) > 5:
         lines.append(f"  and {len(backend.failures) - 5} more: see --json")
     return [*lines, f"  fix: {backend.remedy}"]
+
+
+def _on_gpu(backend: BackendReport) -> list[str]:
+    """What a session on a GPU has to say for itself."""
+    engine, lines = backend.engine, []
+    if engine is not None and engine.device.startswith("cuda"):
+        lines.append(f"{backend.backend} ran on {engine.device} in {engine.precision}")
+        if engine.cpu_nodes:
+            lines.append(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}")
+        if backend.repeats is not None:
+            lines.append(f"  {backend.repeats}")
+    return lines
 
 
 def _summary(report: Report) -> str:

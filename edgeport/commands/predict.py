@@ -13,9 +13,15 @@ import numpy as np
 
 from edgeport.commands import raw_input
 from edgeport.commands.needs import needs
-from edgeport.commands.options import positive
+from edgeport.commands.options import (
+    add_gpu_options,
+    default_backend_text,
+    gpu_options,
+    positive,
+)
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
@@ -32,8 +38,10 @@ class PredictArgs:
     model: Path
     input: Path
     output: Path | None
-    backend: str
+    backend: str | None
     threads: int | None
+    device: str | None
+    gpu: GpuOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +69,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help=".csv, .npz, .txt (a text per line), an image or a folder of images",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="default: stdout")
-    parser.add_argument(
-        "--backend", default="ort-cpu", metavar="NAME", help="of a bundle (default: ort-cpu)"
-    )
+    parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {default_backend_text}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
+    add_gpu_options(parser)
     parser.set_defaults(
-        run=lambda a: run(PredictArgs(a.model, a.input, a.output, a.backend, a.threads))
+        run=lambda a: run(
+            PredictArgs(a.model, a.input, a.output, a.backend, a.threads, a.device, gpu_options(a))
+        )
     )
     return parser
 
@@ -97,7 +106,14 @@ def run(args: PredictArgs) -> int:
 
 def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
     """The run or bundle that was named."""
-    return _run(args.model) if (args.model / _RECORD).is_file() else _bundle(args)
+    if not (args.model / _RECORD).is_file():
+        return _bundle(args)
+    if args.device not in (None, "cpu"):
+        raise UsageError(
+            f"{args.model} is a run, which answers on the CPU, not on {args.device}",
+            remedy="export it, and predict from the bundle: edgeport export RUN -o NAME.edge",
+        )
+    return _run(args.model)
 
 
 def told(
@@ -151,7 +167,9 @@ def _text(value: np.generic) -> str:
 def _bundle(args: PredictArgs) -> Iterator[Predictor]:
     from edgeport import runtimes
 
-    with runtimes.open(args.model, args.backend, threads=args.threads) as session:
+    with runtimes.open(
+        args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
+    ) as session:
         yield Predictor(session.signature, _classes(args.model), session.run)
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final, TypeAlias
 
 from edgeport.commands.html_page import Html, items, join, mark, table, tag, words
 from edgeport.commands.ratio_plot import Point, RatioPlot
+from edgeport.runtimes.records import from_json
+from edgeport.runtimes.repeats import Repeats
 from edgeport.runtimes.thresholds import floor_scale
 
 Verdict: TypeAlias = Mapping[str, Any]
@@ -60,7 +62,16 @@ def proof_tables(backends: Sequence[Mapping[str, Any]], plot: RatioPlot) -> Iter
         groups = [[v for v in verdicts if v["output"] == name] for name in names]
         yield table(_title(backend), _WORST, [_worst_row(g, plot) for g in groups], wide=True)
         yield items("ul", [_why(v) for v in map(worst_of, groups) if v["status"] == "fail"])
+        yield items("ul", list(map(words, _on_gpu(backend))))
         yield every_comparison(backend)
+
+
+def _on_gpu(backend: Mapping[str, Any]) -> list[str]:
+    """What was computed on the CPU all the same, and whether it answers with the same bits."""
+    engine, repeats = backend["engine"], backend["repeats"]
+    nodes = ", ".join(engine["cpu_nodes"]) if engine else ""
+    lines = [f"On the CPU, as allowed: {nodes}."] if nodes else []
+    return lines if repeats is None else [*lines, f"{from_json(Repeats, repeats)}."]
 
 
 def every_comparison(backend: Mapping[str, Any]) -> Html:
@@ -113,7 +124,8 @@ def engine_of(backend: Mapping[str, Any]) -> str:
         return str(backend["file"])
     threads = f"{engine['threads']} thread{'s' * (engine['threads'] != 1)}"
     used = f"{engine['engine']} {engine['version']}, {engine['provider']}, {threads}"
-    return f"{backend['file']}, {used}"
+    on = "" if engine["device"] == "cpu" else f" on {engine['device']}"
+    return f"{backend['file']}, {used}{on}"
 
 
 def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:

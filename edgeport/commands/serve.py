@@ -6,11 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import positive
+from edgeport.commands.options import (
+    add_gpu_options,
+    default_backend_text,
+    gpu_options,
+    positive,
+    size,
+)
 from edgeport.commands.terminal import note, show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
-
-_UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+from edgeport.runtimes.devices import GpuOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +27,10 @@ class ServeArgs:
     host: str
     port: int
     grpc_port: int | None
-    backend: str
+    backend: str | None
     threads: int | None
+    device: str | None
+    gpu: GpuOptions
     workers: int
     max_queue_rows: int
     max_body_bytes: int
@@ -55,10 +62,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
     )
-    parser.add_argument("--backend", default="ort-cpu", help="which engine (default: %(default)s)")
+    parser.add_argument("--backend", help=f"which engine {default_backend_text}")
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
+    add_gpu_options(parser)
     parser.add_argument(
         "--workers",
         type=positive,
@@ -113,7 +121,7 @@ def run(args: ServeArgs) -> int:
         TransportLimits,
         serve,
     )
-    from edgeport.runtimes.session import Options
+    from edgeport.runtimes.session import Options, default_backend
 
     def announce(serving: Serving) -> None:
         names = ", ".join(serving.models) or "no model"
@@ -121,6 +129,7 @@ def run(args: ServeArgs) -> int:
         for door in doors:
             show(f"gRPC on {args.host}:{door.port}")
 
+    options = Options(threads=args.threads, device=args.device, gpu=args.gpu)
     doors = []
     if args.grpc_port is not None:
         from edgeport.runtimes.serve.rpc import CallLimits, Door
@@ -138,8 +147,8 @@ def run(args: ServeArgs) -> int:
             port=args.port,
             workers=args.workers,
             settings=Settings(
-                backend=args.backend,
-                options=Options(threads=args.threads),
+                backend=args.backend or default_backend(args.device),
+                options=options,
                 trusted=args.trusted,
                 bounds=Bounds(
                     rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
@@ -175,19 +184,9 @@ def milliseconds(text: str) -> float:
     return seconds
 
 
-def size(text: str) -> int:
-    """Read a number of bytes: ``"64MiB"``, ``"1000000"``."""
-    match = re.fullmatch(r"(\d{1,12}) ?([A-Za-z]*)", text)
-    unit = _UNITS.get(match[2].upper()) if match else None
-    count = int(match[1]) * unit if match and unit else 0
-    if not 0 < count <= 2**34:
-        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, got {text!r}")
-    return count
-
-
 def _args(a: argparse.Namespace) -> ServeArgs:
     return ServeArgs(
-        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.workers,
-        a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms, a.repository_control,
-        trusted(a), limits(a),
+        tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.device,
+        gpu_options(a), a.workers, a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms,
+        a.repository_control, trusted(a), limits(a),
     )  # fmt: skip

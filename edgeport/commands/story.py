@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from edgeport import __version__
 from edgeport.commands.export_page import page
 from edgeport.commands.terminal import Colour, coloured, note
+from edgeport.commands.terminal import Progress as Bar
 from edgeport.runtimes import EdgeportError, StorageError, files
 
 if TYPE_CHECKING:
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 
 REPORT_VERSION: Final = 1
 
-_COLOURS: dict[str, Colour] = {"proved": "green", "wrong": "red", "ended": "red"}
-_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+_COLOURS: dict[str, Colour] = {
+    "proved": "green",
+    "built": "yellow",
+    "wrong": "red",
+    "ended": "red",
+}
+_PACKAGES: Final = (
+    "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tensorrt", "tensorrt_rtx",
+)  # fmt: skip  # one line
 
 
 class Story:
@@ -33,6 +41,7 @@ class Story:
         self._report = report
         self._visible = sys.stderr.isatty()
         self._start = time.perf_counter()
+        self._bar = Bar("", 1)
         self._told: dict[str, Any] = {
             "export_report_version": REPORT_VERSION,
             "bundle": output.name,
@@ -82,7 +91,7 @@ class Story:
 
     def tell(self, event: "Event") -> None:
         """Show a step, and keep it."""
-        from edgeport.deploy import Began, Ended, Localisation, Searched
+        from edgeport.deploy import Began, Ended, Localisation, Progress, Searched
 
         match event:
             case Began(step):
@@ -90,6 +99,8 @@ class Story:
             case Ended(step, wall_s):
                 self._told["steps"].append({"step": step, "wall_s": wall_s})
                 self._line(f"  {step:<20}{wall_s:6.1f} s")
+            case Progress(done, stage):
+                self._bar.update(round(100 * done), stage.lower(), 100)
             case Searched():
                 self._told["searches"].append(_search_to_json(event))
                 self._line(_search_line(event))
@@ -114,6 +125,7 @@ class Story:
                 note(f"{coloured('note', 'yellow', sys.stderr)}: {text}")
 
     def _begin(self, step: str) -> None:
+        self._bar = Bar(f"  {step}", 100)
         if self._visible:
             print(f"  {step} …", end="", file=sys.stderr, flush=True)
 
@@ -227,6 +239,7 @@ def _artefact_to_json(artefact: "Artefact") -> dict[str, Any]:
         "sha256": artefact.stored.sha256,
         "precision": artefact.precision,
         "details": dict(artefact.details),
+        "proved": artefact.proved,
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeport.commands.options import (
     add_engine_options,
     add_max_ratio,
+    gpu_options,
     is_report,
     ratios_of,
     read_stored,
@@ -24,6 +25,7 @@ from edgeport.runtimes import (
     files,
     verify,
 )
+from edgeport.runtimes.devices import GpuOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class VerifyArgs:
     stored: Path | None
     backends: tuple[str, ...] | None
     threads: int | None
+    device: str | None
+    gpu: GpuOptions
     max_ratios: Mapping[str | None, float]
     report: Path | None
     trusted: tuple[Path, ...] | None
@@ -102,15 +106,18 @@ def _verify(args: VerifyArgs) -> Report:
         bundle,
         args.backends,
         threads=args.threads,
+        device=args.device,
+        gpu=args.gpu,
         thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
         limits=args.limits,
     )
 
 
 def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
-    if args.backends or args.threads:
+    if args.backends or args.threads or args.device or args.gpu != GpuOptions():
         raise UsageError(
-            "--url was given with --backend or --threads, which are the server's to choose",
+            "--url was given with --backend, --threads, --device or an option of a GPU, which are "
+            "the server's to choose",
             remedy="leave these out",
         )
     from edgeport.runtimes.endpoint import verify_endpoint
@@ -119,10 +126,10 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
-    if args.bundle is not None or args.backends or args.threads or args.url:
+    if args.bundle is not None or args.backends or args.threads or args.device or args.url:
         raise UsageError(
             "--from judges stored figures and runs nothing, so it takes no bundle, --backend, "
-            "--threads or --url",
+            "--threads, --device or --url",
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(read_stored(stored, "NAME.edge/reports/parity.json"), str(stored))
@@ -149,6 +156,8 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.stored,
         arguments.backend,
         arguments.threads,
+        arguments.device,
+        gpu_options(arguments),
         ratios_of(arguments.max_ratio),
         arguments.report,
         trusted(arguments),

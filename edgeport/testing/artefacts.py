@@ -53,7 +53,7 @@ def ways(path: Path, backend: str | None, answers: Sequence[Answer]) -> list[Way
     Args:
         path: A bundle, or a file: ``.onnx``, ``.ts``, ``.pt`` (TorchScript), ``.pt2``. It is
             trusted: opening a torch file runs code in it.
-        backend: Only this one; ``None`` for all that are usable here.
+        backend: Only this one; ``None`` for all that are usable here on the CPU.
         answers: To make a signature of, where a file has none.
 
     Raises:
@@ -71,7 +71,8 @@ def ways(path: Path, backend: str | None, answers: Sequence[Answer]) -> list[Way
             f"backend {backend!r} does not open {path.name}",
             remedy=f"leave it out, or use {' or '.join(fitting)}",
         )
-    wanted = [backend] if backend else list(fitting)
+    on_cpu = [name for name in fitting if BACKENDS[name].runs_on("cpu")]
+    wanted = [backend] if backend else on_cpu or list(fitting)
     usable = [name for name in wanted if probe(name).usable]
     if not usable or (backend and backend not in usable):
         found = probe(wanted[0])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .disturbance import CLEAN_SHARE
 from .environment import Environment
+from .gpu import GpuUse
 from .loops import Durations
 from .peak import PeakFound
 from .setting import Mode, Peak
@@ -29,6 +30,9 @@ TWO_KINDS_RATIO: Final = 1.15
 
 _SPINNERS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables that let threads of OpenMP wait in a busy loop."""
+
+STEADY_CLOCK: Final = 0.95
+"""The least of a GPU's clocks over the most, below which rounds are not alike."""
 
 CLEAN_ENOUGH: Final = 0.5
 """Share of rounds that were left in peace, below which the machine was too busy."""
@@ -66,6 +70,36 @@ def of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
         f"in {len(failed)} of {len(peaks)} processes no rate above a twentieth of the capacity "
         f"kept p{mode.percent:g} within {mode.bound_ns / 1e6:g} ms",
     )
+
+
+def of_gpu(use: GpuUse | None) -> tuple[str, ...]:
+    """Sentences on the GPU of a variant: throttled, shared, or nobody knows."""
+    if use is None:
+        return ()
+    if use.card.gpu is None:
+        return (f"the GPU's clocks, power and temperature are not known: {use.card.unknown}",)
+    readings, found = use.readings, []
+    if use.card.gpu.divided:
+        found.append("the GPU is split into instances (MIG), whose neighbours cannot be seen")
+    slowed = [r.slowed_by for r in readings if r.slowed_by]
+    if slowed:
+        why = ", ".join(dict.fromkeys(reason for each in slowed for reason in each))
+        found.append(
+            f"the GPU held its clock back at the end of {len(slowed) / len(readings):.0%} of the "
+            f"rounds: {why}"
+        )
+    clocks = use.range_of("sm_clock_mhz")
+    if clocks is not None and clocks[0] < STEADY_CLOCK * clocks[1]:
+        found.append(
+            f"the GPU's clock was between {clocks[0]:,} and {clocks[1]:,} MHz; for figures that "
+            "repeat, fix it: nvidia-smi -lgc"
+        )
+    others = [r.others for r in readings if r.others is not None]
+    if readings and not others:
+        found.append("whether others compute on the GPU cannot be seen from here (a container?)")
+    elif most := max(others, default=0):
+        found.append(f"{most} other process{'es' * (most > 1)} computed on the GPU meanwhile")
+    return tuple(found)
 
 
 def of_the_whole(

@@ -14,21 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.runtimes.bundle import Bundle, read_manifest
+from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
-from edgeport.runtimes.session import Options
+from edgeport.runtimes.session import BACKENDS, Options
 
 from . import doubts
 from .compared import MARGIN, Comparison, paired, paired_ratio
 from .disturbance import CLEAN_SHARE
 from .environment import Environment
+from .gpu import GpuUse, energy_uj_per_call
 from .loops import Durations
+from .peak import PeakFound
 from .result import Latency, Result
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_interval, percentiles
-from .sweep import Sweep, divide, variants
+from .sweep import Sweep, divide, usable_devices, variants
 from .workload import feed
 
 LONGEST_S: Final = 86_400
@@ -84,7 +87,7 @@ def benchmark(
     sweep, mode = sweep or Sweep(), mode or Closed()
     _check_arguments(budget_s, processes, mode)
     _check_paths(bundles)
-    backends, unusable = divide(bundles, sweep.backends)
+    backends, unusable = divide(bundles, sweep.backends, sweep.devices)
     found = variants(bundles, backends, sweep)
     _check_workloads(bundles, sweep)
     if limits is not None:
@@ -169,7 +172,10 @@ def _rehearse(
     for bundle in bundles:
         inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
         for name in backends:
-            rehearse(bundle, name, inputs, Options(threads=1), limits)
+            for device in usable_devices(name, sweep.devices):
+                gpu = sweep.gpu if BACKENDS[name].on_gpu(device) else GpuOptions()
+                options = Options(threads=1, device=device, gpu=gpu)
+                rehearse(bundle, name, inputs, options, limits)
 
 
 def _twins(found: Sequence[Variant], bundles: Sequence[Bundle]) -> dict[Variant, Variant]:
@@ -200,6 +206,7 @@ def _latency(
     calm = _calm(series, mode) if timed else None
     memory = [peak for peak in series.peak_memory_bytes if peak is not None]
     rows = series.opened.rows[series.workload]
+    gpu = _gpu(series)
     return Latency(
         label=variant.label,
         bundle=bundle.manifest.name,
@@ -223,16 +230,35 @@ def _latency(
         times_fastest=None,
         peak_hz=_mean_rate(rates, len(peaks)),
         peaks=peaks,
-        doubts=doubts.of_figures(rounds) if timed else doubts.of_peaks(peaks, mode),
+        doubts=(*_doubts(rounds, peaks, mode), *doubts.of_gpu(gpu)),
+        gpu=gpu,
         warmup_ns=tuple(series.warmup_ns),
         rounds_ns=rounds,
         disturbances=tuple(map(tuple, series.disturbances)),
     )
 
 
+def _doubts(rounds: Durations, peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
+    return doubts.of_figures(rounds) if rounds.size else doubts.of_peaks(peaks, mode)
+
+
+def _gpu(series: Series) -> GpuUse | None:
+    if series.opened.card is None:
+        return None
+    wall_ns = sum(d.wall_ns for process in series.disturbances for d in process)
+    calls = sum(each.size for each in series.rounds_ns)
+    return GpuUse(
+        card=series.opened.card,
+        rounds=tuple(map(tuple, series.gpu)),
+        energy_uj_per_call=energy_uj_per_call(series.gpu, wall_ns, calls),
+        parts_ns=np.concatenate(series.parts_ns) if series.parts_ns else None,
+    )
+
+
 def _calm(series: Series, mode: Mode) -> NDArray[np.bool_]:
     """Which rounds were left in peace, ``(processes, rounds)``."""
-    waits = series.opened.engine.threads > 1 or not isinstance(mode, Closed)
+    engine = series.opened.engine
+    waits = engine.threads > 1 or engine.device.startswith("cuda") or not isinstance(mode, Closed)
     lost = [[d.lost_share(waits=waits) for d in each] for each in series.disturbances]
     return np.array(lost) <= CLEAN_SHARE
 

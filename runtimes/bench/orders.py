@@ -9,6 +9,7 @@ from typing import TypeAlias
 from edgeport.runtimes.session import EngineInfo
 
 from .disturbance import Disturbance
+from .gpu import Card, GpuRound
 from .loops import Durations
 from .setting import Closed, OpenLoop, Paced, Peak, Setting
 from .workload import Workload
@@ -55,6 +56,7 @@ class Opened:
         samples: The golden sample of each workload.
         shapes: Of the inputs, by name, for each workload.
         rows: That one call answers, for each workload.
+        card: The GPU; ``None`` on a CPU.
     """
 
     engine: EngineInfo
@@ -62,6 +64,7 @@ class Opened:
     samples: tuple[str, ...]
     shapes: tuple[dict[str, tuple[int, ...]], ...]
     rows: tuple[int, ...]
+    card: Card | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,16 @@ class Timed:
         durations_ns: ``(calls,)``.
         disturbance: Of the timed part.
         energy_uj: Of the whole machine meanwhile; ``None`` where it cannot be read.
+        gpu: At both ends; ``None`` without a GPU that can be read.
+        parts_ns: ``(calls, 4)``, as in ``GpuUse``, of calls that followed the timed ones; ``None``
+            if the session can't tell.
     """
 
     durations_ns: Durations
     disturbance: Disturbance
     energy_uj: int | None
+    gpu: GpuRound | None = None
+    parts_ns: Durations | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from edgeport.runtimes.session import EngineInfo
 from .compared import Comparison
 from .disturbance import Disturbance
 from .environment import Environment
+from .gpu import GpuUse, plain
 from .loops import Durations
 from .orders import ColdStart
 from .peak import PeakFound
@@ -52,6 +53,7 @@ class Latency:
         peak_hz: The highest rate, for the mode that seeks it; ``None`` if no rate kept the bound.
         peaks: What each process found, for that mode.
         doubts: Reasons not to believe the figures.
+        gpu: That it computed on, and how that was doing; ``None`` on a CPU.
         warmup_ns: By process, calls that are not counted.
         rounds_ns: ``(processes, rounds, calls)``. The same round of all variants was measured
             together.
@@ -81,6 +83,7 @@ class Latency:
     peak_hz: Interval | None
     peaks: tuple[PeakFound, ...]
     doubts: tuple[str, ...]
+    gpu: GpuUse | None
     warmup_ns: tuple[Durations, ...]
     rounds_ns: NDArray[np.int64]
     disturbances: tuple[tuple[Disturbance, ...], ...]
@@ -126,6 +129,7 @@ class Latency:
             "peak_hz": _optional(self.peak_hz),
             "peaks": [asdict(each) for each in self.peaks],
             "doubts": list(self.doubts),
+            "gpu": plain(self.gpu),
             "warmup_ns": [each.tolist() for each in self.warmup_ns],
             "rounds_ns": self.rounds_ns.tolist(),
             "disturbances": [[asdict(e) for e in process] for process in self.disturbances],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .crew import Worker, crew
 from .disturbance import Disturbance
+from .gpu import GpuRound
 from .loops import Durations
 from .orders import ColdStart, Opened, Round, Seek, Timed, WarmUp
 from .peak import PeakFound
@@ -59,6 +60,8 @@ class Series:
         rounds_ns: By process: ``(rounds, calls)``.
         disturbances: By process and round.
         energy_uj: By process and round; ``None`` where it cannot be read.
+        gpu: By process, its rounds; empty without a GPU that can be read.
+        parts_ns: Of every round: ``(calls, 4)``, as in ``GpuUse``.
         cold_starts: For the mode ``Cold`` only: elsewhere several processes start at a time.
         peak_memory_bytes: By process; ``None`` where it isn't told.
         peaks: By process, for the mode ``Peak`` only.
@@ -70,6 +73,8 @@ class Series:
     rounds_ns: list[NDArray[np.int64]] = field(default_factory=list)
     disturbances: list[list[Disturbance]] = field(default_factory=list)
     energy_uj: list[list[int | None]] = field(default_factory=list)
+    gpu: list[list[GpuRound]] = field(default_factory=list)
+    parts_ns: list[Durations] = field(default_factory=list)
     cold_starts: list[ColdStart] = field(default_factory=list)
     peak_memory_bytes: list[int | None] = field(default_factory=list)
     peaks: list[PeakFound] = field(default_factory=list)
@@ -218,6 +223,8 @@ class _Run:
             series.rounds_ns.append(np.stack([each.durations_ns for each in timed]))
             series.disturbances.append([each.disturbance for each in timed])
             series.energy_uj.append([each.energy_uj for each in timed])
+            series.gpu.append([each.gpu for each in timed if each.gpu is not None])
+            series.parts_ns += [each.parts_ns for each in timed if each.parts_ns is not None]
 
     def _seek(
         self,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+from edgeport.runtimes.devices import GpuOptions
+from edgeport.runtimes.session import Options
 
 from .arrivals import Arrivals
 from .workload import Workload
@@ -20,6 +23,8 @@ class Setting:
         threads: As in ``Options``.
         spinning: Whether the engine's idle threads look for work in a busy loop.
         engine_only: Whether the engine's own call is timed, without the session around it.
+        device: As in ``Options``.
+        gpu: As in ``Options``.
         twin: A second set of processes of a setting, to see how far equals differ.
     """
 
@@ -29,6 +34,15 @@ class Setting:
     spinning: bool = True
     engine_only: bool = False
     twin: bool = False
+    device: str | None = None
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+
+    @property
+    def options(self) -> Options:
+        """What a session is asked for."""
+        return Options(
+            threads=self.threads, spinning=self.spinning, device=self.device, gpu=self.gpu
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,9 +135,12 @@ def _variant(told: dict[str, Any]) -> StoredVariant:
     key = {name: told.get(name) for name in ("backend", "spinning", "engine_only", "shapes")}
     key["threads"] = engine.get("threads")
     key["provider"] = engine.get("provider")
+    card = _gpu(told.get("gpu"))
+    key["gpu"] = card.get("name")
     described = {
         "the model": told.get("sha256"),
         "the engine": f"{engine.get('engine')} {engine.get('version')}",
+        "the GPU's driver": card.get("driver"),
     }
     return StoredVariant(
         expect(str, told.get("label"), "a label"),
@@ -145,6 +148,14 @@ def _variant(told: dict[str, Any]) -> StoredVariant:
         described,
         tuple(_process(each) for each in expect(list, told.get("rounds_ns"), "rounds_ns")),
     )
+
+
+def _gpu(told: object) -> dict[str, Any]:
+    """What the result knows of the GPU, if there was one; another GPU is another question."""
+    if told is None:
+        return {}
+    card = expect(dict, expect(dict, told, "a gpu").get("card"), "a card")
+    return expect(dict, card.get("gpu") or {}, "a GPU")
 
 
 def _process(rounds: object) -> float:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.devices import GpuOptions, check_device
 from edgeport.runtimes.errors import BackendMissingError, UsageError
-from edgeport.runtimes.session import MOST_THREADS, probe
+from edgeport.runtimes.session import (
+    BACKENDS,
+    MOST_THREADS,
+    is_expected,
+    probe,
+    require_device,
+)
 
 from .result import Unusable
 from .setting import Setting, Variant
@@ -29,6 +36,9 @@ class Sweep:
         sizes: Of other named dimensions.
         threads: As in ``Options``; ``None`` for the CPUs there are.
         spinning: Whether idle threads of ONNX Runtime look for work in a busy loop.
+        devices: As in ``Options``; a backend takes those that it can run on.
+        gpu: As in ``Options``, where a backend runs on a GPU.
+        cuda_graph: Whether calls are recorded and replayed, where a backend can do that.
         engine_only: Whether to time each engine's own call beside the session's.
     """
 
@@ -38,8 +48,13 @@ class Sweep:
     threads: tuple[int | None, ...] = (None,)
     spinning: tuple[bool, ...] = (True,)
     engine_only: bool = False
+    devices: tuple[str | None, ...] = (None,)
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    cuda_graph: tuple[bool, ...] = (False,)
 
     def __post_init__(self) -> None:
+        for device in self.devices:
+            check_device(device)
         numbers = [("batch", n) for n in self.batches]
         numbers += [("threads", n) for n in self.threads if n is not None]
         numbers += [(name, n) for name, sizes in (self.sizes or {}).items() for n in sizes]
@@ -65,18 +80,20 @@ class Sweep:
 
 
 def divide(
-    bundles: Sequence[Bundle], asked: Sequence[str] | None
+    bundles: Sequence[Bundle], asked: Sequence[str] | None, devices: Sequence[str | None] = (None,)
 ) -> tuple[tuple[str, ...], tuple[Unusable, ...]]:
     """Names of the backends to time, which all bundles have, and why others cannot be.
 
     Raises:
-        UsageError: There is no such backend, or a bundle holds nothing for it; or the bundles
-            have none in common.
+        UsageError: There is no such backend, or a bundle holds nothing for it, or it runs on none
+            of the devices; or the bundles have none in common.
         BackendMissingError: A backend of ``asked`` is not usable here, or none is.
     """
     for bundle in bundles:
         for name in asked or ():
             bundle.artefact(name)  # raises if there is no such backend, or nothing for it
+            if not _runs_on_any(name, devices):
+                require_device(name, devices[0])
     shared = [b for b in bundles[0].backends if all(b in other.backends for other in bundles)]
     if not shared:
         raise UsageError(
@@ -84,9 +101,25 @@ def divide(
             + "; ".join(f"{b.path} has {', '.join(b.backends) or 'none'}" for b in bundles),
             remedy="export them with the same --format",
         )
-    found = {name: probe(name) for name in asked or shared}
-    usable = tuple(name for name, available in found.items() if available.usable)
-    unusable = tuple(Unusable(n, a.reason, a.remedy) for n, a in found.items() if not a.usable)
+    fitting = [name for name in shared if _runs_on_any(name, devices)]
+    if None in devices:
+        fitting = list(filter(is_expected, fitting))
+    if not fitting:
+        raise UsageError(
+            f"{', '.join(shared)} do not run on {' or '.join(map(str, devices))}",
+            remedy="leave the device out, or export the models in another format",
+        )
+    found = {
+        (name, device): probe(name, device)
+        for name in asked or fitting
+        for device in filter(BACKENDS[name].runs_on, devices)
+    }
+    usable = tuple(dict.fromkeys(name for (name, _), a in found.items() if a.usable))
+    unusable = tuple(
+        Unusable(name if device is None else f"{name} on {device}", a.reason, a.remedy)
+        for (name, device), a in found.items()
+        if not a.usable
+    )
     if unusable and asked:
         raise _missing("not usable here", unusable)
     if not usable:
@@ -98,17 +131,28 @@ def variants(bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep) -
     """Every combination, with a label that says no more than what sets it apart.
 
     Raises:
-        UsageError: There are too many.
+        UsageError: There are too many, or none on a GPU of which something was asked.
     """
     found = [
-        (Setting(bundle.path, backend, threads, spinning, engine_only), workload)
+        (
+            Setting(bundle.path, backend, threads, spinning, engine_only, device=device, gpu=gpu),
+            workload,
+        )
         for bundle in bundles
         for backend in backends
+        for device in usable_devices(backend, sweep.devices)
+        for gpu in _on_gpu(backend, device, sweep)
         for threads in sweep.threads
         for spinning in (sweep.spinning if backend == "ort-cpu" else sweep.spinning[:1])
         for engine_only in ((False, True) if sweep.engine_only else (False,))
         for workload in sweep.workloads
     ]
+    asked = sweep.gpu != GpuOptions() or any(sweep.cuda_graph)
+    if asked and not any(BACKENDS[s.backend].on_gpu(s.device) for s, _ in found):
+        raise UsageError(
+            "an option of a GPU was given, and nothing runs on one",
+            remedy="ask for a GPU: --device cuda; or leave the options of a GPU out",
+        )
     if len(found) > MOST_VARIANTS:
         raise UsageError(
             f"{len(found)} combinations were asked for, at most {MOST_VARIANTS} are measured",
@@ -124,6 +168,10 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
         parts.insert(0, names[setting.bundle])
     if setting.engine_only:
         parts.append("engine only")
+    if len(sweep.devices) > 1:
+        parts.append(str(setting.device))
+    if setting.gpu.cuda_graph:
+        parts.append("CUDA graph")
     if len(sweep.threads) > 1:
         parts.append("all CPUs" if setting.threads is None else f"threads {setting.threads}")
     if len(sweep.spinning) > 1 and setting.backend == "ort-cpu":
@@ -133,6 +181,23 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
     swept = {name for name, sizes in (sweep.sizes or {}).items() if len(sizes) > 1}
     parts += [f"{name} {size}" for name, size in workload.sizes if name in swept]
     return " ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
+
+
+def _on_gpu(backend: str, device: str | None, sweep: Sweep) -> list[GpuOptions]:
+    """What is asked of a GPU, in every way; nothing of a CPU."""
+    if not BACKENDS[backend].on_gpu(device):
+        return [GpuOptions()]
+    graphs = sweep.cuda_graph if BACKENDS[backend].cuda_graphs else (False,)
+    return [replace(sweep.gpu, cuda_graph=graph) for graph in graphs]
+
+
+def usable_devices(backend: str, devices: Sequence[str | None]) -> list[str | None]:
+    """Those on which a backend is to be timed."""
+    return [d for d in devices if BACKENDS[backend].runs_on(d) and probe(backend, d).usable]
+
+
+def _runs_on_any(name: str, devices: Sequence[str | None]) -> bool:
+    return any(BACKENDS[name].runs_on(device) for device in devices)
 
 
 def _bundle_names(bundles: Sequence[Bundle]) -> dict[object, str]:

@@ -21,12 +21,13 @@ import numpy as np
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.errors import EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.session import Options, Session, backend
+from edgeport.runtimes.session import Session, backend
 
 from . import loops
 from .arrivals import schedule
 from .disturbance import Reading
 from .energy import meter
+from .gpu import Gauge, gpu_round, timed_parts
 from .loops import Call, Durations
 from .memory import peak_bytes
 from .orders import ColdStart, Finish, Open, Opened, Request, Round, Seek, Timed, WarmUp
@@ -54,6 +55,7 @@ class Worker:
         self._python_ns = python_ns
         self._stack = contextlib.ExitStack()
         self._calls: list[Call] = []
+        self._parts: list[Callable[[int], Durations | None]] = []
 
     def answer(self, request: Request) -> object:
         """Do what is asked.
@@ -80,12 +82,13 @@ class Worker:
         _import_engine(setting.backend)
         imported = time.perf_counter_ns()
         bundle = Bundle.read(setting.bundle, trusted=request.trusted)
-        options = Options(threads=setting.threads, spinning=setting.spinning)
-        session = self._stack.enter_context(bundle.open(setting.backend, options))
+        session = self._stack.enter_context(bundle.open(setting.backend, setting.options))
         opened = time.perf_counter_ns()
         feeds = [feed(bundle, workload) for workload in request.workloads]
         for each in feeds:
             self._calls.append(self._call(session, each.inputs, setting.engine_only))
+            self._parts.append(partial(timed_parts, session, each.inputs))
+        self._gauge = Gauge(session)
         first = loops.warm_up(self._calls[0], COLD_CALLS, 0, COLD_CALLS)
         cold = ColdStart(
             self._python_ns, imported - start, opened - imported, tuple(first.tolist())
@@ -96,6 +99,7 @@ class Worker:
             samples=tuple(each.sample for each in feeds),
             shapes=tuple({n: a.shape for n, a in each.inputs.items()} for each in feeds),
             rows=tuple(each.rows for each in feeds),
+            card=self._gauge.card,
         )
 
     def _call(self, session: Session, inputs: Mapping[str, Array], engine_only: bool) -> Call:
@@ -112,14 +116,17 @@ class Worker:
         call = self._calls[request.workload]
         durations = np.full(request.calls, -1, np.int64)  # written, so that its pages are there
         loop = _loop(request, call, durations)
+        idle = self._gauge.read()
         loops.settle(call, request.settle_ns)
-        energy_before, before = meter(), Reading.now()
+        drawn, energy_before, before = self._gauge.energy_mj(), meter(), Reading.now()
         loop()
-        after, energy_after = Reading.now(), meter()
+        after, energy_after, drawn_after = Reading.now(), meter(), self._gauge.energy_mj()
+        gpu = gpu_round(idle, self._gauge.read(), (drawn, drawn_after))
         energy = None
         if energy_before is not None and energy_after is not None:
             energy = energy_after - energy_before
-        return Timed(durations, before.until(after), energy)
+        parts = self._parts[request.workload](request.calls)
+        return Timed(durations, before.until(after), energy, gpu, parts)
 
 
 def _loop(request: Round, call: Call, durations: Durations) -> Callable[[], None]:

@@ -62,11 +62,13 @@ def run_forked(
     return data, status
 
 
-def restrict(memory_bytes: int | None) -> None:
+def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
     """Called in the child: end with the parent, leave no core, take no more than some memory.
 
     Args:
         memory_bytes: Beyond what the process already has; ``None`` for what is free.
+        gpu: Whether it uses a GPU. CUDA reserves as many addresses as all GPUs and the machine have
+            memory, so that what is written is counted then, and not what is reserved (Linux 4.7).
     """
     os.setsid()
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
@@ -74,8 +76,9 @@ def restrict(memory_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = memory_bytes or free_memory_bytes()
     if allowed is not None:
-        total = _address_space_bytes() + allowed
-        resource.setrlimit(resource.RLIMIT_AS, (total, total))
+        field, kind = (5, resource.RLIMIT_DATA) if gpu else (0, resource.RLIMIT_AS)
+        total = _memory_bytes(field) + allowed
+        resource.setrlimit(kind, (total, total))
 
 
 def _live(answer: Callable[[], bytes], writer: int) -> NoReturn:
@@ -102,9 +105,10 @@ def _kill_group(child: int) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-def _address_space_bytes() -> int:
+def _memory_bytes(field: int) -> int:
+    """Of this process: field 0 is all its addresses, 5 what is private and may be written."""
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a path would be imported
-        return int(file.read().split()[0]) * resource.getpagesize()
+        return int(file.read().split()[field]) * resource.getpagesize()
 
 
 def _read(reader: int, time_s: float, largest_bytes: int) -> bytes | None:

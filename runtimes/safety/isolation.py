@@ -17,9 +17,10 @@ import os
 import signal
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes import errors
@@ -28,6 +29,8 @@ from edgeport.runtimes.errors import EdgeportError, EngineError
 from .forked import OUT_OF_MEMORY, restrict, run_forked
 
 _LONGEST_ANSWER: Final = 2**28
+
+_GPU_FILES: Final = ("nvidia*", "nvidia-caps/*", "dxg", "nvhost-*", "nvmap", "nvgpu/*/*", "dri/*")
 
 _SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
@@ -53,12 +56,14 @@ class Limits:
     memory_bytes: int | None = None
 
 
-def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
+def run_limited(function: Callable[[], Any], limits: Limits, *, gpu: bool = False) -> Any:
     """Call a function in a child process.
 
     Args:
         function: Its result is written as JSON, and may hold NaN and infinity.
         limits: What the child may use.
+        gpu: Whether it may use the GPUs: their device files are written to, and their driver
+            reserves addresses for all memory of all of them.
 
     Returns:
         What the function returned, as JSON gives it back.
@@ -67,7 +72,8 @@ def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
         EngineError: The child crashed, took too long, or ran out of memory.
         EdgeportError: The function raised it.
     """
-    data, status = run_forked(partial(_answer, function, limits), limits.time_s, _LONGEST_ANSWER)
+    answer = partial(_answer, function, limits, gpu=gpu)
+    data, status = run_forked(answer, limits.time_s, _LONGEST_ANSWER)
     if data is None:
         raise _ended(f"took longer than {limits.time_s:g} s")
     if status != 0:
@@ -75,15 +81,16 @@ def run_limited(function: Callable[[], Any], limits: Limits) -> Any:
     return _result(data)
 
 
-def _answer(function: Callable[[], Any], limits: Limits) -> bytes:
+def _answer(function: Callable[[], Any], limits: Limits, *, gpu: bool) -> bytes:
     """What the child does."""
     faulthandler.disable()  # it would write to where the streams were
     for stream in (1, 2):  # what an engine prints while it dies is noise to a user
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    restrict(limits.memory_bytes)
+    restrict(limits.memory_bytes, gpu=gpu)
     tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
-    _forbid_writing(ctypes.CDLL(None, use_errno=True))
+    places = [os.devnull, *(gpu_files() if gpu else ())]
+    _forbid_writing(ctypes.CDLL(None, use_errno=True), places)
     try:
         answer = {"result": function()}
     except EdgeportError as e:
@@ -91,7 +98,14 @@ def _answer(function: Callable[[], Any], limits: Limits) -> bytes:
     return json.dumps(answer).encode()
 
 
-def _forbid_writing(library: ctypes.CDLL) -> None:
+def gpu_files() -> list[str]:
+    """The files through which NVIDIA's driver is reached: on a PC, in WSL, on Jetson."""
+    found = (path for pattern in _GPU_FILES for path in Path("/dev").glob(pattern))
+    return [str(path) for path in found if not path.is_dir()]
+
+
+def _forbid_writing(library: ctypes.CDLL, places: Iterable[str]) -> None:
+    """Forbid all that is no writing to one of these files."""
     version = library.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _QUERY_VERSION)
     if version < 1:
         return
@@ -100,12 +114,13 @@ def _forbid_writing(library: ctypes.CDLL) -> None:
     ruleset = library.syscall(_CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0:
         return
-    null = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     allowed = _WRITE_FILE | (_TRUNCATE & writes)
-    library.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", allowed, null), 0)
+    for place in places:
+        file = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        library.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", allowed, file), 0)
+        os.close(file)
     library.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     library.syscall(_RESTRICT_SELF, ruleset, 0)
-    os.close(null)
     os.close(ruleset)
 
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from page import Page
 
+from edgeport.commands.bench_gpu import gpu_section, gpu_text
 from edgeport.commands.bench_lead import lead
 from edgeport.commands.bench_page import render_page
 from edgeport.commands.bench_plots import tail_curve
@@ -30,10 +31,12 @@ from edgeport.runtimes.bench import (
 from edgeport.runtimes.bench.arrivals import Arrivals
 from edgeport.runtimes.bench.compared import paired, paired_ratio
 from edgeport.runtimes.bench.disturbance import Disturbance
+from edgeport.runtimes.bench.gpu import Card, GpuRound, GpuUse
 from edgeport.runtimes.bench.orders import ColdStart
 from edgeport.runtimes.bench.peak import PeakFound, Probe
 from edgeport.runtimes.bench.setting import Mode
 from edgeport.runtimes.bench.statistics import PERCENTS, Interval, percentiles
+from edgeport.runtimes.nvml import Gpu, GpuReading
 from edgeport.runtimes.session import EngineInfo
 
 EVIL = "<script>alert('x')</script>&\"`{0}`"
@@ -85,6 +88,7 @@ def latency(label: str, rounds_ns: NDArray[np.int64] | None = None, **changes: A
         peak_hz=None,
         peaks=(),
         doubts=(),
+        gpu=None,
         warmup_ns=(),
         rounds_ns=rounds_ns,
         disturbances=tuple(tuple(quiet(calls) for _ in range(rounds)) for _ in range(processes)),
@@ -367,3 +371,22 @@ def test_a_real_benchmark_has_a_page(packed: Path) -> None:
     assert ", batch 1 answers in " in page.text
     assert "Throughput against batch" in page.text
     assert len(page.of_class("curve", "path")) >= 4
+
+
+def test_a_gpu_has_its_state_and_the_parts_of_a_call() -> None:
+    card = Gpu("A card <1>", "GPU-1", "0:1", "580.1", "13.0", "8.6", 8 << 30, 150_000, 1800, 7000,
+               divided=False)  # fmt: skip
+    busy = GpuReading(1700, 7000, ("power cap",), False, 90_400, 55, 1 << 30, 1 << 28, 0)
+    parts = np.array([[10_000, 70_000, 5_000, 100_000]])
+    use = GpuUse(Card(card), ((GpuRound(busy, busy, None),),), 2500.0, parts)
+    found = result(latency("ort-cuda", gpu=use), latency("ort-cpu"))
+    text = gpu_text(found)
+    assert "A card <1>, compute capability 8.6" in text
+    assert "power cap" in text
+    row = [cell.strip() for cell in text.splitlines()[-1].split("  ") if cell]
+    assert row == ["ort-cuda", "100 µs", "10.0 µs", "70.0 µs", "5.00 µs", "15.0 µs"]
+    page = Page(render_page(found))
+    for told in ("A card <1>", "power cap", "15.0 µs", "2.5 mJ"):
+        assert told in page.text
+    assert gpu_text(result(latency("ort-cpu"))) == ""
+    assert gpu_section(result(latency("ort-cpu"))) == []

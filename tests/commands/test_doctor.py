@@ -40,10 +40,10 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(
 def test_two_onnxruntime_wheels_are_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeport.runtimes import ort
+    from edgeport.runtimes import ort_load
 
     both = ("onnxruntime", "onnxruntime-gpu")
-    monkeypatch.setattr(ort, "_is_installed", both.__contains__)
+    monkeypatch.setattr(ort_load, "_is_installed", both.__contains__)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "onnxruntime and onnxruntime-gpu are both installed" in out

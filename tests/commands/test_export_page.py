@@ -41,7 +41,14 @@ def verdict(sample: str, ratio: float | None, **figures: object) -> dict[str, An
 
 
 def backend(outcome: str, *verdicts: dict[str, Any]) -> dict[str, Any]:
-    engine = {"engine": "onnxruntime", "version": "9.8.7", "provider": "SomeProvider", "threads": 1}
+    engine = {
+        "engine": "onnxruntime",
+        "version": "9.8.7",
+        "provider": "SomeProvider",
+        "device": "cpu",
+        "threads": 1,
+        "cpu_nodes": [],
+    }
     passed = outcome == "pass"
     return {
         "backend": "ort-cpu",
@@ -51,6 +58,7 @@ def backend(outcome: str, *verdicts: dict[str, Any]) -> dict[str, Any]:
         "remedy": None if passed else "export the model again",
         "engine": engine if verdicts else None,
         "verdicts": list(verdicts),
+        "repeats": None,
     }
 
 

@@ -27,7 +27,7 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
 def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["report_version"] == 2
+    assert report["report_version"] == 3
     assert report["passed"] is True
     (backend,) = report["backends"]
     assert backend["engine"]["provider"] == "CPUExecutionProvider"
@@ -101,7 +101,12 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
         (["."], 2, "is not a bundle: it has no manifest.json", "edgeport export"),
         (["file.edge"], 2, "is not a bundle: it is no zip file", "edgeport pack"),
         (["{bundle}", "--backend", "tflite"], 2, "no backend is named 'tflite'", "ort-cpu"),
-        (["{bundle}", "--backend", "null"], 2, "holds no null artefact", "ort-cpu, libtorch"),
+        (
+            ["{bundle}", "--backend", "null"],
+            2,
+            "holds no null artefact",
+            "ort-cpu, ort-cuda, libtorch",
+        ),
     ],
 )
 def test_bad_input(
@@ -209,6 +214,7 @@ def test_nothing_usable_is_an_error_when_it_is_judged_again_too(
         (["--from", "absent.json"], "no such file: absent.json", "check the path"),
         (["--from", "v.json", "a.edge"], "--from judges stored figures and runs", "leave --from"),
         (["--from", "v.json", "--threads", "1"], "runs nothing, so it takes no", "leave --from"),
+        (["--from", "v.json", "--device", "cpu"], "runs nothing, so it takes no", "leave --from"),
         (["--from", "v.json", "--backend", "torch"], "runs nothing, so it takes", "leave --from"),
         (["--from", "v.json"], "v.json is no report of edgeport verify: 'name' is m", "make one"),
         (["--from", "old.json"], "old.json: it has report version 1, this edgeport", "make it"),
@@ -226,7 +232,7 @@ def test_what_cannot_be_judged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("v.json").write_text('{"report_version": 2}')
+    Path("v.json").write_text('{"report_version": 3}')
     Path("old.json").write_text('{"report_version": 1}')
     Path("junk.json").write_text("junk")
     assert main(["verify", *arguments]) == 2
@@ -276,4 +282,28 @@ def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["verify", str(mlp_bundle), "--url", url]) == 3
     assert "no answer from" in capsys.readouterr().err
     assert main(["verify", str(mlp_bundle), "--url", url, "--threads", "2"]) == 2
-    assert "--url was given with --backend or --threads" in capsys.readouterr().err
+    assert "--url was given with --backend, --threads or --device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "bench", "serve"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "-1"])
+def test_a_device_that_makes_no_sense(
+    command: str, device: str, mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = mlp_bundle / "x.npz"
+    more = ["--input", str(rows)] if command == "predict" else []
+    assert main([command, str(mlp_bundle), *more, "--device", device]) == 2
+    assert capsys.readouterr().err == (
+        f"edgeport: there is no device {device!r}\n"
+        "  fix: use cpu, cuda or cuda:N, where cuda:0 is the first GPU, as cuda is\n"
+    )
+
+
+def test_only_backends_that_run_on_the_device(
+    mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu", "--device", "cuda"]) == 2
+    assert "backend 'ort-cpu' runs on cpu, not on cuda\n" in capsys.readouterr().err
+    assert main(["verify", str(mlp_bundle), "--device", "cpu", "--json"]) == 0
+    backends = json.loads(capsys.readouterr().out)["backends"]
+    assert {told["engine"]["device"] for told in backends} == {"cpu"}

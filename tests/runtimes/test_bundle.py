@@ -40,7 +40,7 @@ def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> Non
 def test_it_holds_what_was_packed(packed: Path, samples: tuple[Golden, ...]) -> None:
     bundle = Bundle.read(packed)
     bundle.check_files()
-    assert bundle.backends == ("ort-cpu", "null")
+    assert bundle.backends == ("ort-cpu", "ort-cuda", "null")
     assert bundle.artefact("ort-cpu").details == {"opset": 20}
     for found, expected in zip(bundle.golden(), samples, strict=True):
         assert (found.name, found.kind) == (expected.name, expected.kind)
@@ -191,7 +191,7 @@ def test_a_backend_that_does_not_fit(packed: Path) -> None:
     with pytest.raises(
         UsageError,
         match=r"mlp\.edge holds no torchscript artefact for backend 'libtorch'\n"
-        r"  fix: backends that fit this bundle: ort-cpu, null; or export it with --format",
+        r"  fix: backends that fit this bundle: ort-cpu, ort-cuda, null; or export",
     ):
         bundle.open("libtorch")
 

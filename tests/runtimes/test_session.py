@@ -18,7 +18,7 @@ def test_the_table_is_consistent() -> None:
     root = Path(session.__file__).parent
     for entry in BACKENDS.values():
         assert entry.format in FORMATS
-        assert (root / f"{entry.module.rpartition('.')[2]}.py").is_file()
+        assert (root / f"{'/'.join(entry.module.split('.')[2:])}.py").is_file()
     assert {entry.format for entry in BACKENDS.values()} == FORMATS.keys()
     assert len(set(FORMATS.values())) == len(FORMATS)
 
@@ -33,7 +33,7 @@ def test_every_backend_says_whether_it_is_usable(name: str) -> None:
 @pytest.mark.parametrize("call", [probe, session.backend])
 def test_an_unknown_backend(call: Callable[[str], object]) -> None:
     with pytest.raises(
-        UsageError, match="no backend is named 'tpu'\n  fix: use one of ort-cpu, li"
+        UsageError, match="no backend is named 'tpu'\n  fix: use one of ort-cpu, ort-cuda, li"
     ):
         call("tpu")
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeport import deploy
 from edgeport.runtimes import (
+    BackendMissingError,
     Bundle,
     ContractError,
     EngineError,
@@ -130,3 +131,12 @@ def test_a_child_does_not_wait_for_threads_that_it_has_not(backend: str, bundle:
         rehearse(found, backend, [found.golden()[0].inputs], Options(threads=2), Limits(time_s=60))
     finally:
         torch.set_num_threads(threads)
+
+
+@both
+def test_the_device_is_said_and_asked_for(backend: str, bundle: Path) -> None:
+    with open(bundle, backend, threads=1, device="cpu") as session:
+        assert (session.engine.device, session.engine.provider) == ("cpu", "cpu")
+    if torch.version.cuda is None:
+        with pytest.raises(BackendMissingError, match="built without CUDA, so it cannot run on cu"):
+            open(bundle, backend, device="cuda:1")

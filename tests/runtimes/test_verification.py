@@ -274,7 +274,7 @@ def test_what_counts_as_passed(outcomes: list[str], passed: bool, nothing_ran: b
 def test_a_report_becomes_json(packed: Path) -> None:
     value = verify(Bundle.read(packed), threads=1).to_json()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
-    assert (value["report_version"], value["passed"]) == (2, False)
+    assert (value["report_version"], value["passed"]) == (3, False)
     assert value["thresholds"] == Thresholds().to_json()
     ort = value["backends"][0]
     assert (ort["backend"], ort["file"], ort["outcome"]) == ("ort-cpu", "model.onnx", "pass")

@@ -1,4 +1,5 @@
 import math
+import mmap
 import os
 import resource
 import signal
@@ -111,6 +112,41 @@ def test_nothing_can_be_written_made_or_removed(tmp_path: Path) -> None:
 def test_without_landlock_it_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "_CREATE_RULESET", 10**6)  # a call that no kernel has
     assert run_limited(lambda: 1, SHORT) == 1
+
+
+def test_with_a_gpu_what_is_written_is_limited_and_not_what_is_reserved() -> None:
+    def reserve() -> bool:
+        with mmap.mmap(-1, 2**40, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0):
+            return True
+
+    small = Limits(20, 2**28)
+    assert run_limited(reserve, small, gpu=True)
+    with pytest.raises(EngineError, match=r"ended without an answer|ran out of memory"):
+        run_limited(reserve, small)
+    with pytest.raises(EngineError, match="ran out of memory"):
+        run_limited(lambda: bytearray(2**30), small, gpu=True)
+
+
+def test_with_a_gpu_its_device_files_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, other = tmp_path / "nvidia0", tmp_path / "other"
+    device.touch()
+    other.touch()
+    monkeypatch.setattr(isolation, "gpu_files", lambda: [str(device)])
+
+    def write() -> list[str]:
+        told = []
+        for path in (device, other):
+            try:
+                path.open("r+").close()
+                told.append("done")
+            except PermissionError:
+                told.append("refused")
+        return told
+
+    assert run_limited(write, SHORT, gpu=True) == ["done", "refused"]
+    assert run_limited(write, SHORT) == ["refused", "refused"]
 
 
 def test_limits_are_those_of_the_child_alone() -> None:

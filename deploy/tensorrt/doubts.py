@@ -1,0 +1,30 @@
+"""What TensorRT changes or doubts without refusing it, told to the user."""
+
+from pathlib import Path
+
+import onnx
+
+from edgeport.deploy.compilers.onnx_messages import messages
+from edgeport.runtimes.tensorrt.order import Built
+
+
+def narrowed(format_: str, path: Path) -> list[str]:
+    """TensorRT has no float64, and does not say so."""
+    model = onnx.load(path, load_external_data=False)
+    double = onnx.TensorProto.DOUBLE
+    for message in messages(model.graph):
+        kind = message.DESCRIPTOR.name
+        if (kind == "TensorProto" and message.data_type == double) or (
+            kind == "AttributeProto" and message.name in ("to", "dtype") and message.i == double
+        ):
+            return [
+                f"{format_}: the module computes in float64 inside, and TensorRT has none: the "
+                "engine computes it in float32"
+            ]
+    return []
+
+
+def warned(format_: str, answer: Built) -> list[str]:
+    """What the library said of this engine; that int64 stays int64 is no news."""
+    news = (text for text in answer.warnings if not text.endswith("Int64 binding."))
+    return [f"{format_}: {text}" for text in news]

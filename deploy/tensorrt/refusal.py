@@ -1,0 +1,145 @@
+"""Why TensorRT refuses a model, in the user's terms: their module, their line, what to do."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from torch import nn
+
+from edgeport.deploy.diagnosis.diagnose import Diagnosis
+from edgeport.deploy.diagnosis.places import Line
+from edgeport.deploy.diagnosis.remedies import Family
+from edgeport.runtimes.tensorrt.order import Problem, Refused
+
+_MOST_OTHERS: Final = 5
+
+_LACKING: Final = re.compile(r"false|.*[Pp]lugin (?:not found|creator).*", re.DOTALL)
+"""How the parser says that it has no such operator."""
+
+_TURING: Final = re.compile(r"Cannot compile operation '([^']+)' for Turing .*: (.*)")
+_ELEMENTS: Final = re.compile(
+    r".*(?:requires inputs with type .*But type is (\w+)\.|has type (\w+) but must have ).*",
+    re.DOTALL,
+)
+
+_SUM: Final = (
+    "a sum by index is a product with ones and zeros: "
+    "torch.nn.functional.one_hot(index, n).float().transpose(-1, -2) @ values"
+)
+_SIZE: Final = (
+    "how many there are is known only when it runs: use torch.where(mask, x, 0) in place of x[mask]"
+)
+_QUANTISED: Final = "quantise with scales that are known beforehand: QuantizeLinear and "
+_REMEDIES: Final = {
+    "NonZero": _SIZE,
+    "Compress": _SIZE,
+    "Unique": "how many there are is known only when it runs: sort in place of torch.unique, and "
+    "compare neighbours",
+    "ScatterElements": _SUM,
+    "ScatterND": _SUM,
+    "DFT": "a transform of fixed length is a product with a constant matrix of cosines and sines",
+    "STFT": "a transform of fixed length is a product with a constant matrix of cosines and sines",
+    "Det": "write the determinant of a small matrix out, by its cofactors",
+    "Col2Im": "torch.nn.functional.fold is conv_transpose2d with an identity as its kernel",
+    "SequenceEmpty": "write each step into a tensor that is made before the loop, or stack them in "
+    "a loop of fixed length, in place of appending to a list",
+    "Resize": "leave antialias=True out, or resize by two products with constant weights",
+    "DynamicQuantizeLinear": f"{_QUANTISED}DequantizeLinear",
+    "ConvInteger": f"{_QUANTISED}DequantizeLinear around a convolution of floats",
+    "MatMulInteger": f"{_QUANTISED}DequantizeLinear around a product of floats",
+}
+
+
+def diagnose(title: str, refused: Refused, debug_map: str | None, module: nn.Module) -> Diagnosis:
+    """Explain a refusal.
+
+    Args:
+        title: Of the library, with its version.
+        refused: What it said.
+        debug_map: From the nodes of the ONNX file to the user's code; ``None`` if there is none.
+        module: The user's.
+    """
+    origins: list[dict[str, Any]] = json.loads(debug_map)["nodes"] if debug_map else []
+    first, *others = (_located(problem, origins) for problem in refused.problems)
+    found = _told(title, refused.phase, first)
+    origin = next((each for each in origins if each["node"] == first.node), None)
+    if origin is not None:
+        found = replace(
+            found, layer=_layer(module, origin["module"]), source=_line(origin["source"])
+        )
+    more = [f"{problem.operator or '?'} ({problem.node})" for problem in others if problem.node]
+    if not more:
+        return found
+    told = ", ".join(more[:_MOST_OTHERS])
+    rest = f" and {len(more) - _MOST_OTHERS} more" if len(more) > _MOST_OTHERS else ""
+    return replace(found, problem=f"{found.problem}; nor does it take {told}{rest}")
+
+
+def _located(problem: Problem, origins: Sequence[dict[str, Any]]) -> Problem:
+    """A build error names nodes only in its text."""
+    if problem.node is None:
+        named = (each["node"] for each in origins if _names(problem.text, each["node"]))
+        return _of_node(problem, max(named, key=len, default=None), origins)
+    return _of_node(problem, problem.node, origins)
+
+
+def _names(text: str, node: str) -> bool:
+    return bool(node) and re.search(rf"(?<![\w/.]){re.escape(node)}(?![\w/])", text) is not None
+
+
+def _of_node(problem: Problem, node: str | None, origins: Iterable[dict[str, Any]]) -> Problem:
+    operator = next((each["operator"] for each in origins if each["node"] == node), None)
+    return replace(problem, node=node, operator=problem.operator or operator)
+
+
+def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
+    what, text = problem.operator or "the graph", problem.text
+    operator = _operator(problem)
+    if turing := _TURING.search(text):
+        return Diagnosis(
+            family=Family.OPERATOR,
+            problem=f"{title} cannot compute {what} on compute capability 7.5 (Turing): "
+            f"{turing[2].rstrip('.')}",
+            remedy="leave 7.5 out of --compute-capability, or export it in float16: module.half()",
+            operator=operator,
+        )
+    if elements := _ELEMENTS.search(text):
+        return Diagnosis(
+            family=Family.OPERATOR,
+            problem=f"{title} has no {what} of {(elements[1] or elements[2]).lower()}",
+            remedy="convert it in forward first: x.int() or x.float()",
+            operator=operator,
+        )
+    if _LACKING.fullmatch(text):
+        problem_text = f"{title} has no {what}"
+    elif phase == "parse":
+        problem_text = f"{title} cannot take {what} as it is: {text.splitlines()[0]}"
+    else:
+        problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
+    remedy = _REMEDIES.get(problem.operator or "", "write it with operators that TensorRT has")
+    return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
+
+
+def _operator(problem: Problem) -> str | None:
+    if problem.operator is None or problem.node is None:
+        return problem.operator
+    return f"{problem.operator}, ONNX node {problem.node}"
+
+
+def _layer(module: nn.Module, path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        kind = type(module.get_submodule(path)).__name__
+    except AttributeError:  # the older exporter numbers a module that is called again
+        return path
+    return f"{path} ({kind})" if path else f"({kind})"
+
+
+def _line(source: str | None) -> str | None:
+    if source is None:
+        return None
+    file, _, number = source.rpartition(":")
+    return str(Line(file, int(number)))

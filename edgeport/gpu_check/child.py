@@ -1,0 +1,125 @@
+"""A process of its own for what may crash, hang, or leave a GPU's context broken."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import edgeport
+from edgeport.runtimes.errors import EdgeportError, EngineError
+
+from .tasks import Task
+
+Figures: TypeAlias = dict[str, Any]
+
+_LIFE: Final = "from edgeport.gpu_check.work import serve; serve({})"
+_TAIL_BYTES: Final = 2000
+_END_S: Final = 10
+
+
+class Child:
+    """One process. It is asked one thing at a time."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _LIFE.format(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                env=_environment(),
+                process_group=0,  # Ctrl-C is the parent's affair
+            )
+        self.connection: Connection[Task, Any] = Connection(ours.detach())
+
+    def send(self, task: Task) -> None:
+        """Ask without waiting.
+
+        Raises:
+            EngineError: It has died.
+        """
+        try:
+            self.connection.send(task)
+        except ConnectionError as e:
+            raise self._died() from e
+
+    def receive(self) -> Any:
+        """Take what it says next: figures, the end of them, or an error that it met.
+
+        Raises:
+            EngineError: It has died.
+        """
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionError) as e:
+            raise self._died() from e
+
+    def ask(self, task: Task, limit_s: float) -> Figures:
+        """Send a task and wait for its figures.
+
+        Raises:
+            EdgeportError: What it met; ``EngineError`` if it died or took too long, and then the
+                process is of no use any more.
+        """
+        self.send(task)
+        if not self.connection.poll(limit_s):
+            self.end()
+            raise EngineError(
+                f"no answer within {limit_s:.0f} s",
+                remedy="run this model alone with edgeport verify to see where it hangs",
+            )
+        answer = self.receive()
+        if isinstance(answer, EdgeportError):
+            raise answer
+        figures: Figures = answer
+        return figures
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked more."""
+        return self._process.poll() is None and not self.connection.closed
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        self.connection.close()
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs keeps it
+            self._process.wait(_END_S)
+        self._said.close()
+
+    def _died(self) -> EngineError:
+        code = self._process.wait()
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        with contextlib.suppress(OSError, ValueError):
+            self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+            how += f"; the last that it said: {lines[-1].strip()}" if lines else ""
+        return EngineError(
+            f"the process died: {how}",
+            remedy="run this model alone with edgeport verify; SIGKILL is often a lack of memory",
+        )
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, however that ends."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library, another system
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
+    home = str(Path(edgeport.__file__).parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}

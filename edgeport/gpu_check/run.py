@@ -1,0 +1,308 @@
+"""The stages of a check, one after the other; whatever a step meets becomes its row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Final
+
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError
+from edgeport.runtimes.tensorrt.library import NAMES, Name
+
+from .budget import Budget
+from .child import Child, Figures
+from .journal import Journal
+from .machine import Machine
+from .models import Model, spread
+from .rows import Key, Row, Status
+from .tasks import Benchmark, BuildEngine, Place, Prove, Soak, Task
+
+STEP_LIMIT_S: Final = 300.0
+"""For what a step needs beyond the time that it was given; a first call may compile kernels."""
+
+OVER: Final = "no time was left for it: give more --minutes"
+
+Tell = Callable[[str], None]
+
+
+class Check:
+    """A check of a machine.
+
+    Args:
+        machine: What is checked.
+        models: With what, smallest first.
+        copies: Folder for bundles that get an engine for this GPU.
+        journal: Where finished steps are kept; those that it holds are not done again.
+        budget: How long it may take.
+        tell: Told what is being done, for people.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        models: Sequence[Model],
+        copies: Path,
+        journal: Journal,
+        budget: Budget,
+        tell: Tell,
+    ) -> None:
+        self._machine = machine
+        self._models = list(models)
+        self._copies = copies
+        self._journal = journal
+        self._budget = budget
+        self._tell = tell
+        self._children: dict[str, Child] = {}
+        self._missing: dict[str, BackendMissingError] = {}
+        self._unreached: dict[Key, Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of finished steps, and of those that were not reached."""
+        return [*self._journal.rows.values(), *self._unreached.values()]
+
+    def run(self) -> None:
+        """Do every stage.
+
+        Raises:
+            StorageError: A row cannot be kept.
+            KeyboardInterrupt: The user has had enough; the rows so far are there.
+        """
+        try:
+            self._build()
+            self._prove()
+            self._benchmark()
+            self._soak()
+            self.leave(OVER)
+        finally:
+            for child in self._children.values():
+                child.end()
+
+    def leave(self, reason: str) -> None:
+        """Say of every step that has no row why it has none."""
+        for key in self._planned():
+            if key not in self._journal.rows and key not in self._unreached:
+                self._unreached[key] = Row(*key, "unreached", reason)
+
+    def _planned(self) -> Iterator[Key]:
+        for model, library in self._buildable():
+            yield "engine", model.name, library
+        for model, backend in self._pairs():
+            yield "parity", model.name, backend
+        for model in spread(self._models):
+            yield "benchmark", model.name, ""
+        soaked = {row.backend for row in self.rows if row.stage == "soak"}
+        for backend in self._machine.usable:
+            if backend not in soaked:
+                yield "soak", "", backend
+
+    def _pairs(self) -> Iterator[tuple[Model, str]]:
+        for model in self._models:
+            for backend in self._machine.usable:
+                if backend in model.backends:
+                    yield model, backend
+
+    def _buildable(self) -> Iterator[tuple[Model, Name]]:
+        for model in self._models:
+            for library in NAMES:
+                fits = "ort-cpu" in model.backends and library not in model.backends
+                if fits and library in self._machine.usable:
+                    yield model, library
+
+    def _build(self) -> None:
+        for model, library in list(self._buildable()):
+            key: Key = ("engine", model.name, library)
+            if key not in self._journal.rows:
+                if self._budget.left_s("engine") <= 0:
+                    return
+                self._tell(f"engine: {model.name} with {library}")
+                task = BuildEngine(model.path, library, self._copies / f"{model.name}.edge")
+                self._journal.add(_unless_refused(self._step(key, task, "engine", STEP_LIMIT_S)))
+            row = self._journal.rows.get(key)
+            if row is not None and row.status == "pass":
+                self._use_copy(model.name, library)
+
+    def _use_copy(self, name: str, library: Name) -> None:
+        place = next(n for n, model in enumerate(self._models) if model.name == name)
+        model = self._models[place]
+        path, backends = self._copies / f"{name}.edge", (*model.backends, library)
+        self._models[place] = replace(model, path=path, backends=backends)
+
+    def _prove(self) -> None:
+        for model, backend in self._pairs():
+            key: Key = ("parity", model.name, backend)
+            if key in self._journal.rows:
+                continue
+            if backend in self._missing:
+                self._journal.add(_failed(key, self._missing[backend], 0.0))
+                continue
+            if self._budget.left_s("parity") <= 0:
+                return
+            self._tell(f"parity: {model.name} on {backend}")
+            task = Prove(Place(model.path, backend, self._machine.device))
+            self._journal.add(self._step(key, task, backend, STEP_LIMIT_S))
+
+    def _benchmark(self) -> None:
+        chosen = spread(self._models)
+        for model in chosen:
+            key: Key = ("benchmark", model.name, "")
+            if key in self._journal.rows:
+                continue
+            if self._budget.left_s("benchmark") <= 0:
+                return
+            proved = tuple(b for b in self._machine.usable if self._passed(model.name, b))
+            if not proved and self._unjudged(model.name):
+                continue
+            if not proved:
+                self._journal.add(Row(*key, "open", "no backend is proved on it"))
+                continue
+            seconds = self._budget.benchmark_s / len(chosen)
+            self._tell(f"benchmark: {model.name} on {', '.join(proved)}, {seconds:.0f} s")
+            timed_s = seconds / 2  # processes start for as long again, at most
+            task = Benchmark(model.path, proved, self._machine.device, timed_s)
+            self._journal.add(self._step(key, task, "", 4 * seconds + STEP_LIMIT_S))
+
+    def _soak(self) -> None:
+        done = {row.backend for row in self._journal.rows.values() if row.stage == "soak"}
+        places = {b: self._largest(b) for b in self._machine.usable if b not in done}
+        for backend in [backend for backend, model in places.items() if model is None]:
+            del places[backend]
+            if any(self._unjudged(model.name, backend) for model in self._models):
+                continue
+            fits = any(backend in model.backends for model in self._models)
+            reason = "it is proved on no model" if fits else "no model has an artefact for it"
+            self._journal.add(Row("soak", "", backend, "open", reason))
+        if not places:
+            return
+        whole_s = self._budget.soak_s
+        seconds = min(whole_s, max(self._budget.left_s("soak"), whole_s / 2))
+        self._tell(f"soak: {', '.join(places)}, {seconds:.0f} s")
+        models = {backend: model for backend, model in places.items() if model is not None}
+        soaks = _Soaks(models, self._machine.device, seconds, self._children)
+        try:
+            for row in soaks.rows(self._tell):
+                self._journal.add(row)
+        except KeyboardInterrupt:
+            for row in soaks.cut_off():
+                self._unreached[row.key] = row
+            raise
+
+    def _largest(self, backend: str) -> Model | None:
+        return next((m for m in reversed(self._models) if self._passed(m.name, backend)), None)
+
+    def _unjudged(self, model: str, backend: str | None = None) -> bool:
+        """Whether a proof of a model is still to come: on one backend, or on any."""
+        return any(
+            pair.name == model
+            and backend in (None, name)
+            and ("parity", pair.name, name) not in self._journal.rows
+            for pair, name in self._pairs()
+        )
+
+    def _passed(self, model: str, backend: str) -> bool:
+        row = self._journal.rows.get(("parity", model, backend))
+        return row is not None and row.status == "pass"
+
+    def _step(self, key: Key, task: Task, who: str, limit_s: float) -> Row:
+        """Ask a child that is alive, and make a row of whatever comes of it."""
+        start = time.monotonic()
+        child = self._children.get(who)
+        if child is None or not child.alive:
+            if child is not None:
+                child.end()
+            child = self._children[who] = Child()
+        try:
+            figures = child.ask(task, limit_s)
+        except EdgeportError as e:
+            if isinstance(e, BackendMissingError):
+                self._missing[key[2]] = e
+            return _failed(key, e, time.monotonic() - start)
+        return Row(*key, "pass", seconds=round(time.monotonic() - start, 3), figures=figures)
+
+
+class _Soaks:
+    """One process for each backend, all at a time."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        device: str,
+        seconds: float,
+        children: dict[str, Child],
+    ) -> None:
+        self._models = dict(models)
+        self._seconds = seconds
+        self._children = {}
+        self._looks: dict[str, list[Figures]] = {backend: [] for backend in models}
+        self._started = time.monotonic()
+        for backend in models:
+            if (used := children.pop(backend, None)) is not None:
+                used.end()  # what it ran before is no part of this
+            children[backend] = self._children[backend] = Child()
+            place = Place(models[backend].path, backend, device)
+            self._children[backend].send(Soak(place, seconds))
+
+    def rows(self, tell: Tell) -> Iterator[Row]:
+        """A row for each as it ends."""
+        deadline = self._started + self._seconds + STEP_LIMIT_S
+        while self._models:
+            open_ = {self._children[backend].connection: backend for backend in self._models}
+            ready = wait(list(open_), max(0.0, deadline - time.monotonic()))
+            for connection in ready:
+                backend = open_[connection]  # type: ignore[index]  # wait returns what it is given
+                if (row := self._heard(backend)) is not None:
+                    del self._models[backend]
+                    tell(f"soak: {backend} {row.status}")
+                    yield row
+            if not ready:
+                for backend in list(self._models):
+                    yield self._row(backend, "fail", "it did not end", "edgeport verify", {})
+                    del self._models[backend]
+
+    def cut_off(self) -> list[Row]:
+        """Rows of those that have not ended."""
+        reason = (
+            f"interrupted after {time.monotonic() - self._started:.0f} of {self._seconds:.0f} s"
+        )
+        return [self._row(backend, "unreached", reason, None, {}) for backend in self._models]
+
+    def _heard(self, backend: str) -> Row | None:
+        try:
+            told: Any = self._children[backend].receive()
+        except EdgeportError as e:
+            told = e
+        if isinstance(told, BackendMissingError):
+            return self._row(backend, "open", told.problem, told.remedy, {})
+        if isinstance(told, EdgeportError):
+            return self._row(backend, "fail", told.problem, told.remedy, {})
+        if "at_s" in told:
+            self._looks[backend].append(told)
+            return None
+        problem, remedy = told.pop("problem"), told.pop("remedy")
+        return self._row(backend, "fail" if problem else "pass", problem, remedy, told)
+
+    def _row(
+        self,
+        backend: str,
+        status: Status,
+        reason: str | None,
+        remedy: str | None,
+        figures: Figures,
+    ) -> Row:
+        seconds = round(time.monotonic() - self._started, 3)
+        figures = {**figures, "looks": self._looks[backend]}
+        return Row("soak", self._models[backend].name, backend, status, reason, remedy, seconds,
+                   figures)  # fmt: skip
+
+
+def _unless_refused(row: Row) -> Row:
+    refused = row.figures.get("refused")
+    return replace(row, status="open", reason=refused) if refused else row
+
+
+def _failed(key: Key, error: EdgeportError, seconds: float) -> Row:
+    status: Status = "open" if isinstance(error, BackendMissingError) else "fail"
+    return Row(*key, status, error.problem, error.remedy, round(seconds, 3))

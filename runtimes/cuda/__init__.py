@@ -1,0 +1,3 @@
+"""The little of CUDA that is needed beside an engine: devices, memory, streams, events."""
+
+__all__: list[str] = []

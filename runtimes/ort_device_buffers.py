@@ -1,0 +1,121 @@
+"""Memory of a device that is bound to a session once, and used again whenever the shapes repeat."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import onnxruntime
+
+from .inputs import Array
+from .signature import Signature
+
+_MOST_SHAPES: Final = 32
+"""Beyond them everything is given back: memory of a GPU is dear."""
+
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+class DeviceBuffers:
+    """Bound memory of one session. Safe to share between threads.
+
+    A call has a binding for itself: threads take them from a list per combination of input shapes,
+    and put them back (``list.pop`` and ``list.append`` are atomic).
+
+    Args:
+        session: Of ONNX Runtime.
+        signature: Of its model.
+        kind: Of the device, as ONNX Runtime calls it: ``"cuda"``.
+        index: Which of them.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, signature: Signature, kind: str, index: int
+    ) -> None:
+        self._session = session
+        self._device = kind, index
+        self._inputs = [spec.name for spec in signature.inputs]
+        self._outputs = [spec.name for spec in signature.outputs]
+        self._spare: dict[_Shapes, list[Lent]] = {}
+        known = {size for spec in signature.inputs for size in spec.shape}
+        sizes = {size for spec in signature.outputs for size in spec.shape}
+        self._same_sizes = all(isinstance(size, int) or size in known for size in sizes)
+
+    @contextlib.contextmanager
+    def lent(self, arrays: Sequence[Array]) -> Iterator[Lent]:
+        """A binding that fits these inputs. If the call fails, it is thrown away.
+
+        Args:
+            arrays: Inputs in the order of the signature, which passed the check.
+        """
+        shapes = tuple([array.shape for array in arrays])
+        if shapes not in self._spare and len(self._spare) >= _MOST_SHAPES:
+            self._spare = {}
+        spare = self._spare.setdefault(shapes, [])
+        try:
+            lent = spare.pop()
+        except IndexError:  # never seen, or other threads have them all
+            lent = self._make(arrays)
+        yield lent
+        if not self._same_sizes:
+            lent.forget_outputs()
+        spare.append(lent)
+
+    def _make(self, arrays: Sequence[Array]) -> Lent:
+        return Lent(self._session, self._device, self._inputs, self._outputs, arrays)
+
+
+class Lent:
+    """What one call needs: inputs in the device's memory, and outputs that are left there.
+
+    Outputs keep the memory of the first call, so that a CUDA graph finds it again; where the
+    values decide how large they are, they are bound anew.
+    """
+
+    __slots__ = ("_device", "_outputs", "_run", "_values", "binding")
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        device: tuple[str, int],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        arrays: Sequence[Array],
+    ) -> None:
+        self._device = device
+        self._outputs = outputs
+        self._run: Any = session.run_with_iobinding
+        self.binding: Any = session.io_binding()
+        self._values = [
+            onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *device)
+            for array in arrays
+        ]
+        for name, value in zip(inputs, self._values, strict=True):
+            self.binding.bind_ortvalue_input(name, value)
+        self._bind_outputs()
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Copy to the device, compute, copy back; what comes back is the caller's."""
+        for value, array in zip(self._values, arrays, strict=True):
+            value.update_inplace(_contiguous(array))
+        self._run(self.binding)
+        return [_own(value.numpy()) for value in self.binding.get_outputs()]
+
+    def forget_outputs(self) -> None:
+        """Let the next call find memory of its own for them."""
+        self.binding.clear_binding_outputs()
+        self._bind_outputs()
+
+    def _bind_outputs(self) -> None:
+        for name in self._outputs:
+            self.binding.bind_output(name, *self._device)
+
+
+def _contiguous(array: Array) -> Array:
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _own(array: Array) -> Array:
+    """What ONNX Runtime does not keep: memory that is not a device's is shown, not copied."""
+    return array if array.flags.owndata else array.copy()

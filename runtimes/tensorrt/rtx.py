@@ -1,0 +1,28 @@
+"""The backend ``tensorrt-rtx``: engines of TensorRT-RTX."""
+
+from pathlib import Path
+
+from edgeport.runtimes.session import Availability, Options
+
+from . import library
+from .session import TensorRTSession
+
+
+def probe() -> Availability:
+    """Usable where TensorRT-RTX is installed and an NVIDIA GPU can be used.
+
+    Raises:
+        BackendMissingError: It is not installed, or does not load.
+    """
+    return library.probe("tensorrt-rtx")
+
+
+def open(path: Path, options: Options) -> TensorRTSession:
+    """Open an engine. It is code for the GPU: open only what you trust.
+
+    Raises:
+        BackendMissingError: TensorRT-RTX or a GPU is not here.
+        EngineError: It is no engine of this version and GPU, or memory is short.
+        ContractError: Its signature is not the one asked for.
+    """
+    return TensorRTSession(library.load("tensorrt-rtx"), path, options)
