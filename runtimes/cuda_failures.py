@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final, cast
 
 from .cuda.failures import KNOWN
 from .cuda.failures import failure as by_code
@@ -58,5 +58,6 @@ def failure(
             remedy="edgeport doctor shows which CUDA the driver runs",
         )
     if code and int(code[1]) in KNOWN:
-        return by_code(int(code[1]), said, f"compute on {device}")
+        known: Any = by_code(int(code[1]), said, f"compute on {device}")
+        return cast(EdgeportError, known)  # pyright takes .errors for another module
     return otherwise or failed(Exception(text))

@@ -252,9 +252,7 @@ def _quietly() -> Iterator[None]:
         onnxruntime.set_default_logger_severity(2)  # warnings, as it begins
 
 
-def _read_back(
-    session: onnxruntime.InferenceSession, asked: Mapping[str, str]
-) -> Mapping[str, str]:
+def _read_back(session: Any, asked: Mapping[str, str]) -> Mapping[str, str]:
     """The options that the provider has, which are those that it was asked for."""
     used: dict[str, Any] = session.get_provider_options()[PROVIDER]
     for name, value in asked.items():

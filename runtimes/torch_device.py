@@ -132,11 +132,12 @@ def _allow_tf32(matmul: bool, cudnn: bool) -> None:
 
 def _own_choices() -> tuple[str, ...]:
     """Of products, convolutions and recurrent layers; ``"none"`` is what all of torch does."""
-    return (
-        torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # untyped
-        torch.backends.cudnn.rnn.fp32_precision,  # type: ignore[attr-defined]  # untyped
+    kinds: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # untyped
+        torch.backends.cudnn.rnn,
     )
+    return tuple(str(kind.fp32_precision) for kind in kinds)
 
 
 def _precisions() -> tuple[str, ...]:
