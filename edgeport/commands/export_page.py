@@ -80,11 +80,23 @@ def _headline(told: Mapping[str, Any]) -> Html:
     return tag(
         "header",
         tag("p", "✓" if passed else "✗", class_="seal", aria_hidden="true"),
-        tag("h1", told["bundle"], tag("em", " is proved" if passed else " was not exported")),
+        tag("h1", told["bundle"], tag("em", _verdict(told))),
         tag("p", _in_one_sentence(told), class_="lead"),
         pairs(facts),
         class_="good" if passed else "bad",
     )
+
+
+def _verdict(told: Mapping[str, Any]) -> str:
+    if not told["passed"]:
+        return " was not exported"
+    unproved = _unproved(told)
+    return f" is proved, but for {unproved}" if unproved else " is proved"
+
+
+def _unproved(told: Mapping[str, Any]) -> str:
+    """The files that were built, and not compared with the module, for want of a GPU."""
+    return " and ".join(each["file"] for each in told["artefacts"] if not each["proved"])
 
 
 def _in_one_sentence(told: Mapping[str, Any]) -> str:
@@ -92,10 +104,8 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
         verdicts = [v for b in told["parity"]["backends"] for v in b["verdicts"]]
         largest, allowed = max(map(ratio_of, verdicts), default=0), told["asked"]["max_ratio"]
         more = ", and more on edge cases" if largest > allowed else ""
-        open_ = [each["file"] for each in told["artefacts"] if not each.get("proved", True)]
-        but = (
-            f" but {' and '.join(open_)}, built and not proved for want of a GPU," if open_ else ""
-        )
+        unproved = _unproved(told)
+        but = f" but {unproved}, which needs a GPU," if unproved else ""
         return (
             f"Every file in it{but} answers as the PyTorch model does: the largest error is "
             f"{largest:.3g} times the rounding error that PyTorch itself makes; "

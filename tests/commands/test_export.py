@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import re
@@ -308,6 +309,42 @@ def test_bad_input(
     assert out == ""
     assert problem in err
     assert remedy in err
+    assert not list(repository.glob("*m.edge*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "problem"),
+    [
+        (["--refit"], 2, "an option of TensorRT was given, and --format asks for no engine"),
+        (
+            ["--format", "tensorrt", "--compute-capability", "8.6"],
+            2,
+            "is for --format tensorrt-rtx",
+        ),
+        (["--format", "tensorrt-rtx", "--timing-cache", "t"], 2, "is for --format tensorrt: "),
+        (
+            ["--format", "tensorrt-rtx", "--compute-capability", "9.0"],
+            2,
+            "no compute capability '9.",
+        ),
+        (["--format", "tensorrt"], 3, "TensorRT is not installed: there is no module 'tensorrt'"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_compiled(
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    problem: str,
+) -> None:
+    library = "tensorrt_rtx" if "9.0" in options else "tensorrt" if code == 3 else ""
+    if library and (importlib.util.find_spec(library) is None) == (library == "tensorrt_rtx"):
+        pytest.skip(f"{library} is {'not ' if library == 'tensorrt_rtx' else ''}installed here")
+    arguments = ["deploy.models:make_model", "--input", "x=float32[batch,3,8,8]", "-o", "m.edge"]
+    assert main(["export", *arguments, *options]) == code
+    err = capsys.readouterr().err
+    assert problem in err
+    assert "reference" not in err
     assert not list(repository.glob("*m.edge*"))
 
 

@@ -92,6 +92,7 @@ def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]
         "size_bytes": 5 * 2**20,
         "precision": "float32",
         "details": {"opset": 20, "ir_version": 10},
+        "proved": True,
     }
     return {
         "bundle": "digits.edge",
@@ -150,6 +151,19 @@ def test_a_success_from_the_verdict_to_the_versions() -> None:
     found = [text.find(part) for part in parts]
     assert -1 not in found, parts[found.index(-1)]
     assert found == sorted(found)
+
+
+def test_an_engine_that_is_not_proved_is_told_in_the_verdict() -> None:
+    unusable = {**backend("unusable"), "backend": "tensorrt-rtx", "reason": "a GPU is needed"}
+    built = {**attempt("build", "built", unusable), "format": "tensorrt-rtx", "diagnosis": None}
+    told = story(attempt("script", "proved", PASSED), built)
+    engine = {**told["artefacts"][0], "format": "tensorrt-rtx", "file": "model.rtx"}
+    told["artefacts"].append({**engine, "proved": False})
+    text = Page(page({**told, "parity": {"samples": 2, "backends": [PASSED, unusable]}})).text
+    assert "digits.edge is proved, but for model.rtx" in text
+    assert "Every file in it but model.rtx, which needs a GPU, answers as the PyTorch" in text
+    assert "build ? built" in text
+    assert "formats ONNX, TensorRT-RTX" in text
 
 
 def test_a_failure_comes_first_and_shows_what_was_computed() -> None:

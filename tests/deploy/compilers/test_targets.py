@@ -83,7 +83,8 @@ def test_rows_agree_with_the_releases_of_onnx(target: targets.Target) -> None:
 
 def test_there_is_a_row_for_every_minor_release() -> None:
     names = [target.name for target in TARGETS]
-    assert names == [*(f"ort-1.{minor}" for minor in range(14, 33)), "tensorrt-10", "tensorrt-11"]
+    tensorrt = ["tensorrt-10", "tensorrt-11", "tensorrt-rtx-1"]
+    assert names == [*(f"ort-1.{minor}" for minor in range(14, 33)), *tensorrt]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
