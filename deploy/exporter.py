@@ -72,7 +72,8 @@ def export(
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
             that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``; ``onnx-strings`` beside ``onnx`` for a
+            module whose one input is text.
         opset: Of the ONNX file; ``None`` for 20, or the newest that the target reads.
         target: Where the ONNX file is to run: ``ort-1.20``, ``tensorrt-10``; ``None`` for engines
             of today.

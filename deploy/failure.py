@@ -13,7 +13,12 @@ from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityE
 
 from .attempts import Attempt
 
-_TITLES: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "pt2"}
+_TITLES: Final = {
+    "onnx": "ONNX",
+    "torchscript": "TorchScript",
+    "pt2": "pt2",
+    "onnx-strings": "ONNX of strings",
+}
 
 
 class _CompilerError(Exception):

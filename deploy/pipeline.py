@@ -19,6 +19,7 @@ import torch
 from edgeport import __version__
 from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
+from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.localiser import Localisation
@@ -55,6 +56,7 @@ GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
+FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Request:
     """What is asked of an export, beside its source.
 
     Attributes:
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``onnx-strings``.
         opset: Of the ONNX file; ``None`` for what suits the target.
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
@@ -146,6 +148,7 @@ def export_source(
     """
     request = request or Request()
     onnx_request = _checked(source, request)
+    formats = with_strings(request.formats, source, request.target)
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
@@ -156,7 +159,7 @@ def export_source(
         weights = weights_sha256(source.module)
         manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
         won = []
-        for name in request.formats:
+        for name in formats:
             prove = partial(_prove, folder, manifest)
             ways = routes(source, name, onnx_request)
             tries = partial(
@@ -165,7 +168,7 @@ def export_source(
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
                 look = partial(_look, source, golden, request, on_event)
-                others = [other for other in request.formats if other != name]
+                others = [other for other in formats if other != name]
                 raise explain(
                     source, name, others, found, partial(_decisions, source, golden), look
                 )
@@ -205,11 +208,11 @@ def _step(name: str, on_event: OnEvent) -> Iterator[None]:
 
 
 def _checked(source: Source, request: Request) -> OnnxRequest:
-    unknown = [name for name in request.formats if name not in DEFAULT_FORMATS]
+    unknown = [name for name in request.formats if name not in FORMATS_MADE]
     if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
         raise UsageError(
             f"cannot export the formats {', '.join(request.formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(DEFAULT_FORMATS)}",
+            remedy=f"name each of these at most once: {', '.join(FORMATS_MADE)}",
         )
     request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
     for name in request.formats:
@@ -270,7 +273,7 @@ def _prove(
     """Ask every engine; ONNX Runtime also without its optimiser, which can hide a defect."""
     bundle = Bundle(folder, manifest((artefact,)))
     reports = verify(bundle, threads=1).backends
-    if artefact.format != "onnx":
+    if artefact.format not in ("onnx", FORMAT):
         return reports
     plain = verify(bundle, threads=1, optimize=False).backends
     return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))

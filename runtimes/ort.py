@@ -49,7 +49,7 @@ class OrtSession:
     """An ONNX file, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
-        self._session = _open(path, options)
+        self._session = open_engine(path, options)
         self.signature = _signature(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
         self.engine = EngineInfo(
@@ -86,7 +86,7 @@ class OrtSession:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise EngineError(
-                f"ONNX Runtime failed: {_first_line(e)}",
+                f"ONNX Runtime failed: {first_line(e)}",
                 remedy="edgeport verify tells whether the artefact works on this machine",
             ) from e
         bound.learn(arrays, outputs)
@@ -161,7 +161,13 @@ def open(path: Path, options: Options) -> OrtSession:
     return OrtSession(path, options)
 
 
-def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
+def open_engine(path: Path, options: Options) -> onnxruntime.InferenceSession:
+    """Open a file in ONNX Runtime, as it was asked for.
+
+    Raises:
+        EngineError: ONNX Runtime refused it.
+        ContractError: The provider in use is another.
+    """
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads or available_cpus()
     settings.inter_op_num_threads = 1
@@ -173,7 +179,7 @@ def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
     except Exception as e:  # ONNX Runtime's exceptions have no common base
-        reason = _first_line(e).replace(str(path), path.name if options.name is None else "it")
+        reason = first_line(e).replace(str(path), path.name if options.name is None else "it")
         raise EngineError(
             f"ONNX Runtime cannot open {options.name or path}: {reason}",
             remedy="check that it is an ONNX file of an opset that this version knows",
@@ -196,8 +202,8 @@ def _give_memory_back() -> None:
 
 def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
     graph = Signature(
-        tuple(_spec(name, node) for node in session.get_inputs()),
-        tuple(_spec(name, node) for node in session.get_outputs()),
+        tuple(spec_of(name, node) for node in session.get_inputs()),
+        tuple(spec_of(name, node) for node in session.get_outputs()),
     )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
@@ -211,11 +217,22 @@ def _signature(name: str, session: onnxruntime.InferenceSession) -> Signature:
     return declared
 
 
-def _spec(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
+def spec_of(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
+    """What a graph says of an input or output.
+
+    Args:
+        name: What to call the file in an error.
+        node: As ONNX Runtime shows it.
+
+    Raises:
+        EngineError: It holds what no session passes: strings, sequences, complex numbers.
+    """
     if node.type not in _DTYPES:
         raise EngineError(
             f"{name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
-            remedy="export the model with tensors of numbers or bools",
+            remedy="open it with backend 'ort-strings', if edgeport made it"
+            if node.type == "tensor(string)"
+            else "export the model with tensors of numbers or bools",
         )
     sizes = (
         size if isinstance(size, int | str) and size != "" else f"{node.name}_{axis}"
@@ -224,5 +241,6 @@ def _spec(name: str, node: "onnxruntime.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, _DTYPES[node.type], tuple(sizes))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what ONNX Runtime says."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

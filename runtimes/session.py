@@ -138,6 +138,7 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "onnx": ".onnx",
     "torchscript": ".ts",
     "pt2": ".pt2",
+    "onnx-strings": ".onnx",
     "null": ".null",
 }
 
@@ -145,6 +146,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
     "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
     "libtorch": Backend("edgeport.runtimes.libtorch", "torch", "torchscript"),
     "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2"),
+    "ort-strings": Backend("edgeport.runtimes.ort_strings", "ort", "onnx-strings"),
     "null": Backend("edgeport.runtimes.null", None, "null"),
 }
 

@@ -22,7 +22,12 @@ from edgeport.commands.terminal import size_text
 from edgeport.commands.verify_page import walk_section
 from edgeport.runtimes.structure import describe
 
-_FORMATS: Final = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "PyTorch .pt2"}
+_FORMATS: Final = {
+    "onnx": "ONNX",
+    "torchscript": "TorchScript",
+    "pt2": "PyTorch .pt2",
+    "onnx-strings": "ONNX of strings",
+}
 _MARKS: Final = {"proved": "✓", "wrong": "✗", "refused": "-", "ended": "!"}
 _REASONS: Final = {
     "problem": "why not",

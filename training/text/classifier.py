@@ -17,7 +17,7 @@ from edgeport.runtimes.errors import SourceError
 from edgeport.runtimes.text import SHORTEST
 
 from .layout import Layout
-from .lookup import Tables
+from .lookup import Array, Tables
 from .options import read_options
 from .vectorizer import Terms, compile_tables, positive, weighed
 
@@ -31,7 +31,7 @@ class TextClassifier(nn.Module):
         labels: The names of the classes, in the order of the logits.
     """
 
-    __jit_unused_properties__: ClassVar = ["free_axes", "least_sizes"]
+    __jit_unused_properties__: ClassVar = ["alike", "free_axes", "least_sizes"]
 
     idf: Tensor
 
@@ -62,6 +62,11 @@ class TextClassifier(nn.Module):
     def least_sizes(self) -> dict[str, int]:
         """The smallest size of each free axis."""
         return {"characters": SHORTEST}
+
+    @property
+    def alike(self) -> dict[str, Array]:
+        """By input: code points that make no difference, for ``onnx-strings``."""
+        return {"text": self.terms.alike}
 
     @classmethod
     def empty(
