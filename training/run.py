@@ -140,7 +140,7 @@ def check_place(path: Path) -> None:
         raise _ProbeError
 
 
-def save(run: Run, path: Path, extras: Mapping[str, str] | None = None) -> None:
+def save(run: Run, path: Path, extras: Mapping[str, str | bytes] | None = None) -> None:
     """Write a run to a new folder.
 
     Args:
@@ -161,8 +161,8 @@ def save(run: Run, path: Path, extras: Mapping[str, str] | None = None) -> None:
     with files.new_folder(path) as folder:
         files.write(folder / WEIGHTS, safetensors.torch.save(weights))
         files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))
-        for name, text in (extras or {}).items():
-            files.write(folder / name, text)
+        for name, content in (extras or {}).items():
+            files.write(folder / name, content)
         files.write(folder / RECORD, record.dumps())
 
 

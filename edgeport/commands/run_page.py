@@ -175,10 +175,26 @@ def _confusion(run: "Run", predicted: Sequence[int]) -> Html:
     names = run.origin.classes
     if not 2 <= len(names) <= _LARGEST_MATRIX:
         return Html()
-    grid = [[0] * len(names) for _ in names]
+    grid = _counted(run, predicted)
+    return html.section("Confusion", charts.counts("Held-out examples", names, grid))
+
+
+def _counted(run: "Run", predicted: Sequence[int]) -> list[list[int]]:
+    grid = [[0] * len(run.origin.classes) for _ in run.origin.classes]
     for right, found in zip(run.held_out.labels.tolist(), predicted, strict=True):
         grid[right][found] += 1
-    return html.section("Confusion", charts.counts("Held-out examples", names, grid))
+    return grid
+
+
+def confusion(run: "Run") -> list[list[int]]:
+    """How many held-out examples of each class were taken for each: right class down.
+
+    Args:
+        run: Of classes.
+    """
+    from edgeport.training.models.staged import predict
+
+    return _counted(run, predict(run.module, run.held_out).argmax(-1).tolist())
 
 
 def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
