@@ -19,6 +19,7 @@ _TITLES: Final = {
     "pt2": "pt2",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
+    "onnx-strings": "ONNX of strings",
 }
 
 

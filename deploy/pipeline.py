@@ -19,6 +19,7 @@ import torch
 from edgeport import __version__
 from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
+from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.localiser import Localisation
@@ -59,6 +60,7 @@ GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
+FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT, *ENGINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ class Request:
     """What is asked of an export, beside its source.
 
     Attributes:
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``tensorrt``, ``tensorrt-rtx``. The
-            last two are built from ``onnx``, which comes with them.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``onnx-strings``, ``tensorrt``,
+            ``tensorrt-rtx``. The last two are built from ``onnx``, which comes with them.
         opset: Of the ONNX file; ``None`` for what suits the target.
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
@@ -154,7 +156,7 @@ def export_source(
     """
     request = request or Request()
     libraries = engines(request.formats, request.engine)
-    formats = _compiled_formats(request)
+    formats = with_strings(_compiled_formats(request), source, request.target)
     onnx_request = _checked(source, request, formats, list(libraries))
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
@@ -175,7 +177,7 @@ def export_source(
             found = _first_proved(name, ways, tries, on_event)
             if found[-1].outcome != "proved":
                 look = partial(_look, source, golden, request, on_event)
-                others = [other for other in request.formats if other not in (name, *ENGINES)]
+                others = [other for other in formats if other != name]
                 raise explain(
                     source, name, others, found, partial(_decisions, source, golden), look
                 )
@@ -219,12 +221,11 @@ def _step(name: str, on_event: OnEvent) -> Iterator[None]:
 
 def _compiled_formats(request: Request) -> tuple[str, ...]:
     """What is compiled from the module; an engine is built from its ONNX."""
-    known = (*DEFAULT_FORMATS, *ENGINES)
-    unknown = [name for name in request.formats if name not in known]
+    unknown = [name for name in request.formats if name not in FORMATS_MADE]
     if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
         raise UsageError(
             f"cannot export the formats {', '.join(request.formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(known)}",
+            remedy=f"name each of these at most once: {', '.join(FORMATS_MADE)}",
         )
     compiled = tuple(name for name in request.formats if name not in ENGINES)
     if len(compiled) == len(request.formats) or "onnx" in compiled:
@@ -300,7 +301,7 @@ def _prove(
     """Ask every engine on the CPU; ONNX Runtime also without optimising: it can hide a defect."""
     bundle = Bundle(folder, manifest((artefact,)))
     reports = verify(bundle, threads=1, device="cpu").backends
-    if artefact.format != "onnx":
+    if artefact.format not in ("onnx", FORMAT):
         return reports
     plain = verify(bundle, threads=1, device="cpu", optimize=False).backends
     return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))

@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from edgeport import __version__
 
 COMMANDS = (
-    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict"),
+    *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "nearest"),
     *("bench", "compare", "serve", "embed", "build-runner", "emit", "doctor"),
 )
 

@@ -22,7 +22,7 @@ class OrtSession:
     """An ONNX file, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
-        self._session = _open(path, options)
+        self._session = open_engine(path, options)
         self.signature = signature_of(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
         self.engine = EngineInfo(
@@ -106,7 +106,13 @@ def open(path: Path, options: Options) -> OrtSession:
     return OrtSession(path, options)
 
 
-def _open(path: Path, options: Options) -> onnxruntime.InferenceSession:
+def open_engine(path: Path, options: Options) -> onnxruntime.InferenceSession:
+    """Open a file in ONNX Runtime, as it was asked for.
+
+    Raises:
+        EngineError: ONNX Runtime refused it.
+        ContractError: The provider in use is another.
+    """
     session = load(path, options, settings_of(options), PROVIDER, {})
     _give_memory_back()
     if session.get_providers() != [PROVIDER]:

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import onnxruntime
 
-from .cuda_failures import failure
-from .cuda_needs import require_cuda, require_gpu
 from .devices import require_no_forced_tf32
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .gpus import Gpus, gpus
 from .inputs import Array, InputCheck
+from .ort_cuda_failures import failure
+from .ort_cuda_needs import require_cuda, require_gpu
 from .ort_device_buffers import DeviceBuffers
 from .ort_load import load, missing, settings_of, signature_of
 from .ort_nodes import RECORD, on_cpu

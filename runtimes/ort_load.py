@@ -115,8 +115,8 @@ def signature_of(name: str, session: onnxruntime.InferenceSession) -> Signature:
         ContractError: The signature in the file does not fit the graph.
     """
     graph = Signature(
-        tuple(_spec(name, node) for node in session.get_inputs()),
-        tuple(_spec(name, node) for node in session.get_outputs()),
+        tuple(spec_of(name, node) for node in session.get_inputs()),
+        tuple(spec_of(name, node) for node in session.get_outputs()),
     )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
@@ -144,11 +144,22 @@ def _is_installed(wheel: str) -> bool:
         return False
 
 
-def _spec(name: str, node: Any) -> TensorSpec:
+def spec_of(name: str, node: Any) -> TensorSpec:
+    """What a graph says of an input or output.
+
+    Args:
+        name: What to call the file in an error.
+        node: As ONNX Runtime shows it.
+
+    Raises:
+        EngineError: It holds what no session passes: strings, sequences, complex numbers.
+    """
     if node.type not in _DTYPES:
         raise EngineError(
             f"{name}: {node.name!r} is a {node.type}, which edgeport cannot pass",
-            remedy="export the model with tensors of numbers or bools",
+            remedy="open it with backend 'ort-strings', if edgeport made it"
+            if node.type == "tensor(string)"
+            else "export the model with tensors of numbers or bools",
         )
     sizes = (
         size if isinstance(size, int | str) and size != "" else f"{node.name}_{axis}"

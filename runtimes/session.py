@@ -176,6 +176,7 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "pt2": ".pt2",
     "tensorrt": ".engine",
     "tensorrt-rtx": ".rtx",
+    "onnx-strings": ".onnx",
     "null": ".null",
 }
 
@@ -194,6 +195,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
     "tensorrt-rtx": Backend(
         "edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx", devices=("cuda",)
     ),
+    "ort-strings": Backend("edgeport.runtimes.ort_strings", "ort", "onnx-strings"),
     "null": Backend("edgeport.runtimes.null", None, "null", devices=()),
 }
 

@@ -78,6 +78,43 @@ def decode(table: Array) -> list[str]:
     return [row.decode("utf-32-le", "surrogatepass") for row in rows]
 
 
+def strings(table: Array, name: str) -> list[str]:
+    """Read texts that an engine is to take as strings.
+
+    Args:
+        table: (texts, length) int32, ``PADDING`` only after the end of a text.
+        name: Of the input, for an error.
+
+    Raises:
+        InputError: A row is no string: a code point after the end, a surrogate, no code point.
+
+    Examples:
+        >>> strings(encode(["né", ""]), "text")
+        ['né', '']
+    """
+    if bool((ended(table) != table).any()):
+        raise InputError(
+            f"input {name!r} has characters after the end of a text ({PADDING})",
+            remedy="encode texts with edgeport.runtimes.text.encode",
+        )
+    if bool(((table >= 0xD800) & (table < 0xE000)).any()):
+        raise InputError(
+            f"input {name!r} has a lone surrogate, which no string of ONNX can hold",
+            remedy="decode the text again, as UTF-8; or use a backend that takes code points",
+        )
+    return decode(table)
+
+
+def ended(table: Array) -> Array:
+    """Texts as they are up to their end, and padding behind it.
+
+    Args:
+        table: (texts, length) int32.
+    """
+    done = np.maximum.accumulate(table == PADDING, axis=1)
+    return np.where(done, np.asarray(PADDING, table.dtype), table)
+
+
 def _code_points(text: object) -> Array:
     if not isinstance(text, str):
         raise InputError(

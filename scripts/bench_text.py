@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from edgeport import deploy, runtimes
 from edgeport.runtimes import Range
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.text import encode
+from edgeport.runtimes.text import decode, encode
 from edgeport.training.text import compile_vectorizer
 
 SIZES: list[dict[str, Any]] = [
@@ -127,6 +128,7 @@ def measure(
 
 
 def exported(module: Any, texts: list[str], path: Path) -> dict[str, Callable[[Any], Any]]:
+    """Each format by its engine, and the file of strings by bare ONNX Runtime."""
     deploy.export(
         module,
         {"text": torch.tensor(encode(texts[:32]))},
@@ -138,11 +140,21 @@ def exported(module: Any, texts: list[str], path: Path) -> dict[str, Callable[[A
     sessions = {
         name: runtimes.open(path, name, threads=1) for name in ("ort-cpu", "libtorch", "torch")
     }
-    return {name: partial(_logits, session) for name, session in sessions.items()}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    bare = onnxruntime.InferenceSession(path / "strings.onnx", options)
+    asked: dict[str, Callable[[Any], Any]] = {
+        name: partial(_logits, session) for name, session in sessions.items()
+    }
+    return {**asked, "strings": lambda table: bare.run(None, {"text": _strings(table)})[0]}
 
 
 def _logits(session: runtimes.Session, table: Array) -> Array:
     return session.run({"text": table})["output"]
+
+
+def _strings(table: Array) -> Array:
+    return np.array(decode(table), dtype=object)
 
 
 def main() -> int:

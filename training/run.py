@@ -51,7 +51,8 @@ class Run:
     Attributes:
         model: A key of ``MODELS``.
         hyperparameters: What the module was made with: plain JSON.
-        module: In eval mode. It returns logits (batch, classes), or values (batch,).
+        module: In eval mode. It returns logits (batch, classes), values (batch,), or
+            vectors (batch, dimensions).
         origin: Which data it was trained on.
         held_out: Examples that it has not seen, raw. An input of images of several sizes is an
             array of arrays.
@@ -76,7 +77,10 @@ class Run:
 
     @property
     def output(self) -> str:
-        """Name of what the module returns."""
+        """Name of what the module returns: its own ``output_name`` if it has one."""
+        own: str | None = getattr(self.module, "output_name", None)
+        if own is not None:
+            return own
         return "logits" if self.held_out.classification else "prediction"
 
     @property
@@ -136,7 +140,7 @@ def check_place(path: Path) -> None:
         raise _ProbeError
 
 
-def save(run: Run, path: Path, extras: Mapping[str, str] | None = None) -> None:
+def save(run: Run, path: Path, extras: Mapping[str, str | bytes] | None = None) -> None:
     """Write a run to a new folder.
 
     Args:
@@ -157,8 +161,8 @@ def save(run: Run, path: Path, extras: Mapping[str, str] | None = None) -> None:
     with files.new_folder(path) as folder:
         files.write(folder / WEIGHTS, safetensors.torch.save(weights))
         files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))
-        for name, text in (extras or {}).items():
-            files.write(folder / name, text)
+        for name, content in (extras or {}).items():
+            files.write(folder / name, content)
         files.write(folder / RECORD, record.dumps())
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeport.deploy.sources.source import Source
 
-from . import onnx_export, program, torchscript
+from . import onnx_export, program, string_input, torchscript
 from .stored import Compiled
 from .targets import OnnxRequest
 
@@ -47,6 +47,8 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
             Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )
+    if format_ == string_input.FORMAT:
+        return (Route("strings", partial(string_input.strings_before, request=request)),)
     recurrent = any(isinstance(part, nn.RNNBase) for part in source.module.modules())
     return (
         Route("export", program.export),

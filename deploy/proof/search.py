@@ -20,6 +20,7 @@ from edgeport.runtimes import EdgeportError, Session
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Figures, measure
+from edgeport.runtimes.text import ended, is_text
 
 from .reference import Reference
 
@@ -93,6 +94,7 @@ class _Climb:
         self._session = session
         self._reference = reference
         self._generator = np.random.default_rng(seed)
+        self._texts = [s.name for s in reference.source.signature.inputs if is_text(s)]
         self._pool = {
             name: np.concatenate([g.inputs[name].reshape(-1) for g in golden])
             for name in golden[0].inputs
@@ -119,6 +121,7 @@ class _Climb:
         """Try one neighbour; keep it if it is worse."""
         self.steps += 1
         inputs = _neighbour(self._here.inputs, self._pool, self._generator)
+        inputs |= {name: ended(inputs[name]) for name in self._texts}
         try:
             there = self._reference.answer(Sample("search", "search", inputs))
         except Exception:  # the module rejects it: nothing has to agree with an error

@@ -16,6 +16,7 @@ import numpy as np
 from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Kind
+from edgeport.runtimes.text import ended, is_text
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
@@ -126,11 +127,15 @@ def inputs_at(
     _check_size(declared, sizes)
     if values.real:
         chosen = values.real[seed % len(values.real)]
-        return {spec.name: _fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs}
-    generator = np.random.default_rng(seed)
+        found = [_fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs]
+    else:
+        generator = np.random.default_rng(seed)
+        found = [
+            _draw(generator, spec, sizes, values.like.get(spec.name)) for spec in declared.inputs
+        ]
     return {
-        spec.name: _draw(generator, spec, sizes, values.like.get(spec.name))
-        for spec in declared.inputs
+        spec.name: ended(array) if is_text(spec) else array
+        for spec, array in zip(declared.inputs, found, strict=True)
     }
 
 

@@ -28,6 +28,7 @@ _FORMATS: Final = {
     "pt2": "PyTorch .pt2",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
+    "onnx-strings": "ONNX of strings",
 }
 _MARKS: Final = {"proved": "✓", "built": "?", "wrong": "✗", "refused": "-", "ended": "!"}
 _REASONS: Final = {

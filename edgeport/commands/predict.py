@@ -27,7 +27,7 @@ from edgeport.runtimes.inputs import Array
 if TYPE_CHECKING:
     from edgeport.training import Run
 
-_MOST_COLUMNS: Final = 64
+_MOST_COLUMNS: Final = 4096
 _RECORD: Final = "run.json"
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _WORST: Final = 10
 _LARGEST_MATRIX: Final = 40
 _MOST_POINTS: Final = 2000
+_LONGEST_TEXT: Final = 160
+_LONGEST_LIST: Final = 40
 _STYLES: Final = ("main", "second", "third", "soft")
 
 
@@ -28,8 +30,8 @@ def page(run: "Run") -> str:
     sections = [
         _head(run, title),
         _warnings(run),
-        html.section("How it learned", tag("div", *_curves(run), class_="charts")),
-        *_errors(run),
+        _learned(run),
+        *([] if run.output == "vector" else _errors(run)),
         _coefficients(run),
         _layers(run),
         _asked(run),
@@ -57,19 +59,26 @@ def _head(run: "Run", title: str) -> Html:
 
 
 def _scores(run: "Run") -> list[tuple[str, float]]:
-    wanted = ("accuracy", "cross_entropy", "r2", "mse", "mae")
+    wanted = ("accuracy", "cross_entropy", "r2", "mse", "mae", "pair_auc", "known_words")
     return [(name, run.scores[name]) for name in wanted if name in run.scores]
 
 
 def _name(score: str) -> str:
     names = {"r2": "R²", "mse": "MSE", "mae": "MAE", "cross_entropy": "cross-entropy"}
-    return names.get(score, score)
+    return names.get(score, score.replace("_", " "))
 
 
 def _warnings(run: "Run") -> Html:
     if not run.history.warnings:
         return Html()
     return html.section("Warnings", html.items("ul", run.history.warnings), class_="failure")
+
+
+def _learned(run: "Run") -> Html:
+    """Nothing where scikit-learn fitted in one go: a curve has two points or more."""
+    if len(run.history.epochs) < 2 and run.history.settings.epochs < 2:
+        return Html()
+    return html.section("How it learned", tag("div", *_curves(run), class_="charts"))
 
 
 def _curves(run: "Run") -> list[Html]:
@@ -166,10 +175,26 @@ def _confusion(run: "Run", predicted: Sequence[int]) -> Html:
     names = run.origin.classes
     if not 2 <= len(names) <= _LARGEST_MATRIX:
         return Html()
-    grid = [[0] * len(names) for _ in names]
+    grid = _counted(run, predicted)
+    return html.section("Confusion", charts.counts("Held-out examples", names, grid))
+
+
+def _counted(run: "Run", predicted: Sequence[int]) -> list[list[int]]:
+    grid = [[0] * len(run.origin.classes) for _ in run.origin.classes]
     for right, found in zip(run.held_out.labels.tolist(), predicted, strict=True):
         grid[right][found] += 1
-    return html.section("Confusion", charts.counts("Held-out examples", names, grid))
+    return grid
+
+
+def confusion(run: "Run") -> list[list[int]]:
+    """How many held-out examples of each class were taken for each: right class down.
+
+    Args:
+        run: Of classes.
+    """
+    from edgeport.training.models.staged import predict
+
+    return _counted(run, predict(run.module, run.held_out).argmax(-1).tolist())
 
 
 def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
@@ -182,15 +207,26 @@ def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
     if outputs.ndim > 1 and not run.held_out.classification:
         return Html()
     found = outputs.argmax(-1) if run.held_out.classification else outputs
+    texts = _texts(run, order)
     rows = [
-        [f"{row}", shown(labels[row]), shown(float(found[row])), f"{each[row]:.4g}"]
-        for row in order
+        [f"{row}", shown(labels[row]), shown(float(found[row])), f"{each[row]:.4g}", *texts[place]]
+        for place, row in enumerate(order)
     ]
     return html.table(
         "Held-out examples with the largest loss, by their number in held_out.safetensors",
-        ["example", "right", "predicted", "loss"],
+        ["example", "right", "predicted", "loss", *(["text"] if any(texts) else [])],
         rows,
     )
+
+
+def _texts(run: "Run", rows: Sequence[int]) -> list[list[str]]:
+    """The beginning of the text of each example; nothing where examples are no texts."""
+    from edgeport.runtimes.text import decode
+
+    if run.origin.schema != {"text": "text"}:
+        return [[] for _ in rows]
+    whole = decode(run.held_out.inputs["text"][list(rows)])
+    return [[t if len(t) <= _LONGEST_TEXT else f"{t[:_LONGEST_TEXT]}…"] for t in whole]
 
 
 def _coefficients(run: "Run") -> Html:
@@ -261,6 +297,8 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple) and len(value) > _LONGEST_LIST:
+        return f"{_text(value[:_LONGEST_LIST])}, … ({len(value):,} in all)"
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value)) or "none"
     return str(value)

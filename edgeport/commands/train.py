@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
-KINDS: Final = ("linear", "mlp", "cnn", "vision", "digits", "text")
+KINDS: Final = ("linear", "mlp", "cnn", "vision", "digits", "text", "word2vec")
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:

@@ -45,7 +45,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("--label", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=_above_0, default=10.0, metavar="C", help="C, inverse (default: 10)")
+    say("--penalty", type=above_0, default=10.0, metavar="C", help="C, inverse (default: 10)")
     say("--json", action="store_true", help="print the metrics as JSON")
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")
@@ -71,8 +71,10 @@ def run(args: TextArgs) -> int:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from edgeport import training
+        from edgeport.commands.run_page import page
         from edgeport.training.text import fit_classifier, hyperparameters, read_lines
     training.check_place(args.output)
+    vectorizer = {**args.vectorizer, "stop_words": _stop_words(args.vectorizer["stop_words"])}
     lines = read_lines(args.data, args.text, args.label)
     if lines.duplicates:
         note(f"left out {lines.duplicates:,} texts that were there already")
@@ -82,21 +84,18 @@ def run(args: TextArgs) -> int:
 
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # stop words and token patterns have no use there
-        made = fit_classifier(
-            lines, args.data.stem, TfidfVectorizer(**args.vectorizer), args.penalty
-        )
-    training.save(
-        training.Run(
-            "text_classifier",
-            hyperparameters(made.module),
-            made.module,
-            made.origin,
-            made.held_out,
-            made.history,
-            {"accuracy": made.history.kept.held_out_score},
-        ),
-        args.output,
+        made = fit_classifier(lines, args.data.stem, TfidfVectorizer(**vectorizer), args.penalty)
+    kept = made.history.kept
+    found = training.Run(
+        "text_classifier",
+        hyperparameters(made.module),
+        made.module,
+        made.origin,
+        made.held_out,
+        made.history,
+        {"accuracy": kept.held_out_score, "cross_entropy": kept.held_out_cost},
     )
+    training.save(found, args.output, {"report.html": page(found)})
     _report(made, lines, args)
     return 0
 
@@ -142,7 +141,7 @@ def _parse(arguments: argparse.Namespace) -> TextArgs:
             "min_df": arguments.min_df,
             "max_df": arguments.max_df,
             "max_features": arguments.max_features,
-            "stop_words": _stop_words(arguments.stop_words),
+            "stop_words": arguments.stop_words,
             "strip_accents": arguments.strip_accents,
             "lowercase": not arguments.keep_case,
             "token_pattern": arguments.token_pattern,
@@ -159,7 +158,9 @@ def _parse(arguments: argparse.Namespace) -> TextArgs:
 def _stop_words(text: str | None) -> str | list[str] | None:
     if text is None or text == "english":
         return text
-    return Path(text).read_text(encoding="utf-8").split()
+    with needs("training", "train"):
+        from edgeport.training.text import read_words
+    return read_words(Path(text))
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -183,7 +184,8 @@ def _share(text: str) -> int | float:
     return value
 
 
-def _above_0(text: str) -> float:
+def above_0(text: str) -> float:
+    """Read a number above 0."""
     try:
         value = float(text)
     except ValueError:

@@ -41,6 +41,8 @@ class TrainArgs:
     checkpoint: Path | None
     find_rate: bool
     as_json: bool
+    png: bool = False
+    tensorboard: Path | None = None
 
     def make(self, learning_rate: float | None = None) -> "Settings":
         """The settings, with a learning rate where none was given."""
@@ -98,6 +100,12 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
         "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.add_argument(
+        "--png", action="store_true", help="keep the charts of the report as PNG files too"
+    )
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="write events for TensorBoard there"
+    )
     parser.set_defaults(
         default_options=defaults.options or {}, default_optimizer=defaults.optimizer
     )
@@ -120,7 +128,13 @@ def parse_training(arguments: argparse.Namespace) -> TrainArgs:
         "initialisation": arguments.init,
     }
     return TrainArgs(
-        arguments.output, settings, arguments.checkpoint, arguments.find_lr, arguments.json
+        arguments.output,
+        settings,
+        arguments.checkpoint,
+        arguments.find_lr,
+        arguments.json,
+        arguments.png,
+        arguments.tensorboard,
     )
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from edgeport.commands.needs import needs
 from edgeport.commands.terminal import note, progress, show
+from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import UsageError
 
@@ -43,6 +45,9 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         make: Reads the data and makes the module, once the random seed is set.
     """
     needs_torch()
+    if args.png:  # before the training, not after it
+        with needs("--png", "plots"):
+            import matplotlib  # noqa: F401  # the import is the question
     import torch
 
     from edgeport import training
@@ -56,7 +61,9 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         settings = args.make(_rate(args, recipe))
         if args.find_rate:
             return _find_rate(recipe, settings)
-        made = _train(args, recipe, settings, quiet=rank.number > 0)
+        with events(args.tensorboard if rank.number == 0 else None) as told:
+            made = _train(args, recipe, settings, told, quiet=rank.number > 0)
+            told.end(made)
         if rank.number > 0:
             return 0
         with _uninterrupted():
@@ -79,7 +86,9 @@ def _rate(args: TrainArgs, recipe: "Recipe") -> float | None:
     return largest / 2
 
 
-def _train(args: TrainArgs, recipe: "Recipe", settings: "Settings", *, quiet: bool) -> "Run":
+def _train(
+    args: TrainArgs, recipe: "Recipe", settings: "Settings", told: Events, *, quiet: bool
+) -> "Run":
     from edgeport.training import recipes
 
     data, asked = recipe.data, settings.epochs
@@ -95,6 +104,7 @@ def _train(args: TrainArgs, recipe: "Recipe", settings: "Settings", *, quiet: bo
     with progress("training", 1000) as bar:
 
         def on_epoch(epoch: "Epoch") -> None:
+            told.tell(epoch, metric)
             seen["score"] = f"  held-out {metric} {epoch.held_out_score:.4f}"
             if epoch.number % every == 0 or epoch.number in (1, asked):
                 bar.clear()
@@ -143,8 +153,12 @@ def _uninterrupted() -> Iterator[None]:
 def _save(made: "Run", args: TrainArgs) -> None:
     from edgeport import training
     from edgeport.commands.run_page import page
+    from edgeport.commands.run_pngs import pngs
 
-    training.save(made, args.output, {"report.html": page(made)})
+    extras: dict[str, str | bytes] = {"report.html": page(made)}
+    if args.png:
+        extras |= pngs(made)
+    training.save(made, args.output, extras)
 
 
 def _report(made: "Run", args: TrainArgs) -> int:

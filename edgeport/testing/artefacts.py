@@ -23,7 +23,9 @@ from edgeport.runtimes import (
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.session import BACKENDS, FORMATS, open_artefact
 
-_SUFFIXES: Final = {suffix: name for name, suffix in FORMATS.items()} | {".pt": "torchscript"}
+_SUFFIXES: Final = {suffix: name for name, suffix in FORMATS.items() if name != "onnx-strings"} | {
+    ".pt": "torchscript"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _openers(path: Path) -> tuple[str, ...]:
 def _ways_of(
     path: Path, bundle: Bundle | None, name: str, answers: Sequence[Answer]
 ) -> Iterator[Way]:
-    for optimize in (True, False) if BACKENDS[name].format == "onnx" else (True,):
+    for optimize in (True, False) if BACKENDS[name].format.startswith("onnx") else (True,):
         options = Options(threads=1, optimize=optimize)
 
         def opened(options: Options = options) -> Session:

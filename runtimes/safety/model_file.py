@@ -22,7 +22,7 @@ def check_model(path: Path, format_: str, names: Sequence[str], name: str) -> No
         FormatError: It is so.
     """
     try:
-        if format_ == "onnx":
+        if format_ in ("onnx", "onnx-strings"):
             _check_onnx(path, names, name)
         elif format_ in ("torchscript", "pt2"):
             _check_torch(path, format_)

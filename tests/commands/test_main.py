@@ -24,6 +24,7 @@ NAMES = [
         "inspect",
         "diff",
         "predict",
+        "nearest",
         "bench",
         "compare",
         "serve",

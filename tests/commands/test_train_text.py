@@ -1,8 +1,11 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 
 from edgeport.__main__ import main
@@ -49,8 +52,31 @@ def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -
         "import sys; sys.modules.update(torch=None, onnx=None, sklearn=None)\n"
         "from edgeport.__main__ import main; sys.exit(main())"
     )
-    command = [sys.executable, "-c", code, "predict", str(bundle), *texts]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == expected
+    for more in ([], ["--backend", "ort-strings"]):
+        command = [sys.executable, "-c", code, "predict", str(bundle), *texts, *more]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert found.stdout == expected
+    strings = onnxruntime.InferenceSession(bundle / "strings.onnx")
+    rows = np.array(asked.read_text(encoding="utf-8").splitlines(), dtype=object)
+    (logits,) = strings.run(None, {"text": rows})
+    assert np.asarray(logits).argmax(1).tolist() == [1, 0]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Confusion" in page
+    assert "Ünïque" in page  # the texts with the largest loss
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file: .*stop.txt"), (b"caf\xe9", "stop.txt is not UTF-8")],
+)
+def test_stop_words_that_cannot_be_read(
+    table: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+) -> None:
+    path = table.parent / "stop.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(ask(table, "--stop-words", str(path))) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

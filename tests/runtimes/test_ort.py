@@ -215,7 +215,7 @@ def test_a_type_that_cannot_be_passed(path: Path) -> None:
     )
     with pytest.raises(
         EngineError,
-        match=r"m\.onnx: 'x' is a tensor\(string\), which edgeport cannot pass\n  fix: e",
+        match=r"m\.onnx: 'x' is a tensor\(string\), which edgeport cannot pass\n  fix: open",
     ):
         open(path, ONE)
 

@@ -20,7 +20,8 @@ def test_the_table_is_consistent() -> None:
         assert entry.format in FORMATS
         assert (root / f"{'/'.join(entry.module.split('.')[2:])}.py").is_file()
     assert {entry.format for entry in BACKENDS.values()} == FORMATS.keys()
-    assert len(set(FORMATS.values())) == len(FORMATS)
+    assert FORMATS["onnx-strings"] == FORMATS["onnx"]  # the same format, for another way in
+    assert len(set(FORMATS.values())) == len(FORMATS) - 1
 
 
 @pytest.mark.parametrize("name", BACKENDS)

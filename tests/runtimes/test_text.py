@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.runtimes.errors import InputError
-from edgeport.runtimes.text import decode, encode
+from edgeport.runtimes.text import decode, encode, ended, strings
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=[])), min_size=1))
@@ -31,3 +31,15 @@ def test_what_is_no_list_of_texts(texts: list[str], message: str) -> None:
 def test_a_number_that_is_no_code_point() -> None:
     with pytest.raises(InputError, match="code points from 0 to 1114112, expected 0 to 1114111"):
         decode(np.array([[0, 0x110000]], np.int32))
+
+
+def test_the_end_of_a_text_is_its_end() -> None:
+    table = np.array([[1, -1, 2, -1], [-1, 3, 4, 5], [6, 7, 8, 9]], np.int32)
+    found = ended(table)
+    assert found.tolist() == [[1, -1, -1, -1], [-1, -1, -1, -1], [6, 7, 8, 9]]
+    assert found.dtype == np.int32
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_strings_are_the_texts(texts: list[str]) -> None:
+    assert strings(encode(texts), "text") == texts

@@ -101,6 +101,28 @@ def text_classifier(
     return TextClassifier.empty(layout, tables, labels)
 
 
+def word2vec(
+    layout: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Any]],
+    labels: Sequence[str],
+    words: Sequence[str],
+) -> nn.Module:
+    """Vectors of words, and a linear classifier if there are labels, on raw text.
+
+    Args:
+        layout: As for ``WordVectors.empty``.
+        tables: The same.
+        labels: The same.
+        words: In the order of the vectors, for people.
+    """
+    from edgeport.training.text import WordVectors
+
+    made = WordVectors.empty(layout, tables, labels)
+    if len(words) != made.words:
+        raise ValueError(f"{len(words)} words for {made.words} vectors")
+    return made
+
+
 MODELS: Final[Mapping[str, Maker]] = {
     "small_cnn": SmallCnn,
     "linear": linear,
@@ -108,4 +130,5 @@ MODELS: Final[Mapping[str, Maker]] = {
     "cnn": cnn,
     "vision": vision,
     "text_classifier": text_classifier,
+    "word2vec": word2vec,
 }

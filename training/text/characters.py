@@ -102,7 +102,8 @@ class Characters(nn.Module):
         end = torch.cumsum(size, 1)
         begin = end - size
         width = int(end.max())
-        torch._check(width >= 0)  # type: ignore[no-untyped-call]  # for torch.export
+        # for torch.export; TorchScript takes any other end of the line for a type
+        torch._check(width >= 0)  # type: ignore[no-untyped-call]
         width = width + 1
         kept = size > 0
         rank = torch.cumsum(kept.to(torch.int64), 1)

@@ -4,25 +4,23 @@ The rows of the vectorizer are never made: each occurrence of a term adds its sh
 term's weight to the logits, so that the work follows the length of a text, not the vocabulary.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.errors import SourceError
-from edgeport.runtimes.text import SHORTEST
 
+from .from_text import FromText
 from .layout import Layout
 from .lookup import Tables
 from .options import read_options
-from .vectorizer import Terms, compile_tables, positive, weighed
+from .vectorizer import compile_tables, positive, weighed
 
 
-class TextClassifier(nn.Module):
+class TextClassifier(FromText):
     """A vectorizer with a linear classifier on top. Made by ``compile_classifier``.
 
     Args:
@@ -31,51 +29,15 @@ class TextClassifier(nn.Module):
         labels: The names of the classes, in the order of the logits.
     """
 
-    __jit_unused_properties__: ClassVar = ["free_axes", "least_sizes"]
-
     idf: Tensor
 
     def __init__(self, layout: Layout, tables: Tables, labels: Sequence[str]) -> None:
-        super().__init__()
-        self.terms = Terms(layout, tables)
+        super().__init__(layout, tables, labels)
         self.register_buffer("idf", tables["idf"])
         self.weight = nn.Parameter(tables["weight"])
         self.bias = nn.Parameter(tables["bias"])
         self.columns, self.norm = layout.columns, layout.norm
         self.binary, self.sublinear = layout.binary, layout.sublinear
-        made_of = {
-            "layout": asdict(layout),
-            "tables": {
-                name: [str(table.dtype).removeprefix("torch."), *table.shape]
-                for name, table in tables.items()
-            },
-            "labels": list(labels),
-        }
-        self.made_of = json.dumps(made_of)  # TorchScript holds no such dict
-
-    @property
-    def free_axes(self) -> dict[str, dict[int, str]]:
-        """Axes besides the first that are free."""
-        return {"text": {1: "characters"}}
-
-    @property
-    def least_sizes(self) -> dict[str, int]:
-        """The smallest size of each free axis."""
-        return {"characters": SHORTEST}
-
-    @classmethod
-    def empty(
-        cls,
-        layout: Mapping[str, Any],
-        tables: Mapping[str, Sequence[Any]],
-        labels: Sequence[str],
-    ) -> Self:
-        """Make the module of a run before its weights are read."""
-        blank = {
-            name: torch.empty(sizes, dtype=_DTYPES[dtype])
-            for name, (dtype, *sizes) in tables.items()
-        }
-        return cls(Layout(**layout), blank, labels)
 
     def forward(self, text: Tensor) -> Tensor:
         """Classify.
@@ -106,15 +68,6 @@ class TextClassifier(nn.Module):
         if self.norm == "l1":
             logits = logits / positive(share.sum(1, keepdim=True))
         return logits + self.bias
-
-
-_DTYPES = {"int32": torch.int32, "int64": torch.int64, "float32": torch.float32}
-
-
-def hyperparameters(module: TextClassifier) -> dict[str, Any]:
-    """What ``TextClassifier.empty`` makes the same module of, as plain JSON."""
-    found: dict[str, Any] = json.loads(module.made_of)
-    return found
 
 
 def compile_classifier(vectorizer: Any, classifier: Any) -> TextClassifier:

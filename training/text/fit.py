@@ -1,5 +1,6 @@
 """Fit a text classifier: scikit-learn fits, the compiled module is compared with it, and kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgeport.training.fitting import Epoch, History, Settings
 
 from .classifier import TextClassifier, compile_classifier
 from .lines import Lines
+from .lookup import Array
 
 _LARGEST_HELD_OUT = 2**24
 """Code points kept with a run, padding included: 64 MiB."""
@@ -57,23 +59,10 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
         ParityError: The compiled module and scikit-learn disagree on a held-out text.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import train_test_split
 
     split = Split(test_size=0.2, random_state=42, stratified=False)
-    rows, held = map(
-        np.asarray,
-        train_test_split(
-            np.arange(len(lines.texts)),
-            test_size=split.test_size,
-            random_state=split.random_state,
-        ),
-    )
-    names, numbers = np.unique(np.array(lines.labels, dtype=object), return_inverse=True)
-    if len(np.unique(numbers[rows])) < len(names):
-        raise SourceError(
-            f"some of the {len(names)} labels are in no text that is trained on",
-            remedy="give more texts for each label",
-        )
+    rows, held = part(len(lines.texts), split)
+    names, numbers = classes_of(lines.labels, rows)
     texts = [lines.texts[row] for row in rows]
     try:
         features = vectorizer.fit_transform(texts)
@@ -104,11 +93,36 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
             {"text": "text"},
             classes=tuple(map(str, names)),
         ),
-        _kept(held_texts, numbers[held]),
+        kept_texts(held_texts, numbers[held].astype(np.int64)),
         History(settings, "cross-entropy", "accuracy", (Epoch(1, loss, losses, right, 1.0),)),
         len(rows),
         len(held),
     )
+
+
+def part(count: int, split: Split) -> tuple[Array, Array]:
+    """Rows to train on, and rows that are held out."""
+    from sklearn.model_selection import train_test_split
+
+    rows, held = train_test_split(
+        np.arange(count), test_size=split.test_size, random_state=split.random_state
+    )
+    return np.asarray(rows), np.asarray(held)
+
+
+def classes_of(labels: Sequence[str], rows: Array) -> tuple[Array, Array]:
+    """The different labels, and for each text which it has.
+
+    Raises:
+        SourceError: One of them is in no row that is trained on.
+    """
+    names, numbers = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    if len(np.unique(numbers[rows])) < len(names):
+        raise SourceError(
+            f"some of the {len(names)} labels are in no text that is trained on",
+            remedy="give more texts for each label",
+        )
+    return names, numbers
 
 
 def _judge(classifier: Any, vectorizer: Any, texts: list[str], numbers: Any) -> tuple[float, float]:
@@ -138,11 +152,11 @@ def _compare(module: TextClassifier, vectorizer: Any, classifier: Any, texts: li
             )
 
 
-def _kept(texts: list[str], numbers: Any) -> Labelled:
-    """As many as fit: the rows of one array are as long as the longest."""
+def kept_texts(texts: list[str], labels: Array) -> Labelled:
+    """As many held-out texts as fit: the rows of one array are as long as the longest."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     widths = np.maximum(1, [len(texts[index]) for index in order])
     count = max(1, int((np.arange(1, len(order) + 1) * widths <= _LARGEST_HELD_OUT).sum()))
     kept = np.sort(order[:count])
     table = encode([texts[index] for index in kept])
-    return Labelled({"text": table}, numbers[kept].astype(np.int64))
+    return Labelled({"text": table}, labels[kept])

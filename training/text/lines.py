@@ -72,19 +72,62 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
     return Lines(list(found), list(found.values()), len(rows) - len(found), sha256)
 
 
+def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
+    """Read texts alone.
+
+    Args:
+        path: As for ``read_lines``; or ``.txt``, UTF-8, a text per line, empty lines left out.
+        text: The column; of a ``.txt`` ``None``.
+
+    Returns:
+        The texts, and the sha256 of what was read.
+
+    Raises:
+        MissingFileError: There is no such file.
+        SourceError: It is no such table, lacks the column, or holds fewer than two texts.
+        StorageError: It cannot be read.
+    """
+    if path.suffix == ".txt":
+        if text is not None:
+            raise SourceError(
+                f"{path} has a text per line and no column {text!r}",
+                remedy="leave --text and --label out, or give a .csv or .tsv",
+            )
+        found = [line for line in _content(path).splitlines() if line.strip()]
+    else:
+        rows = _rows(path)
+        if text is None:
+            raise SourceError(
+                f"{path} is a table, and no column is named",
+                remedy=f"give --text; its first line has {', '.join(rows[0][:20])}",
+            )
+        if text not in rows[0] and not text.isdecimal():
+            raise SourceError(
+                f"{path} has no column {text!r}",
+                remedy=f"its first line has {', '.join(rows[0][:20])}; or give a number from 1",
+            )
+        named = text in rows[0]
+        column = rows[0].index(text) if named else int(text) - 1
+        short = next((n for n, row in enumerate(rows, 1) if not 0 <= column < len(row)), None)
+        if short is not None:
+            raise SourceError(
+                f"{path}: line {short} has {len(rows[short - 1])} columns, {column + 1} are needed",
+                remedy="correct the line; a .tsv has tabs between columns, a .csv commas",
+            )
+        found = [row[column] for row in rows[named:]]
+    if len(found) < 2:
+        raise SourceError(
+            f"{path} holds {len(found)} texts, two are needed: one is held out",
+            remedy="give one text per line",
+        )
+    joined = "".join(f"{each}\n" for each in found)
+    return found, hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _rows(path: Path) -> list[list[str]]:
     if path.suffix not in (".csv", ".tsv"):
         raise SourceError(f"{path} is neither .csv nor .tsv", remedy="name it by what it is")
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise SourceError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
-    except OSError as e:
-        raise StorageError(
-            f"cannot read {path}: {e.strerror or e}", remedy="check its permissions"
-        ) from e
+    content = _content(path)
     if path.suffix == ".tsv":
         rows = [line.removesuffix("\r").split("\t") for line in content.split("\n") if line]
     else:
@@ -100,3 +143,27 @@ def _rows(path: Path) -> list[list[str]]:
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
     return rows
+
+
+def read_words(path: Path) -> list[str]:
+    """Words of a file, in UTF-8, with white space between them.
+
+    Raises:
+        MissingFileError: There is no such file.
+        SourceError: It is not UTF-8.
+        StorageError: It cannot be read.
+    """
+    return _content(path).split()
+
+
+def _content(path: Path) -> str:
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise SourceError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
+    except OSError as e:
+        raise StorageError(
+            f"cannot read {path}: {e.strerror or e}", remedy="check its permissions"
+        ) from e

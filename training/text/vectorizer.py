@@ -1,15 +1,15 @@
 """A fitted vectorizer as one module of tensors: code points in, ``transform``'s row out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .characters import Characters, Classes, Symbols, classify
+from .characters import PAGE, Characters, Classes, Symbols, classify
 from .chars import SPACE, Chars, build_chars, fan_of
 from .layout import Layout
-from .lookup import Tables, named, part
+from .lookup import Array, Tables, named, part
 from .options import Options, read_options
 from .unicode import CODE_POINTS, FINAL_SIGMA, SIGMA, changes, matching
 from .words import BREAK, FIRST, FOREIGN, OTHER, Words, build_words, vocabulary_words
@@ -17,6 +17,8 @@ from .words import BREAK, FIRST, FOREIGN, OTHER, Words, build_words, vocabulary_
 
 class Terms(nn.Module):
     """The columns that a text's terms have, one for each occurrence."""
+
+    __jit_unused_properties__: ClassVar = ["alike"]
 
     def __init__(self, layout: Layout, tables: Tables) -> None:
         super().__init__()
@@ -39,6 +41,13 @@ class Terms(nn.Module):
             )
         self.columns = layout.columns
 
+    @property
+    def alike(self) -> Array:
+        """(0x110000,) int32, the same number for code points that make no difference."""
+        pages, classes = self.characters.pages.numpy(), self.characters.classes.numpy()
+        found: Array = classes.reshape(-1, PAGE)[pages[: CODE_POINTS // PAGE]].reshape(-1)
+        return found
+
     def forward(self, text: Tensor) -> Tensor:
         """Find the terms.
 
@@ -58,6 +67,8 @@ class TextVectorizer(nn.Module):
     Made by ``compile_vectorizer``.
     """
 
+    __jit_unused_properties__: ClassVar = ["alike"]
+
     idf: Tensor
 
     def __init__(self, layout: Layout, tables: Tables) -> None:
@@ -66,6 +77,11 @@ class TextVectorizer(nn.Module):
         self.register_buffer("idf", tables["idf"])
         self.columns, self.norm = layout.columns, layout.norm
         self.binary, self.sublinear = layout.binary, layout.sublinear
+
+    @property
+    def alike(self) -> dict[str, Array]:
+        """By input: code points that make no difference, for ``onnx-strings``."""
+        return {"text": self.terms.alike}
 
     def forward(self, text: Tensor) -> Tensor:
         """Count, and weigh.

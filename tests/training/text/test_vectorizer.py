@@ -144,3 +144,25 @@ def test_a_text_alone_and_among_others() -> None:
     for _, module in FUZZED.values():
         alone = np.concatenate([rows(module, [text]) for text in TEXTS])
         np.testing.assert_array_equal(alone, rows(module, TEXTS))
+
+
+@pytest.mark.parametrize("name", FUZZED)
+@given(texts=texts_of_anything)
+@settings(max_examples=20)
+def test_code_points_that_are_alike_make_no_difference(name: str, texts: list[str]) -> None:
+    _, module = FUZZED[name]
+    (alike,) = module.alike.values()
+    _, firsts = np.unique(alike, return_index=True)
+    table = encode(texts)
+    others = np.where(table < 0, -1, firsts[alike[table]]).astype(np.int32)
+    expected = module(torch.tensor(table))
+    assert torch.equal(module(torch.tensor(others)), expected)
+
+
+@pytest.mark.parametrize("name", FUZZED)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_every_module_can_be_scripted(name: str) -> None:
+    _, module = FUZZED[name]
+    scripted = torch.jit.script(module)
+    table = torch.tensor(encode(TEXTS))
+    assert torch.equal(scripted(table), module(table))

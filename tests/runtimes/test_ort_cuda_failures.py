@@ -6,7 +6,7 @@ The texts are of onnxruntime-gpu 1.31.1; those on memory and graphs are of its s
 import pytest
 
 from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError
-from edgeport.runtimes.cuda_failures import failure
+from edgeport.runtimes.ort_cuda_failures import failure
 
 DRIVER = (
     "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc:63 static "

@@ -3,8 +3,8 @@
 import pytest
 
 from edgeport.runtimes import BackendMissingError
-from edgeport.runtimes.cuda_needs import require_cuda, require_gpu
 from edgeport.runtimes.gpus import Gpus
+from edgeport.runtimes.ort_cuda_needs import require_cuda, require_gpu
 
 FOUND = Gpus((12, 4), ("NVIDIA Something", "NVIDIA Another"), ("8.6", "8.9"))
 

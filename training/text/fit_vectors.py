@@ -1,0 +1,212 @@
+"""Fit Word2Vec on texts, with a classifier on top if they have labels, and compile it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from edgeport.runtimes.errors import ParityError
+from edgeport.runtimes.text import encode
+from edgeport.training.data import Labelled, Origin, Split
+from edgeport.training.fitting import Epoch, History, Settings
+
+from .corpus import Corpus, read_corpus
+from .fit import classes_of, kept_texts, part
+from .from_text import hyperparameters
+from .lookup import Array
+from .word2vec import OnChunk, Trainer, Word2Vec
+from .word_vectors import WordVectors, compile_vectors
+
+_ROWS: Final = 64
+_TOLERANCE: Final = 1e-4
+"""Of a vector or logit, relative to the largest: float32 against numpy's float64."""
+
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is trained on.
+
+    Attributes:
+        name: Of the data.
+        texts: Two or more.
+        labels: One for each text, or none at all.
+        sha256: Of what was read.
+    """
+
+    name: str
+    texts: list[str]
+    labels: Sequence[str]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FittedVectors:
+    """Vectors of words and how they came about.
+
+    Attributes:
+        module: Raw text to a vector, or to logits.
+        words: The vocabulary, the most frequent first.
+        hyperparameters: What the module is made of again.
+        origin: The data.
+        held_out: Held-out texts, with their classes; without labels, how many of their words are
+            known.
+        history: The training: its score is how often a word that is there beats a drawn one.
+        scores: ``pair_auc``, ``known_words`` and with labels ``accuracy``, of held-out texts.
+    """
+
+    module: WordVectors
+    words: tuple[str, ...]
+    hyperparameters: dict[str, Any]
+    origin: Origin
+    held_out: Labelled
+    history: History
+    scores: dict[str, float]
+
+
+def fit_vectors(
+    texts: Texts,
+    asked: Word2Vec,
+    vectorizer: Any,
+    least: int,
+    penalty: float = 1.0,
+    on_epoch: OnEpoch | None = None,
+    on_chunk: OnChunk | None = None,
+) -> FittedVectors:
+    """Train vectors of words, and compile them.
+
+    A fifth of labelled texts is held out, a twentieth of others.
+
+    Args:
+        texts: What to train on.
+        asked: How.
+        vectorizer: A ``CountVectorizer`` that says what a word is; its vocabulary is set here.
+        least: A word that occurs less often in the texts that are trained on is left out.
+        penalty: ``C`` of the logistic regression on top.
+        on_epoch: Called after each epoch.
+        on_chunk: Called now and then.
+
+    Raises:
+        SourceError: There are too few texts or words, or the vectorizer can't be compiled.
+        EngineError: The training diverged.
+        ParityError: The compiled module and numpy disagree on a held-out text.
+    """
+    split = Split(0.2 if texts.labels else 0.05, 42, stratified=False)
+    rows, held = part(len(texts.texts), split)
+    names, numbers = (
+        classes_of(texts.labels, rows) if texts.labels else (np.zeros(0, object), np.zeros(0))
+    )
+    words_of = vectorizer.build_analyzer()
+    train = [words_of(texts.texts[row]) for row in rows]
+    others = [words_of(texts.texts[row]) for row in held]
+    corpus = read_corpus(train, least)
+    unseen = read_corpus(others, 1, corpus.words)
+    vectors, epochs = _train(corpus, unseen, asked, on_epoch, on_chunk)
+    vectorizer.set_params(vocabulary={word: index for index, word in enumerate(corpus.words)})
+    means = _means(unseen, len(others), vectors)
+    kept_out = [texts.texts[row] for row in held]
+    known = np.bincount(unseen.texts, minlength=len(others))
+    scores = {
+        "pair_auc": epochs[-1].held_out_score,
+        "known_words": len(unseen.ids) / max(1, sum(map(len, others))),
+    }
+    if texts.labels:
+        weight, bias = _classifier(_means(corpus, len(train), vectors), numbers[rows], penalty)
+        module = compile_vectors(vectorizer, vectors, [str(name) for name in names], weight, bias)
+        expected = means @ weight.T + bias
+        scores["accuracy"] = float((expected.argmax(1) == numbers[held]).mean())
+        labels = numbers[held].astype(np.int64)
+    else:
+        module, expected = compile_vectors(vectorizer, vectors), means
+        labels = known.astype(np.float32)
+    _compare(module, kept_out, expected)
+    return FittedVectors(
+        module,
+        corpus.words,
+        {**hyperparameters(module), "words": list(corpus.words)},
+        Origin(
+            texts.name,
+            len(texts.texts),
+            texts.sha256,
+            split,
+            {"text": "text"},
+            "label" if texts.labels else "known words",
+            tuple(map(str, names)),
+        ),
+        kept_texts(kept_out, labels),
+        History(_settings(asked, least), "negative sampling", "AUC of pairs", epochs),
+        scores,
+    )
+
+
+def _train(
+    corpus: Corpus,
+    unseen: Corpus,
+    asked: Word2Vec,
+    on_epoch: OnEpoch | None,
+    on_chunk: OnChunk | None,
+) -> tuple[Array, tuple[Epoch, ...]]:
+    trainer, epochs = Trainer(corpus, asked), []
+    for number in range(1, asked.epochs + 1):
+        cost = trainer.epoch(on_chunk)
+        held_cost, auc = trainer.judge(unseen, asked.seed)
+        rate = asked.first_rate * (1 - number / asked.epochs)
+        epochs.append(Epoch(number, cost, held_cost, auc, rate))
+        if on_epoch is not None:
+            on_epoch(epochs[-1])
+    return trainer.vectors, tuple(epochs)
+
+
+def _means(corpus: Corpus, count: int, vectors: Array) -> Array:
+    """(texts, dimensions) float64, the mean of the vectors of each text; zeros for none."""
+    sums = np.zeros((count, vectors.shape[1]))
+    np.add.at(sums, corpus.texts, vectors[corpus.ids].astype(np.float64))
+    return sums / np.maximum(1, np.bincount(corpus.texts, minlength=count))[:, None]
+
+
+def _classifier(means: Array, numbers: Array, penalty: float) -> tuple[Array, Array]:
+    """Logistic regression on standardised means, as weight and bias for plain ones."""
+    from sklearn.linear_model import LogisticRegression
+
+    centre, scale = means.mean(0), means.std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    fitted: Any = LogisticRegression(C=penalty, max_iter=1000)
+    fitted.fit((means - centre) / scale, numbers)
+    weight, bias = fitted.coef_ / scale, fitted.intercept_ - fitted.coef_ @ (centre / scale)
+    if len(weight) == 1:  # two classes: half of the decision against the other half
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias
+
+
+@torch.no_grad()
+def _compare(module: WordVectors, texts: list[str], expected: Array) -> None:
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    largest = max(1.0, float(np.abs(expected).max()))
+    for first in range(0, len(order), _ROWS):
+        rows = order[first : first + _ROWS]
+        found = module(torch.tensor(encode([texts[row] for row in rows]))).double().numpy()
+        apart = np.abs(found - expected[rows]).max(1) > _TOLERANCE * largest
+        if apart.any():
+            text = texts[rows[int(np.argmax(apart))]]
+            raise ParityError(
+                f"the compiled module and numpy disagree on {text[:80]!r}",
+                remedy="please report this text and the options as a bug",
+            )
+
+
+def _settings(asked: Word2Vec, least: int) -> Settings:
+    options = asdict(asked)
+    known = {"epochs": "epochs", "batch": "batch_size", "seed": "seed"}
+    return Settings(
+        **{known[name]: options.pop(name) for name in known},
+        learning_rate=asked.first_rate,
+        optimizer="gradient descent, closed form",
+        options={
+            **{name: value for name, value in options.items() if name != "rate"},
+            "min_count": least,
+        },
+        schedule="linear",
+    )
