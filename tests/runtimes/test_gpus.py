@@ -32,9 +32,8 @@ def test_what_the_child_says() -> None:
         json.dumps({"cuda": (13, 0), "names": ("A", "B"), "capabilities": ("8.6", "9.0")})
     )
     assert _read(told) == Gpus((13, 0), ("A", "B"), ("8.6", "9.0"))
-    told = {"error": "BackendMissingError", "problem": "no GPU", "remedy": "get one"}
     with pytest.raises(BackendMissingError, match=r"^no GPU\n  fix: get one$"):
-        _read(told)
+        _read({"error": "BackendMissingError", "problem": "no GPU", "remedy": "get one"})
 
 
 @pytest.mark.gpu
