@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # <engine>
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
 import onnxruntime
 
 

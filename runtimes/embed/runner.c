@@ -276,6 +276,7 @@ static void open_library(const char *library) {
 
 static Handle open_session(const char *model, int threads) {
     Handle environment, options, session;
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0); /* unless the user has said "0" */
     must(ASK(CreateEnv, int, const char *, Handle *)(FATAL_ONLY, program, &environment), "start");
     must(ASK(CreateSessionOptions, Handle *)(&options), "options");
     must(ASK(SetIntraOpNumThreads, Handle, int)(options, threads), "threads");
