@@ -174,9 +174,9 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "onnx": ".onnx",
     "torchscript": ".ts",
     "pt2": ".pt2",
+    "onnx-strings": ".onnx",
     "tensorrt": ".engine",
     "tensorrt-rtx": ".rtx",
-    "onnx-strings": ".onnx",
     "null": ".null",
 }
 

@@ -79,7 +79,7 @@ def test_stock_onnx_runtime_takes_strings(said: Path) -> None:
 
 def test_it_is_made_unasked_and_proved(said: Path) -> None:
     bundle = runtimes.Bundle.read(said)
-    assert bundle.backends == ("ort-cpu", "ort-strings")
+    assert bundle.backends == ("ort-cpu", "ort-cuda", "ort-strings")
     report = runtimes.verify(bundle)
     assert [each.outcome for each in report.backends] == ["pass", "pass"]
     strings = bundle.artefact("ort-strings")
