@@ -28,6 +28,11 @@ hypothesis.settings.register_profile("edgeport", deadline=None)  # others may ha
 hypothesis.settings.load_profile("edgeport")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's commands take longest: last, they would leave the other CPUs idle."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_caches_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -26,7 +26,7 @@ def test_there_are_four() -> None:
     [
         *(pytest.param(path, id=path.stem) for path in NOTEBOOKS[:1]),
         *(pytest.param(path, id=path.stem, marks=pytest.mark.slow) for path in NOTEBOOKS[1:]),
-    ],  # the last two export
+    ],  # 02 trains for a while, the last two export
 )
 def test_it_runs(notebook: Path, tmp_path: Path) -> None:
     code = cells(notebook, "code")

@@ -282,7 +282,7 @@ def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["verify", str(mlp_bundle), "--url", url]) == 3
     assert "no answer from" in capsys.readouterr().err
     assert main(["verify", str(mlp_bundle), "--url", url, "--threads", "2"]) == 2
-    assert "--url was given with --backend, --threads, --device or an option" in capsys.readouterr().err
+    assert "--url was given with --backend, --threads, --device or" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["verify", "predict", "bench", "serve"])
