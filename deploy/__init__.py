@@ -21,7 +21,8 @@ from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 from .attempts import Attempt
 from .exporter import export, model_name, source_of
 from .isolation import Limits
-from .pipeline import DEFAULT_FORMATS, Began, Ended, Event, Export, Request, export_source
+from .pipeline import Began, Ended, Event, Export, export_source
+from .request import DEFAULT_FORMATS, Request
 
 __all__ = [
     "DEFAULT_FORMATS",

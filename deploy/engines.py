@@ -17,6 +17,7 @@ from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import FORMATS
+from edgeport.runtimes.tensorrt.extents import Extent, in_words, shapes
 from edgeport.runtimes.tensorrt.kept import build
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
@@ -117,7 +118,7 @@ def make_engine(
         str(folder / compiled.artefact.stored.file),
         str(folder / f"model{FORMATS[name]}"),
         source.signature,
-        profile.shapes(source, sizes),
+        shapes(source.signature, sizes),
         values,
         options,
     )
@@ -150,11 +151,11 @@ def _artefact(
     folder: Path,
     library: Library,
     options: EngineOptions,
-    sizes: dict[str, profile.Extent],
+    sizes: dict[str, Extent],
 ) -> Artefact:
     details: dict[str, int | str] = {"engine": str(library)}
     if sizes:
-        details["profile"] = ", ".join(f"{name} {extent}" for name, extent in sizes.items())
+        details["profile"] = in_words(sizes)
     if options.compute_capabilities:
         details["compute_capabilities"] = ", ".join(options.compute_capabilities)
     if options.workspace_bytes is not None:

@@ -25,7 +25,8 @@ from edgeport.runtimes.tensorrt.order import EngineOptions
 from edgeport.runtimes.thresholds import Thresholds
 
 from .isolation import Limits
-from .pipeline import DEFAULT_FORMATS, Export, OnEvent, Request, export_source, ignore
+from .pipeline import Export, OnEvent, export_source, ignore
+from .request import DEFAULT_FORMATS, Request
 
 Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
 """Arguments of forward: by name, in order, the only one, or captured ones."""

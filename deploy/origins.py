@@ -26,10 +26,13 @@ class Origin(IntEnum):
 
 @functools.cache
 def origin(file: str) -> Origin:
-    """Tell whose a file is. Generated code (``<string>``), and Python's own, is a compiler's."""
-    if file.startswith("<"):
-        return Origin.COMPILER
+    """Tell whose a file is. Python's own is a compiler's, and so is generated code.
+
+    That has no file: ``<string>``, or ``code/__torch__.py`` in a TorchScript archive.
+    """
     path = Path(file)
+    if not path.is_absolute() and not path.is_file():
+        return Origin.COMPILER
     parts = path.parts
     for folder in ("site-packages", "dist-packages"):
         if folder in parts:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -20,7 +20,6 @@ from edgeport import __version__
 from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
-from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
@@ -29,21 +28,18 @@ from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.source import Source, run_module
-from edgeport.deploy.tensorrt.request import ENGINES, engines, target_of
+from edgeport.deploy.tensorrt.request import engines
 from edgeport.runtimes import (
-    BackendMissingError,
     Bundle,
     ParityError,
     Report,
-    UsageError,
     files,
     verify,
 )
 from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.session import BACKENDS, FORMATS, probe
+from edgeport.runtimes.session import BACKENDS
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 from edgeport.runtimes.thresholds import Thresholds
@@ -53,14 +49,12 @@ from .attempts import WRONG, Attempt, attempt
 from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
-from .isolation import Limits
 from .localisation import locate
+from .request import Request, compiled_formats, onnx_request
 
 GOLDEN: Final = "golden.safetensors"
 REPORT: Final = "reports/parity.json"
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
-DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
-FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT, *ENGINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +82,6 @@ OnEvent = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Watch nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of an export, beside its source.
-
-    Attributes:
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``onnx-strings``, ``tensorrt``,
-            ``tensorrt-rtx``. The last two are built from ``onnx``, which comes with them.
-        opset: Of the ONNX file; ``None`` for what suits the target.
-        target: Where the ONNX file is to run; ``None`` for engines of today.
-        thresholds: Where a verdict turns.
-        limits: What one compiler may use.
-        search_s: Wall time to look for the inputs on which each backend is worst.
-        labels: Of the real samples, row by row: classes, or values like the first output.
-        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
-            a small case.
-        engine: How engines are built.
-    """
-
-    formats: tuple[str, ...] = DEFAULT_FORMATS
-    opset: int | None = None
-    target: Target | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    limits: Limits = field(default_factory=Limits)
-    search_s: float = 0.0
-    labels: Array | None = None
-    repro: Path | None = None
-    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +121,8 @@ def export_source(
     """
     request = request or Request()
     libraries = engines(request.formats, request.engine)
-    formats = with_strings(_compiled_formats(request), source, request.target)
-    onnx_request = _checked(source, request, formats, list(libraries))
+    formats = with_strings(compiled_formats(request), source, request.target)
+    asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
@@ -170,7 +135,7 @@ def export_source(
         won = []
         for name in formats:
             prove = partial(_prove, folder, manifest)
-            ways = routes(source, name, onnx_request)
+            ways = routes(source, name, asked)
             tries = partial(
                 attempt, source, name, folder=folder, prove=prove, limits=request.limits
             )
@@ -217,48 +182,6 @@ def _step(name: str, on_event: OnEvent) -> Iterator[None]:
     start = time.perf_counter()
     yield
     on_event(Ended(name, time.perf_counter() - start))
-
-
-def _compiled_formats(request: Request) -> tuple[str, ...]:
-    """What is compiled from the module; an engine is built from its ONNX."""
-    unknown = [name for name in request.formats if name not in FORMATS_MADE]
-    if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
-        raise UsageError(
-            f"cannot export the formats {', '.join(request.formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(FORMATS_MADE)}",
-        )
-    compiled = tuple(name for name in request.formats if name not in ENGINES)
-    if len(compiled) == len(request.formats) or "onnx" in compiled:
-        return compiled
-    return ("onnx", *compiled)
-
-
-def _checked(
-    source: Source, request: Request, formats: Sequence[str], libraries: Sequence[Library]
-) -> OnnxRequest:
-    request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
-    for name in formats:
-        _check_provable(name)
-    targets = [request.target] if request.target is not None else []
-    targets += map(target_of, libraries)
-    for target in targets:
-        check_dtypes(target, source.signature)
-    if request.repro is not None:
-        files.refuse_existing(request.repro)
-    narrowest = min(targets, key=lambda target: target.newest_opset, default=None)
-    asked = negotiate(request.opset, narrowest)
-    return asked if request.target is None else replace(asked, target=request.target.name)
-
-
-def _check_provable(format_: str) -> None:
-    for name, backend in BACKENDS.items():
-        if not backend.runs_on("cpu"):
-            continue
-        if backend.format == format_ and not (available := probe(name)).usable:
-            raise BackendMissingError(
-                f"model{FORMATS[format_]} cannot be proved here: {available.reason}",
-                remedy=f"{available.remedy}; or leave the format out with --format",
-            )
 
 
 def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:

@@ -12,8 +12,8 @@ import onnxruntime
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
 from .ort_buffers import BoundBuffers
-from .ort_load import failed, load, missing, settings_of, signature_of
-from .session import Availability, EngineInfo, Options, check_signature
+from .ort_load import engine_of, failed, load, missing, settings_of, signature_of
+from .session import Availability, Options, check_signature
 
 PROVIDER: Final = "CPUExecutionProvider"
 
@@ -25,15 +25,7 @@ class OrtSession:
         self._session = open_engine(path, options)
         self.signature = signature_of(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
-        self.engine = EngineInfo(
-            backend="ort-cpu",
-            engine="onnxruntime",
-            version=onnxruntime.__version__,
-            provider=self._session.get_providers()[0],
-            device="cpu",
-            precision=self.signature.precision,
-            threads=self._session.get_session_options().intra_op_num_threads,
-        )
+        self.engine = engine_of("ort-cpu", self._session, self.signature.precision)
         self._check = InputCheck(self.signature)
         self._bound = BoundBuffers(self._session, self.signature)
         self._quick = self._bound.run

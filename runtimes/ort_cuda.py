@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +19,9 @@ from .inputs import Array, InputCheck
 from .ort_cuda_failures import failure
 from .ort_cuda_needs import require_cuda, require_gpu
 from .ort_device_buffers import DeviceBuffers
-from .ort_load import load, missing, settings_of, signature_of
+from .ort_load import engine_of, load, missing, settings_of, signature_of
 from .ort_nodes import RECORD, on_cpu
-from .session import Availability, EngineInfo, Options, check_signature
+from .session import Availability, Options, check_signature
 from .shared_libraries import load_all, needed_by
 from .signature import Signature
 
@@ -50,16 +51,9 @@ class OrtCudaSession:
             require_fixed(self.signature)
         cpu_nodes = _require_no_cpu_nodes(self._session, path, name, options)
         self._device = f"cuda:{used['device_id']}"
-        self.engine = EngineInfo(
-            backend="ort-cuda",
-            engine="onnxruntime",
-            version=onnxruntime.__version__,
-            provider=self._session.get_providers()[0],
-            device=self._device,
-            precision="tf32" if used.get("use_tf32") == "1" else self.signature.precision,
-            threads=self._session.get_session_options().intra_op_num_threads,
-            cpu_nodes=cpu_nodes,
-        )
+        precision = "tf32" if used.get("use_tf32") == "1" else self.signature.precision
+        engine = engine_of("ort-cuda", self._session, precision, self._device)
+        self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None
         self._check = InputCheck(self.signature)
         self._buffers = DeviceBuffers(self._session, self.signature, "cuda", int(used["device_id"]))

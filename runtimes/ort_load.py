@@ -7,7 +7,7 @@ import onnxruntime
 
 from .cpus import available_cpus
 from .errors import ContractError, EngineError
-from .session import Availability, Options
+from .session import Availability, EngineInfo, Options
 from .signature import METADATA_KEY, Signature, TensorSpec
 
 _WHEELS: Final = (
@@ -97,6 +97,21 @@ def load(
         ) from e
     session.disable_fallback()  # run() would go on with another provider after some errors
     return session
+
+
+def engine_of(
+    backend: str, session: onnxruntime.InferenceSession, precision: str, device: str = "cpu"
+) -> EngineInfo:
+    """What is in use, as the session tells it."""
+    return EngineInfo(
+        backend=backend,
+        engine="onnxruntime",
+        version=onnxruntime.__version__,
+        provider=session.get_providers()[0],
+        device=device,
+        precision=precision,
+        threads=session.get_session_options().intra_op_num_threads,
+    )
 
 
 def failed(error: Exception) -> EngineError:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from .errors import ContractError, EngineError, FormatError
 from .inputs import Array, InputCheck
 from .ort import open_engine, probe
-from .ort_load import failed, spec_of
-from .session import EngineInfo, Options, check_signature
+from .ort_load import engine_of, failed, spec_of
+from .session import Options, check_signature
 from .signature import METADATA_KEY, Signature
 from .text import is_text, strings
 
@@ -32,15 +31,7 @@ class OrtStringsSession:
         self._session: Any = open_engine(path, options)
         self.signature = _signature(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
-        self.engine = EngineInfo(
-            backend="ort-strings",
-            engine="onnxruntime",
-            version=onnxruntime.__version__,
-            provider=self._session.get_providers()[0],
-            device="cpu",
-            precision=self.signature.precision,
-            threads=self._session.get_session_options().intra_op_num_threads,
-        )
+        self.engine = engine_of("ort-strings", self._session, self.signature.precision)
         self._check = InputCheck(self.signature)
         self._outputs = [spec.name for spec in self.signature.outputs]
 

@@ -34,8 +34,9 @@ import torch
 from torch import nn
 
 from edgeport.commands.terminal import note, table
-from edgeport.deploy.pipeline import Request, export_source
+from edgeport.deploy.pipeline import export_source
 from edgeport.deploy.proof.reference import Reference, make_golden
+from edgeport.deploy.request import Request
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Bundle, EdgeportError, Options, files, verify

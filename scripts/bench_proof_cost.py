@@ -27,8 +27,9 @@ import zoo
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.exporter import source_of
-from edgeport.deploy.pipeline import Request, export_source
+from edgeport.deploy.pipeline import export_source
 from edgeport.deploy.proof.oracle import Oracle
+from edgeport.deploy.request import Request
 from edgeport.deploy.sources.source import Source, run_module
 from edgeport.runtimes import verify
 

@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
-from edgeport.runtimes import Range, Signature, TensorSpec
+from edgeport.runtimes import BackendMissingError, Range, Signature, TensorSpec
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY
+from edgeport.runtimes.tensorrt.library import Library, load
 from edgeport.runtimes.thresholds import Thresholds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of pytest for every CPU: threads of
@@ -38,6 +39,15 @@ def _no_caches_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Library:
+    """TensorRT-RTX, which builds engines without a GPU; NVIDIA has it for few platforms."""
+    try:
+        return load("tensorrt-rtx")
+    except BackendMissingError as e:
+        pytest.skip(e.problem)
 
 
 @pytest.fixture(scope="session")

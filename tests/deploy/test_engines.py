@@ -22,16 +22,12 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.gpus import gpus
-from edgeport.runtimes.tensorrt.library import load
+from edgeport.runtimes.tensorrt.library import Library, load
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ahead_of_time() -> None:
+def ahead_of_time(rtx: Library) -> None:
     """TensorRT-RTX, and no GPU: what is tested here is what happens without one."""
-    try:
-        load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
     try:
         gpus()
     except EdgeportError:

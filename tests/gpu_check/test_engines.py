@@ -9,14 +9,6 @@ from edgeport.runtimes import BackendMissingError, Bundle
 from edgeport.runtimes.tensorrt.library import load
 
 
-@pytest.fixture
-def rtx() -> None:
-    try:
-        load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
-
-
 @pytest.mark.usefixtures("rtx")
 def test_an_engine_is_added_to_a_copy(packed: Path, tmp_path: Path) -> None:
     before = (packed / "manifest.json").read_bytes()

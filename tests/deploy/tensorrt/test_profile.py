@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from edgeport.deploy.exporter import source_of
 from edgeport.deploy.tensorrt import profile
 from edgeport.runtimes import Range
+from edgeport.runtimes.tensorrt.extents import shapes
 from edgeport.runtimes.tensorrt.order import Bounds
 
 
@@ -30,7 +31,7 @@ def source(range_: Range | None, batch: int = 3):  # type: ignore[no-untyped-def
 def test_a_range_is_taken_whole() -> None:
     sizes = profile.extents(source(Range(2, 64, 16)))
     assert str(sizes["batch"]) == "2..64 (best at 16)"
-    assert profile.shapes(source(Range(2, 64, 16)), sizes) == {
+    assert shapes(source(Range(2, 64, 16)).signature, sizes) == {
         "x": Bounds((2, 5), (16, 5), (64, 5)),
         "y": Bounds((2,), (16,), (64,)),
     }
@@ -90,4 +91,4 @@ def test_values_that_may_be_sizes_are_those_of_the_samples() -> None:
 def test_a_module_of_fixed_sizes_has_no_profile() -> None:
     found = source_of("sum", Sum(), {"x": torch.randn(2, 5), "y": torch.randn(2)})
     assert profile.extents(found) == {}
-    assert profile.shapes(found, {}) == {}
+    assert shapes(found.signature, {}) == {}

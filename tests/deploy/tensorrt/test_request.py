@@ -13,14 +13,6 @@ from edgeport.runtimes.tensorrt.order import EngineOptions
 RTX = ("tensorrt-rtx",)
 
 
-@pytest.fixture
-def rtx() -> library.Library:
-    try:
-        return load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
-
-
 @pytest.mark.parametrize(
     ("formats", "options", "problem", "remedy"),
     [

@@ -9,7 +9,7 @@ from edgeport.runtimes.cuda import driver
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.session import BACKENDS, open_artefact
-from edgeport.runtimes.tensorrt.library import lacks, load
+from edgeport.runtimes.tensorrt.library import Library, lacks, load
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
@@ -75,12 +75,8 @@ def test_probing_never_fails(name: str) -> None:
     assert found.usable or (found.reason and found.remedy)
 
 
-def test_a_gpu_that_a_library_is_not_for() -> None:
-    try:
-        library = load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
-    assert [lacks(library, each) for each in ("7.5", "8.9", "9.0", "12.0")] == [
+def test_a_gpu_that_a_library_is_not_for(rtx: Library) -> None:
+    assert [lacks(rtx, each) for each in ("7.5", "8.9", "9.0", "12.0")] == [
         False,
         False,
         True,

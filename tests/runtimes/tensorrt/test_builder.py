@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeport.runtimes import BackendMissingError, ContractError, EngineError, Signature, TensorSpec
+from edgeport.runtimes import ContractError, EngineError, Signature, TensorSpec
 from edgeport.runtimes.tensorrt.builder import Phases
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.library import load
@@ -30,19 +30,13 @@ from edgeport.runtimes.tensorrt.order import (
     Refused,
 )
 
+pytestmark = pytest.mark.usefixtures("rtx")
+
 FLOAT, INT64, UINT8, DOUBLE = (
     TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8, TensorProto.DOUBLE,
 )  # fmt: skip  # one line
 
 Made = tuple[onnx.ModelProto, Signature]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def installed() -> None:
-    try:
-        load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
 
 
 def model(

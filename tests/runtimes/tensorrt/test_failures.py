@@ -8,18 +8,9 @@ import pytest
 from edgeport.runtimes import BackendMissingError, EngineError, Signature
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.failures import explain
-from edgeport.runtimes.tensorrt.library import Library, Message, load
+from edgeport.runtimes.tensorrt.library import Library, Message
 from edgeport.runtimes.tensorrt.order import Built, Order
 from edgeport.runtimes.tensorrt.session import _deserialise
-
-
-@pytest.fixture(scope="module")
-def library() -> Library:
-    try:
-        return load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
-
 
 REBUILD = "build it on this machine: edgeport export --format tensorrt"
 CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_src/y.cpp:25 "
@@ -86,24 +77,24 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
     ],
 )
 def test_each_cause_is_told_with_a_remedy(
-    library: Library, text: str, problem: str, remedy: str
+    rtx: Library, text: str, problem: str, remedy: str
 ) -> None:
     heard = [Message("warning", "not this"), Message("error", text), Message("error", "nor this")]
-    error = explain(library, heard, "open m.rtx")
+    error = explain(rtx, heard, "open m.rtx")
     assert isinstance(error, EngineError)
-    assert error.problem.startswith(f"{library} cannot open m.rtx: ")
+    assert error.problem.startswith(f"{rtx} cannot open m.rtx: ")
     assert problem in error.problem
     assert remedy in error.remedy
     assert "\n" not in error.problem
 
 
-def test_a_refusal_without_a_word(library: Library) -> None:
-    error = explain(library, [], "run m.rtx")
-    assert error.problem == f"{library} cannot run m.rtx: it does not say why"
+def test_a_refusal_without_a_word(rtx: Library) -> None:
+    error = explain(rtx, [], "run m.rtx")
+    assert error.problem == f"{rtx} cannot run m.rtx: it does not say why"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, mlp_onnx: bytes, library: Library) -> bytes:
+def engine(tmp_path_factory: pytest.TempPathFactory, mlp_onnx: bytes, rtx: Library) -> bytes:
     """A real engine, of TensorRT-RTX's own builder."""
     from edgeport.runtimes import Range, TensorSpec
     from edgeport.runtimes.tensorrt.order import Bounds
@@ -143,16 +134,16 @@ class NoContext:
     ],
 )
 def test_what_the_library_itself_says_of_a_bad_file(
-    library: Library, engine: bytes, change: object, problem: str
+    rtx: Library, engine: bytes, change: object, problem: str
 ) -> None:
     assert callable(change)
     with pytest.raises(EngineError) as caught:
-        _deserialise(library, NoContext(), change(engine), "m.rtx")  # type: ignore[arg-type]
-    assert caught.value.problem.startswith(f"{library} cannot open m.rtx: {problem}")
+        _deserialise(rtx, NoContext(), change(engine), "m.rtx")  # type: ignore[arg-type]
+    assert caught.value.problem.startswith(f"{rtx} cannot open m.rtx: {problem}")
 
 
-def test_what_the_library_itself_says_without_a_driver(library: Library, engine: bytes) -> None:
+def test_what_the_library_itself_says_without_a_driver(rtx: Library, engine: bytes) -> None:
     if ctypes.util.find_library("cuda") is not None:
         pytest.skip("there is a driver here")
     with pytest.raises(BackendMissingError, match=r"^a GPU is needed, and no NVIDIA driver is in"):
-        _deserialise(library, NoContext(), engine, "m.rtx")  # type: ignore[arg-type]
+        _deserialise(rtx, NoContext(), engine, "m.rtx")  # type: ignore[arg-type]

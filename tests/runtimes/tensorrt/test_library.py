@@ -8,7 +8,7 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError
 from edgeport.runtimes.tensorrt import library
-from edgeport.runtimes.tensorrt.library import load
+from edgeport.runtimes.tensorrt.library import Library, load
 
 
 @pytest.fixture
@@ -51,17 +51,13 @@ def test_a_library_that_is_not_there_is_told(
     assert caught.value.exit_code == 3
 
 
-def test_what_it_says_is_heard_by_level_while_somebody_listens() -> None:
-    try:
-        found = load("tensorrt-rtx")
-    except BackendMissingError as e:
-        pytest.skip(e.problem)
-    assert str(found) == f"TensorRT-RTX {found.module.__version__}"
-    severity = found.module.ILogger.Severity
-    with found.listening() as important, found.listening("verbose") as everything:
+def test_what_it_says_is_heard_by_level_while_somebody_listens(rtx: Library) -> None:
+    assert str(rtx) == f"TensorRT-RTX {rtx.module.__version__}"
+    severity = rtx.module.ILogger.Severity
+    with rtx.listening() as important, rtx.listening("verbose") as everything:
         for level in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
-            found.logger.log(getattr(severity, level), level)
-    found.logger.log(severity.ERROR, "nobody listens")
+            rtx.logger.log(getattr(severity, level), level)
+    rtx.logger.log(severity.ERROR, "nobody listens")
     assert [message.text for message in important] == ["INTERNAL_ERROR", "ERROR", "WARNING"]
     assert [message.level for message in everything] == [
         "error", "error", "warning", "info", "verbose",

@@ -1,0 +1,109 @@
+"""What is asked of an export, and whether it can be done, before anything is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from edgeport.deploy.compilers.string_input import FORMAT
+from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
+from edgeport.deploy.sources.source import Source
+from edgeport.deploy.tensorrt.request import ENGINES, target_of
+from edgeport.runtimes import BackendMissingError, UsageError, files
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.session import BACKENDS, FORMATS, probe
+from edgeport.runtimes.tensorrt.library import Library
+from edgeport.runtimes.tensorrt.order import EngineOptions
+from edgeport.runtimes.thresholds import Thresholds
+
+from .isolation import Limits
+
+DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
+FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT, *ENGINES)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an export, beside its source.
+
+    Attributes:
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``onnx-strings``, ``tensorrt``,
+            ``tensorrt-rtx``. The last two are built from ``onnx``, which comes with them.
+        opset: Of the ONNX file; ``None`` for what suits the target.
+        target: Where the ONNX file is to run; ``None`` for engines of today.
+        thresholds: Where a verdict turns.
+        limits: What one compiler may use.
+        search_s: Wall time to look for the inputs on which each backend is worst.
+        labels: Of the real samples, row by row: classes, or values like the first output.
+        repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
+            a small case.
+        engine: How engines are built.
+    """
+
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    opset: int | None = None
+    target: Target | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    limits: Limits = field(default_factory=Limits)
+    search_s: float = 0.0
+    labels: Array | None = None
+    repro: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+def compiled_formats(request: Request) -> tuple[str, ...]:
+    """What is compiled from the module; an engine is built from its ONNX.
+
+    Raises:
+        UsageError: A format is unknown, or named twice.
+    """
+    unknown = [name for name in request.formats if name not in FORMATS_MADE]
+    if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
+        raise UsageError(
+            f"cannot export the formats {', '.join(request.formats) or '(none)'}",
+            remedy=f"name each of these at most once: {', '.join(FORMATS_MADE)}",
+        )
+    compiled = tuple(name for name in request.formats if name not in ENGINES)
+    if len(compiled) == len(request.formats) or "onnx" in compiled:
+        return compiled
+    return ("onnx", *compiled)
+
+
+def onnx_request(
+    source: Source, request: Request, formats: Sequence[str], libraries: Iterable[Library]
+) -> OnnxRequest:
+    """What is asked of the ONNX file, so that all that is to read it can.
+
+    Args:
+        source: What is compiled.
+        request: What is asked.
+        formats: What is compiled from the module.
+        libraries: That build engines from it.
+
+    Raises:
+        UsageError: What is asked does not fit the source, or does not go together.
+        BackendMissingError: A format cannot be proved here.
+    """
+    request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
+    for name in formats:
+        _check_provable(name)
+    targets = [request.target] if request.target is not None else []
+    targets += map(target_of, libraries)
+    for target in targets:
+        check_dtypes(target, source.signature)
+    if request.repro is not None:
+        files.refuse_existing(request.repro)
+    narrowest = min(targets, key=lambda target: target.newest_opset, default=None)
+    asked = negotiate(request.opset, narrowest)
+    return asked if request.target is None else replace(asked, target=request.target.name)
+
+
+def _check_provable(format_: str) -> None:
+    for name, backend in BACKENDS.items():
+        if not backend.runs_on("cpu"):
+            continue
+        if backend.format == format_ and not (available := probe(name)).usable:
+            raise BackendMissingError(
+                f"model{FORMATS[format_]} cannot be proved here: {available.reason}",
+                remedy=f"{available.remedy}; or leave the format out with --format",
+            )
