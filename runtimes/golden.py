@@ -6,18 +6,27 @@ engine computes what the module computed. A tensor's key is ``INDEX/ROLE/NAME``.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from .comparison import measure
 from .errors import FormatError
+from .figures import Figures
 from .inputs import Array
 from .manifest import Kind
 from .tensors import read_safetensors
 
-_ROLES: Final = ("input", "eager", "oracle")
-_KEY: Final = re.compile(r"(0|[1-9][0-9]{0,8})/(input|eager|oracle)/(.+)")
+MOST_NOISE: Final = 8
+"""A floor is raised to so many times itself at most: where a step is near, noise has no bound."""
+
+_FLUSHED: Final = float(np.finfo(np.float32).tiny)
+"""Below it, engines may take a number for zero, or square it to zero: an edge case is no reason to
+refuse them. Not float16's own: its smallest normal number is 6e-5."""
+
+_ROLES: Final = ("input", "eager", "oracle", "noise")
+_KEY: Final = re.compile(r"(0|[1-9][0-9]{0,8})/(input|eager|oracle|noise)/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Golden:
         eager: By output name: the module in its own precision.
         oracle: By output name: the module in float64; an output may be missing.
         gap: Why one is missing, in a sentence.
+        noise: By output name: how far from the oracle eager may be, rms and largest, float64 [2],
+            where its own distance is more luck than measure.
     """
 
     name: str
@@ -39,6 +50,31 @@ class Golden:
     eager: Mapping[str, Array]
     oracle: Mapping[str, Array]
     gap: str | None = None
+    noise: Mapping[str, Array] = field(default_factory=dict)
+
+    def measure(self, name: str, actual: Array) -> Figures:
+        """Compare what a backend answers for one output with the reference.
+
+        Args:
+            name: Of the output.
+            actual: The backend's.
+        """
+        figures = measure(actual, self.eager[name], self.oracle.get(name))
+        if figures.rule == "float32":
+            return replace(figures, gap=self.gap)
+        if figures.rule == "exact" or self.kind != "edge":
+            return figures
+        rms, peak = (float(size) for size in self.noise.get(name, (0, 0)))
+        return replace(
+            figures,
+            floor_rms=_raised(figures.floor_rms, rms, figures.dtype),
+            floor_max=_raised(figures.floor_max, peak, figures.dtype),
+        )
+
+
+def _raised(floor: float, noise: float, dtype: str) -> float:
+    flushed = min(float(np.finfo(dtype).tiny), _FLUSHED)
+    return max(floor, min(noise, MOST_NOISE * floor), flushed)
 
 
 def to_tensors(samples: Sequence[Golden]) -> dict[str, Array]:
@@ -50,9 +86,13 @@ def to_tensors(samples: Sequence[Golden]) -> dict[str, Array]:
     return {
         f"{index}/{role}/{name}": np.asarray(array, order="C")
         for index, sample in enumerate(samples)
-        for role, tensors in zip(_ROLES, (sample.inputs, sample.eager, sample.oracle), strict=True)
+        for role, tensors in zip(_ROLES, _tensors(sample), strict=True)
         for name, array in tensors.items()
     }
+
+
+def _tensors(sample: Golden) -> tuple[Mapping[str, Array], ...]:
+    return sample.inputs, sample.eager, sample.oracle, sample.noise
 
 
 def from_safetensors(
@@ -79,11 +119,20 @@ def from_safetensors(
             )
         found[int(match[1])][match[2]][match[3]] = array
     samples = tuple(
-        Golden(name, kind, tensors["input"], tensors["eager"], tensors["oracle"], gap)
+        Golden(
+            name,
+            kind,
+            tensors["input"],
+            tensors["eager"],
+            tensors["oracle"],
+            gap,
+            tensors["noise"],
+        )
         for (name, kind), tensors in zip(labels, found, strict=True)
     )
     for sample in samples:
         _check_oracle(sample, file)
+        _check_noise(sample, file)
     return samples
 
 
@@ -92,5 +141,15 @@ def _check_oracle(sample: Golden, file: str) -> None:
         if name not in sample.eager or sample.eager[name].shape != array.shape:
             raise FormatError(
                 f"{file}: sample {sample.name!r} has an oracle for {name!r} that fits no output",
+                remedy="export the model again",
+            )
+
+
+def _check_noise(sample: Golden, file: str) -> None:
+    for name, sizes in sample.noise.items():
+        fits = name in sample.eager and sizes.shape == (2,) and sizes.dtype == np.float64
+        if not (fits and np.isfinite(sizes).all() and (sizes >= 0).all()):
+            raise FormatError(
+                f"{file}: sample {sample.name!r} has a noise for {name!r} that is none",
                 remedy="export the model again",
             )

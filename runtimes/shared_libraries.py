@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -29,12 +30,13 @@ def needed_by(path: Path) -> tuple[str, ...]:
         if header[:6] != _ELF64_LITTLE or len(header) < 64:
             raise ValueError(f"{path} is no ELF file of 64 bits, little-endian")
 
+        end = file.seek(0, os.SEEK_END)
+
         def read(offset: int, size: int) -> bytes:
-            file.seek(offset)
-            data = file.read(size)
-            if len(data) < size:
+            if offset + size > end:
                 raise ValueError(f"{path} ends too early")
-            return data
+            file.seek(offset)
+            return file.read(size)
 
         (start,), (size, count) = (
             struct.unpack_from("<Q", header, 32),  # e_phoff

@@ -17,7 +17,6 @@ from .parity import (
     Verdict,
     judge,
     judge_together,
-    measure,
     pool_floors,
     uninformative,
     worst,
@@ -235,14 +234,7 @@ def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
             f"the outputs are {', '.join(outputs)}, the module gives {', '.join(sample.eager)}",
             remedy="export the model again",
         )
-    return {
-        name: _with_gap(measure(outputs[name], eager, sample.oracle.get(name)), sample.gap)
-        for name, eager in sample.eager.items()
-    }
-
-
-def _with_gap(figures: Figures, gap: str | None) -> Figures:
-    return replace(figures, gap=gap) if gap and figures.rule == "float32" else figures
+    return {name: sample.measure(name, outputs[name]) for name in sample.eager}
 
 
 def output_facts(samples: Sequence[Golden]) -> tuple[OutputFacts, ...]:
@@ -268,4 +260,4 @@ def _zeros_ratio(name: str, sample: Golden) -> float:
     eager = sample.eager[name]
     if eager.dtype.kind != "f":
         return math.inf
-    return measure(np.zeros_like(eager), eager, sample.oracle.get(name)).ratio
+    return sample.measure(name, np.zeros_like(eager)).ratio

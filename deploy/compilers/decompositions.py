@@ -77,6 +77,20 @@ def _attention(
     return torch.where(nothing, 0, scores.softmax(-1)) @ value
 
 
+def _lstm(input: Tensor, hx: Sequence[Tensor], *options: Any) -> Any:
+    """A loop over time, where what leaves a step is projected: ONNX's LSTM has no projections."""
+    if not _projects(hx):
+        return _KEEP
+    from .recurrent import LAYERS  # loads dynamo
+
+    return LAYERS[_aten.lstm.input](input, hx, *options)
+
+
+def _projects(states: Sequence[Tensor]) -> bool:
+    output, cell = states
+    return output.shape[-1] != cell.shape[-1]
+
+
 def _adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> Any:
     if not all(isinstance(length, int) for length in x.shape[-2:]):
         return _KEEP
@@ -126,6 +140,7 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
+_LSTM: Final = _aten.lstm.input
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.median.default: ordering.median,
@@ -156,6 +171,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
     _aten._cdist_forward.default: _cdist_forward,
     _ATTENTION: _attention,
+    _LSTM: _lstm,
     _aten.log_sigmoid.default: elementwise.log_sigmoid,
     _aten.linalg_cholesky.default: small_matrices.cholesky,
     _aten.linalg_det.default: small_matrices.determinant,
@@ -172,4 +188,7 @@ def applies(node: torch.fx.Node) -> bool:
         query: Any = node.args[0]
         rank: int = query.meta["val"].dim()
         return rank != _EXPORTED_RANK
+    if node.target is _LSTM:
+        states: Any = node.args[1]
+        return _projects([state.meta["val"] for state in states])
     return node.target in TABLE

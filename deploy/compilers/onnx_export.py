@@ -1,6 +1,5 @@
 """ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
 
-import contextlib
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -26,16 +25,17 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
         Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    made = torch.onnx.export(
-        _captured(source),
-        source.example_tensors(),
-        input_names=[spec.name for spec in source.signature.inputs],
-        output_names=[spec.name for spec in source.signature.outputs],
-        dynamic_shapes=(tuple(_free_axes(spec.shape) for spec in source.signature.inputs),),
-        opset_version=request.opset,
-        dynamo=True,
-        verbose=False,
-    )
+    with program.free_time():
+        made = torch.onnx.export(
+            _captured(source),
+            source.example_tensors(),
+            input_names=[spec.name for spec in source.signature.inputs],
+            output_names=[spec.name for spec in source.signature.outputs],
+            dynamic_shapes=(tuple(_free_axes(spec.shape) for spec in source.signature.inputs),),
+            opset_version=request.opset,
+            dynamo=True,
+            verbose=False,
+        )
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return finish(made.model_proto, source, request, folder)
@@ -44,8 +44,8 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
 def _captured(source: Source) -> torch.export.ExportedProgram:
     """What torch.onnx would capture itself, with what ONNX lacks written otherwise."""
     captured = _first(
-        partial(_capture_loops, source, oblivious=True),
-        partial(_capture_loops, source, oblivious=False),  # some loops need special sizes
+        partial(_capture_oblivious, source),
+        partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
     nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
@@ -54,11 +54,8 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
     return captured
 
 
-def _capture_loops(source: Source, *, oblivious: bool) -> torch.export.ExportedProgram:
-    with (
-        program.recurrent_loops(),
-        program.oblivious_sizes() if oblivious else contextlib.nullcontext(),
-    ):
+def _capture_oblivious(source: Source) -> torch.export.ExportedProgram:
+    with program.oblivious_sizes():
         return program.capture(source)
 
 

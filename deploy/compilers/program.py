@@ -39,16 +39,6 @@ def oblivious(source: Source, folder: Path) -> Compiled:
         return _save(source, folder, capture(source))
 
 
-def recurrent(source: Source, folder: Path) -> Compiled:
-    """The same, with RNN, LSTM and GRU as loops over time: torch.export unrolls them otherwise.
-
-    Raises:
-        Exception: Whatever torch.export raises.
-    """
-    with recurrent_loops():
-        return _save(source, folder, capture(source))
-
-
 def strict(source: Source, folder: Path) -> Compiled:
     """Capture by reading the bytecode of forward.
 
@@ -69,11 +59,11 @@ def script(source: Source, folder: Path) -> Compiled:
     return _save(source, folder, convert(source))
 
 
-def recurrent_loops() -> contextlib.AbstractContextManager[None]:
-    """RNN, LSTM and GRU are captured as loops over time."""
-    from .recurrent import loops_over_time  # loads dynamo
+def free_time() -> contextlib.AbstractContextManager[None]:
+    """Recurrent layers are not unrolled."""
+    from . import recurrent  # loads dynamo
 
-    return loops_over_time()
+    return recurrent.free_time()
 
 
 def oblivious_sizes() -> contextlib.AbstractContextManager[object]:
@@ -89,7 +79,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     Raises:
         Exception: Whatever torch.export raises.
     """
-    with mock.patch.object(torch, "cdist", decompositions.cdist):
+    with free_time(), mock.patch.object(torch, "cdist", decompositions.cdist):
         return torch.export.export(
             source.flat,
             source.example_tensors(),
@@ -116,6 +106,8 @@ def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
 
 def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
     """Save with the signature inside, and no path of this machine."""
+    if any(map(_is_of_vmap, program.graph.nodes)):
+        program = program.run_decompositions({})
     forget_this_machine(program)
     buffer = io.BytesIO()
     signature = json.dumps(source.signature.to_json())
@@ -123,6 +115,11 @@ def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -
     return Compiled(
         Artefact("pt2", source.precision, store(folder, "model.pt2", buffer.getvalue()))
     )
+
+
+def _is_of_vmap(node: torch.fx.Node) -> bool:
+    """Whether a node opens or closes a ``vmap``: a Python function, where a file has operators."""
+    return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
 
 
 def forget_this_machine(program: torch.export.ExportedProgram) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torch import nn
-
 from edgeport.deploy.sources.source import Source
 
 from . import onnx_export, program, string_input, torchscript
@@ -49,11 +47,9 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
         )
     if format_ == string_input.FORMAT:
         return (Route("strings", partial(string_input.strings_before, request=request)),)
-    recurrent = any(isinstance(part, nn.RNNBase) for part in source.module.modules())
     return (
         Route("export", program.export),
         Route("oblivious", program.oblivious),
-        *([Route("recurrent", program.recurrent)] if recurrent else []),
         Route("strict", program.strict),
         Route("script", program.script),
     )

@@ -11,11 +11,15 @@ from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source, range_remedy, run_module
 from edgeport.runtimes import Signature, SourceError
+from edgeport.runtimes.distances import rms
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle
+
+_MOVES: Final = 3
+"""Eager runs on moved inputs, to learn how far rounding errors may carry."""
 
 _LOUD: Final = 1e-3
 """Of an output. float32 is usually at 1e-7 to 1e-5; float16 and bfloat16 inside are above."""
@@ -37,9 +41,34 @@ class Reference:
         with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
             arrays = run_module(self.source.flat, sample.inputs)
             wide = self._oracle.answer(sample.inputs, arrays)
-        eager = _named(self.source.signature, arrays)
-        oracle = {n: a for n, a in zip(eager, wide.outputs, strict=True) if a is not None}
-        return Golden(sample.name, sample.kind, sample.inputs, eager, oracle, wide.gap)
+            eager = _named(self.source.signature, arrays)
+            oracle = {n: a for n, a in zip(eager, wide.outputs, strict=True) if a is not None}
+            noise = self._noise(sample, oracle) if sample.kind == "edge" else {}
+        return Golden(sample.name, sample.kind, sample.inputs, eager, oracle, wide.gap, noise)
+
+    def _noise(self, sample: Sample, oracle: Mapping[str, Array]) -> dict[str, Array]:
+        """How far eager gets from the oracle where the inputs move by a rounding error or two.
+
+        On an edge case most of an output is often saturated, and exact. What is left are a few
+        values, and eager's own distance on them is luck. How far rounding may get is the condition
+        of the problem times the unit roundoff (Higham, *Accuracy and Stability of Numerical
+        Algorithms*, 2nd ed., section 1.6), and moved inputs show it.
+        """
+        if not any(array.dtype.kind == "f" and array.any() for array in sample.inputs.values()):
+            return {}  # nothing moves
+        generator = np.random.default_rng(0)
+        noise: dict[str, Array] = {}
+        for _ in range(_MOVES):
+            moved = {name: _moved(array, generator) for name, array in sample.inputs.items()}
+            try:
+                answers = _named(self.source.signature, run_module(self.source.flat, moved))
+            except Exception:  # the user's module may raise anything
+                return {}
+            for name, truth in oracle.items():
+                if answers[name].dtype.kind == "f" and answers[name].shape == truth.shape:
+                    found = _distance(answers[name], truth)
+                    noise[name] = np.maximum(found, noise.get(name, 0.0))
+        return noise
 
 
 def make_golden(reference: Reference) -> tuple[Golden, ...]:
@@ -113,6 +142,23 @@ def _hangs_on_rounding(source: Source, sample: Golden) -> bool:
     except Exception:  # the user's module may raise anything
         return True
     return not all(np.array_equal(again[name], sample.eager[name]) for name in exact)
+
+
+def _moved(array: Array, generator: np.random.Generator) -> Array:
+    """Floats two ulp up or down."""
+    if array.dtype.kind != "f":
+        return array
+    steps = 2 * np.finfo(array.dtype).eps * generator.choice([-1, 1], array.shape)
+    moved: Array = (array * (1 + steps)).astype(array.dtype)
+    return moved
+
+
+def _distance(answer: Array, truth: Array) -> Array:
+    """The rms and the largest of the errors that are finite, float64 [2]."""
+    with np.errstate(all="ignore"):  # an infinity is not further off
+        errors = np.abs(answer - truth).ravel()
+    errors = errors[np.isfinite(errors)]
+    return np.array([rms(errors), errors.max()]) if errors.size else np.zeros(2)
 
 
 def _jittered(array: Array, generator: np.random.Generator) -> Array:

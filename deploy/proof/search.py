@@ -19,7 +19,7 @@ from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import EdgeportError, Session
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Figures, measure
+from edgeport.runtimes.parity import Figures
 from edgeport.runtimes.text import ended, is_text
 
 from .reference import Reference
@@ -151,10 +151,7 @@ class _Climb:
         except EdgeportError as e:  # the module took it
             broken = Figures("oracle", e.problem, error_rms=math.inf, error_max=math.inf)
             return dict.fromkeys(sample.eager, broken)
-        return {
-            name: measure(answer[name], eager, sample.oracle.get(name))
-            for name, eager in sample.eager.items()
-        }
+        return {name: sample.measure(name, answer[name]) for name in sample.eager}
 
     def _height(self, figures: Mapping[str, Figures]) -> float:
         return max(self._in_floors(name, found) for name, found in figures.items())

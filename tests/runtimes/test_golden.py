@@ -5,14 +5,21 @@ import pytest
 from safetensors.numpy import save
 
 from edgeport.runtimes import FormatError
-from edgeport.runtimes.golden import Golden, from_safetensors, to_tensors
+from edgeport.runtimes.golden import MOST_NOISE, Golden, from_safetensors, to_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import KINDS, Kind
 
 X = np.arange(4, dtype=np.float32)
 ROUND = (
     Golden("first", "real", {"x/y": X, "0": X[:0]}, {"b": X, "a": X + 1}, {"a": X.astype("f8")}),
-    Golden("second", "edge", {"x/y": X * 2, "0": X}, {"b": X, "a": X}, {}),
+    Golden(
+        "second",
+        "edge",
+        {"x/y": X * 2, "0": X},
+        {"b": X, "a": X},
+        {"a": X.astype("f8")},
+        noise={"a": np.array([1e-7, 2e-7])},
+    ),
 )
 
 
@@ -24,7 +31,7 @@ def test_samples_come_back_as_they_were() -> None:
     found = from_safetensors(save(to_tensors(ROUND)), "golden", labels(ROUND))
     for sample, expected in zip(found, ROUND, strict=True):
         assert (sample.name, sample.kind) == (expected.name, expected.kind)
-        for role in ("inputs", "eager", "oracle"):
+        for role in ("inputs", "eager", "oracle", "noise"):
             tensors: Mapping[str, Array] = getattr(sample, role)
             assert tensors.keys() == getattr(expected, role).keys()
             for name, array in tensors.items():
@@ -68,6 +75,49 @@ def test_an_oracle_of_no_output(name: str, oracle: Array) -> None:
     message = f"golden: sample 'second' has an oracle for '{name}' that fits no output"
     with pytest.raises(FormatError, match=message):
         from_safetensors(save(tensors), "golden", labels(ROUND))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("z", np.zeros(2)),
+        ("a", np.zeros(3)),
+        ("a", np.zeros(2, np.float32)),
+        ("a", np.array([0, np.inf])),
+        ("a", np.array([-1.0, 0])),
+    ],
+)
+def test_a_noise_that_is_none(name: str, sizes: Array) -> None:
+    sample = Golden("s", "edge", {}, {"a": X}, {}, noise={name: sizes})
+    with pytest.raises(FormatError, match=f"sample 's' has a noise for '{name}' that is none"):
+        from_safetensors(save(to_tensors([sample])), "golden", [("s", "edge")])
+
+
+@pytest.mark.parametrize(("noise", "floor"), [(0.0, 1), (3.0, 3), (1e9, MOST_NOISE)])
+def test_noise_raises_a_floor_but_not_beyond_measure(noise: float, floor: float) -> None:
+    own = 1e-3  # eager's distance, everywhere
+    sample = Golden(
+        "s",
+        "edge",
+        {},
+        {"a": X, "i": np.arange(3)},
+        {"a": X.astype("f8") + own},
+        noise={name: np.array([noise * own, 2 * noise * own]) for name in "ai"},
+    )
+    found = sample.measure("a", X)
+    assert found.floor_rms == pytest.approx(floor * own)
+    assert found.floor_max == pytest.approx(min(max(1, 2 * noise), MOST_NOISE) * own)
+    assert sample.measure("i", np.arange(3)).floor_max == 0
+
+
+@pytest.mark.parametrize(("kind", "vanishes"), [("edge", True), ("real", False)])
+def test_an_engine_may_flush_denormal_numbers_on_an_edge_case(kind: Kind, vanishes: bool) -> None:
+    eager = X * np.float32(1e-39)
+    sample = Golden("denormal", kind, {}, {"a": eager}, {"a": eager.astype("f8")})
+    assert (sample.measure("a", np.zeros_like(eager)).ratio < 1) is vanishes
+    half = (X / 2**17).astype(np.float16)  # below 6e-5, and no engine flushes them
+    sample = Golden("small", "edge", {}, {"a": half}, {"a": half.astype("f8")})
+    assert sample.measure("a", np.zeros_like(half)).ratio > 100
 
 
 def test_a_damaged_file_is_named() -> None:

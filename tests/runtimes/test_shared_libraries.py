@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeport.runtimes import shared_libraries
@@ -40,6 +40,7 @@ def test_what_is_no_library(data: bytes, tmp_path: Path) -> None:
 
 
 @given(st.integers(64, 3000), st.integers(0, 255))
+@example(302, 1)  # an offset that no file system has
 def test_a_damaged_library_ends_in_a_plain_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int
 ) -> None:

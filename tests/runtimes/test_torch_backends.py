@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from edgeport.runtimes import (
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import open_artefact
+from edgeport.runtimes.spare_buffers import LARGEST_BYTES
+from edgeport.runtimes.torch_calls import TorchSession
 
 FILES = {"libtorch": "model.ts", "torch": "model.pt2"}
 both = pytest.mark.parametrize("backend", FILES)
@@ -109,6 +112,43 @@ def test_inputs_are_checked_and_left_alone(backend: str, bundle: Path) -> None:
         with pytest.raises(InputError, match="expected float32"):
             session.run({"x": np.ones((2, 4))})
     answer += 1  # it is the caller's
+
+
+WEIGHT = torch.ones(3)
+
+
+def ill_behaved(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Writes into its input, changes its shape, and gives it out, and a weight too."""
+    x.unsqueeze_(0).add_(1)
+    return x[0], WEIGHT[1:], x.sum(-1)
+
+
+def test_no_call_sees_what_became_of_another() -> None:
+    names = ("seen", "weight", "sum")
+    outputs = tuple(TensorSpec(name, "float32", ("n",)) for name in names)
+    signature = Signature((TensorSpec("x", "float32", ("n", 2)),), outputs)
+
+    def call(_: int) -> None:
+        for size in (1, 3, 1, 3):
+            x = np.random.default_rng(size).random((size, 2), np.float32)
+            before = x.copy()
+            found = session.run({"x": x})
+            np.testing.assert_array_equal(x, before)
+            np.testing.assert_array_equal(found["seen"], x + 1)
+            np.testing.assert_array_equal(found["weight"], [1, 1])
+            np.testing.assert_array_equal(found["sum"], [(x + 1).sum(-1)])
+            for array in found.values():
+                array[...] = -1  # they are the caller's
+
+    with TorchSession("torch", ill_behaved, signature, Options()) as session:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(call, range(100)))
+        assert len(session._spare.by_shapes) == 2
+        large = np.ones((LARGEST_BYTES // 8 + 1, 2), np.float32)
+        session.run({"x": large})
+        assert len(session._spare.by_shapes) == 2
+    with pytest.raises(EngineError, match="the session is closed"):
+        session.run({"x": np.ones((1, 2), np.float32)})
 
 
 def test_bare_files(bundle: Path) -> None:

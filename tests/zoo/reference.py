@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +156,8 @@ def _oracle(wide: nn.Module, inputs: Inputs, eager: Sequence[Array]) -> tuple[Ar
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # for tensors that forward makes itself
     try:
-        found = run(wide, mapped(_widened, inputs))
+        with mock.patch.object(Tensor, "float", Tensor.double):
+            found = run(wide, mapped(_widened, inputs))
     except Exception:  # a module that casts on its way
         found = ()
     finally:

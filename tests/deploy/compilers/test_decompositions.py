@@ -73,6 +73,9 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
+    (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
+                       [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
+                       False), {}),
 ]  # fmt: skip  # a table
 
 
@@ -108,6 +111,10 @@ def test_distances(p: float) -> None:
         (aten.div.Tensor_mode, (floats(2), floats(2))),
         (aten.fmod.Tensor, (floats(2), floats(2))),
         (aten.linalg_det.default, (floats(9, 9),)),
+        (
+            aten.lstm.input,
+            (floats(5, 2, 4), [floats(1, 2, 6)] * 2, [], True, 1, 0.0, False, False, True),
+        ),
         (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
     ],
 )

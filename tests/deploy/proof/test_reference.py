@@ -40,6 +40,18 @@ def test_the_oracle_is_nearer_to_the_truth() -> None:
     assert 0 < np.abs(eager - oracle).max() < 1e-5
 
 
+def test_a_saturated_edge_case_tells_how_far_rounding_may_get() -> None:
+    torch.manual_seed(0)
+    found = golden(nn.Sequential(nn.Linear(5, 40), nn.Tanh()))
+    assert {name for name, sample in found.items() if sample.noise} == {"ones", "large", "denormal"}
+    large = found["large"]
+    own = np.abs(large.eager["output"] - large.oracle["output"])
+    rms, peak = large.noise["output"]
+    assert own.max() < peak < 1e-3
+    assert np.sqrt((own**2).mean()) < rms < peak
+    assert large.measure("output", large.eager["output"]).ratio < 1
+
+
 class Narrows(nn.Module):
     """Computes in bfloat16 and float16 in five ways, and answers in float32."""
 
