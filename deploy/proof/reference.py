@@ -18,7 +18,7 @@ from edgeport.runtimes.inputs import Array
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle
 
-_MOVES: Final = 3
+_MOVES: Final = 6
 """Eager runs on moved inputs, to learn how far rounding errors may carry."""
 
 _LOUD: Final = 1e-3
