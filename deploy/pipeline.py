@@ -20,6 +20,7 @@ from edgeport import __version__
 from edgeport.deploy.compilers.routes import Route, routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
+from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
@@ -129,6 +130,8 @@ def export_source(
             golden = make_golden(reference)
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
+        with _step("compilers", on_event):
+            warm_up(formats, asked.opset)
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         weights = weights_sha256(source.module)
         manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)

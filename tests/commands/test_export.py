@@ -87,10 +87,10 @@ def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: 
     told = [" ".join(line.split()) for line in done.stderr.splitlines()]
     assert told[0] == "note: the module was in training mode; what is exported is its eval mode"
     assert [line.split(" ")[0] for line in told[1:]] == [
-        "reference", "onnx:", "torchscript:", "pt2:", "more",
+        "reference", "compilers", "onnx:", "torchscript:", "pt2:", "more",
     ]  # fmt: skip  # one line
-    assert told[2].startswith("onnx: dynamo")
-    assert all(line.endswith("s proved") for line in told[2:-1])
+    assert told[3].startswith("onnx: dynamo")
+    assert all(line.endswith("s proved") for line in told[3:-1])
     with runtimes.open("my.edge", "ort-cpu") as session:
         answer = session.run({"image": np.zeros((5, 3, 32, 32), np.float32)})
     assert answer["output"].shape == (5, 4)

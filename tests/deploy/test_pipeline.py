@@ -54,7 +54,7 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
     ]
     began = [event.step for event in events if isinstance(event, deploy.Began)]
     routes = [f"{format_}: {route}" for format_, route, _ in told]
-    assert began == ["reference", *routes, "more inputs"]
+    assert began == ["reference", "compilers", *routes, "more inputs"]
     for event in events:
         if isinstance(event, deploy.Attempt) and event.outcome == "refused":
             assert event.diagnosis is not None
@@ -270,7 +270,7 @@ def test_steps_tell_their_time(tmp_path: Path) -> None:
     deploy.export(linear(), x(2, 4), tmp_path / "m.edge", formats="pt2", on_event=events.append)
     wall_s = time.perf_counter() - start
     ended = [event for event in events if isinstance(event, deploy.Ended)]
-    assert [event.step for event in ended] == ["reference", "more inputs"]
+    assert [event.step for event in ended] == ["reference", "compilers", "more inputs"]
     (attempt,) = (event for event in events if isinstance(event, deploy.Attempt))
     assert min(attempt.compile_s, attempt.proof_s, *(event.wall_s for event in ended)) > 0
     assert sum(event.wall_s for event in ended) + attempt.compile_s + attempt.proof_s <= wall_s
