@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import torch
 
 from .cpus import available_cpus
@@ -14,7 +13,6 @@ from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
-from .spare_buffers import SpareBuffers, are_small
 from .torch_device import GpuChoices, require_all_on, require_torch_device
 
 EXTRA_FILE: Final = "edgeport.signature.json"
@@ -60,7 +58,6 @@ class TorchSession:
         self._call: Callable[..., Any] | None = call
         self._check = InputCheck(signature)
         self._outputs = [spec.name for spec in signature.outputs]
-        self._spare: SpareBuffers[list[Array]] = SpareBuffers(signature)
 
     @property
     def engine(self) -> EngineInfo:
@@ -82,48 +79,19 @@ class TorchSession:
             InputError: An input does not fit the signature.
             EngineError: Torch failed, or the session is closed.
         """
-        found = self._in_buffers(inputs)
-        if found is not None:
-            return found
         arrays = self._check(inputs)
         if self._call is None:
             raise EngineError("the session is closed", remedy="open it again")
         try:
-            with torch.inference_mode():
+            with _INFERENCE_MODE(True):
                 result = self._call(*self._tensors(arrays))
                 tensors = (result,) if isinstance(result, torch.Tensor) else result
                 outputs = [self._array(*each) for each in zip(self._outputs, tensors, strict=True)]
+                return dict(zip(self._outputs, outputs, strict=True))
         except ContractError:
             raise
         except Exception as e:  # whatever the compiled code raises
             raise _failed(e, self._device) from e
-        if self._on_cpu and are_small(arrays):
-            self._spare.add(arrays, [np.empty_like(array) for array in arrays])
-        return dict(zip(self._outputs, outputs, strict=True))
-
-    def _in_buffers(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
-        """The same in buffers that are there: a fifth less for a small model.
-
-        Tensors are made anew in each call, as a module may change the shape of its inputs in
-        place, and outside of inference mode, so that ``_owned`` knows them.
-        """
-        taken = self._spare.take(inputs)
-        if taken is None or self._call is None:
-            return None
-        arrays, free, buffers = taken
-        for own, array in zip(buffers, arrays):  # noqa: B905  # time is felt here
-            own[...] = array
-        tensors = [torch.from_numpy(own) for own in buffers]
-        try:
-            with _INFERENCE_MODE(True):
-                result = self._call(*tensors)
-                results = (result,) if isinstance(result, torch.Tensor) else result
-                outputs = [_owned(tensor) for tensor in results]
-                found = dict(zip(self._outputs, outputs, strict=True))
-        except Exception:  # the usual way tells what is wrong
-            return None
-        free.append(buffers)
-        return found
 
     @contextlib.contextmanager
     def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:
@@ -156,8 +124,12 @@ class TorchSession:
         ]
 
     def _array(self, name: str, tensor: torch.Tensor) -> Array:
+        """What the caller may write into: not a weight, a constant, or a view of one.
+
+        What is computed in inference mode is an inference tensor; what was there before is not.
+        """
         if self._on_cpu and tensor.is_cpu:
-            return _owned(tensor)
+            return (tensor if tensor.is_inference() else tensor.clone()).numpy()
         if tensor.device != self._device:
             raise ContractError(
                 f"output {name!r} was computed on {tensor.device}, not on {self._device}",
@@ -170,14 +142,6 @@ class TorchSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _owned(tensor: torch.Tensor) -> Array:
-    """What the caller may write into: not an input, a weight, a constant, or a view of one.
-
-    What is computed in inference mode is an inference tensor; what was there before is not.
-    """
-    return (tensor if tensor.is_inference() else tensor.clone()).numpy()
 
 
 def open_signed(

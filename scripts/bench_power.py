@@ -219,7 +219,7 @@ def _file(bundle: Bundle) -> Path:
 
 
 def _size(case: Case, answers: Sequence[Mapping[str, Array]]) -> float:
-    """The largest distance from the right file, in floors; edge cases have no floor to count in."""
+    """The largest distance from the right file, in floors; edge cases don't count."""
     samples = (*case.golden, *case.fresh)
     usual = [place for place, sample in enumerate(samples) if sample.kind != "edge"]
     sizes = []

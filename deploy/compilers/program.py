@@ -107,7 +107,8 @@ def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
 def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
     """Save with the signature inside, and no path of this machine."""
     if any(map(_is_of_vmap, program.graph.nodes)):
-        program = program.run_decompositions({})
+        with free_time():
+            program = program.run_decompositions({})
     forget_this_machine(program)
     buffer = io.BytesIO()
     signature = json.dumps(source.signature.to_json())

@@ -1,54 +1,82 @@
 """The compilers, loaded once: processes that are forked afterwards have what is loaded here."""
 
 import contextlib
+import copy
 import functools
-import io
+import logging
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 from unittest import mock
 
-import torch
-from torch import nn
+_EXPORT: Final = "torch.export._trace"
+_REGISTRATION: Final = "torch.onnx._internal.exporter._registration"
+_ONNX: Final = ("torch.onnx._internal.exporter._compat", _REGISTRATION)
 
-from .targets import DYNAMO_OPSETS
-from .upstream import quiet
+_LOCK: Final = threading.Lock()
 
 
 def warm_up(formats: Sequence[str], opset: int) -> None:
-    """Load what compiling to these formats needs: hundreds of modules, and ONNX's operators.
+    """Load what compiling to these formats needs: a thousand modules, and ONNX's operators.
 
-    It takes seconds, once. The smallest of modules is compiled, as only that tells what is needed.
+    Nothing is compiled. It takes seconds, once; a module that another torch lacks is left to the
+    compilers.
+
+    Args:
+        formats: Of the artefacts to come.
+        opset: Of ONNX.
     """
-    if any(name.startswith("onnx") for name in formats):
-        _warm_up(opset)
-    elif "pt2" in formats:
-        _warm_up(None)
-
-
-@functools.cache
-def _warm_up(opset: int | None) -> None:
-    example = (torch.zeros(1),)
-    with quiet(), contextlib.suppress(Exception):  # whoever compiles in earnest is told
-        torch.export.save(torch.export.export(nn.Identity(), example), io.BytesIO())
-        if opset in DYNAMO_OPSETS:
-            with operators_kept():
-                torch.onnx.export(nn.Identity(), example, opset_version=opset, dynamo=True)
+    for_onnx = any(name.startswith("onnx") for name in formats)
+    if not for_onnx and "pt2" not in formats:
+        return
+    with _LOCK, warnings.catch_warnings(), contextlib.suppress(ImportError, AttributeError):
+        warnings.simplefilter("ignore")
+        import_module(_EXPORT)
+        if for_onnx:
+            for name in _ONNX:
+                import_module(name)
+            _operators(opset)
 
 
 @contextlib.contextmanager
 def operators_kept() -> Iterator[None]:
     """While it is entered, dynamo's exporter takes its table of operators from the last time.
 
-    Else it reads the source code of 500 functions for it, at every export. It changes the table
-    only by translations that a caller brings, and we have none.
+    Else it reads the source code of 500 functions for it, at every export. What it gets is a copy.
     """
-    registry, read = _table()
-    with mock.patch.object(registry, "from_torchlib", lambda _, opset_version: read(opset_version)):
+    registry = import_module(_REGISTRATION).ONNXRegistry  # loads dynamo
+    newest = registry().opset_version
+
+    def kept(_: object, opset_version: int = newest) -> Any:
+        found = copy.copy(_operators(opset_version))
+        found.functions = {name: [*each] for name, each in found.functions.items()}
+        return found
+
+    _read()  # by the exporter's own method
+    with mock.patch.object(registry, "from_torchlib", classmethod(kept)):
         yield
 
 
-@functools.cache
-def _table() -> tuple[Any, Callable[[int], Any]]:
-    from torch.onnx._internal.exporter._registration import ONNXRegistry  # loads dynamo
+def _operators(opset: int) -> Any:
+    return _read()(opset, "torchvision" in sys.modules)
 
-    return ONNXRegistry, functools.cache(ONNXRegistry.from_torchlib)
+
+@functools.cache
+def _read() -> Callable[[int, bool], Any]:
+    module = import_module(_REGISTRATION)
+    own = module.ONNXRegistry.from_torchlib
+
+    @functools.cache
+    def read(opset: int, _: bool) -> Any:
+        """The table has torchvision's operators if they are there when it is read."""
+        log = logging.getLogger(_REGISTRATION)
+        disabled, log.disabled = log.disabled, True  # it warns that torchvision is not there
+        try:
+            return own(opset)
+        finally:
+            log.disabled = disabled
+
+    return read

@@ -48,8 +48,8 @@ REMEDIES: Final[Mapping[Family, str]] = {
     Family.INPUT: "pass tensors; make what is no tensor an attribute of the module",
     Family.PYTHON: "write it with torch functions and plain Python, or leave the format out with "
     "--format: another may hold it",
-    Family.RECURRENT: "declare the dimension fixed, or leave the format out with --format: ONNX "
-    "and TorchScript may hold a recurrent layer over a free dimension",
+    Family.RECURRENT: "declare the dimension fixed, or leave the format out with --format: "
+    "another may hold this recurrent layer over a free dimension",
     Family.FORWARD: "forward itself raises here when the compiler runs it: check the sizes and "
     "types in this line, for every size that is declared",
     Family.MEMORY: "allow more memory, or export with a smaller example",

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from edgeport.runtimes import InputError, Options
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.ort import OrtSession
-from edgeport.runtimes.spare_buffers import LARGEST_BYTES
+from edgeport.runtimes.ort_buffers import LARGEST_BYTES
 
 DTYPES = ["float32", "float64", "float16", "int64", "uint8", "bool"]
 
@@ -138,14 +138,14 @@ def test_large_tensors_are_not_kept(tmp_path: Path) -> None:
     x = np.ones((1, LARGEST_BYTES // 4), np.float32)
     for _ in range(2):
         check(opened, x)
-    assert not opened._bound._spare.by_shapes
+    assert not opened._bound._spare
 
 
 def test_few_shapes_are_kept(tmp_path: Path) -> None:
     opened = transposed(tmp_path)
     for size in range(1, 300):
         check(opened, np.ones((size, 2), np.float32))
-    assert len(opened._bound._spare.by_shapes) <= 128
+    assert len(opened._bound._spare) <= 128
 
 
 def test_threads_have_buffers_of_their_own(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _run_onnx(
     trace = trace_onnx(file, sample.inputs, limit, chunk, origins)
     if trace.failure:
         return _Found(trace, (), {}, file)
-    wrong = wrong_outputs(judge, trace)
+    wrong = wrong_outputs(judge, trace, sample)
     levels = _levels(file, sample, judge, right_as_written=not wrong)
     if wrong:
         return _Found(trace, wrong, levels, file)
@@ -186,7 +186,7 @@ def _run_onnx(
     optimised = OnnxFile.read(rewritten)
     trace = trace_onnx(optimised, sample.inputs, limit, chunk, origins)
     note = f"the graph is right as written; these nodes are ONNX Runtime's, at level {failing}"
-    return _Found(trace, wrong_outputs(judge, trace), levels, optimised, notes=(note,))
+    return _Found(trace, wrong_outputs(judge, trace, sample), levels, optimised, notes=(note,))
 
 
 def _levels(
@@ -210,19 +210,19 @@ def _right_at(level: str, file: OnnxFile, sample: Golden, judge: Judge) -> bool:
 def _run_torch(artefact: Path, format_: str, sample: Golden, judge: Judge, limit: int) -> _Found:
     outputs = [*judge.module.outputs]
     trace, recorder = trace_torch(artefact, format_, sample.inputs, outputs, limit)
-    wrong = [] if trace.failure else wrong_outputs(judge, trace)
+    wrong = [] if trace.failure else wrong_outputs(judge, trace, sample)
     if not wrong and not trace.failure:
         raise _is_right(artefact, sample)
     return _Found(trace, wrong, {}, recorder=recorder)
 
 
-def wrong_outputs(judge: Judge, trace: Trace) -> list[tuple[int, int]]:
-    """Outputs that differ, as numbers: (module, artefact)."""
+def wrong_outputs(judge: Judge, trace: Trace, sample: Golden) -> list[tuple[int, int]]:
+    """Outputs that differ on a sample, as numbers: (module, artefact)."""
     found = []
     for name, number in judge.module.outputs.items():
         expected, actual = judge.module.values[number], trace.values[trace.outputs[name]]
         same = expected.shape == actual.shape and expected.kept.size == actual.kept.size
-        if not same or not judge.agrees(judge.compare(expected, actual)):
+        if not same or not judge.agrees(sample.with_noise(name, judge.compare(expected, actual))):
             found.append((number, actual.number))
     return found
 

@@ -92,3 +92,22 @@ def test_an_rnn_runs_over_a_free_time(
     module = nn.RNN(3, 4, 2, nonlinearity, bias=bias, batch_first=True, bidirectional=bidirectional)
     path = exported(module, torch.randn(2, 3, 3), {0: "batch", 1: "time"}, tmp_path)
     check(path, module, torch.randn(1, 11, 3), torch.randn(4, 2, 3))
+
+
+class VmapBefore(nn.Module):
+    """A recurrent layer whose input goes through ``vmap``, which no file can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = torch.vmap(lambda row: row * row.mean())(x)
+        output: Tensor = self.layer(rows)[0]
+        return output
+
+
+def test_vmap_is_taken_apart_and_a_recurrent_layer_is_not(tmp_path: Path) -> None:
+    module = VmapBefore().eval()
+    path = exported(module, torch.randn(3, 4, 4), {0: "batch", 1: "time"}, tmp_path)
+    check(path, module, torch.randn(2, 9, 4), torch.randn(5, 1, 4))

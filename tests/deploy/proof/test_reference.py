@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
-from edgeport.deploy.proof.reference import Reference, make_golden
+from edgeport.deploy.proof.reference import Reference, _moved, make_golden
 from edgeport.runtimes import TensorSpec
 
 
@@ -50,6 +50,18 @@ def test_a_saturated_edge_case_tells_how_far_rounding_may_get() -> None:
     assert own.max() < peak < 1e-3
     assert np.sqrt((own**2).mean()) < rms < peak
     assert large.measure("output", large.eager["output"]).ratio < 1
+
+
+def test_inputs_at_the_largest_float_stay_finite() -> None:
+    least = np.finfo(np.float32).min
+    moved = _moved(
+        np.array([least, -least, np.inf, np.nan, 1, 0], np.float32), np.random.default_rng(0)
+    )
+    assert moved.dtype == np.float32
+    assert np.isfinite(moved).tolist() == [True, True, False, False, True, True]
+    assert moved[2] == np.inf
+    assert moved[5] == 0
+    assert 0 < abs(moved[4] - 1) < 1e-6
 
 
 class Narrows(nn.Module):
