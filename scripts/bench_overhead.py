@@ -151,7 +151,8 @@ def _by_hand(module: Any, inputs: Mapping[str, Array]) -> object:
     import torch
 
     with torch.inference_mode():
-        return module(*map(torch.from_numpy, inputs.values())).numpy()
+        (answer,) = module(*map(torch.from_numpy, inputs.values()))  # a tuple of one output
+        return answer.numpy()
 
 
 def _row(found: Mapping[str, Any]) -> Sequence[str]:
