@@ -181,7 +181,7 @@ def comparisons(result: Result) -> Html:
     for each in result.comparisons:
         text = f"{each.sentence} {each.baseline}: {ratio_within(each.ratio)}"
         if each.noise is not None:
-            text += f"; equals were within {each.noise - 1:.1%}"
+            text += f"; two sets of the baseline were {each.noise - 1:.1%} apart"
         ratio = each.ratio
         rows.append(
             Ratio(each.name, ratio.value, ratio.low, ratio.high, text, _VERDICTS[each.verdict],

@@ -132,7 +132,7 @@ def compared(comparison: Comparison) -> str:
     if ratio.low is not None and ratio.high is not None:
         figures += f" ({ratio.low:.3f} to {ratio.high:.3f})"
     if comparison.noise is not None:
-        figures += f"; equals were within {comparison.noise - 1:.1%} of one another"
+        figures += f"; two sets of the baseline were {comparison.noise - 1:.1%} apart"
     return f"{coloured(plain(str(comparison)), _COLOURS[comparison.verdict])}: {figures}"
 
 

@@ -15,6 +15,8 @@ from typing import Final, Literal
 
 import numpy as np
 
+from edgeport.runtimes.inputs import Array
+
 from .loops import Durations
 from .statistics import SMALLEST_PROCESSES, Interval, exponential, mean_interval, student_t
 
@@ -31,9 +33,10 @@ class Comparison:
     Attributes:
         name: Its label.
         baseline: The other's.
-        ratio: How many times longer it takes than the baseline, with its interval.
-        noise: How far two sets of processes of the baseline itself were apart, as a ratio of at
-            least 1 with 95 % confidence; ``None`` if that was not measured.
+        ratio: How many times longer it takes than the baseline, with its interval; than the mean
+            of both sets of the baseline's processes, where there are two.
+        noise: How far these two sets were apart, as a ratio of at least 1; ``None`` where there
+            is one.
         margin: What counts as equivalent.
         verdict: In a word.
     """
@@ -75,6 +78,9 @@ def paired(
 ) -> Comparison:
     """Compare two variants that were measured round by round in turn.
 
+    A second set of the baseline's processes halves the part of the variance that is the baseline's,
+    and shows what equals differ by.
+
     Args:
         name: Of the variant.
         baseline: Of what it is compared with.
@@ -83,8 +89,13 @@ def paired(
         twin_ns: Of a second set of processes of the baseline.
         margin: What counts as equivalent.
     """
-    ratio = _ratio(_paired_logs(durations_ns, baseline_ns))
-    noise = None if twin_ns is None else _distance(_paired_logs(twin_ns, baseline_ns))
+    logs = _paired_logs(durations_ns, baseline_ns)
+    noise = None
+    if twin_ns is not None:
+        apart = _paired_logs(twin_ns, baseline_ns)
+        logs = logs - apart / 2
+        noise = math.exp(abs(float(apart.mean())))
+    ratio = _ratio(logs)
     return Comparison(name, baseline, ratio, noise, margin, _verdict(ratio, noise, margin))
 
 
@@ -123,21 +134,15 @@ def paired_ratio(durations_ns: Durations, baseline_ns: Durations) -> Interval:
     return _ratio(_paired_logs(durations_ns, baseline_ns))
 
 
-def _paired_logs(durations_ns: Durations, baseline_ns: Durations) -> list[float]:
+def _paired_logs(durations_ns: Durations, baseline_ns: Durations) -> Array:
     """Of every process, the median over its rounds of the log ratio of the rounds' medians."""
     a, b = (np.median(each, axis=2) for each in (durations_ns, baseline_ns))  # (P, R)
-    return [float(each) for each in np.median(np.log(a / b), axis=1)]
+    logs: Array = np.median(np.log(a / b), axis=1)
+    return logs
 
 
-def _ratio(logs: Sequence[float]) -> Interval:
-    return exponential(mean_interval(logs))
-
-
-def _distance(logs: Sequence[float]) -> float:
-    """The larger end of an interval around what should be 1."""
-    found = mean_interval(logs)
-    ends = [found.value, *(end for end in (found.low, found.high) if end is not None)]
-    return math.exp(max(map(abs, ends)))
+def _ratio(logs: Array) -> Interval:
+    return exponential(mean_interval(logs.tolist()))
 
 
 def _verdict(ratio: Interval, noise: float | None, margin: float) -> Verdict:

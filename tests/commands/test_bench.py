@@ -164,7 +164,7 @@ def test_two_bundles_are_compared(mlp_bundle: Path, own_bundle: Path, capsys: Ou
     two = ("bench", str(mlp_bundle), str(own_bundle), "--backend", "ort-cpu", "--threads", "1")
     assert main([*two, "--seconds", "0.3", "--processes", "2"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"equals were within \d+\.\d% of one another", out)
+    assert re.search(r"two sets of the baseline were \d+\.\d% apart", out)
     assert main([*two, "--save"]) == 2
     assert "--save keeps a result in a bundle, and several were named" in capsys.readouterr().err
 
