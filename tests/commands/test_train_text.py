@@ -87,6 +87,11 @@ def test_stop_words_that_cannot_be_read(
             "has no column 'body'\n  fix: its first line has label, text; or give",
         ),
         (["--text", "3", "--label", "1"], "text 1 has 2 columns, 3 are needed"),
+        (
+            ["--text", "2", "--label", "1"],
+            "looks like a header: no other line has the label 'label'\n"
+            "  fix: give --text 'text' --label 'label'",
+        ),
         (["--token-pattern", "(a)"], "token_pattern '(a)' cannot be compiled"),
         (["--token-pattern", "zzz+"], "scikit-learn refuses: empty vocabulary"),
     ],

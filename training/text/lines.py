@@ -35,7 +35,8 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
 
     Raises:
         MissingFileError: There is no such file.
-        SourceError: It is no such table, lacks a column, or holds fewer than two labels.
+        SourceError: It is no such table, lacks a column, holds fewer than two labels, or numbers
+            are given and its first line is a header.
         StorageError: It cannot be read.
     """
     rows = _rows(path)
@@ -44,6 +45,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         columns, rows = (header.index(text), header.index(label)), rows[1:]
     elif text.isdecimal() and label.isdecimal():
         columns = (int(text) - 1, int(label) - 1)
+        _refuse_header(path, rows, *columns)
     else:
         missing = next(name for name in (text, label) if name not in header)
         raise SourceError(
@@ -70,6 +72,21 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
     read = "".join(f"{row[columns[0]]}\t{row[columns[1]]}\n" for row in rows)
     sha256 = hashlib.sha256(read.encode("utf-8", "surrogatepass")).hexdigest()
     return Lines(list(found), list(found.values()), len(rows) - len(found), sha256)
+
+
+def _refuse_header(path: Path, rows: list[list[str]], text: int, label: int) -> None:
+    """By number, a first line of names would become a text with a label of its own."""
+    first = rows[0]
+    if not (0 <= text < len(first) and 0 <= label < len(first)):
+        return
+    others = [row[label] for row in rows[1:] if label < len(row)]
+    if first[label] not in others and len(set(others)) < len(others):
+        raise SourceError(
+            f"the first line of {path} looks like a header: no other line has the label "
+            f"{first[label]!r}",
+            remedy=f"give --text {first[text]!r} --label {first[label]!r}; or, if it is a text, "
+            "leave it out: one text of a label teaches nothing",
+        )
 
 
 def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
