@@ -21,6 +21,7 @@ from .ort_cuda_needs import require_cuda, require_gpu
 from .ort_device_buffers import DeviceBuffers
 from .ort_load import engine_of, load, missing, settings_of, signature_of
 from .ort_nodes import RECORD, on_cpu
+from .parts import Parts
 from .session import Availability, Options, check_signature
 from .shared_libraries import load_all, needed_by
 from .signature import Signature
@@ -73,6 +74,23 @@ class OrtCudaSession:
             with self._turn, buffers.lent(arrays) as lent:
                 return dict(zip(self._outputs, lent.run(arrays), strict=True))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
+            raise failure(e, self._device, limited=self._limited) from e
+
+    def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:
+        """Do what ``run`` does once, and tell what each step took.
+
+        ONNX Runtime has a stream of its own and waits for it, so the clock of the host tells.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: ONNX Runtime failed, or the session is closed.
+        """
+        arrays = self._check(inputs)
+        buffers = self._opened()
+        try:
+            with self._turn, buffers.lent(arrays) as lent:
+                return lent.times(arrays)
+        except Exception as e:
             raise failure(e, self._device, limited=self._limited) from e
 
     @contextlib.contextmanager

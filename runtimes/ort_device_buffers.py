@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import onnxruntime
 
 from .inputs import Array
+from .parts import Parts
 from .signature import Signature
 
 _MOST_SHAPES: Final = 32
@@ -97,15 +100,32 @@ class Lent:
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Copy to the device, compute, copy back; what comes back is the caller's."""
-        for value, array in zip(self._values, arrays, strict=True):
-            value.update_inplace(_contiguous(array))
+        self._copy_in(arrays)
         self._run(self.binding)
-        return [_own(value.numpy()) for value in self.binding.get_outputs()]
+        return self._copy_out()
+
+    def times(self, arrays: Sequence[Array]) -> Parts:
+        """Do the same once, and tell what each step took: each of them waits for its end."""
+        moments = [time.perf_counter_ns()]
+        self._copy_in(arrays)
+        moments.append(time.perf_counter_ns())
+        self._run(self.binding)
+        moments.append(time.perf_counter_ns())
+        self._copy_out()
+        moments.append(time.perf_counter_ns())
+        return Parts(*(end - start for start, end in itertools.pairwise(moments)))
 
     def forget_outputs(self) -> None:
         """Let the next call find memory of its own for them."""
         self.binding.clear_binding_outputs()
         self._bind_outputs()
+
+    def _copy_in(self, arrays: Sequence[Array]) -> None:
+        for value, array in zip(self._values, arrays, strict=True):
+            value.update_inplace(_contiguous(array))
+
+    def _copy_out(self) -> list[Array]:
+        return [_own(value.numpy()) for value in self.binding.get_outputs()]
 
     def _bind_outputs(self) -> None:
         for name in self._outputs:

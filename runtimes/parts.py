@@ -1,7 +1,7 @@
 """Where a call on a device spends its time: an optional method of sessions, which benchmarks ask.
 
-A session that can put CUDA events between the steps of a call has ``timed_parts``; one that can't
-simply hasn't, and nobody makes figures up for it.
+A session on a device that can tell has ``timed_parts``; one that can't simply hasn't, and nobody
+makes figures up for it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The steps of one call, in ns, each from a CUDA event to the next on the session's stream.
+    """The steps of one call, in ns: from a CUDA event to the next on the session's stream.
 
     A CUDA event has a resolution of about 0.5 us
-    (https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__EVENT.html).
+    (https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__EVENT.html). Where the stream is
+    the engine's own (ONNX Runtime), each step is waited for, and the host's clock read.
 
     Attributes:
         copy_in_ns: From host to device, of all inputs.

@@ -1,6 +1,7 @@
 """What the two torch backends share: numpy in, numpy out, one thread count per process."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from .cpus import available_cpus
 from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
+from .parts import Parts
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
 from .torch_device import GpuChoices, require_all_on, require_torch_device
@@ -80,11 +82,10 @@ class TorchSession:
             EngineError: Torch failed, or the session is closed.
         """
         arrays = self._check(inputs)
-        if self._call is None:
-            raise EngineError("the session is closed", remedy="open it again")
+        call = self._opened()
         try:
             with _INFERENCE_MODE(True):
-                result = self._call(*self._tensors(arrays))
+                result = call(*self._tensors(arrays))
                 tensors = (result,) if isinstance(result, torch.Tensor) else result
                 outputs = [self._array(*each) for each in zip(self._outputs, tensors, strict=True)]
                 return dict(zip(self._outputs, outputs, strict=True))
@@ -102,10 +103,9 @@ class TorchSession:
             EngineError: The session is closed.
         """
         tensors = self._tensors(self._check(inputs))
-        if self._call is None:
-            raise EngineError("the session is closed", remedy="open it again")
+        opened = self._opened()
         with torch.inference_mode():  # entered once: it costs as much as a small layer
-            call = partial(self._call, *tensors)
+            call = partial(opened, *tensors)
             yield call if self._on_cpu else partial(_finished, call, self._device)
 
     def close(self) -> None:
@@ -114,6 +114,11 @@ class TorchSession:
             torch.set_num_threads(self._threads_before)
             self._choices.restore()
         self._call = None
+
+    def _opened(self) -> Callable[..., Any]:
+        if self._call is None:
+            raise EngineError("the session is closed", remedy="open it again")
+        return self._call
 
     def _tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
         if not self._on_cpu:
@@ -142,6 +147,38 @@ class TorchSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class TorchGpuSession(TorchSession):
+    """The same on a GPU, whose stream tells what each step of a call takes."""
+
+    def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:
+        """Do what ``run`` does once, and tell what each step took by CUDA's events.
+
+        Raises:
+            InputError: An input does not fit the signature.
+            EngineError: Torch failed, or the session is closed.
+        """
+        arrays = self._check(inputs)
+        call = self._opened()
+        event: Any = torch.cuda.Event  # it has no types
+        events = [event(enable_timing=True) for _ in range(4)]
+        try:
+            with torch.cuda.device(self._device), _INFERENCE_MODE(True):
+                events[0].record()
+                tensors = self._tensors(arrays)
+                events[1].record()
+                result = call(*tensors)
+                events[2].record()
+                for tensor in (result,) if isinstance(result, torch.Tensor) else result:
+                    tensor.cpu()
+                events[3].record()
+                events[3].synchronize()
+        except Exception as e:
+            raise _failed(e, self._device) from e
+        return Parts(
+            *(round(start.elapsed_time(end) * 1e6) for start, end in itertools.pairwise(events))
+        )
 
 
 def open_signed(
@@ -184,7 +221,8 @@ def open_signed(
     require_all_on(device, name, [*module.parameters(), *module.buffers()])
     # A script has its hooks in it, and Module.__call__ would look for others: 3 us.
     call = module.forward if isinstance(module, torch.jit.ScriptModule) else module
-    return TorchSession(backend, call, signature, options, device)
+    kind = TorchSession if device == _CPU else TorchGpuSession
+    return kind(backend, call, signature, options, device)
 
 
 def _finished(call: Callable[[], object], device: torch.device) -> None:

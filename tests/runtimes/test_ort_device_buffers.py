@@ -1,6 +1,7 @@
 """Bound memory, on the one device that every build of ONNX Runtime has."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_outputs_whose_size_the_values_decide(tmp_path: Path) -> None:
         with lender.lent([array]) as lent:
             _, found = lent.run([array])
         assert found.shape == (2, 3 - zeros)
+
+
+def test_the_steps_of_a_call_are_timed(tmp_path: Path) -> None:
+    lender, array = buffers(session(tmp_path)), np.ones((1, 3), np.float32)
+    with lender.lent([array]) as lent:
+        start = time.perf_counter_ns()
+        parts = lent.times([array])
+        wall_ns = time.perf_counter_ns() - start
+    assert min(parts.copy_in_ns, parts.compute_ns, parts.copy_out_ns) > 0
+    assert parts.device_ns <= wall_ns
 
 
 def test_a_call_that_failed_leaves_nothing_behind(tmp_path: Path) -> None:
