@@ -9,6 +9,7 @@ import torch
 from .session import Availability, Options
 from .torch_calls import ExtraFiles, TorchSession, open_signed
 from .torch_device import available
+from .torchscript_graph import move_to
 
 
 def probe() -> Availability:
@@ -33,25 +34,7 @@ def open(path: Path, options: Options) -> TorchSession:
                 str(path), map_location=device, _extra_files=extra_files
             )
         if device.type != "cpu":
-            move_devices(module, device)
+            move_to(module, device, tf32=options.gpu.tf32)
         return module
 
     return open_signed("libtorch", path, options, load)
-
-
-def move_devices(module: Any, device: torch.device) -> None:
-    """Move the devices that are written into a graph: a trace keeps that of its example.
-
-    ``map_location`` moves tensors alone, so that ``torch.arange(n, device=x.device)`` would go on
-    making its tensors on the CPU. It works as long as nothing was run.
-
-    Args:
-        module: A ``torch.jit.ScriptModule``.
-        device: Where everything is to be.
-    """
-    for part in module.modules():
-        for name in part._c._method_names():
-            graph = part._c._get_method(name).graph
-            for node in graph.findAllNodes("prim::Constant", recurse=True):
-                if node.output().type().kind() == "DeviceObjType":
-                    node.s_("value", str(device))

@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +56,10 @@ class OrtCudaSession:
         self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None
         self._check = InputCheck(self.signature)
-        self._buffers = DeviceBuffers(self._session, self.signature, "cuda", int(used["device_id"]))
+        self._buffers = DeviceBuffers(
+            self._session, self.signature, "cuda", int(used["device_id"]),
+            graphs=options.gpu.cuda_graph,
+        )  # fmt: skip
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._turn = threading.Lock() if options.gpu.cuda_graph else contextlib.nullcontext()
 
@@ -106,7 +108,7 @@ class OrtCudaSession:
         try:
             with self._turn, buffers.lent(arrays) as lent:
                 lent.run(arrays)
-                yield partial(self._session.run_with_iobinding, lent.binding)
+                yield lent.call
         except EdgeportError:
             raise
         except Exception as e:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import onnxruntime
@@ -31,13 +32,21 @@ class DeviceBuffers:
         signature: Of its model.
         kind: Of the device, as ONNX Runtime calls it: ``"cuda"``.
         index: Which of them.
+        graphs: Whether calls are recorded. A recording knows addresses, so each binding has one.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, signature: Signature, kind: str, index: int
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: Signature,
+        kind: str,
+        index: int,
+        *,
+        graphs: bool = False,
     ) -> None:
         self._session = session
         self._device = kind, index
+        self._graphs = itertools.count(1) if graphs else None
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
         self._spare: dict[_Shapes, list[Lent]] = {}
@@ -66,7 +75,14 @@ class DeviceBuffers:
         spare.append(lent)
 
     def _make(self, arrays: Sequence[Array]) -> Lent:
-        return Lent(self._session, self._device, self._inputs, self._outputs, arrays)
+        call = self._session.run_with_iobinding
+        if self._graphs is not None:
+            options = onnxruntime.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", str(next(self._graphs)))
+            call = partial(call, run_options=options)
+        binding = self._session.io_binding()
+        bound = partial(call, binding)
+        return Lent(bound, binding, self._device, self._inputs, self._outputs, arrays)
 
 
 class Lent:
@@ -74,13 +90,17 @@ class Lent:
 
     Outputs keep the memory of the first call, so that a CUDA graph finds it again; where the
     values decide how large they are, they are bound anew.
+
+    Attributes:
+        call: ONNX Runtime's own, on what is bound.
     """
 
-    __slots__ = ("_device", "_outputs", "_run", "_values", "binding")
+    __slots__ = ("_binding", "_device", "_outputs", "_values", "call")
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        call: Callable[[], object],
+        binding: Any,
         device: tuple[str, int],
         inputs: Sequence[str],
         outputs: Sequence[str],
@@ -88,20 +108,20 @@ class Lent:
     ) -> None:
         self._device = device
         self._outputs = outputs
-        self._run: Any = session.run_with_iobinding
-        self.binding: Any = session.io_binding()
+        self.call = call
+        self._binding = binding
         self._values = [
             onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *device)
             for array in arrays
         ]
         for name, value in zip(inputs, self._values, strict=True):
-            self.binding.bind_ortvalue_input(name, value)
+            self._binding.bind_ortvalue_input(name, value)
         self._bind_outputs()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Copy to the device, compute, copy back; what comes back is the caller's."""
         self._copy_in(arrays)
-        self._run(self.binding)
+        self.call()
         return self._copy_out()
 
     def times(self, arrays: Sequence[Array]) -> Parts:
@@ -109,7 +129,7 @@ class Lent:
         moments = [time.perf_counter_ns()]
         self._copy_in(arrays)
         moments.append(time.perf_counter_ns())
-        self._run(self.binding)
+        self.call()
         moments.append(time.perf_counter_ns())
         self._copy_out()
         moments.append(time.perf_counter_ns())
@@ -117,7 +137,7 @@ class Lent:
 
     def forget_outputs(self) -> None:
         """Let the next call find memory of its own for them."""
-        self.binding.clear_binding_outputs()
+        self._binding.clear_binding_outputs()
         self._bind_outputs()
 
     def _copy_in(self, arrays: Sequence[Array]) -> None:
@@ -125,11 +145,11 @@ class Lent:
             value.update_inplace(_contiguous(array))
 
     def _copy_out(self) -> list[Array]:
-        return [_own(value.numpy()) for value in self.binding.get_outputs()]
+        return [_own(value.numpy()) for value in self._binding.get_outputs()]
 
     def _bind_outputs(self) -> None:
         for name in self._outputs:
-            self.binding.bind_output(name, *self._device)
+            self._binding.bind_output(name, *self._device)
 
 
 def _contiguous(array: Array) -> Array:

@@ -1,5 +1,6 @@
 """Exported programs (``.pt2``), on the CPU or a GPU."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ def open(path: Path, options: Options) -> TorchSession:
     """
 
     def load(extra_files: ExtraFiles, device: torch.device) -> Any:
-        with path.open("rb") as file:  # torch warns of a path whose suffix is another
+        # torch warns of a path whose suffix is another, and in a process forked from one that uses
+        # CUDA, where it looks for GPUs, that it finds none
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "CUDA initialization: CUDA driver init")
             program = torch.export.load(file, extra_files=extra_files)
         if device.type != "cpu":  # also moves the devices that are written into its graph
             from torch.export.passes import move_to_device_pass

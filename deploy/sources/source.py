@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ def make_source(
     flat = Flat(module, call)
     if is_uninitialised(module):
         _run_or_explain(flat, example, usual_sizes(declared))
-    outputs, structure = _measure_outputs(flat, declared, values, output_names)
+    outputs, structure = _measure_outputs(flat, declared, values, samples, output_names)
     signature = Signature(declared.inputs, outputs, declared.ranges, structure)
     notes = (*notes, *guessed(declared, values))
     return Source(name, flat, signature, example, samples, notes, tuple(values.real))
@@ -183,9 +183,17 @@ class _Result:
 
 
 def _measure_outputs(
-    flat: Flat, declared: Signature, values: Values, asked: Sequence[str] | None
+    flat: Flat,
+    declared: Signature,
+    values: Values,
+    samples: Sequence[Sample],
+    asked: Sequence[str] | None,
 ) -> tuple[tuple[TensorSpec, ...], Node | None]:
-    """Run the module at two sizes of every free dimension, and see which axes follow which."""
+    """Run the module at two sizes of every free dimension, and see which axes follow which.
+
+    Two may be too near to one another (a little more sound has as many frames), so that all sizes
+    of the samples have a say.
+    """
     usual, other = usual_sizes(declared), other_sizes(declared)
     first = _run_or_explain(flat, inputs_at(declared, usual, values, 0), usual)
     with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
@@ -196,7 +204,30 @@ def _measure_outputs(
         TensorSpec(name, str(a.dtype), _named_shape(name, a.shape, b.shape, usual, other))
         for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
     )
+    for inputs in _of_different_shapes(samples):
+        sizes = _sizes(declared, inputs)
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = _run_or_explain(flat, inputs, sizes)
+        _check_structure(flat.module, first, result)
+        outputs = tuple(
+            replace(spec, shape=_shape_as_seen(spec, array.shape, usual, sizes))
+            for spec, array in zip(outputs, result.arrays, strict=True)
+        )
     return outputs, None if _is_flat(first.tree) else first.structure(names)
+
+
+def _of_different_shapes(samples: Sequence[Sample]) -> list[Mapping[str, Array]]:
+    shapes = [tuple(array.shape for array in sample.inputs.values()) for sample in samples]
+    return list({shape: each.inputs for shape, each in zip(shapes, samples, strict=True)}.values())
+
+
+def _sizes(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
+    return {
+        size: inputs[spec.name].shape[axis]
+        for spec in declared.inputs
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str)
+    }
 
 
 def _run_or_explain(flat: Flat, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> _Result:
@@ -310,6 +341,27 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
+def _shape_as_seen(
+    spec: TensorSpec, seen: tuple[int, ...], usual: Mapping[str, int], sizes: Mapping[str, int]
+) -> tuple[int | str, ...]:
+    """Its shape, with a name of its own for each axis that turned out to follow nothing known."""
+    _check_rank(spec.name, len(spec.shape), len(seen), usual, sizes)
+    return tuple(
+        size if found in (size, sizes.get(str(size))) else f"{spec.name}_{axis}"
+        for axis, (size, found) in enumerate(zip(spec.shape, seen, strict=True))
+    )
+
+
+def _check_rank(
+    output: str, rank: int, other: int, sizes: Mapping[str, int], others: Mapping[str, int]
+) -> None:
+    if rank != other:
+        raise SourceError(
+            f"output {output!r} has {rank} axes for {sizes}, {other} for {others}",
+            remedy="let forward return the same number of axes for every size",
+        )
+
+
 def _named_shape(
     output: str,
     first: tuple[int, ...],
@@ -318,11 +370,7 @@ def _named_shape(
     other: Mapping[str, int],
 ) -> tuple[int | str, ...]:
     """Name each axis by the dimension whose size it has both times."""
-    if len(first) != len(second):
-        raise SourceError(
-            f"output {output!r} has {len(first)} axes for {usual}, {len(second)} for {other}",
-            remedy="let forward return the same number of axes for every size",
-        )
+    _check_rank(output, len(first), len(second), usual, other)
     return tuple(
         next(
             (name for name in usual if (usual[name], other[name]) == (a, b) and a != b),

@@ -87,7 +87,7 @@ class Worker:
         feeds = [feed(bundle, workload) for workload in request.workloads]
         for each in feeds:
             self._calls.append(self._call(session, each.inputs, setting.engine_only))
-            self._parts.append(partial(timed_parts, session, each.inputs))
+            self._parts.append(_parts(session, each.inputs, setting.engine_only))
         self._gauge = Gauge(session)
         first = loops.warm_up(self._calls[0], COLD_CALLS, 0, COLD_CALLS)
         cold = ColdStart(
@@ -127,6 +127,15 @@ class Worker:
             energy = energy_after - energy_before
         parts = self._parts[request.workload](request.calls)
         return Timed(durations, before.until(after), energy, gpu, parts)
+
+
+def _parts(
+    session: Session, inputs: Mapping[str, Array], engine_only: bool
+) -> Callable[[int], Durations | None]:
+    """Where the time of the session's calls goes; an engine's own call has no copies in it."""
+    if engine_only:
+        return lambda calls: None
+    return partial(timed_parts, session, inputs)
 
 
 def _loop(request: Round, call: Call, durations: Durations) -> Callable[[], None]:

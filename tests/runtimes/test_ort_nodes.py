@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeport.runtimes.ort_nodes import RECORD, on_cpu, only_sizes
+from edgeport.runtimes.ort_nodes import RECORD, Sizes, on_cpu, read_sizes
 
 
 def write(path: Path, nodes: list[onnx.NodeProto], outputs: list[str]) -> Path:
@@ -42,7 +42,7 @@ def flatten(path: Path) -> Path:
 
 
 def test_what_reads_sizes_alone_is_told(tmp_path: Path) -> None:
-    assert only_sizes(flatten(tmp_path / "m.onnx")) == {
+    assert read_sizes(flatten(tmp_path / "m.onnx")).nodes == {
         "shape": "Shape",
         "product": "ReduceProd",
         "times_one": "Mul",
@@ -79,7 +79,68 @@ def test_a_branch_reads_what_it_captures(tmp_path: Path) -> None:
         ],
         ["y", "q"],
     )
-    assert only_sizes(path) == {"size": "Size", "cast": "Cast"}
+    assert read_sizes(path).nodes == {"size": "Size", "cast": "Cast"}
+
+
+def test_a_body_computes_with_sizes_too(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [
+            helper.make_node("Shape", ["x"], ["s"], name="shape"),
+            helper.make_node("Squeeze", ["s", "one"], ["q"], name="squeeze"),
+            helper.make_node("Add", ["state", "q"], ["next"], name="add"),
+            helper.make_node("Identity", ["c"], ["go"], name="go"),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT64, [2]),
+        ],
+        [
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.INT64, [2]),
+        ],
+    )
+    node = helper.make_node("Loop", ["", "", "one"], ["y"], name="loop", body=body)
+    found = read_sizes(write(tmp_path / "m.onnx", [node], ["y"]))
+    assert found.nodes == {"shape": "Shape", "squeeze": "Squeeze"}
+    assert found.others == {"add", "go", "loop"}
+
+
+def test_what_onnxruntime_asks_in_place_of_the_sizes_of_something_transposed(
+    tmp_path: Path,
+) -> None:
+    """Which it does with sizes alone, by a node that the file doesn't have."""
+    path = write(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Transpose", ["x"], ["t"], name="transpose", perm=[1, 0]),
+            helper.make_node("Relu", ["t"], ["r"], name="relu"),
+            helper.make_node("Shape", ["r"], ["s"], name="shape"),
+            helper.make_node("Transpose", ["r"], ["y"], name="back", perm=[1, 0]),
+        ],
+        ["s", "y"],
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.add_session_config_entry(RECORD, "1")
+    opened = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    made = [n.op_type for p in opened.get_provider_graph_assignment_info() for n in p.get_nodes()]
+    assert "Gather" in made
+    assert on_cpu(opened, path) == ("Relu relu",)
+
+
+def test_a_gather_of_the_file_is_not_taken_for_one_of_sizes(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Transpose", ["x"], ["t"], name="transpose", perm=[1, 0]),
+            helper.make_node("Shape", ["t"], ["s"], name="shape"),
+            helper.make_node("Gather", ["x", "one"], ["g"], name="Gather"),
+        ],
+        ["s", "g"],
+    )
+    assert not read_sizes(path).knows("Gather", "Gather")
+    assert read_sizes(path).knows("Gather", "Gather_token_3")
 
 
 @given(st.binary(max_size=200))
@@ -87,4 +148,4 @@ def test_any_bytes_are_read_to_their_end(data: bytes) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
         path.write_bytes(data)
-        assert isinstance(only_sizes(path), dict)
+        assert isinstance(read_sizes(path), Sizes)

@@ -1,8 +1,5 @@
 """Torch on a device: what it has, what it says where it has none."""
 
-import io
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +12,6 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.libtorch import move_devices
 from edgeport.runtimes.torch_calls import TorchSession
 from edgeport.runtimes.torch_device import (
     GpuChoices,
@@ -67,22 +63,6 @@ def test_tf32_that_somebody_else_wants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     with pytest.raises(ContractError, match="NVIDIA_TF32_OVERRIDE makes it TF32\n  fix: unset NVI"):
         GpuChoices(gpu, GpuOptions())
-
-
-def test_devices_in_a_trace_are_moved() -> None:
-    class Positions(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.arange(x.shape[1], device=x.device) + 1
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated
-        traced = torch.jit.trace(Positions(), torch.ones(2, 4))  # type: ignore[no-untyped-call]  # untyped
-        file = io.BytesIO()
-        torch.jit.save(traced, file)
-        file.seek(0)
-        module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # untyped
-    move_devices(module, torch.device("meta"))  # the one other device that every torch has
-    assert module(torch.ones(2, 5)).device.type == "meta"
 
 
 def test_tensors_that_are_somewhere_else() -> None:
