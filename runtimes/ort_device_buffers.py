@@ -1,4 +1,8 @@
-"""Memory of a device that is bound to a session once, and used again whenever the shapes repeat."""
+"""Memory that is bound to a session once, and used again whenever the shapes repeat.
+
+Each tensor is where ONNX Runtime wants it. A model whose nodes all ran on the CPU, bound in the
+memory of an H100, answered wrongly without an error.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ _MOST_SHAPES: Final = 32
 """Beyond them everything is given back: memory of a GPU is dear."""
 
 _Shapes = tuple[tuple[int, ...], ...]
+_Place = tuple[str, int]
 
 
 class DeviceBuffers:
@@ -45,7 +50,10 @@ class DeviceBuffers:
         graphs: bool = False,
     ) -> None:
         self._session = session
-        self._device = kind, index
+        where = [*session.get_input_memory_infos(), *session.get_output_memory_infos()]
+        self._places = [
+            (kind, index) if info.name.lower() == kind else ("cpu", 0) for info in where
+        ]
         self._graphs = itertools.count(1) if graphs else None
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
@@ -81,12 +89,13 @@ class DeviceBuffers:
             options.add_run_config_entry("gpu_graph_id", str(next(self._graphs)))
             call = partial(call, run_options=options)
         binding = self._session.io_binding()
-        bound = partial(call, binding)
-        return Lent(bound, binding, self._device, self._inputs, self._outputs, arrays)
+        inputs = list(zip(self._inputs, arrays, self._places, strict=False))
+        outputs = list(zip(self._outputs, self._places[len(inputs) :], strict=True))
+        return Lent(partial(call, binding), binding, inputs, outputs)
 
 
 class Lent:
-    """What one call needs: inputs in the device's memory, and outputs that are left there.
+    """What one call needs: inputs where they are read, and outputs where they are written.
 
     Outputs keep the memory of the first call, so that a CUDA graph finds it again; where the
     values decide how large they are, they are bound anew.
@@ -95,26 +104,21 @@ class Lent:
         call: ONNX Runtime's own, on what is bound.
     """
 
-    __slots__ = ("_binding", "_device", "_outputs", "_values", "call")
+    __slots__ = ("_binding", "_outputs", "_values", "call")
 
     def __init__(
         self,
         call: Callable[[], object],
         binding: Any,
-        device: tuple[str, int],
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        arrays: Sequence[Array],
+        inputs: Sequence[tuple[str, Array, _Place]],
+        outputs: Sequence[tuple[str, _Place]],
     ) -> None:
-        self._device = device
         self._outputs = outputs
         self.call = call
         self._binding = binding
-        self._values = [
-            onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *device)
-            for array in arrays
-        ]
-        for name, value in zip(inputs, self._values, strict=True):
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        self._values = [make(array.shape, array.dtype, *place) for _, array, place in inputs]
+        for (name, _, _), value in zip(inputs, self._values, strict=True):
             self._binding.bind_ortvalue_input(name, value)
         self._bind_outputs()
 
@@ -148,8 +152,8 @@ class Lent:
         return [_own(value.numpy()) for value in self._binding.get_outputs()]
 
     def _bind_outputs(self) -> None:
-        for name in self._outputs:
-            self._binding.bind_output(name, *self._device)
+        for name, place in self._outputs:
+            self._binding.bind_output(name, *place)
 
 
 def _contiguous(array: Array) -> Array:

@@ -19,6 +19,12 @@ from .thresholds import Precision, Thresholds
 
 REPORT_VERSION: Final = 3
 
+_ELSEWHERE: Final = "don't use this artefact with this backend; export the model again"
+_ON_GPU: Final = (
+    "use another backend on this GPU; docs/gpu.md has the kernels that are known to be less exact "
+    "or wrong, and --max-ratio accepts what is less exact"
+)
+
 Outcome = Literal["pass", "fail", "uninformative", "unusable"]
 
 
@@ -97,7 +103,7 @@ def _concluded(report: BackendReport, dead: Sequence[str], thresholds: Threshold
             report,
             outcome="fail",
             reason=f"{len(report.failures)} of {len(report.verdicts)} comparisons failed",
-            remedy="don't use this artefact with this backend; export the model again",
+            remedy=_ON_GPU if report.engine and report.engine.device != "cpu" else _ELSEWHERE,
         )
     if report.repeats is not None and (problem := report.repeats.problem(thresholds)):
         return replace(

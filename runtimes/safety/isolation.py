@@ -32,6 +32,10 @@ _LONGEST_ANSWER: Final = 2**28
 
 _GPU_FILES: Final = ("nvidia*", "nvidia-caps/*", "dxg", "nvhost-*", "nvmap", "nvgpu/*/*", "dri/*")
 
+_OWN_THREADS: Final = "/proc/self/task"
+"""``cuInit`` names its threads there (``TID/comm``), and fails with 304 where it can't: seen on an
+H100, driver 580, and https://github.com/NVIDIA/OpenShell/issues/1486."""
+
 _SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
 _QUERY_VERSION: Final = 1
@@ -89,7 +93,7 @@ def _answer(function: Callable[[], Any], limits: Limits, *, gpu: bool) -> bytes:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     restrict(limits.memory_bytes, gpu=gpu)
     tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
-    places = [os.devnull, *(gpu_files() if gpu else ())]
+    places = [os.devnull, *([*gpu_files(), _OWN_THREADS] if gpu else ())]
     _forbid_writing(ctypes.CDLL(None, use_errno=True), places)
     try:
         answer = {"result": function()}
@@ -105,7 +109,7 @@ def gpu_files() -> list[str]:
 
 
 def _forbid_writing(library: ctypes.CDLL, places: Iterable[str]) -> None:
-    """Forbid all that is no writing to one of these files."""
+    """Forbid all that is no writing to one of these files, or to what is in a folder."""
     version = library.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _QUERY_VERSION)
     if version < 1:
         return
@@ -118,7 +122,8 @@ def _forbid_writing(library: ctypes.CDLL, places: Iterable[str]) -> None:
     for place in places:
         file = os.open(place, os.O_PATH | os.O_CLOEXEC)
         library.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", allowed, file), 0)
-        os.close(file)
+        if place != _OWN_THREADS:  # left open: procfs makes a folder anew once nobody holds it
+            os.close(file)
     library.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     library.syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)

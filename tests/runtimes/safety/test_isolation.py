@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,28 @@ def test_with_a_gpu_its_device_files_may_be_written(
 
     assert run_limited(write, SHORT, gpu=True) == ["done", "refused"]
     assert run_limited(write, SHORT) == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_with_a_gpu_threads_may_be_named(gpu: bool) -> None:
+    """Which CUDA does while it starts, from another thread; it gives up if it can't."""
+
+    def name() -> list[str]:
+        over = threading.Event()
+        thread = threading.Thread(target=over.wait)
+        thread.start()
+        files = [f"/proc/self/task/{thread.native_id}/comm", "/proc/self/comm"]
+        found = []
+        for file in files:
+            try:
+                Path(file).write_text("named")
+                found.append(Path(file).read_text().strip())
+            except PermissionError:
+                found.append("refused")
+        over.set()
+        return found
+
+    assert run_limited(name, SHORT, gpu=gpu) == ["named" if gpu else "refused", "refused"]
 
 
 def test_limits_are_those_of_the_child_alone() -> None:
