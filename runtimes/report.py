@@ -103,7 +103,7 @@ def _concluded(report: BackendReport, dead: Sequence[str], thresholds: Threshold
             report,
             outcome="fail",
             reason=f"{len(report.failures)} of {len(report.verdicts)} comparisons failed",
-            remedy=_ON_GPU if report.engine and report.engine.device != "cpu" else _ELSEWHERE,
+            remedy=_ON_GPU if report.engine and "cuda" in report.engine.device else _ELSEWHERE,
         )
     if report.repeats is not None and (problem := report.repeats.problem(thresholds)):
         return replace(

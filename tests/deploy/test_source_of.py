@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy.exporter import source_of
-from edgeport.runtimes import SourceError, UsageError
+from edgeport.runtimes import Range, SourceError, UsageError
 
 BATCH = {"x": {0: "batch"}}
 X = {"x": torch.ones(2, 4)}
@@ -99,3 +99,37 @@ def test_an_example_without_a_tensor(example: Any) -> None:
 def test_dimensions_that_make_no_sense(dimensions: Any, ranges: Any, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         source_of("m", nn.Linear(4, 2), X, dimensions, ranges)
+
+
+class Frames(nn.Module):
+    """As many frames as steps of 8 fit in, and each sample's own mean."""
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        return wave.unfold(1, 16, 8).mean(2), wave.mean(1)
+
+
+def test_two_sizes_may_be_too_near_to_show_that_a_third_is_other() -> None:
+    source = source_of(
+        "frames",
+        Frames(),
+        torch.zeros(2, 16),
+        {"wave": {0: "batch", 1: "time"}},
+        {"time": Range(16)},
+    )
+    assert [spec.shape for spec in source.signature.outputs] == [
+        ("batch", "output_0_1"),
+        ("batch",),
+    ]
+
+
+class Squeezes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1) if x.shape[0] < 20 else x
+
+
+def test_a_rank_that_only_a_large_sample_has() -> None:
+    problem = (
+        r"output 'output' has 1 axes for {'batch': 2}, 2 for {'batch': 32}\n  fix: let forward"
+    )
+    with pytest.raises(SourceError, match=problem):
+        source_of("squeezes", Squeezes(), torch.zeros(2, 3), {"x": {0: "batch"}})

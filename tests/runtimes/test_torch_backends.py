@@ -4,6 +4,7 @@ import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,3 +180,18 @@ def test_the_device_is_said_and_asked_for(backend: str, bundle: Path) -> None:
     if torch.version.cuda is None:
         with pytest.raises(BackendMissingError, match="built without CUDA, so it cannot run on cu"):
             open(bundle, backend, device="cuda:1")
+
+
+def test_torch_may_find_no_gpu_in_a_forked_process(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so while it loads, if the process that was forked uses CUDA; here nobody asked."""
+    load = torch.export.load
+
+    def look_for_gpus(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("CUDA initialization: CUDA driver initialization failed", stacklevel=1)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch.export, "load", look_for_gpus)
+    with open_artefact(bundle / "model.pt2", "torch") as session:
+        assert session.engine.device == "cpu"
