@@ -20,6 +20,7 @@
   - UnavailableError      1    a server is shutting down, or a model of it is not ready
   - BackendMissingError   3    a library or device is not in this environment
   - StorageError          3    the disk is full, or a place cannot be read or written
+    - PlaceError          2    what is asked for can be at no such place: a file is in the way
 """
 
 from typing import ClassVar
@@ -150,3 +151,9 @@ class StorageError(EdgeportError, OSError):
     """The disk is full, or a place cannot be read or written."""
 
     exit_code = 3
+
+
+class PlaceError(StorageError):
+    """What is asked for can be at no such place: a file where a folder is needed, a long name."""
+
+    exit_code = 2

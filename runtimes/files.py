@@ -7,6 +7,7 @@ was killed, and the next write to the same name removes it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -15,16 +16,23 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from .errors import EdgeportError, ExistingFileError, StorageError
+from .errors import EdgeportError, ExistingFileError, PlaceError, StorageError
 
 _TRIES: Final = 100
 """A cleaner may take a new temporary file for a dead one before it is locked: another is made."""
+
+
+_NO_SUCH_PLACE: Final = {
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+}  # fmt: skip  # one thought
+"""What is wrong with the path itself, whatever the disk and the permissions are."""
 
 
 def write(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file beside ``path``, fsync it, and rename it to ``path``.
 
     Raises:
+        PlaceError: Something is at ``path`` or above it that no file can replace, or be in.
         StorageError: The disk is full or the folder is not writable; an old file is untouched.
     """
     with new_file(path) as file:
@@ -39,8 +47,10 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         A temporary file beside ``path``, empty.
 
     Raises:
+        PlaceError: Something is at ``path`` or above it that no file can replace, or be in.
         StorageError: The disk is full or the folder is not writable; an old file is untouched.
     """
+    refuse_unfit(path)
     with writing(path), _temporary(path, _make_file) as (temporary, handle):
         with os.fdopen(os.dup(handle), "wb") as file:
             yield file
@@ -74,6 +84,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         ExistingFileError: ``path`` exists, before or after the block.
+        PlaceError: A file is where a folder above it should be, or the name is too long.
         StorageError: The disk is full or the place is not writable.
     """
     refuse_existing(path)
@@ -89,7 +100,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                 temporary.rename(path)
                 _sync_folder(path.parent)
         except StorageError as e:  # told with the name that the user gave
-            raise StorageError(
+            raise type(e)(
                 e.problem.replace(str(temporary), str(path)), remedy=e.remedy
             ) from e.__cause__
 
@@ -126,8 +137,10 @@ def parents(path: Path) -> Iterator[None]:
     """Make the folder that is to hold ``path``; if the block fails, take back what is empty.
 
     Raises:
+        PlaceError: A file is in the way, or a name is too long.
         StorageError: It cannot be made.
     """
+    _refuse_below_a_file(path)
     missing: list[Path] = []
     try:
         missing += (folder for folder in path.parents if not folder.exists())
@@ -159,15 +172,46 @@ def sync(path: Path) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise if something is at ``path``.
+    """Raise if something is at ``path``, or if nothing can ever be.
 
     Raises:
         ExistingFileError: Something is.
+        PlaceError: A file is where a folder above it should be, or the name is too long.
     """
     if os.path.lexists(path):  # a link to nothing is something too
         raise ExistingFileError(
-            f"{path} exists already", remedy="remove it, or choose another place with -o"
+            f"{path} exists already", remedy="remove it, or choose another place"
         )
+    _refuse_below_a_file(path)
+
+
+def refuse_unfit(path: Path) -> None:
+    """Raise if no file can be written at ``path``, where an old file may be: ask before long work.
+
+    Raises:
+        PlaceError: A folder or a device is there, which a file must not replace; or a file is where
+            a folder above it should be, or the name is too long.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise PlaceError(
+                f"{path} is {what}, and a file is to be written there",
+                remedy="choose another place",
+            )
+    _refuse_below_a_file(path)
+
+
+def _refuse_below_a_file(path: Path) -> None:
+    with writing(path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # too long a name, a loop of links
+        nearest = next((folder for folder in path.parents if os.path.lexists(folder)), None)
+        if nearest is not None and not nearest.is_dir():
+            raise PlaceError(
+                f"{nearest} is no folder, so {path} cannot be made in it",
+                remedy="choose another place",
+            )
 
 
 @contextlib.contextmanager
@@ -249,10 +293,10 @@ def _remove(temporary: Path) -> None:
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write {path}: {error.strerror or error}",
-        remedy="choose another place with -o, or free some space",
-    )
+    problem = f"cannot write {path}: {error.strerror or error}"
+    if error.errno in _NO_SUCH_PLACE:
+        return PlaceError(problem, remedy="choose another place")
+    return StorageError(problem, remedy="choose another place, free some space or get permission")
 
 
 def _sync_folder(folder: Path) -> None:

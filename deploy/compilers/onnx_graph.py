@@ -84,7 +84,7 @@ def _store_large(model: onnx.ModelProto, folder: Path) -> tuple[StoredFile, tupl
     except OSError as e:
         raise StorageError(
             f"cannot write {folder / EXTERNAL_FILE}: {e.strerror or e}",
-            remedy="choose another place with -o, or free some space",
+            remedy="choose another place, or free some space",
         ) from e
     (folder / EXTERNAL_FILE).chmod((folder / FILE).stat().st_mode)  # onnx makes it private
     for file in (FILE, EXTERNAL_FILE):

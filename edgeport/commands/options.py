@@ -155,16 +155,22 @@ def read_stored(path: Path, example: str) -> bytes:
 
 
 def is_report(path: Path | None) -> None:
-    """Refuse a report that is neither a page nor JSON.
+    """Refuse a report that is neither a page nor JSON, or that could not be written in the end.
 
     Raises:
         UsageError: Its name ends otherwise.
+        PlaceError: A folder is there, or a file is where a folder above it should be.
     """
-    if path is not None and path.suffix not in (".html", ".json"):
+    if path is None:
+        return
+    if path.suffix not in (".html", ".json"):
         raise UsageError(
             f"--report {path} is neither .html nor .json",
             remedy="name it so, to choose between a page for people and one for programs",
         )
+    from edgeport.runtimes.files import refuse_unfit
+
+    refuse_unfit(path)
 
 
 def _ratio(text: str) -> tuple[str | None, float]:

@@ -84,6 +84,8 @@ def run(args: PredictArgs) -> int:
     """Predict, and print or write a CSV table."""
     from edgeport.runtimes import files
 
+    if args.output is not None:
+        _refuse_output(args.output, (args.input, args.model))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     with opened(args) as predictor:
@@ -100,8 +102,21 @@ def run(args: PredictArgs) -> int:
     if args.output is None:
         show(table.getvalue().rstrip("\n"))
     else:
-        files.write(args.output, table.getvalue())
+        with files.parents(args.output):
+            files.write(args.output, table.getvalue())
     return 0
+
+
+def _refuse_output(output: Path, read: Sequence[Path]) -> None:
+    from edgeport.runtimes import files
+
+    files.refuse_unfit(output)
+    for path in read:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UsageError(
+                f"{output} is what is read, and -o would overwrite it",
+                remedy="choose another place, or leave -o out to print",
+            )
 
 
 def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:

@@ -149,7 +149,7 @@ class Story:
                 note(f"the report was not written: {getattr(e, 'problem', type(e).__name__)}")
             elif isinstance(e, StorageError):
                 remedy = "the bundle is complete; choose another place with --report next time"
-                raise StorageError(e.problem, remedy=remedy) from e
+                raise type(e)(e.problem, remedy=remedy) from e
             else:
                 raise
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edgeport.runtimes import strict_json
+from edgeport.runtimes import files, strict_json
 from edgeport.runtimes.errors import FormatError, StorageError, UsageError
 
 from .rows import Key, Row, row_of
@@ -26,6 +26,7 @@ class Journal:
 
     Raises:
         UsageError: The folder holds the steps of another machine, of other models or versions.
+        ExistingFileError: There is something else than a folder.
         FormatError: Its journal is damaged.
         StorageError: It cannot be read or written.
     """
@@ -33,6 +34,8 @@ class Journal:
     def __init__(self, folder: Path, subject: Mapping[str, Any]) -> None:
         self.rows: dict[Key, Row] = {}
         path = folder / JOURNAL
+        if not folder.is_dir():
+            files.refuse_existing(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             whole = self._read(path, subject) if path.exists() else 0

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.files import refuse_existing, write
+from edgeport.runtimes.errors import StorageError, UsageError
+from edgeport.runtimes.files import parents, refuse_existing, write
 from edgeport.runtimes.signature import LARGEST_DIMENSION, Signature, TensorSpec
 
 from .compiler import compile_c
@@ -47,16 +47,21 @@ def build_runner(bundle: Bundle, path: Path, target: str | None = None) -> Path:
         IntegrityError: A file is not the one that was packed.
         StorageError: A file cannot be written.
     """
+    refuse_existing(path)  # a folder too, such as ".", which has no name
     source = path.with_name(f"{path.name}.c")
-    for file in (path, source):
-        refuse_existing(file)
+    refuse_existing(source)
     text = source_of(bundle, path.name)
     with tempfile.TemporaryDirectory() as folder:
         draft, built = Path(folder, "runner.c"), Path(folder, "runner")
         draft.write_text(text, "ascii")
         compile_c(draft, built, target)
-        write(source, text)
-        write(path, built.read_bytes())
+        with parents(path):
+            write(source, text)
+            try:
+                write(path, built.read_bytes())
+            except StorageError:  # a source alone would be in the way of the next try
+                source.unlink(missing_ok=True)
+                raise
     path.chmod(0o755)
     return source
 

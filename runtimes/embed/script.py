@@ -10,7 +10,7 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.files import refuse_existing, write
+from edgeport.runtimes.files import parents, refuse_existing, write
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.signature import LARGEST_DIMENSION
 
@@ -45,7 +45,9 @@ def write_script(bundle: Bundle, path: Path) -> Artefact:
     script = template("infer.py")
     if artefact.format != "onnx":
         script = filled(script, "engine", block(template(_ENGINES[artefact.format]), "engine"))
-    write(path, filled(script, "model", _model(bundle, artefact)))
+    script = filled(script, "model", _model(bundle, artefact))
+    with parents(path):
+        write(path, script)
     return artefact
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.files import refuse_existing, write
+from edgeport.runtimes.files import parents, refuse_existing, write
 
 STORAGES: Final = (
     "gs://", "s3://", "pvc://", "file://", "https://", "http://", "hdfs://", "webhdfs://",
@@ -41,7 +41,9 @@ def emit(bundle: Bundle, path: Path, storage_uri: str) -> None:
             remedy="upload what `edgeport emit triton` wrote, and pass that place",
         )
     refuse_existing(path)
-    write(path, dumps(inference_service(bundle.manifest.name, storage_uri)))
+    text = dumps(inference_service(bundle.manifest.name, storage_uri))
+    with parents(path):
+        write(path, text)
 
 
 def inference_service(name: str, storage_uri: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.files import refuse_existing, write
+from edgeport.runtimes.files import parents, refuse_existing, write
 
 
 def emit(bundle: Bundle, path: Path, replicas: int) -> None:
@@ -39,7 +39,8 @@ def emit(bundle: Bundle, path: Path, replicas: int) -> None:
     text = _APPLICATION
     for key, value in constants.items():
         text = text.replace(f"<{key}>", value)
-    write(path, text)
+    with parents(path):
+        write(path, text)
 
 
 _APPLICATION: Final = '''"""A proved model on Ray Serve, by ``edgeport emit ray``; yours to change.

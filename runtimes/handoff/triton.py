@@ -13,7 +13,7 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import ExistingFileError, UsageError
-from edgeport.runtimes.files import new_folder, write
+from edgeport.runtimes.files import new_folder, refuse_existing, write
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.signature import Signature, TensorSpec
@@ -80,11 +80,14 @@ def emit(bundle: Bundle, repository: Path, format_: str | None = None) -> Path:
 
     Raises:
         UsageError: The bundle holds no such artefact, or Triton could not serve the model.
-        ExistingFileError: A model of that name is there and has another configuration.
+        ExistingFileError: A model of that name is there and has another configuration; or a file
+            is where the repository should be.
         MissingFileError: A file of the bundle is not there.
         IntegrityError: A file is not the one that was packed.
         StorageError: A file cannot be written.
     """
+    if not repository.is_dir():  # a file is in the way, but a folder is not
+        refuse_existing(repository)
     artefact = _artefact(bundle, format_)
     samples = [sample for sample in bundle.golden() if sample.kind != "edge"]
     name, layout = _name(bundle), LAYOUTS[artefact.format]

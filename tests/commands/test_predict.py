@@ -83,6 +83,19 @@ def test_columns_are_found_by_name_and_others_are_ignored(
     assert first["prediction"] == second["prediction"]
 
 
+def test_what_is_read_is_not_overwritten(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("rooms,place,area\n0,north,30\n")
+    (tmp_path / "b.csv").hardlink_to(path)
+    for output in ("a.csv", "b.csv"):
+        asked = ["predict", str(houses / "run"), "--input", str(path)]
+        assert main([*asked, "-o", str(tmp_path / output)]) == 2
+        assert f"{output} is what is read, and -o would overwrite it" in capsys.readouterr().err
+    assert path.read_text() == "rooms,place,area\n0,north,30\n"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [

@@ -11,7 +11,7 @@ from edgeport.__main__ import main
 from edgeport.commands.export_page import page
 from edgeport.commands.story import Story
 from edgeport.deploy import Request
-from edgeport.runtimes import ExportError, StorageError, files
+from edgeport.runtimes import ExportError, PlaceError, files
 
 MODELS = """
 from torch import nn
@@ -117,10 +117,9 @@ def test_a_failure_before_anything_is_compiled(
 def test_a_report_that_cannot_be_written_does_not_hide_the_failure(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("file").write_text("")
-    assert export("wrong", "file/story.html") == 1
+    assert export("wrong", "/proc/story.html") == 1
     err = capsys.readouterr().err
-    assert "the report was not written: cannot write file/story.html" in err
+    assert "the report was not written: cannot write /proc/story.html" in err
     assert "TorchScript: Wrong " in err
 
 
@@ -147,9 +146,8 @@ def test_an_interrupted_report_does_not_hide_the_failure(
 
 
 def test_a_report_that_cannot_be_written_after_a_success(models: Path) -> None:
-    Path("file").write_text("")
-    with pytest.raises(StorageError, match="cannot write file") as caught, story("file/story.html"):
-        pass
+    with pytest.raises(PlaceError, match="file is no folder") as caught, story("file/story.html"):
+        Path("file").write_text("")
     assert caught.value.remedy.startswith("the bundle is complete")
 
 

@@ -91,8 +91,8 @@ def test_a_seed_gives_the_same_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "code", "message"),
     [
-        ("there", 2, "there exists already\n  fix: remove it, or choose another place with -o\n"),
-        ("file/run", 3, "\n  fix: choose another place with -o, or free some space\n"),
+        ("there", 2, "there exists already\n  fix: remove it, or choose another place\n"),
+        ("file/run", 2, "/file/run cannot be made in it\n  fix: choose another place\n"),
     ],
 )
 def test_a_bad_place_is_told_before_the_training(

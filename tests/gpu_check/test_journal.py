@@ -6,7 +6,7 @@ import pytest
 
 from edgeport.gpu_check.journal import JOURNAL, Journal
 from edgeport.gpu_check.rows import Row
-from edgeport.runtimes import FormatError, StorageError, UsageError
+from edgeport.runtimes import ExistingFileError, FormatError, PlaceError, StorageError, UsageError
 
 SUBJECT = {"gpu": "GPU-1", "models": {"a": "f" * 64, "b": "0" * 64}}
 ROWS = [
@@ -95,5 +95,7 @@ def test_a_full_disk_loses_no_finished_step(full_disk: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot keep steps in .*: Not a directory"):
+    with pytest.raises(ExistingFileError, match=r"file exists already"):
+        Journal(tmp_path / "file", SUBJECT)
+    with pytest.raises(PlaceError, match=r"file is no folder, so .*folder cannot be made in it"):
         Journal(tmp_path / "file" / "folder", SUBJECT)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import ExistingFileError, StorageError
+from edgeport.runtimes import ExistingFileError, PlaceError, StorageError
 from edgeport.runtimes.files import (
     hidden_folder,
     new_file,
     new_folder,
     refuse_existing,
+    refuse_unfit,
     scratch_folder,
     write,
 )
@@ -38,23 +39,45 @@ def test_a_written_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    problem = r"cannot write .*a\.txt: No such file or directory\n  fix: choose another place, free"
+    with pytest.raises(StorageError, match=problem) as e:
+        write(tmp_path / "absent" / "a.txt", b"new")
+    assert e.value.exit_code == 3
+
+
 @pytest.mark.parametrize(
-    ("place", "code"),
+    ("place", "problem"),
     [
-        ("absent/a.txt", errno.ENOENT),
-        ("file/a.txt", errno.ENOTDIR),
-        ("x" * 300, errno.ENAMETOOLONG),
-        ("folder", errno.EISDIR),
+        ("file/a.txt", "file is no folder, so .*file/a.txt cannot be made in it"),
+        ("file/b/a.txt", "file is no folder, so .*file/b/a.txt cannot be made in it"),
+        ("x" * 300, f"cannot write .*: {os.strerror(errno.ENAMETOOLONG)}"),
+        ("loop/a.txt", f"cannot write .*a.txt: {os.strerror(errno.ELOOP)}"),
+        ("folder", "folder is a folder, and a file is to be written there"),
+        ("pipe", "pipe is no regular file, and a file is to be written there"),
+        ("device", "device is no regular file, and a file is to be written there"),
     ],
 )
-def test_a_place_that_cannot_be_written(tmp_path: Path, place: str, code: int) -> None:
+def test_a_place_where_no_file_can_be(tmp_path: Path, place: str, problem: str) -> None:
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageError, match=r"cannot write .*\n  fix: choose another place") as e:
-        write(tmp_path / place, b"new")
-    assert os.strerror(code) in e.value.problem
-    assert names(tmp_path) == {"file", "folder"}
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "device").symlink_to("/dev/null")  # root could replace what is not a link
+    os.mkfifo(tmp_path / "pipe")
+    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    for ask in (refuse_unfit, lambda path: write(path, b"new")):
+        with pytest.raises(PlaceError, match=rf"{problem}\n  fix: choose another place") as e:
+            ask(tmp_path / place)
+        assert e.value.exit_code == 2
+    assert {path: path.lstat() for path in tmp_path.iterdir()} == before
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_an_old_file_is_no_hindrance_to_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for place in ("file", "new", "deep/new"):
+        refuse_unfit(tmp_path / place)
+    assert names(tmp_path) == {"file"}
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -117,7 +140,7 @@ def test_a_folder_that_is_gone_at_the_end(tmp_path: Path) -> None:
 def test_a_folder_where_none_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(StorageError, match=r"cannot write .*m\.edge: .*\n  fix: choose another"),
+        pytest.raises(PlaceError, match=r"file is no folder, so .*m\.edge cannot be made in it"),
         new_folder(tmp_path / "file" / "m.edge"),
     ):
         pytest.fail("the block must not run")
