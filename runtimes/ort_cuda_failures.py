@@ -48,7 +48,7 @@ def failure(
             remedy=f"{more}use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
     if any(words in text for words in _CUDNN):
-        return EngineError(
+        return BackendMissingError(
             f"cuDNN cannot be used on {device}: {said}",
             remedy="pip install 'onnxruntime-gpu[cudnn]'",
         )

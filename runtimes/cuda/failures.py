@@ -51,7 +51,7 @@ KNOWN: Final = {  # CUresult, from cuda.h
         "nvidia-smi lists them; CUDA_VISIBLE_DEVICES hides and renumbers them",
     ),
     209: _Known(
-        EngineError,
+        BackendMissingError,
         "there is no code for this GPU's compute capability in it",
         "use a build of the library, or of the engine, that is made for this GPU",
     ),

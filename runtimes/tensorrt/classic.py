@@ -21,8 +21,8 @@ def open(path: Path, options: Options) -> TensorRTSession:
     """Open an engine. It is code for the GPU: open only what you trust.
 
     Raises:
-        BackendMissingError: TensorRT or a GPU is not here.
-        EngineError: It is no engine of this version and GPU, or memory is short.
+        BackendMissingError: TensorRT or a GPU is not here, or not the one that it was built for.
+        EngineError: It is no engine or damaged, or memory is short.
         ContractError: Its signature is not the one asked for.
     """
     return TensorRTSession(library.load("tensorrt"), path, options)

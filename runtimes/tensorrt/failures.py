@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from edgeport.runtimes.cuda import failures as cuda
 from edgeport.runtimes.cuda.driver import driver
-from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError
 
 from .library import Library, Message
 
@@ -16,6 +16,7 @@ class RefusedError(Exception):
 
 
 class _Rule(NamedTuple):
+    kind: type[EdgeportError]  # what is missing here is no fault of the engine
     pattern: re.Pattern[str]
     problem: str  # {0}, {1}: what the pattern's groups matched
     remedy: str
@@ -27,42 +28,48 @@ _WHOLE: Final = "copy or export it again; a bundle knows its hash: edgeport veri
 # "expecting" is what is here, "got" is what the engine has:
 # https://github.com/microsoft/onnxruntime/issues/15250, https://github.com/pytorch/TensorRT/issues/1059
 _RULES: Final = tuple(
-    _Rule(re.compile(pattern, re.IGNORECASE), problem, remedy)
-    for pattern, problem, remedy in (
+    _Rule(kind, re.compile(pattern, re.IGNORECASE), problem, remedy)
+    for kind, pattern, problem, remedy in (
         (
+            BackendMissingError,
             r"incompatible device[,.] expecting compute ([\d.]*\d)[,.]? got compute ([\d.]*\d)",
             "it was built for compute capability {1}, and this GPU has {0}",
             "{rebuild}",
         ),
         (
+            BackendMissingError,
             r"cannot run on this GPU, which has compute capability ([\d.]*\d)",
             "it was not built for compute capability {0}, which this GPU has",
             "export it again, with {0} in --compute-capability",
         ),
         (
+            BackendMissingError,
             r"hardware-compatible engine\. Expected compute capability >= ?([\d.]*\d)"
             r".*got compute capability = ?([\d.]*\d)",
             "it needs compute capability {0} or more, and this GPU has {1}",
             "{rebuild}",
         ),
         (
+            BackendMissingError,
             r"expecting library version ([\w.]*\w),? got (?:library version )?([\w.]*\w)",
             "it was built with version {1}, and this is {0}",
             "{rebuild}, or install the version that built it",
         ),
-        (r"empty memory buffer", "it is empty", _WHOLE),
+        (EngineError, r"empty memory buffer", "it is empty", _WHOLE),
         (
+            EngineError,
             r"magic ?tag",
             "it is no engine of this library, or of a version that is too far from it",
             "TensorRT opens .engine and TensorRT-RTX .rtx, each its own only: export it again",
         ),
         (
+            BackendMissingError,
             r"incompatible serialization version|version tag does not match|stdVersionRead"
             r"|old deserialization call",
             "another version built it",
             "{rebuild}, or install the version that built it",
         ),
-        (r"Serialization assertion", "it is damaged or cut short", _WHOLE),
+        (EngineError, r"Serialization assertion", "it is damaged or cut short", _WHOLE),
     )
 )
 
@@ -84,7 +91,8 @@ def explain(library: Library, heard: Iterable[Message], doing: str) -> EdgeportE
         doing: What was refused, as an infinitive: "open model.engine".
 
     Returns:
-        By the first cause that is known: GPU, version, damage, driver, memory, CUDA.
+        By the first cause that is known: GPU, version, damage, driver, memory, CUDA. What another
+        GPU, version or driver would mend is a ``BackendMissingError``.
     """
     texts = [each.text for each in heard if each.level == "error"]
     everything = "\n".join(texts)
@@ -92,7 +100,7 @@ def explain(library: Library, heard: Iterable[Message], doing: str) -> EdgeportE
         if found := rule.pattern.search(everything):
             remedy = rule.remedy.format(*found.groups(), rebuild=f"{_REBUILD} {library.name}")
             problem = rule.problem.format(*found.groups())
-            return EngineError(f"{library} cannot {doing}: {problem}", remedy=remedy)
+            return rule.kind(f"{library} cannot {doing}: {problem}", remedy=remedy)
     if _OLD_DRIVER.search(everything):
         return cuda.driver_too_old(str(library), driver().cuda_version)
     if _MEMORY.search(everything):

@@ -33,8 +33,9 @@ class TensorRTSession:
 
     Raises:
         UsageError: The options ask for what an engine does not have.
-        BackendMissingError: There is no GPU, or its driver is too old.
-        EngineError: It is no engine, or one of another GPU or version, or memory is short.
+        BackendMissingError: There is no GPU, its driver is too old, or the engine was built for
+            another GPU or version.
+        EngineError: It is no engine, or memory is short.
         ContractError: It does not declare the signature that was asked for.
     """
 

@@ -27,7 +27,8 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Manifest, StoredFile
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.session import open_artefact
+from edgeport.runtimes.safety.isolation import Limits
+from edgeport.runtimes.session import Options, Session, open_artefact
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import check_session
 
@@ -130,6 +131,25 @@ def test_a_backend_that_does_not_fit(packed: Path) -> None:
         verify(Bundle.read(packed), ["tpu"])
     with pytest.raises(UsageError, match="holds no pt2 artefact for backend 'torch'"):
         verify(Bundle.read(packed), ["ort-cpu", "torch"])
+
+
+@pytest.mark.parametrize("limits", [None, Limits(time_s=60)], ids=["here", "in a child"])
+def test_an_engine_for_another_machine_is_neither_right_nor_wrong(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits | None
+) -> None:
+    problem = "it was built for compute capability 8.9, and this GPU has 8.6"
+
+    def open_it(path: Path, options: Options) -> Session:
+        raise BackendMissingError(problem, remedy="build it on this machine")
+
+    monkeypatch.setattr("edgeport.runtimes.null.open", open_it)
+    report = verify(Bundle.read(packed), threads=1, limits=limits)
+    null = next(each for each in report.backends if each.backend == "null")
+    assert (null.outcome, null.reason) == ("unusable", problem)
+    assert null.remedy == "build it on this machine"
+    assert report.passed
+    with pytest.raises(BackendMissingError, match=f"null cannot be used here: {problem}"):
+        verify(Bundle.read(packed), ["null"], limits=limits)
 
 
 def test_a_backend_that_is_missing_is_an_error_only_if_it_was_asked_for(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import BackendMissingError, EngineError, Signature
+from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError, Signature
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.failures import explain
 from edgeport.runtimes.tensorrt.library import Library, Message
@@ -17,9 +17,10 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
 
 
 @pytest.mark.parametrize(
-    ("text", "problem", "remedy"),
+    ("kind", "text", "problem", "remedy"),
     [
         (
+            BackendMissingError,
             "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine plan file "
             "is generated on an incompatible device, expecting compute 8.6 got compute 8.9, please "
             "rebuild.)",
@@ -27,24 +28,28 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             REBUILD,
         ),
         (
+            BackendMissingError,
             "Error Code 6: The engine cannot run on this GPU, which has compute capability 12.0. "
             "Supported compute capabilities: 8.6, 8.9.",
             "it was not built for compute capability 12.0, which this GPU has",
             "export it again, with 12.0 in --compute-capability",
         ),
         (
+            BackendMissingError,
             "The current device is not compatible with this hardware-compatible engine. Expected "
             "compute capability >= 8.0 but got compute capability = 7.5. Please rebuild.",
             "it needs compute capability 8.0 or more, and this GPU has 7.5",
             REBUILD,
         ),
         (
+            BackendMissingError,
             "The engine plan file is not compatible with this version of TensorRT, expecting "
             "library version 10.13.3.9 got 10.16.1.11, please rebuild.",
             "it was built with version 10.16.1.11, and this is 10.13.3.9",
             f"{REBUILD}-rtx, or install the version that built it",
         ),
         (
+            BackendMissingError,
             "[stdArchiveReader.cpp::stdArchiveReaderInitCommon::46] Error Code 1: Serialization "
             "(Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag "
             "does not match. Note: Current Version: 239, Serialized Engine Version: 236)",
@@ -52,24 +57,39 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "install the version that built it",
         ),
         (
+            EngineError,
             "Serialization assertion actualTypehash == expectedTypehash failed.",
             "it is damaged or cut short",
             "edgeport verify",
         ),
         (
+            EngineError,
             "IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (Requested amount of GPU "
             "memory (8589934592 bytes) could not be allocated. There may not be enough free memory",
             "the GPU has not enough memory",
             "smaller batches in fewer threads",
         ),
-        (f"{CUDA}(cudaError 2: out of memory))", "the GPU has not enough memory", "nvidia-smi"),
         (
+            EngineError,
+            f"{CUDA}(cudaError 2: out of memory))",
+            "the GPU has not enough memory",
+            "nvidia-smi",
+        ),
+        (
+            EngineError,
             f"{CUDA}(cudaError 700: an illegal memory access was encountered))",
             "a kernel touched memory that is not its own",
             "start a new one",
         ),
-        (f"{CUDA}(cudaError 98: invalid device function))", "cudaError 98", "dmesg"),
         (
+            BackendMissingError,
+            f"{CUDA}(cudaError 209: no kernel image is available for execution on the device))",
+            "there is no code for this GPU's compute capability in it",
+            "use a build of the library, or of the engine, that is made for this GPU",
+        ),
+        (EngineError, f"{CUDA}(cudaError 98: invalid device function))", "cudaError 98", "dmesg"),
+        (
+            EngineError,
             "Error Code 4: Internal Error (something new)\nmore",
             "(something new)",
             "another release",
@@ -77,11 +97,11 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
     ],
 )
 def test_each_cause_is_told_with_a_remedy(
-    rtx: Library, text: str, problem: str, remedy: str
+    rtx: Library, kind: type[EdgeportError], text: str, problem: str, remedy: str
 ) -> None:
     heard = [Message("warning", "not this"), Message("error", text), Message("error", "nor this")]
     error = explain(rtx, heard, "open m.rtx")
-    assert isinstance(error, EngineError)
+    assert type(error) is kind
     assert error.problem.startswith(f"{rtx} cannot open m.rtx: ")
     assert problem in error.problem
     assert remedy in error.remedy
