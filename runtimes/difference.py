@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +12,9 @@ from .bundle import Bundle
 from .errors import FormatError
 from .evidence import latencies_ns, proofs
 from .manifest import Artefact
-from .onnx_weights import Weight, read_weights
+from .weights import READABLE, Weight, read_weights
 
-DIFF_VERSION: Final = 1
+DIFF_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class WeightChange:
-    """A tensor of the ONNX artefact that is not the same.
+    """A tensor of an artefact that is not the same.
 
     Attributes:
         before, after: Its dtype and shape; ``None`` where it is not there.
@@ -52,26 +50,36 @@ class WeightChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of both artefacts of a format.
+
+    Attributes:
+        changed: Tensors that are not the same.
+        tensors: How many there are in both.
+    """
+
+    changed: tuple[WeightChange, ...]
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """What changed.
 
     Attributes:
         changes: All but the weights.
-        weights: Tensors that changed; ``None`` if not both bundles hold an ONNX artefact.
-        tensors: How many tensors there are in both.
+        weights: By format: ONNX, ``.pt2`` and TorchScript, those that both bundles hold.
     """
 
     changes: tuple[Change, ...]
-    weights: tuple[WeightChange, ...] | None
-    tensors: int
+    weights: Mapping[str, Weights]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``; the schema is versioned."""
         return {
             "diff_version": DIFF_VERSION,
             "changes": [asdict(change) for change in self.changes],
-            "weights": None if self.weights is None else [asdict(w) for w in self.weights],
-            "tensors": self.tensors,
+            "weights": {format_: asdict(found) for format_, found in self.weights.items()},
         }
 
 
@@ -87,14 +95,10 @@ def compare(a: Bundle, b: Bundle) -> Difference:
     before, after = _facts(a), _facts(b)
     names = dict.fromkeys([*before, *after])
     changes = (Change(name, before.get(name), after.get(name)) for name in names)
-    weights_a, weights_b = _weights(a), _weights(b)
-    changed = None
-    if weights_a is not None and weights_b is not None:
-        changed = _changed(weights_a, weights_b)
+    held = [{artefact.format for artefact in bundle.manifest.artefacts} for bundle in (a, b)]
     return Difference(
         tuple(change for change in changes if change.before != change.after),
-        changed,
-        len((weights_a or {}).keys() & (weights_b or {}).keys()),
+        {name: _weights(a, b, name) for name in READABLE if all(name in each for each in held)},
     )
 
 
@@ -132,27 +136,21 @@ def _artefact_facts(artefact: Artefact) -> dict[str, str]:
     return facts | {f"{artefact.format} {key}": str(v) for key, v in artefact.details.items()}
 
 
-def _weights(bundle: Bundle) -> dict[str, Weight] | None:
-    found = (artefact for artefact in bundle.manifest.artefacts if artefact.format == "onnx")
-    artefact = next(found, None)
-    if artefact is None:
-        return None
+def _weights(a: Bundle, b: Bundle, format_: str) -> Weights:
+    before, after = _read(a, format_), _read(b, format_)
+    return Weights(_changed(before, after), len(before.keys() & after.keys()))
+
+
+def _read(bundle: Bundle, format_: str) -> dict[str, Weight]:
+    artefact = next(each for each in bundle.manifest.artefacts if each.format == format_)
     with bundle.private(artefact) as path:
         try:
-            return read_weights(path.read_bytes(), partial(_external, path.parent))
+            return read_weights(path, format_)
         except (ValueError, OSError) as e:
             raise FormatError(
-                f"the weights of {bundle.path} cannot be read: {e}", remedy="export the model again"
+                f"the weights of {bundle.path / artefact.stored.file} cannot be read: {e}",
+                remedy="export the model again",
             ) from e
-
-
-def _external(folder: Path, name: str, offset: int, length: int | None) -> bytes:
-    """A part of a file beside an artefact: a listed one, ``Bundle.private`` saw to it."""
-    if offset < 0 or (length is not None and length < 0):
-        raise ValueError(f"{name} is read at {offset}, {length} bytes")
-    with (folder / name).open("rb") as file:
-        file.seek(offset)
-        return file.read(-1 if length is None else length)
 
 
 def _changed(a: Mapping[str, Weight], b: Mapping[str, Weight]) -> tuple[WeightChange, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from .inputs import Array
 from .protobuf import Data, numbers, parts
+from .weights import Weight
 
 _DTYPES: Final[Mapping[int, str]] = {  # TensorProto.DataType
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
@@ -22,38 +21,10 @@ _PLAIN: Final = (9, 4, 10)  # raw_data, float_data, double_data: all little-endi
 _VARYING: Final = (5, 7, 11)  # int32_data, int64_data, uint64_data: numbers of variable length
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """One initialiser of the main graph.
-
-    Attributes:
-        dtype: As numpy or ONNX calls it; ``"type 99"`` if neither does.
-        data: Its bytes, little-endian; ``None`` if it has none.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes | None
-
-    def values(self) -> Array | None:
-        """As float64; ``None`` where the bytes don't fit the shape, or are no plain numbers."""
-        if self.data is None or self.dtype.startswith("type"):
-            return None
-        try:
-            if self.dtype == "bfloat16":
-                wide = np.frombuffer(self.data, "<u2").astype(np.uint32) << 16
-                return wide.view(np.float32).astype(np.float64).reshape(self.shape)
-            dtype = np.dtype(self.dtype).newbyteorder("<")
-            return np.frombuffer(self.data, dtype).astype(np.float64).reshape(self.shape)
-        except ValueError:
-            return None
-
-
 def read_weights(
     data: Data, external: Callable[[str, int, int | None], bytes]
 ) -> dict[str, Weight]:
-    """The initialisers of the main graph, by name.
+    """The initialisers of the main graph, by name; a dtype of no name is called "type 99".
 
     Args:
         data: The ONNX file.

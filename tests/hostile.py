@@ -92,11 +92,18 @@ def replace_artefact(path: Path, format_: str, data: bytes) -> None:
     edit(path, change)
 
 
-def _read(path: Path, format_: str) -> bytes:
+def artefact_bytes(path: Path, format_: str) -> bytes:
+    """What the manifest calls the artefact of a format."""
     manifest = json.loads((path / "manifest.json").read_text())
     entries = [*manifest["artefacts"], {**manifest["golden"], "format": "golden"}]
     file: str = next(entry["file"] for entry in entries if entry["format"] == format_)
     return (path / file).read_bytes()
+
+
+def zip_member(data: bytes, end: str) -> bytes:
+    """The first member of a zip file whose name ends so."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith(end)))
 
 
 def _flipped(data: bytes, place: int, bit: int) -> bytes:
@@ -371,7 +378,7 @@ def _overlapping(path: Path) -> Path:
 
 def _goldens() -> Iterator[Case]:
     def golden(change: Callable[[bytes], bytes]) -> Damage:
-        return lambda path: replace_artefact(path, "golden", change(_read(path, "golden")))
+        return lambda path: replace_artefact(path, "golden", change(artefact_bytes(path, "golden")))
 
     for share in range(15):
         cut = partial(lambda share, data: data[: len(data) * share // 15], share)
@@ -443,7 +450,7 @@ def _bomb() -> bytes:
 
 def _models() -> Iterator[Case]:
     def onnx(change: Callable[[bytes], bytes]) -> Damage:
-        return lambda path: replace_artefact(path, "onnx", change(_read(path, "onnx")))
+        return lambda path: replace_artefact(path, "onnx", change(artefact_bytes(path, "onnx")))
 
     for share in range(20):
         cut = partial(lambda share, data: data[: len(data) * share // 20], share)
@@ -645,7 +652,7 @@ def _rewritten(
 
 
 def _torch(format_: str, change: Callable[[bytes], bytes], path: Path) -> None:
-    replace_artefact(path, format_, change(_read(path, format_)))
+    replace_artefact(path, format_, change(artefact_bytes(path, format_)))
 
 
 def _torchscripts() -> Iterator[Case]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.terminal import plain, show, table
 from edgeport.runtimes import Bundle
+from edgeport.runtimes.weights import READABLE
 
 if TYPE_CHECKING:
     from edgeport.runtimes.difference import Difference, WeightChange
@@ -53,12 +54,15 @@ def _render(found: "Difference") -> str:
             [plain(c.what), plain(c.before or "-"), plain(c.after or "-")] for c in found.changes
         ]
         blocks.append(table(["what", "before", "after"], rows))
-    if found.weights is None:
-        blocks.append("weights: not compared, because not both hold an ONNX artefact")
-    elif not found.weights:
-        blocks.append(f"weights: all {found.tensors} tensors are the same")
-    else:
-        blocks.append(_weights(found.weights))
+    for format_, weights in found.weights.items():
+        what = f"weights of {format_}"
+        if weights.changed:
+            blocks.append(f"{what}: {len(weights.changed)} differ\n{_weights(weights.changed)}")
+        else:
+            blocks.append(f"{what}: all {weights.tensors} tensors are the same")
+    if not found.weights:
+        known = ", ".join(READABLE)
+        blocks.append(f"weights: not compared, because not both hold one of {known}")
     return "\n\n".join(blocks if found.changes else ["the manifests say the same", *blocks])
 
 

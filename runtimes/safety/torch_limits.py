@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from .zip_directory import DEFLATED, Member, read_directory
+from .zip_directory import Member, read_directory, read_member
 
 MOST_MEMBERS: Final = 200_000
 LARGEST_TEXT_BYTES: Final = 2**27
@@ -55,7 +54,7 @@ def check_torchscript(file: IO[bytes], size_bytes: int) -> None:
         ValueError: So it is.
         OSError: It cannot be read.
     """
-    for member in _members(file, size_bytes).values():
+    for member in archive_members(file, size_bytes).values():
         if "/code/" in member.name and member.name.endswith(".py"):
             _check_code(_text(file, member), member.name)
 
@@ -67,7 +66,7 @@ def check_pt2(file: IO[bytes], size_bytes: int) -> None:
         ValueError: So it is.
         OSError: It cannot be read.
     """
-    members = _members(file, size_bytes)
+    members = archive_members(file, size_bytes)
     for name, member in members.items():
         inside = name.partition("/")[2]
         if not _PT2_MEMBERS.fullmatch(inside):
@@ -79,7 +78,13 @@ def check_pt2(file: IO[bytes], size_bytes: int) -> None:
                 _check_pair(key, value, name)
 
 
-def _members(file: IO[bytes], size_bytes: int) -> dict[str, Member]:
+def archive_members(file: IO[bytes], size_bytes: int) -> dict[str, Member]:
+    """The members of an archive of torch, by name: ``archive/data.pkl``.
+
+    Raises:
+        ValueError: It is no such archive.
+        OSError: It cannot be read.
+    """
     members = read_directory(file, size_bytes, MOST_MEMBERS)
     roots = {name.partition("/")[0] for name in members}
     if len(roots) != 1 or any(".." in name.split("/") for name in members):
@@ -88,18 +93,7 @@ def _members(file: IO[bytes], size_bytes: int) -> dict[str, Member]:
 
 
 def _text(file: IO[bytes], member: Member) -> str:
-    if max(member.size_bytes, member.stored_bytes) > LARGEST_TEXT_BYTES:
-        raise ValueError(f"{member.name!r} has {member.size_bytes} bytes, which is too many")
-    file.seek(member.offset)
-    data = file.read(member.stored_bytes)
-    if member.method == DEFLATED:
-        try:
-            data = zlib.decompressobj(-15).decompress(data, member.size_bytes + 1)
-        except zlib.error as e:
-            raise ValueError(f"{member.name!r} is damaged: {e}") from e
-        if len(data) != member.size_bytes:
-            raise ValueError(f"{member.name!r} does not have the size that it says")
-    return data.decode("utf-8")
+    return read_member(file, member, LARGEST_TEXT_BYTES).decode("utf-8")
 
 
 def _check_code(code: str, name: str) -> None:

@@ -8,6 +8,7 @@ https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3 to 4.5
 
 import stat
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
@@ -76,6 +77,32 @@ def read_directory(file: IO[bytes], size_bytes: int, most: int) -> dict[str, Mem
             raise ValueError(f"{name!r} overlaps another member")
         before = after
     return members
+
+
+def read_member(file: IO[bytes], member: Member, most_bytes: int) -> bytes:
+    """What is in a member.
+
+    Args:
+        file: The zip file.
+        member: Of its directory.
+        most_bytes: How long it may be, packed and unpacked.
+
+    Raises:
+        ValueError: It is longer, or damaged.
+        OSError: It cannot be read.
+    """
+    if max(member.size_bytes, member.stored_bytes) > most_bytes:
+        raise ValueError(f"{member.name!r} has {member.size_bytes} bytes, which is too many")
+    file.seek(member.offset)
+    data = file.read(member.stored_bytes)
+    if member.method == DEFLATED:
+        try:
+            data = zlib.decompressobj(-15).decompress(data, member.size_bytes + 1)
+        except zlib.error as e:
+            raise ValueError(f"{member.name!r} is damaged: {e}") from e
+    if len(data) != member.size_bytes:
+        raise ValueError(f"{member.name!r} does not have the size that it says")
+    return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,9 @@ def test_inspect_shows_what_is_unknown_and_no_escapes(own_bundle: Path, capsys: 
 def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:
     assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
     assert capsys.readouterr().out == (
-        "the manifests say the same\n\nweights: all 4 tensors are the same\n"
+        "the manifests say the same\n\nweights of onnx: all 4 tensors are the same\n\n"
+        "weights of pt2: all 4 tensors are the same\n\n"
+        "weights of torchscript: all 4 tensors are the same\n"
     )
     hostile.edit(own_bundle, lambda m: m["producer"].update(torch="9"))
     hostile.replace_artefact(own_bundle, "onnx", hostile.node("Identity", hostile.sizes([1])))
@@ -152,7 +154,7 @@ def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:
     assert "int64[1]" in out
     assert main(["diff", str(mlp_bundle), str(own_bundle), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["diff_version"] == 1
+    assert found["diff_version"] == 2
     assert {change["what"] for change in found["changes"]} >= {"producer torch", "onnx bytes"}
     assert main(["diff", str(mlp_bundle), "absent.edge"]) == 2
 
@@ -171,5 +173,7 @@ def test_hostile_torch_files(
     assert main([*command, "--time-limit", "3"]) in (1, 2)
     out, err = capsys.readouterr()
     assert "  fix: " in out + err
-    assert "Traceback" not in out + err
+    assert main(["diff", str(mlp_bundle), str(path)]) in (0, 1, 2)
+    told, err = capsys.readouterr()
+    assert "Traceback" not in out + told + err
     assert not list(tmp_path.rglob(hostile.PWNED))

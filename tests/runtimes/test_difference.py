@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgeport.runtimes import Bundle, FormatError, IntegrityError
-from edgeport.runtimes.difference import Difference, compare
+from edgeport.runtimes.difference import Difference, WeightChange, Weights, compare
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.packing import pack
 
@@ -41,9 +41,13 @@ def found(a: Path, b: Path) -> Difference:
     return compare(Bundle.peek(a), Bundle.peek(b))
 
 
+def changed(a: Path, b: Path, format_: str = "onnx") -> dict[str, WeightChange]:
+    return {weight.name: weight for weight in found(a, b).weights[format_].changed}
+
+
 def test_a_bundle_is_like_itself(packed: Path, tmp_path: Path) -> None:
     one = pack(packed, tmp_path / "one.edge", zipped=True).path
-    assert found(packed, one) == Difference((), (), 4)
+    assert found(packed, one) == Difference((), {"onnx": Weights((), 4)})
 
 
 def test_what_a_manifest_says(packed: Path, other: Path) -> None:
@@ -76,8 +80,8 @@ def test_weights_tensor_by_tensor(packed: Path, other: Path) -> None:
 
     change_weights(other, change)
     difference = found(packed, other)
-    assert difference.tensors == 4
-    weights = {weight.name: weight for weight in difference.weights or ()}
+    assert difference.weights["onnx"].tensors == 4
+    weights = {weight.name: weight for weight in difference.weights["onnx"].changed}
     assert weights.keys() == {"w1", "b1", "b2", "new"}
     assert weights["w1"].relative == pytest.approx(0.01, rel=1e-3)
     assert weights["w1"].largest == pytest.approx(np.abs(old["w1"]).max() * 0.01, rel=1e-3)
@@ -93,9 +97,7 @@ def test_weights_of_every_kind(packed: Path, other: Path, dtype: str) -> None:
     for path, value in ((packed, 0), (other, 1)):
         tensor = numpy_helper.from_array(np.full((2, 3), value, dtype), "n")
         change_weights(path, partial(append, tensor))
-    weights = found(packed, other).weights
-    assert weights is not None
-    (weight,) = weights
+    (weight,) = changed(packed, other).values()
     assert (weight.before, weight.largest) == (f"{dtype}[2, 3]", 1.0)
 
 
@@ -108,7 +110,7 @@ def test_weights_as_numbers_and_in_bfloat16(packed: Path, other: Path) -> None:
                 model.graph.initializer.append(tensor)
 
         change_weights(path, change)
-    weights = {weight.name: weight for weight in found(packed, other).weights or ()}
+    weights = changed(packed, other)
     assert {name: weight.before for name, weight in weights.items()} == {
         "f": "float32[2]",
         "d": "float64[2]",
@@ -121,7 +123,7 @@ def test_weights_as_numbers_and_in_bfloat16(packed: Path, other: Path) -> None:
 def test_no_onnx_no_weights(packed: Path, tmp_path: Path) -> None:
     small = pack(packed, tmp_path / "small.edge", ["null"]).path
     difference = found(packed, small)
-    assert difference.weights is None
+    assert difference.weights == {}
     assert ("onnx precision", "float32", None) in [
         (each.what, each.before, each.after) for each in difference.changes
     ]
@@ -142,6 +144,6 @@ def test_external_weights_that_are_nowhere(packed: Path, other: Path) -> None:
     stored = {"file": "w.data", "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": 64}
     hostile.edit(other, lambda m: m["artefacts"][0].update(external=[stored]))
     with pytest.raises(
-        FormatError, match=r"the weights of .*other\.edge cannot be read: w\.data is"
+        FormatError, match=r"the weights of .*other\.edge/model\.onnx cannot be read: w\.data is"
     ):
         found(packed, other)

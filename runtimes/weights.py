@@ -1,0 +1,129 @@
+"""The weights of an artefact, told from its bytes: no engine opens it, and nothing in it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from .inputs import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor.
+
+    Attributes:
+        dtype: As numpy or ONNX calls it; ``"type 99"`` if neither does.
+        data: Its bytes, little-endian, in C order; ``None`` if it has none.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | None
+
+    def values(self) -> Array | None:
+        """As float64; ``None`` where the bytes don't fit the shape, or are no plain numbers."""
+        if self.data is None:
+            return None
+        try:
+            if self.dtype == "bfloat16":
+                wide = np.frombuffer(self.data, "<u2").astype(np.uint32) << 16
+                return wide.view(np.float32).astype(np.float64).reshape(self.shape)
+            dtype = np.dtype(self.dtype).newbyteorder("<")
+            if dtype.kind not in "fiub":
+                return None
+            return np.frombuffer(self.data, dtype).astype(np.float64).reshape(self.shape)
+        except (ValueError, TypeError):
+            return None
+
+
+READABLE: Final = ("onnx", "pt2", "torchscript")
+"""Formats whose weights are read here."""
+
+
+def read_weights(path: Path, format_: str) -> dict[str, Weight]:
+    """The weights of an artefact, by name.
+
+    Args:
+        path: The file; what is beside it may be read as well.
+        format_: One of ``READABLE``. A ``.pt2`` has the names of the module's state, ONNX those of
+            its initialisers; TorchScript's are the paths of attributes, or places among its
+            constants where it is frozen.
+
+    Raises:
+        ValueError: It is damaged.
+        OSError: It cannot be read.
+    """
+    if format_ == "onnx":
+        from . import onnx_weights
+
+        return onnx_weights.read_weights(path.read_bytes(), partial(_external, path.parent))
+    from . import torch_weights
+
+    reader = torch_weights.pt2_weights if format_ == "pt2" else torch_weights.torchscript_weights
+    with path.open("rb") as file:
+        return reader(file, path.stat().st_size)
+
+
+def _external(folder: Path, name: str, offset: int, length: int | None) -> bytes:
+    """A part of a file beside an artefact: a listed one, ``Bundle.private`` saw to it."""
+    if offset < 0 or (length is not None and length < 0):
+        raise ValueError(f"{name} is read at {offset}, {length} bytes")
+    with (folder / name).open("rb") as file:
+        file.seek(offset)
+        return file.read(-1 if length is None else length)
+
+
+def c_order(
+    data: bytes,
+    dtype: str,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    most_bytes: int,
+) -> bytes:
+    """The bytes of a view of a storage, as if it were contiguous.
+
+    Args:
+        data: The storage.
+        dtype: Of its elements.
+        offset: Of the first one, counted in elements.
+        shape: Of the view.
+        strides: From one element to the next along each axis, counted in elements.
+        most_bytes: How large it may be: a stride of 0 repeats what is stored once.
+
+    Raises:
+        ValueError: The view leads out of the storage, or is larger than it may be.
+    """
+    size = itemsize(dtype)
+    if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
+        raise ValueError(f"a tensor has shape {shape}, strides {strides} and offset {offset}")
+    count = int(np.prod(shape, dtype=object))
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if count == 0:
+        return b""
+    if size * (last + 1) > len(data) or size * count > most_bytes:
+        raise ValueError(f"a tensor of shape {shape} does not fit into {len(data)} bytes")
+    elements = np.frombuffer(data, f"V{size}")[offset:]
+    steps = [step * size for step in strides]
+    return np.lib.stride_tricks.as_strided(elements, shape, steps, writeable=False).tobytes()
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one element.
+
+    Raises:
+        ValueError: It is not known.
+    """
+    if dtype.startswith("float8"):
+        return 1
+    named = {"bfloat16": 2, "complex32": 4}
+    try:
+        return named.get(dtype) or np.dtype(dtype).itemsize
+    except TypeError as e:
+        raise ValueError(f"a tensor has the dtype {dtype[:40]!r}") from e

@@ -1,0 +1,82 @@
+"""``edgeport diff`` of bundles that hold every format."""
+
+import json
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+
+from edgeport.__main__ import main
+from edgeport.runtimes.weights import READABLE, read_weights
+
+SUFFIXES = {"onnx": "onnx", "pt2": "pt2", "torchscript": "ts"}
+
+
+def told(capsys: pytest.CaptureFixture[str], *paths: Path) -> dict[str, dict[str, object]]:
+    capsys.readouterr()
+    assert main(["diff", *map(str, paths), "--json"]) == 0
+    weights: dict[str, dict[str, object]] = json.loads(capsys.readouterr().out)["weights"]
+    return weights
+
+
+def test_one_model_has_one_set_of_weights(mlp_bundle: Path) -> None:
+    assert SUFFIXES.keys() == {*READABLE}
+    found = []
+    for format_, suffix in SUFFIXES.items():
+        weights = read_weights(mlp_bundle / f"model.{suffix}", format_).values()
+        found.append(sorted((w.dtype, w.shape, w.data) for w in weights))
+    assert found[0]
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_same_weights(
+    mlp_bundle: Path, own_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = told(capsys, mlp_bundle, own_bundle)
+    assert {name: each["changed"] for name, each in weights.items()} == {
+        name: [] for name in READABLE
+    }
+    assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "the manifests say the same" in out
+    for format_ in READABLE:
+        assert (
+            f"weights of {format_}: all {weights[format_]['tensors']} tensors are the same" in out
+        )
+
+
+@pytest.mark.parametrize(("format_", "file"), [("pt2", "weight_0"), ("torchscript", "constants/0")])
+def test_other_weights_of_one_torch_archive(
+    mlp_bundle: Path,
+    own_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    format_: str,
+    file: str,
+) -> None:
+    data = hostile.artefact_bytes(own_bundle, format_)
+    old = hostile.zip_member(data, file)
+    new = (np.frombuffer(old, "<f4") * 2).tobytes()
+    hostile.replace_artefact(own_bundle, format_, data.replace(old, new))
+    weights = told(capsys, mlp_bundle, own_bundle)
+    (change,) = weights[format_].pop("changed")  # type: ignore[misc]  # JSON
+    assert change["relative"] == pytest.approx(1.0)
+    assert change["before"] == change["after"]
+    assert [name for name, each in weights.items() if each.get("changed")] == []
+    assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
+    assert f"weights of {format_}: 1 differ\ntensor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format_", ["pt2", "torchscript"])
+def test_a_torch_archive_that_cannot_be_read(
+    mlp_bundle: Path, own_bundle: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    data = hostile.artefact_bytes(own_bundle, format_)
+    hostile.replace_artefact(own_bundle, format_, data.replace(b"little", b"big   "))
+    assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 2
+    file = own_bundle / f"model.{SUFFIXES[format_]}"
+    problem, remedy = capsys.readouterr().err.splitlines()
+    assert problem == (
+        f"edgeport: the weights of {file} cannot be read: its bytes are in 'big   ' order"
+    )
+    assert "export the model again" in remedy
