@@ -112,7 +112,7 @@ def _pt2_weight(archive: _Archive, name: str, folder: str, entry: dict[str, Any]
 
 def _numbers(value: Any, name: str) -> tuple[int, ...]:
     if isinstance(value, list):
-        found = [each.get("as_int") for each in value if isinstance(each, dict)]
+        found: list[Any] = [each.get("as_int") for each in value if isinstance(each, dict)]
         if len(found) == len(value) and all(type(each) is int for each in found):
             return tuple(found)
     raise ValueError(f"the sizes of {name!r} are no numbers")

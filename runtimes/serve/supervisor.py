@@ -105,6 +105,9 @@ class Supervisor:
                     self._turn()
             finally:
                 self._kill()
+                for worker in self._workers:
+                    if worker.channel is not None:
+                        worker.channel.close()
                 self._selector.close()
 
     def _choose(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import hostile
 import numpy as np
@@ -13,10 +14,10 @@ from edgeport.runtimes.weights import READABLE, read_weights
 SUFFIXES = {"onnx": "onnx", "pt2": "pt2", "torchscript": "ts"}
 
 
-def told(capsys: pytest.CaptureFixture[str], *paths: Path) -> dict[str, dict[str, object]]:
+def told(capsys: pytest.CaptureFixture[str], *paths: Path) -> dict[str, dict[str, Any]]:
     capsys.readouterr()
     assert main(["diff", *map(str, paths), "--json"]) == 0
-    weights: dict[str, dict[str, object]] = json.loads(capsys.readouterr().out)["weights"]
+    weights: dict[str, dict[str, Any]] = json.loads(capsys.readouterr().out)["weights"]
     return weights
 
 
@@ -59,7 +60,7 @@ def test_other_weights_of_one_torch_archive(
     new = (np.frombuffer(old, "<f4") * 2).tobytes()
     hostile.replace_artefact(own_bundle, format_, data.replace(old, new))
     weights = told(capsys, mlp_bundle, own_bundle)
-    (change,) = weights[format_].pop("changed")  # type: ignore[misc]  # JSON
+    (change,) = weights[format_].pop("changed")
     assert change["relative"] == pytest.approx(1.0)
     assert change["before"] == change["after"]
     assert [name for name, each in weights.items() if each.get("changed")] == []

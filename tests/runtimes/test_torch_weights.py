@@ -6,6 +6,7 @@ import random
 import warnings
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,10 @@ class Everything(nn.Module):
         super().__init__()
         self.linear = nn.Linear(3, 4)
         self.norm = nn.BatchNorm1d(4)
-        self.convolutions = nn.ModuleList(
-            [nn.Conv2d(1, 2, 3).to(memory_format=torch.channels_last)]
-        )
+        convolution = nn.Conv2d(2, 2, 3)
+        last = convolution.weight.data.contiguous(memory_format=torch.channels_last)
+        convolution.weight.data = last
+        self.convolutions = nn.ModuleList([convolution])
         self.narrow = nn.Parameter(torch.rand(2, 2).bfloat16())
         self.register_buffer("transposed", torch.randn(4, 5).t())
         self.register_buffer("repeated", torch.ones(1).expand(1000))
@@ -40,14 +42,15 @@ class Everything(nn.Module):
         self.text = "hé"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.linear(x) + self.tied(x))
+        answer: torch.Tensor = self.norm(self.linear(x) + self.tied(x))
+        return answer
 
 
 def saved(module: torch.jit.ScriptModule) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(module, file)  # type: ignore[no-untyped-call]  # torch.jit has no types
+        torch.jit.save(module, file)
     return file.getvalue()
 
 
@@ -98,6 +101,9 @@ def test_a_frozen_script_has_places() -> None:
 @pytest.fixture(scope="module")
 def program() -> tuple[nn.Module, bytes]:
     class Tensors(nn.Module):
+        transposed: torch.Tensor
+        kept: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.linear = nn.Linear(3, 4)
@@ -108,7 +114,8 @@ def program() -> tuple[nn.Module, bytes]:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             other = self.transposed.sum() + self.kept.sum() + self.constant.sum()
-            return self.linear(x) * self.narrow.float() + other
+            answer: torch.Tensor = self.linear(x) * self.narrow.float() + other
+            return answer
 
     module, file = Tensors().eval(), io.BytesIO()
     with warnings.catch_warnings():  # of the part of a storage that nobody names
@@ -136,7 +143,7 @@ def changed(data: bytes, end: str, change: Callable[[bytes], bytes]) -> bytes:
     return made.getvalue()
 
 
-def edited(change: Callable[[dict[str, object]], object]) -> Callable[[bytes], bytes]:
+def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     def edit(content: bytes) -> bytes:
         value = json.loads(content)
         change(value["config"]["linear.weight"])
@@ -159,23 +166,23 @@ CONFIG = "model_weights_config.json"
         (CONFIG, edited(lambda w: w.update(tensor_meta=3)), "it has no 'tensor_meta'"),
         (
             CONFIG,
-            edited(lambda w: w["tensor_meta"].update(dtype=99)),  # type: ignore[index]  # JSON
+            edited(lambda w: w["tensor_meta"].update(dtype=99)),
             "'linear.weight' has the dtype '99'",
         ),
         (
             CONFIG,
-            edited(lambda w: w["tensor_meta"].update(sizes=[{"as_int": 9**9}, {"as_int": 3}])),  # type: ignore[index]  # JSON
+            edited(lambda w: w["tensor_meta"].update(sizes=[{"as_int": 9**9}, {"as_int": 3}])),
             "does not fit into",
         ),
         (
             CONFIG,
-            edited(lambda w: w["tensor_meta"].update(sizes=[{"as_expr": "s0"}, 3])),  # type: ignore[index]  # JSON
+            edited(lambda w: w["tensor_meta"].update(sizes=[{"as_expr": "s0"}, 3])),
             "the sizes of 'linear.weight' are no numbers",
         ),
         (
             CONFIG,
             edited(
-                lambda w: w["tensor_meta"].update(  # type: ignore[index]  # JSON
+                lambda w: w["tensor_meta"].update(
                     sizes=[{"as_int": 10**12}, {"as_int": 3}],
                     strides=[{"as_int": 0}, {"as_int": 1}],
                 )
