@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .container import Container, Folder, container, reading
@@ -21,6 +20,7 @@ from .session import (
     is_expected,
     open_artefact,
 )
+from .values import dataclass, field, replace
 
 if TYPE_CHECKING:  # every import is felt on a small device
     from pathlib import Path

@@ -2,10 +2,10 @@
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from .errors import BackendMissingError, ContractError, UsageError
+from .values import dataclass
 
 DeviceKind = Literal["cpu", "cuda"]
 

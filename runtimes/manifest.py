@@ -7,7 +7,6 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from .errors import EdgeportError, FormatError
@@ -15,6 +14,7 @@ from .session import FORMATS
 from .signature import Signature
 from .strict_json import expect, fields, open_fields, parse
 from .thresholds import REDUCED, Precision, Thresholds
+from .values import dataclass, field
 
 SCHEMA_VERSION: Final = 2
 """Version 1 has no thresholds per output and precision, no evidence and no source. Keys that only

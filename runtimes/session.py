@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
@@ -11,6 +10,7 @@ from .devices import DeviceKind, GpuOptions, check_device, device_kind
 from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
+from .values import dataclass, field, replace
 
 if TYPE_CHECKING:  # every import is felt on a small device
     from pathlib import Path

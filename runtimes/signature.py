@@ -5,11 +5,11 @@ so that "what you asked" can be compared with "what you got".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import FormatError, UsageError
 from .strict_json import expect, fields, parse
+from .values import dataclass, field
 
 if TYPE_CHECKING:  # most results are flat, and every import is felt on a small device
     from .inputs import Array

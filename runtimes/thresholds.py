@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from . import records
 from .errors import UsageError
+from .values import dataclass, field, replace
 
 DEFAULT_MAX_RATIO: Final = 8.0
 """Correct float32 backends stay below 2 on rms; 8 leaves room for outputs of a few elements, whose
