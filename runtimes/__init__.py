@@ -37,6 +37,7 @@ from .session import Availability, EngineInfo, Options, Session, probe
 from .signature import Range, Signature, TensorSpec
 
 if _TYPE_CHECKING:
+    from .predictor import Prediction, Predictor, open_predictor
     from .report import Report
     from .verification import verify
 
@@ -60,6 +61,8 @@ __all__ = [
     "OverloadedError",
     "ParityError",
     "PlaceError",
+    "Prediction",
+    "Predictor",
     "Range",
     "Report",
     "Session",
@@ -72,18 +75,25 @@ __all__ = [
     "UnknownModelError",
     "UsageError",
     "open",
+    "open_predictor",
     "probe",
     "verify",
 ]
 
 
-def __getattr__(name: str) -> object:  # PEP 562: who only runs a model never loads these
-    if name == "Report":
-        from .report import Report
+_LATER = {  # PEP 562: who only runs a model never loads these
+    "Prediction": "predictor",
+    "Predictor": "predictor",
+    "Report": "report",
+    "open_predictor": "predictor",
+    "verify": "verification",
+}
 
-        return Report
-    if name == "verify":
-        from .verification import verify
 
-        return verify
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        from importlib import import_module
+
+        found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

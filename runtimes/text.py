@@ -26,11 +26,12 @@ def is_text(spec: TensorSpec) -> bool:
     return spec.dtype == "int32" and spec.shape[1:] == (CHARACTERS,)
 
 
-def encode(texts: Sequence[str]) -> Array:
+def encode(texts: Sequence[str], columns: int = 0) -> Array:
     """Make the rows of a tensor out of texts.
 
     Args:
         texts: Any strings, lone surrogates included.
+        columns: At the least, for several inputs that are as wide as the widest.
 
     Returns:
         text: (len(texts), length of the longest, at least ``SHORTEST``) int32, filled up with
@@ -50,7 +51,7 @@ def encode(texts: Sequence[str]) -> Array:
             remedy="pass a list, [text], with at least one",
         )
     rows = [_code_points(text) for text in texts]
-    table = np.full((len(rows), max(SHORTEST, *map(len, rows))), PADDING, np.int32)
+    table = np.full((len(rows), max(SHORTEST, columns, *map(len, rows))), PADDING, np.int32)
     for row, points in zip(table, rows, strict=True):
         row[: len(points)] = points
     return table

@@ -1,11 +1,12 @@
 """kill -9 at random moments of export, pack and sign: the old bundle or the new one, nothing else.
 
-    python scripts/bench_kill.py --kills 200
+    python scripts/bench_kill.py --kills 200 [--signal KILL|TERM|INT]
 
 Each command runs to its end once, to know how long it takes; then it is started again and again
 and killed after a random share of that time. After every kill the bundle at its place must be
 absent, the old one or the new one, whole; in the end one undisturbed run must leave nothing but
-its bundle. The last line is one JSON object.
+its bundle. Ctrl-C (INT) is to leave nothing unfinished even before that. The last line is one JSON
+object.
 """
 
 import argparse
@@ -47,7 +48,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
     args = parser.parse_args()
+    number = signal.Signals[f"SIG{args.signal}"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job behind & ignores it
     generator = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         works = prepare(Path(folder))
@@ -55,12 +59,22 @@ def main() -> int:
         found: dict[str, Counter[str]] = {}
         for work in works:
             kills = round(args.kills * shares[work.name])
-            outcomes = kill(work, kills, generator, Path(folder))
+            outcomes = kill(work, kills, generator, Path(folder), number)
             told = ", ".join(f"{count} {what}" for what, count in outcomes.items())
             print(f"{work.name:<12}{told}", flush=True)
             found[work.name] = outcomes
     wrong = sum(outcomes["wrong"] + outcomes["litter"] for outcomes in found.values())
-    print(json.dumps({"kill_version": 1, "seed": args.seed, "found": found, "wrong": wrong}))
+    print(
+        json.dumps(
+            {
+                "kill_version": 1,
+                "signal": args.signal,
+                "seed": args.seed,
+                "found": found,
+                "wrong": wrong,
+            }
+        )
+    )
     return 1 if wrong else 0
 
 
@@ -93,7 +107,9 @@ def prepare(folder: Path) -> list[Work]:
     ]
 
 
-def kill(work: Work, kills: int, generator: random.Random, folder: Path) -> Counter[str]:
+def kill(
+    work: Work, kills: int, generator: random.Random, folder: Path, number: signal.Signals
+) -> Counter[str]:
     work.prepare()
     start = time.perf_counter()
     run(edgeport(work.arguments), folder)
@@ -112,15 +128,20 @@ def kill(work: Work, kills: int, generator: random.Random, folder: Path) -> Coun
         try:
             child.wait(wait_s)
         except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+            child.send_signal(number)
+            child.wait(60)
         outcomes[state(work)] += 1
+        if number == signal.SIGINT:
+            outcomes["litter"] += len(litter(work))
     work.prepare()
     run(edgeport(work.arguments), folder)
-    left = {path.name for path in work.target.parent.rglob("*") if path.name.endswith(".tmp")}
-    outcomes["litter"] += len(left)
+    outcomes["litter"] += len(litter(work))
     outcomes["wrong"] += state(work) != "new"
     return outcomes
+
+
+def litter(work: Work) -> set[str]:
+    return {path.name for path in work.target.parent.rglob("*") if path.name.endswith(".tmp")}
 
 
 def state(work: Work) -> str:

@@ -23,6 +23,7 @@ from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.predictor import LOGITS, labels_of, most_likely
 
 if TYPE_CHECKING:
     from edgeport.training import Run
@@ -149,7 +150,7 @@ def told(
                 f"output {name!r} is {list(array.shape)} for {rows} rows",
                 remedy="use edgeport.runtimes.open and run it from Python",
             )
-        if name == "logits" and array.ndim == 2:
+        if name == LOGITS and array.ndim == 2:
             columns |= _labels(array, predictor.classes)
             continue
         flat = array.reshape(rows, -1)
@@ -165,13 +166,8 @@ def told(
 
 
 def _labels(logits: Array, classes: Sequence[str]) -> dict[str, Sequence[object]]:
-    labels = logits.argmax(1)
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    probability = shifted.max(1) / shifted.sum(1)
-    return {
-        "label": [classes[label] if classes else int(label) for label in labels],
-        "probability": [f"{p:.6f}" for p in probability],
-    }
+    labels, probability = most_likely(logits, classes)
+    return {"label": labels, "probability": [f"{p:.6f}" for p in probability]}
 
 
 def _text(value: np.generic) -> str:
@@ -185,18 +181,7 @@ def _bundle(args: PredictArgs) -> Iterator[Predictor]:
     with runtimes.open(
         args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
     ) as session:
-        yield Predictor(session.signature, _classes(args.model), session.run)
-
-
-def _classes(path: Path) -> tuple[str, ...]:
-    """Names of the classes of ``logits``, which a bundle may know."""
-    from edgeport.runtimes.session import FORMATS
-
-    if path.suffix in FORMATS.values() and not path.is_dir():
-        return ()
-    from edgeport.runtimes import Bundle
-
-    return Bundle.read(path).manifest.labels.get("logits", ())
+        yield Predictor(session.signature, labels_of(args.model), session.run)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.text import SHORTEST, is_text
+from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
 _IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"})
@@ -116,7 +116,7 @@ def _columns(
     for spec in signature.inputs:
         found = texts[spec.name]
         inputs[spec.name] = (
-            code_points(found, width)
+            encode(found, width)
             if is_text(spec)
             else np.asarray(
                 [_number(path, spec, text, first_line + index) for index, text in enumerate(found)],
@@ -124,14 +124,6 @@ def _columns(
             )
         )
     return inputs
-
-
-def code_points(texts: Sequence[str], width: int) -> Array:
-    """Text as (n, width) int32, -1 after the end."""
-    codes = np.full((len(texts), max(width, SHORTEST)), -1, np.int32)
-    for row, text in enumerate(texts):
-        codes[row, : len(text)] = [ord(character) for character in text]
-    return codes
 
 
 def _number(path: Path, spec: TensorSpec, text: str, line: int) -> float:
@@ -161,7 +153,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
     for start in range(0, len(texts), BATCH_ROWS):
         part = texts[start : start + BATCH_ROWS]
         rows = tuple(str(start + index + 1) for index in range(len(part)))
-        yield Raw(rows, {spec.name: code_points(part, max(map(len, part)))})
+        yield Raw(rows, {spec.name: encode(part)})
 
 
 def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
