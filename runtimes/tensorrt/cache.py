@@ -118,6 +118,9 @@ class EngineCache:
             return f"not kept: {size} bytes are more than the cache's {self._largest_bytes}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                if not path.is_file():  # a pipe that somebody put there; a folder is told below
+                    path.unlink()
             with files.new_file(path) as file:
                 os.fchmod(file.fileno(), 0o600)
                 for part in (head, hashlib.sha256(data).digest(), data):

@@ -196,7 +196,8 @@ def test_a_folder_in_the_place_of_an_entry(cache: EngineCache) -> None:
     found = cache.get(KEY, lambda: ENGINE)
     assert (found.data, found.built) == (ENGINE, True)
     assert found.note is not None
-    assert "; not kept: cannot write" in found.note
+    assert found.note.startswith(f"{NOT_OURS}; not kept: ")
+    assert found.note.endswith(" is a folder, and a file is to be written there")
 
 
 def test_a_build_that_fails_leaves_nothing(cache: EngineCache) -> None:
