@@ -58,6 +58,11 @@ def container(path: Path) -> Container:
             return Folder(path)
         if not path.exists():
             raise MissingFileError(f"no such bundle: {path}", remedy="check the path")
+        if not path.is_file():  # a pipe, a device
+            raise FormatError(
+                f"{path} is not a bundle: it is neither a folder nor a file",
+                remedy="make one: edgeport export MODEL -o NAME.edge",
+            )
     return Zip(path)
 
 

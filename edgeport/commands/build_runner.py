@@ -41,9 +41,14 @@ def run(args: BuildRunnerArgs) -> int:
     bundle = Bundle.read(args.bundle)
     program = args.program or Path(f"run-{args.bundle.resolve().stem}")
     source = build_runner(bundle, program, args.target)
-    model = bundle.path / bundle.artefact("ort-cpu").stored.file
+    folder = bundle.path
+    if folder.is_file():  # the program opens the model itself, and no zip file
+        folder = folder.with_name(f"{folder.stem}-folder.edge")
+    model = folder / bundle.artefact("ort-cpu").stored.file
     inputs = " ".join(f"{spec.name}={spec.name}.npy" for spec in bundle.manifest.signature.inputs)
     show(f"{program}: {size_text(program.stat().st_size)}, made from {source}")
+    if folder != bundle.path:
+        show(f"next: edgeport pack {bundle.path} --artefacts onnx -o {folder}")
     call = program if program.is_absolute() else f"./{program}"
     show(f"next: {call} {model} {inputs} -o .")
     return 0

@@ -72,6 +72,10 @@ def run(args: EmitArgs) -> int:
         from edgeport.runtimes.handoff.ray_serve import emit as emit_ray
 
         emit_ray(bundle, args.output, args.replicas)
-        show(f"{args.output}\nnext: serve run {args.output.stem}:app")
+        show(f"{args.output}")
+        if args.output.resolve().parent != bundle.path.resolve().parent:
+            show(f"next: copy {args.bundle} beside it")
+        inside = "" if args.output.parent == Path() else f"--app-dir {args.output.parent} "
+        show(f"next: serve run {inside}{args.output.stem}:app")
     show(f"next: edgeport verify {args.bundle} --url http://HOST:PORT")
     return 0

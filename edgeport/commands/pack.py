@@ -63,7 +63,7 @@ def run(args: PackArgs) -> int:
 
 def _is_bundle(path: Path) -> bool:
     with contextlib.suppress(OSError):  # a name too long
-        return path.is_file() or (path / "manifest.json").is_file()
+        return path.suffix == ".edge" or path.is_file() or (path / "manifest.json").is_file()
     return False
 
 

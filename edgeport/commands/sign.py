@@ -1,6 +1,7 @@
 """``edgeport sign``: vouch for a bundle with an Ed25519 key."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,5 +38,5 @@ def run(args: SignArgs) -> int:
 
     name = sign_bundle(args.bundle, args.key)
     show(f"signed {args.bundle} with the key {name}")
-    show("next: edgeport verify NAME.edge --public-key k.pub")
+    show(f"next: edgeport verify {shlex.quote(str(args.bundle))} --public-key k.pub")
     return 0

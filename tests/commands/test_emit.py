@@ -34,6 +34,9 @@ def test_ray(
     assert main(["emit", "ray", "mlp.edge", "--replicas", "4"]) == 0
     assert "next: serve run app:app" in capsys.readouterr().out
     assert "num_replicas=4" in Path("app.py").read_text()
+    assert main(["emit", "ray", "mlp.edge", "-o", "made/app.py"]) == 0
+    out = capsys.readouterr().out
+    assert "next: copy mlp.edge beside it\nnext: serve run --app-dir made app:app\n" in out
 
 
 def test_no_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,8 @@ def test_nothing_is_there(tmp_path: Path) -> None:
         container(tmp_path / "gone")
 
 
-def test_a_pipe_is_no_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero"])
+def test_what_is_neither_a_folder_nor_a_file(tmp_path: Path, place: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(MissingFileError, match="pipe is missing"):
-        container(tmp_path / "pipe")
+    with pytest.raises(FormatError, match="is not a bundle: it is neither a folder nor a file"):
+        container(tmp_path / place)
