@@ -13,7 +13,7 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import ExistingFileError, UsageError
-from edgeport.runtimes.files import new_folder, refuse_existing, write
+from edgeport.runtimes.files import new_folder, refuse_existing, write, writing
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.signature import Signature, TensorSpec
@@ -86,26 +86,23 @@ def emit(bundle: Bundle, repository: Path, format_: str | None = None) -> Path:
         IntegrityError: A file is not the one that was packed.
         StorageError: A file cannot be written.
     """
-    if not repository.is_dir():  # a file is in the way, but a folder is not
-        refuse_existing(repository)
+    with writing(repository):
+        if not repository.is_dir():  # a file is in the way, but a folder is not
+            refuse_existing(repository)
     artefact = _artefact(bundle, format_)
     samples = [sample for sample in bundle.golden() if sample.kind != "edge"]
     name, layout = _name(bundle), LAYOUTS[artefact.format]
     config = configuration(bundle.manifest.signature, samples, name, layout.backend)
     folder = repository / name
-    if not folder.exists():
+    with writing(folder):
+        versions = _versions(folder, dumps(config))
+    if versions is None:
         with new_folder(folder) as draft:
             write(draft / "config.pbtxt", dumps(config))
             _write_warm_ups(draft / "warmup", bundle.manifest.signature, samples)
             _copy(bundle, artefact, draft / "1", layout.file)
         return folder / "1"
-    if _text(folder / "config.pbtxt") != dumps(config):
-        raise ExistingFileError(
-            f"{folder} holds a model with another configuration",
-            remedy="choose another repository with -o, or remove that model",
-        )
-    numbers = [int(place.name) for place in folder.iterdir() if place.name.isdecimal()]
-    version = folder / str(max(numbers, default=0) + 1)
+    version = folder / str(max(versions, default=0) + 1)
     with new_folder(version) as draft:
         _copy(bundle, artefact, draft, layout.file)
     return version
@@ -176,6 +173,18 @@ def max_batch_size(signature: Signature, samples: Sequence[Golden]) -> int:
     largest = signature.range_of(name).max
     first = signature.inputs[0].name
     return largest or max((sample.inputs[first].shape[0] for sample in samples), default=1) or 1
+
+
+def _versions(folder: Path, config: str) -> list[int] | None:
+    """Numbers of the versions that are there of a model; ``None`` if it is not."""
+    if not folder.exists():
+        return None
+    if _text(folder / "config.pbtxt") != config:
+        raise ExistingFileError(
+            f"{folder} holds a model with another configuration",
+            remedy="choose another repository with -o, or remove that model",
+        )
+    return [int(place.name) for place in folder.iterdir() if place.name.isdecimal()]
 
 
 def _artefact(bundle: Bundle, format_: str | None) -> Artefact:
