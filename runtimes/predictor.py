@@ -133,7 +133,8 @@ def most_likely(logits: Array, labels: Sequence[str]) -> tuple[list[str | int], 
     found = logits.argmax(1)
     shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     probability = shifted.max(1) / shifted.sum(1)
-    return [labels[n] if labels else int(n) for n in found], [float(p) for p in probability]
+    numbers = [int(n) for n in found]
+    return [labels[n] if labels else n for n in numbers], [float(p) for p in probability]
 
 
 def tensors(raw: object, specs: Sequence[TensorSpec]) -> dict[str, Array]:
