@@ -99,16 +99,18 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
     how(
         "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
     )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    parser.add_argument(
-        "--png", action="store_true", help="keep the charts of the report as PNG files too"
-    )
-    parser.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="write events for TensorBoard there"
-    )
+    add_seeing_options(parser)
     parser.set_defaults(
         default_options=defaults.options or {}, default_optimizer=defaults.optimizer
     )
+
+
+def add_seeing_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what every training has to show itself by."""
+    say = parser.add_argument
+    say("--json", action="store_true", help="print the metrics as JSON")
+    say("--png", action="store_true", help="keep the charts of the report as PNG files too")
+    say("--tensorboard", type=Path, metavar="DIR", help="write events for TensorBoard there")
 
 
 def parse_training(arguments: argparse.Namespace) -> TrainArgs:
