@@ -51,13 +51,14 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
 
     from edgeport import training
     from edgeport.training.fitting import join_group, leave_group
+    from edgeport.training.recipes import usual_decay
 
     training.check_place(args.output)
     rank = join_group()
     try:
         torch.manual_seed(args.settings["seed"])
         recipe = make()
-        settings = args.make(_rate(args, recipe))
+        settings = args.make(_rate(args, recipe), usual_decay(recipe))
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
