@@ -88,7 +88,7 @@ def test_a_classifier_of_texts(
     assert (run.output, run.scores["accuracy"]) == ("logits", 1.0)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Confusion" in page
-    assert "The cat" in page or "The car" in page or "The bus" in page  # the worst texts
+    assert re.search(r"The (cat|dog|cow|car|bus|train) ", page)  # the worst texts
 
 
 @pytest.mark.parametrize(
