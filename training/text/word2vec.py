@@ -59,7 +59,7 @@ class Word2Vec:
         negatives: Words drawn against each pair.
         sample: Share of the texts above which a word is left out at random; 0 for never.
         batch: Words in one step, in passages of ``width``; with what is around them some six times
-            as many pairs.
+            as many pairs. Skip-gram at 512 can diverge on texts that repeat a word many times.
         epochs: Passes over the texts.
         rate: Of the first step, falling to 0 in a line; ``None`` for ``RATES``.
         seed: Of everything that is drawn: the same seed gives the same vectors, bit for bit.
@@ -73,7 +73,7 @@ class Word2Vec:
     window: int = 5
     negatives: int = 5
     sample: float = 1e-3
-    batch: int = 512
+    batch: int = 256
     epochs: int = 5
     rate: float | None = None
     seed: int = 0
