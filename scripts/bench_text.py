@@ -53,6 +53,7 @@ WEIGHTS: list[tuple[Any, dict[str, Any]]] = [
     (TfidfVectorizer, {"sublinear_tf": True}),
     (CountVectorizer, {}),
 ]
+CONFIGURATIONS = [(kind, {**size, **weight}) for size in SIZES for kind, weight in WEIGHTS]
 ROWS = 64
 
 
@@ -168,8 +169,9 @@ def main() -> int:
     torch.set_num_threads(1)
     real = list(dict.fromkeys(arguments.texts.read_text("utf-8").splitlines()))[: arguments.most]
     corpora = {"real": real, "fuzz": fuzz(500), "code points": every_code_point()}
-    every = [(kind, {**size, **weight}) for size in SIZES for kind, weight in WEIGHTS]
-    chosen = every if arguments.only is None else [every[number] for number in arguments.only]
+    chosen = CONFIGURATIONS
+    if arguments.only is not None:
+        chosen = [CONFIGURATIONS[number] for number in arguments.only]
     wrong = sum(measure(kind, options, corpora, arguments.formats) for kind, options in chosen)
     print(json.dumps({"configurations": len(chosen), "different": wrong}))
     return 1 if wrong else 0

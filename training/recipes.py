@@ -203,6 +203,21 @@ def stable_step(recipe: Recipe) -> float:
     return largest_stable_step(with_bias, classes=len(recipe.data.origin.classes) or None)
 
 
+def usual_decay(recipe: Recipe) -> float | None:
+    """The ``weight_decay`` whose minimum is that of scikit-learn's ``LogisticRegression()``.
+
+    That minimises C * (sum of losses) + |w|^2 / 2 with C = 1, and a step of descent with a decay d
+    the mean of n losses + d |w|^2 / 2: d = 1 / n. Without any, classes that a plane parts have no
+    best weights: they grow as long as they are trained. Of two classes scikit-learn has one row of
+    weights, w = w1 - w0, and the least |w0|^2 + |w1|^2 is |w|^2 / 2: d = 2 / n.
+
+    Returns:
+        ``None`` for values: their closed form has no penalty.
+    """
+    classes = len(recipe.data.origin.classes)
+    return (2 if classes == 2 else 1) / len(recipe.data.train) if classes else None
+
+
 def train(
     recipe: Recipe,
     settings: Settings,

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -58,7 +59,7 @@ class Axis:
         low, high = min(found), max(found)
         if log:
             room = min(1.2, max(1.02, (high / low) ** 0.06))
-            return cls(low / room, high * room, True)
+            return cls(low / room, min(high * room, sys.float_info.max), True)
         room = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
         return cls(low - room, high + room)
 

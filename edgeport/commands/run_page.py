@@ -74,9 +74,13 @@ def _warnings(run: "Run") -> Html:
     return html.section("Warnings", html.items("ul", run.history.warnings), class_="failure")
 
 
+def has_curves(run: "Run") -> bool:
+    """Whether there is something to draw: scikit-learn fits in one go, which is one point."""
+    return max(len(run.history.epochs), run.history.settings.epochs) >= 2
+
+
 def _learned(run: "Run") -> Html:
-    """Nothing where scikit-learn fitted in one go: a curve has two points or more."""
-    if len(run.history.epochs) < 2 and run.history.settings.epochs < 2:
+    if not has_curves(run):
         return Html()
     return html.section("How it learned", tag("div", *_curves(run), class_="charts"))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeport.commands.needs import needs
-from edgeport.commands.run_page import confusion
+from edgeport.commands.run_page import confusion, has_curves
 
 if TYPE_CHECKING:
     from edgeport.training import Run
@@ -24,13 +24,13 @@ def pngs(run: "Run") -> dict[str, bytes]:
         run: It is run on its held-out examples.
 
     Returns:
-        By file name: ``curves.png``; ``confusion.png`` of classes or ``residuals.png`` of values;
-        ``norms.png`` if norms were recorded.
+        By file name: ``curves.png`` of two epochs or more; ``confusion.png`` of classes or
+        ``residuals.png`` of values; ``norms.png`` if norms were recorded.
 
     Raises:
         BackendMissingError: matplotlib is not installed.
     """
-    found = {"curves.png": _curves(run)}
+    found = {"curves.png": _curves(run)} if has_curves(run) else {}
     if run.held_out.classification:
         found["confusion.png"] = _confusion(run)
     elif run.output == "prediction" and run.held_out.labels.ndim == 1:

@@ -1,11 +1,13 @@
 """What TensorBoard shows of a training, written as it goes: ``tensorboard --logdir DIR``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeport.commands.needs import needs
+from edgeport.runtimes.files import writing
 
 if TYPE_CHECKING:
     from edgeport.training import Epoch, Run
@@ -22,35 +24,49 @@ class Events:
 
     def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
+        self._folder = folder or Path()
         if folder is not None:
             with needs("--tensorboard", "tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
-            self._writer = SummaryWriter(str(folder))
+            with writing(folder):
+                self._writer = SummaryWriter(str(folder))
 
     def tell(self, epoch: "Epoch", metric: str) -> None:
-        """Write the figures of an epoch."""
+        """Write the figures of an epoch.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         if self._writer is None:
             return
-        for title, name in _OF_EPOCH.items():
-            self._writer.add_scalar(title, getattr(epoch, name), epoch.number)
-        self._writer.add_scalar(f"held out/{metric}", epoch.held_out_score, epoch.number)
-        self._writer.flush()
+        with writing(self._folder):
+            for title, name in _OF_EPOCH.items():
+                self._writer.add_scalar(title, getattr(epoch, name), epoch.number)
+            self._writer.add_scalar(f"held out/{metric}", epoch.held_out_score, epoch.number)
+            self._writer.flush()
 
     def end(self, run: "Run") -> None:
-        """Write norms of layers, and warnings."""
+        """Write norms of layers, and warnings.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         if self._writer is None:
             return
-        for norms in run.history.norms:
-            for kind in ("gradient", "activation"):
-                for layer, value in getattr(norms, kind).items():
-                    self._writer.add_scalar(f"{kind}/{layer}", value, norms.epoch)
-        for number, warning in enumerate(run.history.warnings):
-            self._writer.add_text("warnings", warning, number)
+        with writing(self._folder):
+            for norms in run.history.norms:
+                for kind in ("gradient", "activation"):
+                    for layer, value in getattr(norms, kind).items():
+                        self._writer.add_scalar(f"{kind}/{layer}", value, norms.epoch)
+            for number, warning in enumerate(run.history.warnings):
+                self._writer.add_text("warnings", warning, number)
+            self._writer.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. What could not be written to it was told before."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 @contextmanager
@@ -59,9 +75,25 @@ def events(folder: Path | None) -> Iterator[Events]:
 
     Raises:
         BackendMissingError: tensorboard is not installed.
+        StorageError: The folder can't be made.
     """
     found = Events(folder)
+    before = threading.excepthook
+    threading.excepthook = _not_written(before)
     try:
         yield found
     finally:
         found.close()
+        threading.excepthook = before
+
+
+def _not_written(
+    otherwise: Callable[[threading.ExceptHookArgs], object],
+) -> Callable[[threading.ExceptHookArgs], None]:
+    """Without the traceback of the writer's thread, which raises the same again for its caller."""
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, OSError):
+            otherwise(args)
+
+    return hook

@@ -21,17 +21,19 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     """Declare the command.
 
     The defaults are gradient descent with Nesterov's momentum over all rows at half of the largest
-    stable step: they reach the closed form on well-scaled data.
+    stable step: they reach the closed form on well-scaled data, and for classes the minimum of
+    scikit-learn's ``LogisticRegression()``, whose penalty is the default.
     """
     parser = kinds.add_parser(
         "linear",
         help="linear regression, or logistic regression where the target is text",
-        epilog="example: edgeport train linear --data my.csv --target price -o runs/price",
+        epilog="classes are penalised as by scikit-learn's LogisticRegression(C=1); for another C: "
+        "--option weight_decay=1/(C n), 0 for none. "
+        "example: edgeport train linear --data my.csv --target price -o runs/price",
     )
     add_data_options(parser, "diabetes, iris, wine, breast_cancer")
-    defaults = TrainDefaults(
-        1000, None, None, "SGD", {"momentum": 0.95, "nesterov": True}, "constant"
-    )
+    options = {"momentum": 0.95, "nesterov": True, "weight_decay": None}
+    defaults = TrainDefaults(1000, None, None, "SGD", options, "constant")
     add_training_options(parser, defaults)
     parser.set_defaults(run=lambda a: run(parse_training(a), lambda: _recipe(parse_data(a))))
     return parser

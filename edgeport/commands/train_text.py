@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from edgeport.commands.needs import needs
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import note, show
+from edgeport.commands.train_events import events
+from edgeport.commands.training_options import add_seeing_options
+from edgeport.commands.training_run import needs_plots, save, uninterrupted
 
 if TYPE_CHECKING:
     from edgeport.training.text import Fitted, Lines
@@ -31,6 +34,8 @@ class TextArgs:
     vectorizer: dict[str, Any]
     penalty: float
     as_json: bool
+    png: bool
+    tensorboard: Path | None
 
 
 def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -46,7 +51,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--label", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
     say("--penalty", type=above_0, default=10.0, metavar="C", help="C, inverse (default: 10)")
-    say("--json", action="store_true", help="print the metrics as JSON")
+    add_seeing_options(parser)
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")
     ask("--ngrams", type=_range, default=(1, 1), metavar="N[..N]", help="default: 1")
@@ -71,21 +76,23 @@ def run(args: TextArgs) -> int:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from edgeport import training
-        from edgeport.commands.run_page import page
         from edgeport.training.text import fit_classifier, hyperparameters, read_lines
+    needs_plots(args.png)
     training.check_place(args.output)
     vectorizer = {**args.vectorizer, "stop_words": _stop_words(args.vectorizer["stop_words"])}
     lines = read_lines(args.data, args.text, args.label)
     if lines.duplicates:
         note(f"left out {lines.duplicates:,} texts that were there already")
     with contextlib.ExitStack() as stack:
+        told = stack.enter_context(events(args.tensorboard))
         if args.vectorizer["analyzer"] != "word":
             import warnings
 
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # stop words and token patterns have no use there
         made = fit_classifier(lines, args.data.stem, TfidfVectorizer(**vectorizer), args.penalty)
-    kept = made.history.kept
+        kept = made.history.kept
+        told.tell(kept, made.history.metric)
     found = training.Run(
         "text_classifier",
         hyperparameters(made.module),
@@ -95,8 +102,9 @@ def run(args: TextArgs) -> int:
         made.history,
         {"accuracy": kept.held_out_score, "cross_entropy": kept.held_out_cost},
     )
-    training.save(found, args.output, {"report.html": page(found)})
-    _report(made, lines, args)
+    with uninterrupted():
+        save(found, args.output, png=args.png)
+        _report(made, lines, args)
     return 0
 
 
@@ -152,6 +160,8 @@ def _parse(arguments: argparse.Namespace) -> TextArgs:
         },
         arguments.penalty,
         arguments.json,
+        arguments.png,
+        arguments.tensorboard,
     )
 
 

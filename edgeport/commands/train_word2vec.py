@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from edgeport.commands.needs import needs
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import note, progress, show
+from edgeport.commands.train_events import events
 from edgeport.commands.train_text import above_0
+from edgeport.commands.training_options import add_seeing_options
+from edgeport.commands.training_run import ended, needs_plots, save, uninterrupted
 from edgeport.runtimes import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Word2VecArgs:
     least: int
     penalty: float
     as_json: bool
+    png: bool
+    tensorboard: Path | None
 
 
 def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -58,7 +63,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--label", metavar="COLUMN", help="to classify texts by; its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
     say("--penalty", type=above_0, default=1.0, metavar="C", help="C, inverse (default: 1)")
-    say("--json", action="store_true", help="print the scores as JSON")
+    add_seeing_options(parser)
     ask = parser.add_argument_group("Word2Vec").add_argument
     ask("--kind", choices=["skip-gram", "cbow"], default="skip-gram", help="default: skip-gram")
     ask("--dimensions", type=positive, default=100, metavar="N", help="of a vector (default: 100)")
@@ -90,18 +95,19 @@ def run(args: Word2VecArgs) -> int:
         from sklearn.feature_extraction.text import CountVectorizer
 
         from edgeport import training
-        from edgeport.commands.run_page import page
-        from edgeport.training.text import Word2Vec, fit_vectors
+        from edgeport.training.text import METRIC, Word2Vec, fit_vectors
     asked = Word2Vec(**args.training)
+    needs_plots(args.png)
     training.check_place(args.output)
     texts = _read(args)
-    with progress("training", 1000) as bar:
+    with events(args.tensorboard) as told, progress("training", 1000) as bar:
 
         def on_epoch(epoch: "Epoch") -> None:
+            told.tell(epoch, METRIC)
             bar.clear()
             (note if args.as_json else show)(
                 f"epoch {epoch.number}/{asked.epochs}  cost {epoch.cost:.4f}  held-out cost "
-                f"{epoch.held_out_cost:.4f}  held-out AUC of pairs {epoch.held_out_score:.4f}"
+                f"{epoch.held_out_cost:.4f}  held-out {METRIC} {epoch.held_out_score:.4f}"
             )
 
         made = fit_vectors(
@@ -122,9 +128,10 @@ def run(args: Word2VecArgs) -> int:
         made.history,
         made.scores,
     )
-    training.save(found, args.output, {"report.html": page(found)})
-    _report(made, args)
-    return 0
+    with uninterrupted():
+        save(found, args.output, png=args.png)
+        _report(made, args)
+        return ended(made.history, args.output)
 
 
 def _read(args: Word2VecArgs) -> "Texts":
@@ -193,6 +200,8 @@ def _parse(arguments: argparse.Namespace) -> Word2VecArgs:
         arguments.min_count,
         arguments.penalty,
         arguments.json,
+        arguments.png,
+        arguments.tensorboard,
     )
 
 

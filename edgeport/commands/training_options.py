@@ -28,7 +28,7 @@ class TrainDefaults:
     batch_size: int | None
     learning_rate: float | None
     optimizer: str = "AdamW"
-    options: Mapping[str, float | bool] | None = None
+    options: Mapping[str, float | bool | None] | None = None
     schedule: str = "cosine"
 
 
@@ -44,14 +44,21 @@ class TrainArgs:
     png: bool = False
     tensorboard: Path | None = None
 
-    def make(self, learning_rate: float | None = None) -> "Settings":
-        """The settings, with a learning rate where none was given."""
+    def make(
+        self, learning_rate: float | None = None, weight_decay: float | None = None
+    ) -> "Settings":
+        """The settings, with a learning rate and a decay where they were left to the data."""
         from edgeport.training import Settings
 
         asked = dict(self.settings)
         if asked["learning_rate"] is None:
             asked["learning_rate"] = learning_rate
-        return Settings(**asked)
+        options = dict(asked["options"])
+        if options.get("weight_decay", 0) is None:
+            del options["weight_decay"]
+            if weight_decay is not None:
+                options["weight_decay"] = weight_decay
+        return Settings(**{**asked, "options": options})
 
 
 def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefaults) -> None:
@@ -99,16 +106,18 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
     how(
         "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
     )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    parser.add_argument(
-        "--png", action="store_true", help="keep the charts of the report as PNG files too"
-    )
-    parser.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="write events for TensorBoard there"
-    )
+    add_seeing_options(parser)
     parser.set_defaults(
         default_options=defaults.options or {}, default_optimizer=defaults.optimizer
     )
+
+
+def add_seeing_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what every training has to show itself by."""
+    say = parser.add_argument
+    say("--json", action="store_true", help="print the metrics as JSON")
+    say("--png", action="store_true", help="keep the charts of the report as PNG files too")
+    say("--tensorboard", type=Path, metavar="DIR", help="write events for TensorBoard there")
 
 
 def parse_training(arguments: argparse.Namespace) -> TrainArgs:

@@ -7,6 +7,7 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands.needs import needs
@@ -16,7 +17,7 @@ from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import UsageError
 
 if TYPE_CHECKING:
-    from edgeport.training import DataSet, Epoch, Run, Settings
+    from edgeport.training import DataSet, Epoch, History, Run, Settings
     from edgeport.training.recipes import Recipe
 
 
@@ -45,20 +46,19 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         make: Reads the data and makes the module, once the random seed is set.
     """
     needs_torch()
-    if args.png:  # before the training, not after it
-        with needs("--png", "plots"):
-            import matplotlib  # noqa: F401  # the import is the question
+    needs_plots(args.png)
     import torch
 
     from edgeport import training
     from edgeport.training.fitting import join_group, leave_group
+    from edgeport.training.recipes import usual_decay
 
     training.check_place(args.output)
     rank = join_group()
     try:
         torch.manual_seed(args.settings["seed"])
         recipe = make()
-        settings = args.make(_rate(args, recipe))
+        settings = args.make(_rate(args, recipe), usual_decay(recipe))
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
@@ -66,11 +66,22 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
             told.end(made)
         if rank.number > 0:
             return 0
-        with _uninterrupted():
-            _save(made, args)
+        with uninterrupted():
+            save(made, args.output, png=args.png)
             return _report(made, args)
     finally:
         leave_group()
+
+
+def needs_plots(asked: bool) -> None:
+    """Say before a training, not after it, if what ``--png`` draws with is missing.
+
+    Raises:
+        BackendMissingError: It is.
+    """
+    if asked:
+        with needs("--png", "plots"):
+            import matplotlib  # noqa: F401  # the import is the question
 
 
 def _rate(args: TrainArgs, recipe: "Recipe") -> float | None:
@@ -141,7 +152,7 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Let no Ctrl-C in while a run is saved: that takes milliseconds, and leaves nothing half."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -150,15 +161,25 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _save(made: "Run", args: TrainArgs) -> None:
+def save(made: "Run", output: Path, *, png: bool) -> None:
+    """Write a run with its report.
+
+    Args:
+        made: What was trained.
+        output: A new folder.
+        png: Whether to keep the charts of the report as files, too.
+
+    Raises:
+        EdgeportError: It can't be written.
+    """
     from edgeport import training
     from edgeport.commands.run_page import page
     from edgeport.commands.run_pngs import pngs
 
     extras: dict[str, str | bytes] = {"report.html": page(made)}
-    if args.png:
+    if png:
         extras |= pngs(made)
-    training.save(made, args.output, extras)
+    training.save(made, output, extras)
 
 
 def _report(made: "Run", args: TrainArgs) -> int:
@@ -173,10 +194,15 @@ def _report(made: "Run", args: TrainArgs) -> int:
         if history.stopped_early or history.settings.patience is not None:
             show(f"the weights are those of epoch {history.kept.number}")
         show(f"next: edgeport export {output} -o {shlex.quote(args.output.name + '.edge')}")
+    return ended(history, args.output)
+
+
+def ended(history: "History", output: Path) -> int:
+    """The exit code of a training that was saved; of one that Ctrl-C ended, say so."""
     if history.completed:
         return 0
     done, asked = len(history.epochs), history.settings.epochs
-    note(f"interrupted after {done} of {asked} epochs; the run so far is in {args.output}")
+    note(f"interrupted after {done} of {asked} epochs; the run so far is in {output}")
     return 130
 
 

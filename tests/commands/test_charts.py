@@ -1,5 +1,6 @@
 import math
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,12 @@ def test_a_logarithmic_axis_has_a_few_round_ticks(low: float, ratio: float) -> N
     axis = Axis.around([low, low * ratio], log=True)
     assert 2 <= len(axis.ticks()) <= 7
     assert all(-0.01 <= axis.share(tick) <= 1.01 for tick in axis.ticks())
+
+
+def test_a_gradient_without_bound_is_drawn() -> None:
+    """1.8e308 stands for infinity in a run: no room is left above it."""
+    axis = Axis.around([1.0, sys.float_info.max], log=True)
+    assert 2 <= len(axis.ticks()) <= 7
 
 
 def test_ticks_of_less_than_a_decade_are_read_easily() -> None:

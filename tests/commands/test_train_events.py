@@ -27,3 +27,16 @@ def test_tensorboard_reads_what_the_run_holds(tmp_path: Path) -> None:
         ]
     layer, value = next(iter(history.norms[0].gradient.items()))
     assert read.Scalars(f"gradient/{layer}")[0].value == pytest.approx(value, rel=1e-6)
+
+
+def test_a_full_disk_is_told(
+    tmp_path: Path, full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (full_disk / "events").mkdir()
+    (full_disk / "filling").write_bytes(bytes(60_000))
+    asked = ["train", "mlp", "--data", "iris", "--epochs", "400", "-o", str(tmp_path / "run")]
+    assert main([*asked, "--tensorboard", str(full_disk / "events")]) == 3
+    err = capsys.readouterr().err
+    assert f"edgeport: cannot write {full_disk / 'events'}: No space left on device" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()

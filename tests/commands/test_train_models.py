@@ -37,6 +37,22 @@ def test_linear_tells_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert float(found[1]) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [
+        ([], {"momentum": 0.95, "nesterov": True, "weight_decay": 2 / 455}),
+        (["--option", "weight_decay=0"], {"momentum": 0.95, "nesterov": True, "weight_decay": 0}),
+        (["--optimizer", "adamw", "--lr", "0.1"], {}),
+    ],
+)
+def test_classes_are_penalised_as_by_scikit_learn(
+    tmp_path: Path, more: list[str], options: dict[str, float]
+) -> None:
+    asked = ["linear", "--data", "breast_cancer", "--epochs", "2", "-o", str(tmp_path / "a")]
+    assert main(["train", *asked, *more]) == 0
+    assert load(tmp_path / "a").history.settings.options == options
+
+
 def test_any_optimizer_batch_and_schedule(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

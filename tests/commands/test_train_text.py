@@ -3,12 +3,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edgeport.__main__ import main
+from edgeport.training import load
 
 WORDS = {"spam": ["free", "prize", "win", "cash"], "ham": ["lunch", "home", "meeting", "later"]}
 
@@ -119,3 +122,39 @@ def test_a_file_that_is_no_table(
     table.write_bytes(content)
     assert main(ask(table)) == 2
     assert message in capsys.readouterr().err
+
+
+def test_charts_and_events(table: Path) -> None:
+    """scikit-learn fits in one go: its one point is told, and not drawn."""
+    assert main(ask(table, "--png", "--tensorboard", str(table.parent / "events"))) == 0
+    assert {path.name for path in (table.parent / "run").glob("*.png")} == {"confusion.png"}
+    (epoch,) = load(table.parent / "run").history.epochs
+    read: Any = EventAccumulator(str(table.parent / "events"))
+    read.Reload()
+    for title, value in (
+        ("held out/accuracy", epoch.held_out_score),
+        ("cost/held out", epoch.held_out_cost),
+    ):
+        (event,) = read.Scalars(title)
+        assert event.value == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["text", "word2vec"])
+@pytest.mark.parametrize(
+    ("option", "module", "extra"),
+    [
+        ("--png", "matplotlib", "plots"),
+        ("--tensorboard=x", "torch.utils.tensorboard", "tensorboard"),
+    ],
+)
+def test_a_library_that_is_missing(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    kind: str, option: str, module: str, extra: str,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, module, None)
+    asked = ["train", kind, *ask(table, option)[2:]]
+    assert main(asked) == 3
+    err = capsys.readouterr().err
+    assert f"'{module}', which is not installed" in err
+    assert f"pip install 'edgeport[{extra}]'" in err
+    assert not (table.parent / "run").exists()

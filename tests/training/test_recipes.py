@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,31 @@ def test_columns_that_depend_on_one_another(tmp_path: Path) -> None:
 def test_logistic_regression_reaches_the_anchors(name: str, accuracy: float) -> None:
     run = descend(recipes.linear(dataset(bundled_table(name), "target")), 200, {"momentum": 0.9})
     assert run.scores["accuracy"] >= accuracy - 1e-4
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "iris"])  # two classes, and three
+def test_penalised_descent_ends_where_scikit_learn_does(name: str) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    data = dataset(bundled_table(name), "target")
+    recipe = recipes.linear(data)
+    decay = recipes.usual_decay(recipe)
+    assert decay is not None
+    descend(recipe, 1000, {**DESCENT, "weight_decay": decay})
+    x = np.stack(list(data.train.inputs.values()), 1).astype(np.float64)
+    theirs = LogisticRegression(tol=1e-10, max_iter=10_000)
+    theirs.fit(StandardScaler().fit_transform(x), data.train.labels)
+    linear: Any = recipe.core
+    weight, bias = (each.detach().double().numpy() for each in (linear.weight, linear.bias))
+    if len(weight) == 2:
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    np.testing.assert_allclose(weight, theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(bias - bias.mean() * (len(bias) > 1), theirs.intercept_, atol=1e-5)
+
+
+def test_no_decay_for_values() -> None:
+    assert recipes.usual_decay(recipes.linear(diabetes())) is None
 
 
 def test_digits_by_the_cnn() -> None:

@@ -34,7 +34,7 @@ def split(
         BackendMissingError: scikit-learn is not installed.
     """
     how = how or Split(test_size=0.2, random_state=42, stratified=False)
-    check_labels(whole, target)
+    check_labels(whole, target, classes)
     train, held_out = _rows(whole, how)
     if whole.classification and not classes:
         classes = [str(number) for number in range(int(whole.labels.max()) + 1)]
@@ -50,8 +50,13 @@ def split(
     return DataSet(origin, whole.rows(train), whole.rows(held_out))
 
 
-def check_labels(whole: Labelled, target: str) -> None:
+def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> None:
     """Refuse labels that nothing can be learned from.
+
+    Args:
+        whole: All examples.
+        target: The name of what is predicted.
+        classes: Names of the classes; empty for their numbers.
 
     Raises:
         SourceError: They are all equal, negative, or not finite.
@@ -82,7 +87,8 @@ def check_labels(whole: Labelled, target: str) -> None:
         )
     if len(found) == 1:
         raise SourceError(
-            f"{target!r} holds one class only, {found[0]}: there is nothing to learn",
+            f"{target!r} holds one class only, {classes[found[0]] if classes else found[0]}: "
+            "there is nothing to learn",
             remedy="add examples of another class",
         )
 

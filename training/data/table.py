@@ -55,8 +55,11 @@ def read_csv(path: Path, *, categorical: Collection[str] = ()) -> Table:
     _check_header(path, header)
     for column in categorical:
         _check_column(column, header, str(path))
-    if not rows:
-        raise FormatError(f"{path} has a header and no rows", remedy="give it some rows")
+    if len(rows) < 2:
+        raise FormatError(
+            f"{path} has a header and {'one row' if rows else 'no rows'}",
+            remedy="give it some rows",
+        )
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise FormatError(
@@ -164,9 +167,10 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 def _check_column(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
-        raise UsageError(
-            f"{where} has no column {column!r}", remedy=f"it has {', '.join(map(repr, names))}"
-        )
+        remedy = f"it has {', '.join(map(repr, names))}"
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+            remedy += ": save it with commas between the columns"
+        raise UsageError(f"{where} has no column {column!r}", remedy=remedy)
 
 
 def _column(path: Path, name: str, texts: Sequence[str], categorical: bool) -> Array:

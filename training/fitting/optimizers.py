@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,6 +44,9 @@ def find_optimizer(name: str) -> type[Optimizer]:
 def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
     """The optimizer that was asked for, over all parameters that are trained.
 
+    A ``weight_decay`` that is asked for is of weights alone, as an L2 penalty is: a bias only
+    moves the outputs, and the scale of a normalisation is no size of what was learned.
+
     Raises:
         UsageError: It does not exist, or does not take these options or parameters.
     """
@@ -55,13 +59,26 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
         )
     options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
+    groups = _groups(parameters, settings.options)
     try:
-        return kind(parameters, **options)  # type: ignore[arg-type]  # checked by the class itself
+        return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
     except (TypeError, ValueError) as e:
         raise UsageError(
             f"{kind.__name__} refuses these options or parameters: {e}",
             remedy=_refused(kind, parameters),
         ) from e
+
+
+def _groups(
+    parameters: Sequence[nn.Parameter], options: Mapping[str, Option]
+) -> Sequence[nn.Parameter] | list[dict[str, Any]]:
+    """One group; or two, where a decay is asked for and some parameters are no weights."""
+    weights = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    if not options.get("weight_decay") or not weights or not others:
+        return parameters
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return groups
 
 
 def needs_closure(optimizer: Optimizer) -> bool:

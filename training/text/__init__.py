@@ -2,7 +2,7 @@
 
 from .classifier import TextClassifier, compile_classifier
 from .fit import Fitted, fit_classifier
-from .fit_vectors import FittedVectors, Texts, fit_vectors
+from .fit_vectors import METRIC, FittedVectors, Texts, fit_vectors
 from .from_text import hyperparameters
 from .lines import Lines, read_lines, read_texts, read_words
 from .vectorizer import TextVectorizer, compile_vectorizer
@@ -10,6 +10,7 @@ from .word2vec import Word2Vec
 from .word_vectors import WordVectors, compile_vectors, nearest
 
 __all__ = [
+    "METRIC",
     "Fitted",
     "FittedVectors",
     "Lines",

@@ -11,8 +11,8 @@ from edgeport.runtimes.errors import SourceError
 
 from .lookup import Array
 
-CHUNK: Final = 200_000
-"""Words whose surroundings are made at once: some 20 MB."""
+CHUNK: Final = 100_000
+"""Words whose surroundings are made at once: some 30 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,17 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Some words and what is around them.
+class Passages:
+    """Words that follow one another, and which of them are around which.
 
     Attributes:
-        centres: (n,) int64, ids of the words.
-        around: (pairs,) int64, ids of the words around them, word by word.
-        starts: (n + 1,) int64, where those of each begin in ``around``; each has one or more.
+        words: (n, width + 2 window) int64, ids: the ``width`` words of each passage, and what is
+            before and behind them.
+        near: (n, width, width + 2 window) bool, which words are around each of the ``width``.
     """
 
-    centres: Array
-    around: Array
-    starts: Array
+    words: Array
+    near: Array
 
 
 def read_corpus(
@@ -81,9 +80,9 @@ def read_corpus(
     )
 
 
-def surroundings(
-    corpus: Corpus, window: int, sample: float, generator: np.random.Generator
-) -> Iterator[Surroundings]:
+def passages(
+    corpus: Corpus, window: int, width: int, sample: float, generator: np.random.Generator
+) -> Iterator[Passages]:
     """Draw what is around each word, chunk by chunk, in random order within a chunk.
 
     Frequent words are left out at random: a word that is the share f of all is kept with the chance
@@ -94,6 +93,7 @@ def surroundings(
     Args:
         corpus: The texts.
         window: Words to look to either side, at most.
+        width: Words of a passage.
         sample: As above; 0 to keep every word.
         generator: Where chance comes from.
     """
@@ -106,22 +106,24 @@ def surroundings(
     for first in range(0, len(ids), CHUNK):
         part, owner = ids[first : first + CHUNK], texts[first : first + CHUNK]
         reach = generator.integers(1, window + 1, len(part))
-        found = _around(part, owner, reach, window, generator.permutation(len(part)))
-        if len(found.centres):
+        order = generator.permutation(-(-len(part) // width))
+        found = _passages(part, owner, reach, window, width, order)
+        if found.near.any():
             yield found
 
 
-def _around(ids: Array, texts: Array, reach: Array, window: int, order: Array) -> Surroundings:
-    """(n,) -> (n, 2 window), of which the places that hold no word go."""
-    around = np.zeros((len(ids), 2 * window), np.int64)
-    there = np.zeros(around.shape, bool)
-    for step in range(1, min(window, len(ids) - 1) + 1):
-        same = texts[step:] == texts[:-step]
-        around[step:, step - 1], there[step:, step - 1] = ids[:-step], same & (reach[step:] >= step)
-        place = window + step - 1
-        around[:-step, place], there[:-step, place] = ids[step:], same & (reach[:-step] >= step)
-    around, there, ids = around[order], there[order], ids[order]
-    sizes = there.sum(1)
-    some = sizes > 0
-    starts = np.concatenate([[0], np.cumsum(sizes[some])])
-    return Surroundings(ids[some], around[there], starts)
+def _passages(
+    ids: Array, texts: Array, reach: Array, window: int, width: int, order: Array
+) -> Passages:
+    """(n,) -> (passages, width + 2 window), with places of no text before and behind all words."""
+    count = len(order)
+    behind = count * width - len(ids)
+    ends = (window, window + behind)
+    place = order[:, None] * width + np.arange(width + 2 * window)
+    words, owner = np.pad(ids, ends)[place], np.pad(texts, ends, constant_values=-1)[place]
+    reaches = np.pad(reach, (0, behind)).reshape(count, width)[order]
+    apart = np.abs(np.arange(width + 2 * window) - np.arange(window, window + width)[:, None])
+    apart[apart == 0] = width + 2 * window  # a word is not around itself
+    near = apart <= reaches[:, :, None]
+    near &= owner[:, None, :] == owner[:, window : window + width, None]
+    return Passages(words, near)

@@ -23,6 +23,9 @@ _ROWS: Final = 64
 _TOLERANCE: Final = 1e-4
 """Of a vector or logit, relative to the largest: float32 against numpy's float64."""
 
+METRIC: Final = "AUC of pairs"
+"""How often a word that is there beats a drawn one: the score of an epoch."""
+
 OnEpoch = Callable[[Epoch], None]
 
 
@@ -93,6 +96,7 @@ def fit_vectors(
         SourceError: There are too few texts or words, or the vectorizer can't be compiled.
         EngineError: The training diverged.
         ParityError: The compiled module and numpy disagree on a held-out text.
+        KeyboardInterrupt: Ctrl-C before the end of the first epoch; later ones end it early.
     """
     split = Split(0.2 if texts.labels else 0.05, 42, stratified=False)
     rows, held = part(len(texts.texts), split)
@@ -137,7 +141,7 @@ def fit_vectors(
             tuple(map(str, names)),
         ),
         kept_texts(kept_out, labels),
-        History(_settings(asked, least), "negative sampling", "AUC of pairs", epochs),
+        History(_settings(asked, least), "negative sampling", METRIC, epochs),
         scores,
     )
 
@@ -149,15 +153,22 @@ def _train(
     on_epoch: OnEpoch | None,
     on_chunk: OnChunk | None,
 ) -> tuple[Array, tuple[Epoch, ...]]:
-    trainer, epochs = Trainer(corpus, asked), []
-    for number in range(1, asked.epochs + 1):
-        cost = trainer.epoch(on_chunk)
-        held_cost, auc = trainer.judge(unseen, asked.seed)
-        rate = asked.first_rate * (1 - number / asked.epochs)
-        epochs.append(Epoch(number, cost, held_cost, auc, rate))
-        if on_epoch is not None:
-            on_epoch(epochs[-1])
-    return trainer.vectors, tuple(epochs)
+    """Ctrl-C ends it early: the vectors are those of the last epoch that was done."""
+    trainer, epochs = Trainer(corpus, asked), tuple[Epoch, ...]()
+    vectors = trainer.vectors
+    try:
+        for number in range(1, asked.epochs + 1):
+            cost = trainer.epoch(on_chunk)
+            held_cost, auc = trainer.judge(unseen, asked.seed)
+            rate = asked.first_rate * (1 - number / asked.epochs)
+            epoch = Epoch(number, cost, held_cost, auc, rate)
+            vectors, epochs = trainer.vectors, (*epochs, epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
+    except KeyboardInterrupt:
+        if not epochs:
+            raise
+    return vectors, epochs
 
 
 def _means(corpus: Corpus, count: int, vectors: Array) -> Array:

@@ -5,6 +5,8 @@ Mikolov et al., "Distributed representations of words and phrases and their comp
 2013. The gradients are written down instead of recorded, and the words of a step share the words
 that are drawn against them (Ji et al., "Parallelizing word2vec in shared and distributed memory",
 2016): their scores are one product of matrices, and made once for a word, whatever is around it.
+A step takes some passages of words that follow one another: these share what is around them, so
+that each vector is read and moved once, and the rest are small products of matrices.
 
 Skip-gram guesses each word around a word; CBOW a word from the mean of those around it. The
 gradient of that mean is divided by how many they are, which word2vec.c forgot (Irsoy et al.,
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from edgeport.runtimes.errors import EngineError, UsageError
 
-from .corpus import Corpus, Surroundings, surroundings
+from .corpus import Corpus, Passages, passages
 from .lookup import Array
 
 Kind = Literal["skip-gram", "cbow"]
@@ -32,6 +34,9 @@ RATES: Final = {"skip-gram": 0.025, "cbow": 0.075}
 
 _SHARED: Final = 64
 """Words drawn against a step. Each weighs as much as ``negatives`` drawn for every pair alone."""
+
+_PASSAGE: Final = 32
+"""Words that follow one another: more share more, but are more alike in one step."""
 
 _SMOOTHING: Final = 0.75
 """Words are drawn as often as this power of their counts."""
@@ -53,7 +58,8 @@ class Word2Vec:
         window: Words to look to either side, at most.
         negatives: Words drawn against each pair.
         sample: Share of the texts above which a word is left out at random; 0 for never.
-        batch: Words in one step; with what is around them some six times as many pairs.
+        batch: Words in one step, in passages of ``width``; with what is around them some six times
+            as many pairs. Skip-gram at 512 can diverge on texts that repeat a word many times.
         epochs: Passes over the texts.
         rate: Of the first step, falling to 0 in a line; ``None`` for ``RATES``.
         seed: Of everything that is drawn: the same seed gives the same vectors, bit for bit.
@@ -89,6 +95,11 @@ class Word2Vec:
     def first_rate(self) -> float:
         """Of the first step."""
         return RATES[self.kind] if self.rate is None else self.rate
+
+    @property
+    def width(self) -> int:
+        """Words of a passage: about 32, and as many in each of a step."""
+        return self.batch // max(1, self.batch // _PASSAGE)
 
 
 @dataclass(slots=True)
@@ -144,9 +155,10 @@ class Trainer:
             EngineError: The vectors are not finite any more.
         """
         asked, costs, words = self._asked, [], 0
-        for chunk in surroundings(self._corpus, asked.window, asked.sample, self._generator):
+        drawn = passages(self._corpus, asked.window, asked.width, asked.sample, self._generator)
+        for chunk in drawn:
             costs += self._chunk(chunk, words)
-            words += len(chunk.centres)
+            words += chunk.near[:, :, 0].size
             if not np.isfinite(costs[-1]):
                 raise EngineError(
                     f"training diverged in epoch {self._done + 1}: the cost is {costs[-1]}",
@@ -166,21 +178,21 @@ class Trainer:
             held_out: Texts in the same vocabulary.
             seed: Of what is drawn: the same for every epoch.
         """
-        generator, costs, beaten, sizes = np.random.default_rng(seed), [], [], []
-        for chunk in surroundings(held_out, self._asked.window, 0.0, generator):
-            for step in _steps(chunk, self._asked.batch):
-                right, wrong, _, _ = self._scores(step, self._drawn(1, generator)[0])
-                costs.append(float(self._cost(right, wrong, step)))
-                beaten.append(
-                    float((right[:, None] > _paired(wrong, step, self._asked)).float().mean())
-                )
-                sizes.append(len(right))
-        if not sizes:
+        asked, generator = self._asked, np.random.default_rng(seed)
+        cost, beaten, pairs = 0.0, 0.0, 0
+        for chunk in passages(held_out, asked.window, asked.width, 0.0, generator):
+            for step in _steps(chunk, asked):
+                drawn = self._state.guessed[self._drawn(1, generator)[0]]
+                right, wrong, _, _ = self._scores(step, drawn)
+                won, count = _beaten(right, wrong, step)
+                cost += float(self._cost(right, wrong, step)) * count
+                beaten, pairs = beaten + won, pairs + count
+        if not pairs:
             return 0.0, 0.5
-        return float(np.average(costs, weights=sizes)), float(np.average(beaten, weights=sizes))
+        return cost / pairs, beaten / (pairs * _SHARED)
 
-    def _chunk(self, chunk: Surroundings, words: int) -> list[float]:
-        steps = list(_steps(chunk, self._asked.batch))
+    def _chunk(self, chunk: Passages, words: int) -> list[float]:
+        steps = _steps(chunk, self._asked)
         drawn = self._drawn(len(steps), self._generator)
         costs = []
         for number, (step, against) in enumerate(zip(steps, drawn, strict=True)):
@@ -200,84 +212,99 @@ class Trainer:
         places = np.searchsorted(self._cumulative, generator.random((steps, _SHARED)))
         return torch.from_numpy(np.minimum(places, len(self._cumulative) - 1))
 
-    def _scores(self, step: "_Step", against: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Scores of what is there (pairs or words,) and what was drawn (words, shared); vectors."""
+    def _scores(self, step: "_Step", drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scores of what is there and of what was drawn, the vectors that ask, those asked for.
+
+        What is there: (passages, width, length) of skip-gram, (words,) of CBOW. What was drawn:
+        (words, shared), with the vectors ``drawn``: (shared, d).
+        """
         read, guessed = self._state.read, self._state.guessed
-        wrong = guessed.index_select(0, against)
+        count, width, length = step.near.shape
         if self._asked.kind == "skip-gram":
             query = read.index_select(0, step.centres)  # (words, d)
-            other = guessed.index_select(0, step.around)  # (pairs, d)
-            right = (query.index_select(0, step.owner) * other).sum(1)
+            other = guessed.index_select(0, step.words).view(count, length, -1)
+            right = query.view(count, width, -1) @ other.transpose(1, 2)
         else:
-            each = read.index_select(0, step.around)
-            query = torch.zeros((len(step.centres), read.shape[1])).index_add_(0, step.owner, each)
-            query /= step.sizes[:, None]
+            each = read.index_select(0, step.words).view(count, length, -1)
+            query = (step.near @ each).view(count * width, -1)  # near has 1 / how many
             other = guessed.index_select(0, step.centres)
             right = (query * other).sum(1)
-        return right, query @ wrong.T, query, other
+        return right, query @ drawn.T, query, other
 
     def _step(self, step: "_Step", against: Tensor, rate: float, ask: bool) -> float | None:
         """Follow the gradient of -log s(right) - negatives * mean(log s(-wrong)), for all pairs."""
-        read, guessed, pairs = (
-            self._state.read,
-            self._state.guessed,
-            self._asked.kind == "skip-gram",
-        )
-        right, wrong, query, other = self._scores(step, against)
+        read, guessed = self._state.read, self._state.guessed
+        count, width, _ = step.near.shape
+        drawn = guessed.index_select(0, against)
+        right, wrong, query, other = self._scores(step, drawn)
         cost = float(self._cost(right, wrong, step)) if ask else None
-        pull = (rate * (1 - torch.sigmoid(right)))[:, None]
-        push = torch.sigmoid(wrong) * (-rate * self._asked.negatives / _SHARED)
-        if pairs:
-            push *= step.sizes[:, None]
-            moved = torch.zeros_like(query).index_add_(0, step.owner, pull * other)
-            towards = pull * query.index_select(0, step.owner)
-        else:
-            moved, towards = pull * other, pull * query
-        moved += push @ guessed.index_select(0, against)
-        guessed.index_add_(0, against, push.T @ query)
-        guessed.index_add_(0, step.around if pairs else step.centres, towards)
-        if pairs:
+        push = wrong.sigmoid_().mul_(step.pairs * (-rate * self._asked.negatives / _SHARED))
+        moved = push @ drawn
+        if self._asked.kind == "skip-gram":
+            pull = right.neg_().sigmoid_().mul_(step.near * rate)
+            moved += (pull @ other).view_as(moved)
+            towards = pull.transpose(1, 2) @ query.view(count, width, -1)
+            guessed.index_add_(0, step.words, towards.flatten(0, 1))
             read.index_add_(0, step.centres, moved)
         else:
-            moved /= step.sizes[:, None]
-            read.index_add_(0, step.around, moved.index_select(0, step.owner))
+            pull = right.neg_().sigmoid_()[:, None] * (step.pairs * rate)
+            moved.addcmul_(pull, other)
+            guessed.index_add_(0, step.centres, pull * query)
+            back = step.near.transpose(1, 2) @ moved.view(count, width, -1)
+            read.index_add_(0, step.words, back.flatten(0, 1))
+        guessed.index_add_(0, against, push.T @ query)
         return cost
 
     def _cost(self, right: Tensor, wrong: Tensor, step: "_Step") -> Tensor:
         """Mean over pairs, nats."""
         soft = torch.nn.functional.softplus
-        weight = step.sizes if self._asked.kind == "skip-gram" else torch.ones(len(wrong))
-        against = (soft(wrong).mean(1) * weight).sum() * self._asked.negatives
-        return (soft(-right).sum() + against) / len(right)
+        there = step.near if self._asked.kind == "skip-gram" else step.pairs[:, 0]
+        against = (soft(wrong).mean(1) * step.pairs[:, 0]).sum() * self._asked.negatives
+        return ((soft(-right) * there).sum() + against) / step.pairs.sum().clamp(min=1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Words of one step: ids, what is around them, whose that is, and how many each has."""
+    """Passages of one step.
 
+    Attributes:
+        words: (passages * length,) int64 ids of all words.
+        centres: (passages * width,) int64 ids of those that are guessed from, or guessed.
+        near: (passages, width, length) float32, 1 for a word around another; of CBOW divided by
+            how many those are.
+        pairs: (passages * width, 1) float32, how many pairs each has: of CBOW 1 if any word is
+            around it.
+    """
+
+    words: Tensor
     centres: Tensor
-    around: Tensor
-    owner: Tensor
-    sizes: Tensor
+    near: Tensor
+    pairs: Tensor
 
 
-def _steps(chunk: Surroundings, batch: int) -> "list[_Step]":
-    found = []
-    sizes = np.diff(chunk.starts)
-    for first in range(0, len(chunk.centres), batch):
-        last = min(first + batch, len(chunk.centres))
-        each = sizes[first:last]
-        found.append(
-            _Step(
-                torch.from_numpy(chunk.centres[first:last]),
-                torch.from_numpy(chunk.around[chunk.starts[first] : chunk.starts[last]]),
-                torch.from_numpy(np.repeat(np.arange(last - first), each)),
-                torch.from_numpy(each.astype(np.float32)),
-            )
-        )
-    return found
+def _steps(chunk: Passages, asked: Word2Vec) -> "list[_Step]":
+    width = chunk.near.shape[1]
+    window = (chunk.words.shape[1] - width) // 2
+    size = chunk.near.sum(2, dtype=np.float32)
+    near, pairs = torch.from_numpy(chunk.near.astype(np.float32)), torch.from_numpy(size)
+    if asked.kind == "cbow":
+        near /= pairs.clamp(min=1)[:, :, None]
+        pairs = pairs.clamp(max=1)
+    words = torch.from_numpy(chunk.words)
+    every = (words, words[:, window : window + width], near, pairs)
+    parts = (torch.split(each, max(1, asked.batch // width)) for each in every)
+    return [
+        _Step(w.flatten(), c.flatten(), n, p.reshape(-1, 1))
+        for w, c, n, p in zip(*parts, strict=True)
+    ]
 
 
-def _paired(wrong: Tensor, step: _Step, asked: Word2Vec) -> Tensor:
-    """The scores of drawn words beside each of what is there."""
-    return wrong.index_select(0, step.owner) if asked.kind == "skip-gram" else wrong
+def _beaten(right: Tensor, wrong: Tensor, step: _Step) -> tuple[float, int]:
+    """How often what is there scores above what was drawn, and of how many pairs."""
+    if right.ndim == 1:  # CBOW
+        rows = step.pairs[:, 0].nonzero()[:, 0]
+        there = right[rows]
+    else:
+        at = step.near.flatten(0, 1) > 0
+        rows, there = at.nonzero()[:, 0], right.flatten(0, 1)[at]
+    return float((there[:, None] > wrong.index_select(0, rows)).float().sum()), len(rows)

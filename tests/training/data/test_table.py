@@ -96,6 +96,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         read_csv(tmp_path / "b.csv")
 
 
+@pytest.mark.parametrize("mark", [";", "|"])
+def test_other_separators_are_told(tmp_path: Path, mark: str) -> None:
+    table = read_csv(write(tmp_path, HOUSES.replace(",", mark)))
+    with pytest.raises(UsageError, match="houses has no column 'price'") as caught:
+        dataset(table, "price")
+    assert caught.value.remedy.endswith(": save it with commas between the columns")
+
+
 @pytest.mark.parametrize(
     ("text", "target", "drop", "problem"),
     [
@@ -106,8 +114,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ("a,b,y\nu,2,3\nu,4,5\n", "y", [], "'a' in houses is u in every row"),
         ("a,y\nu,3\nv,5\nw,4\n", "y", [], "is text with 3 different values in 3 rows: no category"),
         ("a,y\n1,3\n2,3\n3,3\n", "y", [], "'y' is 3 in every example: there is nothing to learn"),
-        ("a,y\n1,u\n2,u\n3,u\n", "y", [], "'y' holds one class only, 0: there is nothing to learn"),
-        ("a,y\n1,3\n", "y", ["a"], "no column besides the target"),
+        ("a,y\n1,u\n2,u\n3,u\n", "y", [], "'y' holds one class only, u: there is nothing to learn"),
+        ("a,y\n1,3\n2,4\n", "y", ["a"], "no column besides the target"),
         ("a,y\n1e300,3\n2,4\n", "y", [], "'a' in houses holds numbers beyond float32"),
     ],
 )

@@ -48,6 +48,19 @@ def test_muon_trains_matrices_only(line: DataSet) -> None:
     assert "matrices only" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("decay", "sizes"), [(0.1, [1, 1]), (0, [2]), (None, [2])])
+def test_a_decay_is_of_weights_alone(decay: float | None, sizes: list[int]) -> None:
+    options = {} if decay is None else {"weight_decay": decay}
+    one = module()
+    optimizer = make_optimizer(one, Settings(1, 1, 0.5, optimizer="SGD", options=options))
+    assert [len(group["params"]) for group in optimizer.param_groups] == sizes
+    before = (one.weight.detach().clone(), one.bias.detach().clone())
+    (one(torch.zeros(1, 2)).sum() * 0).backward()
+    optimizer.step()
+    torch.testing.assert_close(one.weight, before[0] * (1 - 0.5 * (decay or 0)))
+    assert torch.equal(one.bias, before[1])
+
+
 def test_sparse_adam_takes_sparse_gradients() -> None:
     embedding = nn.Embedding(5, 2, sparse=True)
     optimizer = make_optimizer(embedding, Settings(1, 1, 0.1, optimizer="SparseAdam"))

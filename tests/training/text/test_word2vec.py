@@ -1,3 +1,5 @@
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,9 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes.errors import EngineError, SourceError, UsageError
 from edgeport.training.text import Word2Vec, nearest
-from edgeport.training.text.corpus import Corpus, read_corpus, surroundings
+from edgeport.training.text.corpus import Corpus, Passages, passages, read_corpus
 from edgeport.training.text.lookup import Array
-from edgeport.training.text.word2vec import _SHARED, Trainer, _Step
+from edgeport.training.text.word2vec import _SHARED, Trainer, _steps
 
 SUBJECTS = (("cat", "dog", "cow"), ("car", "bus", "train"))
 VERBS = (("eats", "sleeps", "barks"), ("drives", "stops", "honks"))
@@ -53,29 +55,52 @@ def test_the_same_seed_gives_the_same_bits(kind: str) -> None:
     assert not np.array_equal(one, other)
 
 
+def plain_cost(
+    kind: str, read: torch.Tensor, guessed: torch.Tensor, words: Array, near: Array,
+    against: torch.Tensor,
+) -> float:  # fmt: skip
+    """Pair by pair, with three words that are drawn for each."""
+    soft = torch.nn.functional.softplus
+    costs = []
+    for passage, places in zip(words, near, strict=True):
+        for centre, there in zip(passage[1:-1], places, strict=True):
+            around = [passage[place] for place in np.flatnonzero(there)]
+            pairs = [(read[centre], guessed[other]) for other in around]
+            if kind == "cbow":
+                pairs = [(read[around].mean(0), guessed[centre])] if around else []
+            costs += [
+                float(soft(-(query @ other)) + 3 * soft(guessed[against] @ query).mean())
+                for query, other in pairs
+            ]
+    return float(np.mean(costs))
+
+
 @pytest.mark.parametrize("kind", ["skip-gram", "cbow"])
 def test_a_step_follows_the_gradient_of_its_cost(kind: Any) -> None:
     """What autograd says of the cost, times the pairs that it is a mean over."""
     corpus = read_corpus(sentences(200), 1)
-    trainer = Trainer(corpus, Word2Vec(kind=kind, dimensions=8, negatives=3))
+    asked = Word2Vec(kind=kind, dimensions=8, negatives=3)
+    trainer = Trainer(corpus, asked)
     state = trainer._state
     state.guessed.normal_(generator=torch.Generator().manual_seed(0))
     read, guessed = state.read.clone().requires_grad_(), state.guessed.clone().requires_grad_()
-    step = _Step(
-        torch.tensor([1, 3, 1]),
-        torch.tensor([2, 4, 2, 5, 0]),
-        torch.tensor([0, 0, 1, 2, 2]),
-        torch.tensor([2.0, 1.0, 2.0]),
-    )
+    words = np.array([[1, 2, 1, 4, 2], [3, 0, 5, 5, 1]])  # one more on either side of three
+    near = np.zeros((2, 3, 5), bool)
+    for passage, place, other in ((0, 0, 0), (0, 0, 2), (0, 1, 3), (1, 0, 0), (1, 2, 2), (1, 2, 4)):
+        near[passage, place, other] = True  # nothing is around the others
+    (step,) = _steps(Passages(words, near), asked)
+    pairs = 6 if kind == "skip-gram" else 4
     against = torch.arange(_SHARED) % len(corpus.words)
     kept = (state.read.clone(), state.guessed.clone())
     state.read, state.guessed = read, guessed
-    right, wrong, _, _ = trainer._scores(step, against)
-    cost = trainer._cost(right, wrong, step) * len(right)
+    right, wrong, _, _ = trainer._scores(step, guessed[against])
+    cost = trainer._cost(right, wrong, step) * pairs
+    plain = plain_cost(kind, *kept, words, near, against)
+    assert cost.item() / pairs == pytest.approx(plain, rel=1e-5)
     cost.backward()  # type: ignore[no-untyped-call]
     state.read, state.guessed = kept[0].clone(), kept[1].clone()
     told = trainer._step(step, against, 1.0, ask=True)
-    assert told == pytest.approx(cost.item() / len(right))
+    assert told == pytest.approx(cost.item() / pairs)
     for before, after, gradient in (
         (kept[0], state.read, read.grad), (kept[1], state.guessed, guessed.grad)
     ):  # fmt: skip
@@ -131,38 +156,59 @@ def test_what_makes_no_sense(options: dict[str, Any], message: str) -> None:
 words = st.lists(st.lists(st.sampled_from("abcdefg"), max_size=9), min_size=1, max_size=5)
 
 
-@given(texts=words, window=st.integers(1, 4))
+@given(texts=words, window=st.integers(1, 12), width=st.integers(1, 9))
 @settings(max_examples=60)
-def test_what_is_around_a_word_is_near_and_in_its_text(texts: list[list[str]], window: int) -> None:
-    corpus = read_corpus([["b", "a"], *texts], 1)
+def test_what_is_around_a_word_is_near_and_in_its_text(
+    texts: list[list[str]], window: int, width: int
+) -> None:
+    texts = [["b", "a"], *texts]
+    corpus = read_corpus(texts, 1)
     pairs = {
         (text[place], text[other])
-        for text in [["b", "a"], *texts]
+        for text in texts
         for place in range(len(text))
         for other in range(max(0, place - window), min(len(text), place + window + 1))
         if other != place
     }
     found = set()
     for seed in range(8):
-        for part in surroundings(corpus, window, 0.0, np.random.default_rng(seed)):
-            sizes = np.diff(part.starts)
-            assert (sizes > 0).all()
-            centres = np.repeat(part.centres, sizes)
-            for centre, other in zip(centres, part.around, strict=True):
-                found.add((corpus.words[centre], corpus.words[other]))
+        for part in passages(corpus, window, width, 0.0, np.random.default_rng(seed)):
+            assert part.near.shape[1:] == (width, width + 2 * window)
+            for passage, place, other in np.argwhere(part.near):
+                centre = part.words[passage, window + place]
+                found.add((corpus.words[centre], corpus.words[part.words[passage, other]]))
     assert found <= pairs
     assert found >= {
-        (text[place], text[place + 1])
-        for text in [["b", "a"], *texts]
-        for place in range(len(text) - 1)
+        (text[place], text[place + 1]) for text in texts for place in range(len(text) - 1)
     }  # the next word is always near enough
+
+
+@given(texts=words, width=st.integers(1, 9))
+@settings(max_examples=40)
+def test_a_window_of_one_has_every_pair_of_neighbours_once(
+    texts: list[list[str]], width: int
+) -> None:
+    texts = [["b", "a"], *texts]
+    corpus = read_corpus(texts, 1)
+    found: Counter[tuple[str, str]] = Counter()
+    for part in passages(corpus, 1, width, 0.0, np.random.default_rng(0)):
+        for passage, place, other in np.argwhere(part.near):
+            one, two = part.words[passage, 1 + place], part.words[passage, other]
+            found[corpus.words[one], corpus.words[two]] += 1
+    neighbours = [pair for text in texts for pair in pairwise(text)]
+    assert found == Counter([*neighbours, *((two, one) for one, two in neighbours)])
 
 
 def test_frequent_words_are_left_out_at_random() -> None:
     corpus = read_corpus([["the"] * 900 + ["cat", "dog"] * 50], 1)
-    (part,) = surroundings(corpus, 1, 0.01, np.random.default_rng(0))
-    share = float((part.centres == 0).mean())
+    (part,) = passages(corpus, 1, 1, 0.01, np.random.default_rng(0))
+    share = float((part.words[:, 1] == 0).mean())
     assert 0.2 < share < 0.6  # (sqrt(90) + 1) / 90 of 900 are kept, of the 50 (sqrt(5) + 1) / 5
+
+
+@pytest.mark.parametrize(("batch", "width"), [(1, 1), (31, 31), (40, 40), (100, 33), (512, 32)])
+def test_a_step_is_made_of_passages_of_one_width(batch: int, width: int) -> None:
+    assert Word2Vec(batch=batch).width == width
 
 
 def test_too_few_words() -> None:
