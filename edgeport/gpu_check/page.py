@@ -106,15 +106,20 @@ def _lead(told: Told, counted: Counter[str]) -> list[str]:
 
 
 def _failures(told: Told) -> Html:
+    """Backends that failed a model for the same reason stand together."""
+    backends: dict[tuple[str, ...], list[str]] = {}
+    for row in told["rows"]:
+        if row["status"] == "fail":
+            same = tuple(row[name] or "" for name in ("stage", "model", "reason", "remedy"))
+            backends.setdefault(same, []).append(row["backend"])
     found = [
         tag(
             "article",
-            tag("p", _who(row), class_="problem"),
-            tag("p", row["reason"] or ""),
-            pairs([("fix", row["remedy"] or "")]),
+            tag("p", _who(stage, model, ", ".join(names)), class_="problem"),
+            tag("p", reason),
+            pairs([("fix", remedy)]),
         )
-        for row in told["rows"]
-        if row["status"] == "fail"
+        for (stage, model, reason, remedy), names in backends.items()
     ]
     found += [
         tag("article", tag("p", each["name"], class_="problem"), tag("p", each["reason"]))
@@ -123,9 +128,8 @@ def _failures(told: Told) -> Html:
     return section("What failed", *found, class_="failure") if found else Html()
 
 
-def _who(row: Told) -> str:
-    who = " on ".join(filter(None, (row["model"], row["backend"])))
-    return f"{_STAGE_NAMES[row['stage']]}: {who}"
+def _who(stage: str, model: str, backends: str) -> str:
+    return f"{_STAGE_NAMES[stage]}: {' on '.join(filter(None, (model, backends)))}"
 
 
 def _open(told: Told) -> Html:
@@ -188,7 +192,7 @@ def _cell(row: Told | None) -> Html:
     ratio = row["figures"].get("ratio")
     text = _SIGNS[row["status"]] + (f" {ratio:.2f}" if ratio is not None else "")
     moved = len((row["figures"].get("engine") or {}).get("cpu_nodes") or ())
-    aside = f"{moved} nodes on the CPU" if moved else ""
+    aside = f"{moved} node{'s' * (moved > 1)} on the CPU" if moved else ""
     return join([mark(text, _KINDS[row["status"]]), tag("span", aside, class_="sub")])
 
 
