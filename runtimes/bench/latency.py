@@ -42,7 +42,7 @@ COLD_PROCESSES: Final = 7
 
 SECONDS_PER_PROCESS: Final = 4
 FEWEST_PROCESSES: Final = 3
-"""More time is spent on more processes, from 3 to 10, because they differ."""
+"""More time is spent on more processes, from 3 to 16, because they differ."""
 
 
 def benchmark(
@@ -68,7 +68,7 @@ def benchmark(
         mode: How the calls follow one another; back to back if it is left out.
         percents: Which percentiles to give.
         budget_s: About how long to measure, without the starts of the processes.
-        processes: Fresh ones of every setting; ``None`` for one in four seconds, 3 to 10, as far
+        processes: Fresh ones of every setting; ``None`` for one in four seconds, 3 to 16, as far
             as their starts take no more time than the measurement.
         seed: Of the order within rounds, of the arrivals and of the intervals.
         margin: Ratios within 1 / (1 + margin) and 1 + margin are called equivalent.
@@ -126,7 +126,7 @@ def benchmark(
 def _processes(mode: Mode, budget_s: float) -> int:
     if isinstance(mode, Cold):
         return COLD_PROCESSES
-    return min(max(round(budget_s / SECONDS_PER_PROCESS), FEWEST_PROCESSES), 10)
+    return min(max(round(budget_s / SECONDS_PER_PROCESS), FEWEST_PROCESSES), 16)
 
 
 def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None:
