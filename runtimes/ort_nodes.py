@@ -60,10 +60,12 @@ class Sizes:
 
     def knows(self, operator: str, name: str) -> bool:
         """Whether a node is one of them."""
+        if operator in _SIZES:
+            return True
         if name in self.others:
             return False
         made = self.transposes and operator == "Gather" and _MADE.fullmatch(name) is not None
-        return made or operator in _SIZES or self.nodes.get(name) == operator
+        return made or self.nodes.get(name) == operator
 
 
 def on_cpu(session: Any, path: Path) -> tuple[str, ...] | None:

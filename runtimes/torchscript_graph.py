@@ -28,6 +28,7 @@ def move_to(module: Any, device: torch.device, *, tf32: bool) -> None:
     for part in module.modules():
         for name in part._c._method_names():
             graph = part._c._get_method(name).graph
+            torch._C._jit_pass_inline(graph)  # functions and methods that it calls
             for node in list(_nodes(graph)):
                 _move(graph, node, device, tf32)
 

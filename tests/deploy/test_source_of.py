@@ -122,6 +122,18 @@ def test_two_sizes_may_be_too_near_to_show_that_a_third_is_other() -> None:
     ]
 
 
+class Chosen(nn.Module):
+    """As many as are large, which is none of most samples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 50]
+
+
+def test_values_may_decide_how_large_an_output_is() -> None:
+    source = source_of("chosen", Chosen(), torch.linspace(-1, 1, 6))
+    assert source.signature.outputs[0].shape == ("output_0",)
+
+
 class Squeezes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sum(1) if x.shape[0] < 20 else x
