@@ -36,7 +36,8 @@ class _Later:
         for name, make in getattr(owner, _FACTORIES).items():
             known[name] = dataclasses.field(default_factory=make)
         body = {"__annotations__": owner.__annotations__, "__module__": owner.__module__}
-        return self._take(dataclasses.dataclass(type(owner.__name__, (), body | known)))
+        made = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), body | known))
+        return self._take(made)
 
 
 def _signature(kind: type) -> Any:
@@ -46,6 +47,8 @@ def _signature(kind: type) -> Any:
 
 
 def _light(kind: Any) -> Any:
+    if kind.__bases__ != (object,):
+        raise TypeError(f"{kind.__name__} has ancestors: use the library's dataclass")
     names = tuple(
         name
         for name, hint in kind.__annotations__.items()
@@ -57,6 +60,8 @@ def _light(kind: Any) -> Any:
         if name not in names and name not in ("__dict__", "__weakref__")
     }
     given = {name: vars(kind)[name] for name in names if name in vars(kind)}
+    if tuple(given) != names[len(names) - len(given) :]:
+        raise TypeError(f"{kind.__name__} has a field without a default after one that has one")
     factories = {n: found.make for n, found in given.items() if isinstance(found, _Factory)}
     body |= {
         "__slots__": names,
@@ -65,6 +70,7 @@ def _light(kind: Any) -> Any:
         _FACTORIES: factories,
         _DEFAULTS: {n: found for n, found in given.items() if n not in factories},
         "__dataclass_fields__": _Later(lambda made: made.__dataclass_fields__),
+        "__dataclass_params__": _Later(lambda made: made.__dataclass_params__),
         "__signature__": _Later(_signature),
     }
     return type(kind)(kind.__name__, kind.__bases__, _SHARED | body)
@@ -118,6 +124,11 @@ def _refuse(self: object, name: str, *_: object) -> None:
     raise FrozenInstanceError(f"cannot change the field {name!r}")
 
 
+def _replaced(self: Any, **changes: Any) -> Any:
+    kind = type(self)
+    return kind(**dict(zip(kind.__match_args__, _values(self), strict=True)) | changes)
+
+
 def _set_state(self: Any, state: tuple[Any, ...]) -> None:
     for name, value in zip(type(self).__match_args__, state, strict=True):
         _put(self, name, value)
@@ -130,6 +141,7 @@ _SHARED: Final[dict[str, Any]] = {
     "__hash__": _hash,
     "__setattr__": _refuse,
     "__delattr__": _refuse,
+    "__replace__": _replaced,
     "__getstate__": _values,
     "__setstate__": _set_state,
 }

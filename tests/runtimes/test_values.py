@@ -56,6 +56,11 @@ class Plain:
     b: str = "b"
 
 
+def derived(kind: type) -> Any:
+    """What a user may make of a public class."""
+    return dataclasses.dataclass(frozen=True)(type("Derived", (kind,), {}))
+
+
 each = pytest.mark.parametrize("kind", [Ours, Theirs])
 
 LOOKS: list[Callable[[Any], object]] = [
@@ -71,6 +76,8 @@ LOOKS: list[Callable[[Any], object]] = [
     lambda kind: dataclasses.is_dataclass(kind),
     lambda kind: dataclasses.replace(kind("a"), size=7) == kind("a", 7),
     lambda kind: values.replace(kind("a"), size=7) == kind("a", 7),
+    lambda kind: (kind.__dataclass_params__.frozen, kind.__dataclass_params__.eq),
+    lambda kind: [f.name for f in dataclasses.fields(derived(kind))],
     lambda kind: str(inspect.signature(kind)),
     lambda kind: (
         kind.__match_args__,
@@ -132,3 +139,20 @@ def test_opening_a_model_defines_no_dataclass_of_the_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", done.stdout
+
+
+def test_a_copy_with_changes() -> None:
+    """Which ``copy.replace`` of Python 3.13 asks for by this name."""
+    plain: Any = Plain(1)
+    assert plain.__replace__(a=2) == Plain(2)
+
+
+def test_what_it_is_not_for() -> None:
+    kinds: list[tuple[dict[str, Any], tuple[type, ...], str]] = [
+        ({"__annotations__": {"a": int}}, (Plain,), "Strange has ancestors: use the library's"),
+        ({"__annotations__": {"a": int, "b": int}, "a": 1}, (), "Strange has a field without a"),
+    ]
+    light: Any = values.dataclass(frozen=True, slots=True)
+    for body, bases, problem in kinds:
+        with pytest.raises(TypeError, match=problem):
+            light(type("Strange", bases, body))
