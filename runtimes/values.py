@@ -36,7 +36,7 @@ class _Later:
         for name, make in getattr(owner, _FACTORIES).items():
             known[name] = dataclasses.field(default_factory=make)
         body = {"__annotations__": owner.__annotations__, "__module__": owner.__module__}
-        made = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), body | known))
+        made: Any = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), body | known))
         return self._take(made)
 
 
