@@ -5,6 +5,7 @@ array of numpy is known by its form.
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,16 +40,22 @@ def read_plain(data: bytes) -> object:
     Raises:
         ValueError: It is damaged, or names anything but numpy's arrays.
     """
-    machine = _Machine()
     try:
-        for code, value, _ in pickletools.genops(data):
-            if code.name == "STOP":
-                return machine.stack.pop()
-            if code.name not in _STEPS:
-                raise ValueError(f"it holds {code.name}")
-            _STEPS[code.name](machine, value)
+        with warnings.catch_warnings():  # pickletools undoes odd escapes of text with one
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _told(data)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as e:
         raise ValueError(f"it is no pickle of plain values: {e}") from e
+
+
+def _told(data: bytes) -> object:
+    machine = _Machine()
+    for code, value, _ in pickletools.genops(data):
+        if code.name == "STOP":
+            return machine.stack.pop()
+        if code.name not in _STEPS:
+            raise ValueError(f"it holds {code.name}")
+        _STEPS[code.name](machine, value)
     raise ValueError("it has no end")
 
 

@@ -1,25 +1,24 @@
 import gzip
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_sets import MNIST, idx, mnist
 
-from edgeport.runtimes import EdgeportError, FormatError, MissingFileError, SourceError
+from edgeport.runtimes import (
+    BackendMissingError,
+    EdgeportError,
+    FormatError,
+    MissingFileError,
+    SourceError,
+)
 from edgeport.training.data import Split, open_data, read_idx, read_idx_set
+from edgeport.training.vision import import_torchvision
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte")
-NAMES += ("t10k-labels-idx1-ubyte",)
 Arrays = tuple[np.ndarray, ...]
-
-
-def idx(array: np.ndarray) -> bytes:
-    """As http://yann.lecun.com/exdb/mnist has it."""
-    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    return head + array.astype(np.uint8).tobytes()
 
 
 def arrays(train: int = 12, test: int = 5, side: tuple[int, int] = (4, 3)) -> Arrays:
@@ -29,21 +28,10 @@ def arrays(train: int = 12, test: int = 5, side: tuple[int, int] = (4, 3)) -> Ar
     return images[0], labels[0], images[1], labels[1]
 
 
-def mnist(folder: Path, *made: np.ndarray, packed: bool = False) -> Path:
-    folder.mkdir(parents=True)
-    for name, array in zip(NAMES, made or arrays(), strict=True):
-        content = idx(array)
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
-    return folder
-
-
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("place", ["MNIST/raw", "MNIST"])
 def test_the_test_files_are_held_out(tmp_path: Path, place: str, packed: bool) -> None:
-    mnist(tmp_path / place, packed=packed)
+    mnist(tmp_path / place, *arrays(), packed=packed)
     data = open_data(str(tmp_path / "MNIST"))
     for part, images, labels in zip(
         (data.train, data.held_out), arrays()[::2], arrays()[1::2], strict=True
@@ -59,8 +47,8 @@ def test_the_test_files_are_held_out(tmp_path: Path, place: str, packed: bool) -
 
 
 def test_classes_have_names_where_the_folder_tells_which_data_they_are(tmp_path: Path) -> None:
-    mnist(tmp_path / "FashionMNIST" / "raw")
-    mnist(tmp_path / "KMNIST" / "raw")
+    mnist(tmp_path / "FashionMNIST" / "raw", *arrays())
+    mnist(tmp_path / "KMNIST" / "raw", *arrays())
     assert open_data(str(tmp_path / "FashionMNIST")).origin.classes[:2] == (
         "T-shirt/top", "Trouser",
     )  # fmt: skip
@@ -74,8 +62,13 @@ def test_a_class_that_is_only_tested_has_a_number(tmp_path: Path) -> None:
 
 
 def test_torchvision_reads_the_same(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("torchvision.datasets", exc_type=Exception)
-    mnist(tmp_path / "MNIST" / "raw")
+    try:
+        import_torchvision()
+    except BackendMissingError as e:
+        pytest.skip(str(e))
+    from torchvision import datasets
+
+    mnist(tmp_path / "MNIST" / "raw", *arrays())
     data = open_data(str(tmp_path / "MNIST"))
     for part, train in ((data.train, True), (data.held_out, False)):
         theirs = datasets.MNIST(tmp_path, train=train, download=False)
@@ -84,12 +77,12 @@ def test_torchvision_reads_the_same(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_all_named(tmp_path: Path) -> None:
-    mnist(tmp_path / "MNIST" / "raw")
-    (tmp_path / "MNIST" / "raw" / NAMES[0]).unlink()
-    (tmp_path / "MNIST" / "raw" / NAMES[3]).unlink()
-    with pytest.raises(MissingFileError, match=rf"raw lacks {NAMES[0]}, {NAMES[3]}$") as caught:
+    mnist(tmp_path / "MNIST" / "raw", *arrays())
+    (tmp_path / "MNIST" / "raw" / MNIST[0]).unlink()
+    (tmp_path / "MNIST" / "raw" / MNIST[3]).unlink()
+    with pytest.raises(MissingFileError, match=rf"raw lacks {MNIST[0]}, {MNIST[3]}\n") as caught:
         open_data(str(tmp_path / "MNIST"))
-    assert all(name in caught.value.remedy for name in NAMES)
+    assert all(name in caught.value.remedy for name in MNIST)
     assert "torchvision.datasets.MNIST(root, download=True)" in caught.value.remedy
 
 
