@@ -10,6 +10,7 @@ from image_sets import cifar10, mnist
 from edgeport.__main__ import main
 from edgeport.training import load
 from edgeport.training.data import digits
+from edgeport.training.models import staged
 
 
 def test_a_cnn_on_files_of_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +53,16 @@ def test_colours_of_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert load(tmp_path / "run").origin.classes == names
     assert main([*asked, "--held-out", "0.3", "-o", str(tmp_path / "no")]) == 2
     assert "comes with a part to test on" in capsys.readouterr().err
+    if model == "mlp":  # its batch is free in every format
+        exported = ["export", str(tmp_path / "run"), "--format", "torchscript"]
+        assert main([*exported, "-o", str(tmp_path / "a.edge")]) == 0
+
+
+def test_more_than_the_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staged, "_memory_bytes", lambda: 300_000)
+    place = str(tmp_path / "run")
+    assert main(["train", "cnn", "--data", "digits", "--epochs", "1", "-o", place]) == 2
+    error = capsys.readouterr().err
+    assert "1,437 examples of 256 bytes, as the network takes them, need 0.0 GB" in error
