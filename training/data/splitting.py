@@ -41,8 +41,8 @@ def split(
     train, held_out = _rows(whole, how)
     found = fingerprint([*whole.inputs.values(), whole.labels])
     schema = described(whole.inputs) if schema is None else dict(schema)
-    classes = tuple(classes) or _numbers(whole)
-    origin = Origin(name, len(whole), found, how, schema, target, classes)
+    names = tuple(classes) or _numbers(whole)
+    origin = Origin(name, len(whole), found, how, schema, target, names)
     return DataSet(origin, whole.rows(train), whole.rows(held_out))
 
 
@@ -72,8 +72,8 @@ def split_before(
     examples = len(train) + len(held_out)
     how = Split(len(held_out) / examples, None, stratified=False)
     schema = described(train.inputs) if schema is None else dict(schema)
-    classes = tuple(classes) or max(map(_numbers, parts), key=len)
-    return DataSet(Origin(name, examples, found, how, schema, classes=classes), train, held_out)
+    names = tuple(classes) or max(map(_numbers, parts), key=len)
+    return DataSet(Origin(name, examples, found, how, schema, classes=names), train, held_out)
 
 
 def _numbers(examples: Labelled) -> tuple[str, ...]:

@@ -2,6 +2,7 @@ import os
 import pickle
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ def batch(number: int, count: int = 4) -> tuple[np.ndarray, list[int]]:
 
 
 def ten(folder: Path) -> Path:
-    return cifar10(folder, NAMES, *map(batch, range(6)))
+    cifar10(folder, NAMES, *map(batch, range(6)))
+    return folder
 
 
 def test_cifar_10(tmp_path: Path) -> None:
@@ -57,8 +59,7 @@ def test_python_and_torchvision_read_the_same(
         import_torchvision()
     except BackendMissingError as e:
         pytest.skip(str(e))
-    from torchvision.datasets import cifar
-
+    cifar = import_module("torchvision.datasets.cifar")
     monkeypatch.setattr(cifar, "check_integrity", lambda *_: True)  # it knows the real ones' MD5
     data = read_cifar(place)
     for part, train in ((data.train, True), (data.held_out, False)):

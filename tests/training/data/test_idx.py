@@ -1,5 +1,6 @@
 import gzip
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,7 @@ def test_torchvision_reads_the_same(tmp_path: Path) -> None:
         import_torchvision()
     except BackendMissingError as e:
         pytest.skip(str(e))
-    from torchvision import datasets
-
+    datasets = import_module("torchvision.datasets")
     mnist(tmp_path / "MNIST" / "raw", *arrays())
     data = open_data(str(tmp_path / "MNIST"))
     for part, train in ((data.train, True), (data.held_out, False)):
