@@ -172,7 +172,8 @@ def vision(
     if others or one.ndim != 3 or one.shape[-1] != 3 or one.dtype != np.uint8:
         raise SourceError(
             f"{data.origin.name} is no set of colour images",
-            remedy="give a folder of images, or an array (n, height, width, 3) of uint8",
+            remedy="give a folder of images, or an array (n, height, width, 3) of uint8; grey ones "
+            "of one size: edgeport train cnn",
         )
     hyperparameters = {
         "image": name,

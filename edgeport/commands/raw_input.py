@@ -1,7 +1,7 @@
 """Raw data of a file as the inputs of a model, read by its signature: numpy, and no torch.
 
 Text is an int32 tensor with a free axis ``characters``: code points, -1 after the end.
-Images are a uint8 tensor (batch, height, width, 3).
+Images are a uint8 tensor (batch, height, width, 3), or (batch, height, width) if they are grey.
 """
 
 import csv
@@ -27,7 +27,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
-_IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"})
+_IMAGES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
 
 def is_image(spec: TensorSpec) -> bool:
     """Whether an input is an image as it is decoded."""
-    return spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+    grey, planes = len(spec.shape) == 3, len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+    return spec.dtype == "uint8" and (grey or planes)
 
 
 def _table(path: Path, signature: Signature) -> Iterator[Raw]:
@@ -193,10 +196,11 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
     for file in files if path.is_dir() else [path]:
         name = str(file.relative_to(path)) if path.is_dir() else file.name
-        yield Raw((name,), {spec.name: _image(file, "RGB" if spec.shape[3] == 3 else "L")[None]})
+        yield Raw((name,), {spec.name: _image(file, spec)[None]})
 
 
-def _image(path: Path, mode: str) -> Array:
+def _image(path: Path, spec: TensorSpec) -> Array:
+    mode = "RGB" if spec.shape[3:] == (3,) else "L"
     try:
         from PIL import Image, ImageOps
     except ModuleNotFoundError as e:
@@ -208,4 +212,4 @@ def _image(path: Path, mode: str) -> Array:
             found = np.array(ImageOps.exif_transpose(image).convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
-    return found if found.ndim == 3 else found[..., None]
+    return found[..., None] if spec.shape[3:] == (1,) else found

@@ -10,7 +10,7 @@ from edgeport.commands.charts import Line
 from edgeport.commands.html_page import Html, tag
 
 if TYPE_CHECKING:
-    from edgeport.training import Run
+    from edgeport.training import Run, Split
 
 _WORST: Final = 10
 _LARGEST_MATRIX: Final = 40
@@ -283,7 +283,7 @@ def _asked(run: "Run") -> Html:
     asked = [(name, _text(getattr(settings, name))) for name in settings.__slots__]
     data = [
         ("name", origin.name), ("sha256", origin.sha256), ("target", origin.target),
-        ("split", f"{origin.split.test_size} held out, seed {origin.split.random_state}"),
+        ("split", _split(origin.split)),
         ("schema", ", ".join(f"{n}: {k}" for n, k in origin.schema.items())),
     ]  # fmt: skip
     made = [(name, _text(value)) for name, value in run.hyperparameters.items()]
@@ -294,6 +294,12 @@ def _asked(run: "Run") -> Html:
         html.table("Data", ["name", "value"], data),
         html.table("Versions", ["package", "version"], list(run.versions.items())),
     )
+
+
+def _split(split: "Split") -> str:
+    if split.random_state is None:
+        return "the part that the data come with is held out"
+    return f"{split.test_size} held out, seed {split.random_state}"
 
 
 def _text(value: Any) -> str:

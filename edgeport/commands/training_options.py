@@ -155,7 +155,7 @@ class DataArgs:
     target: str | None
     categorical: tuple[str, ...]
     drop: tuple[str, ...]
-    held_out: float
+    held_out: float | None
     stratified: bool
 
 
@@ -164,7 +164,8 @@ def add_data_options(parser: argparse.ArgumentParser, example: str) -> None:
     say = parser.add_argument_group("what it is trained on").add_argument
     say(
         "--data", required=True, metavar="WHERE",
-        help=f"{example}; a .csv or .npz file, or a folder with one folder of images per class",
+        help=f"{example}; a .csv or .npz file, a folder with one folder of images per class, "
+        "or MNIST's or CIFAR's",
     )  # fmt: skip
     say("--target", metavar="NAME", help="the column or array to predict")
     say(
@@ -173,8 +174,8 @@ def add_data_options(parser: argparse.ArgumentParser, example: str) -> None:
     )  # fmt: skip
     say("--drop", type=names, default=(), metavar="NAME[,NAME]", help="columns to leave out")
     say(
-        "--held-out", type=share, default=0.2, metavar="SHARE",
-        help="of the examples, to measure on (default: 0.2)",
+        "--held-out", type=share, metavar="SHARE",
+        help="of the examples, to measure on (default: the part that the data come with, or 0.2)",
     )  # fmt: skip
     say("--stratify", action="store_true", help="hold out as much of every class")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -29,12 +28,13 @@ def open_data(args: DataArgs) -> "DataSet":
     """
     from edgeport.training import Split, data
 
+    drawn = args.held_out is not None or args.stratified
     return data.open_data(
         args.where,
         target=args.target,
         categorical=args.categorical,
         drop=args.drop,
-        how=Split(args.held_out, 42, args.stratified),
+        how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
 
 
@@ -210,7 +210,7 @@ def headline(made: "Run") -> str:
     """What a run reached, in one line."""
     scores = made.scores
     if made.held_out.classification:
-        count = math.ceil(made.origin.examples * made.origin.split.test_size)
+        count = made.origin.split.held_out(made.origin.examples)
         right = round(scores["accuracy"] * count)
         return f"held-out accuracy {scores['accuracy']:.4f} ({right} of {count})"
     text = f"held-out R2 {scores['r2']:.6f}, MSE {scores['mse']:.6g}"

@@ -157,6 +157,10 @@ def test_images_of_any_size_are_labelled(
     found = list(raw_input.read(tmp_path / "in", Signature((spec,), (), {})))
     assert [raw.rows for raw in found] == [("a.png",), ("b.png",)]
     assert [raw.inputs["image"].shape for raw in found] == [(1, 9, 12, 3), (1, 20, 7, 3)]
+    for axes, shape in ((("h", "w"), (9, 12)), (("h", "w", 1), (9, 12, 1))):
+        grey = Signature((TensorSpec("image", "uint8", ("batch", *axes)),), (), {})
+        (one,) = raw_input.read(tmp_path / "in" / "a.png", grey)
+        assert one.inputs["image"].shape == (1, *shape)
     pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
     logits = pixels.mean((2, 3)).numpy()
     predictor = predict.Predictor(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i)

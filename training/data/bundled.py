@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeport.runtimes.errors import BackendMissingError, UsageError
 
-from .examples import DataSet, Labelled
+from .examples import DataSet, Labelled, Split
 from .splitting import split
 from .table import Table
 
@@ -16,19 +16,22 @@ BUNDLED: Final = ("diabetes", "digits", "iris", "wine", "breast_cancer")
 wine and breast_cancer are UCI's (CC BY 4.0), diabetes is Efron et al. (2004)."""
 
 
-def digits() -> DataSet:
+def digits(how: Split | None = None) -> DataSet:
     """The 1,797 handwritten digits that come with scikit-learn: no download.
 
     ``image``: (n, 1, 8, 8) float32, 0 for paper to 1 for ink. A fifth is held out, with the seed
     that published figures for this data mostly use, not stratified: logistic regression reaches
     0.9722 there, an MLP 0.9833, an SVM 0.9889.
 
+    Args:
+        how: As in ``split``.
+
     Raises:
         BackendMissingError: scikit-learn is not installed.
     """
     found: Any = _loader("digits")()
     images = (found.images / 16).astype(np.float32)[:, None]  # (n, 8, 8) of 0..16 -> (n, 1, 8, 8)
-    return split("digits", Labelled({"image": images}, found.target.astype(np.int64)))
+    return split("digits", Labelled({"image": images}, found.target.astype(np.int64)), how=how)
 
 
 def bundled_table(name: str) -> Table:

@@ -1,5 +1,6 @@
 """Real data as arrays: what to train on, what is held out, and where it came from."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,11 +73,22 @@ def ragged(arrays: Sequence[Array]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How examples were held out: the arguments of scikit-learn's ``train_test_split``."""
+    """How examples were held out: the arguments of scikit-learn's ``train_test_split``.
+
+    Attributes:
+        test_size: The share that is held out.
+        random_state: ``None`` if nothing was drawn: the data set has a part to test on.
+        stratified: Whether as much of every class was drawn.
+    """
 
     test_size: float
-    random_state: int
+    random_state: int | None
     stratified: bool
+
+    def held_out(self, examples: int) -> int:
+        """How many of so many examples are held out; those that are drawn are rounded up."""
+        share = self.test_size * examples
+        return round(share) if self.random_state is None else math.ceil(share)
 
 
 @dataclass(frozen=True, slots=True)

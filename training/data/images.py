@@ -15,7 +15,9 @@ from edgeport.runtimes.errors import (
 
 from .examples import Array
 
-SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"})
+SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
+)
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -45,6 +47,21 @@ def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     files = [file for name in classes for file in found[name]]
     labels = [number for number, name in enumerate(classes) for _ in found[name]]
     return files, labels, classes
+
+
+def own_parts(folder: Path) -> list[Path]:
+    """``train`` and ``val`` of a folder, else ``train`` and ``test``; empty if it has others.
+
+    They are no parts but classes if ``train`` has images itself.
+    """
+    if not folder.is_dir():
+        return []
+    places = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    if not {"train"} < places <= {"train", "val", "test"}:
+        return []
+    if any(file.suffix.lower() in SUFFIXES for file in (folder / "train").iterdir()):
+        return []
+    return [folder / "train", folder / ("val" if "val" in places else "test")]
 
 
 def read_image(path: Path) -> Array:

@@ -1,6 +1,6 @@
-"""One way in: a bundled name, a ``.csv``, an ``.npz`` or a folder of images."""
+"""One way in: a bundled name, a ``.csv``, an ``.npz``, or a folder of images, MNIST or CIFAR."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,11 @@ from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 
 from .arrays import read_npz
 from .bundled import BUNDLED, bundled_table, digits
+from .cifar import is_cifar, read_cifar
 from .examples import DataSet, Labelled, Split, ragged
-from .images import image_files, read_images
-from .splitting import split
+from .idx import is_idx_set, read_idx_set
+from .images import image_files, own_parts, read_images
+from .splitting import split, split_before
 from .table import Table, dataset, read_csv
 
 
@@ -26,12 +28,13 @@ def open_data(
     """Read and split data.
 
     Args:
-        where: One of ``BUNDLED``, a ``.csv`` or ``.npz`` file, or a folder of images: one folder
-            in it per class. A file of a bundled name is written ``./digits``.
+        where: One of ``BUNDLED``, a ``.csv`` or ``.npz`` file, or a folder: of images, as for
+            ``image_folder``, or with the files of MNIST, as for ``read_idx_set``, or of CIFAR, as
+            for ``read_cifar``. A file of a bundled name is written ``./digits``.
         target: Column or array to predict; needed for files, ``label`` for images.
         categorical: Columns of a table to read as categories.
         drop: Columns of a table to leave out.
-        how: As in ``split``.
+        how: As in ``split``; ``None`` where the data come with a part to test on.
 
     Raises:
         EdgeportError: They cannot be read, or nothing can be learned from them.
@@ -41,7 +44,7 @@ def open_data(
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
     if where == "digits":
-        return digits()
+        return digits(how)
     if where in BUNDLED:
         return _table(bundled_table(where), target or "target", drop, how)
     if path.suffix.lower() == ".csv":
@@ -49,10 +52,10 @@ def open_data(
     if path.suffix.lower() == ".npz":
         return read_npz(path, _needed(target, path), how=how)
     if path.is_dir():
-        return image_folder(path, how)
+        return _folder(path, how)
     if path.exists():
         raise UsageError(
-            f"{path} is neither a .csv, nor an .npz, nor a folder of images",
+            f"{path} is neither a .csv, nor an .npz, nor a folder",
             remedy="save it as one of them",
         )
     raise MissingFileError(
@@ -65,18 +68,65 @@ def image_folder(folder: Path, how: Split | None = None) -> DataSet:
 
     (n, height, width, 3) if all are of one size, else an array of (height, width, 3) arrays.
 
+    Args:
+        folder: With one folder per class, or with ``train`` and ``val`` (else ``test``) that have
+            them: then these are held out.
+        how: As for ``open_data``.
+
     Raises:
-        EdgeportError: As ``image_files`` and ``read_image``.
+        EdgeportError: As ``image_files`` and ``read_image``; the parts have other classes.
     """
-    files, labels, classes = image_files(folder)
-    images = read_images(files)
+    parts = own_parts(folder)
+    if parts:
+        _check_not_drawn(folder, how)
+    found = [image_files(place) for place in parts or [folder]]
+    classes = found[0][2]
+    if found[-1][2] != classes:
+        raise SourceError(
+            f"{parts[0]} has the classes {', '.join(classes)}, {parts[-1]} has "
+            f"{', '.join(found[-1][2])}",
+            remedy="give both the same folders",
+        )
+    images = read_images([file for files, _, _ in found for file in files])
+    labels = [label for _, numbers, _ in found for label in numbers]
     one_size = len({image.shape for image in images}) == 1
     stacked = np.stack(images) if one_size else ragged(images)
     size = "x".join(map(str, images[0].shape[:2])) if one_size else "several sizes"
     whole = Labelled({"image": stacked}, np.asarray(labels, np.int64))
-    return split(
-        folder.name, whole, how=how, schema={"image": f"uint8 RGB, {size}"}, classes=classes
-    )
+    schema = {"image": f"uint8 RGB, {size}"}
+    name = folder.resolve().name
+    if not parts:
+        return split(name, whole, how=how, schema=schema, classes=classes)
+    train, test = np.split(np.arange(len(whole)), [len(found[0][0])])
+    return split_before(name, whole.rows(train), whole.rows(test), schema=schema, classes=classes)
+
+
+def _folder(path: Path, how: Split | None) -> DataSet:
+    read = _reader(path)
+    if read is not None:
+        _check_not_drawn(path, how)
+        return read(path)
+    inside = [p for p in sorted(path.iterdir()) if p.is_dir() and _reader(p) is not None]
+    if inside:
+        raise UsageError(
+            f"{path} holds {len(inside)} data sets: {', '.join(p.name for p in inside)}",
+            remedy=f"name one: --data {inside[0]}",
+        )
+    return image_folder(path, how)
+
+
+def _reader(path: Path) -> Callable[[Path], DataSet] | None:
+    if is_idx_set(path):
+        return read_idx_set
+    return read_cifar if is_cifar(path) else None
+
+
+def _check_not_drawn(path: Path, how: Split | None) -> None:
+    if how is not None:
+        raise UsageError(
+            f"{path} comes with a part to test on, which is what is held out",
+            remedy="leave --held-out and --stratify out",
+        )
 
 
 def _table(table: Table, target: str, drop: Collection[str], how: Split | None) -> DataSet:

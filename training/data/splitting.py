@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgeport.runtimes.errors import BackendMissingError, SourceError
+from edgeport.runtimes.errors import BackendMissingError, SourceError, UsageError
 
 from .examples import Array, DataSet, Labelled, Origin, Split
 
@@ -31,23 +31,56 @@ def split(
 
     Raises:
         SourceError: There are too few examples, only one class, or nothing but one value.
+        UsageError: ``how`` has no seed.
         BackendMissingError: scikit-learn is not installed.
     """
     how = how or Split(test_size=0.2, random_state=42, stratified=False)
+    if how.random_state is None:
+        raise UsageError("a split is drawn without a seed", remedy="give it a random_state")
     check_labels(whole, target, classes)
     train, held_out = _rows(whole, how)
-    if whole.classification and not classes:
-        classes = [str(number) for number in range(int(whole.labels.max()) + 1)]
-    origin = Origin(
-        name,
-        len(whole),
-        fingerprint([*whole.inputs.values(), whole.labels]),
-        how,
-        dict(schema) if schema is not None else described(whole.inputs),
-        target,
-        tuple(classes),
-    )
+    found = fingerprint([*whole.inputs.values(), whole.labels])
+    schema = described(whole.inputs) if schema is None else dict(schema)
+    names = tuple(classes) or _numbers(whole)
+    origin = Origin(name, len(whole), found, how, schema, target, names)
     return DataSet(origin, whole.rows(train), whole.rows(held_out))
+
+
+def split_before(
+    name: str,
+    train: Labelled,
+    held_out: Labelled,
+    *,
+    schema: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+) -> DataSet:
+    """A data set that came with a part to test on: that one is held out.
+
+    Args:
+        name: Of the data set.
+        train: With one input and classes.
+        held_out: The same.
+        schema: As for ``split``.
+        classes: As for ``split``.
+
+    Raises:
+        SourceError: There is only one class to train on.
+    """
+    check_labels(train, "label", classes)
+    parts = (train, held_out)
+    found = fingerprint([a for p in parts for a in p.inputs.values()] + [p.labels for p in parts])
+    examples = len(train) + len(held_out)
+    how = Split(len(held_out) / examples, None, stratified=False)
+    schema = described(train.inputs) if schema is None else dict(schema)
+    names = tuple(classes) or max(map(_numbers, parts), key=len)
+    return DataSet(Origin(name, examples, found, how, schema, classes=names), train, held_out)
+
+
+def _numbers(examples: Labelled) -> tuple[str, ...]:
+    """Names of classes that have none."""
+    if not examples.classification:
+        return ()
+    return tuple(str(number) for number in range(int(examples.labels.max()) + 1))
 
 
 def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> None:

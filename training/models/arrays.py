@@ -40,7 +40,7 @@ class Features(nn.Module):
 
     def _joined(self, inputs: Mapping[str, Tensor]) -> Tensor:
         parts = [inputs[name].to(self.mean.dtype) for name in self.names]
-        return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
+        return torch.cat([part.reshape(part.shape[0], -1) for part in parts], 1)
 
 
 class Pixels(nn.Module):

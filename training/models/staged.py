@@ -4,12 +4,14 @@ Fixed stages are run once over the data, not in every epoch.
 """
 
 import inspect
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeport.runtimes.errors import SourceError
 from edgeport.training.data import DataSet, Labelled
 
 _ROWS = 256  # bounds memory
@@ -89,6 +91,9 @@ def core_data(module: Staged, data: DataSet, dtype: torch.dtype = torch.float32)
         module: Whose prepare stage is fitted already.
         data: Raw inputs.
         dtype: Of floating features and labels.
+
+    Raises:
+        SourceError: They are more than this machine's memory.
     """
     return DataSet(
         data.origin, _seen(module, data.train, dtype), _seen(module, data.held_out, dtype)
@@ -98,13 +103,39 @@ def core_data(module: Staged, data: DataSet, dtype: torch.dtype = torch.float32)
 @torch.no_grad()
 def _seen(module: Staged, examples: Labelled, dtype: torch.dtype) -> Labelled:
     labels = torch.tensor(examples.labels)
-    parts = [module.prepare(**rows) for rows in _rows(examples)]
-    features = torch.cat(parts).to(dtype)
+    features = _prepared(module.prepare, examples, dtype)
     if isinstance(module.finish, Affine):
         labels = module.finish.standardised(labels.to(dtype))
     found = labels.to(dtype) if labels.is_floating_point() else labels
     name = next(iter(inspect.signature(module.core.forward).parameters))
     return Labelled({name: features.numpy()}, np.asarray(found.numpy()))
+
+
+def _prepared(prepare: nn.Module, examples: Labelled, dtype: torch.dtype) -> Tensor:
+    """What a stage makes of all examples, in memory that is taken once."""
+    whole, start = torch.empty(0), 0
+    for rows in _rows(examples):
+        part = prepare(**rows)
+        if start == 0:
+            _check_memory(len(examples), part[0].numel() * dtype.itemsize)
+            whole = torch.empty((len(examples), *part.shape[1:]), dtype=dtype)
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def _check_memory(examples: int, each_bytes: int) -> None:
+    needed, there = examples * each_bytes, _memory_bytes()
+    if needed > there:
+        raise SourceError(
+            f"{examples:,} examples of {each_bytes:,} bytes, as the network takes them, need "
+            f"{needed / 1e9:.1f} GB: this machine has {there / 1e9:.1f}",
+            remedy="make them smaller (vision: --resize, --crop), or take fewer",
+        )
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:

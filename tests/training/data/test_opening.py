@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_sets import mnist
 from PIL import Image
 
 from edgeport.runtimes import EdgeportError
-from edgeport.training.data import image_folder, one_size, open_data
+from edgeport.training.data import Split, image_folder, one_size, open_data
 
 
 def photos(folder: Path, *sizes: tuple[int, int]) -> Path:
@@ -83,6 +84,50 @@ def test_arrays_that_do_not_fit(
         open_data(str(tmp_path / "a.npz"), target=target)
 
 
+def test_parts_named_train_and_val_are_what_came_to_train_and_to_test_on(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    photos(folder / "train", (6, 5), (6, 5))
+    photos(folder / "test", (6, 5))
+    assert len(open_data(str(folder)).held_out) == 2
+    photos(folder / "val", (7, 9), (3, 3), (6, 5))  # val is preferred, and of several sizes
+    data = open_data(str(folder))
+    assert data.train.labels.tolist() == [0, 0, 1, 1]
+    assert data.held_out.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.origin.split == Split(0.6, None, stratified=False)
+    assert (data.origin.name, data.origin.classes) == ("pets", ("cat", "dog"))
+    assert [image.shape[0] for image in data.train.inputs["image"]] == [6, 6, 6, 6]
+    with pytest.raises(EdgeportError, match="pets comes with a part to test on, which is"):
+        open_data(str(folder), how=Split(0.2, 42, stratified=False))
+    (folder / "val" / "cat").rename(folder / "val" / "bird")
+    with pytest.raises(EdgeportError, match=r"train has the classes cat, dog, .*val has bird, dog"):
+        open_data(str(folder))
+
+
+def test_classes_may_be_named_train_and_val(tmp_path: Path) -> None:
+    photos(tmp_path, (6, 5), (6, 5))
+    (tmp_path / "cat").rename(tmp_path / "train")
+    (tmp_path / "dog").rename(tmp_path / "val")
+    assert open_data(str(tmp_path)).origin.classes == ("train", "val")
+
+
+def test_a_folder_of_data_sets_is_none(tmp_path: Path) -> None:
+    images, labels = np.zeros((3, 2, 2)), np.arange(3)
+    for name in ("KMNIST", "MNIST"):
+        mnist(tmp_path / name / "raw", images, labels, images, labels)
+    with pytest.raises(EdgeportError, match="holds 2 data sets: KMNIST, MNIST") as caught:
+        open_data(str(tmp_path))
+    assert caught.value.remedy == f"name one: --data {tmp_path / 'KMNIST'}"
+    with pytest.raises(EdgeportError, match="comes with a part to test on") as caught:
+        open_data(str(tmp_path / "MNIST"), how=Split(0.2, 42, stratified=False))
+    assert caught.value.remedy == "leave --held-out and --stratify out"
+
+
+def test_digits_are_held_out_as_asked() -> None:
+    assert len(open_data("digits", how=Split(0.5, 42, stratified=True)).held_out) == 899
+    with pytest.raises(EdgeportError, match="a split is drawn without a seed"):
+        open_data("digits", how=Split(0.5, None, stratified=True))
+
+
 def test_places_that_hold_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no")
     (tmp_path / "a.txt").touch()
@@ -93,7 +138,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
         ("a.npz", {}, "what is to be predicted from"),
-        ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder of images"),
+        ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder"),
         ("b.csv", {"target": "y"}, "no such file"),
         ("nowhere", {}, "no such data: "),
         ("only", {}, "has 1 folders with images, expected one per class, at least 2"),

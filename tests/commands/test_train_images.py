@@ -1,0 +1,68 @@
+"""Image data sets that lie on disk, as a person trains on them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_sets import cifar10, mnist
+
+from edgeport.__main__ import main
+from edgeport.training import load
+from edgeport.training.data import digits
+from edgeport.training.models import staged
+
+
+def test_a_cnn_on_files_of_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = digits()
+    arrays = []
+    for part in (data.train, data.held_out):
+        arrays += [part.inputs["image"][:, 0] * 255, part.labels]
+    mnist(tmp_path / "MNIST" / "raw", *arrays, packed=True)
+    asked = ["cnn", "--data", str(tmp_path / "MNIST"), "--epochs", "3", "--channels", "8"]
+    assert main(["train", *asked, "-o", str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert "training on 1,437 images of MNIST, 360 held out" in err
+    assert " of 360), " in out
+    made = load(tmp_path / "run")
+    assert made.scores["accuracy"] > 0.9
+    assert np.array_equal(made.held_out.inputs["image"], arrays[2].astype(np.uint8))
+    split = json.loads((tmp_path / "run" / "run.json").read_text())["data"]["split"]
+    assert split == {"test_size": 360 / 1797, "random_state": None, "stratified": False}
+    assert "the part that the data come with is held out" in (
+        tmp_path / "run" / "report.html"
+    ).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_colours_of_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
+    names = ("red", "green", "blue")
+    drawn = np.random.default_rng(0)
+    batches = []
+    for _ in range(6):
+        labels = np.arange(20) % 3
+        planes = drawn.integers(0, 99, (20, 3, 1024), np.uint8)
+        planes[np.arange(20), labels] += 156
+        batches.append((planes.reshape(20, 3072), labels.tolist()))
+    place = cifar10(tmp_path / "cifar-10-batches-py", names, *batches)
+    asked = ["train", model, "--data", str(place), "--epochs", "4", "--json"]
+    assert main([*asked, "-o", str(tmp_path / "run")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["data"], told["held_out_examples"]) == ("CIFAR10", 20)
+    assert told["scores"]["accuracy"] == 1
+    assert load(tmp_path / "run").origin.classes == names
+    assert main([*asked, "--held-out", "0.3", "-o", str(tmp_path / "no")]) == 2
+    assert "comes with a part to test on" in capsys.readouterr().err
+    if model == "mlp":  # its batch is free in every format
+        exported = ["export", str(tmp_path / "run"), "--format", "torchscript"]
+        assert main([*exported, "-o", str(tmp_path / "a.edge")]) == 0
+
+
+def test_more_than_the_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staged, "_memory_bytes", lambda: 300_000)
+    place = str(tmp_path / "run")
+    assert main(["train", "cnn", "--data", "digits", "--epochs", "1", "-o", place]) == 2
+    error = capsys.readouterr().err
+    assert "1,437 examples of 256 bytes, as the network takes them, need 0.0 GB" in error
