@@ -40,7 +40,8 @@ def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     found = {name: files for name, files in found.items() if files}
     if len(found) < 2:
         raise SourceError(
-            f"{folder} has {len(found)} folders with images, expected one per class, at least 2",
+            f"{folder} has {len(found)} folder{'s' * (len(found) != 1)} with images, expected one "
+            "per class, at least 2",
             remedy=f"lay images out as {folder}/CLASS/IMAGE.png",
         )
     classes = list(found)
