@@ -89,9 +89,7 @@ def test_nothing_is_overwritten(made: Run, path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        StorageError, match=r"file is no folder, so .*file/run cannot be made"
-    ):
+    with pytest.raises(StorageError, match=r"file is no folder, so .*file/run cannot be made"):
         check_place(tmp_path / "file" / "run")
     with pytest.raises(StorageError, match="File name too long"):
         check_place(tmp_path / ("x" * 250))
