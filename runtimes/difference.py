@@ -142,6 +142,7 @@ def _weights(a: Bundle, b: Bundle, format_: str) -> Weights:
 
 
 def _read(bundle: Bundle, format_: str) -> dict[str, Weight]:
+    # a manifest has one artefact of a format
     artefact = next(each for each in bundle.manifest.artefacts if each.format == format_)
     with bundle.private(artefact) as path:
         try:
@@ -171,13 +172,15 @@ def _shape(weight: Weight | None) -> str | None:
 
 
 def _measured(change: WeightChange, before: Weight, after: Weight) -> WeightChange:
-    old, new = before.values(), after.values()
-    if old is None or new is None or not old.size:
-        return change
+    squares, largest = np.zeros(2), None
     with np.errstate(all="ignore"):  # an infinity less itself
-        difference = new - old
-        rms = float(np.sqrt(np.mean(np.square(old))))
-        relative = float(np.sqrt(np.mean(np.square(difference)))) / rms if rms else None
-        largest = float(np.max(np.abs(difference)))
+        for old_part, new_part in zip(before.split(), after.split(), strict=False):
+            old, new = old_part.values(), new_part.values()
+            if old is None or new is None:
+                return change
+            difference = new - old
+            squares += np.sum(np.square(old)), np.sum(np.square(difference))
+            largest = float(np.maximum(largest or 0.0, np.max(np.abs(difference))))
+        relative = float(np.sqrt(squares[1]) / np.sqrt(squares[0])) if squares[0] else None
     finite = [v if v is not None and np.isfinite(v) else None for v in (largest, relative)]
     return WeightChange(change.name, change.before, change.after, *finite)

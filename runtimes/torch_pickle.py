@@ -1,7 +1,8 @@
 """What a pickle of TorchScript says, told without unpickling: no name in it is looked up or called.
 
 The opcodes are those that torch writes (torch/csrc/jit/serialization/pickler.cpp), and no others.
-What they would make is told as plain values; what they would call, as a ``Made``.
+What they would make is told as plain values; what they would call, as a ``Made``. Nothing that
+nests is hashed, compared or printed: a few hundred bytes can nest so that it never ends.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ import pickletools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+_MOST_STEPS: Final = 2_000_000
+"""Opcodes. A tensor takes about 40; one costs up to 3 µs and 100 bytes."""
+
+LONGEST_NAME: Final = 1000
+"""Characters of a key."""
 
 
 @dataclass(slots=True)
@@ -42,7 +49,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -59,7 +66,14 @@ class _Machine:
         self.stack[-1].extend(values)
 
     def put_pairs(self, flat: Sequence[Any]) -> None:
-        self.stack[-1].update(zip(flat[::2], flat[1::2], strict=True))
+        self.stack[-1].update(
+            (_text(key), value) for key, value in zip(flat[::2], flat[1::2], strict=True)
+        )
+
+    def remember(self, place: int) -> None:  # torch counts the places
+        self.memo[place : place + 1] = [self.stack[-1]]
+        if place >= len(self.memo):
+            raise IndexError(f"place {place} is not the next one")
 
     def take(self, count: int) -> tuple[Any, ...]:
         if len(self.stack) < count:
@@ -75,6 +89,16 @@ class _Machine:
     def build(self) -> None:
         (state,) = self.take(1)
         self.stack[-1].state = state
+
+
+def _text(key: Any) -> str:
+    """A key as text, whose hash nobody can foresee: numbers of one hash make a slow dictionary."""
+    if type(key) not in (str, int, float, bool):
+        raise ValueError("a key is no text and no number")
+    text = str(key)
+    if len(text) > LONGEST_NAME:
+        raise ValueError(f"a key has {len(text)} characters")
+    return text
 
 
 _Step = Callable[[_Machine, Any], object]
@@ -100,8 +124,8 @@ _STEPS: Final[Mapping[str, _Step]] = {
     "APPENDS": lambda m, _: m.put(m.marked()),
     "SETITEM": lambda m, _: m.put_pairs(m.take(2)),
     "SETITEMS": lambda m, _: m.put_pairs(m.marked()),
-    "BINPUT": lambda m, place: m.memo.__setitem__(place, m.stack[-1]),
-    "LONG_BINPUT": lambda m, place: m.memo.__setitem__(place, m.stack[-1]),
+    "BINPUT": lambda m, place: m.remember(place),
+    "LONG_BINPUT": lambda m, place: m.remember(place),
     "BINGET": lambda m, place: m.push(m.memo[place]),
     "LONG_BINGET": lambda m, place: m.push(m.memo[place]),
     "GLOBAL": lambda m, name: m.push(Made(name.replace(" ", "."), None)),
@@ -115,14 +139,17 @@ _STEPS: Final[Mapping[str, _Step]] = {
 def told(data: bytes) -> Any:
     """The value that a pickle describes: plain values, ``Made`` and ``Elsewhere``.
 
-    It may hold itself, and one part may be held many times: whoever walks it counts the steps.
+    It may hold itself, and one part may be held many times: whoever walks it counts the steps. Keys
+    of dictionaries are told as text.
 
     Raises:
-        ValueError: It is damaged, or holds what TorchScript does not write.
+        ValueError: It is damaged, holds what TorchScript does not write, or too much of it.
     """
     machine = _Machine()
     try:
-        for code, value, _ in pickletools.genops(data):
+        for step_number, (code, value, _) in enumerate(pickletools.genops(data)):
+            if step_number >= _MOST_STEPS:
+                raise ValueError(f"it has more than {_MOST_STEPS:,} steps")
             if code.name == "STOP":
                 return machine.stack.pop()
             step = _STEPS.get(code.name)

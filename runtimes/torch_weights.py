@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Final
 
-from .safety.torch_limits import LARGEST_TEXT_BYTES, archive_members
+from .safety.torch_limits import archive_members
 from .safety.zip_directory import Member, read_member
-from .torch_pickle import Elsewhere, Made, told
+from .torch_pickle import LONGEST_NAME, Elsewhere, Made, told
 from .weights import Weight, c_order
 
 _STORAGES: Final[Mapping[str, str]] = {  # torch.FloatStorage -> dtype
@@ -31,8 +32,16 @@ _DTYPES: Final[Mapping[int, str]] = {  # torch._export.serde.schema.ScalarType
 
 _MOST_PARTS: Final = 200_000
 _DEEPEST: Final = 200
-_MOST_TIMES: Final = 64
-"""How often an archive may be read in all: tied weights are one storage under several names."""
+_LONGEST_PATHS: Final = 40_000_000
+"""Characters of the paths of all parts together: one dictionary may be held in many places."""
+
+_MOST_TIMES: Final = 4
+"""How many times as large as the archive its tensors may be: views of one storage can overlap."""
+_MOST_READS: Final = 64
+"""How many times it may be read in all: tied weights are one storage under several names."""
+_SPARE_BYTES: Final = 2**26
+"""Besides: a stride of 0 makes a mask of 4,096 by 4,096 of one number."""
+_SPARE_TEXT_BYTES: Final = 2**20
 
 
 class _Archive:
@@ -40,8 +49,10 @@ class _Archive:
         self._file = file
         self._members = archive_members(file, size_bytes)
         (self._root,) = {name.partition("/")[0] for name in self._members}
-        self._largest = max(size_bytes, LARGEST_TEXT_BYTES)
-        self._left_bytes = _MOST_TIMES * self._largest
+        self._largest = _MOST_TIMES * size_bytes + _SPARE_TEXT_BYTES
+        self._left_bytes = _MOST_TIMES * size_bytes + _SPARE_BYTES
+        self._left_reads_bytes = _MOST_READS * size_bytes + 4 * _SPARE_BYTES
+        self._kept: dict[bytes, bytes] = {}
         self._last: tuple[str, bytes] = ("", b"")
         order = self.read("byteorder") if "byteorder" in self else b"little"
         if order != b"little":
@@ -64,16 +75,19 @@ class _Archive:
         shape: tuple[int, ...],
         strides: tuple[int, ...],
     ) -> bytes:
-        """A view of a storage, which may be the one of the view before it."""
+        """A view of a storage, which may be the one of the view before it; equal ones are one."""
         name = "/".join(place)
         if self._last[0] != name:
             self._last = (name, self.read(name))
-            self._left_bytes -= len(self._last[1])
-        if self._left_bytes < 0:
-            raise ValueError("its tensors are many times larger than it")
+            self._left_reads_bytes -= len(self._last[1])
         found = c_order(self._last[1], dtype, offset, shape, strides, self._left_bytes)
-        self._left_bytes -= len(found)
-        return found
+        self._left_reads_bytes -= len(found)
+        if self._left_reads_bytes < 0:
+            raise ValueError("its tensors are many times larger than it")
+        kept = self._kept.setdefault(found, found)
+        if kept is found:
+            self._left_bytes -= len(found)
+        return kept
 
 
 def pt2_weights(file: IO[bytes], size_bytes: int) -> dict[str, Weight]:
@@ -92,6 +106,8 @@ def pt2_weights(file: IO[bytes], size_bytes: int) -> dict[str, Weight]:
     for kind in ("weights", "constants"):
         listed = _json(archive, f"data/{kind}/model_{kind}_config.json")
         for name, entry in _mapping(listed, "config").items():
+            if len(name) > LONGEST_NAME:
+                raise ValueError(f"a tensor has a name of {len(name)} characters")
             if isinstance(entry, dict) and entry.get("tensor_meta") is not None:
                 found[name] = _pt2_weight(archive, name, f"data/{kind}", entry)
     return found
@@ -101,13 +117,20 @@ def _pt2_weight(archive: _Archive, name: str, folder: str, entry: dict[str, Any]
     if entry.get("use_pickle") is not False:
         raise ValueError(f"{name!r} is a pickle, which is not read")
     meta = _mapping(entry, "tensor_meta")
-    dtype = _DTYPES.get(meta.get("dtype", 0), "")
-    if not dtype:
-        raise ValueError(f"{name!r} has the dtype {str(meta.get('dtype'))[:20]!r}")
+    number = meta.get("dtype")
+    if type(number) is not int or number not in _DTYPES:
+        raise ValueError(f"{name!r} has the dtype {reprlib.repr(number)}")
+    dtype = _DTYPES[number]
     shape, strides = (_numbers(meta.get(key), name) for key in ("sizes", "strides"))
     (offset,) = _numbers([meta.get("storage_offset")], name)
-    place = (folder, str(entry.get("path_name")))
-    return Weight(name, dtype, shape, archive.tensor(place, dtype, offset, shape, strides))
+    data = archive.tensor((folder, _file(entry.get("path_name"))), dtype, offset, shape, strides)
+    return Weight(name, dtype, shape, data)
+
+
+def _file(value: Any) -> str:
+    if type(value) is not str or len(value) > LONGEST_NAME:
+        raise ValueError("a storage has no name")
+    return value
 
 
 def _numbers(value: Any, name: str) -> tuple[int, ...]:
@@ -157,36 +180,56 @@ def torchscript_weights(file: IO[bytes], size_bytes: int) -> dict[str, Weight]:
 
 def _tensors(value: Any, start: str) -> Iterator[tuple[str, Made]]:
     """Every tensor below a value, and where it is."""
-    waiting: list[tuple[str, int, Any]] = [(start, 0, value)]
-    steps = 0
+    waiting: list[tuple[str, str | None, int, Any]] = [(start, None, 0, value)]
+    parts, characters = 1, 0
     while waiting:
-        path, depth, each = waiting.pop()
-        steps += 1
-        if steps > _MOST_PARTS or depth > _DEEPEST:
+        path, key, depth, each = waiting.pop()
+        if key is not None:
+            path = f"{path}.{key}" if path else key
+        characters += len(path)
+        below = _inside(each)
+        parts += len(below)
+        if parts > _MOST_PARTS or depth > _DEEPEST:
             raise ValueError("its attributes nest too deeply, or are too many")
-        if isinstance(each, Made) and each.name.startswith("torch._utils._rebuild_"):
+        if len(path) > LONGEST_NAME or characters > _LONGEST_PATHS:
+            raise ValueError("the paths of its attributes are too long")
+        if _is_tensor(each):
             yield path, each
-        elif isinstance(each, Made):  # an object, or a list or dictionary that has a type
-            inside = each.args[:1] if isinstance(each.args, tuple) else ()
-            waiting += [(path, depth + 1, part) for part in (each.state, *inside)]
-        elif isinstance(each, dict | list | tuple):
-            parts = each.items() if isinstance(each, dict) else enumerate(each)
-            below = [(f"{path}.{key}" if path else str(key), depth + 1, v) for key, v in parts]
-            waiting += reversed(below)
+        waiting += [(path, name, depth + 1, part) for name, part in reversed(below)]
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Made) and value.name.startswith("torch._utils._rebuild_")
+
+
+def _inside(value: Any) -> list[tuple[str | None, Any]]:
+    """The parts of a value by their keys; none for what stands in the place of the whole."""
+    if _is_tensor(value):
+        return []
+    if isinstance(value, Made):  # an object, or a list or dictionary that has a type
+        held = value.args[:1] if isinstance(value.args, tuple) else ()
+        return [(None, part) for part in (*held, value.state)]
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list | tuple):
+        return [(str(place), part) for place, part in enumerate(value)]
+    return []
 
 
 def _torchscript_weight(archive: _Archive, name: str, folder: str, tensor: Made) -> Weight:
     try:
         storage, offset, shape, strides = tensor.args[:4]
         kind, made, file = storage.key[:3]
-        dtype = _STORAGES[made.name]
+        dtype = _STORAGES.get(made.name, "")
         if len(tensor.args) == 7 and made.name == "torch.UntypedStorage":  # _rebuild_tensor_v3
             dtype = tensor.args[6].name.removeprefix("torch.")
+        file = _file(file)
         plain = all(type(n) is int for n in (offset, *shape, *strides))
-        if not (isinstance(storage, Elsewhere) and kind == "storage" and plain):
+        known = dtype in _DTYPES.values() and kind == "storage"
+        if not (isinstance(storage, Elsewhere) and known and plain):
             raise ValueError("another kind of storage")
     except (AttributeError, LookupError, TypeError, ValueError) as e:
         raise ValueError(f"the tensor {name!r} is stored as torch does not write it: {e}") from e
     shape, strides = tuple(shape), tuple(strides)
-    data = archive.tensor((folder, str(file)), dtype, offset, shape, strides)
+    data = archive.tensor((folder, file), dtype, offset, shape, strides)
     return Weight(name, dtype, shape, data)

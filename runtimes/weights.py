@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +40,25 @@ class Weight:
             if dtype.kind not in "fiub":
                 return None
             return np.frombuffer(self.data, dtype).astype(np.float64).reshape(self.shape)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
+
+    def split(self, most: int = 2**20) -> Iterator[Weight]:
+        """Its elements in order, so many at a time, along one axis.
+
+        Nothing comes where the bytes don't fit the shape, or the size of an element is not known.
+        """
+        if len(self.shape) > _MOST_AXES:
+            return
+        try:
+            size = itemsize(self.dtype)
+        except ValueError:
+            return
+        if self.data is None or len(self.data) != size * math.prod(self.shape):
+            return
+        for start in range(0, len(self.data), most * size):
+            data = self.data[start : start + most * size]
+            yield Weight(self.name, self.dtype, (len(data) // size,), data)
 
 
 READABLE: Final = ("onnx", "pt2", "torchscript")
@@ -62,7 +81,7 @@ def read_weights(path: Path, format_: str) -> dict[str, Weight]:
     if format_ == "onnx":
         from . import onnx_weights
 
-        return onnx_weights.read_weights(path.read_bytes(), partial(_external, path.parent))
+        return onnx_weights.read_weights(path.read_bytes(), _Beside(path.parent))
     from . import torch_weights
 
     reader = torch_weights.pt2_weights if format_ == "pt2" else torch_weights.torchscript_weights
@@ -70,13 +89,33 @@ def read_weights(path: Path, format_: str) -> dict[str, Weight]:
         return reader(file, path.stat().st_size)
 
 
-def _external(folder: Path, name: str, offset: int, length: int | None) -> bytes:
-    """A part of a file beside an artefact: a listed one, ``Bundle.private`` saw to it."""
-    if offset < 0 or (length is not None and length < 0):
-        raise ValueError(f"{name} is read at {offset}, {length} bytes")
-    with (folder / name).open("rb") as file:
-        file.seek(offset)
-        return file.read(-1 if length is None else length)
+_MOST_TIMES: Final = 4
+_MOST_AXES: Final = 64
+"""Neither torch nor numpy has more."""
+
+
+class _Beside:
+    """Parts of the files beside an artefact: listed ones, ``Bundle.private`` saw to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._left_bytes: dict[str, int] = {}
+
+    def __call__(self, name: str, offset: int, length: int | None) -> bytes:
+        place = self._folder / name
+        size = place.stat().st_size
+        wanted = size - offset if length is None else length
+        if min(offset, wanted) < 0 or offset + wanted > size:
+            raise ValueError(
+                f"{name} is read at {reprlib.repr(offset)}, {reprlib.repr(length)} bytes"
+            )
+        left = self._left_bytes.get(name, _MOST_TIMES * size) - wanted
+        if left < 0:
+            raise ValueError(f"{name} is read more than {_MOST_TIMES} times")
+        self._left_bytes[name] = left
+        with place.open("rb") as file:
+            file.seek(offset)
+            return file.read(wanted)
 
 
 def c_order(
@@ -101,16 +140,23 @@ def c_order(
         ValueError: The view leads out of the storage, or is larger than it may be.
     """
     size = itemsize(dtype)
-    if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
-        raise ValueError(f"a tensor has shape {shape}, strides {strides} and offset {offset}")
-    count = int(np.prod(shape, dtype=object))
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor has {len(shape)} axes, at most {_MOST_AXES} are expected")
+    numbers = (offset, *shape, *strides)
+    if len(shape) != len(strides) or min(numbers) < 0 or max(numbers) >= 2**63:
+        told = [reprlib.repr(each) for each in (shape, strides, offset)]
+        raise ValueError("a tensor has shape {}, strides {} and offset {}".format(*told))
+    count = math.prod(shape)
     if count == 0:
         return b""
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if size * (last + 1) > len(data) or size * count > most_bytes:
-        raise ValueError(f"a tensor of shape {shape} does not fit into {len(data)} bytes")
+        raise ValueError(
+            f"a tensor of shape {reprlib.repr(shape)} does not fit into {len(data)} bytes"
+        )
     elements = np.frombuffer(data, f"V{size}")[offset:]
-    steps = [step * size for step in strides]
+    # along an axis of one element nothing is stepped, and torch writes any stride
+    steps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
     return np.lib.stride_tricks.as_strided(elements, shape, steps, writeable=False).tobytes()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile_pickles import BAD_KEYS, DOUBLING, HEAD, archive, keyed, many, nested, one, text, view
 from torch import nn
 
 from edgeport.runtimes.torch_weights import pt2_weights, torchscript_weights
@@ -167,7 +168,39 @@ CONFIG = "model_weights_config.json"
         (
             CONFIG,
             edited(lambda w: w["tensor_meta"].update(dtype=99)),
-            "'linear.weight' has the dtype '99'",
+            "'linear.weight' has the dtype 99",
+        ),
+        (
+            CONFIG,
+            edited(lambda w: w["tensor_meta"].update(dtype=[1])),
+            r"'linear.weight' has the dtype \[1\]",
+        ),
+        (CONFIG, edited(lambda w: w["tensor_meta"].update(dtype=True)), "has the dtype True"),
+        (CONFIG, edited(lambda w: w.update(path_name=[1])), "a storage has no name"),
+        (CONFIG, edited(lambda w: w.update(path_name="x" * 1001)), "a storage has no name"),
+        (
+            CONFIG,
+            lambda _: json.dumps({"config": {"x" * 1001: {}}}).encode(),
+            "a tensor has a name of 1001 characters",
+        ),
+        (
+            CONFIG,
+            edited(
+                lambda w: w["tensor_meta"].update(
+                    sizes=[{"as_int": 1}], strides=[{"as_int": 2**70}]
+                )
+            ),
+            r"a tensor has shape \(1,\), strides \(1180591620717411303424,\) and offset 0",
+        ),
+        (
+            CONFIG,
+            edited(lambda w: w["tensor_meta"].update(storage_offset={"as_int": 2**62})),
+            "does not fit into",
+        ),
+        (
+            CONFIG,
+            edited(lambda w: w["tensor_meta"].update(sizes=[{"as_int": 9**99}] * 100_000)),
+            "a tensor has 100000 axes, at most 64 are expected",
         ),
         (
             CONFIG,
@@ -222,6 +255,51 @@ def test_a_thousand_laughs_end() -> None:
     data = saved(scripted(nn.Linear(3, 4)))
     with pytest.raises(ValueError, match="nest too deeply, or are too many"):
         torchscript(changed(data, "data.pkl", lambda _: laughs + b"."))
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (one((1,), (2**70,)), r"has shape \(1,\), strides \(1180591620717411303424,\) and offset"),
+        (one((0, 2**63), (1, 1)), "a tensor has shape"),
+        (one((1,), (1,), offset=2**62), r"of shape \(1,\) does not fit into 64 bytes"),
+        (one((9**99,) * 1000, (1,)), "a tensor has 1000 axes, at most 64 are expected"),
+        (one((1,), (1,), file=DOUBLING), "'w' is stored as torch does not write it: a storage has"),
+        (one((1,), (1,), file=text("0" * 1001)), "a storage has no name"),
+        (archive(nested("k" * 900, 2)), "the paths of its attributes are too long"),
+        (many([view((2**24 - n,), (0,)) for n in range(60)]), "does not fit into 64 bytes"),
+        (many([view((1,), (1,))], bytes(2**24)), "has 16777216 bytes, which is too many"),
+        (archive(HEAD + bytes(2**24)), "data.pkl' has 16777218 bytes, which is too many"),
+        *((archive(keyed(key)), "a key is no text and no number") for key in BAD_KEYS.values()),
+    ],
+)
+def test_a_script_of_an_attacker(data: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as told:
+        torchscript(data)
+    assert len(str(told.value)) < 500
+
+
+def test_a_stride_along_one_element_says_nothing() -> None:
+    found = torchscript(one((1, 4), (2**60, 1)))
+    assert found == {"w": Weight("w", "float32", (1, 4), bytes(16))}
+
+
+def test_a_shape_without_elements_has_any_size() -> None:
+    (weight,) = torchscript(one((0, 2**62), (1, 1))).values()
+    assert (weight.data, weight.values()) == (b"", None)
+
+
+def test_equal_tensors_are_kept_once() -> None:
+    storage = random.Random(0).randbytes(2**22)
+    found = torchscript(many([view((2**20,), (1,))] * 50, storage))
+    assert len(found) == 50
+    assert len({id(weight.data) for weight in found.values()}) == 1
+
+
+def test_tensors_that_are_read_too_often() -> None:
+    storage = random.Random(0).randbytes(2**22)
+    with pytest.raises(ValueError, match="its tensors are many times larger than it"):
+        torchscript(many([view((2**20,), (1,))] * 150, storage))
 
 
 @pytest.mark.parametrize("kind", ["script", "program"])
