@@ -709,7 +709,9 @@ def _replace_member(name: str, new: bytes, data: bytes) -> bytes:
     return _rewritten(data, lambda each, content: new if each == name else content)
 
 
-def _json_member(name: str, old: bytes, new: bytes, data: bytes) -> bytes:
+def json_member(name: str, old: bytes, new: bytes, data: bytes) -> bytes:
+    """A torch archive with other bytes in one member."""
+
     def change(each: str, content: bytes) -> bytes:
         return content.replace(old, new) if each == name else content
 
@@ -724,22 +726,22 @@ def _programs() -> Iterator[Case]:
     changes: dict[str, Callable[[bytes], bytes]] = {
         "sample inputs": partial(_replace_member, "data/sample_inputs/model.pt", _bomb()),
         "pickled weights": partial(
-            _json_member,
+            json_member,
             "data/weights/model_weights_config.json",
             b'"use_pickle": false',
             b'"use_pickle": true',
         ),
         "an expression": partial(
-            _json_member,
+            json_member,
             "models/model.json",
             b"Symbol('s",
             b"__import__('os').system('touch pwned') or Symbol('s",
         ),
         "a call": partial(
-            _json_member, "models/model.json", b"torch.ops.aten.relu.default", b"torch.os.system"
+            json_member, "models/model.json", b"torch.ops.aten.relu.default", b"torch.os.system"
         ),
         "a file operator": partial(
-            _json_member,
+            json_member,
             "models/model.json",
             b"torch.ops.aten.relu.default",
             b"torch.ops.aten.from_file.default",

@@ -7,6 +7,7 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
+from hostile_pickles import BAD_KEYS, archive, keyed, many, one, view
 
 from edgeport.__main__ import main
 from edgeport.runtimes.weights import READABLE, read_weights
@@ -80,4 +81,58 @@ def test_a_torch_archive_that_cannot_be_read(
     assert problem == (
         f"edgeport: the weights of {file} cannot be read: its bytes are in 'big   ' order"
     )
+    assert "export the model again" in remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        *((archive(keyed(key)), "a key is no text and no number") for key in BAD_KEYS.values()),
+        (one((1,), (2**70,)), "strides (1180591620717411303424,) and offset 0"),
+        (many([view((2**24 - n,), (0,)) for n in range(60)]), "does not fit into 64 bytes"),
+    ],
+)
+def test_torchscript_of_an_attacker(
+    mlp_bundle: Path,
+    own_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
+    problem: str,
+) -> None:
+    hostile.replace_artefact(own_bundle, "torchscript", data)
+    refused(capsys, problem, mlp_bundle, own_bundle)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b'"dtype": 7', b'"dtype": [7]', "has the dtype [7]"),
+        (b'"strides": [', b'"strides": [{"as_int": %d}, ' % 2**70, "a tensor has shape ("),
+        (b'"storage_offset": {"as_int": 0', b'"storage_offset": {"as_int": %d' % 2**70, "offset"),
+    ],
+)
+def test_a_program_of_an_attacker(
+    mlp_bundle: Path,
+    own_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    old: bytes,
+    new: bytes,
+    problem: str,
+) -> None:
+    data = hostile.artefact_bytes(own_bundle, "pt2")
+    name = "data/weights/model_weights_config.json"
+    changed = hostile.json_member(name, old, new, data)
+    assert new in hostile.zip_member(changed, name)
+    hostile.replace_artefact(own_bundle, "pt2", changed)
+    refused(capsys, problem, mlp_bundle, own_bundle)
+
+
+def refused(capsys: pytest.CaptureFixture[str], problem: str, *paths: Path) -> None:
+    capsys.readouterr()
+    assert main(["diff", *map(str, paths)]) == 2
+    out, err = capsys.readouterr()
+    said, remedy = err.splitlines()
+    assert not out
+    assert said.startswith(f"edgeport: the weights of {paths[1]}/model.")
+    assert problem in said
     assert "export the model again" in remedy

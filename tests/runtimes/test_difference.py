@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -135,15 +136,42 @@ def test_damage_is_told(packed: Path, other: Path) -> None:
         found(packed, other)
 
 
-def test_external_weights_that_are_nowhere(packed: Path, other: Path) -> None:
-    data = bytes(64)
-    (other / "w.data").write_bytes(data)
-    hostile.replace_artefact(other, "onnx", hostile.external("w.data", offset=-4))
-    import hashlib
-
-    stored = {"file": "w.data", "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": 64}
-    hostile.edit(other, lambda m: m["artefacts"][0].update(external=[stored]))
+@pytest.mark.parametrize(("offset", "size_bytes"), [(-4, 256), (2**70, 256), (4, 256), (0, 0)])
+def test_external_weights_that_are_nowhere(
+    packed: Path, other: Path, offset: int, size_bytes: int
+) -> None:
+    store_external(other, hostile.external("w.data", offset), bytes(size_bytes))
     with pytest.raises(
         FormatError, match=r"the weights of .*other\.edge/model\.onnx cannot be read: w\.data is"
     ):
         found(packed, other)
+
+
+def test_external_weights_that_are_read_again_and_again(packed: Path, other: Path) -> None:
+    model = onnx.load_model_from_string(hostile.external("w.data"))
+    weights = list(model.graph.initializer)
+    for number in range(4):
+        model.graph.initializer.extend(weights)
+        model.graph.initializer[-1].name = f"more {number}"
+    store_external(other, model.SerializeToString(), bytes(256))
+    with pytest.raises(FormatError, match=r"cannot be read: w\.data is read more than 4 times"):
+        found(packed, other)
+
+
+def store_external(path: Path, model: bytes, data: bytes) -> None:
+    (path / "w.data").write_bytes(data)
+    hostile.replace_artefact(path, "onnx", model)
+    digest = hashlib.sha256(data).hexdigest()
+    stored = {"file": "w.data", "sha256": digest, "size_bytes": len(data)}
+    hostile.edit(path, lambda m: m["artefacts"][0].update(external=[stored]))
+
+
+def test_a_tensor_in_more_than_one_part(packed: Path, other: Path) -> None:
+    count = 2**20 + 3
+    for path, value in ((packed, 2), (other, 3)):
+        array = np.full(count, 2, np.int8)
+        array[-1] = value
+        change_weights(path, partial(append, numpy_helper.from_array(array, "n")))
+    (weight,) = changed(packed, other).values()
+    assert weight.largest == 1.0
+    assert weight.relative == pytest.approx(0.5 / count**0.5)
