@@ -39,6 +39,8 @@ _MOST_TIMES: Final = 4
 """How many times as large as the archive its tensors may be: views of one storage can overlap."""
 _MOST_READS: Final = 64
 """How many times it may be read in all: tied weights are one storage under several names."""
+_LEAST_READ_BYTES: Final = 2**13
+"""What a tensor counts at least: one of torch's own takes hundreds of bytes of the archive."""
 _SPARE_BYTES: Final = 2**26
 """Besides: a stride of 0 makes a mask of 4,096 by 4,096 of one number."""
 _SPARE_TEXT_BYTES: Final = 2**20
@@ -81,7 +83,7 @@ class _Archive:
             self._last = (name, self.read(name))
             self._left_reads_bytes -= len(self._last[1])
         found = c_order(self._last[1], dtype, offset, shape, strides, self._left_bytes)
-        self._left_reads_bytes -= len(found)
+        self._left_reads_bytes -= max(len(found), _LEAST_READ_BYTES)
         if self._left_reads_bytes < 0:
             raise ValueError("its tensors are many times larger than it")
         kept = self._kept.setdefault(found, found)
