@@ -141,7 +141,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder"),
         ("b.csv", {"target": "y"}, "no such file"),
         ("nowhere", {}, "no such data: "),
-        ("only", {}, "has 1 folders with images, expected one per class, at least 2"),
+        ("only", {}, "has 1 folder with images, expected one per class, at least 2"),
         ("bad", {}, "9.png is not an image"),
         ("bad", {"drop": ["x"]}, "has no columns"),
     )

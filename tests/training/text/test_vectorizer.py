@@ -120,6 +120,14 @@ def test_every_code_point_counts_the_same(name: str) -> None:
         np.testing.assert_array_equal(rows(module, part), vectorizer.transform(part).toarray())
 
 
+def test_words_of_one_letter_whose_breaks_are_in_one_code_point() -> None:
+    vectorizer = CountVectorizer(strip_accents="unicode", token_pattern=r"\w+").fit(["a m"])
+    texts = ["\u33c2" * number for number in range(1, 6)]  # "a.m."
+    expected = vectorizer.transform(texts).toarray()
+    assert expected[:, 0].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(rows(compile_vectorizer(vectorizer), texts), expected)
+
+
 def test_a_word_whose_hash_collides_is_not_that_word() -> None:
     vectorizer = CountVectorizer(token_pattern=r"\w+", vocabulary=["ab", "ba", "abc"])
     module = compile_vectorizer(vectorizer)
