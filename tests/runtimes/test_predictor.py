@@ -230,7 +230,12 @@ def test_no_classes_and_no_rows() -> None:
 
 def test_a_bundle_is_read_once(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no second reading can fail behind an open session, or be of another bundle."""
-    read, count = runtimes.Bundle.read, []
-    monkeypatch.setattr(runtimes.Bundle, "read", lambda path: (count.append(path), read(path))[1])
+    read, paths = runtimes.Bundle.read, list[Path]()
+
+    def counted(path: Path) -> runtimes.Bundle:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(runtimes.Bundle, "read", counted)
     runtimes.open_predictor(packed, threads=1).close()
-    assert count == [packed]
+    assert paths == [packed]
