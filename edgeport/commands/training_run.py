@@ -95,8 +95,11 @@ def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float
         raise UsageError("there is no learning rate", remedy="give one: --lr 0.001")
     asked = args.settings["options"].get("weight_decay", 0)
     decay = usual_decay if asked is None else asked
-    penalised = isinstance(decay, int | float) and decay > 0  # the optimizer refuses the rest
-    largest = stable_step(recipe, decay if penalised else 0)
+    if (
+        not isinstance(decay, int | float) or not decay > 0
+    ):  # the optimizer refuses what is no decay
+        decay = 0.0
+    largest = stable_step(recipe, decay)
     note(f"largest stable step of gradient descent {largest:.4f}; half of it is the learning rate")
     return largest / 2
 
