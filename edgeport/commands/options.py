@@ -199,9 +199,9 @@ def refuse_overwriting(output: Path, option: str, kept: Sequence[Path]) -> None:
     for path in kept:
         same = old and os.path.exists(path) and output.samefile(path)  # noqa: PTH110
         if same or any(place.is_relative_to(os.path.realpath(path)) for place in places):
-            inside = "" if same else f"in {path}, "
+            what = "what is read" if same else f"in {path}, which is read"
             raise UsageError(
-                f"{output} is {inside}what is read, and {option} would overwrite it"
+                f"{output} is {what}, and {option} would overwrite it"
                 if old
                 else f"{output} would be in {path}, and {option} adds nothing to that",
                 remedy="choose another place",

@@ -61,12 +61,12 @@ def test_a_file_is_no_folder(text: str) -> None:
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        ("b.edge/manifest.json", r"in b\.edge, what is read, and --report would overwrite it"),
+        ("b.edge/manifest.json", r"in b\.edge, which is read, and --report would overwrite it"),
         ("b.edge/reports/new.html", r"would be in b\.edge, and --report adds nothing to that"),
         ("x/../b.edge/new.html", r"would be in b\.edge"),
-        ("link.json", "in b.edge, what is read"),  # leads to the manifest
-        ("b.edge/away.json", "in b.edge, what is read"),  # leads out of the bundle
-        ("to_folder/manifest.json", "in b.edge, what is read"),
+        ("link.json", "in b.edge, which is read"),  # leads to the manifest
+        ("b.edge/away.json", "in b.edge, which is read"),  # leads out of the bundle
+        ("to_folder/manifest.json", "in b.edge, which is read"),
         ("stored.json", "stored.json is what is read"),
         ("hard.json", "hard.json is what is read"),
     ],

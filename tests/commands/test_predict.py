@@ -108,7 +108,7 @@ def test_nothing_is_written_into_a_run(
     for report in ("run.json", "report.html"):
         asked = ["export", str(run), "-o", str(houses / "new.edge"), "--report", str(run / report)]
         assert main(asked) == 2
-        assert f"in {run}, what is read, and --report would" in capsys.readouterr().err
+        assert f"in {run}, which is read, and --report would" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
