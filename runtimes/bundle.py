@@ -305,13 +305,33 @@ def open_session(
         ContractError: The engine does not do what was asked.
         EngineError: The engine refused the file.
     """
+    return open_labelled(path, backend, threads=threads, device=device, gpu=gpu)[0]
+
+
+def open_labelled(
+    path: str | Path,
+    backend: str | None = None,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    gpu: GpuOptions | None = None,
+) -> tuple[Session, Mapping[str, tuple[str, ...]]]:
+    """Open what ``open_session`` opens, and say what it knows of its outputs.
+
+    Returns:
+        The session; and by output the names of its classes, where the bundle knows them.
+
+    Raises:
+        EdgeportError: As ``open_session``.
+    """
     from pathlib import Path
 
     path = Path(path)
     options = Options(threads=threads, device=device, gpu=gpu or GpuOptions())
     backend = backend or default_backend(device)
     if path.suffix not in FORMATS.values() or path.is_dir():
-        return Bundle.read(path).open(backend, options)
+        bundle = Bundle.read(path)
+        return bundle.open(backend, options), bundle.manifest.labels
     wanted = FORMATS[BACKENDS[backend].format] if backend in BACKENDS else None
     if wanted is not None and path.suffix != wanted:
         raise UsageError(
@@ -323,7 +343,7 @@ def open_session(
             f"{path} is a bare .pt2 file, and loading one can run code that is hidden in it",
             remedy="open it from a bundle, where its hash is known",
         )
-    return open_artefact(path, backend, options)
+    return open_artefact(path, backend, options), {}
 
 
 def _opener_of(suffix: str) -> str:

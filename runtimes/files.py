@@ -31,6 +31,8 @@ _NO_SUCH_PLACE: Final = {
 def write(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file beside ``path``, fsync it, and rename it to ``path``.
 
+    A symbolic link at ``path`` is replaced, as any old file is; what it leads to stays as it is.
+
     Raises:
         PlaceError: Something is at ``path`` or above it that no file can replace, or be in.
         StorageError: The disk is full or the folder is not writable; an old file is untouched.
@@ -189,8 +191,9 @@ def refuse_unfit(path: Path) -> None:
     """Raise if no file can be written at ``path``, where an old file may be: ask before long work.
 
     Raises:
-        PlaceError: A folder or a device is there, which a file must not replace; or a file is where
-            a folder above it should be, or the name is too long.
+        PlaceError: A folder or a device is there, or at the end of a link there; or a file is where
+            a folder above it should be, ``..`` leads out of a folder that does not exist, or the
+            name is too long.
     """
     with writing(path):
         if path.exists() and not path.is_file():
@@ -206,6 +209,12 @@ def _refuse_below_a_file(path: Path) -> None:
     with writing(path):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()  # too long a name, a loop of links
+        astray = next((f for f in path.parents if f.name == ".." and not f.parent.exists()), None)
+        if astray is not None:  # to make that folder would leave it behind
+            raise PlaceError(
+                f"{astray.parent} does not exist, so {path} leads nowhere",
+                remedy="write the path without ..",
+            )
         nearest = next((folder for folder in path.parents if os.path.lexists(folder)), None)
         if nearest is not None and not nearest.is_dir():
             raise PlaceError(

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .bundle import Bundle, open_session
+from .bundle import open_labelled
 from .devices import GpuOptions
-from .errors import InputError, UsageError
+from .errors import FormatError, InputError, UsageError
 from .inputs import Array
-from .session import FORMATS, Session
+from .session import Session
 from .signature import TensorSpec
 from .text import encode, is_text
 from .values import dataclass
@@ -58,7 +58,8 @@ class Predictor:
 
         Raises:
             InputError: It does not fit the signature.
-            UsageError: An output has no rows, or another number of them.
+            UsageError: An output has no rows, or another number of them; or ``logits`` no classes.
+            FormatError: ``logits`` has not as many classes as there are labels.
             EngineError: The engine failed.
         """
         inputs = tensors(raw, self.session.signature.inputs)
@@ -104,36 +105,47 @@ def open_predictor(
     Raises:
         EdgeportError: As ``edgeport.runtimes.open``.
     """
-    session = open_session(path, backend, threads=threads, device=device, gpu=gpu)
-    return Predictor(session, labels_of(Path(path)))
-
-
-def labels_of(path: Path) -> tuple[str, ...]:
-    """Names of the classes of ``logits``, which a bundle may know.
-
-    Raises:
-        EdgeportError: As ``Bundle.read``.
-    """
-    if path.suffix in FORMATS.values() and not path.is_dir():
-        return ()
-    return Bundle.read(path).manifest.labels.get(LOGITS, ())
+    session, labels = open_labelled(path, backend, threads=threads, device=device, gpu=gpu)
+    return Predictor(session, labels.get(LOGITS, ()))
 
 
 def most_likely(logits: Array, labels: Sequence[str]) -> tuple[list[str | int], list[float]]:
-    """The class of each row and its softmax, in float64.
+    """The class of each row and its softmax, exp(x - max) / sum of exp(x - max), in float64.
+
+    An infinite logit is taken as the limit: classes that are equally large share the probability.
+    A row with NaN has the class of the first NaN, as ``argmax``, and the probability NaN.
 
     Args:
         logits: (rows, classes).
         labels: Names of the classes; empty if there are none.
 
+    Raises:
+        UsageError: There are no classes.
+        FormatError: There are more classes or fewer than labels.
+
     Examples:
         >>> most_likely(np.array([[0.0, 0.0, 1e4]]), ["a", "b", "c"])
         (['c'], [1.0])
+        >>> most_likely(np.array([[0.0, np.inf, np.inf]]), [])
+        ([1], [0.5])
     """
-    found = logits.argmax(1)
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    classes = logits.shape[1]
+    if not classes:
+        raise UsageError(
+            f"{LOGITS} has no classes: {list(logits.shape)}",
+            remedy="call session.run, which gives the outputs as they are",
+        )
+    if labels and len(labels) != classes:
+        raise FormatError(
+            f"{LOGITS} has {classes} classes, and there are labels of {len(labels)}",
+            remedy="export the model again, with a label for each class",
+        )
+    exact = logits.astype(np.float64)
+    top = exact.max(1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf: both are the largest
+        shifted = np.exp(np.where(exact == top, 0, exact - top))
     probability = shifted.max(1) / shifted.sum(1)
-    numbers = [int(n) for n in found]
+    numbers = [int(n) for n in logits.argmax(1)]
     return [labels[n] if labels else n for n in numbers], [float(p) for p in probability]
 
 
@@ -179,10 +191,49 @@ def _array(value: Any, spec: TensorSpec) -> Array:
         raise InputError(
             f"input {spec.name!r} is no array: {e}", remedy=f"pass {spec}, rows first"
         ) from e
-    if not np.can_cast(found.dtype, spec.dtype, "same_kind"):
+    except RuntimeError as e:  # a tensor of torch: with a gradient, or a conjugate not yet computed
+        raise InputError(
+            f"input {spec.name!r} is no array: {e}", remedy="pass tensor.detach().resolve_conj()"
+        ) from e
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind != "f" and found.dtype.kind in "fO":
+        found = _exact(value, found)
+    if found.dtype.kind not in ("biuf" if dtype.kind == "f" else "biuO"):
         raise InputError(
             f"input {spec.name!r} is {found.dtype}, expected {spec.dtype}",
             remedy=f"pass {spec}, rows first",
         )
+    return _as_float(found, dtype, spec) if dtype.kind == "f" else _as_integer(found, dtype, spec)
+
+
+def _exact(value: Any, found: Array) -> Array:
+    """Integers that numpy has no one type for: it makes floats of -1 or 1 beside 2**63."""
+    objects = np.asarray(value, object)
+    return objects if all(isinstance(number, int) for number in objects.flat) else found
+
+
+def _as_integer(found: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    """Integers or truth values as others, each of which is the same number."""
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for value in (int(found.min(initial=0)), int(found.max(initial=0))):
+        if not least <= value <= most:
+            raise _beyond(value, spec, least, most)
+    return found.astype(dtype)
+
+
+def _as_float(found: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    """Numbers rounded to a float type, none of them to infinity."""
     with np.errstate(over="ignore"):
-        return found.astype(spec.dtype)
+        cast = found.astype(dtype)
+    lost = found[np.isfinite(found) & ~np.isfinite(cast)]
+    if lost.size:
+        most = np.finfo(dtype).max
+        raise _beyond(lost.flat[0], spec, -most, most)
+    return cast
+
+
+def _beyond(value: object, spec: TensorSpec, least: object, most: object) -> InputError:
+    return InputError(
+        f"input {spec.name!r} holds {value}, and {spec.dtype} ends at {least} and {most}",
+        remedy="pass numbers between these",
+    )

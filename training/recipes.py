@@ -197,20 +197,26 @@ def small_cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe
     return Recipe("small_cnn", hyperparameters, module, module, data, data)
 
 
-def stable_step(recipe: Recipe) -> float:
-    """The largest stable step of full-batch gradient descent for a linear recipe."""
+def stable_step(recipe: Recipe, decay: float = 0.0) -> float:
+    """The largest stable step of full-batch gradient descent for a linear recipe.
+
+    Args:
+        recipe: Made by ``linear``.
+        decay: Weight decay of the descent, at least 0.
+    """
     (features,) = map(torch.from_numpy, recipe.seen.train.inputs.values())
     with_bias = torch.cat([features, torch.ones_like(features[:, :1])], 1)
-    return largest_stable_step(with_bias, classes=len(recipe.data.origin.classes) or None)
+    classes = len(recipe.data.origin.classes) or None
+    return largest_stable_step(with_bias, classes=classes, decay=decay)
 
 
 def usual_decay(recipe: Recipe) -> float | None:
     """The ``weight_decay`` whose minimum is that of scikit-learn's ``LogisticRegression()``.
 
     That minimises C * (sum of losses) + |w|^2 / 2 with C = 1, and a step of descent with a decay d
-    the mean of n losses + d |w|^2 / 2: d = 1 / n. Without any, classes that a plane parts have no
-    best weights: they grow as long as they are trained. Of two classes scikit-learn has one row of
-    weights, w = w1 - w0, and the least |w0|^2 + |w1|^2 is |w|^2 / 2: d = 2 / n.
+    the mean of n losses + d |w|^2 / 2: d = 1 / (C n). Without any, classes that a plane parts have
+    no best weights: they grow as long as they are trained. Of two classes scikit-learn has one row
+    of weights, w = w1 - w0, and the least |w0|^2 + |w1|^2 is |w|^2 / 2: d = 2 / (C n).
 
     Returns:
         ``None`` for values: their closed form has no penalty.

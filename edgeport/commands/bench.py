@@ -32,7 +32,7 @@ def run(args: BenchArgs) -> int:
     """Measure, print, and keep the result where that was asked for."""
     from edgeport.commands.bench_tables import render
 
-    is_report(args.report)
+    is_report(args.report, args.bundles)
     kept_in = args.bundles[0]
     if args.save and len(args.bundles) > 1:
         raise UsageError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from edgeport.commands.options import (
     add_gpu_options,
     add_margin,
+    file_path,
     gpu_options,
     margin,
     names,
@@ -68,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE",
                         help="NAME.edge; two or more are compared with the first")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="FILE",
+    parser.add_argument("--report", type=file_path, metavar="FILE",
                         help="write the result as .html or .json")  # fmt: skip
     parser.add_argument("--save", action="store_true", help="keep the result in the bundle")
     parser.add_argument("--json", action="store_true", help="print JSON, with every raw duration")

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeport.commands.options import file_path
 from edgeport.commands.terminal import show, size_text
 from edgeport.runtimes import Bundle
 
@@ -24,7 +25,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     parser.add_argument(
-        "-o", type=Path, dest="program", metavar="PROGRAM",
+        "-o", type=file_path, dest="program", metavar="PROGRAM",
         help="the program to write; its source goes beside it (default: run-NAME)",
     )  # fmt: skip  # one option
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeport.commands.options import file_path
 from edgeport.commands.terminal import show
 from edgeport.runtimes import Bundle
 
@@ -23,7 +24,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     parser.add_argument(
-        "-o", type=Path, dest="script", default=Path("infer.py"), metavar="SCRIPT",
+        "-o", type=file_path, dest="script", default=Path("infer.py"), metavar="SCRIPT",
         help="the script to write (default: %(default)s)",
     )  # fmt: skip  # one option
     parser.set_defaults(run=lambda a: run(EmbedArgs(a.bundle, a.script)))

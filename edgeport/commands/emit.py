@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import positive
+from edgeport.commands.options import file_path, positive
 from edgeport.commands.terminal import show
 from edgeport.runtimes import Bundle
 
@@ -33,8 +33,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         child = engines.add_parser(engine, help=what)
         child.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
         child.add_argument(
-            "-o", type=Path, dest="output", default=Path(output), help="default: %(default)s"
-        )
+            "-o", type=Path if engine == "triton" else file_path, dest="output",
+            default=Path(output), help="default: %(default)s",
+        )  # fmt: skip  # one option
         child.set_defaults(format=None, storage_uri=None, replicas=2)
         if engine == "triton":
             child.add_argument("--format", help="which artefact (default: onnx, if there)")

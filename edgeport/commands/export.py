@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
 from edgeport.commands.needs import needs
-from edgeport.commands.options import add_max_ratio, is_report, names, positive, ratios_of
+from edgeport.commands.options import (
+    add_max_ratio,
+    file_path,
+    is_report,
+    names,
+    positive,
+    ratios_of,
+)
 from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
@@ -98,7 +105,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     add_engine_build_options(parser)
 
     tell = parser.add_argument_group("what is told").add_argument
-    tell("--report", type=Path, metavar="FILE", help="the whole story, as .html or .json")
+    tell("--report", type=file_path, metavar="FILE", help="the whole story, as .html or .json")
     tell(
         "--debug-map",
         action="store_true",
@@ -270,7 +277,8 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
-    is_report(arguments.report)
+    run = [] if arguments.model is None else [Path(arguments.model)]  # or it is no path
+    is_report(arguments.report, [arguments.output, *run])
     thresholds = Thresholds(constant_outputs=tuple(arguments.constant_output))
     return ExportArgs(
         source=parse_source(arguments),

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,11 +155,15 @@ def read_stored(path: Path, example: str) -> bytes:
         ) from e
 
 
-def is_report(path: Path | None) -> None:
+def is_report(path: Path | None, kept: Sequence[Path]) -> None:
     """Refuse a report that is neither a page nor JSON, or that could not be written in the end.
 
+    Args:
+        path: Where it is to be; ``None`` if none was asked for.
+        kept: As for ``refuse_overwriting``.
+
     Raises:
-        UsageError: Its name ends otherwise.
+        UsageError: Its name ends otherwise, or it would overwrite something that is kept.
         PlaceError: A folder is there, or a file is where a folder above it should be.
     """
     if path is None:
@@ -171,6 +176,36 @@ def is_report(path: Path | None) -> None:
     from edgeport.runtimes.files import refuse_unfit
 
     refuse_unfit(path)
+    refuse_overwriting(path, "--report", kept)
+
+
+def refuse_overwriting(output: Path, option: str, kept: Sequence[Path]) -> None:
+    """Refuse a place whose file, once it is there, would spoil what a command works on.
+
+    Args:
+        output: The place.
+        option: That named it.
+        kept: Files and folders (bundles, runs) that must stay as they are, or don't exist. Nothing
+            may be written into such a folder: the manifest of a bundle, and of a run its record,
+            say what is in it, the ``reports/`` of a bundle included.
+
+    Raises:
+        UsageError: It is one of them, under whatever name, or in one of them.
+    """
+    # functions of os: they raise nothing for loops of links and names that are too long
+    old = os.path.exists(output)  # noqa: PTH110
+    own = Path(os.path.realpath(output.parent), output.name)
+    places = (own, Path(os.path.realpath(output)))  # that of a link, and where it leads
+    for path in kept:
+        same = old and os.path.exists(path) and output.samefile(path)  # noqa: PTH110
+        if same or any(place.is_relative_to(os.path.realpath(path)) for place in places):
+            what = "what is read" if same else f"in {path}, which is read"
+            raise UsageError(
+                f"{output} is {what}, and {option} would overwrite it"
+                if old
+                else f"{output} would be in {path}, and {option} adds nothing to that",
+                remedy="choose another place",
+            )
 
 
 def _ratio(text: str) -> tuple[str | None, float]:
@@ -196,6 +231,13 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return int(text)
+
+
+def file_path(text: str) -> Path:
+    """Read the place of a file that is to be written; ``Path`` would forget a slash at the end."""
+    if text.endswith(("/", "/.", "/..")):
+        raise argparse.ArgumentTypeError(f"expected a file, got the folder {text!r}")
+    return Path(text)
 
 
 def size(text: str) -> int:

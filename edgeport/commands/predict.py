@@ -16,14 +16,16 @@ from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_gpu_options,
     default_backend_text,
+    file_path,
     gpu_options,
     positive,
+    refuse_overwriting,
 )
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.predictor import LOGITS, labels_of, most_likely
+from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
 
 if TYPE_CHECKING:
     from edgeport.training import Run
@@ -69,7 +71,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="FILE",
         help=".csv, .npz, .txt (a text per line), an image or a folder of images",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="default: stdout")
+    parser.add_argument(
+        "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
+    )
     parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {default_backend_text}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
     add_gpu_options(parser)
@@ -86,7 +90,8 @@ def run(args: PredictArgs) -> int:
     from edgeport.runtimes import files
 
     if args.output is not None:
-        _refuse_output(args.output, (args.input, args.model))
+        files.refuse_unfit(args.output)
+        refuse_overwriting(args.output, "-o", [args.model, *raw_input.found(args.input)])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     with opened(args) as predictor:
@@ -106,18 +111,6 @@ def run(args: PredictArgs) -> int:
         with files.parents(args.output):
             files.write(args.output, table.getvalue())
     return 0
-
-
-def _refuse_output(output: Path, read: Sequence[Path]) -> None:
-    from edgeport.runtimes import files
-
-    files.refuse_unfit(output)
-    for path in read:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise UsageError(
-                f"{output} is what is read, and -o would overwrite it",
-                remedy="choose another place, or leave -o out to print",
-            )
 
 
 def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
@@ -176,12 +169,10 @@ def _text(value: np.generic) -> str:
 
 @contextmanager
 def _bundle(args: PredictArgs) -> Iterator[Predictor]:
-    from edgeport import runtimes
-
-    with runtimes.open(
+    with open_predictor(
         args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
-    ) as session:
-        yield Predictor(session.signature, labels_of(args.model), session.run)
+    ) as found:
+        yield Predictor(found.session.signature, found.labels, found.session.run)
 
 
 @contextmanager

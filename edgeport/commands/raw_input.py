@@ -68,6 +68,13 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     return readers[suffix](path, signature)
 
 
+def found(path: Path) -> list[Path]:
+    """The files that ``read`` reads: of a folder its images, in order."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGES)
+
+
 def is_image(spec: TensorSpec) -> bool:
     """Whether an input is an image as it is decoded."""
     grey, planes = len(spec.shape) == 3, len(spec.shape) == 4 and spec.shape[3] in (1, 3)
@@ -193,8 +200,7 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
             remedy="give an .npz file",
         )
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
-    for file in files if path.is_dir() else [path]:
+    for file in found(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         yield Raw((name,), {spec.name: _image(file, spec)[None]})
 
@@ -209,7 +215,7 @@ def _image(path: Path, spec: TensorSpec) -> Array:
         ) from e
     try:
         with Image.open(path) as image:
-            found = np.array(ImageOps.exif_transpose(image).convert(mode))
+            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
-    return found[..., None] if spec.shape[3:] == (1,) else found
+    return pixels[..., None] if spec.shape[3:] == (1,) else pixels

@@ -28,7 +28,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
         "linear",
         help="linear regression, or logistic regression where the target is text",
         epilog="classes are penalised as by scikit-learn's LogisticRegression(C=1); for another C: "
-        "--option weight_decay=1/(C n), 0 for none. "
+        "--option weight_decay=1/(C n), of two classes 2/(C n), 0 for none. "
         "example: edgeport train linear --data my.csv --target price -o runs/price",
     )
     add_data_options(parser, "diabetes, iris, wine, breast_cancer")

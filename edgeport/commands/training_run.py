@@ -58,7 +58,8 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
     try:
         torch.manual_seed(args.settings["seed"])
         recipe = make()
-        settings = args.make(_rate(args, recipe), usual_decay(recipe))
+        usual = usual_decay(recipe)
+        settings = args.make(_rate(args, recipe, usual), usual)
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
@@ -84,7 +85,7 @@ def needs_plots(asked: bool) -> None:
             import matplotlib  # noqa: F401  # the import is the question
 
 
-def _rate(args: TrainArgs, recipe: "Recipe") -> float | None:
+def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float | None:
     """Half of the largest stable step, where no rate was given: for convex models."""
     if args.settings["learning_rate"] is not None:
         return None
@@ -92,7 +93,13 @@ def _rate(args: TrainArgs, recipe: "Recipe") -> float | None:
 
     if recipe.model != "linear":
         raise UsageError("there is no learning rate", remedy="give one: --lr 0.001")
-    largest = stable_step(recipe)
+    asked = args.settings["options"].get("weight_decay", 0)
+    decay = usual_decay if asked is None else asked
+    if (
+        not isinstance(decay, int | float) or not decay > 0
+    ):  # the optimizer refuses what is no decay
+        decay = 0.0
+    largest = stable_step(recipe, decay)
     note(f"largest stable step of gradient descent {largest:.4f}; half of it is the learning rate")
     return largest / 2
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeport.commands.options import (
     add_engine_options,
     add_max_ratio,
+    file_path,
     gpu_options,
     is_report,
     ratios_of,
@@ -74,7 +75,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     add_engine_options(parser)
     add_trust_options(parser)
     add_max_ratio(parser, "what the bundle holds")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="every figure: .html or .json")
+    parser.add_argument(
+        "--report", type=file_path, metavar="FILE", help="every figure: .html or .json"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
     return parser
@@ -150,7 +153,8 @@ def _write(path: Path, report: Report) -> None:
 
 
 def _parse(arguments: argparse.Namespace) -> VerifyArgs:
-    is_report(arguments.report)
+    kept = [path for path in (arguments.bundle, arguments.stored) if path is not None]
+    is_report(arguments.report, kept)
     return VerifyArgs(
         arguments.bundle,
         arguments.stored,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.commands.options import add_max_ratio, is_report, ratios_of
+from edgeport.commands.options import add_max_ratio, file_path, is_report, ratios_of
 from edgeport.runtimes import UsageError
 
 
@@ -44,6 +44,46 @@ def test_what_is_no_number(text: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_report_is_a_page_or_json() -> None:
     for path in (None, Path("a.html"), Path("b/c.json")):
-        is_report(path)
+        is_report(path, ())
     with pytest.raises(UsageError, match=r"--report a\.txt is neither \.html nor \.json"):
-        is_report(Path("a.txt"))
+        is_report(Path("a.txt"), ())
+
+
+@pytest.mark.parametrize("text", ["out.csv/", "out.csv/.", "a/..", "/"])
+def test_a_file_is_no_folder(text: str) -> None:
+    with pytest.raises(
+        argparse.ArgumentTypeError, match=f"expected a file, got the folder '{text}"
+    ):
+        file_path(text)
+    assert file_path("a/out.csv") == Path("a/out.csv")
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("b.edge/manifest.json", r"in b\.edge, which is read, and --report would overwrite it"),
+        ("b.edge/reports/new.html", r"would be in b\.edge, and --report adds nothing to that"),
+        ("x/../b.edge/new.html", r"would be in b\.edge"),
+        ("link.json", "in b.edge, which is read"),  # leads to the manifest
+        ("b.edge/away.json", "in b.edge, which is read"),  # leads out of the bundle
+        ("to_folder/manifest.json", "in b.edge, which is read"),
+        ("stored.json", "stored.json is what is read"),
+        ("hard.json", "hard.json is what is read"),
+    ],
+)
+def test_a_report_is_nowhere_in_what_is_read(
+    place: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("b.edge", "x"):
+        Path(folder).mkdir()
+    for name in ("b.edge/manifest.json", "stored.json", "other.json"):
+        Path(name).touch()
+    Path("hard.json").hardlink_to("stored.json")
+    Path("to_folder").symlink_to("b.edge")
+    Path("link.json").symlink_to("b.edge/manifest.json")
+    Path("b.edge/away.json").symlink_to("../other.json")
+    kept = [Path("x" * 300), Path("b.edge"), Path("stored.json")]
+    with pytest.raises(UsageError, match=f"{problem}.*\n  fix: choose another place"):
+        is_report(Path(place), kept)
+    is_report(Path("other.json"), kept)

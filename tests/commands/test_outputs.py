@@ -63,6 +63,44 @@ def test_a_name_that_is_too_long(name: str, capsys: pytest.CaptureFixture[str]) 
     assert "File name too long" in refused(name, str(place), capsys)
 
 
+@pytest.mark.parametrize("inside", ["manifest.json", "model.onnx", "reports/verify.html"])
+@pytest.mark.parametrize("name", ["answers.csv", "verify.json", "bench.html"])
+def test_nothing_is_written_into_a_bundle_that_is_read(
+    name: str, inside: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(name, f"mlp.edge/{inside}", capsys)
+    assert "mlp.edge, " in told or "is neither .html nor .json" in told
+
+
+def test_a_link_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("target").write_text("old")
+    Path("answers.csv").symlink_to("target")
+    assert main([*FILES["answers.csv"], "answers.csv"]) == 0
+    assert not Path("answers.csv").is_symlink()
+    assert Path("target").read_text() == "old"
+
+
+@pytest.mark.parametrize("end", ["/", "/."])
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"one.edge"}))
+def test_a_place_that_is_written_as_a_folder(
+    name: str, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = entries(Path())
+    with pytest.raises(SystemExit, match="2"):
+        main([*FILES[name], name + end])
+    assert f"expected a file, got the folder '{name}{end}'" in capsys.readouterr().err
+    assert entries(Path()) == before
+
+
+@each
+def test_a_way_out_of_a_folder_that_does_not_exist(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(name, f"new/../od/{name}", capsys)
+    assert told == f"edgeport: new does not exist, so new/../od/{name} leads nowhere"
+    assert not Path("new").exists()
+
+
 @each_file
 def test_a_folder_where_a_file_is_needed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(name).mkdir()

@@ -96,6 +96,32 @@ def test_what_is_read_is_not_overwritten(
     assert path.read_text() == "rooms,place,area\n0,north,30\n"
 
 
+@pytest.mark.parametrize("name", ["run.json", "weights.safetensors", "new.csv"])
+def test_nothing_is_written_into_a_run(
+    houses: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = houses / "run"
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    asked = ["predict", str(run), "--input", str(houses / "houses.csv"), "-o", str(run / name)]
+    assert main(asked) == 2
+    assert f"in {run}, " in capsys.readouterr().err
+    for report in ("run.json", "report.html"):
+        asked = ["export", str(run), "-o", str(houses / "new.edge"), "--report", str(run / report)]
+        assert main(asked) == 2
+        assert f"in {run}, which is read, and --report would" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_report_is_not_in_the_bundle_that_is_made(
+    houses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = houses / "new.edge"
+    asked = ["export", str(houses / "run"), "-o", str(output)]
+    assert main([*asked, "--report", str(output / "manifest.json")]) == 2
+    assert f"would be in {output}, and --report adds nothing" in capsys.readouterr().err
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,31 @@ def test_classes_are_penalised_as_by_scikit_learn(
     asked = ["linear", "--data", "breast_cancer", "--epochs", "2", "-o", str(tmp_path / "a")]
     assert main(["train", *asked, *more]) == 0
     assert load(tmp_path / "a").history.settings.options == options
+
+
+@pytest.mark.parametrize("more", [[], ["--option", "weight_decay=2.5"]])
+def test_the_usual_step_of_a_small_table_does_not_swing(tmp_path: Path, more: list[str]) -> None:
+    """Where the decay, 2 / n, is a good part of the curvature."""
+    noise = np.random.default_rng(1).random((6, 2)) / 100
+    table = tmp_path / "a.csv"
+    lines = [f"{n / 100 + a},{b},{'qp'[n % 2]}" for n, (a, b) in enumerate(noise)]
+    table.write_text("\n".join(["a,b,y", *lines]))
+    asked = ["linear", "--data", str(table), "--target", "y", "-o", str(tmp_path / "run")]
+    assert main(["train", *asked, "--epochs", "150", *more]) == 0
+    costs = [epoch.cost for epoch in load(tmp_path / "run").history.epochs]
+    assert costs[-1] <= costs[0]
+    np.testing.assert_allclose(costs[-10:], costs[-1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("decay", ["high", "-1", "nan", "inf"])
+def test_a_decay_that_is_none(
+    tmp_path: Path, decay: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["linear", "--data", "iris", "--option", f"weight_decay={decay}"]
+    code, _, err = run(capsys, *asked, "-o", str(tmp_path / "run"))
+    assert code == 2
+    assert "edgeport: " in err
+    assert "Traceback" not in err
 
 
 def test_any_optimizer_batch_and_schedule(

@@ -5,10 +5,21 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeport import runtimes
-from edgeport.runtimes import EngineInfo, InputError, Predictor, Signature, TensorSpec, UsageError
+from edgeport.runtimes import (
+    EngineInfo,
+    FormatError,
+    InputError,
+    Predictor,
+    Signature,
+    TensorSpec,
+    UsageError,
+)
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.predictor import most_likely, tensors
 from edgeport.runtimes.text import decode
 
 
@@ -109,3 +120,122 @@ def test_an_output_of_all_rows() -> None:
         UsageError, match=r"no row for each row of the input: sum: \[\]\n  fix: call"
     ):
         predictor.predict([1, 2])
+
+
+INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+
+
+def converted(raw: object, dtype: str) -> Array:
+    return tensors(raw, (TensorSpec("x", dtype, ("batch", "n")),))["x"]
+
+
+@given(
+    st.sampled_from(("bool", *INTEGERS)),
+    st.lists(st.integers(-(2**65), 2**65) | st.integers(-2, 300) | st.booleans(), min_size=1),
+)
+def test_integers_arrive_as_they_are_or_are_told(dtype: str, numbers: list[int]) -> None:
+    least, most = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if all(least <= number <= most for number in numbers):
+        found = converted([numbers], dtype)
+        assert found.dtype == dtype
+        assert found.tolist() == [numbers]
+    else:
+        with pytest.raises(InputError, match=f"and {dtype} ends at {least} and {most}"):
+            converted([numbers], dtype)
+
+
+@pytest.mark.parametrize(
+    ("raw", "dtype"),
+    [
+        ([[255, 1]], "uint8"),
+        ([[2**64 - 1, 1]], "uint64"),
+        ([[-128, 127]], "int8"),
+        ([[]], "int8"),
+        ([[0, 1]], "bool"),
+        ([[True, False]], "int32"),
+        ([[True, False]], "float32"),
+        ([[65504.0, float("-inf")]], "float16"),
+        ([[3, 4]], "float16"),
+    ],
+)
+def test_numbers_that_fit(raw: list[list[float]], dtype: str) -> None:
+    found = converted(raw, dtype)
+    assert found.dtype == dtype
+    assert found.tolist() == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "dtype", "problem"),
+    [
+        ([[2**32 + 7, 1]], "int32", "4294967303, and int32 ends at -2147483648 and 2147483647"),
+        ([[300, 1]], "int8", "300, and int8 ends at -128 and 127"),
+        ([[-1, 1]], "uint8", "-1, and uint8 ends at 0 and 255"),
+        ([[2**64 - 1]], "int64", "18446744073709551615, and int64 ends at "),
+        ([[2**63, -1]], "int64", "9223372036854775808, and int64 ends at "),
+        ([[2, 1]], "bool", "2, and bool ends at 0 and 1"),
+        ([[1e6, 1]], "float16", r"1000000\.0, and float16 ends at -65504\.0 and 65504\.0"),
+        ([[70000]], "float16", "70000, and float16 ends at "),
+        ([[-1e39]], "float32", r"-1e\+39, and float32 ends at -3\.40282346\d*e\+38 and "),
+    ],
+)
+def test_numbers_beyond_a_type(raw: object, dtype: str, problem: str) -> None:
+    expected = f"^input 'x' holds {problem}.*\n  fix: pass numbers between these$"
+    with pytest.raises(InputError, match=expected):
+        converted(raw, dtype)
+
+
+def test_tensors_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    assert converted(torch.tensor([[1, 255]]), "uint8").tolist() == [[1, 255]]
+    with_gradient = torch.ones(1, 2, requires_grad=True)
+    for raw in (with_gradient, with_gradient.conj() * 1j):
+        with pytest.raises(
+            InputError, match=r"is no array: Can't call numpy.*\n  fix: pass .*detach"
+        ):
+            converted(raw, "float32")
+    assert converted(with_gradient.detach(), "float32").tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("row", "label", "probability"),
+    [
+        ([0.0, np.inf, 1.0], 1, 1.0),
+        ([np.inf, 0.0, np.inf], 0, 0.5),
+        ([-np.inf, -np.inf, 3.0], 2, 1.0),
+        ([-np.inf] * 3, 0, 1 / 3),
+        ([-1.7e308, 1.7e308, 0.0], 1, 1.0),
+        ([0.0, np.nan, np.inf], 1, np.nan),
+    ],
+)
+def test_logits_without_bound(row: list[float], label: int, probability: float) -> None:
+    labels, likely = most_likely(np.array([row, [0.0, 0.0, 0.0]]), ())
+    assert labels == [label, 0]
+    assert likely == pytest.approx([probability, 1 / 3], nan_ok=True)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "c", "d"]])
+def test_labels_that_are_not_those_of_the_logits(labels: list[str]) -> None:
+    with pytest.raises(
+        FormatError,
+        match=f"logits has 3 classes, and there are labels of {len(labels)}\n  fix: export the",
+    ):
+        most_likely(np.zeros((1, 3), np.float32), labels)
+
+
+def test_no_classes_and_no_rows() -> None:
+    with pytest.raises(UsageError, match=r"logits has no classes: \[2, 0\]\n  fix: call"):
+        most_likely(np.zeros((2, 0), np.float32), ())
+    assert most_likely(np.zeros((0, 3), np.float32), ("a", "b", "c")) == ([], [])
+
+
+def test_a_bundle_is_read_once(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no second reading can fail behind an open session, or be of another bundle."""
+    read, paths = runtimes.Bundle.read, list[Path]()
+
+    def counted(path: Path) -> runtimes.Bundle:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(runtimes.Bundle, "read", counted)
+    runtimes.open_predictor(packed, threads=1).close()
+    assert paths == [packed]

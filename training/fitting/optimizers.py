@@ -44,8 +44,9 @@ def find_optimizer(name: str) -> type[Optimizer]:
 def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
     """The optimizer that was asked for, over all parameters that are trained.
 
-    A ``weight_decay`` that is asked for is of weights alone, as an L2 penalty is: a bias only
-    moves the outputs, and the scale of a normalisation is no size of what was learned.
+    A ``weight_decay``, asked for or the optimizer's default, is of weights alone, as an L2 penalty
+    is: a bias only moves the outputs, and the scale of a normalisation is no size of what was
+    learned.
 
     Raises:
         UsageError: It does not exist, or does not take these options or parameters.
@@ -59,7 +60,7 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
         )
     options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
-    groups = _groups(parameters, settings.options)
+    groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))
     try:
         return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
     except (TypeError, ValueError) as e:
@@ -70,15 +71,21 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
 
 
 def _groups(
-    parameters: Sequence[nn.Parameter], options: Mapping[str, Option]
+    parameters: Sequence[nn.Parameter], decay: Option
 ) -> Sequence[nn.Parameter] | list[dict[str, Any]]:
-    """One group; or two, where a decay is asked for and some parameters are no weights."""
+    """One group; or two, where there is a decay and some parameters are no weights."""
     weights = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
-    if not options.get("weight_decay") or not weights or not others:
+    if not decay or not weights or not others:
         return parameters
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return groups
+
+
+def _usual_decay(kind: type[Optimizer]) -> Option:
+    """The decay of an optimizer that is asked for none; 0 if it knows no such thing."""
+    found = inspect.signature(kind).parameters.get("weight_decay")
+    return 0.0 if found is None or found.default is found.empty else found.default
 
 
 def needs_closure(optimizer: Optimizer) -> bool:

@@ -99,17 +99,20 @@ def range_test(
     return RangeTest(tuple(rates), tuple(costs), rates[costs.index(min(costs))] / 10)
 
 
-def largest_stable_step(features: Tensor, *, classes: int | None = None) -> float:
+def largest_stable_step(
+    features: Tensor, *, classes: int | None = None, decay: float = 0.0
+) -> float:
     """The largest step with which full-batch gradient descent of a convex model converges.
 
     2 / lambda_max of the cost's Hessian (Nesterov 2004, 2.1.5). For the mean squared error that is
     2 X'X / n; for the softmax cross-entropy at most X'X / (2 n) (Boehning 1992), so that the result
-    is safe there, not tight.
+    is safe there, not tight. A weight decay d is the gradient of d |w|^2 / 2, whose Hessian is d.
 
     Args:
         features: (n, features), with a column of ones if there is a bias.
         classes: ``None`` for least squares.
+        decay: Weight decay of the descent, at least 0.
     """
     gram = features.double().T @ features.double() / len(features)
     largest = float(torch.linalg.eigvalsh(gram)[-1])
-    return 2 / (largest * (2 if classes is None else 0.5))
+    return 2 / (largest * (2 if classes is None else 0.5) + decay)

@@ -61,6 +61,22 @@ def test_a_decay_is_of_weights_alone(decay: float | None, sizes: list[int]) -> N
     assert torch.equal(one.bias, before[1])
 
 
+@pytest.mark.parametrize(("name", "own"), [("AdamW", 0.01), ("SGD", 0.0)])
+def test_a_default_that_is_asked_for_is_the_default(name: str, own: float) -> None:
+    """On the weights and off the biases, whether the decay is the optimizer's or the caller's."""
+    ended = []
+    for options in ({}, {"weight_decay": own}):
+        one = module()
+        optimizer = make_optimizer(one, Settings(1, 1, 0.5, optimizer=name, options=options))
+        before = (one.weight.detach().clone(), one.bias.detach().clone())
+        (one(torch.zeros(1, 2)).sum() * 0).backward()
+        optimizer.step()
+        torch.testing.assert_close(one.weight, before[0] * (1 - 0.5 * own))
+        assert torch.equal(one.bias, before[1])
+        ended.append(one.weight.detach())
+    assert torch.equal(*ended)
+
+
 def test_sparse_adam_takes_sparse_gradients() -> None:
     embedding = nn.Embedding(5, 2, sparse=True)
     optimizer = make_optimizer(embedding, Settings(1, 1, 0.1, optimizer="SparseAdam"))

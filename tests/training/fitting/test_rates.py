@@ -27,6 +27,15 @@ def test_the_largest_stable_step_is_the_border(
     assert (costs[-1] < 0.02) is converges
 
 
+@pytest.mark.parametrize("classes", [None, 3])
+def test_a_decay_adds_to_the_curvature(line: DataSet, classes: int | None) -> None:
+    x = features(line)
+    without = largest_stable_step(x, classes=classes)
+    assert largest_stable_step(x, classes=classes, decay=2.5) == pytest.approx(
+        2 / (2 / without + 2.5)
+    )
+
+
 def test_of_classes_it_is_four_times_as_large(line: DataSet) -> None:
     x = features(line)
     assert largest_stable_step(x, classes=3) == pytest.approx(4 * largest_stable_step(x))
