@@ -30,7 +30,6 @@ class Terms(nn.Module):
                 longest=layout.longest,
                 least=layout.least,
                 drops=layout.drops,
-                broken=bool((self.characters.symbols < 0).any()),
             )
         else:
             self.analyzer = Chars(

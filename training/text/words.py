@@ -44,11 +44,8 @@ class Words(nn.Module):
     stops: Tensor
     columns: Tensor
 
-    def __init__(
-        self, tables: Tables, *, longest: int, least: int, drops: bool, broken: bool
-    ) -> None:
+    def __init__(self, tables: Tables, *, longest: int, least: int, drops: bool) -> None:
         super().__init__()
-        self.symbols_a_word = 1 if broken else 2  # the least, with the break behind it
         for name in ("factors", "spelling", "starts", "lengths", "stops", "columns"):
             self.register_buffer(name, tables[name])
         self.longest, self.least, self.drops = longest, least, drops
@@ -93,10 +90,12 @@ class Words(nn.Module):
     def _words(
         self, symbol: Tensor, letter: Tensor, begins: Tensor, rank: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(batch, n) -> (batch, n // symbols_a_word + 1): the word that each run of letters is."""
+        """(batch, n) -> (batch, n): the word that each run of letters is.
+
+        A run may be one letter with its break: U+0130 in lower case, twice.
+        """
         rows, length = symbol.shape[0], symbol.shape[1]
-        most = length // self.symbols_a_word + 2
-        blank = torch.zeros((rows, most), dtype=torch.int64, device=symbol.device)
+        blank = torch.zeros((rows, length + 1), dtype=torch.int64, device=symbol.device)
         place = torch.arange(length, dtype=torch.int64, device=symbol.device).unsqueeze(0)
         run = torch.where(letter, rank, 0)  # run 0 takes what is in no word
         first = blank.scatter(1, torch.where(begins, rank, 0), torch.where(begins, place, 0))
