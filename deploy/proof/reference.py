@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.samples import Sample
-from edgeport.deploy.sources.source import Source, range_remedy, run_module
+from edgeport.deploy.sources.source import Source, range_remedy, run_module, sizes_of
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.distances import rms
 from edgeport.runtimes.golden import Golden
@@ -94,7 +94,7 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
                 continue
             raise SourceError(
                 f"{type(source.module).__name__} fails on the sample {sample.name!r}: {raised(e)}",
-                remedy=range_remedy(_sizes(source.signature, sample.inputs)),
+                remedy=range_remedy(sizes_of(source.signature, sample.inputs)),
             ) from e
         if sample.kind != "edge" or not _hangs_on_rounding(source, answered):
             golden.append(answered)
@@ -173,12 +173,3 @@ def _jittered(array: Array, generator: np.random.Generator) -> Array:
 
 def _named(signature: Signature, arrays: Sequence[Array]) -> dict[str, Array]:
     return {spec.name: array for spec, array in zip(signature.outputs, arrays, strict=True)}
-
-
-def _sizes(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
-    return {
-        size: inputs[spec.name].shape[axis]
-        for spec in signature.inputs
-        for axis, size in enumerate(spec.shape)
-        if isinstance(size, str)
-    }

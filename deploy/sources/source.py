@@ -205,7 +205,7 @@ def _measure_outputs(
         for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
     )
     for sample in samples:
-        sizes = _sizes(declared, sample.inputs)
+        sizes = sizes_of(declared, sample.inputs)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 result = _run_or_explain(flat, sample.inputs, sizes)
@@ -221,7 +221,8 @@ def _measure_outputs(
     return outputs, None if _is_flat(first.tree) else first.structure(names)
 
 
-def _sizes(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
+def sizes_of(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The size that each free dimension has in some inputs."""
     return {
         size: inputs[spec.name].shape[axis]
         for spec in declared.inputs
