@@ -39,15 +39,14 @@ def inference_only() -> Iterator[None]:
 
     A custom autograd function is called by its forward: no format can hold its backward, and
     ``apply`` hides its forward from a trace. Compiled parts run eagerly. Attention takes its
-    documented path, not a fused kernel that no format has (a script would, whatever is set), and
-    whose answers on a GPU were 135 to 219 noise floors away; ``nn.Transformer`` does not look
-    at its mask to see whether it is causal, which is a hint beside the mask.
+    documented path, not a fused kernel that no format has, and whose answers on a GPU were 135 to
+    219 noise floors away (a script is told that it may, whatever was set); ``nn.Transformer`` does
+    not look at its mask to see whether it is causal, which is a hint beside the mask.
     """
     apply = vars(torch.autograd.Function)["apply"]
-    fast, ask = torch.backends.mha.get_fastpath_enabled(), torch.backends.mha.get_fastpath_enabled
+    fast = torch.backends.mha.get_fastpath_enabled
     detect = transformer._detect_is_causal_mask
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
         torch.backends.mha.get_fastpath_enabled = _no_fast_path
         transformer._detect_is_causal_mask = _is_causal
         torch.autograd.Function.apply = classmethod(_forward_of)  # type: ignore[assignment]
@@ -55,12 +54,12 @@ def inference_only() -> Iterator[None]:
             yield
     finally:
         torch.autograd.Function.apply = apply  # type: ignore[method-assign]
-        torch.backends.mha.get_fastpath_enabled = ask
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mha.get_fastpath_enabled = fast
         transformer._detect_is_causal_mask = detect
 
 
 def _no_fast_path() -> bool:
+    """What a script compiles in place of torch's own, which is True for scripts."""
     return False
 
 

@@ -119,11 +119,9 @@ def _forbid_writing(library: ctypes.CDLL, places: Iterable[str]) -> None:
     if ruleset < 0:
         return
     allowed = _WRITE_FILE | (_TRUNCATE & writes)
-    for place in places:
+    for place in places:  # they stay open: procfs makes a folder anew once nobody holds it
         file = os.open(place, os.O_PATH | os.O_CLOEXEC)
         library.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", allowed, file), 0)
-        if place != _OWN_THREADS:  # left open: procfs makes a folder anew once nobody holds it
-            os.close(file)
     library.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     library.syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)

@@ -43,6 +43,21 @@ def test_autograd_functions_are_their_forward_and_come_back() -> None:
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
+def test_a_script_of_attention_takes_the_documented_path() -> None:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    before = torch.backends.mha.get_fastpath_enabled
+    with inference_only(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        frozen: Any = torch.jit.freeze(torch.jit.script(layer))
+    assert torch.backends.mha.get_fastpath_enabled is before
+    with torch.no_grad(), torch.autograd.profiler.profile() as profile:
+        frozen(torch.rand(2, 3, 8))
+    told: Any = profile  # its events are None before the end
+    ran = {event.name for event in told.function_events}
+    assert "aten::scaled_dot_product_attention" in ran
+    assert "aten::_transformer_encoder_layer_fwd" not in ran
+
+
 def test_quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     with quiet():
         sys.stdout.write("out")
