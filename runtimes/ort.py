@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import onnxruntime
 
+from .bound_buffers import BoundBuffers, unbound
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
-from .ort_buffers import BoundBuffers
+from .ort_buffers import OrtBinder
 from .ort_load import engine_of, failed, load, missing, settings_of, signature_of
 from .session import Availability, Options, check_signature
 
@@ -27,7 +28,7 @@ class OrtSession:
         check_signature(path, self.signature, options)
         self.engine = engine_of("ort-cpu", self._session, self.signature.precision)
         self._check = InputCheck(self.signature)
-        self._bound = BoundBuffers(self._session, self.signature)
+        self._bound = BoundBuffers(self.signature, OrtBinder(self._session, self.signature))
         self._quick = self._bound.run
         self._inputs = [spec.name for spec in self.signature.inputs]
         self._outputs = [spec.name for spec in self.signature.outputs]
@@ -66,7 +67,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Give the engine's memory back."""
-        self._quick = _closed
+        self._quick = unbound
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
 
@@ -75,10 +76,6 @@ class OrtSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _closed(_: Mapping[str, Array]) -> None:
-    """No bound buffers: the usual way says that the session is closed."""
 
 
 def probe() -> Availability:

@@ -5,10 +5,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from sys import getrefcount
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 
+from .bound_buffers import Bound, BoundBuffers, unbound
 from .cpus import available_cpus
 from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
@@ -19,6 +22,8 @@ from .torch_device import GpuChoices, require_all_on, require_torch_device
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
+
+_storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
 
 ExtraFiles: TypeAlias = dict[str, Any]
 
@@ -33,9 +38,10 @@ class TorchSession:
 
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
-    arrays. Safe to share between threads. Torch has one thread count for the whole process:
-    opening a session sets it, closing restores it, and ``engine.threads`` tells what it is now;
-    so it is with TF32 on a GPU, and ``engine.precision``.
+    arrays: on the CPU, small ones into tensors that are used again. Safe to share between threads.
+    Torch has one thread count for the whole process: opening a session sets it, closing restores
+    it, and ``engine.threads`` tells what it is now; so it is with TF32 on a GPU, and
+    ``engine.precision``.
     """
 
     def __init__(
@@ -60,6 +66,10 @@ class TorchSession:
         self._call: Callable[..., Any] | None = call
         self._check = InputCheck(signature)
         self._outputs = [spec.name for spec in signature.outputs]
+        self._bound: BoundBuffers | None = None
+        if self._on_cpu:
+            self._bound = BoundBuffers(signature, _Binder(call, self._outputs))
+        self._quick = self._bound.run if self._bound else unbound
 
     @property
     def engine(self) -> EngineInfo:
@@ -81,18 +91,22 @@ class TorchSession:
             InputError: An input does not fit the signature.
             EngineError: Torch failed, or the session is closed.
         """
+        found = self._quick(inputs)
+        if found is not None:
+            return found
         arrays = self._check(inputs)
         call = self._opened()
         try:
             with _INFERENCE_MODE(True):
-                result = call(*self._tensors(arrays))
-                tensors = (result,) if isinstance(result, torch.Tensor) else result
-                outputs = [self._array(*each) for each in zip(self._outputs, tensors, strict=True)]
-                return dict(zip(self._outputs, outputs, strict=True))
+                tensors = self._tensors(arrays)
+                outputs = self._arrays(call(*tensors))
         except ContractError:
             raise
         except Exception as e:  # whatever the compiled code raises
             raise _failed(e, self._device) from e
+        if self._bound and all(map(_as_it_was, tensors, arrays)):
+            self._bound.learn(arrays, list(outputs.values()))
+        return outputs
 
     @contextlib.contextmanager
     def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:
@@ -113,7 +127,8 @@ class TorchSession:
         if self._call is not None:
             torch.set_num_threads(self._threads_before)
             self._choices.restore()
-        self._call = None
+        self._call = self._bound = None
+        self._quick = unbound
 
     def _opened(self) -> Callable[..., Any]:
         if self._call is None:
@@ -128,13 +143,14 @@ class TorchSession:
             for array in arrays
         ]
 
-    def _array(self, name: str, tensor: torch.Tensor) -> Array:
-        """What the caller may write into: not a weight, a constant, or a view of one.
+    def _arrays(self, result: Any) -> dict[str, Array]:
+        tensors = (result,) if isinstance(result, torch.Tensor) else result
+        outputs = [self._array(*each) for each in zip(self._outputs, tensors, strict=True)]
+        return dict(zip(self._outputs, outputs, strict=True))
 
-        What is computed in inference mode is an inference tensor; what was there before is not.
-        """
+    def _array(self, name: str, tensor: torch.Tensor) -> Array:
         if self._on_cpu and tensor.is_cpu:
-            return (tensor if tensor.is_inference() else tensor.clone()).numpy()
+            return _owned(tensor)
         if tensor.device != self._device:
             raise ContractError(
                 f"output {name!r} was computed on {tensor.device}, not on {self._device}",
@@ -181,6 +197,61 @@ class TorchGpuSession(TorchSession):
         )
 
 
+class _Binder:
+    """Makes tensors for inputs like some, in the memory of arrays, to be filled in every call.
+
+    A module may keep its input, or a view of it, and look at it in its next call. What is still
+    held after a call is left to who holds it, and others take its place.
+    """
+
+    __slots__ = ("_call", "_outputs")
+
+    def __init__(self, call: Callable[..., Any], outputs: Sequence[str]) -> None:
+        self._call, self._outputs = call, outputs
+
+    def __call__(self, arrays: Sequence[Array], _: Sequence[Array]) -> Bound:
+        call, names = self._call, self._outputs
+        shared = [_Shared(array) for array in arrays]
+        own = [each.array for each in shared]
+
+        def compute() -> dict[str, Array]:
+            with _INFERENCE_MODE(True):
+                result = call(*[each.tensor for each in shared])
+                if type(result) is torch.Tensor:
+                    result = (result,)
+                outputs = dict(zip(names, map(_owned, result), strict=True))
+            del result
+            for index, each in enumerate(shared):
+                if each.held:
+                    shared[index] = _Shared(each.array)
+                    own[index] = shared[index].array
+            return outputs
+
+        return Bound(own, compute)
+
+
+class _Shared:
+    """An array, and a tensor in its memory."""
+
+    __slots__ = ("_alone", "_storage", "array", "tensor")
+
+    def __init__(self, like: Array) -> None:
+        self.array = np.empty_like(like, order="C")
+        with _INFERENCE_MODE(False):  # so that a view of it is told from what was computed
+            self.tensor = torch.from_numpy(self.array)
+        self._storage = self.tensor.untyped_storage()
+        self._alone = self._holders()
+
+    @property
+    def held(self) -> bool:
+        """Whether anybody else has the tensor, in Python or C++, or a view of it."""
+        return self._holders() != self._alone
+
+    def _holders(self) -> tuple[int, int, int]:
+        tensor: Any = self.tensor  # _use_count has no type
+        return getrefcount(tensor), tensor._use_count(), _storage_uses(self._storage._cdata)
+
+
 def open_signed(
     backend: str,
     path: Path,
@@ -223,6 +294,19 @@ def open_signed(
     call = module.forward if isinstance(module, torch.jit.ScriptModule) else module
     kind = TorchSession if device == _CPU else TorchGpuSession
     return kind(backend, call, signature, options, device)
+
+
+def _owned(tensor: torch.Tensor) -> Array:
+    """What the caller may write into: not an input, a weight, a constant, or a view of one.
+
+    What is computed in inference mode is an inference tensor; what was there before is not.
+    """
+    return (tensor if tensor.is_inference() else tensor.clone()).numpy()
+
+
+def _as_it_was(tensor: torch.Tensor, array: Array) -> bool:
+    """Whether a module has not turned its input in place: ``x.t_()``."""
+    return tensor.shape == array.shape and tensor.is_contiguous()
 
 
 def _finished(call: Callable[[], object], device: torch.device) -> None:

@@ -123,9 +123,9 @@ def _figures(result: Result) -> list[Html]:
         section(
             "Every round",
             _quiet(
-                "The median of each round in the order in which it was measured; the dashed line "
-                f"is the median of all calls. A cross is a round of which more than "
-                f"{CLEAN_SHARE:.0%} was taken by others, as far as can be seen."
+                "The median of each round, or of a few beside one another, in the order in which "
+                "they were measured; the dashed line is the median of all calls. A cross: more "
+                f"than {CLEAN_SHARE:.0%} of the time was taken by others, as far as can be seen."
             ),
             tag("div", *plots.rounds(result), class_="charts"),
         ),

@@ -16,13 +16,16 @@ from edgeport.commands.html_page import Html, tag
 from edgeport.commands.quantities import duration, ends, ratio_within, rounded, unit_of
 from edgeport.commands.row_charts import Ratio, Stack, forest, ratio_axis, stacks
 from edgeport.runtimes.bench import Closed, Latency, Peak, Result
-from edgeport.runtimes.bench.disturbance import CLEAN_SHARE, Disturbance
+from edgeport.runtimes.bench.disturbance import CLEAN_SHARE
 from edgeport.runtimes.bench.statistics import Interval
 
 _Any = TypeVar("_Any")
 
 _POINTS: Final = 120
 """Of a curve: about one for every third pixel of a screen."""
+
+_DOTS: Final = 120
+"""Of a strip: more are no more to see, and a page of many variants would be large."""
 
 _LEVELS: Final = ((2.0, "p50"), (10.0, "p90"), (100.0, "p99"), (1e3, "p99.9"),
                   (1e4, "p99.99"), (1e5, "p99.999"))  # fmt: skip
@@ -81,35 +84,54 @@ def tail_curve(rounds_ns: NDArray[np.int64], unit_ns: float) -> tuple[list[float
 
 
 def rounds(result: Result) -> list[Html]:
-    """The median of every round in the order in which they were measured, by process."""
+    """The medians of rounds in the order in which they were measured, by process."""
     waits = not isinstance(result.mode, Closed)
     return [_strip(variant, waits) for variant in result.variants if variant.calls]
 
 
 def _strip(variant: Latency, waits: bool) -> Html:
-    medians = np.median(variant.rounds_ns, axis=2)  # (P, R)
+    processes, count, _ = variant.rounds_ns.shape
     middle = float(np.median(variant.rounds_ns))
     unit_ns, unit = unit_of(middle)
     waits = waits or variant.engine.threads > 1
+    lost = [[max(d.lost_share(waits=waits), 0) for d in each] for each in variant.disturbances]
+    each_dot = -(-processes * count // _DOTS)
     groups = [
         [
-            _moment(f"process {p + 1}, round {r + 1}", ns, unit_ns, disturbance, waits)
-            for r, (ns, disturbance) in enumerate(zip(process.tolist(), readings, strict=False))
+            _moment(process, slice(start, min(start + each_dot, count)), variant, lost, unit_ns)
+            for start in range(0, count, each_dot)
         ]
-        for p, (process, readings) in enumerate(zip(medians, variant.disturbances, strict=True))
+        for process in range(processes)
     ]
-    wide = float(medians.max()) > 3 * float(medians.min())
+    values = [moment.value for group in groups for moment in group]
     return charts.strip(
-        variant.label, groups, x="process", y=unit, level=middle / unit_ns, log=wide
+        variant.label,
+        groups,
+        x="process",
+        y=unit,
+        level=middle / unit_ns,
+        log=max(values) > 3 * min(values),
     )
 
 
 def _moment(
-    name: str, median_ns: float, unit_ns: float, disturbance: Disturbance, waits: bool
+    process: int,
+    some: slice,
+    variant: Latency,
+    lost: Sequence[Sequence[float]],
+    unit_ns: float,
 ) -> Moment:
-    lost = disturbance.lost_share(waits=waits)
-    text = f"{name}: {duration(median_ns)}, {max(lost, 0):.1%} of its time taken by others"
-    return Moment(median_ns / unit_ns, text, odd=lost > CLEAN_SHARE)
+    """Some rounds beside one another."""
+    median_ns = float(np.median(variant.rounds_ns[process, some]))
+    share = float(np.mean(lost[process][some]))
+    first, last = some.start + 1, some.stop
+    which = f"round {first}" if first == last else f"rounds {first} to {last}"
+    return Moment(
+        median_ns / unit_ns,
+        f"process {process + 1}, {which}: {duration(median_ns)}, "
+        f"{share:.1%} of the time taken by others",
+        odd=share > CLEAN_SHARE,
+    )
 
 
 def batches(result: Result) -> list[Html]:

@@ -1,7 +1,7 @@
 """Raw data of a file as the inputs of a model, read by its signature: numpy, and no torch.
 
 Text is an int32 tensor with a free axis ``characters``: code points, -1 after the end.
-Images are a uint8 tensor (batch, height, width, 3), or (batch, height, width) if they are grey.
+Images are a uint8 tensor, as a decoder gives them.
 """
 
 import csv
@@ -23,6 +23,7 @@ from edgeport.runtimes import (
     TensorSpec,
     UsageError,
 )
+from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import encode, is_text
 
@@ -73,12 +74,6 @@ def found(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGES)
-
-
-def is_image(spec: TensorSpec) -> bool:
-    """Whether an input is an image as it is decoded."""
-    grey, planes = len(spec.shape) == 3, len(spec.shape) == 4 and spec.shape[3] in (1, 3)
-    return spec.dtype == "uint8" and (grey or planes)
 
 
 def _table(path: Path, signature: Signature) -> Iterator[Raw]:
@@ -206,16 +201,14 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
 
 
 def _image(path: Path, spec: TensorSpec) -> Array:
-    mode = "RGB" if spec.shape[3:] == (3,) else "L"
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             "images are decoded by Pillow, which is not installed", remedy="pip install pillow"
         ) from e
     try:
         with Image.open(path) as image:
-            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
+            return pixels(image, spec)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
-    return pixels[..., None] if spec.shape[3:] == (1,) else pixels

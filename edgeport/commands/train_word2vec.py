@@ -78,7 +78,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     )
     ask("--min-count", type=positive, default=5, metavar="N", help="of a word (default: 5)")
     ask("--epochs", type=positive, default=5, metavar="N", help="default: 5")
-    ask("--batch", type=positive, default=256, metavar="N", help="words in a step (default: 256)")
+    ask("--batch", type=positive, metavar="N", help="words in a step (default: 256, of CBOW 512)")
     ask("--lr", type=above_0, metavar="RATE", help="default: 0.025, of CBOW 0.075")
     ask("--seed", type=int, default=0, metavar="N", help="default: 0")
     split = parser.add_argument_group("what a word is, as scikit-learn names it").add_argument

@@ -23,6 +23,8 @@ from .sweep import Sweep
 DRIFT_Z: Final = 3.0
 DRIFT_CHANGE: Final = 0.03
 """A trend is told if chance would make it in 1 of 400 runs, and if it matters."""
+DRIFT_STRETCHES: Final = 8
+"""Of each process: rounds beside one another share the machine's mood, and are no trend."""
 
 TWO_KINDS_D: Final = 4.5
 TWO_KINDS_SHARE: Final = 0.1
@@ -138,8 +140,8 @@ def of_the_whole(
 def drift(rounds_ns: Durations) -> float | None:
     """The change from the first half of the rounds to the second, if there is a trend.
 
-    The trend is Mann and Kendall's, within each process, summed over the processes: calls become
-    quicker if the warm-up was too short, slower if the machine throttles.
+    The trend is Mann and Kendall's over stretches of rounds within each process, summed over the
+    processes: calls become quicker if the warm-up was too short, slower if the machine throttles.
 
     Args:
         rounds_ns: ``(processes, rounds, calls)``.
@@ -147,13 +149,15 @@ def drift(rounds_ns: Durations) -> float | None:
     Returns:
         The ratio of the two halves, or ``None`` without a trend.
     """
-    medians = np.median(rounds_ns, axis=2)  # (processes, rounds)
-    rounds = medians.shape[1]
-    if medians.size < 10 or rounds < 4:
+    rounds = np.median(rounds_ns, axis=2)  # (processes, rounds)
+    stretches = np.array_split(rounds, min(DRIFT_STRETCHES, rounds.shape[1]), axis=1)
+    medians = np.stack([np.median(each, axis=1) for each in stretches], axis=1)
+    count = len(stretches)
+    if rounds.size < 10 or count < 4:
         return None
     score = sum(_concordance(each) for each in medians)
-    variance = len(medians) * rounds * (rounds - 1) * (2 * rounds + 5) / 18
-    half = rounds // 2
+    variance = len(medians) * count * (count - 1) * (2 * count + 5) / 18
+    half = count // 2
     change = float(np.median(medians[:, half:]) / np.median(medians[:, :half]))
     if abs(score) / math.sqrt(variance) < DRIFT_Z or abs(math.log(change)) < DRIFT_CHANGE:
         return None

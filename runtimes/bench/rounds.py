@@ -29,13 +29,18 @@ WARMUP_SHARE: Final = 0.1
 WARMUP_CALLS: Final = 10
 MOST_WARMUP_CALLS: Final = 2000
 
-MOST_ROUNDS: Final = 60
+MOST_ROUNDS: Final = 600
+"""In all processes together, if calls follow one another. A busy machine changes its mood within
+tenths of a second, so short rounds in turn pair better than long ones: docs/log.md."""
 FEWEST_ROUNDS: Final = 10
 """In all processes together, planned."""
 SURE_ROUNDS: Final = 2
 """In the first process, however slow the calls turn out to be."""
-MOST_CALLS: Final = 500
-"""Per round. 40 x 500 raw samples support p99 amply and are about 150 kB of JSON."""
+MOST_CALLS: Final = 50
+"""Per round. 600 x 50 raw samples support p99 amply and are about 200 kB of JSON."""
+OPEN_ROUND: Final = 10
+"""How many times longer a round of an open loop is, and how many times fewer there are: every
+round begins without a queue, which has to grow first."""
 WANTED_CALLS: Final = 5
 """Per round, before a slow variant is given more rounds."""
 
@@ -270,11 +275,13 @@ def plan(
     gaps_ns = {variant: _gap_ns(mode, latency) for variant, latency in latencies_ns.items()}
     settle_ns = {variant: max(SETTLE_NS, latency) for variant, latency in latencies_ns.items()}
     short_round_ns = sum(settle_ns[v] + WANTED_CALLS * gap for v, gap in gaps_ns.items())
-    fewest, most = -(-FEWEST_ROUNDS // processes), max(1, MOST_ROUNDS // processes)
+    long = OPEN_ROUND if isinstance(mode, OpenLoop) else 1
+    most_calls, most_rounds = MOST_CALLS * long, MOST_ROUNDS // long
+    fewest, most = -(-FEWEST_ROUNDS // processes), max(1, most_rounds // processes)
     rounds = min(max(int(share_ns / short_round_ns), fewest), most)
     slice_ns = share_ns / rounds / len(latencies_ns)
     calls = {
-        variant: min(max(int((slice_ns - settle_ns[variant]) / gap), 1), MOST_CALLS)
+        variant: min(max(int((slice_ns - settle_ns[variant]) / gap), 1), most_calls)
         for variant, gap in gaps_ns.items()
     }
     return Plan(rounds, calls)

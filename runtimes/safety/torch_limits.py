@@ -67,6 +67,8 @@ def check_pt2(file: IO[bytes], size_bytes: int) -> None:
         OSError: It cannot be read.
     """
     members = archive_members(file, size_bytes)
+    if sum(member.size_bytes for member in members.values()) > size_bytes:
+        raise ValueError("its members are compressed or share bytes, which torch never does")
     for name, member in members.items():
         inside = name.partition("/")[2]
         if not _PT2_MEMBERS.fullmatch(inside):

@@ -1,7 +1,7 @@
 """BYTES for tensors that hold text or images: what a client has, as the model takes it.
 
-A text input is int32 code points with a free axis ``characters``; an image input is uint8
-(batch, height, width, 1 or 3), as a decoder gives it. Everything after that is in the artefact.
+A text input is int32 code points with a free axis ``characters``; an image input is uint8, as a
+decoder gives it (``images.is_image``). Everything after that is in the artefact.
 """
 
 import io
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeport.runtimes.errors import BackendMissingError, InputError
+from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import TensorSpec
 from edgeport.runtimes.text import encode, is_text
@@ -21,11 +22,6 @@ MOST_PIXELS = 2**26
 def takes_bytes(spec: TensorSpec) -> bool:
     """Whether an input may be given as BYTES, one string per row."""
     return is_text(spec) or is_image(spec)
-
-
-def is_image(spec: TensorSpec) -> bool:
-    """Whether an input is an image as it is decoded."""
-    return spec.dtype == "uint8" and len(spec.shape) == 4 and spec.shape[3] in (1, 3)
 
 
 def from_bytes(spec: TensorSpec, array: Array) -> Array:
@@ -52,7 +48,7 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
     if len(shapes) > 1:
         raise InputError(
             f"the images of input {spec.name!r} have different sizes: "
-            f"{', '.join(f'{w} x {h}' for h, w, _ in sorted(shapes))}",
+            f"{', '.join(f'{s[1]} x {s[0]}' for s in sorted(shapes))}",
             remedy="send them in requests of their own",
         )
     return np.stack(images)
@@ -69,7 +65,7 @@ def _text(spec: TensorSpec, index: int, value: bytes) -> str:
 
 def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"BYTES of input {spec.name!r} are images, and Pillow, which decodes them, is not "
@@ -84,9 +80,7 @@ def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
                     f"pixels, at most {MOST_PIXELS:,} are decoded",
                     remedy="make it smaller",
                 )
-            found = np.array(
-                ImageOps.exif_transpose(image).convert("RGB" if spec.shape[3] == 3 else "L")
-            )
+            return pixels(image, spec)
     except InputError:
         raise
     except Exception as e:  # decoders of damaged files raise what they like
@@ -94,4 +88,3 @@ def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
             f"bytes {index} of input {spec.name!r} are no image: {e}",
             remedy="send a PNG or JPEG file as it is",
         ) from e
-    return found if found.ndim == 3 else found[..., None]

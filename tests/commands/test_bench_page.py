@@ -217,7 +217,7 @@ def test_a_disturbed_round_has_another_shape() -> None:
     page = Page(render_page(result(given)))
     assert len(page.of_class("odd", "path")) == 1
     assert len(page.of_class("dot", "circle")) == 19
-    assert "process 1, round 1: 10.2 µs, 30.0% of its time taken by others" in page.text
+    assert "process 1, round 1: 10.2 µs, 30.0% of the time taken by others" in page.text
     assert first.lost_share(waits=False) == 0
 
 
@@ -351,6 +351,13 @@ def test_a_large_run_stays_below_3_mb() -> None:
     assert len(text.encode()) < 3_000_000
     assert text.count("Latency of all calls") == 16  # eight charts, each with a name and a label
     assert text.count("<circle") == 64 * 60
+
+
+def test_many_rounds_share_dots() -> None:
+    many = latency("many", rounds_ns=durations(10_000, 6, 100, 5))
+    page = Page(render_page(result(many)))
+    assert render_page(result(many)).count("<circle") == 120
+    assert "process 6, rounds 96 to 100: " in page.text
 
 
 def test_a_curve_keeps_its_ends() -> None:

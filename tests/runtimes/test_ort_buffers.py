@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgeport.runtimes import InputError, Options
+from edgeport.runtimes.bound_buffers import LARGEST_BYTES
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.ort import OrtSession
-from edgeport.runtimes.ort_buffers import LARGEST_BYTES
 
 DTYPES = ["float32", "float64", "float16", "int64", "uint8", "bool"]
 

@@ -210,14 +210,14 @@ def _compare(module: WordVectors, texts: list[str], expected: Array) -> None:
 
 def _settings(asked: Word2Vec, least: int) -> Settings:
     options = asdict(asked)
-    known = {"epochs": "epochs", "batch": "batch_size", "seed": "seed"}
+    for name in ("epochs", "batch", "seed", "rate"):
+        del options[name]
     return Settings(
-        **{known[name]: options.pop(name) for name in known},
+        epochs=asked.epochs,
+        batch_size=asked.words,
+        seed=asked.seed,
         learning_rate=asked.first_rate,
         optimizer="gradient descent, closed form",
-        options={
-            **{name: value for name, value in options.items() if name != "rate"},
-            "min_count": least,
-        },
+        options={**options, "min_count": least},
         schedule="linear",
     )

@@ -32,6 +32,10 @@ Kind = Literal["skip-gram", "cbow"]
 RATES: Final = {"skip-gram": 0.025, "cbow": 0.075}
 """First learning rates: those of word2vec.c, and of the corrected CBOW."""
 
+BATCHES: Final = {"skip-gram": 256, "cbow": 512}
+"""Words in a step. More are quicker; skip-gram at 512 can diverge on texts that repeat a word many
+times."""
+
 _SHARED: Final = 64
 """Words drawn against a step. Each weighs as much as ``negatives`` drawn for every pair alone."""
 
@@ -59,7 +63,7 @@ class Word2Vec:
         negatives: Words drawn against each pair.
         sample: Share of the texts above which a word is left out at random; 0 for never.
         batch: Words in one step, in passages of ``width``; with what is around them some six times
-            as many pairs. Skip-gram at 512 can diverge on texts that repeat a word many times.
+            as many pairs. ``None`` for ``BATCHES``.
         epochs: Passes over the texts.
         rate: Of the first step, falling to 0 in a line; ``None`` for ``RATES``.
         seed: Of everything that is drawn: the same seed gives the same vectors, bit for bit.
@@ -73,17 +77,16 @@ class Word2Vec:
     window: int = 5
     negatives: int = 5
     sample: float = 1e-3
-    batch: int = 256
+    batch: int | None = None
     epochs: int = 5
     rate: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dimensions", "window", "negatives", "batch", "epochs"):
-            if getattr(self, name) < 1:
-                raise UsageError(
-                    f"{name} is {getattr(self, name)}, expected 1 or more", remedy="correct it"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, expected 1 or more", remedy="correct it")
         if self.kind not in RATES or not 0 <= self.sample <= 1 or self.seed < 0:
             raise UsageError(
                 f"kind, sample and seed are {self.kind!r}, {self.sample}, {self.seed}, expected "
@@ -97,9 +100,14 @@ class Word2Vec:
         return RATES[self.kind] if self.rate is None else self.rate
 
     @property
+    def words(self) -> int:
+        """In a step."""
+        return BATCHES[self.kind] if self.batch is None else self.batch
+
+    @property
     def width(self) -> int:
         """Words of a passage: about 32, and as many in each of a step."""
-        return self.batch // max(1, self.batch // _PASSAGE)
+        return self.words // max(1, self.words // _PASSAGE)
 
 
 @dataclass(slots=True)
@@ -196,7 +204,7 @@ class Trainer:
         drawn = self._drawn(len(steps), self._generator)
         costs = []
         for number, (step, against) in enumerate(zip(steps, drawn, strict=True)):
-            share = self._share(words + number * self._asked.batch)
+            share = self._share(words + number * self._asked.words)
             rate = self._asked.first_rate * max(1 - share, _LEAST_RATE)
             cost = self._step(step, against, rate, number % _COST_EVERY == 0)
             if cost is not None:
@@ -292,7 +300,7 @@ def _steps(chunk: Passages, asked: Word2Vec) -> "list[_Step]":
         pairs = pairs.clamp(max=1)
     words = torch.from_numpy(chunk.words)
     every = (words, words[:, window : window + width], near, pairs)
-    parts = (torch.split(each, max(1, asked.batch // width)) for each in every)
+    parts = (torch.split(each, max(1, asked.words // width)) for each in every)
     return [
         _Step(w.flatten(), c.flatten(), n, p.reshape(-1, 1))
         for w, c, n, p in zip(*parts, strict=True)

@@ -71,6 +71,9 @@ class Words(nn.Module):
         """
         letter = symbol != 0
         after = functional.pad(symbol[:, :-1], (1, 0)) > 0  # behind a letter without a break
+        if self.least > 1:  # a letter on its own is no token: it needs no slot
+            goes_on = (symbol > 0) & (functional.pad(symbol[:, 1:], (0, 1)) != 0)
+            letter = letter & (after | goes_on)
         begins = letter & ~after
         rank = torch.cumsum(begins.to(torch.int64), 1)
         word, score = self._words(symbol, letter, begins, rank)
@@ -90,12 +93,14 @@ class Words(nn.Module):
     def _words(
         self, symbol: Tensor, letter: Tensor, begins: Tensor, rank: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(batch, n) -> (batch, n): the word that each run of letters is.
+        """(batch, n) -> (batch, m): the word that each run of letters is.
 
-        A run may be one letter with its break: U+0130 in lower case, twice.
+        m is n // 2 + 1 where runs have at least two letters. Else it is n: a run may be one letter
+        with its break, as U+0130 is in lower case.
         """
         rows, length = symbol.shape[0], symbol.shape[1]
-        blank = torch.zeros((rows, length + 1), dtype=torch.int64, device=symbol.device)
+        slots = length // 2 + 1 if self.least > 1 else length
+        blank = torch.zeros((rows, slots + 1), dtype=torch.int64, device=symbol.device)
         place = torch.arange(length, dtype=torch.int64, device=symbol.device).unsqueeze(0)
         run = torch.where(letter, rank, 0)  # run 0 takes what is in no word
         first = blank.scatter(1, torch.where(begins, rank, 0), torch.where(begins, place, 0))

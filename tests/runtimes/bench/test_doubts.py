@@ -14,6 +14,16 @@ def test_no_trend_is_no_drift() -> None:
     assert sum(change is not None for change in found) <= 1
 
 
+def test_moods_that_last_some_rounds_are_no_drift() -> None:
+    told = 0
+    for seed in range(50):
+        draws = np.random.default_rng(seed)
+        moods = np.repeat(draws.choice([1.0, 1.8], (15, 10)), 4, axis=1)  # (processes, rounds)
+        rounds = 1e5 * moods[..., None] * draws.uniform(0.98, 1.02, (15, 40, 20))
+        told += drift(rounds.astype(np.int64)) is not None
+    assert told <= 1
+
+
 @pytest.mark.parametrize(("end", "change"), [(1.5, 1.27), (0.6, 0.75)])
 def test_a_trend_within_processes_is_told(end: float, change: float) -> None:
     trend = np.linspace(1, end, 8).reshape(1, 8, 1)

@@ -177,10 +177,18 @@ def test_what_a_program_must_not_hold(name: str, data: bytes, message: str) -> N
 
 
 def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = archive({**program(), "m/models/model.json": bytes(10**6)}, zipfile.ZIP_DEFLATED)
+    data = archive({"m/code/a.py": bytes(10**6)}, zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(torch_limits, "LARGEST_TEXT_BYTES", 10**5)
-    with pytest.raises(ValueError, match=r"'m/models/model\.json' has 1000000 bytes, which is too"):
-        run(check_pt2, data)
+    with pytest.raises(ValueError, match=r"'m/code/a\.py' has 1000000 bytes, which is too"):
+        run(check_torchscript, data)
+
+
+def test_descriptions_of_a_program_that_are_larger_than_the_file() -> None:
+    members = program()
+    members["m/models/model.json"] = b"[" + b"[]," * 100_000 + b"[]]"
+    run(check_pt2, archive(members))
+    with pytest.raises(ValueError, match="compressed or share bytes, which torch never does"):
+        run(check_pt2, archive(members, zipfile.ZIP_DEFLATED))
 
 
 def test_a_size_that_lies() -> None:

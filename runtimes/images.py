@@ -1,0 +1,37 @@
+"""Inputs that are images as a decoder gives them: uint8, with colours last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .inputs import Array
+from .signature import TensorSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def is_image(spec: TensorSpec) -> bool:
+    """Whether an input is an image as it is decoded.
+
+    That is uint8 (batch, height, width, 3), or (batch, height, width, 1) or (batch, height, width)
+    if it is grey.
+    """
+    grey, planes = len(spec.shape) == 3, len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+    return spec.dtype == "uint8" and (grey or planes)
+
+
+def pixels(image: Image, spec: TensorSpec) -> Array:
+    """Decode one row of an input that ``is_image``; EXIF turns are applied.
+
+    Args:
+        image: As Pillow opened it; decoders of damaged files raise what they like.
+        spec: Of the input.
+    """
+    from PIL import ImageOps
+
+    colours = spec.shape[3:] == (3,)
+    found = np.array(ImageOps.exif_transpose(image).convert("RGB" if colours else "L"))
+    return found[..., None] if spec.shape[3:] == (1,) else found

@@ -1,0 +1,211 @@
+"""Tensors that are filled in every call: the same answers, the same errors, and nothing shared."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.torch_calls import TorchSession
+
+FREE = ("n", "m")
+X = TensorSpec("x", "float32", FREE)
+Y = TensorSpec("y", "float32", FREE)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Sessions set their number, and these are left open."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def session(call: Callable[..., Any], outputs: tuple[TensorSpec, ...] = (Y,)) -> TorchSession:
+    return TorchSession("libtorch", call, Signature((X,), outputs), Options(threads=1))
+
+
+def scripted(module: nn.Module) -> Callable[..., Any]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated")
+        script: Any = torch.jit.script(module)
+    return script.forward  # type: ignore[no-any-return]
+
+
+def batch(*shape: int, first: float = 0) -> Array:
+    return (np.arange(np.prod(shape)) + first).reshape(shape).astype(np.float32)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=40))
+@settings(max_examples=30)
+def test_any_shape_any_number_of_times(shapes: list[tuple[int, int]]) -> None:
+    opened = session(lambda x: x * 2 + 1)
+    for number, shape in enumerate(shapes):
+        x = batch(*shape, first=number)
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x,
+        lambda x: (x,),
+        lambda x: x.detach(),
+        lambda x: x.data,
+        lambda x: x.view(x.shape),
+        lambda x: x.reshape(-1)[: x.numel()].reshape(x.shape),
+        lambda x: x.t().t(),
+        lambda x: x.contiguous(),
+        lambda x: x.to(torch.float32),
+        lambda x: x.as_strided(x.shape, x.stride()),
+        lambda x: x.chunk(1)[0],
+        lambda x: x.mul_(1),
+        lambda x: nn.functional.dropout(x, training=False),
+    ],
+)
+def test_an_answer_is_the_callers_though_it_is_a_view_of_the_input(
+    view: Callable[[Tensor], Any],
+) -> None:
+    opened = session(view)
+    xs = [batch(2, 3, first=number) for number in range(5)]
+    answers = [opened.run({"x": x})["y"] for x in xs]
+    for x, answer in zip(xs, answers, strict=True):
+        np.testing.assert_array_equal(answer, x)
+        answer += 1  # it is writable, and nobody else's
+    np.testing.assert_array_equal(xs[4], batch(2, 3, first=4))
+
+
+def test_an_answer_is_the_callers_in_inference_mode_too() -> None:
+    opened = session(lambda x: x)
+    with torch.inference_mode():
+        answers = [opened.run({"x": batch(2, 3, first=number)})["y"] for number in range(4)]
+    for number, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, batch(2, 3, first=number))
+
+
+class Remembers(nn.Module):
+    """Answers its last question again: it keeps its input, or a part of it."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.whole = whole
+        self.key, self.value = torch.zeros(0), torch.zeros(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, m) -> (n, m)."""
+        seen = x if self.whole else x[0]
+        if self.key.shape == seen.shape and bool((self.key == seen).all()):
+            return self.value
+        self.key, self.value = seen, x * 2
+        return self.value
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("as_script", [True, False])
+def test_a_module_that_keeps_its_input_finds_it_as_it_was(whole: bool, as_script: bool) -> None:
+    module = Remembers(whole)
+    opened = session(scripted(module) if as_script else module)
+    for first in (0, 7, 7, 3, 0, 5, 5):
+        x = batch(2, 3, first=first)
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2)
+
+
+def test_a_module_that_writes_into_its_input() -> None:
+    opened = session(lambda x: x.mul_(2))
+    x = batch(2, 3)
+    for _ in range(4):
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2)
+    np.testing.assert_array_equal(x, batch(2, 3))
+
+
+def test_a_module_that_turns_its_input() -> None:
+    opened = session(lambda x: x.t_())
+    x = batch(2, 3)
+    for _ in range(4):
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x.T)
+
+
+def test_strides_and_what_cannot_be_written_to_do_not_matter() -> None:
+    opened = session(lambda x: x + 1)
+    whole = batch(4, 6)
+    fixed = whole[:, :3].copy()
+    fixed.flags.writeable = False
+    for x in (whole[:, ::2], whole[::-1, :3], np.asfortranarray(whole[:, :3]), fixed):
+        for _ in range(3):
+            np.testing.assert_array_equal(opened.run({"x": x})["y"], x + 1)
+
+
+def test_several_outputs_of_any_kind() -> None:
+    weight = torch.ones(3)
+    outputs = (Y, TensorSpec("w", "float32", (3,)), TensorSpec("same", "float32", FREE))
+    opened = session(lambda x: [x + 1, weight, x], outputs)
+    for first in range(4):
+        x = batch(2, 3, first=first)
+        found = opened.run({"x": x})
+        assert list(found) == ["y", "w", "same"]
+        np.testing.assert_array_equal(found["y"], x + 1)
+        np.testing.assert_array_equal(found["same"], x)
+        found["w"] += 1
+    assert weight.tolist() == [1, 1, 1]
+
+
+def test_a_mistake_is_seen_after_many_right_calls() -> None:
+    opened = session(lambda x: x + 1)
+    x = batch(2, 3)
+    for _ in range(3):
+        opened.run({"x": x})
+    wrong: list[tuple[Any, str]] = [
+        ({"x": x.astype(np.float64)}, "is float64, expected float32"),
+        ({"x": x.astype(">f4")}, "foreign byte order"),
+        ({"x": x[0]}, "has 1 axes"),
+        ({"y": x}, "wrong input names"),
+        ({"x": x, "y": x}, "unknown 'y'"),
+        (x, "must be a mapping"),
+    ]
+    for inputs, said in wrong:
+        with pytest.raises(InputError, match=said):
+            opened.run(inputs)
+
+
+def test_what_fails_in_a_later_call_says_so() -> None:
+    def call(x: Tensor) -> Tensor:
+        if x[0, 0] > 2:
+            raise ValueError("too large")
+        return x
+
+    opened = session(call)
+    for _ in range(3):
+        opened.run({"x": batch(2, 3)})
+    for _ in range(3):
+        with pytest.raises(EngineError, match="torch failed: too large"):
+            opened.run({"x": batch(2, 3, first=3)})
+    np.testing.assert_array_equal(opened.run({"x": batch(2, 3)})["y"], batch(2, 3))
+
+
+def test_a_closed_session_lets_go_of_its_model() -> None:
+    opened = session(lambda x: x + 1)
+    for _ in range(3):
+        opened.run({"x": batch(2, 3)})
+    opened.close()
+    with pytest.raises(EngineError, match="the session is closed"):
+        opened.run({"x": batch(2, 3)})
+
+
+def test_threads_have_tensors_of_their_own() -> None:
+    opened = session(lambda x: x * 2)
+
+    def run(number: int) -> None:
+        for round_ in range(200):
+            x = np.full((2 + number % 2, 3), number + round_, np.float32)
+            np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
