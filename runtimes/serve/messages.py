@@ -141,6 +141,8 @@ class Receiver:
             self._parser.feed_data(data)
             if self._framing_bytes > self._limits.framing_bytes:
                 self._refuse(431, "the headers or the chunk sizes are too long")
+            if self.stage == "head" and self._framing_bytes > self._most_head_bytes:
+                self._refuse_head()
         except _Refused:
             pass
         except httptools.HttpParserCallbackError:
@@ -169,22 +171,15 @@ class Receiver:
         self.stage = "head"
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
     def on_url(self, part: bytes) -> None:
         """A part of the request line's URL."""
         self._url += part
-        self._head_bytes += len(part)
-        if self._head_bytes > self._most_head_bytes:
-            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer behind a chunked body, which nobody asked for."""
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self._most_head_bytes:
-            self._refuse_head()
         if self.stage == "head":
             self._headers[name.lower()] = value
 
@@ -194,6 +189,10 @@ class Receiver:
         if self._parser.should_upgrade():  # httptools would take the body for something else
             self._refuse(400, "this server speaks HTTP/1.1 only: send no Upgrade and no CONNECT")
         headers = self._headers
+        if self._framing_bytes > self._most_head_bytes:  # with what has come of the body
+            sizes = (len(name) + len(value) for name, value in headers.items())
+            if len(self._url) + sum(sizes) > self._most_head_bytes:
+                self._refuse_head()
         if int(headers.get(b"content-length", b"0")) > self._limits.body_bytes:
             self._refuse_body()
         if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":

@@ -20,7 +20,7 @@ from .requests import DATATYPES
 
 _MOST_AXES: Final = 32  # what numpy 1 can hold
 _REALS: Final = frozenset({int, float})
-_LARGEST: Final = {2: 65504.0, 4: 3.4028234e38, 8: math.inf}
+_LARGEST: Final = {2: 65504.0, 4: 3.4028234e38}
 """By size in bytes: what a float can hold, in IEEE 754."""
 
 
@@ -82,8 +82,9 @@ def narrowed(name: str, flat: list[Any], dtype: np.dtype[Any]) -> Array:
         wide = np.array(flat, np.float64)
     except OverflowError as e:  # an integer of more than 308 digits
         raise _out_of_range(name, max(flat, key=abs), dtype) from e
-    most = _LARGEST[dtype.itemsize]
-    if wide.size and -most <= wide.min() and wide.max() <= most:  # and nothing is NaN
+    if dtype == wide.dtype:
+        return wide
+    if wide.dot(wide) <= _LARGEST[dtype.itemsize] ** 2:  # one product: none is larger, or NaN
         return wide.astype(dtype)
     with np.errstate(over="ignore"):
         narrow = wide.astype(dtype)

@@ -135,9 +135,10 @@ def _data(array: Array) -> bytes:
     kind = flat.dtype.kind
     if kind == "O":
         return dumps([value.decode("utf-8") for value in flat.tolist()])
-    if kind == "f" and not np.isfinite(flat).all():
+    written = dumps(flat)
+    if kind == "f" and b"null" in written:  # what is not finite
         return dumps_all(flat.tolist())
-    return dumps(flat)
+    return written
 
 
 class _Tail:
