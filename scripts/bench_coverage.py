@@ -53,7 +53,7 @@ def main() -> int:
         for run in range(args.live):
             found.append(_measured(bundle, args.backend, args.processes, args.seconds, run))
             bar.update(run + 1)
-    return _report(found, np.concatenate(found))
+    return _report(found, np.concatenate([each.ravel() for each in found]))
 
 
 def _measured(bundle: Bundle, backend: str, processes: int, seconds: float, seed: int) -> Durations:
