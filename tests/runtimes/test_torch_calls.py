@@ -118,6 +118,22 @@ def test_a_module_that_keeps_its_input_finds_it_as_it_was(whole: bool, as_script
         np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2)
 
 
+@pytest.mark.parametrize("outputs", [(Y,), (Y, TensorSpec("z", "float32", FREE))])
+def test_what_nobody_keeps_is_used_again(outputs: tuple[TensorSpec, ...]) -> None:
+    seen: set[int] = set()
+
+    def call(x: Tensor) -> tuple[Tensor, ...]:
+        seen.add(x.data_ptr())
+        return tuple(x * 2 for _ in outputs)
+
+    opened = session(call, outputs)
+    opened.run({"x": batch(2, 3)})
+    seen.clear()
+    for _ in range(5):
+        opened.run({"x": batch(2, 3)})
+    assert len(seen) == 1
+
+
 def test_a_module_that_writes_into_its_input() -> None:
     opened = session(lambda x: x.mul_(2))
     x = batch(2, 3)
