@@ -14,6 +14,7 @@ from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
 from .ort_buffers import OrtBinder
 from .ort_load import engine_of, failed, load, missing, settings_of, signature_of
+from .outputs import OutputCheck
 from .session import Availability, Options, check_signature
 
 PROVIDER: Final = "CPUExecutionProvider"
@@ -28,6 +29,7 @@ class OrtSession:
         check_signature(path, self.signature, options)
         self.engine = engine_of("ort-cpu", self._session, self.signature.precision)
         self._check = InputCheck(self.signature)
+        self._check_outputs = OutputCheck(self.signature)
         self._bound = BoundBuffers(self.signature, OrtBinder(self._session, self.signature))
         self._quick = self._bound.run
         self._inputs = [spec.name for spec in self.signature.inputs]
@@ -38,7 +40,8 @@ class OrtSession:
 
         Raises:
             InputError: An input does not fit the signature.
-            EngineError: ONNX Runtime failed, or the session is closed.
+            EngineError: ONNX Runtime failed, an output does not fit the signature, or the session
+                is closed.
         """
         found = self._quick(inputs)
         if found is not None:
@@ -52,8 +55,10 @@ class OrtSession:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise failed(e) from e
+        found = dict(zip(self._outputs, outputs, strict=True))
+        self._check_outputs(arrays, found)
         bound.learn(arrays, outputs)
-        return dict(zip(self._outputs, outputs, strict=True))
+        return found
 
     @contextlib.contextmanager
     def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:

@@ -20,6 +20,7 @@ from .ort_cuda_needs import require_cuda, require_gpu
 from .ort_device_buffers import DeviceBuffers
 from .ort_load import engine_of, load, missing, settings_of, signature_of
 from .ort_nodes import RECORD, on_cpu
+from .outputs import OutputCheck
 from .parts import Parts
 from .session import Availability, Options, check_signature
 from .shared_libraries import load_all, needed_by
@@ -57,6 +58,7 @@ class OrtCudaSession:
         self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None
         self._check = InputCheck(self.signature)
+        self._check_outputs = OutputCheck(self.signature)
         self._buffers = DeviceBuffers(
             self._session, self.signature, "cuda", int(used["device_id"]),
             graphs=options.gpu.cuda_graph,
@@ -71,7 +73,8 @@ class OrtCudaSession:
 
         Raises:
             InputError: An input does not fit the signature.
-            EngineError: ONNX Runtime failed, the GPU has no memory, or the session is closed.
+            EngineError: ONNX Runtime failed, an output does not fit the signature, the GPU has no
+                memory, or the session is closed.
         """
         arrays = self._check(inputs)
         session, buffers = self._opened()
@@ -84,7 +87,9 @@ class OrtCudaSession:
                 outputs = session.run(self._outputs, feed)
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise failure(e, self._device, limited=self._limited) from e
-        return dict(zip(self._outputs, outputs, strict=True))
+        found = dict(zip(self._outputs, outputs, strict=True))
+        self._check_outputs(arrays, found)
+        return found
 
     def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:
         """Do the steps of ``run`` one after the other, on bound memory, and tell what each took.

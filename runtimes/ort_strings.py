@@ -6,7 +6,7 @@ alone takes the strings: ``session.run(None, {"text": np.array(["..."], dtype=ob
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .errors import ContractError, EngineError, FormatError
 from .inputs import Array, InputCheck
 from .ort import open_engine, probe
 from .ort_load import engine_of, failed, spec_of
+from .outputs import OutputCheck
 from .session import Options, check_signature
 from .signature import METADATA_KEY, Signature
 from .text import is_text, strings
@@ -33,6 +34,7 @@ class OrtStringsSession:
         check_signature(path, self.signature, options)
         self.engine = engine_of("ort-strings", self._session, self.signature.precision)
         self._check = InputCheck(self.signature)
+        self._check_outputs = OutputCheck(self.signature)
         self._outputs = [spec.name for spec in self.signature.outputs]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -40,16 +42,20 @@ class OrtStringsSession:
 
         Raises:
             InputError: An input does not fit the signature, or is no text.
-            EngineError: ONNX Runtime failed, or the session is closed.
+            EngineError: ONNX Runtime failed, an output does not fit the signature, or the session
+                is closed.
         """
-        feed = self._feed(inputs)
+        arrays = self._check(inputs)
+        feed = self._feed(arrays)
         if self._session is None:
             raise EngineError("the session is closed", remedy="open it again")
         try:
             outputs = self._session.run(self._outputs, feed)
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise failed(e) from e
-        return dict(zip(self._outputs, outputs, strict=True))
+        found = dict(zip(self._outputs, outputs, strict=True))
+        self._check_outputs(arrays, found)
+        return found
 
     @contextlib.contextmanager
     def engine_call(self, inputs: Mapping[str, Array]) -> Iterator[Callable[[], object]]:
@@ -58,7 +64,7 @@ class OrtStringsSession:
         Raises:
             InputError: An input does not fit the signature, or is no text.
         """
-        yield partial(self._session.run, self._outputs, self._feed(inputs))
+        yield partial(self._session.run, self._outputs, self._feed(self._check(inputs)))
 
     def close(self) -> None:
         """Give the engine's memory back."""
@@ -70,10 +76,10 @@ class OrtStringsSession:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _feed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _feed(self, arrays: Sequence[Array]) -> dict[str, Array]:
         return {
             spec.name: np.array(strings(array, spec.name), object) if is_text(spec) else array
-            for spec, array in zip(self.signature.inputs, self._check(inputs), strict=True)
+            for spec, array in zip(self.signature.inputs, arrays, strict=True)
         }
 
 

@@ -118,7 +118,7 @@ class Session(Protocol):
 
         Raises:
             InputError: An input does not fit the signature.
-            EngineError: The engine failed.
+            EngineError: The engine failed, or answered something else than the signature says.
         """
         ...
 

@@ -15,6 +15,7 @@ from .bound_buffers import Bound, BoundBuffers, unbound
 from .cpus import available_cpus
 from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
+from .outputs import OutputCheck
 from .parts import Parts
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
@@ -65,6 +66,7 @@ class TorchSession:
         self._device, self._on_cpu = device, device == _CPU
         self._call: Callable[..., Any] | None = call
         self._check = InputCheck(signature)
+        self._check_outputs = OutputCheck(signature)
         self._outputs = [spec.name for spec in signature.outputs]
         self._bound: BoundBuffers | None = None
         if self._on_cpu:
@@ -89,7 +91,8 @@ class TorchSession:
 
         Raises:
             InputError: An input does not fit the signature.
-            EngineError: Torch failed, or the session is closed.
+            EngineError: Torch failed, an output does not fit the signature, or the session is
+                closed.
         """
         found = self._quick(inputs)
         if found is not None:
@@ -104,6 +107,7 @@ class TorchSession:
             raise
         except Exception as e:  # whatever the compiled code raises
             raise _failed(e, self._device) from e
+        self._check_outputs(arrays, outputs)
         if self._bound and all(map(_as_it_was, tensors, arrays)):
             self._bound.learn(arrays, list(outputs.values()))
         return outputs

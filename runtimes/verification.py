@@ -12,6 +12,7 @@ from .bundle import Bundle
 from .devices import GpuOptions
 from .errors import BackendMissingError, EdgeportError, EngineError, InputError, UsageError
 from .golden import Golden
+from .outputs import check_outputs
 from .parity import (
     Figures,
     Verdict,
@@ -109,7 +110,8 @@ def check_session(
         reduced: The artefact's precision, where it is narrower than the module's.
 
     Raises:
-        EngineError: The engine failed on a sample, or answered with other outputs.
+        EngineError: The engine failed on a sample, or answered something else than its signature
+            says.
     """
     measured = [_measure_sample(session, sample) for sample in samples]
     for name in {name for sample in samples for name in sample.eager}:
@@ -225,15 +227,18 @@ def _run_apart(
 
 
 def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
+    signature = session.signature
     try:
         outputs = session.run(sample.inputs)
+        if set(outputs) != set(sample.eager):
+            raise EngineError(
+                f"the outputs are {', '.join(outputs)}, the module gives {', '.join(sample.eager)}",
+                remedy="export the model again",
+            )
+        shapes = [sample.inputs[spec.name].shape for spec in signature.inputs]
+        check_outputs(signature, shapes, outputs)  # a session does it once for each shape
     except (EngineError, InputError) as e:
         raise EngineError(f"sample {sample.name!r}: {e.problem}", remedy=e.remedy) from e
-    if set(outputs) != set(sample.eager):
-        raise EngineError(
-            f"the outputs are {', '.join(outputs)}, the module gives {', '.join(sample.eager)}",
-            remedy="export the model again",
-        )
     return {name: sample.measure(name, outputs[name]) for name in sample.eager}
 
 

@@ -152,7 +152,7 @@ def _signature(answer: Answer) -> Signature:
     """Names from the sample; every size is free, since a file without a signature declares none."""
     outputs = [f"output_{index}" for index in range(len(answer.outputs))]
     return Signature(
-        tuple(_spec(name, array) for name, array in answer.inputs.items()),
+        tuple(_spec(name, array, "input_") for name, array in answer.inputs.items()),
         tuple(
             _spec(name, array)
             for name, array in zip(
@@ -162,6 +162,7 @@ def _signature(answer: Answer) -> Signature:
     )
 
 
-def _spec(name: str, array: Array) -> TensorSpec:
-    sizes = tuple(f"{name}_{axis}" for axis in range(array.ndim))
+def _spec(name: str, array: Array, prefix: str = "") -> TensorSpec:
+    """An input may be called ``output``, as an output is, and has sizes of its own all the same."""
+    sizes = tuple(f"{prefix}{name}_{axis}" for axis in range(array.ndim))
     return TensorSpec(name, str(array.dtype), sizes)

@@ -8,6 +8,7 @@ from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.devices import cuda_index, require_no_forced_tf32
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.outputs import OutputCheck
 from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import EngineInfo, Options
 
@@ -50,6 +51,7 @@ class TensorRTSession:
         self._tensors = tensors.like(self.signature)
         self._engine: ICudaEngine | None = engine
         self._check = InputCheck(self.signature)
+        self._check_outputs = OutputCheck(self.signature)
         self._profile = Profile.of(self.signature.inputs, self._tensors.inputs)
         self._lanes: list[Lane] = []
         self._lanes.append(self._lane(engine))  # so that memory is short now, not in a call
@@ -70,7 +72,8 @@ class TensorRTSession:
 
         Raises:
             InputError: An input does not fit the signature, or the engine's optimisation profile.
-            EngineError: TensorRT or CUDA failed, or the session is closed.
+            EngineError: TensorRT or CUDA failed, an output does not fit the signature, or the
+                session is closed.
         """
         arrays = self._arrays(inputs)
         lane = self._take()
@@ -80,6 +83,7 @@ class TensorRTSession:
             lane.close()
             raise
         self._put_back(lane)
+        self._check_outputs(arrays, outputs)
         return outputs
 
     def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:

@@ -126,8 +126,8 @@ def ill_behaved(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def test_no_call_sees_what_became_of_another() -> None:
-    names = ("seen", "weight", "sum")
-    outputs = tuple(TensorSpec(name, "float32", ("n",)) for name in names)
+    shapes: dict[str, tuple[int | str, ...]] = {"seen": ("n", 2), "weight": (2,), "sum": (1, "n")}
+    outputs = tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items())
     signature = Signature((TensorSpec("x", "float32", ("n", 2)),), outputs)
 
     def call(_: int) -> None:

@@ -143,7 +143,7 @@ def test_a_module_that_writes_into_its_input() -> None:
 
 
 def test_a_module_that_turns_its_input() -> None:
-    opened = session(lambda x: x.t_())
+    opened = session(lambda x: x.t_(), (TensorSpec("y", "float32", FREE[::-1]),))
     x = batch(2, 3)
     for _ in range(4):
         np.testing.assert_array_equal(opened.run({"x": x})["y"], x.T)
