@@ -33,6 +33,9 @@ MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 """Beside the manifest: who vouches for it. No hash covers either."""
 
+FOLDER_SIGNATURE: Final = "model.sig"
+"""Who vouches for the whole folder, as model-signing writes it."""
+
 _FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 """No root, drive, backslash, hidden or parent folder: nothing that leads out of the bundle."""
 
@@ -59,7 +62,7 @@ class StoredFile:
 
     def __post_init__(self) -> None:
         check_file_name(self.file)
-        if self.file in (MANIFEST, SIGNATURE):
+        if self.file in (MANIFEST, SIGNATURE, FOLDER_SIGNATURE):
             raise FormatError(f"{self.file} cannot hold its own hash", remedy=_DAMAGED)
         if not re.fullmatch("[0-9a-f]{64}", self.sha256) or self.size_bytes < 0:
             raise FormatError(f"{self.file} has no sha256 or size", remedy=_DAMAGED)

@@ -20,9 +20,16 @@ from . import files
 from .bundle import Bundle, read_manifest
 from .container import Container, Zip, container, reading
 from .errors import UsageError
-from .manifest import MANIFEST, SIGNATURE, EvidenceKind, Manifest, StoredFile
+from .manifest import (
+    FOLDER_SIGNATURE,
+    MANIFEST,
+    SIGNATURE,
+    EvidenceKind,
+    Manifest,
+    StoredFile,
+)
 from .safety.private_copy import copy
-from .signing import sign
+from .signing import Claim, sign
 
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
 """The date of every member: the same bundle is always the same bytes."""
@@ -40,7 +47,8 @@ def pack(
 ) -> Bundle:
     """Write a bundle to another place.
 
-    The signature goes along if the manifest stays as it is: when all artefacts do.
+    The signature of the manifest goes along if that stays as it is: when all artefacts do. One of
+    the folder stays behind, because only what the manifest lists goes along.
 
     Args:
         path: The bundle.
@@ -77,15 +85,15 @@ def pack(
     return Bundle(output, chosen)
 
 
-def sign_bundle(path: Path, key: Path) -> str:
+def sign_bundle(path: Path, key: Path) -> Claim:
     """Sign a bundle in place, once all of its files are checked; replace another signature.
 
     Args:
         path: The bundle.
-        key: A PEM file of an Ed25519 private key.
+        key: As in ``signing.sign``.
 
     Returns:
-        The short name of the key.
+        The file that holds the signature, and the short name of the key.
 
     Raises:
         EdgeportError: As ``Bundle.read``, ``Bundle.check_files`` and ``signing.sign``.
@@ -94,10 +102,10 @@ def sign_bundle(path: Path, key: Path) -> str:
     held = container(path)
     data = read_manifest(held, path)
     Bundle(path, Manifest.loads(data, str(held.place(MANIFEST)))).check_files()
-    signature, key_name = sign(data, key)
+    signature, claim = sign(path, data, key)
     if not isinstance(held, Zip):
-        files.write(path / SIGNATURE, signature)
-        return key_name
+        files.write(path / claim.file, signature)
+        return claim
     with _new_zip(path) as create:
         for name, size_bytes in held.sizes.items():
             if name not in (SIGNATURE, MANIFEST):
@@ -105,7 +113,7 @@ def sign_bundle(path: Path, key: Path) -> str:
                     _copy_all(source, size_bytes, file, held.place(name))
         _put(create, SIGNATURE, signature)
         _put(create, MANIFEST, data)
-    return key_name
+    return claim
 
 
 def refuse_signed(path: Path) -> None:
@@ -115,7 +123,8 @@ def refuse_signed(path: Path) -> None:
         UsageError: It is.
         EdgeportError: As ``Bundle.read``.
     """
-    if SIGNATURE in container(path):
+    held = container(path)
+    if SIGNATURE in held or FOLDER_SIGNATURE in held:
         raise UsageError(
             f"{path} is signed, and what is kept in it now would make the signature void",
             remedy="write the result beside it with --report, or keep it before you sign",

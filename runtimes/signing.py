@@ -1,7 +1,8 @@
 """Who vouches for a bundle: a detached Ed25519 signature over the bytes of its manifest.
 
 The manifest holds the hash of every other file, so one signature covers all of them. It lies
-beside the manifest, as JSON that names the key; RFC 8032 is the signature itself.
+beside the manifest, as JSON that names the key; RFC 8032 is the signature itself. A key on a NIST
+curve signs the folder instead, in the format of the OpenSSF: ``openssf.py``.
 """
 
 from __future__ import annotations
@@ -17,30 +18,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .container import Container, reading
-from .errors import BackendMissingError, FormatError, MissingFileError, SignatureError, UsageError
-from .manifest import SIGNATURE
+from .errors import FormatError, SignatureError, UsageError
+from .keys import identity, read_private_key, read_public_key
+from .manifest import FOLDER_SIGNATURE, SIGNATURE
+from .openssf import SignedFolder, read_folder_signature, require_signed_folder, sign_folder
 from .strict_json import expect, fields, parse
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TRUSTED_KEYS: Final = "EDGEPORT_TRUSTED_KEYS"
 """Files of public keys, separated as in PATH. Where it is set, nothing unsigned is opened."""
 
 _ALGORITHM: Final = "ed25519"
 _LARGEST_BYTES: Final = 4096
-_KEY_PAIR: Final = (
-    "openssl genpkey -algorithm ed25519 -out k.pem; openssl pkey -in k.pem -pubout -out k.pub"
-)
 _DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Who says to have signed; whether that holds, ``require_signature`` tells.
+
+    Attributes:
+        file: ``"manifest.sig"`` or ``"model.sig"``.
+        key_name: A short name for the key: the beginning of its identity. ``None`` where a
+            certificate takes its place.
+    """
+
+    file: str
+    key_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
-    """What lies beside a manifest.
+    """What lies in ``manifest.sig``.
 
     Attributes:
         public_key: 32 bytes. It says who claims to have signed, and proves nothing.
@@ -51,40 +62,43 @@ class Signed:
     signature: bytes
 
     @property
-    def key_name(self) -> str:
-        """A short name for the key: the beginning of its sha256."""
-        return key_name(self.public_key)
+    def identity(self) -> str:
+        """What names the key, as ``keys.identity``."""
+        return hashlib.sha256(self.public_key).hexdigest()
 
 
-def key_name(public_key: bytes) -> str:
-    """A short name for a key: the beginning of the sha256 of its 32 bytes."""
-    return hashlib.sha256(public_key).hexdigest()[:16]
-
-
-def sign(manifest: bytes, key: Path) -> tuple[bytes, str]:
-    """Sign the bytes of a manifest.
+def sign(path: Path, manifest: bytes, key: Path) -> tuple[bytes, Claim]:
+    """Sign a bundle with a key, whose kind decides how.
 
     Args:
-        manifest: As they are in the bundle.
-        key: A PEM file of an Ed25519 private key, without a password.
+        path: Of the bundle, whose files were checked.
+        manifest: As it is in the bundle.
+        key: A PEM file of a private key, without a password: of Ed25519, which signs the manifest;
+            or on P-256, P-384 or P-521, which signs the folder as OpenSSF's model-signing does.
 
     Returns:
-        What to write to ``manifest.sig``, and the short name of the key.
+        What to write, and where.
 
     Raises:
-        MissingFileError: There is no such file.
-        FormatError: It holds no such key.
-        StorageError: It cannot be read.
-        BackendMissingError: ``cryptography`` is not installed.
+        MissingFileError: There is no such key.
+        FormatError: The file holds no such key, or the folder something that cannot be signed.
+        UsageError: The key signs folders, and the bundle is one file.
+        StorageError: A file cannot be read.
+        BackendMissingError: A library is not installed.
     """
-    private = _private_key(key)
+    private = read_private_key(key)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    name = _short(identity(private.public_key()))
+    if not isinstance(private, Ed25519PrivateKey):
+        return sign_folder(path, key), Claim(FOLDER_SIGNATURE, name)
     public = private.public_key().public_bytes_raw()
     value = {
         "algorithm": _ALGORITHM,
         "public_key": base64.b64encode(public).decode(),
         "signature": base64.b64encode(private.sign(manifest)).decode(),
     }
-    return (json.dumps(value, indent=2) + "\n").encode(), key_name(public)
+    return (json.dumps(value, indent=2) + "\n").encode(), Claim(SIGNATURE, name)
 
 
 def read_signature(held: Container) -> Signed | None:
@@ -114,45 +128,85 @@ def read_signature(held: Container) -> Signed | None:
         ) from e
 
 
-def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequence[Path]) -> Path:
-    """Demand that one of the keys signed the manifest.
+def claims(held: Container) -> tuple[Claim, ...]:
+    """Who says to have signed a bundle.
+
+    Raises:
+        FormatError: What lies there is no signature.
+        StorageError: It cannot be read.
+    """
+    return tuple(map(_claim, _found(held)))
+
+
+def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequence[Path]) -> Claim:
+    """Demand that one of the keys signed the manifest, or the folder with it.
 
     Args:
         held: What holds the bundle.
         path: Of the bundle.
         manifest: The bytes that were read, and that are used.
-        keys: PEM files of Ed25519 public keys.
+        keys: PEM files of public keys, of Ed25519 or on P-256, P-384 or P-521.
 
     Returns:
-        The file of the key that signed.
+        The signature that holds: the first one by one of the keys.
 
     Raises:
-        SignatureError: The signature is missing, wrong, or by another key.
+        SignatureError: The signature is missing, wrong, or by another key; or the folder is not as
+            it was signed.
         UsageError: There are no keys.
         MissingFileError: A file of a key is not there.
         FormatError: A file holds no such key, or the signature is none.
         StorageError: A file cannot be read.
-        BackendMissingError: ``cryptography`` is not installed.
+        BackendMissingError: A library is not installed.
     """
     if not keys:
         raise UsageError(
             "a signature is demanded, and no key is trusted",
             remedy=f"set {TRUSTED_KEYS}=k.pub, or pass --public-key k.pub",
         )
-    trusted = {_raw(key := _public_key(file)): (file, key) for file in keys}
-    signed = read_signature(held)
-    if signed is None:
+    read = [(file, read_public_key(file)) for file in keys]
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    of_manifests = {identity(key): key for _, key in read if isinstance(key, Ed25519PublicKey)}
+    of_folders = {
+        identity(key): file for file, key in read if not isinstance(key, Ed25519PublicKey)
+    }
+    found = _found(held)
+    if not found:
         raise SignatureError(
             f"{path} is not signed", remedy="sign it: edgeport sign NAME.edge --key k.pem"
         )
-    if signed.public_key not in trusted:
-        names = ", ".join(key_name(raw) for raw in trusted)
-        raise SignatureError(
-            f"{path} is signed with the key {signed.key_name}, which is not trusted here "
-            f"(trusted: {names})",
-            remedy=f"pass the public key of whoever signed it; else {_DON_T_OPEN}",
-        )
-    file, key = trusted[signed.public_key]
+    for signed in found:
+        if isinstance(signed, Signed):
+            if signed.identity in of_manifests:
+                _require_signed(signed, path, manifest, of_manifests[signed.identity])
+                return _claim(signed)
+        elif signed.identity in of_folders:
+            require_signed_folder(signed, held, path, manifest, of_folders[signed.identity])
+            return _claim(signed)
+    raise _untrusted(path, list(map(_claim, found)), [*of_manifests, *of_folders])
+
+
+def trusted_keys() -> list[Path]:
+    """The files that ``EDGEPORT_TRUSTED_KEYS`` names."""
+    return [Path(name) for name in os.environ.get(TRUSTED_KEYS, "").split(os.pathsep) if name]
+
+
+def _found(held: Container) -> list[Signed | SignedFolder]:
+    found = (read_signature(held), read_folder_signature(held))
+    return [signed for signed in found if signed is not None]
+
+
+def _claim(signed: Signed | SignedFolder) -> Claim:
+    file = SIGNATURE if isinstance(signed, Signed) else FOLDER_SIGNATURE
+    return Claim(file, None if signed.identity is None else _short(signed.identity))
+
+
+def _short(identity: str) -> str:
+    return identity[:16]
+
+
+def _require_signed(signed: Signed, path: Path, manifest: bytes, key: Ed25519PublicKey) -> None:
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -160,15 +214,24 @@ def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequen
     except InvalidSignature as e:
         raise SignatureError(
             f"{path}: the manifest, or its signature, was changed after it was signed with the "
-            f"key {signed.key_name}",
+            f"key {_short(signed.identity)}",
             remedy=_DON_T_OPEN,
         ) from e
-    return file
 
 
-def trusted_keys() -> list[Path]:
-    """The files that ``EDGEPORT_TRUSTED_KEYS`` names."""
-    return [Path(name) for name in os.environ.get(TRUSTED_KEYS, "").split(os.pathsep) if name]
+def _untrusted(path: Path, found: Sequence[Claim], trusted: Sequence[str]) -> SignatureError:
+    names = [claim.key_name for claim in found if claim.key_name]
+    if not names:
+        return SignatureError(
+            f"{path} is signed with a certificate or through Sigstore, not with a key",
+            remedy="check it with model_signing verify, before you open it without a key; or have "
+            "it signed with a key: edgeport sign NAME.edge --key k.pem",
+        )
+    return SignatureError(
+        f"{path} is signed with the key {' and the key '.join(names)}, which is not trusted here "
+        f"(trusted: {', '.join(map(_short, trusted))})",
+        remedy=f"pass the public key of whoever signed it; else {_DON_T_OPEN}",
+    )
 
 
 def _decoded(text: object, size: int) -> bytes:
@@ -179,66 +242,3 @@ def _decoded(text: object, size: int) -> bytes:
     if len(data) != size:
         raise ValueError(f"a value has {len(data)} bytes, expected {size}")
     return data
-
-
-def _raw(key: Ed25519PublicKey) -> bytes:
-    return key.public_bytes_raw()
-
-
-def _private_key(file: Path) -> Ed25519PrivateKey:
-    _require_cryptography()
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    data = _read_key(file)
-    try:
-        key = load_pem_private_key(data, None)
-    except TypeError as e:  # so it says that there is a password
-        raise FormatError(
-            f"{file} is locked with a password",
-            remedy="take it off for signing: openssl pkey -in k.pem -out unlocked.pem",
-        ) from e
-    except Exception as e:  # ValueError, UnsupportedAlgorithm, whatever a damaged key raises
-        raise _no_key(file, "private") from e
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _no_key(file, "private")
-    return key
-
-
-def _public_key(file: Path) -> Ed25519PublicKey:
-    _require_cryptography()
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    data = _read_key(file)
-    try:
-        key = load_pem_public_key(data)
-    except Exception as e:  # as above
-        raise _no_key(file, "public") from e
-    if not isinstance(key, Ed25519PublicKey):
-        raise _no_key(file, "public")
-    return key
-
-
-def _require_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401  # whether it is there
-    except ImportError as e:
-        raise BackendMissingError(
-            "signatures need 'cryptography', which is not installed",
-            remedy="pip install 'edgeport[sign]'",
-        ) from e
-
-
-def _read_key(file: Path) -> bytes:
-    with reading(file):
-        if not file.is_file():
-            raise MissingFileError(f"no such key: {file}", remedy="check the path")
-        with file.open("rb") as opened:
-            return opened.read(_LARGEST_BYTES)
-
-
-def _no_key(file: Path, kind: str) -> FormatError:
-    return FormatError(
-        f"{file} is no {kind} key of Ed25519 in PEM form", remedy=f"make a pair: {_KEY_PAIR}"
-    )

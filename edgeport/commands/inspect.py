@@ -108,28 +108,33 @@ def _artefact(artefact: Artefact) -> dict[str, Any]:
 def _signed(bundle: Bundle, held: Container) -> dict[str, Any]:
     """Whether it is signed, by whom, and whether a key that is trusted here proves it."""
     from edgeport.runtimes.bundle import read_manifest
-    from edgeport.runtimes.signing import read_signature, require_signature, trusted_keys
+    from edgeport.runtimes.signing import claims, require_signature, trusted_keys
 
-    signed = read_signature(held)
-    if signed is None:
-        return {"key": None, "trusted": False, "reason": "not signed"}
-    found: dict[str, Any] = {"key": signed.key_name, "trusted": False}
+    claimed = claims(held)
+    if not claimed:
+        return {"file": None, "key": None, "trusted": False, "reason": "not signed"}
+    found: dict[str, Any] = {"file": claimed[0].file, "key": claimed[0].key_name, "trusted": False}
     keys = trusted_keys()
     if not keys:
         return {**found, "reason": "not checked: EDGEPORT_TRUSTED_KEYS names no key"}
     try:
-        require_signature(held, bundle.path, read_manifest(held, bundle.path), keys)
+        proved = require_signature(held, bundle.path, read_manifest(held, bundle.path), keys)
     except SignatureError as e:
         return {**found, "reason": e.problem}
     except EdgeportError as e:  # a key that cannot be read, a library that is not there
         return {**found, "reason": f"not checked: {e.problem}"}
-    return {**found, "trusted": True, "reason": "the signature holds"}
+    return {
+        "file": proved.file,
+        "key": proved.key_name,
+        "trusted": True,
+        "reason": "the signature holds",
+    }
 
 
 def _render(bundle: Bundle, found: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["samples"].items()) or "none"
     signed = found["signed"]
-    by = f"by {signed['key']}: " if signed["key"] else ""
+    by = f"by {signed['key'] or 'a certificate'} in {signed['file']}: " if signed["file"] else ""
     lines = [
         f"{coloured(plain(found['name']), 'bold')}  {found['container']}, "
         f"manifest version {found['schema_version']}",

@@ -14,6 +14,7 @@ from edgeport.commands.needs import needs
 from edgeport.commands.options import names
 from edgeport.commands.terminal import note, show, size_text, table
 from edgeport.runtimes import Bundle, files
+from edgeport.runtimes.manifest import FOLDER_SIGNATURE, SIGNATURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,11 @@ def _repack(args: PackArgs, path: Path) -> Bundle:
     from edgeport.runtimes.packing import pack
 
     made = pack(path, args.output, args.artefacts, zipped=args.zipped)
-    before, after = "manifest.sig" in Bundle.peek(path).files, "manifest.sig" in made.files
-    if before and not after:
+    before, after = Bundle.peek(path).files, made.files
+    if SIGNATURE in before and SIGNATURE not in after:
         note("not signed: the manifest is another one; edgeport sign signs it")
+    if FOLDER_SIGNATURE in before:
+        note(f"{FOLDER_SIGNATURE} stays behind: it is of the folder as it was; edgeport sign signs")
     return made
 
 

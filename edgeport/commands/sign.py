@@ -1,4 +1,4 @@
-"""``edgeport sign``: vouch for a bundle with an Ed25519 key."""
+"""``edgeport sign``: vouch for a bundle with a key, whose kind decides how."""
 
 import argparse
 import shlex
@@ -22,11 +22,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "sign",
         help="vouch for a bundle with your key",
         epilog="make a key pair: openssl genpkey -algorithm ed25519 -out k.pem; "
-        "openssl pkey -in k.pem -pubout -out k.pub",
+        "openssl pkey -in k.pem -pubout -out k.pub. For OpenSSF's model-signing: "
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k.pem",
     )
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     parser.add_argument(
-        "--key", type=Path, required=True, metavar="FILE", help="private key, PEM, Ed25519"
+        "--key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="private key, PEM: of Ed25519, which signs the manifest; or on P-256, P-384 or P-521, "
+        "which signs the folder as OpenSSF's model-signing does",
     )
     parser.set_defaults(run=lambda a: run(SignArgs(a.bundle, a.key)))
     return parser
@@ -34,9 +40,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: SignArgs) -> int:
     """Check every file, sign, and say how to check the signature."""
+    from edgeport.runtimes.manifest import FOLDER_SIGNATURE
     from edgeport.runtimes.packing import sign_bundle
 
-    name = sign_bundle(args.bundle, args.key)
-    show(f"signed {args.bundle} with the key {name}")
-    show(f"next: edgeport verify {shlex.quote(str(args.bundle))} --public-key k.pub")
+    claim = sign_bundle(args.bundle, args.key)
+    bundle = shlex.quote(str(args.bundle))
+    show(f"signed {args.bundle} with the key {claim.key_name}, in {claim.file}")
+    show(f"next: edgeport verify {bundle} --public-key k.pub")
+    if claim.file == FOLDER_SIGNATURE:
+        signature = shlex.quote(str(args.bundle / claim.file))
+        show(f"or:   model_signing verify key {bundle} --signature {signature} --public_key k.pub")
     return 0

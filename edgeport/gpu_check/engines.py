@@ -9,7 +9,13 @@ from typing import Final
 
 from edgeport.runtimes import Bundle, UsageError, files
 from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.manifest import MANIFEST, SIGNATURE, Artefact, StoredFile
+from edgeport.runtimes.manifest import (
+    FOLDER_SIGNATURE,
+    MANIFEST,
+    SIGNATURE,
+    Artefact,
+    StoredFile,
+)
 from edgeport.runtimes.packing import pack
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.building import build
@@ -72,7 +78,8 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
         details["profile"] = in_words(sizes)
     engine = Artefact(library, onnx.precision, stored, details, proved=False)
     others = [each for each in copy.manifest.artefacts if each.format != library]
-    (to / SIGNATURE).unlink(missing_ok=True)  # it is of the manifest as it was
+    for name in (SIGNATURE, FOLDER_SIGNATURE):
+        (to / name).unlink(missing_ok=True)  # it is of the manifest as it was
     manifest = replace(copy.manifest, artefacts=(*others, engine))
     files.write(to / MANIFEST, manifest.dumps())
     return {"refused": None, "size_bytes": len(data), "warnings": list(answer.warnings)}
