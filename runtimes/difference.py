@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -12,9 +13,14 @@ from .bundle import Bundle
 from .errors import FormatError
 from .evidence import latencies_ns, proofs
 from .manifest import Artefact
+from .structure import describe
+from .thresholds import Thresholds
 from .weights import READABLE, Weight, read_weights
 
 DIFF_VERSION: Final = 2
+
+_ORDERS: Final = ("order of inputs", "order of outputs")
+_LONGEST_LABELS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +101,10 @@ def compare(a: Bundle, b: Bundle) -> Difference:
     before, after = _facts(a), _facts(b)
     names = dict.fromkeys([*before, *after])
     changes = (Change(name, before.get(name), after.get(name)) for name in names)
+    new = {name for name in _ORDERS if _split(before[name]) != _split(after[name])}  # told already
     held = [{artefact.format for artefact in bundle.manifest.artefacts} for bundle in (a, b)]
     return Difference(
-        tuple(change for change in changes if change.before != change.after),
+        tuple(c for c in changes if c.before != c.after and c.what not in new),
         {name: _weights(a, b, name) for name in READABLE if all(name in each for each in held)},
     )
 
@@ -107,16 +114,21 @@ def _facts(bundle: Bundle) -> dict[str, str]:
     manifest = bundle.manifest
     signature = manifest.signature
     facts = {"name": manifest.name}
-    facts |= {f"input {spec.name}": str(spec) for spec in signature.inputs}
-    facts |= {f"output {spec.name}": str(spec) for spec in signature.outputs}
-    facts["order of inputs"] = ", ".join(spec.name for spec in signature.inputs)
-    facts["order of outputs"] = ", ".join(spec.name for spec in signature.outputs)
+    sides = {"input": signature.inputs, "output": signature.outputs}
+    for side, specs in sides.items():
+        facts |= {f"{side} {s.name}": str(s).removeprefix(f"{s.name}: ") for s in specs}
+    for name, specs in zip(_ORDERS, sides.values(), strict=True):
+        facts[name] = ", ".join(spec.name for spec in specs)
     facts |= {f"range of {name}": str(range_) for name, range_ in signature.ranges.items()}
-    facts["nesting of outputs"] = str(signature.structure)
+    if signature.structure is not None:
+        facts["nesting of outputs"] = describe(signature.structure)
+    facts |= {f"labels of {name}": _listed(labels) for name, labels in manifest.labels.items()}
     for artefact in manifest.artefacts:
         facts |= _artefact_facts(artefact)
     facts["golden samples"] = f"{len(manifest.samples)}, sha256 {manifest.golden.sha256[:12]}"
-    facts["thresholds"] = str(manifest.thresholds)
+    if manifest.gap is not None:
+        facts["no oracle"] = manifest.gap
+    facts |= _bars(manifest.thresholds)
     facts |= {f"producer {name}": version for name, version in manifest.producer.items()}
     facts |= {f"source {name}": value for name, value in manifest.source.items()}
     for proof in proofs(bundle):
@@ -125,6 +137,28 @@ def _facts(bundle: Bundle) -> dict[str, str]:
     for backend, latency_ns in latencies_ns(bundle).items():
         facts[f"median latency of {backend}"] = f"{latency_ns / 1e3:,.1f} µs"
     return facts
+
+
+def _split(names: str) -> list[str]:
+    return sorted(names.split(", "))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    text = ", ".join(labels)
+    if len(text) <= _LONGEST_LABELS:
+        return text
+    digest = hashlib.sha256("\0".join(labels).encode()).hexdigest()
+    return f"{len(labels)} names, sha256 {digest[:12]}"
+
+
+def _bars(thresholds: Thresholds) -> dict[str, str]:
+    bars = {"largest ratio": f"{thresholds.max_ratio:g}"}
+    bars |= {f"largest ratio of {name}": f"{r:g}" for name, r in thresholds.outputs.items()}
+    if thresholds.constant_outputs:
+        bars["constant outputs"] = ", ".join(thresholds.constant_outputs)
+    for precision, kept in thresholds.reduced.items():
+        bars[f"bars of {precision}"] = f"{kept.min_snr_db:g} dB, {100 * kept.max_flips:g} % flips"
+    return bars
 
 
 def _artefact_facts(artefact: Artefact) -> dict[str, str]:

@@ -26,6 +26,11 @@ from .manifest import FOLDER_SIGNATURE, MANIFEST, SIGNATURE
 from .strict_json import expect, fields, parse
 
 _LARGEST_BYTES: Final = 2**24
+_DIFFERENCES: Final = {
+    "added": r"Extra files found in model '.*?': ([^\"]*)\"",
+    "missing": r"Missing files in model '.*?': ([^\"]*)\"",
+    "changed": r"Hash mismatch for '(.*?)'",
+}
 _DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
 
 
@@ -175,10 +180,10 @@ def _signed_hash(payload: bytes) -> str | None:
 
 
 def _differences(error: Exception) -> str:
-    """What the library says, without the hashes."""
-    text = _first_line(error).removeprefix("Signature mismatch: ").strip("[]\"'")
-    text = re.sub(r": Expected '\w+', Actual '\w+'", "", text)
-    return re.sub(r"[\"'], [\"'](?=Extra |Missing |Hash )", "; ", text)
+    """What the library says, without the hashes: they are the repr of Python's bytes."""
+    text = _first_line(error)
+    found = {word: re.findall(pattern, text) for word, pattern in _DIFFERENCES.items()}
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in found.items() if names) or text
 
 
 def _not_as_signed(path: Path, key: Path, what: str) -> SignatureError:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -50,9 +51,7 @@ def run(args: DiffArgs) -> int:
 def _render(found: "Difference") -> str:
     blocks: list[str] = []
     if found.changes:
-        rows = [
-            [plain(c.what), plain(c.before or "-"), plain(c.after or "-")] for c in found.changes
-        ]
+        rows = [[plain(c.what), _short(c.before), _short(c.after)] for c in found.changes]
         blocks.append(table(["what", "before", "after"], rows))
     for format_, weights in found.weights.items():
         what = f"weights of {format_}"
@@ -64,6 +63,13 @@ def _render(found: "Difference") -> str:
         known = ", ".join(READABLE)
         blocks.append(f"weights: not compared, because not both hold one of {known}")
     return "\n\n".join(blocks if found.changes else ["the manifests say the same", *blocks])
+
+
+def _short(text: str | None) -> str:
+    """A hash by its beginning, as everywhere; what is not there by a dash."""
+    if text is not None and re.fullmatch("[0-9a-f]{64}", text):
+        return text[:16]
+    return plain(text or "-")
 
 
 def _weights(weights: "tuple[WeightChange, ...]") -> str:

@@ -5,6 +5,7 @@ Every hash is checked; nothing in it is loaded by an engine or executed.
 
 import argparse
 import json
+import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,12 @@ from edgeport.commands.run_story import inspect_run, is_run
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
 from edgeport.runtimes import Bundle, EdgeportError, SignatureError
 from edgeport.runtimes.container import Container, Zip
-from edgeport.runtimes.manifest import SCHEMA_VERSION, Artefact
+from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.signature import Signature
 
 INSPECT_VERSION: Final = 1
+
+LONGEST_LINE: Final = 100
 
 CODE: Final = {
     "torchscript": "code: it runs what is in it, also while it is loaded",
@@ -70,7 +74,9 @@ def look(bundle: Bundle) -> dict[str, Any]:
     Raises:
         EdgeportError: A report in it is not what was packed.
     """
+    from edgeport.runtimes.bundle import read_manifest
     from edgeport.runtimes.evidence import latencies_ns, proofs
+    from edgeport.runtimes.strict_json import parse
 
     manifest, held = bundle.manifest, bundle.files
     return {
@@ -78,8 +84,9 @@ def look(bundle: Bundle) -> dict[str, Any]:
         "name": manifest.name,
         "path": str(bundle.path),
         "container": "zip" if isinstance(held, Zip) else "folder",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": parse(read_manifest(held, bundle.path))["schema_version"],
         "signature": manifest.signature.to_json(),
+        "labels": {output: list(names) for output, names in manifest.labels.items()},
         "artefacts": [_artefact(artefact) for artefact in manifest.artefacts],
         "samples": dict(Counter(kind for _, kind in manifest.samples)),
         "thresholds": json.loads(manifest.dumps())["thresholds"],
@@ -138,16 +145,23 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
     lines = [
         f"{coloured(plain(found['name']), 'bold')}  {found['container']}, "
         f"manifest version {found['schema_version']}",
-        f"  {plain(str(bundle.manifest.signature))}",
+        *_contract(bundle.manifest.signature),
         "",
         table(["format", "precision", "size", "files", "details"], _rows(found), right=[2]),
         "",
-        f"{len(bundle.manifest.files)} files are those of the manifest",
+        f"{len(bundle.manifest.files)} files have the sizes and hashes of the manifest",
         *_said("made with", found["producer"]),
         *_said("made from", found["source"]),
         f"signature: {by}{plain(signed['reason'])}",
+        *_labels(found["labels"]),
         f"golden samples: {kinds}",
+        f"passes with: {_bars(found['thresholds'])}",
         *_proved(found),
+        *(
+            f"measured where it was benchmarked: {plain(backend)} {latency_ns / 1e3:,.1f} µs in "
+            "the median"
+            for backend, latency_ns in found["median_latency_ns"].items()
+        ),
     ]
     lines += [
         coloured(f"{name} is {CODE[name]}; open it only if you trust who made it", "yellow")
@@ -166,6 +180,35 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
     if found["unknown"]:
         lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")
     return "\n".join(lines)
+
+
+def _contract(signature: Signature) -> list[str]:
+    """The signature in one line; if that is long, one line for each of its parts."""
+    text = plain(str(signature))
+    if len(text) <= LONGEST_LINE:
+        return [f"  {text}"]
+    parts = [("in", str(spec)) for spec in signature.inputs]
+    parts += [("out", str(spec)) for spec in signature.outputs]
+    parts += [("where", f"{name} in {range_}") for name, range_ in signature.ranges.items()]
+    if signature.structure is not None:
+        from edgeport.runtimes.structure import describe
+
+        parts.append(("as", describe(signature.structure)))
+    return [f"  {what:<6} {plain(part)}" for what, part in parts]
+
+
+def _labels(labels: dict[str, list[str]]) -> list[str]:
+    return [
+        plain(f"classes of {output}: {len(names)}: {textwrap.shorten(', '.join(names), 80)}")
+        for output, names in labels.items()
+    ]
+
+
+def _bars(thresholds: dict[str, Any]) -> str:
+    own = [f"{output} at most {ratio:g}" for output, ratio in thresholds["outputs"].items()]
+    constant = [f"{output} may be constant" for output in thresholds["constant_outputs"]]
+    bars = [f"error / noise floor at most {thresholds['max_ratio']:g}", *own, *constant]
+    return plain(", ".join(bars))
 
 
 def _rows(found: dict[str, Any]) -> list[list[str]]:

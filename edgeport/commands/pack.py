@@ -76,7 +76,7 @@ def _repack(args: PackArgs, path: Path) -> Bundle:
     if SIGNATURE in before and SIGNATURE not in after:
         note("not signed: the manifest is another one; edgeport sign signs it")
     if FOLDER_SIGNATURE in before:
-        note(f"{FOLDER_SIGNATURE} stays behind: it is of the folder as it was; edgeport sign signs")
+        note(f"{FOLDER_SIGNATURE} stays behind: it is of the folder {path} as it is")
     return made
 
 

@@ -3,12 +3,15 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import hostile
 import pytest
 
 from edgeport.__main__ import main
-from edgeport.runtimes import Bundle
+from edgeport.commands.inspect import _contract
+from edgeport.runtimes import Bundle, Range, Signature, TensorSpec
+from edgeport.runtimes.packing import keep_evidence
 
 Out = pytest.CaptureFixture[str]
 
@@ -90,6 +93,39 @@ def test_sign_and_verify(own_bundle: Path, keys: Path, capsys: Out) -> None:
     assert "not signed: the manifest is another one" in capsys.readouterr().err
 
 
+def test_sign_as_model_signing_does(own_bundle: Path, keys: Path, capsys: Out) -> None:
+    pytest.importorskip("model_signing", reason="the extra 'model-signing' is not installed")
+    for name in ("nist", "other"):
+        command = (
+            f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.pem && "
+            f"openssl pkey -in {name}.pem -pubout -out {name}.pub"
+        )
+        subprocess.run(command, shell=True, cwd=keys, check=True)
+    path = str(own_bundle)
+    assert main(["sign", path, "--key", str(keys / "nist.pem")]) == 0
+    out = capsys.readouterr().out
+    assert f"signed {path} with the key " in out
+    assert ", in model.sig\n" in out
+    assert f"or:   model_signing verify key {path} --signature {path}/model.sig --public_k" in out
+    assert main(["inspect", path]) == 0
+    assert " in model.sig: not checked: EDGEPORT_TRUSTED_KEYS names no key" in (
+        capsys.readouterr().out
+    )
+    verify = ["verify", path, "--backend", "ort-cpu", "--public-key"]
+    assert main([*verify, str(keys / "nist.pub")]) == 0
+    capsys.readouterr()
+    assert main([*verify, str(keys / "other.pub")]) == 1
+    assert "which is not trusted here" in capsys.readouterr().err
+    (own_bundle / "more.txt").touch()
+    assert main([*verify, str(keys / "nist.pub")]) == 1
+    assert "nist.pub: added more.txt\n  fix: don't open this bundle" in capsys.readouterr().err
+    one = own_bundle.with_name("one.edge")
+    assert main(["pack", path, "--zip", "-o", str(one)]) == 0
+    assert "model.sig stays behind: it is of the folder" in capsys.readouterr().err
+    assert main(["sign", str(one), "--key", str(keys / "nist.pem")]) == 2
+    assert "one.edge is one file, and " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["verify", "bench", "serve"])
 def test_trusted_keys_are_demanded_everywhere(
     own_bundle: Path, keys: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: Out
@@ -137,6 +173,50 @@ def test_inspect_shows_what_is_unknown_and_no_escapes(own_bundle: Path, capsys: 
     out = capsys.readouterr().out
     assert "not known to this version: 'later\\x1b[2J'" in out
     assert not set(out) & {"\x1b", "\x07", "\x9b"}
+
+
+def test_inspect_tells_what_a_person_asks(own_bundle: Path, capsys: Out) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["labels"] = {"output": [f"class {number}" for number in range(10)]}
+        manifest["thresholds"]["outputs"] = {"output": 2.5}
+        manifest["thresholds"]["constant_outputs"] = ["output"]
+
+    hostile.edit(own_bundle, change)
+    assert main(["inspect", str(own_bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "mlp  folder, manifest version 2\n  x: float32[batch, 64] -> output: floa" in out
+    assert "\n5 files have the sizes and hashes of the manifest\n" in out
+    assert "\nclasses of output: 10: class 0, class 1, class 2, " in out
+    assert (
+        "\npasses with: error / noise floor at most 8, output at most 2.5, output may be constant\n"
+    ) in out
+    report = json.dumps({"variants": [VARIANT]}).encode()
+    keep_evidence(own_bundle, "bench", report)
+    assert main(["inspect", str(own_bundle)]) == 0
+    assert (
+        "\nmeasured where it was benchmarked: ort-cpu 12.3 µs in the median\n"
+        in capsys.readouterr().out
+    )
+
+
+VARIANT = {
+    "backend": "ort-cpu",
+    "percentiles": [{"percent": 50, "latency_ns": {"value": 12_345.0}}],
+}
+
+
+def test_inspect_shows_a_long_signature_in_lines(capsys: Out) -> None:
+    x, mask = (TensorSpec(name, "float32", ("batch", "time", 512)) for name in ("x", "mask"))
+    y = TensorSpec("y", "float32", ("batch", 512))
+    structure = {"tuple": [{"output": "y"}]}
+    signature = Signature((x, mask), (y,), {"time": Range(1, 8)}, structure)
+    assert _contract(signature) == [
+        "  in     x: float32[batch, time, 512]",
+        "  in     mask: float32[batch, time, 512]",
+        "  out    y: float32[batch, 512]",
+        "  where  time in 1..8",
+        "  as     (y,)",
+    ]
 
 
 def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:

@@ -61,11 +61,62 @@ def test_what_a_manifest_says(packed: Path, other: Path) -> None:
     hostile.edit(other, change)
     told = {each.what: (each.before, each.after) for each in found(packed, other).changes}
     assert told.keys() == {
-        *("range of batch", "null bytes", "null precision", "thresholds"),
+        *("range of batch", "null bytes", "null precision", "largest ratio"),
         *("producer edgeport", "producer torch"),
     }
     assert told["producer torch"] == (None, "3")
     assert told["range of batch"] == ("1..64", "1..8")
+
+
+def test_what_a_person_reads(packed: Path, other: Path) -> None:
+    """Names of classes, bars and nesting in words, and no order of names that were told as new."""
+    classes = [f"class {number}" for number in range(100)]
+
+    def before(manifest: dict[str, Any]) -> None:
+        manifest["labels"] = {"logits": ["ham", "spam", "eggs"]}
+
+    def after(manifest: dict[str, Any]) -> None:
+        manifest["labels"] = {"logits": classes}
+        manifest["golden"]["gap"] = "it has no float64"
+        manifest["thresholds"]["outputs"] = {"logits": 2.5}
+        manifest["thresholds"]["constant_outputs"] = ["label"]
+        manifest["thresholds"]["reduced"]["int8"]["max_flips"] = 0.25
+        manifest["signature"]["outputs"][1]["name"] = "kind"
+        manifest["signature"]["structure"] = {
+            "dict": [["scores", {"output": "logits"}], ["kind", {"output": "kind"}]]
+        }
+
+    hostile.edit(packed, before)
+    hostile.edit(other, after)
+    told = {each.what: (each.before, each.after) for each in found(packed, other).changes}
+    names, digest = str(told.pop("labels of logits")[1]).split(", sha256 ")
+    assert (names, len(digest)) == ("100 names", 12)
+    assert told == {
+        "output label": ("int64[batch]", None),
+        "output kind": (None, "int64[batch]"),
+        "nesting of outputs": (None, "{'scores': logits, 'kind': kind}"),
+        "no oracle": (None, "it has no float64"),
+        "largest ratio of logits": (None, "2.5"),
+        "constant outputs": (None, "label"),
+        "bars of int8": ("20 dB, 10 % flips", "20 dB, 25 % flips"),
+    }
+
+
+def test_another_order(packed: Path, other: Path) -> None:
+    hostile.edit(other, lambda manifest: manifest["signature"]["outputs"].reverse())
+    (change,) = found(packed, other).changes
+    assert (change.what, change.before, change.after) == (
+        *("order of outputs", "logits, label", "label, logits"),
+    )
+
+
+def test_one_class_of_many(packed: Path, other: Path) -> None:
+    """What is told in short differs where the whole does."""
+    names = [f"class {number}" for number in range(100)]
+    hostile.edit(packed, lambda manifest: manifest.update(labels={"logits": names}))
+    changed_names = [*names[:50], "other", *names[51:]]
+    hostile.edit(other, lambda manifest: manifest.update(labels={"logits": changed_names}))
+    assert [change.what for change in found(packed, other).changes] == ["labels of logits"]
 
 
 def test_weights_tensor_by_tensor(packed: Path, other: Path) -> None:

@@ -110,20 +110,23 @@ def test_a_signature_that_was_put_in_later(packed: Path, keys: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda b: (b / "more.txt").write_text("x"), r"Extra files .*: more\.txt"),
-        (lambda b: (b / "model.null").unlink(), r"Missing files .*: model\.null"),
-        (lambda b: (b / "model.null").write_text("x"), r"Hash mismatch for 'model\.null'"),
+        (lambda b: (b / "more.txt").write_text("x"), r"added more\.txt"),
+        (lambda b: (b / "model.null").unlink(), r"missing model\.null"),
+        (lambda b: (b / "model.null").write_text("x"), r"changed model\.null"),
         (
             lambda b: (b / "manifest.json").write_text(
                 (b / "manifest.json").read_text().replace('"edgeport": "0"', '"edgeport": "1"')
             ),
-            r"Hash mismatch for 'manifest\.json'",
+            r"changed manifest\.json",
         ),
         (
             lambda b: [(b / name).write_text("x") for name in ("more.txt", "model.null")],
-            r"Extra files .*: more\.txt; Hash mismatch for 'model\.null'",
+            r"added more\.txt; changed model\.null",
         ),
-        (lambda b: (b / "link").symlink_to("model.null"), "because it is a symlink"),
+        (
+            lambda b: (b / "link").symlink_to("model.null"),
+            r"Cannot use .*link' because it is a symlink.*",
+        ),
     ],
 )
 def test_what_was_changed_is_told(
@@ -133,8 +136,8 @@ def test_what_was_changed_is_told(
     change(theirs)
     with pytest.raises(
         SignatureError,
-        match=rf"mlp\.edge is not as it was signed with the key of .*ours\.pub: .*{what}"
-        r"[^\n\]]*\n  fix: don't open this bundle",
+        match=rf"mlp\.edge is not as it was signed with the key of .*ours\.pub: {what}"
+        r"\n  fix: don't open this bundle",
     ):
         read(theirs, keys / "ours.pub")
 
@@ -148,7 +151,7 @@ def test_somebody_else_signed(theirs: Path, keys: Path) -> None:
     sign_bundle(theirs, keys / "ed.pem")
     assert read(theirs, keys / "ed.pub").vouched
     with pytest.raises(  # the tool signed no more than was there
-        SignatureError, match=r"Extra files .*: manifest\.sig"
+        SignatureError, match=r"added manifest\.sig"
     ):
         read(theirs, keys / "ours.pub")
 
