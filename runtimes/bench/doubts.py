@@ -40,6 +40,11 @@ CLEAN_ENOUGH: Final = 0.5
 """Share of rounds that were left in peace, below which the machine was too busy."""
 
 
+PHASES_S: Final = 60.0
+"""On a virtual machine that others share, calls took 1.7 times as long in phases of 20 to 30 s: a
+shorter benchmark may meet one kind alone (docs/log.md)."""
+
+
 def of_figures(rounds: Durations) -> tuple[str, ...]:
     """Sentences on the rounds of a variant, ``(processes, rounds, calls)``."""
     found: list[str] = []
@@ -105,7 +110,7 @@ def of_gpu(use: GpuUse | None) -> tuple[str, ...]:
 
 
 def of_the_whole(
-    environment: Environment, sweep: Sweep, clean_shares: Sequence[float]
+    environment: Environment, sweep: Sweep, clean_shares: Sequence[float], elapsed_s: float
 ) -> tuple[str, ...]:
     """Sentences on the machine and on what was asked of it.
 
@@ -113,6 +118,7 @@ def of_the_whole(
         environment: Before the first call.
         sweep: What was varied.
         clean_shares: Of every variant, the share of its rounds that were left in peace.
+        elapsed_s: Seconds from the first process to the last.
     """
     found: list[str] = []
     cpus = environment.cpus
@@ -125,6 +131,12 @@ def of_the_whole(
         found.append(
             f"the machine was busy meanwhile: in {1 - clean:.0%} of the rounds others took more "
             f"than {CLEAN_SHARE:.0%} of the time"
+        )
+    if "hypervisor" in environment.cpu_flags and elapsed_s < PHASES_S:
+        found.append(
+            f"a virtual machine was watched for {elapsed_s:.0f} s, and its neighbours have phases "
+            "of half a minute: the intervals know those that were met, --seconds 60 meets more; "
+            "ratios of what was measured in turn stand"
         )
     if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
         found.append(f"{most} threads share {cpus} CPUs: they wait for one another")

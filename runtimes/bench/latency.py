@@ -119,7 +119,7 @@ def benchmark(
         variants=_ranked(latencies),
         comparisons=_comparisons(found, twins, series, bundles, margin, mode),
         unusable=unusable,
-        doubts=doubts.of_the_whole(environment, sweep, shares),
+        doubts=doubts.of_the_whole(environment, sweep, shares, elapsed_s),
     )
 
 

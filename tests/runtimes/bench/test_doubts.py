@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgeport.runtimes.bench.doubts import drift, two_kinds
+from edgeport.runtimes.bench import Environment, Sweep
+from edgeport.runtimes.bench.doubts import drift, of_the_whole, two_kinds
 
 noise = np.random.default_rng(0)
 
@@ -52,3 +55,22 @@ def test_two_kinds_of_calls() -> None:
 def test_a_slow_tail_is_no_second_kind() -> None:
     calls = np.concatenate([noise.normal(1e5, 2e3, 950), noise.normal(1e6, 1e4, 50)])
     assert two_kinds(calls.astype(np.int64)) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "elapsed_s", "told"),
+    [
+        (("avx2", "hypervisor"), 24.0, True),
+        (("hypervisor",), 61.0, False),
+        (("avx2",), 24.0, False),
+    ],
+)
+def test_a_virtual_machine_that_was_not_watched_for_long(
+    flags: tuple[str, ...], elapsed_s: float, told: bool
+) -> None:
+    here = replace(Environment.read(), cpu_flags=flags)
+    found = of_the_whole(here, Sweep(), [], elapsed_s)
+    expected = (
+        f"a virtual machine was watched for {elapsed_s:.0f} s, and its neighbours have phases"
+    )
+    assert any(expected in each for each in found) is told
