@@ -204,8 +204,9 @@ class TorchGpuSession(TorchSession):
 class _Binder:
     """Makes tensors for inputs like some, in the memory of arrays, to be filled in every call.
 
-    A module may keep its input, or a view of it, and look at it in its next call. What is still
-    held after a call is left to who holds it, and others take its place.
+    A module may keep its input, or a view of it, and look at it in its next call, or turn it in
+    place. What is still held after a call, or has another shape, is left as it is, and others take
+    its place.
     """
 
     __slots__ = ("_call", "_outputs")
@@ -229,7 +230,7 @@ class _Binder:
                 outputs = dict(zip(names, map(_owned, tensors), strict=True))
             del result, tensors
             for index, each in enumerate(shared):
-                if each.held:
+                if each.spent:
                     shared[index] = _Shared(each.array)
                     own[index] = shared[index].array
             return outputs
@@ -258,23 +259,30 @@ class _Binder:
 class _Shared:
     """An array, and a tensor in its memory."""
 
-    __slots__ = ("_alone", "_storage", "array", "tensor")
+    __slots__ = ("_fresh", "_storage", "array", "tensor")
 
     def __init__(self, like: Array) -> None:
         self.array = np.empty_like(like, order="C")
         with _INFERENCE_MODE(False):  # so that a view of it is told from what was computed
             self.tensor = torch.from_numpy(self.array)
         self._storage = self.tensor.untyped_storage()
-        self._alone = self._holders()
+        self._fresh = self._state()
 
     @property
-    def held(self) -> bool:
-        """Whether anybody else has the tensor, in Python or C++, or a view of it."""
-        return self._holders() != self._alone
+    def spent(self) -> bool:
+        """Whether a call has turned the tensor, or left somebody else with it or a view of it."""
+        return self._state() != self._fresh
 
-    def _holders(self) -> tuple[int, int, int]:
+    def _state(self) -> tuple[object, ...]:
         tensor: Any = self.tensor  # _use_count has no type
-        return getrefcount(tensor), tensor._use_count(), _storage_uses(self._storage._cdata)
+        return (
+            getrefcount(tensor),
+            tensor._use_count(),  # holders in C++
+            getrefcount(self._storage),
+            _storage_uses(self._storage._cdata),  # views
+            tensor.shape,
+            tensor.stride(),
+        )
 
 
 def open_signed(
