@@ -236,4 +236,6 @@ def _image(path: Path, spec: TensorSpec) -> Array:
         with Image.open(path) as image:
             return pixels(image, spec)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
+        raise FormatError(
+            f"{path} cannot be read as an image: {e}", remedy="save it again as PNG of 8 bits"
+        ) from e
