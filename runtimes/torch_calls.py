@@ -356,7 +356,8 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
         )
     return EngineError(
         f"torch failed: {last_line(error)}",
-        remedy="edgeport verify tells whether the artefact works on this machine",
+        remedy="edgeport verify tells whether the artefact works on this machine; if it does, look "
+        "at the values that go in, such as an index behind the end of its table",
     )
 
 
@@ -368,4 +369,6 @@ def first_sentences(error: Exception, count: int = 3) -> str:
 def last_line(error: Exception) -> str:
     """The line of a torch exception that says what happened; the rest is a stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[-1].endswith("Error:"):  # without a message: the line of code then
+        lines += [f"{lines[-1]} {a}" for a, b in itertools.pairwise(lines) if "<--- HERE" in b][-1:]
     return lines[-1] if lines else type(error).__name__

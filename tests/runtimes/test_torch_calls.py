@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import TorchSession
+from edgeport.runtimes.torch_calls import TorchSession, last_line
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -279,3 +279,22 @@ def test_whatever_a_module_keeps_of_its_input(
         x = batch(2, 3, first=10 * first)
         np.testing.assert_array_equal(opened.run({"x": x})["y"], x + before)
         before = x
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "RuntimeError"),
+        ("one\n\ntwo\n", "two"),
+        (
+            "Traceback\n    y = f(x)\n        ~ <--- HERE\n    z\nRuntimeError: bad\n",
+            "RuntimeError: bad",
+        ),
+        (
+            "Traceback\n    y = f(x)\n        ~ <--- HERE\n    z\nRuntimeError: \n",
+            "RuntimeError: y = f(x)",
+        ),
+    ],
+)
+def test_the_line_that_says_what_happened(text: str, said: str) -> None:
+    assert last_line(RuntimeError(text)) == said
