@@ -256,9 +256,9 @@ def test_a_module_that_sometimes_turns_its_input(turn: Callable[[Tensor], object
 
 KEPT: list[tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = [
     (lambda x: x.detach().numpy(), torch.from_numpy),
-    (lambda x: x.untyped_storage(), lambda kept: torch.empty(0).set_(kept, 0, (2, 3))),
+    (lambda x: x.untyped_storage(), lambda kept: torch.empty(0).set_(kept, 0, (2, 3), (3, 1))),
     (lambda x: x.clone, lambda kept: kept()),
-    (torch.utils.dlpack.to_dlpack, torch.utils.dlpack.from_dlpack),
+    (lambda x: x.__dlpack__(), torch.from_dlpack),
 ]
 
 
