@@ -248,7 +248,7 @@ class _Binder:
                 (output,) = (result,) if type(result) is torch.Tensor else result
                 outputs = {name: (output if output.is_inference() else output.clone()).numpy()}
             del result, output
-            if only.held:
+            if only.spent:
                 only = _Shared(only.array)
                 own[0] = only.array
             return outputs
