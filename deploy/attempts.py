@@ -140,7 +140,8 @@ def _keep(compiled: Compiled, folder: Path, route: str) -> Path:
 def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
     reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
-    return _told(Family.PARITY, f"{report.backend}: {reason[:_LONGEST_PROBLEM]}")
+    cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason
+    return _told(Family.PARITY, f"{report.backend}: {cut}")
 
 
 def _of_killed(killed: Killed) -> Diagnosis:

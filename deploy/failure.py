@@ -37,6 +37,7 @@ def explain(
     failed: Sequence[Attempt],
     decisions: Callable[[], Sequence[Decision]],
     locate: Callable[[Attempt], Localisation | str],
+    nonsense: str | None = None,
 ) -> EdgeportError:
     """The error to raise after every route to a format failed.
 
@@ -47,11 +48,14 @@ def explain(
         failed: At least one attempt, each with its diagnosis.
         decisions: Finds where forward reads values, which a recorded run bakes in.
         locate: Finds where a wrong artefact leaves the module, or says why it cannot.
+        nonsense: What is the matter with the samples, if something is: the first suspect.
     """
     chief = min(failed, key=_rank)
     found = _diagnosis(chief)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())
+    if chief.outcome == "wrong" and nonsense:
+        found = replace(found, remedy=f"{nonsense}; else {found.remedy}")
     what = "is not proved" if chief.outcome == "wrong" else "cannot be compiled"
     error = _kind(chief)(
         "\n".join(

@@ -23,7 +23,12 @@ from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
 from edgeport.deploy.proof.localiser import Localisation
-from edgeport.deploy.proof.reference import Reference, limits_of_proof, make_golden
+from edgeport.deploy.proof.reference import (
+    Reference,
+    drawn_nonsense,
+    limits_of_proof,
+    make_golden,
+)
 from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
@@ -147,7 +152,13 @@ def export_source(
                 look = partial(_look, source, golden, request, on_event)
                 others = [other for other in formats if other != name]
                 raise explain(
-                    source, name, others, found, partial(_decisions, source, golden), look
+                    source,
+                    name,
+                    others,
+                    found,
+                    partial(_decisions, source, golden),
+                    look,
+                    drawn_nonsense(golden),
                 )
             won.append(found[-1])
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)

@@ -194,6 +194,7 @@ def refuse_unfit(path: Path) -> None:
         PlaceError: A folder or a device is there, or at the end of a link there; or a file is where
             a folder above it should be, ``..`` leads out of a folder that does not exist, or the
             name is too long.
+        StorageError: The nearest folder may not be written to.
     """
     with writing(path):
         if path.exists() and not path.is_file():
@@ -203,6 +204,12 @@ def refuse_unfit(path: Path) -> None:
                 remedy="choose another place",
             )
     _refuse_below_a_file(path)
+    with writing(path):
+        nearest = next(folder for folder in path.parents if folder.is_dir())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            fixed = os.statvfs(nearest).f_flag & os.ST_RDONLY
+            reason = errno.EROFS if fixed else errno.EACCES
+            raise OSError(reason, os.strerror(reason))
 
 
 def _refuse_below_a_file(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,9 +29,26 @@ def pixels(image: Image, spec: TensorSpec) -> Array:
     Args:
         image: As Pillow opened it; decoders of damaged files raise what they like.
         spec: Of the input.
+
+    Raises:
+        ValueError: As ``decoded``.
+    """
+    found = decoded(image, "RGB" if spec.shape[3:] == (3,) else "L")
+    return found[..., None] if spec.shape[3:] == (1,) else found
+
+
+def decoded(image: Image, mode: Literal["RGB", "L"]) -> Array:
+    """Decode an image: (height, width, 3) or (height, width) uint8; EXIF turns are applied.
+
+    Args:
+        image: As Pillow opened it; decoders of damaged files raise what they like.
+        mode: With colours, or grey.
+
+    Raises:
+        ValueError: Its pixels have more than 8 bits. Pillow would make all above 255 white.
     """
     from PIL import ImageOps
 
-    colours = spec.shape[3:] == (3,)
-    found = np.array(ImageOps.exif_transpose(image).convert("RGB" if colours else "L"))
-    return found[..., None] if spec.shape[3:] == (1,) else found
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"its pixels have more than 8 bits (mode {image.mode})")
+    return np.array(ImageOps.exif_transpose(image).convert(mode))

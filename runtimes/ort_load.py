@@ -118,7 +118,8 @@ def failed(error: Exception) -> EngineError:
     """The error of a run."""
     return EngineError(
         f"ONNX Runtime failed: {first_line(error)}",
-        remedy="edgeport verify tells whether the artefact works on this machine",
+        remedy="edgeport verify tells whether the artefact works on this machine; if it does, look "
+        "at the values that go in, such as an index behind the end of its table",
     )
 
 

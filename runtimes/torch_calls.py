@@ -204,8 +204,9 @@ class TorchGpuSession(TorchSession):
 class _Binder:
     """Makes tensors for inputs like some, in the memory of arrays, to be filled in every call.
 
-    A module may keep its input, or a view of it, and look at it in its next call. What is still
-    held after a call is left to who holds it, and others take its place.
+    A module may keep its input, or a view of it, and look at it in its next call, or turn it in
+    place. What is still held after a call, or has another shape, is left as it is, and others take
+    its place.
     """
 
     __slots__ = ("_call", "_outputs")
@@ -229,7 +230,7 @@ class _Binder:
                 outputs = dict(zip(names, map(_owned, tensors), strict=True))
             del result, tensors
             for index, each in enumerate(shared):
-                if each.held:
+                if each.spent:
                     shared[index] = _Shared(each.array)
                     own[index] = shared[index].array
             return outputs
@@ -247,7 +248,7 @@ class _Binder:
                 (output,) = (result,) if type(result) is torch.Tensor else result
                 outputs = {name: (output if output.is_inference() else output.clone()).numpy()}
             del result, output
-            if only.held:
+            if only.spent:
                 only = _Shared(only.array)
                 own[0] = only.array
             return outputs
@@ -258,23 +259,30 @@ class _Binder:
 class _Shared:
     """An array, and a tensor in its memory."""
 
-    __slots__ = ("_alone", "_storage", "array", "tensor")
+    __slots__ = ("_fresh", "_storage", "array", "tensor")
 
     def __init__(self, like: Array) -> None:
         self.array = np.empty_like(like, order="C")
         with _INFERENCE_MODE(False):  # so that a view of it is told from what was computed
             self.tensor = torch.from_numpy(self.array)
         self._storage = self.tensor.untyped_storage()
-        self._alone = self._holders()
+        self._fresh = self._state()
 
     @property
-    def held(self) -> bool:
-        """Whether anybody else has the tensor, in Python or C++, or a view of it."""
-        return self._holders() != self._alone
+    def spent(self) -> bool:
+        """Whether a call has turned the tensor, or left somebody else with it or a view of it."""
+        return self._state() != self._fresh
 
-    def _holders(self) -> tuple[int, int, int]:
+    def _state(self) -> tuple[object, ...]:
         tensor: Any = self.tensor  # _use_count has no type
-        return getrefcount(tensor), tensor._use_count(), _storage_uses(self._storage._cdata)
+        return (
+            getrefcount(tensor),
+            tensor._use_count(),  # holders in C++
+            getrefcount(self._storage),
+            _storage_uses(self._storage._cdata),  # views
+            tensor.shape,
+            tensor.stride(),
+        )
 
 
 def open_signed(
@@ -348,7 +356,8 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
         )
     return EngineError(
         f"torch failed: {last_line(error)}",
-        remedy="edgeport verify tells whether the artefact works on this machine",
+        remedy="edgeport verify tells whether the artefact works on this machine; if it does, look "
+        "at the values that go in, such as an index behind the end of its table",
     )
 
 
@@ -360,4 +369,6 @@ def first_sentences(error: Exception, count: int = 3) -> str:
 def last_line(error: Exception) -> str:
     """The line of a torch exception that says what happened; the rest is a stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[-1].endswith("Error:"):  # without a message: the line of code then
+        lines += [f"{lines[-1]} {a}" for a, b in itertools.pairwise(lines) if "<--- HERE" in b][-1:]
     return lines[-1] if lines else type(error).__name__

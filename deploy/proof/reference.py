@@ -107,6 +107,7 @@ def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
     told = [
         f"there is no float64 answer to judge by: {sample.gap}" for sample in golden if sample.gap
     ]
+    told += [] if (nonsense := drawn_nonsense(golden)) is None else [nonsense]
     usual = [sample for sample in golden if sample.kind != "edge"]
     for name in golden[0].eager:
         noise = max((_noise(sample, name) for sample in usual), default=0.0)
@@ -116,6 +117,26 @@ def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
                 "of that size pass"
             )
     return tuple(dict.fromkeys(told))
+
+
+def drawn_nonsense(golden: Sequence[Golden]) -> str | None:
+    """A sentence for the user if the module answers NaN or Inf to inputs that were drawn.
+
+    What is drawn need not make sense to a module: a row whose mask hides everything, the logarithm
+    of a negative number. Engines differ there, and a proof has no figure for it.
+    """
+    drawn = [sample for sample in golden if sample.kind == "random"]
+    hit = [sample.name for sample in drawn if not all(map(_is_finite, sample.eager.values()))]
+    if not hit:
+        return None
+    return (
+        f"the module itself answers NaN or Inf to {len(hit)} of {len(drawn)} drawn samples "
+        f"({hit[0]!r}): give it inputs that make sense, with --samples"
+    )
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _noise(sample: Golden, name: str) -> float:

@@ -1,5 +1,6 @@
 """Get the user's module: ``package.file:callable``, imported from the folder they stand in."""
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def load_module(reference: str) -> nn.Module:
         ) from e
     if not isinstance(module, nn.Module):
         raise SourceError(
-            f"{reference} returned a {type(module).__name__}, expected a torch.nn.Module",
+            f"{reference} returned {type(module).__name__}, expected a torch.nn.Module",
             remedy="return the module itself",
         )
     return module
@@ -69,12 +70,11 @@ def _import(file: str) -> object:
 
 def _attribute(module: object, file: str, attribute: str) -> object:
     if not hasattr(module, attribute):
-        public = [
-            name for name, value in vars(module).items() if callable(value) and name[0] != "_"
-        ]
+        public = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
+        near = difflib.get_close_matches(attribute, public)
         raise SourceError(
             f"{file} has no {attribute!r}",
-            remedy=f"it has {', '.join(public[:8]) or 'nothing callable'}",
+            remedy=f"it has {', '.join((near or public)[:8]) or 'nothing callable'}",
         )
     found = getattr(module, attribute)
     if not callable(found):

@@ -68,12 +68,18 @@ def ratio_within(interval: Interval) -> str:
     Examples:
         >>> ratio_within(Interval(1.0312, 1.0291, 1.0334)), ratio_within(Interval(8.61, 8.5, 8.7))
         ('1.031 (1.029 to 1.033)', '8.61 (8.50 to 8.70)')
+        >>> ratio_within(Interval(0.0049, 0.000123, 1.56))
+        '0.0049 (0.00012 to 1.56)'
     """
     digits = 3 if abs(math.log(interval.value)) < math.log(1.5) else 2
-    text = f"{interval.value:.{digits}f}"
+    text = _ratio(interval.value, digits)
     if interval.low is None or interval.high is None or interval.low == interval.high:
         return text
-    return f"{text} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+    return f"{text} ({_ratio(interval.low, digits)} to {_ratio(interval.high, digits)})"
+
+
+def _ratio(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def ends(interval: Interval, unit: float = 1.0) -> str:

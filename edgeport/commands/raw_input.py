@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -132,16 +132,38 @@ def _columns(
 
 
 def _number(path: Path, spec: TensorSpec, text: str, line: int) -> float:
+    dtype = np.dtype(spec.dtype)
+    value, expected = (_real if dtype.kind == "f" else _integer)(text, dtype)
+    if value is None:
+        raise InputError(
+            f"{path} line {line}: {spec.name!r} is {text!r}, expected {expected}",
+            remedy="correct it, or leave the line out",
+        )
+    return value
+
+
+def _real(text: str, dtype: "np.dtype[Any]") -> tuple[float | None, str]:
+    """A number that is finite in its type, if it is one, and what is expected."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"{path} line {line}: {spec.name!r} is {text!r}, expected a number",
-            remedy="fill it in, or leave the line out",
-        )
-    return value
+    with np.errstate(over="ignore"):
+        fits = bool(np.isfinite(np.asarray(value, dtype)))
+    return (value if fits else None), f"a number that {dtype.name} can hold"
+
+
+def _integer(text: str, dtype: "np.dtype[Any]") -> tuple[int | None, str]:
+    """An integer that its type can hold, if it is one, and what is expected."""
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    value: int | None
+    try:
+        value = int(text)  # exact, where a float of 2**53 + 1 is not
+    except ValueError:
+        real, _ = _real(text, np.dtype(np.float64))
+        value = int(real) if real is not None and real.is_integer() else None
+    fits = value is not None and least <= value <= most
+    return (value if fits else None), f"an integer from {least} to {most}"
 
 
 def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
@@ -152,9 +174,12 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
             remedy="give a .csv or .npz file",
         )
     try:
-        texts = path.read_text("utf-8").splitlines()
+        content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
         raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
+    texts = (
+        content.removesuffix("\n").split("\n") if content else []
+    )  # not at U+2028, as splitlines
     for start in range(0, len(texts), BATCH_ROWS):
         part = texts[start : start + BATCH_ROWS]
         rows = tuple(str(start + index + 1) for index in range(len(part)))
@@ -211,4 +236,6 @@ def _image(path: Path, spec: TensorSpec) -> Array:
         with Image.open(path) as image:
             return pixels(image, spec)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise FormatError(f"{path} is not an image: {e}", remedy="save it again as PNG") from e
+        raise FormatError(
+            f"{path} cannot be read as an image: {e}", remedy="save it again as PNG of 8 bits"
+        ) from e

@@ -26,7 +26,7 @@ class Limits:
 
     Attributes:
         body_bytes: Longest body.
-        head_bytes: Longest request line, headers and trailers together.
+        head_bytes: Longest request line and headers together; what is repeated may count once.
         framing_bytes: Most of everything in a message but its body, chunk sizes included.
         head_s: Time for the head to be complete.
         body_s: Time for the body to be complete after that, or for the client to read an answer.

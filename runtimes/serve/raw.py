@@ -85,6 +85,6 @@ def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
         raise
     except Exception as e:  # decoders of damaged files raise what they like
         raise InputError(
-            f"bytes {index} of input {spec.name!r} are no image: {e}",
-            remedy="send a PNG or JPEG file as it is",
+            f"bytes {index} of input {spec.name!r} cannot be read as an image: {e}",
+            remedy="send a PNG or JPEG file of 8 bits as it is",
         ) from e

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,20 @@ def test_an_old_file_is_no_hindrance_to_a_new_one(tmp_path: Path) -> None:
     for place in ("file", "new", "deep/new"):
         refuse_unfit(tmp_path / place)
     assert names(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"), [(0, "Permission denied"), (os.ST_RDONLY, "Read-only file system")]
+)
+def test_a_folder_that_nobody_may_write_to_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, reason: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may do anything
+    monkeypatch.setattr(os, "statvfs", lambda place: SimpleNamespace(f_flag=flags))
+    for place in ("new", "deep/new"):
+        with pytest.raises(StorageError, match=f"cannot write .*new: {reason}\n  fix:") as e:
+            refuse_unfit(tmp_path / place)
+        assert e.value.exit_code == 3
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:

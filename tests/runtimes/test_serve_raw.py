@@ -82,8 +82,10 @@ def test_texts() -> None:
     [
         (TEXT, rows(b"\xff"), "text 0 of input 'text' is not UTF-8"),
         (TEXT, rows(b"a", b"b").reshape(1, 2), r"is BYTES of shape \[1, 2\]"),
-        (COLOURS, rows(b"no picture"), "bytes 0 of input 'photo' are no image"),
-        (COLOURS, rows(b""), "bytes 0 of input 'photo' are no image"),
+        (COLOURS, rows(b"no picture"), "bytes 0 of input 'photo' cannot be read as an image"),
+        (COLOURS, rows(png(np.full((8, 6), 300, np.uint16))), "more than 8 bits \\(mode I;16\\)"),
+        (GREY, rows(png(np.full((8, 6), 300, np.uint16))), "more than 8 bits \\(mode I;16\\)"),
+        (COLOURS, rows(b""), "bytes 0 of input 'photo' cannot be read as an image"),
         (COLOURS, rows(), r"is BYTES of shape \[0\]"),
     ],
 )

@@ -104,7 +104,13 @@ def test_the_ends_of_an_integer_type_fit_and_one_more_does_not(dtype: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value"), [("float16", 7e4), ("float32", 1e39), ("float64", 10**400)]
+    ("dtype", "value"),
+    [
+        ("float16", 7e4),
+        ("float32", 1e39),
+        ("float32", 1e300),  # its square is no float64
+        ("float64", 10**400),
+    ],
 )
 def test_a_float_that_would_become_infinite_is_refused(dtype: str, value: float) -> None:
     with pytest.raises(InputError, match=f"which {DATATYPES[dtype]} cannot hold"):

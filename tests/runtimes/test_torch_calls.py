@@ -1,6 +1,7 @@
 """Tensors that are filled in every call: the same answers, the same errors, and nothing shared."""
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import TorchSession
+from edgeport.runtimes.torch_calls import TorchSession, last_line
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -207,12 +208,16 @@ def test_what_fails_in_a_later_call_says_so() -> None:
 
 
 def test_a_closed_session_lets_go_of_its_model() -> None:
-    opened = session(lambda x: x + 1)
+    module = nn.Linear(3, 3)
+    alive = weakref.ref(module)
+    opened = session(module)
     for _ in range(3):
         opened.run({"x": batch(2, 3)})
     opened.close()
     with pytest.raises(EngineError, match="the session is closed"):
         opened.run({"x": batch(2, 3)})
+    del module
+    assert alive() is None  # at once: nothing waits for the garbage collector
 
 
 def test_threads_have_tensors_of_their_own() -> None:
@@ -225,3 +230,71 @@ def test_threads_have_tensors_of_their_own() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(run, range(8)))
+
+
+TURNS: list[Callable[[Tensor], object]] = [
+    lambda x: x.t_(),
+    lambda x: x.resize_(1, 3),
+    lambda x: x.unsqueeze_(0),
+    lambda x: x.set_(torch.ones(2, 3)),  # type: ignore[call-overload]  # it has no types for one
+]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=["t_", "resize_", "unsqueeze_", "set_"])
+def test_a_module_that_sometimes_turns_its_input(turn: Callable[[Tensor], object]) -> None:
+    def call(x: Tensor) -> Tensor:
+        y = x * 2
+        if x[0, 0] > 10:
+            turn(x)
+        return y
+
+    opened = session(call)
+    for first in (0, 1, 20, 2, 3, 20, 20, 4):
+        x = batch(2, 3, first=first)
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x * 2)
+
+
+KEPT: list[tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = [
+    (lambda x: x.detach().numpy(), torch.from_numpy),
+    (lambda x: x.untyped_storage(), lambda kept: torch.empty(0).set_(kept, 0, (2, 3), (3, 1))),
+    (lambda x: x.clone, lambda kept: kept()),
+    (lambda x: x.__dlpack__(), torch.from_dlpack),
+]
+
+
+@pytest.mark.parametrize(("keep", "look"), KEPT, ids=["numpy", "storage", "method", "dlpack"])
+def test_whatever_a_module_keeps_of_its_input(
+    keep: Callable[[Tensor], Any], look: Callable[[Any], Tensor]
+) -> None:
+    kept: list[Any] = []
+
+    def call(x: Tensor) -> Tensor:
+        before = look(kept.pop()) if kept else torch.zeros(2, 3)
+        kept.append(keep(x))
+        return x + before
+
+    opened = session(call)
+    before = np.zeros((2, 3), np.float32)
+    for first in range(5):
+        x = batch(2, 3, first=10 * first)
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], x + before)
+        before = x
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "RuntimeError"),
+        ("one\n\ntwo\n", "two"),
+        (
+            "Traceback\n    y = f(x)\n        ~ <--- HERE\n    z\nRuntimeError: bad\n",
+            "RuntimeError: bad",
+        ),
+        (
+            "Traceback\n    y = f(x)\n        ~ <--- HERE\n    z\nRuntimeError: \n",
+            "RuntimeError: y = f(x)",
+        ),
+    ],
+)
+def test_the_line_that_says_what_happened(text: str, said: str) -> None:
+    assert last_line(RuntimeError(text)) == said

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from edgeport.runtimes.errors import (
     BackendMissingError,
     FormatError,
     MissingFileError,
     SourceError,
 )
+from edgeport.runtimes.images import decoded
 
 from .examples import Array
 
@@ -69,11 +68,11 @@ def read_image(path: Path) -> Array:
     """Decode an image: (height, width, 3) uint8, RGB; EXIF turns are applied.
 
     Raises:
-        FormatError: It is not an image that Pillow reads.
+        FormatError: It is not an image that Pillow reads, or has more than 8 bits.
         BackendMissingError: Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"images are decoded by Pillow, and {e.name!r} is not installed",
@@ -81,10 +80,11 @@ def read_image(path: Path) -> Array:
         ) from e
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return decoded(image, "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise FormatError(
-            f"{path} is not an image: {e}", remedy="remove it, or save it again as PNG"
+            f"{path} cannot be read as an image: {e}",
+            remedy="remove it, or save it again as PNG of 8 bits",
         ) from e
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
                 f"{path} has a text per line and no column {text!r}",
                 remedy="leave --text and --label out, or give a .csv or .tsv",
             )
-        found = [line for line in _content(path).splitlines() if line.strip()]
+        found = [line for line in _content(path).split("\n") if line.strip()]
     else:
         rows = _rows(path)
         if text is None:
@@ -150,9 +151,8 @@ def _rows(path: Path) -> list[list[str]]:
     else:
         csv.field_size_limit(2**31 - 1)
         try:
-            rows = [
-                row for row in csv.reader(content.splitlines(keepends=True), strict=True) if row
-            ]
+            # lines end where a file's do: splitlines cuts a text at U+2028 and U+0085 too
+            rows = [row for row in csv.reader(io.StringIO(content), strict=True) if row]
         except csv.Error as e:
             raise SourceError(
                 f"{path} is not a table: {e}", remedy="quote texts with commas"

@@ -5,7 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
-from edgeport.deploy.proof.reference import Reference, _moved, make_golden
+from edgeport.deploy.proof.reference import (
+    Reference,
+    _moved,
+    drawn_nonsense,
+    limits_of_proof,
+    make_golden,
+)
 from edgeport.runtimes import TensorSpec
 
 
@@ -50,6 +56,21 @@ def test_a_saturated_edge_case_tells_how_far_rounding_may_get() -> None:
     assert own.max() < peak < 1e-3
     assert np.sqrt((own**2).mean()) < rms < peak
     assert large.measure("output", large.eager["output"]).ratio < 1
+
+
+class Log(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.log()
+
+
+def test_inputs_that_make_no_sense_to_a_module_are_told() -> None:
+    samples = tuple(golden(Log()).values())
+    told = drawn_nonsense(samples)
+    assert told is not None
+    assert told.startswith("the module itself answers NaN or Inf to 4 of 4 drawn samples")
+    assert "('random, batch=1'): give it inputs that make sense, with --samples" in told
+    assert told in limits_of_proof(samples)
+    assert drawn_nonsense(tuple(golden(nn.Linear(5, 2)).values())) is None
 
 
 def test_inputs_at_the_largest_float_stay_finite() -> None:

@@ -93,7 +93,7 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         ("user_package.models:needs", "missing 1 required positional argument: 'size'", "without"),
         ("user_package.models:in_torch", " (models.py, line 29)", "mend it"),
         ("user_package.typo:make", "SyntaxError: invalid syntax (typo.py, line 1)", "mend it"),
-        ("user_package.models:wrong", "returned a int, expected a torch.nn.Module", "return"),
+        ("user_package.models:wrong", "returned int, expected a torch.nn.Module", "return"),
     ],
 )
 def test_what_is_wrong_is_said(package: str, reference: str, problem: str, remedy: str) -> None:

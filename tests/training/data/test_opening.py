@@ -135,6 +135,8 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "only" / "cat" / "a.png")
     photos(tmp_path / "bad", (2, 2))
     (tmp_path / "bad" / "cat" / "9.png").write_bytes(b"no")
+    photos(tmp_path / "deep", (2, 2))
+    Image.fromarray(np.full((2, 2), 300, np.uint16)).save(tmp_path / "deep" / "cat" / "8.png")
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
         ("a.npz", {}, "what is to be predicted from"),
@@ -142,7 +144,8 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("b.csv", {"target": "y"}, "no such file"),
         ("nowhere", {}, "no such data: "),
         ("only", {}, "has 1 folder with images, expected one per class, at least 2"),
-        ("bad", {}, "9.png is not an image"),
+        ("bad", {}, "9.png cannot be read as an image"),
+        ("deep", {}, "8.png cannot be read as an image: its pixels have more than 8 bits (mode I"),
         ("bad", {"drop": ["x"]}, "has no columns"),
     )
     for place, options, problem in cases:

@@ -1,0 +1,91 @@
+"""Files as the inputs of a model: every number is the one that is written there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeport.commands.raw_input import read
+from edgeport.runtimes import InputError, Signature, TensorSpec
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.text import decode
+
+
+def inputs(path: Path, spec: TensorSpec) -> Array:
+    (found,) = read(path, Signature((spec,), ()))
+    assert len(found.rows) == len(found.inputs[spec.name])
+    return found.inputs[spec.name]
+
+
+def column(folder: Path, dtype: str, *values: str) -> Array:
+    path = folder / "a.csv"
+    path.write_text("\n".join(["a", *(f'"{value}"' for value in values)]))
+    return inputs(path, TensorSpec("a", dtype, ("batch",)))
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
+def test_integers_are_exact(tmp_path_factory: pytest.TempPathFactory, values: list[int]) -> None:
+    found = column(tmp_path_factory.mktemp("a"), "int64", *map(str, values))
+    assert found.dtype == np.int64
+    assert found.tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("dtype", "texts", "values"),
+    [
+        ("uint8", ["0", "255", "3.0", "1e2", " 7 "], [0, 255, 3, 100, 7]),
+        ("bool", ["0", "1", "1.0"], [False, True, True]),
+        ("float32", ["3.4028235e+38", "-1e-50", "2"], [np.finfo(np.float32).max, 0, 2]),
+        ("float16", ["65504"], [65504]),
+    ],
+)
+def test_numbers_that_a_type_holds(
+    tmp_path: Path, dtype: str, texts: list[str], values: list[Any]
+) -> None:
+    found = column(tmp_path, dtype, *texts)
+    assert found.dtype == dtype
+    assert found.tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "expected"),
+    [
+        ("uint8", "256", "an integer from 0 to 255"),
+        ("uint8", "-1", "an integer from 0 to 255"),
+        ("int8", "1.5", "an integer from -128 to 127"),
+        ("int64", "9223372036854775808", "an integer from -9223372036854775808 to"),
+        ("int64", "nan", "an integer from"),
+        ("int64", "inf", "an integer from"),
+        ("int64", "", "an integer from"),
+        ("bool", "2", "an integer from 0 to 1"),
+        ("bool", "true", "an integer from 0 to 1"),
+        ("float16", "65520", "a number that float16 can hold"),
+        ("float32", "1e39", "a number that float32 can hold"),
+        ("float64", "1e999", "a number that float64 can hold"),
+        ("float32", "1" * 400, "a number that float32 can hold"),
+        ("float32", "one", "a number that float32 can hold"),
+    ],
+)
+def test_numbers_that_it_does_not(tmp_path: Path, dtype: str, text: str, expected: str) -> None:
+    with pytest.raises(InputError, match=f"line 3: 'a' is '{text}', expected {expected}"):
+        column(tmp_path, dtype, "1", text)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_ends_where_a_file_says_so(tmp_path: Path, start: str, end: str) -> None:
+    texts = ["one\u2028two", "three\x85\x0cfour", "", "five"]
+    path = tmp_path / "a.txt"
+    for last in ("", end):
+        path.write_bytes((start + end.join(texts) + last).encode())
+        assert decode(inputs(path, TensorSpec("t", "int32", ("batch", "characters")))) == texts
+
+
+def test_a_file_of_nothing_has_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.touch()
+    text = TensorSpec("t", "int32", ("batch", "characters"))
+    assert list(read(path, Signature((text,), ()))) == []

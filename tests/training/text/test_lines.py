@@ -1,0 +1,27 @@
+"""Lines of text from tables: a text is what stands there, with any character in it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from edgeport.training.text.lines import read_lines, read_texts
+
+TEXTS = ["one\u2028two", "three\x85four", "five\x0c, \x1csix", 'said "no"\nand left', "\u2029"]
+
+
+@pytest.mark.parametrize("dialect", ["unix", "excel"])
+def test_a_table_is_cut_at_the_ends_of_its_lines(tmp_path: Path, dialect: str) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, dialect).writerows(
+            [("text", "label"), *((text, f"{n % 2}") for n, text in enumerate(TEXTS))]
+        )
+    assert read_lines(path, "text", "label").texts == TEXTS
+    assert read_texts(path, "text")[0] == TEXTS
+
+
+def test_a_text_per_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\u2028two\n\nthree\x85\n", "utf-8-sig")
+    assert read_texts(path, None)[0] == ["one\u2028two", "three\x85"]
