@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -237,6 +238,27 @@ def test_a_signature_that_the_library_refuses(
     file.write_text(json.dumps(value))
     with pytest.raises(SignatureError, match=r"is not as it was signed|was not made with"):
         read(theirs, keys / "ours.pub")
+
+
+def test_damage_is_an_error_of_ours_or_changes_nothing(theirs: Path, keys: Path) -> None:
+    file, draw = theirs / "model.sig", random.Random(0)
+    data = file.read_bytes()
+    signed = openssf.read_folder_signature(Bundle.read(theirs).files)
+    assert signed is not None
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(data)
+        damaged[draw.randrange(len(data))] = draw.randrange(256)
+        file.write_bytes(damaged if draw.random() < 0.8 else data[: draw.randrange(len(data))])
+        try:
+            bundle = read(theirs, keys / "ours.pub")
+        except (FormatError, SignatureError):
+            refused += 1
+        else:
+            found = openssf.read_folder_signature(bundle.files)
+            assert found is not None
+            assert found.payload == signed.payload
+    assert refused > 80
 
 
 def test_a_certificate_is_no_key(theirs: Path, keys: Path) -> None:
