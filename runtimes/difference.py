@@ -99,7 +99,7 @@ def compare(a: Bundle, b: Bundle) -> Difference:
         EngineError: There is not enough memory.
     """
     before, after = _facts(a), _facts(b)
-    names = dict.fromkeys([*before, *after])
+    names = _grouped([*before, *after])
     changes = (Change(name, before.get(name), after.get(name)) for name in names)
     new = {name for name in _ORDERS if _split(before[name]) != _split(after[name])}  # told already
     held = [{artefact.format for artefact in bundle.manifest.artefacts} for bundle in (a, b)]
@@ -107,6 +107,12 @@ def compare(a: Bundle, b: Bundle) -> Difference:
         tuple(c for c in changes if c.before != c.after and c.what not in new),
         {name: _weights(a, b, name) for name in READABLE if all(name in each for each in held)},
     )
+
+
+def _grouped(names: Sequence[str]) -> list[str]:
+    """Each name once, and beside those that begin with the same word: inputs beside inputs."""
+    words = list(dict.fromkeys(name.partition(" ")[0] for name in names))
+    return sorted(dict.fromkeys(names), key=lambda name: words.index(name.partition(" ")[0]))
 
 
 def _facts(bundle: Bundle) -> dict[str, str]:

@@ -56,13 +56,22 @@ def _render(found: "Difference") -> str:
     for format_, weights in found.weights.items():
         what = f"weights of {format_}"
         if weights.changed:
-            blocks.append(f"{what}: {len(weights.changed)} differ\n{_weights(weights.changed)}")
+            blocks.append(f"{what}: {_counted(weights.changed)}\n{_weights(weights.changed)}")
         else:
             blocks.append(f"{what}: all {weights.tensors} tensors are the same")
     if not found.weights:
         known = ", ".join(READABLE)
         blocks.append(f"weights: not compared, because not both hold one of {known}")
     return "\n\n".join(blocks if found.changes else ["the manifests say the same", *blocks])
+
+
+def _counted(weights: "tuple[WeightChange, ...]") -> str:
+    counts = {
+        "differ": sum(each.before is not None and each.after is not None for each in weights),
+        "only before": sum(each.after is None for each in weights),
+        "only after": sum(each.before is None for each in weights),
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _short(text: str | None) -> str:

@@ -10,6 +10,8 @@ import pytest
 from hostile_pickles import BAD_KEYS, archive, keyed, many, one, view
 
 from edgeport.__main__ import main
+from edgeport.commands.diff import _render
+from edgeport.runtimes.difference import Change, Difference, WeightChange, Weights
 from edgeport.runtimes.weights import READABLE, read_weights
 
 SUFFIXES = {"onnx": "onnx", "pt2": "pt2", "torchscript": "ts"}
@@ -67,6 +69,22 @@ def test_other_weights_of_one_torch_archive(
     assert [name for name, each in weights.items() if each.get("changed")] == []
     assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
     assert f"weights of {format_}: 1 differ\ntensor" in capsys.readouterr().out
+
+
+def test_what_changed_is_counted() -> None:
+    changes = (
+        WeightChange("a", "float32[1]", "float32[1]", 1.0, 0.5),
+        WeightChange("b", "float32[1]", None),
+        WeightChange("c", None, "float32[2]"),
+        WeightChange("d", None, "float32[2]"),
+    )
+    sides = {"source weights_sha256": ("0" * 64, "1" * 64)}
+    found = Difference(
+        tuple(Change(what, *each) for what, each in sides.items()), {"onnx": Weights(changes, 1)}
+    )
+    text = _render(found)
+    assert "weights of onnx: 1 differ, 1 only before, 2 only after\ntensor" in text
+    assert f"source weights_sha256  {'0' * 16}  {'1' * 16}\n" in text
 
 
 @pytest.mark.parametrize("format_", ["pt2", "torchscript"])

@@ -102,6 +102,16 @@ def test_what_a_person_reads(packed: Path, other: Path) -> None:
     }
 
 
+def test_what_is_new_stands_beside_its_like(packed: Path, other: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["signature"]["outputs"][1]["name"] = "kind"
+        manifest["producer"]["torch"] = "3"
+
+    hostile.edit(other, change)
+    told = [each.what for each in found(packed, other).changes]
+    assert told == ["output label", "output kind", "producer torch"]
+
+
 def test_another_order(packed: Path, other: Path) -> None:
     hostile.edit(other, lambda manifest: manifest["signature"]["outputs"].reverse())
     (change,) = found(packed, other).changes
