@@ -258,7 +258,7 @@ KEPT: list[tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = [
     (lambda x: x.detach().numpy(), torch.from_numpy),
     (lambda x: x.untyped_storage(), lambda kept: torch.empty(0).set_(kept, 0, (2, 3), (3, 1))),
     (lambda x: x.clone, lambda kept: kept()),
-    (lambda x: x.__dlpack__(), torch.from_dlpack),
+    (lambda x: x.__dlpack__(), torch.utils.dlpack.from_dlpack),
 ]
 
 
