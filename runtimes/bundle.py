@@ -200,7 +200,9 @@ class Bundle:
 
     @contextlib.contextmanager
     def private(self, artefact: Artefact) -> Iterator[Path]:
-        """A copy of an artefact that nobody can change, and that a parser may be shown.
+        """A copy of an artefact that nobody can change, and that an engine may be shown.
+
+        It is unpacked where the engine opens what is in it.
 
         Raises:
             MissingFileError: A file of the artefact is not there.
@@ -222,8 +224,15 @@ class Bundle:
                 for stored in artefact.external:
                     _refuse_links(held.place(stored.file))
             names = [stored.file for stored in artefact.files]
-            check_model(path, artefact.format, names, str(held.place(names[0])))
-            yield path
+            name = str(held.place(names[0]))
+            check_model(path, artefact.format, names, name)
+            if artefact.format != "aotinductor":
+                yield path
+                return
+            from .safety.aoti_package import unpacked
+
+            with unpacked(path, name) as library:  # here: who opens it may not write
+                yield library
 
 
 def read_manifest(held: Container, path: Path) -> bytes:
@@ -338,9 +347,10 @@ def open_labelled(
             f"backend {backend!r} opens {wanted} files, not {path.name}",
             remedy=f"pass backend={_opener_of(path.suffix)!r}",
         )
-    if path.suffix == ".pt2":
+    if path.suffix in (".pt2", ".aoti"):
         raise UsageError(
-            f"{path} is a bare .pt2 file, and loading one can run code that is hidden in it",
+            f"{path} is a bare {path.suffix} file, and loading one can run code that is hidden in "
+            "it",
             remedy="open it from a bundle, where its hash is known",
         )
     return open_artefact(path, backend, options), {}
