@@ -107,10 +107,11 @@ class _Call:
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         torch.get_num_threads()  # a new thread takes the number that was set for the process
-        return [_own(tensor) for tensor in self._run(tensors)]
+        return [_own(tensor, tensors) for tensor in self._run(tensors)]
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """What is a view of an input or a weight is copied: it looks like any other result."""
+def _own(tensor: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What is an input, or a view of one or of a weight, is copied: it looks like any result."""
     storage = tensor.untyped_storage()
-    return tensor if _storage_uses(storage._cdata) == _USES_OF_ITS_OWN else tensor.clone()
+    alone = _storage_uses(storage._cdata) == _USES_OF_ITS_OWN
+    return tensor if alone and all(tensor is not each for each in inputs) else tensor.clone()

@@ -24,7 +24,7 @@ from edgeport.runtimes import files as storage
 from edgeport.runtimes.aotinductor import TARGET_FILE
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.native_target import LEVELS, MACHINES, NativeTarget, best_level, release
-from edgeport.runtimes.safety.aoti_package import FOLDER
+from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
@@ -88,7 +88,7 @@ def _compiling(scratch: Path) -> Iterator[None]:
 
     def flags(compiler: str) -> list[str]:
         maps = (f"ffile-prefix-map={path}={name}" for path, name in hidden.items())
-        return [*own(compiler), *maps]
+        return [*own(compiler), "fno-gnu-unique", *maps]
 
     places = {"TORCHINDUCTOR_CACHE_DIR": str(scratch), "TMPDIR": str(scratch)}
     settings: Any = config  # its patch has no types
@@ -136,16 +136,39 @@ def _package(made: Path, source: Source, target: NativeTarget) -> bytes:
     buffer = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
     for record in reader.get_all_records():
-        if record.startswith(f"{FOLDER}/") and not record.endswith((".so", ".json", ".cpp")):
-            raise ContractError(
-                f"the program needs {record}, which no package of edgeport holds",
-                remedy=f"leave {FORMAT} out with --format",
-            )
-        if record not in WRITTEN_BY_THE_WRITER and not record.endswith(".cpp"):
+        kept = _kept_as(record)
+        if kept is not None:
             data = reader.get_record(record)
-            writer.write_record(record, data, len(data))
+            writer.write_record(kept, data, len(data))
     said = {EXTRA_FILE: json.dumps(source.signature.to_json()), TARGET_FILE: target.dumps()}
     for name, text in said.items():
         writer.write_record(f"extra/{name}", text.encode(), len(text.encode()))
     writer.write_end_of_file()
     return buffer.getvalue()
+
+
+_ENDINGS: Final = {
+    ".wrapper.so": LIBRARY,
+    ".wrapper.json": CALLS,
+    ".wrapper_metadata.json": "model_metadata.json",  # torch's own loader looks for it
+    ".kernel_metadata.json": None,
+    ".cpp": None,
+}
+"""What Inductor writes, behind a hash of the paths where it did."""
+
+
+def _kept_as(record: str) -> str | None:
+    """The name of a member of torch's package in ours; ``None`` for what is left out.
+
+    Raises:
+        ContractError: It is something that no package of ours holds.
+    """
+    if not record.startswith(f"{FOLDER}/"):
+        return None if record in WRITTEN_BY_THE_WRITER else record
+    for ending, name in _ENDINGS.items():
+        if record.endswith(ending):
+            return name and f"{FOLDER}/{name}"
+    raise ContractError(
+        f"the program needs {record.rpartition('/')[2]}, which no package of edgeport holds",
+        remedy=f"leave {FORMAT} out with --format",
+    )

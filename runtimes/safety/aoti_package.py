@@ -25,7 +25,7 @@ CALLS: Final = "model.json"
 """Beside the library, if it calls operators through torch's dispatcher: which."""
 
 _MEMBERS: Final = re.compile(
-    rf"{FOLDER}/[\w-]+(\.wrapper)?\.(so|json)|extra/[\w.-]+"
+    rf"{FOLDER}/(model\.so|model\.json|model_metadata\.json)|extra/edgeport\.\w+\.json"
     r"|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
 )
 _CHUNK_BYTES: Final = 2**20
@@ -88,23 +88,12 @@ def _read(file: IO[bytes], size_bytes: int) -> Mapping[str, Member]:
             raise ValueError(f"it holds {name!r}, which edgeport does not write")
         if member.method != STORED:
             raise ValueError(f"{name!r} is compressed, which torch never does")
-        to = _name(inside)
-        if to in used:
-            raise ValueError(f"it holds two {to!r}")
-        if to is not None:
+        folder, _, to = inside.rpartition("/")
+        if folder in (FOLDER, "extra"):
             used[to] = member
     if LIBRARY not in used:
         raise ValueError("it holds no library")
     return used
-
-
-def _name(inside: str) -> str | None:
-    """What a member is called where it is unpacked; ``None`` for what nobody reads."""
-    if inside.startswith("extra/"):
-        return inside.removeprefix("extra/")
-    if inside.startswith(FOLDER) and not inside.endswith("_metadata.json"):
-        return LIBRARY if inside.endswith(".so") else CALLS
-    return None
 
 
 def _place(needed: int, name: str) -> Path:
