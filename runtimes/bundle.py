@@ -96,7 +96,7 @@ class Bundle:
 
         held = self.files
         for artefact in self.manifest.artefacts:
-            with self.private(artefact):
+            with self._checked(artefact):
                 pass
         for stored in (self.manifest.golden, *self.manifest.evidence.values()):
             check(held, stored)
@@ -202,7 +202,7 @@ class Bundle:
     def private(self, artefact: Artefact) -> Iterator[Path]:
         """A copy of an artefact that nobody can change, and that an engine may be shown.
 
-        It is unpacked where the engine opens what is in it.
+        It is unpacked here if it has to be, because a child process may not write.
 
         Raises:
             MissingFileError: A file of the artefact is not there.
@@ -212,27 +212,32 @@ class Bundle:
             EngineError: There is not enough memory.
             StorageError: A file cannot be read or copied.
         """
-        from .safety.model_file import check_model
-        from .safety.private_copy import private_copy
-
         if artefact.format in self.copies:
             yield self.copies[artefact.format]
             return
+        with self._checked(artefact) as path:
+            if artefact.format != "aotinductor":
+                yield path
+                return
+            from .safety.aoti_package import unpacked
+
+            with unpacked(path, str(self.files.place(artefact.stored.file))) as library:
+                yield library
+
+    @contextlib.contextmanager
+    def _checked(self, artefact: Artefact) -> Iterator[Path]:
+        """The copy, as it was packed."""
+        from .safety.model_file import check_model
+        from .safety.private_copy import private_copy
+
         held = self.files
         with private_copy(held, artefact.files) as path:
             if isinstance(held, Folder):
                 for stored in artefact.external:
                     _refuse_links(held.place(stored.file))
             names = [stored.file for stored in artefact.files]
-            name = str(held.place(names[0]))
-            check_model(path, artefact.format, names, name)
-            if artefact.format != "aotinductor":
-                yield path
-                return
-            from .safety.aoti_package import unpacked
-
-            with unpacked(path, name) as library:  # here: who opens it may not write
-                yield library
+            check_model(path, artefact.format, names, str(held.place(names[0])))
+            yield path
 
 
 def read_manifest(held: Container, path: Path) -> bytes:

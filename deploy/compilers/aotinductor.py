@@ -24,7 +24,7 @@ from edgeport.runtimes import files as storage
 from edgeport.runtimes.aotinductor import TARGET_FILE
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.native_target import LEVELS, MACHINES, NativeTarget, best_level, release
-from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY
+from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY, METADATA
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
@@ -66,7 +66,7 @@ def save(source: Source, folder: Path, program: torch.export.ExportedProgram) ->
     """
     level = best_level()
     program._example_inputs = (source.example_tensors(), {})  # Inductor looks at their layout
-    with storage.hidden_folder(folder / _FILE) as scratch, _compiling(scratch):
+    with storage.hidden_folder(folder.resolve() / _FILE) as scratch, _compiling(scratch):
         made, beyond = _compile(program, level, scratch)
         target = NativeTarget(platform.machine(), (level, *beyond), release(torch.__version__))
         data = _package(made, source, target)
@@ -88,7 +88,7 @@ def _compiling(scratch: Path) -> Iterator[None]:
 
     def flags(compiler: str) -> list[str]:
         maps = (f"ffile-prefix-map={path}={name}" for path, name in hidden.items())
-        return [*own(compiler), "fno-gnu-unique", *maps]
+        return [*own(compiler), *maps]
 
     places = {"TORCHINDUCTOR_CACHE_DIR": str(scratch), "TMPDIR": str(scratch)}
     settings: Any = config  # its patch has no types
@@ -150,7 +150,7 @@ def _package(made: Path, source: Source, target: NativeTarget) -> bytes:
 _ENDINGS: Final = {
     ".wrapper.so": LIBRARY,
     ".wrapper.json": CALLS,
-    ".wrapper_metadata.json": "model_metadata.json",  # torch's own loader looks for it
+    ".wrapper_metadata.json": METADATA,
     ".kernel_metadata.json": None,
     ".cpp": None,
 }

@@ -20,12 +20,15 @@ from .zip_directory import STORED, Member
 
 FOLDER: Final = "data/aotinductor/model"
 
-LIBRARY: Final = "model.so"
-CALLS: Final = "model.json"
-"""Beside the library, if it calls operators through torch's dispatcher: which."""
+LIBRARY: Final = "model.wrapper.so"
+CALLS: Final = "model.wrapper.json"
+"""Which operators the library calls through torch's dispatcher, if it does."""
+METADATA: Final = "model.wrapper_metadata.json"
+"""What torch's own loader compares with the machine; it warns."""
 
 _MEMBERS: Final = re.compile(
-    rf"{FOLDER}/(model\.so|model\.json|model_metadata\.json)|extra/edgeport\.\w+\.json"
+    rf"{FOLDER}/(?:{re.escape(LIBRARY)}|{re.escape(CALLS)}|{re.escape(METADATA)})"
+    r"|extra/edgeport\.\w+\.json"
     r"|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
 )
 _CHUNK_BYTES: Final = 2**20
@@ -97,17 +100,17 @@ def _read(file: IO[bytes], size_bytes: int) -> Mapping[str, Member]:
 
 
 def _place(needed: int, name: str) -> Path:
-    """In memory if it fits there and may be run there, or else where temporary files are."""
+    """Where temporary files are, or else in memory: what is mapped there cannot be given back."""
     import tempfile
 
-    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+    for place in (Path(tempfile.gettempdir()), Path("/dev/shm")):
         with contextlib.suppress(OSError):
             found = os.statvfs(place)
             free = found.f_bavail * found.f_frsize
             if free > needed and not found.f_flag & os.ST_NOEXEC and os.access(place, os.W_OK):
                 return place
     raise StorageError(
-        f"cannot unpack {name}: neither /dev/shm nor {tempfile.gettempdir()} has "
+        f"cannot unpack {name}: neither {tempfile.gettempdir()} nor /dev/shm has "
         f"{needed} bytes free and lets programs run",
         remedy=_ELSEWHERE,
     )
