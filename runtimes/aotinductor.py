@@ -1,5 +1,6 @@
 """AOTInductor packages: native code for one kind of CPU and one release of torch."""
 
+import contextlib
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -57,19 +58,20 @@ def open(path: Path, options: Options) -> TorchSession:
     name = options.name or str(path)
     if path.suffix == ".so":
         return _open(path, name, options)
-    try:
-        with unpacked(path, name) as library:
-            return _open(library, name, options)
-    except ValueError as e:
-        if isinstance(e, FormatError):
-            raise
-        raise FormatError(f"{name} is no package of edgeport: {e}", remedy="export it again") from e
+    with contextlib.ExitStack() as stack:
+        try:
+            library = stack.enter_context(unpacked(path, name))
+        except ValueError as e:
+            raise FormatError(
+                f"{name} is no package of edgeport: {e}", remedy="export it again"
+            ) from e
+        return _open(library, name, options)
 
 
 def _open(library: Path, name: str, options: Options) -> TorchSession:
     target = NativeTarget.loads(_said(library, TARGET_FILE, name), name)
     signature = Signature.loads(_said(library, EXTRA_FILE, name), name)
-    check_signature(library, signature, options)
+    check_signature(Path(name), signature, options)
     reason = target.mismatch(torch.__version__)
     if reason is not None:
         raise BackendMissingError(f"{name} cannot run here: {reason}", remedy=_REBUILD)

@@ -43,9 +43,10 @@ def require_compiler() -> None:
     Raises:
         BackendMissingError: There is no C++ compiler, or the machine is another.
     """
-    if platform.machine() not in MACHINES:
+    machine = platform.machine()
+    if machine not in MACHINES:
         raise BackendMissingError(
-            f"{FORMAT} is compiled on {', '.join(MACHINES)} alone, and this machine is {platform.machine()}",
+            f"{FORMAT} is compiled on {', '.join(MACHINES)} alone, and this machine is {machine}",
             remedy=f"leave {FORMAT} out with --format",
         )
     compiler = os.environ.get("CXX", "g++")
