@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from .cpus import available_cpus
 from .errors import BackendMissingError, EngineError, FormatError
 from .native_target import MACHINES, NativeTarget
 from .safety.aoti_package import unpacked
@@ -76,7 +77,8 @@ def _open(library: Path, name: str, options: Options) -> TorchSession:
     if reason is not None:
         raise BackendMissingError(f"{name} cannot run here: {reason}", remedy=_REBUILD)
     try:
-        runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
+        calls_at_once = available_cpus()  # they share the weights
+        runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), calls_at_once)
     except Exception as e:  # the dynamic linker's, and whatever the library raises
         if missing := _LOADER.search(str(e)):
             raise BackendMissingError(
