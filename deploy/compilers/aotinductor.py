@@ -5,11 +5,13 @@ taken from Inductor's caches: they are shared by all programs of a user, and hol
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from unittest import mock
 import torch
 
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import BackendMissingError, ContractError
+from edgeport.runtimes import BackendMissingError, ContractError, StorageError
 from edgeport.runtimes import files as storage
 from edgeport.runtimes.aotinductor import TARGET_FILE
 from edgeport.runtimes.manifest import Artefact
@@ -67,7 +69,8 @@ def save(source: Source, folder: Path, program: torch.export.ExportedProgram) ->
     """
     level = best_level()
     program._example_inputs = (source.example_tensors(), {})  # Inductor looks at their layout
-    with storage.hidden_folder(folder.resolve() / _FILE) as scratch, _compiling(scratch):
+    temporary = Path(tempfile.gettempdir()).resolve()
+    with storage.scratch_folder(temporary) as scratch, _compiling(scratch):
         made, beyond = _compile(program, level, scratch)
         target = NativeTarget(platform.machine(), (level, *beyond), release(torch.__version__))
         data = _package(made, source, target)
@@ -111,7 +114,6 @@ _SETTINGS: Final[Mapping[str, object]] = {
     "aot_inductor.precompile_headers": False,  # they cost more than they save, used once
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.check_lowerbound": False,  # sizes of 1 are proved
-    "aot_inductor.output_path": "",
 }
 
 
@@ -126,9 +128,32 @@ def _compile(
         chosen: Any = cpu_vec_isa.pick_vec_isa()
         named = [flag.removeprefix("-m") for flag in chosen.build_arch_flags().split()]
         package = scratch / "torch.pt2"
-        aoti_compile_and_package(program, package_path=str(package))
+        failure: Exception | None = None
+        try:
+            aoti_compile_and_package(program, package_path=str(package))
+        except Exception as e:
+            failure = e
+        if failure is not None:  # out here it is not kept beside the other
+            raise _readable(failure)
     known = LEVELS[level].split()
     return package, tuple(name for name in named if name not in known)
+
+
+def _readable(failure: Exception) -> Exception:
+    """What the C++ compiler said, if it was that: its command line is pages long."""
+    found: BaseException | None = failure
+    while found is not None and not isinstance(found, subprocess.CalledProcessError):
+        found = found.__cause__ or found.__context__
+    if found is None:
+        return failure
+    text = (found.output or b"").decode("utf-8", "replace")
+    if os.strerror(errno.ENOSPC) in text:
+        return StorageError(
+            f"the C++ compiler cannot write: {os.strerror(errno.ENOSPC)}",
+            remedy="free some space, or set TMPDIR to a folder that has it",
+        )
+    said = next((line.strip() for line in text.splitlines() if "error" in line), "no reason")
+    return RuntimeError(f"the C++ compiler gives up: {said}\n{text}")
 
 
 def _package(made: Path, source: Source, target: NativeTarget) -> bytes:
