@@ -76,9 +76,10 @@ def _open(library: Path, name: str, options: Options) -> TorchSession:
     reason = target.mismatch(torch.__version__)
     if reason is not None:
         raise BackendMissingError(f"{name} cannot run here: {reason}", remedy=_REBUILD)
+    runners: Any = vars(torch._C)["_aoti"]  # torch does not declare it
+    calls_at_once = available_cpus()  # they share the weights
     try:
-        calls_at_once = available_cpus()  # they share the weights
-        runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), calls_at_once)
+        runner = runners.AOTIModelContainerRunnerCpu(str(library), calls_at_once)
     except Exception as e:  # the dynamic linker's, and whatever the library raises
         if missing := _LOADER.search(str(e)):
             raise BackendMissingError(

@@ -180,7 +180,7 @@ def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: Any) -> None:
         raise AssertionError("it was loaded")
 
-    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", load)
+    monkeypatch.setattr(vars(torch._C)["_aoti"], "AOTIModelContainerRunnerCpu", load)
 
 
 @pytest.mark.usefixtures("unloadable")
@@ -302,7 +302,7 @@ def test_a_library_of_a_newer_system(
     def load(*_: Any) -> None:
         raise RuntimeError(f"Error in dlopen: {message}\nException raised from")
 
-    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", load)
+    monkeypatch.setattr(vars(torch._C)["_aoti"], "AOTIModelContainerRunnerCpu", load)
     with pytest.raises(BackendMissingError, match="linked with newer libraries") as caught:
         open(bundle, "aotinductor")
     assert missing in caught.value.problem
