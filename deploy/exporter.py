@@ -75,9 +75,11 @@ def export(
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
             that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``tensorrt``, ``tensorrt-rtx``; the
-            last two are built from ``onnx``, which comes with them, and are proved only where
-            there is a GPU. ``onnx-strings`` beside ``onnx`` for a module whose one input is text.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``aotinductor``, ``tensorrt``,
+            ``tensorrt-rtx``; the last two are built from ``onnx``, which comes with them, and are
+            proved only where there is a GPU. ``aotinductor`` takes a C++ compiler and half a
+            minute, and is for machines like this one. ``onnx-strings`` beside ``onnx`` for a
+            module whose one input is text.
         opset: Of the ONNX file; ``None`` for 20, or the newest that the target reads.
         target: Where the ONNX file is to run: ``ort-1.20``, ``tensorrt-10``; ``None`` for engines
             of today.

@@ -17,6 +17,7 @@ _TITLES: Final = {
     "onnx": "ONNX",
     "torchscript": "TorchScript",
     "pt2": "pt2",
+    "aotinductor": "AOTInductor",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
     "onnx-strings": "ONNX of strings",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from edgeport.deploy.compilers import aotinductor
 from edgeport.deploy.compilers.string_input import FORMAT
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.sources.source import Source
@@ -19,7 +20,7 @@ from edgeport.runtimes.thresholds import Thresholds
 from .isolation import Limits
 
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
-FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT, *ENGINES)
+FORMATS_MADE: Final = (*DEFAULT_FORMATS, FORMAT, aotinductor.FORMAT, *ENGINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Request:
     """What is asked of an export, beside its source.
 
     Attributes:
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``onnx-strings``, ``tensorrt``,
-            ``tensorrt-rtx``. The last two are built from ``onnx``, which comes with them.
+        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``aotinductor``, ``onnx-strings``,
+            ``tensorrt``, ``tensorrt-rtx``. The last two are built from ``onnx``, which comes with
+            them.
         opset: Of the ONNX file; ``None`` for what suits the target.
         target: Where the ONNX file is to run; ``None`` for engines of today.
         thresholds: Where a verdict turns.
@@ -82,11 +84,13 @@ def onnx_request(
 
     Raises:
         UsageError: What is asked does not fit the source, or does not go together.
-        BackendMissingError: A format cannot be proved here.
+        BackendMissingError: A format cannot be compiled or proved here.
     """
     request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
     for name in formats:
         _check_provable(name)
+    if aotinductor.FORMAT in formats:
+        aotinductor.require_compiler()
     targets = [request.target] if request.target is not None else []
     targets += map(target_of, libraries)
     for target in targets:

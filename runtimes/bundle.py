@@ -96,7 +96,7 @@ class Bundle:
 
         held = self.files
         for artefact in self.manifest.artefacts:
-            with self.private(artefact):
+            with self._checked(artefact):
                 pass
         for stored in (self.manifest.golden, *self.manifest.evidence.values()):
             check(held, stored)
@@ -200,7 +200,9 @@ class Bundle:
 
     @contextlib.contextmanager
     def private(self, artefact: Artefact) -> Iterator[Path]:
-        """A copy of an artefact that nobody can change, and that a parser may be shown.
+        """A copy of an artefact that nobody can change, and that an engine may be shown.
+
+        It is unpacked here if it has to be, because a child process may not write.
 
         Raises:
             MissingFileError: A file of the artefact is not there.
@@ -210,12 +212,24 @@ class Bundle:
             EngineError: There is not enough memory.
             StorageError: A file cannot be read or copied.
         """
-        from .safety.model_file import check_model
-        from .safety.private_copy import private_copy
-
         if artefact.format in self.copies:
             yield self.copies[artefact.format]
             return
+        with self._checked(artefact) as path:
+            if artefact.format != "aotinductor":
+                yield path
+                return
+            from .safety.aoti_package import unpacked
+
+            with unpacked(path, str(self.files.place(artefact.stored.file))) as library:
+                yield library
+
+    @contextlib.contextmanager
+    def _checked(self, artefact: Artefact) -> Iterator[Path]:
+        """The copy, as it was packed."""
+        from .safety.model_file import check_model
+        from .safety.private_copy import private_copy
+
         held = self.files
         with private_copy(held, artefact.files) as path:
             if isinstance(held, Folder):
@@ -338,9 +352,10 @@ def open_labelled(
             f"backend {backend!r} opens {wanted} files, not {path.name}",
             remedy=f"pass backend={_opener_of(path.suffix)!r}",
         )
-    if path.suffix == ".pt2":
+    if path.suffix in (".pt2", ".aoti"):
         raise UsageError(
-            f"{path} is a bare .pt2 file, and loading one can run code that is hidden in it",
+            f"{path} is a bare {path.suffix} file, and loading one can run code that is hidden in "
+            "it",
             remedy="open it from a bundle, where its hash is known",
         )
     return open_artefact(path, backend, options), {}

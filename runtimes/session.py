@@ -174,6 +174,7 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
     "onnx": ".onnx",
     "torchscript": ".ts",
     "pt2": ".pt2",
+    "aotinductor": ".aoti",
     "onnx-strings": ".onnx",
     "tensorrt": ".engine",
     "tensorrt-rtx": ".rtx",
@@ -189,6 +190,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         "edgeport.runtimes.libtorch", "torch", "torchscript", devices=("cpu", "cuda")
     ),
     "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2", devices=("cpu", "cuda")),
+    "aotinductor": Backend("edgeport.runtimes.aotinductor", "torch", "aotinductor"),
     "tensorrt": Backend(
         "edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt", devices=("cuda",)
     ),

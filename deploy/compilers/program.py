@@ -3,9 +3,10 @@
 import contextlib
 import io
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import torch
@@ -20,35 +21,39 @@ from .stored import Compiled, store
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
 
 
-def export(source: Source, folder: Path) -> Compiled:
+Save: TypeAlias = Callable[[Source, Path, torch.export.ExportedProgram], Compiled]
+"""What becomes of a captured program."""
+
+
+def export(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     """Capture by running forward on symbols: Python runs as it is.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    return _save(source, folder, capture(source))
+    return _saved(source, folder, capture(source), save)
 
 
-def oblivious(source: Source, folder: Path) -> Compiled:
+def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     """The same, where sizes of 0 and 1 are not taken as special: broadcasts over a free axis.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
     with oblivious_sizes():
-        return _save(source, folder, capture(source))
+        return _saved(source, folder, capture(source), save)
 
 
-def strict(source: Source, folder: Path) -> Compiled:
+def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     """Capture by reading the bytecode of forward.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    return _save(source, folder, capture(source, strict=True))
+    return _saved(source, folder, capture(source, strict=True), save)
 
 
-def script(source: Source, folder: Path) -> Compiled:
+def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     """Convert scripted code, whose branches on values become ``torch.cond``.
 
     Raises:
@@ -56,7 +61,7 @@ def script(source: Source, folder: Path) -> Compiled:
     """
     from .script_converter import convert  # loads dynamo
 
-    return _save(source, folder, convert(source))
+    return _saved(source, folder, convert(source), save)
 
 
 def free_time() -> contextlib.AbstractContextManager[None]:
@@ -104,12 +109,19 @@ def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
     )
 
 
-def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
-    """Save with the signature inside, and no path of this machine."""
+def _saved(
+    source: Source, folder: Path, program: torch.export.ExportedProgram, save: Save | None
+) -> Compiled:
+    """Make what was captured fit for a file, and hand it on."""
     if any(map(_is_of_vmap, program.graph.nodes)):
         with free_time():
             program = program.run_decompositions({})
     forget_this_machine(program)
+    return (save or _save)(source, folder, program)
+
+
+def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
+    """Save with the signature inside, and no path of this machine."""
     buffer = io.BytesIO()
     signature = json.dumps(source.signature.to_json())
     torch.export.save(program, buffer, extra_files={EXTRA_FILE: signature})

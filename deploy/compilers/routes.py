@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeport.deploy.sources.source import Source
 
-from . import onnx_export, program, string_input, torchscript
+from . import aotinductor, onnx_export, program, string_input, torchscript
 from .stored import Compiled
 from .targets import OnnxRequest
 
@@ -47,9 +47,10 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
         )
     if format_ == string_input.FORMAT:
         return (Route("strings", partial(string_input.strings_before, request=request)),)
+    save = aotinductor.save if format_ == aotinductor.FORMAT else None
     return (
-        Route("export", program.export),
-        Route("oblivious", program.oblivious),
-        Route("strict", program.strict),
-        Route("script", program.script),
+        Route("export", partial(program.export, save=save)),
+        Route("oblivious", partial(program.oblivious, save=save)),
+        Route("strict", partial(program.strict, save=save)),
+        Route("script", partial(program.script, save=save)),
     )

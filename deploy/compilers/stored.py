@@ -3,9 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from edgeport.runtimes import files
 from edgeport.runtimes.manifest import Artefact, StoredFile
+
+WRITTEN_BY_THE_WRITER: Final = (".data/version", ".data/serialization_id", "version", "byteorder")
+"""What torch's writer of archives writes by itself: to be left out where one is copied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,10 @@ from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from . import decompositions, program
-from .stored import Compiled, store
+from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 
 PRODUCER_FILE: Final = "edgeport.producer.json"
 """Under this name the archive says what made it."""
-
-_WRITTEN_BY_THE_WRITER = (".data/version", ".data/serialization_id", "version", "byteorder")
 
 
 def script(source: Source, folder: Path) -> Compiled:
@@ -110,7 +108,7 @@ def without_debug_records(archive: bytes) -> bytes:
     buffer = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
     for record in reader.get_all_records():
-        if not record.endswith(".debug_pkl") and record not in _WRITTEN_BY_THE_WRITER:
+        if not record.endswith(".debug_pkl") and record not in WRITTEN_BY_THE_WRITER:
             data = reader.get_record(record)
             writer.write_record(record, data, len(data))
     writer.write_end_of_file()

@@ -30,7 +30,7 @@ def warm_up(formats: Sequence[str], opset: int) -> None:
         opset: Of ONNX.
     """
     for_onnx = any(name.startswith("onnx") for name in formats)
-    if not for_onnx and "pt2" not in formats:
+    if not for_onnx and not {"pt2", "aotinductor"}.intersection(formats):
         return
     with _LOCK, warnings.catch_warnings(), contextlib.suppress(ImportError, AttributeError):
         warnings.simplefilter("ignore")

@@ -75,7 +75,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--format",
         type=names,
         metavar="NAME[,NAME]",
-        help="default: onnx,torchscript,pt2; also tensorrt and tensorrt-rtx, built from onnx",
+        help="default: onnx,torchscript,pt2; also aotinductor, for this kind of machine, and "
+        "tensorrt and tensorrt-rtx, built from onnx",
     )
     ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
     ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")

@@ -26,6 +26,7 @@ _FORMATS: Final = {
     "onnx": "ONNX",
     "torchscript": "TorchScript",
     "pt2": "PyTorch .pt2",
+    "aotinductor": "AOTInductor",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
     "onnx-strings": "ONNX of strings",

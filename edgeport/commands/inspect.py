@@ -25,6 +25,7 @@ LONGEST_LINE: Final = 100
 CODE: Final = {
     "torchscript": "code: it runs what is in it, also while it is loaded",
     "pt2": "code: torch builds a program from it while it is loaded",
+    "aotinductor": "native code for one kind of CPU: it runs while it is loaded",
 }
 """Formats that are more than data."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeport.runtimes.bundle import Bundle, read_manifest
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.errors import BackendMissingError, UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import BACKENDS, Options
@@ -27,7 +27,7 @@ from .environment import Environment
 from .gpu import GpuUse, energy_uj_per_call
 from .loops import Durations
 from .peak import PeakFound
-from .result import Latency, Result
+from .result import Latency, Result, Unusable
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_interval, percentiles
@@ -91,7 +91,9 @@ def benchmark(
     found = variants(bundles, backends, sweep)
     _check_workloads(bundles, sweep)
     if limits is not None:
-        _rehearse(bundles, backends, sweep, limits)
+        elsewhere = _rehearse(bundles, backends, sweep, limits)
+        unusable += tuple(elsewhere.values())
+        found = [variant for variant in found if variant.setting.backend not in elsewhere]
     environment = Environment.read()
     start = time.monotonic()
     twins = _twins(found, bundles)
@@ -168,14 +170,27 @@ def _check_workloads(bundles: Sequence[Bundle], sweep: Sweep) -> None:
 
 def _rehearse(
     bundles: Sequence[Bundle], backends: Sequence[str], sweep: Sweep, limits: Limits
-) -> None:
+) -> dict[str, Unusable]:
+    """Run each backend once. Returns those whose artefact is for another machine.
+
+    Raises:
+        BackendMissingError: One of them was asked for, or there are no others.
+        EngineError: An engine refused its artefact, failed, or took its process with it.
+    """
+    elsewhere: dict[str, Unusable] = {}
     for bundle in bundles:
         inputs = [feed(bundle, workload).inputs for workload in sweep.workloads]
         for name in backends:
             for device in usable_devices(name, sweep.devices):
                 gpu = sweep.gpu if BACKENDS[name].on_gpu(device) else GpuOptions()
                 options = Options(threads=1, device=device, gpu=gpu)
-                rehearse(bundle, name, inputs, options, limits)
+                try:
+                    rehearse(bundle, name, inputs, options, limits)
+                except BackendMissingError as e:
+                    elsewhere[name] = Unusable(name, e.problem, e.remedy)
+                    if sweep.backends or len(elsewhere) == len(backends):
+                        raise
+    return elsewhere
 
 
 def _twins(found: Sequence[Variant], bundles: Sequence[Bundle]) -> dict[Variant, Variant]:

@@ -24,7 +24,7 @@ def check_model(path: Path, format_: str, names: Sequence[str], name: str) -> No
     try:
         if format_ in ("onnx", "onnx-strings"):
             _check_onnx(path, names, name)
-        elif format_ in ("torchscript", "pt2"):
+        elif format_ in ("torchscript", "pt2", "aotinductor"):
             _check_torch(path, format_)
     except ValueError as e:  # UnicodeDecodeError, JSONDecodeError too
         if isinstance(e, FormatError):
@@ -55,7 +55,9 @@ def _check_onnx(path: Path, names: Sequence[str], name: str) -> None:
 
 
 def _check_torch(path: Path, format_: str) -> None:
+    from .aoti_package import check_aoti
     from .torch_limits import check_pt2, check_torchscript
 
+    checks = {"torchscript": check_torchscript, "pt2": check_pt2, "aotinductor": check_aoti}
     with path.open("rb") as file:
-        (check_pt2 if format_ == "pt2" else check_torchscript)(file, path.stat().st_size)
+        checks[format_](file, path.stat().st_size)

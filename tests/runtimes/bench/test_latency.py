@@ -39,6 +39,7 @@ from edgeport.runtimes.bench.sweep import variants
 from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
+from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.thresholds import Thresholds
 
 Make = Callable[..., Bundle]
@@ -392,6 +393,27 @@ def test_a_missing_backend_that_was_asked_for_is_an_error(make: Make) -> None:
     ) as e:
         benchmark([bundle], Sweep(("null", "ort-cpu")))
     assert e.value.remedy == "pip install 'edgeport[ort]'"
+
+
+def test_an_artefact_for_another_machine_is_listed_unless_it_was_asked_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_(_: Bundle, name: str, *__: Any) -> None:
+        if name in elsewhere:
+            raise BackendMissingError(f"{name} is for another CPU", remedy="export it here")
+
+    monkeypatch.setattr("edgeport.runtimes.bench.latency.rehearse", open_)
+    bundle, elsewhere = make(), ["ort-cpu"]
+    result = quick(bundle, budget_s=0.1, limits=Limits())
+    assert [found.label for found in result.variants] == ["null"]
+    assert [(each.backend, each.reason, each.remedy) for each in result.unusable] == [
+        ("ort-cpu", "ort-cpu is for another CPU", "export it here")
+    ]
+    with pytest.raises(BackendMissingError, match="ort-cpu is for another CPU"):
+        quick(bundle, "null", "ort-cpu", limits=Limits())
+    elsewhere.append("null")
+    with pytest.raises(BackendMissingError, match="null is for another CPU"):
+        quick(bundle, limits=Limits())
 
 
 @pytest.mark.usefixtures("no_engines")
