@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils import dlpack
 
 from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
@@ -258,7 +259,7 @@ KEPT: list[tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = [
     (lambda x: x.detach().numpy(), torch.from_numpy),
     (lambda x: x.untyped_storage(), lambda kept: torch.empty(0).set_(kept, 0, (2, 3), (3, 1))),
     (lambda x: x.clone, lambda kept: kept()),
-    (lambda x: x.__dlpack__(), torch.utils.dlpack.from_dlpack),
+    (lambda x: x.__dlpack__(), dlpack.from_dlpack),
 ]
 
 
