@@ -42,7 +42,9 @@ OPEN_ROUND: Final = 10
 """How many times longer a round of an open loop is, and how many times fewer there are: every
 round begins without a queue, which has to grow first."""
 WANTED_CALLS: Final = 5
-"""Per round, before a slow variant is given more rounds."""
+"""Per round, and at least as much time as it takes to settle, before there are more rounds."""
+OVERTIME: Final = 3
+"""Times the budget, starts included, after which no more processes than the fewest are started."""
 
 SETTLE_NS: Final = 2_000_000
 """Calls that begin a round and don't count. After another engine ran, the first call takes 3 to 17
@@ -116,7 +118,8 @@ def measure(
         mode: How the calls follow one another.
         processes: Generations; fewer if their starts would take more time than the measurement.
         fewest: But at least these.
-        budget_s: About how long the whole takes, without the starts of the processes.
+        budget_s: About how long the whole takes, without the starts of the processes. If calls
+            turn out to be far slower than at first, there are fewer processes.
         seed: Of the order within rounds, and of the arrivals.
         trusted: As in ``Bundle.read``.
         on_step: Told of every step.
@@ -126,10 +129,12 @@ def measure(
     """
     budget_ns = int(budget_s * 1e9)
     run = _Run(list(variants), mode, processes, fewest, budget_ns, seed, trusted, on_step)
-    generation = 0
+    generation, start = 0, _clock()
     while generation < run.processes:
         run.generation(generation)
         generation += 1
+        if generation >= fewest and _clock() - start > OVERTIME * budget_ns:
+            break  # calls have become far slower than the plan took them to be
     return run.series
 
 
@@ -274,7 +279,9 @@ def plan(
     """
     gaps_ns = {variant: _gap_ns(mode, latency) for variant, latency in latencies_ns.items()}
     settle_ns = {variant: max(SETTLE_NS, latency) for variant, latency in latencies_ns.items()}
-    short_round_ns = sum(settle_ns[v] + WANTED_CALLS * gap for v, gap in gaps_ns.items())
+    short_round_ns = sum(
+        settle_ns[v] + max(settle_ns[v], WANTED_CALLS * gap) for v, gap in gaps_ns.items()
+    )
     long = OPEN_ROUND if isinstance(mode, OpenLoop) else 1
     most_calls, most_rounds = MOST_CALLS * long, MOST_ROUNDS // long
     fewest, most = -(-FEWEST_ROUNDS // processes), max(1, most_rounds // processes)

@@ -1,14 +1,18 @@
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeport.runtimes.bench import rounds
 from edgeport.runtimes.bench.rounds import (
     FEWEST_ROUNDS,
     MOST_CALLS,
     MOST_ROUNDS,
     OPEN_ROUND,
     SETTLE_NS,
+    measure,
     plan,
 )
 from edgeport.runtimes.bench.setting import Closed, OpenLoop, Paced, Setting, Variant
@@ -54,3 +58,24 @@ def test_a_round_of_arrivals_is_long_enough_for_a_queue() -> None:
     assert often.rounds == MOST_ROUNDS // OPEN_ROUND // 4
     seldom = plan({a: 1000.0}, OpenLoop("poisson", 100), 4, share_ns)
     assert seldom.rounds * seldom.calls[a] / 100 * 1e9 <= share_ns
+
+
+@pytest.mark.parametrize(("budget_s", "started"), [(0.001, 3), (60.0, 5)])
+def test_calls_that_become_far_slower_end_it_early(
+    budget_s: float, started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    def generation(_: object, number: int) -> None:
+        time.sleep(0.01)
+        done.append(number)
+
+    monkeypatch.setattr(rounds._Run, "generation", generation)
+    measure([], Closed(), processes=5, fewest=3, budget_s=budget_s, seed=0)
+    assert len(done) == started
+
+
+def test_a_short_benchmark_measures_at_least_as_long_as_it_settles() -> None:
+    a = variant("a")
+    found = plan({a: 1000.0}, Closed(), 3, 600_000_000)
+    assert 600_000_000 / found.rounds >= 2 * SETTLE_NS
