@@ -136,6 +136,8 @@ def _open(file: Path, level: str, threads: int) -> Session:
 
 def _torchscript(source: Source, folder: Path) -> Iterator[Way]:
     for name in ("script", "exported", "trace"):
+        if name == "trace" and _depends_on_values(source):
+            raise RuntimeError("torch warns that a trace is of these values alone")
         try:
             own = folder / name
             own.mkdir()
@@ -145,6 +147,14 @@ def _torchscript(source: Source, folder: Path) -> Iterator[Way]:
         yield Way(f"torchscript by {name}, frozen", partial(open_artefact, file, "libtorch"))
         yield Way(f"torchscript by {name}, optimised", partial(_open_optimised, file, source))
         return
+
+
+def _depends_on_values(source: Source) -> bool:
+    jit: Any = torch.jit
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        jit.trace(source.flat, tuple(source.example_tensors()), check_trace=False)
+    return any(issubclass(each.category, jit.TracerWarning) for each in told)
 
 
 def _open_optimised(file: Path, source: Source) -> Session:
