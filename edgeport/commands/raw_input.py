@@ -177,9 +177,8 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
         content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
         raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
-    texts = (
-        content.removesuffix("\n").split("\n") if content else []
-    )  # not at U+2028, as splitlines
+    # a line ends where a file's does: splitlines cuts a text at U+2028 too
+    texts = content.removesuffix("\n").split("\n") if content else []
     for start in range(0, len(texts), BATCH_ROWS):
         part = texts[start : start + BATCH_ROWS]
         rows = tuple(str(start + index + 1) for index in range(len(part)))
