@@ -12,8 +12,8 @@ from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score
 from edgeport.deploy.sources.arguments import make_call
 from edgeport.deploy.sources.capture import capture, run_script
+from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.loader import load_module
-from edgeport.deploy.sources.samples import Values
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.spec import nested, parse_inputs
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress

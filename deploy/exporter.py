@@ -15,10 +15,11 @@ from edgeport.deploy.sources import trees
 from edgeport.deploy.sources.arguments import checked_tensor, make_call
 from edgeport.deploy.sources.capture import Captured
 from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
+from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.flat import Call, Flat
 from edgeport.deploy.sources.modules import prepared
-from edgeport.deploy.sources.samples import Values
-from edgeport.deploy.sources.source import Source, make_source, run_module
+from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.source import Source, make_source
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.tensorrt.order import EngineOptions

@@ -33,7 +33,8 @@ from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
-from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import engines
 from edgeport.runtimes import (
     Bundle,

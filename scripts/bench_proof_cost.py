@@ -30,7 +30,8 @@ from edgeport.deploy.exporter import source_of
 from edgeport.deploy.pipeline import export_source
 from edgeport.deploy.proof.oracle import Oracle
 from edgeport.deploy.request import Request
-from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import verify
 
 BAR: Final = 5.0

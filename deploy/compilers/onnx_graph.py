@@ -16,6 +16,7 @@ from edgeport.runtimes.signature import METADATA_KEY
 
 from .debug_map import dumps, read_debug_map
 from .onnx_messages import messages
+from .sigmoids import write_out_sigmoids
 from .stored import Compiled, store, stored
 from .targets import OPSETS, OnnxRequest, stamp
 from .upstream import cause
@@ -38,6 +39,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
         ExportError: The file is not valid ONNX.
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
     """
+    write_out_sigmoids(model.graph)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)

@@ -20,7 +20,7 @@ from edgeport.deploy.diagnosis.places import Map, Place, stack
 from edgeport.deploy.sources import trees
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
-from edgeport.deploy.sources.source import run_module
+from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes import SourceError
 from edgeport.runtimes.inputs import Array
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
-from edgeport.deploy.sources.source import run_module
+from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.torch_calls import last_line
 

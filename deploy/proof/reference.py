@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from edgeport.deploy.sources.raised import raised
-from edgeport.deploy.sources.samples import Sample
-from edgeport.deploy.sources.source import Source, range_remedy, run_module, sizes_of
+from edgeport.deploy.sources.running import range_remedy, run_module
+from edgeport.deploy.sources.samples import Sample, sizes_of
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.distances import rms
 from edgeport.runtimes.golden import Golden

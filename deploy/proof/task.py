@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Session, SourceError
 from edgeport.runtimes.inputs import Array
 

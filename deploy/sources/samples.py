@@ -1,14 +1,13 @@
 """Samples: the inputs that parity is proved on.
 
 Every free dimension is probed at several sizes. The caller's own values are best; without
-them, values are drawn like an example's; without one, floats are drawn from a normal
-distribution and integers from {0, 1}, which any embedding takes and few are tested by. Edge
-cases are added: zeros, ones, large and denormal values, integers at the ends of what was seen.
+them, values are drawn, like an example's if there is one (``drawing``). Edge cases are added:
+zeros, ones, large and denormal values, integers at the ends of what was seen.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,8 @@ from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Kind
 from edgeport.runtimes.text import ended, is_text
+
+from .drawing import Values, draw, measured, told
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
@@ -40,20 +41,6 @@ class Sample:
     inputs: Mapping[str, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Where the values of samples come from.
-
-    Attributes:
-        real: The caller's samples, each complete and of any allowed size. Their rows are cut or
-            repeated to the sizes that are probed.
-        like: An example to draw values like, where there are no real ones.
-    """
-
-    real: Sequence[Mapping[str, Array]] = ()
-    like: Mapping[str, Array] = field(default_factory=dict)
-
-
 def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
     """Make the samples of a signature: every size to probe, then the edge cases.
 
@@ -62,7 +49,7 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         values: Where values come from.
     """
     kind: Kind = "real" if values.real else "random"
-    plans = list(_size_plans(declared, _sizes_of(declared, values.like))) or [{}]
+    plans = list(_size_plans(declared, sizes_of(declared, values.like))) or [{}]
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     samples = []
     for number in range(count):
@@ -70,7 +57,7 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         inputs = inputs_at(declared, sizes, values, number)
         samples.append(Sample(_label(kind, sizes, number), kind, inputs))
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
-    return (*samples, *_edge_cases(usual, values))
+    return (*samples, *_edge_cases(declared, usual, values))
 
 
 def usual_sizes(declared: Signature) -> dict[str, int]:
@@ -100,20 +87,21 @@ def other_sizes(declared: Signature) -> dict[str, int]:
     }
 
 
-def guessed(declared: Signature, values: Values) -> Iterator[str]:
-    """A sentence on the integers that nothing was known of."""
-    names = [
-        spec.name
+def sizes_of(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The size that each free dimension has in some inputs."""
+    return {
+        size: inputs[spec.name].shape[axis]
         for spec in declared.inputs
-        if spec.dtype.startswith(("int", "uint"))
-        and spec.name not in values.like
-        and not values.real
-    ]
-    if names:
-        yield (
-            f"{' and '.join(names)}: every integer tried is 0 or 1, as nothing says which are "
-            "valid; give real ones with samples"
-        )
+        if spec.name in inputs
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str)
+    }
+
+
+def guessed(declared: Signature, values: Values) -> Iterator[str]:
+    """Sentences for the user on inputs that nothing was known of."""
+    if not values.real:
+        yield from told(declared, values)
 
 
 def inputs_at(
@@ -130,9 +118,7 @@ def inputs_at(
         found = [_fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs]
     else:
         generator = np.random.default_rng(seed)
-        found = [
-            _draw(generator, spec, sizes, values.like.get(spec.name)) for spec in declared.inputs
-        ]
+        found = [draw(declared, spec, sizes, values, generator) for spec in declared.inputs]
     return {
         spec.name: ended(array) if is_text(spec) else array
         for spec, array in zip(declared.inputs, found, strict=True)
@@ -147,17 +133,6 @@ def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
                 f"{spec} would be proved at {shape}, which is {math.prod(shape):,} elements",
                 remedy=f"declare smaller sizes: at most {LARGEST_SAMPLE:,} elements in one sample",
             )
-
-
-def _sizes_of(declared: Signature, example: Mapping[str, Array]) -> dict[str, int]:
-    """The size that each free dimension has in an example."""
-    return {
-        size: example[spec.name].shape[axis]
-        for spec in declared.inputs
-        if spec.name in example
-        for axis, size in enumerate(spec.shape)
-        if isinstance(size, str)
-    }
 
 
 def _size_plans(declared: Signature, example: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -187,36 +162,29 @@ def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) ->
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def _draw(
-    generator: np.random.Generator, spec: TensorSpec, sizes: Mapping[str, int], like: Array | None
-) -> Array:
-    shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
-    if like is not None and not like.size:
-        like = None
-    if like is not None and not _is_spread(like):
-        return generator.choice(like.reshape(-1), shape)  # only values that are known to be valid
-    if spec.dtype.startswith("float"):
-        mean, deviation = (0.0, 1.0) if like is None else (like.mean(), like.std())
-        return (mean + deviation * generator.standard_normal(shape)).astype(spec.dtype)
-    return generator.integers(0, 2, shape).astype(spec.dtype)
-
-
-def _is_spread(like: Array) -> bool:
-    """Whether there is a normal distribution like it: not of integers, or of a mask of -inf."""
-    return like.dtype.kind == "f" and bool(np.isfinite(like).all() and np.ptp(like))
-
-
-def _edge_cases(usual: Mapping[str, Array], values: Values) -> Iterator[Sample]:
-    yield Sample("zeros", "edge", {name: np.zeros_like(array) for name, array in usual.items()})
-    yield Sample("ones", "edge", {name: np.ones_like(array) for name, array in usual.items()})
+def _edge_cases(
+    declared: Signature, usual: Mapping[str, Array], values: Values
+) -> Iterator[Sample]:
+    """Masks and lengths, which say what is looked at, stay as they are beside other inputs."""
+    say = {spec.name for spec in declared.inputs if _says(declared, spec, usual[spec.name])}
+    changed = {name: array for name, array in usual.items() if name not in say} or usual
+    for name, same in (("zeros", np.zeros_like), ("ones", np.ones_like)):
+        yield Sample(name, "edge", {**usual, **{n: same(a) for n, a in changed.items()}})
     if any(array.dtype.kind == "f" for array in usual.values()):
         for name, change in (("large", _large), ("denormal", _denormal)):
             yield Sample(name, "edge", {n: change(a) for n, a in usual.items()})
-    ends = {name: _ends(values, name) for name, array in usual.items() if array.dtype.kind in "iu"}
+    ends = {n: _ends(values, n) for n, array in changed.items() if array.dtype.kind in "iu"}
     if any(end not in (0, 1) for pair in ends.values() for end in pair):
         for place, name in enumerate(("least integers", "greatest integers")):
             fixed = {n: np.full_like(usual[n], pair[place]) for n, pair in ends.items()}
             yield Sample(name, "edge", {**usual, **fixed})
+
+
+def _says(declared: Signature, spec: TensorSpec, usual: Array) -> bool:
+    """Whether an input looks like one that says which places of the others count."""
+    if usual.dtype.kind == "f":
+        return False
+    return bool(np.isin(usual, (0, 1)).all()) or measured(declared, spec) is not None
 
 
 def _large(array: Array) -> Array:
@@ -239,8 +207,7 @@ def _ends(values: Values, name: str) -> tuple[int, int]:
 
     Not those of its dtype: a module may count to them, or ask for as much memory.
     """
-    seen = [sample[name] for sample in values.real] or [values.like.get(name, np.zeros(1, int))]
-    whole = np.concatenate([array.reshape(-1) for array in seen])
+    whole = values.seen(name)
     return (int(whole.min()), int(whole.max())) if whole.size else (0, 0)
 
 

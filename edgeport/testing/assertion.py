@@ -73,7 +73,7 @@ def assert_parity(
     """
     try:
         from edgeport.deploy.proof.determinism import check_repeatable
-        from edgeport.deploy.sources.source import run_module
+        from edgeport.deploy.sources.running import run_module
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"assert_parity runs the module, which needs {e.name!r}",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.proof.oracle import Answer, Oracle
-from edgeport.deploy.sources.source import Source, run_module
+from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 from edgeport.runtimes.inputs import Array
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.samples import (
-    Values,
     build_samples,
     guessed,
     inputs_at,
@@ -131,22 +131,34 @@ def test_a_large_float16_becomes_infinite_without_a_warning() -> None:
     assert np.isinf(large.inputs["x"]).all()
 
 
-def test_integers_that_nothing_is_known_of_are_told() -> None:
+def test_masks_and_lengths_stay_as_they_are_in_edge_cases() -> None:
     declared = Signature(
         (
-            TensorSpec("ids", "int64", ("batch",)),
-            TensorSpec("kinds", "uint8", (2,)),
-            TensorSpec("x", "float32", ("batch", 2)),
-            TensorSpec("mask", "bool", ("batch",)),
+            TensorSpec("ids", "int64", ("batch", "time")),
+            TensorSpec("mask", "bool", ("batch", "time")),
+            TensorSpec("lengths", "int64", ("batch",)),
         ),
         (),
     )
-    ids = np.array([7, 8])
+    samples = build_samples(declared, Values(tables={"ids": 30}))
+    zeros, ones, least, greatest = (s.inputs for s in samples if s.kind == "edge")
+    assert [case["ids"].max() for case in (zeros, ones, least, greatest)] == [0, 1, 0, 29]
+    for case in (zeros, ones, least, greatest):
+        assert case["mask"].any(1).all()
+        assert not case["mask"].all()
+        assert case["lengths"].min() >= 1
+
+
+def test_masks_alone_are_tried_whole() -> None:
+    declared = Signature((TensorSpec("mask", "bool", ("batch", 8)),), ())
+    edges = [s.inputs["mask"] for s in build_samples(declared, Values()) if s.kind == "edge"]
+    assert [edge.mean() for edge in edges] == [0, 1]
+
+
+def test_what_was_guessed_is_told_unless_it_is_real() -> None:
+    declared = Signature((TensorSpec("ids", "int64", ("batch",)),), ())
     (note,) = guessed(declared, Values())
     assert note == (
-        "ids and kinds: every integer tried is 0 or 1, as nothing says which are valid; "
-        "give real ones with samples"
+        "ids: tried with 0 and 1, as nothing says which are valid; give real ones with samples"
     )
-    (note,) = guessed(declared, Values(like={"ids": ids}))
-    assert note.startswith("kinds: every integer")
-    assert not list(guessed(declared, Values(real=[{"ids": ids}])))
+    assert not list(guessed(declared, Values([{"ids": np.array([7, 8])}])))

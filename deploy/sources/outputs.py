@@ -1,0 +1,157 @@
+"""What comes out of a module: names, dtypes, and which axes follow which free dimension."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeport.runtimes import Signature, SourceError, TensorSpec
+from edgeport.runtimes.structure import Node
+
+from .drawing import Values
+from .flat import Flat
+from .running import Result, run_or_explain
+from .samples import Sample, build_samples, inputs_at, other_sizes, sizes_of, usual_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Samples and what came out; ``is_finite`` if all of it was, but for edge cases."""
+
+    samples: tuple[Sample, ...]
+    outputs: tuple[TensorSpec, ...]
+    structure: Node | None
+    is_finite: bool
+
+
+def measure_outputs(
+    flat: Flat,
+    declared: Signature,
+    values: Values,
+    asked: Sequence[str] | None,
+) -> Measured:
+    """Run the module at two sizes of every free dimension, and see which axes follow which.
+
+    Two may be too near to one another (a little more sound has as many frames), and values may
+    decide too, so that every sample has a say.
+
+    Args:
+        flat: The module.
+        declared: Its inputs.
+        values: Where the values of samples come from.
+        asked: Names of the outputs.
+
+    Raises:
+        SourceError: The module fails on a sample that is no edge case, or what it returns is not
+            the same structure of tensors each time.
+    """
+    samples = build_samples(declared, values)
+    usual, other = usual_sizes(declared), other_sizes(declared)
+    first = run_or_explain(flat, inputs_at(declared, usual, values, 0), usual)
+    with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
+        second = run_or_explain(flat, inputs_at(declared, other, values, 0), other)
+    _check_structure(flat.module, first, second)
+    names = _output_names(first.names, [spec.name for spec in declared.inputs], asked)
+    outputs = tuple(
+        TensorSpec(name, str(a.dtype), _named_shape(name, a.shape, b.shape, usual, other))
+        for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
+    )
+    is_finite = _is_finite(first) and _is_finite(second)
+    for sample in samples:
+        sizes = sizes_of(declared, sample.inputs)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                result = run_or_explain(flat, sample.inputs, sizes)
+        except SourceError:
+            if sample.kind == "edge":  # which a module may reject
+                continue
+            raise
+        _check_structure(flat.module, first, result)
+        is_finite = is_finite and (sample.kind == "edge" or _is_finite(result))
+        outputs = tuple(
+            replace(spec, shape=_shape_as_seen(spec, array.shape, usual, sizes))
+            for spec, array in zip(outputs, result.arrays, strict=True)
+        )
+    structure = None if _is_flat(first.tree) else first.structure(names)
+    return Measured(samples, outputs, structure, is_finite)
+
+
+def _is_finite(result: Result) -> bool:
+    return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in result.arrays)
+
+
+def _is_flat(tree: object) -> bool:
+    """Whether it is what a signature without a structure stands for."""
+    parts = tree if type(tree) is tuple and len(tree) > 1 else (tree,)
+    return all(isinstance(part, torch.Tensor) for part in parts)
+
+
+def _check_structure(module: nn.Module, first: Result, second: Result) -> None:
+    if first.structure(first.names) != second.structure(second.names):
+        raise SourceError(
+            f"what {type(module).__name__} returns changes with the sizes of its inputs, "
+            "and not only in its tensors",
+            remedy="return as many tensors for every size, and what changes as a tensor",
+        )
+
+
+def _output_names(
+    found: Sequence[str], inputs: Sequence[str], asked: Sequence[str] | None
+) -> list[str]:
+    if asked is None:
+        return [f"output_{name}" if name in inputs else name for name in found]
+    if len(asked) != len(found):
+        raise SourceError(
+            f"{len(asked)} output names for {len(found)} outputs",
+            remedy=f"the module returns {', '.join(found)}",
+        )
+    shared = sorted({*asked} & {*inputs})
+    if shared:
+        raise SourceError(
+            f"{', '.join(shared)} is the name of an input and of an output",
+            remedy="name the outputs otherwise: --output-names, output_names=",
+        )
+    return list(asked)
+
+
+def _shape_as_seen(
+    spec: TensorSpec, seen: tuple[int, ...], usual: Mapping[str, int], sizes: Mapping[str, int]
+) -> tuple[int | str, ...]:
+    """Its shape, with a name of its own for each axis that turned out to follow nothing known."""
+    _check_rank(spec.name, len(spec.shape), len(seen), usual, sizes)
+    return tuple(
+        size if found in (size, sizes.get(str(size))) else f"{spec.name}_{axis}"
+        for axis, (size, found) in enumerate(zip(spec.shape, seen, strict=True))
+    )
+
+
+def _check_rank(
+    output: str, rank: int, other: int, sizes: Mapping[str, int], others: Mapping[str, int]
+) -> None:
+    if rank != other:
+        raise SourceError(
+            f"output {output!r} has {rank} axes for {sizes}, {other} for {others}",
+            remedy="let forward return the same number of axes for every size",
+        )
+
+
+def _named_shape(
+    output: str,
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    usual: Mapping[str, int],
+    other: Mapping[str, int],
+) -> tuple[int | str, ...]:
+    """Name each axis by the dimension whose size it has both times."""
+    _check_rank(output, len(first), len(second), usual, other)
+    return tuple(
+        next(
+            (name for name in usual if (usual[name], other[name]) == (a, b) and a != b),
+            a if a == b else f"{output}_{axis}",
+        )
+        for axis, (a, b) in enumerate(zip(first, second, strict=True))
+    )

@@ -1,0 +1,125 @@
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeport.deploy.sources.drawing import Kind, Values, draw, kind_of, styles, told
+from edgeport.runtimes import Signature, TensorSpec
+
+Array = np.ndarray[Any, Any]
+
+DECLARED = Signature(
+    (
+        TensorSpec("x", "float32", ("batch", "time", 3)),
+        TensorSpec("mask", "bool", ("batch", "time")),
+        TensorSpec("lengths", "int64", ("batch",)),
+        TensorSpec("image", "uint8", ("batch", 4)),
+        TensorSpec("ids", "int64", ("batch", "time")),
+    ),
+    (),
+)
+
+
+def drawn(name: str, values: Values, **sizes: int) -> Array:
+    spec = next(spec for spec in DECLARED.inputs if spec.name == name)
+    return draw(DECLARED, spec, sizes, values, np.random.default_rng(0))
+
+
+def test_what_inputs_are() -> None:
+    values = Values(tables={"ids": 30})
+    kinds = [kind_of(DECLARED, spec, values) for spec in DECLARED.inputs]
+    assert kinds == ["floats", "flags", "counts", "bytes", "index"]
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "kind"),
+    [
+        ("x", np.random.default_rng(0).normal(size=(1, 2, 3)), "floats like"),
+        ("x", np.array([0, -np.inf], np.float32), "like"),
+        ("x", np.zeros(3, np.float32), "like"),
+        ("mask", np.array([True, False]), "flags"),
+        ("lengths", np.array([5, 2]), "counts like"),
+        ("ids", np.array([[5, 2]]), "like"),
+        ("ids", np.array([[1, 0]]), "flags"),
+        ("image", np.array([[200, 1, 0, 9]], np.uint8), "like"),
+        ("image", np.zeros((0, 4), np.uint8), "bytes"),
+    ],
+)
+def test_what_an_example_makes_of_them(name: str, like: Array, kind: str) -> None:
+    spec = next(spec for spec in DECLARED.inputs if spec.name == name)
+    assert kind_of(DECLARED, spec, Values(like={name: like})) == kind
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 1]))
+def test_no_row_of_a_mask_is_all_one_way(batch: int, time: int, style: int) -> None:
+    mask = drawn("mask", Values(style={"flags": style}), batch=batch, time=time)
+    assert mask.dtype == bool
+    assert (mask if style == 0 else ~mask).any(1).all()
+
+
+@pytest.mark.parametrize(("style", "first"), [(2, True), (3, False)])
+def test_the_first_of_each_row(style: int, first: bool) -> None:
+    mask = drawn("mask", Values(style={"flags": style}), batch=50, time=4)
+    assert (mask[:, 0] == first).all()
+    assert set(mask[:, 1:].ravel()) == {True, False}
+
+
+def test_lengths_fit_the_size_and_fall() -> None:
+    lengths = drawn("lengths", Values(), batch=200, time=5)
+    assert set(lengths) == {1, 2, 3, 4, 5}
+    assert (np.diff(lengths) <= 0).all()
+
+
+def test_bytes_and_rows_of_a_table_are_all_met() -> None:
+    assert len(set(drawn("image", Values(), batch=3000).ravel())) == 256
+    rows = drawn("ids", Values(tables={"ids": 30}), batch=50, time=9)
+    assert set(rows.ravel()) == set(range(30))
+    assert drawn("ids", Values(tables={"ids": "time"}), batch=50, time=9).max() == 8
+
+
+@pytest.mark.parametrize(("style", "least", "most"), [(1, 0, np.inf), (2, 0, 1)])
+def test_floats_of_other_styles(style: int, least: float, most: float) -> None:
+    values = drawn("x", Values(style={"floats": style}), batch=50, time=9)
+    assert values.dtype == np.float32
+    assert least <= values.min() < values.max() <= most
+
+
+def test_an_example_cut_or_repeated() -> None:
+    like = np.array([[3, 4, 5], [6, 7, 8]])
+    given_ = drawn("ids", Values(like={"ids": like}, style={"like": 1}), batch=3, time=2)
+    assert given_.tolist() == [[3, 4], [6, 7], [3, 4]]
+
+
+def test_styles_begin_with_the_likely_and_are_few() -> None:
+    found = list(styles(DECLARED, Values()))
+    assert len(found) == 12
+    assert set(found[0].values()) == {0}
+    assert all(sum(a.values()) <= sum(b.values()) for a, b in itertools.pairwise(found))
+    assert list(styles(Signature((), ()), Values())) == [{}]
+
+
+def test_what_is_told() -> None:
+    style: Mapping[Kind, int] = {"flags": 1, "floats": 1}
+    assert list(told(DECLARED, Values(tables={"ids": 30_000}, style=style))) == [
+        "x: tried with positive values, as the module fails, or answers NaN or Inf, otherwise; "
+        "give real ones with samples",
+        "mask: tried with 0 and 1, a 0 in each row, as the module fails, or answers NaN or Inf, "
+        "otherwise; give real ones with samples",
+        "lengths: tried with lengths from 1 on, the longest first, as nothing says which are "
+        "valid; give real ones with samples",
+        "image: tried with all bytes, as nothing says which are valid; give real ones with samples",
+        "ids: tried with every valid index, 0 to 29,999",
+    ]
+
+
+def test_names_that_are_told_the_same_are_told_once() -> None:
+    declared = Signature(
+        (TensorSpec("a", "int32", (2, 3)), TensorSpec("b", "int64", (2, 3))),
+        (),
+    )
+    (sentence,) = told(declared, Values())
+    assert sentence.startswith("a and b: tried with 0 and 1")

@@ -1,0 +1,73 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeport.deploy.sources.drawing import Table, Values
+from edgeport.deploy.sources.flat import Call, Flat
+from edgeport.deploy.sources.lookups import with_tables
+from edgeport.runtimes import Signature, TensorSpec
+
+
+class Looks(nn.Module):
+    def __init__(self, forward: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.looks = forward
+
+    def forward(self, ids: Tensor, x: Tensor) -> Tensor:
+        return self.looks(ids, x)
+
+
+def tables(module: nn.Module) -> dict[str, Table]:
+    declared = Signature(
+        (
+            TensorSpec("ids", "int64", ("batch", "time")),
+            TensorSpec("x", "float32", ("batch", "time")),
+        ),
+        (),
+    )
+    example = {"ids": torch.zeros(2, 3, dtype=torch.int64), "x": torch.zeros(2, 3)}
+    flat = Flat(module, Call.of(example, by_position=2))
+    return dict(with_tables(flat, declared, Values()).tables)
+
+
+TABLE = torch.arange(30.0)
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        lambda ids, x: functional.embedding(ids, TABLE[:, None]),
+        lambda ids, x: functional.embedding(ids.view(-1).int(), TABLE[:, None]),
+        lambda ids, x: functional.embedding(ids[:, :1], TABLE[:, None]),
+        lambda ids, x: functional.embedding_bag(ids, TABLE[:, None]),
+        lambda ids, x: TABLE[ids],
+        lambda ids, x: TABLE.index_select(0, ids.flatten()),
+        lambda ids, x: TABLE.expand(len(ids), 30).gather(1, ids),
+        lambda ids, x: functional.one_hot(ids, 30),
+        lambda ids, x: torch.stack([TABLE[each] for each in ids.unbind(1)]),
+        lambda ids, x: TABLE[ids] + TABLE.repeat(2)[ids],  # the shorter one
+        lambda ids, x: TABLE[ids] / [][0],  # fails, but later
+    ],
+)
+def test_a_table_of_30(looks: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert tables(Looks(looks)) == {"ids": 30}
+
+
+def test_a_table_as_long_as_a_free_dimension() -> None:
+    assert tables(Looks(lambda ids, x: x.gather(1, ids))) == {"ids": "time"}
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        lambda ids, x: x * ids,
+        lambda ids, x: TABLE[ids + 1],  # what is looked up is another tensor
+        lambda ids, x: x[x > 0] + TABLE[(x > 0).long()].sum(),
+        lambda ids, x: TABLE.repeat(len(x) * 2)[ids],  # as long as nothing that is declared
+    ],
+)
+def test_what_is_not_looked_up(looks: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert tables(Looks(looks)) == {}

@@ -1,0 +1,116 @@
+"""A source draws what its module answers; the rest of it is seen through ``deploy.export``."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from edgeport.deploy import make_call, make_source, parse_inputs
+from edgeport.deploy.sources.drawing import Values
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import SourceError
+from edgeport.runtimes.inputs import Array
+
+
+class Attention(nn.Module):
+    def __init__(self, *, hides: bool) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, 16)
+        self.layer = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.hides = hides
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.table(ids)
+        found: Tensor = self.layer(x, x, x, key_padding_mask=mask if self.hides else ~mask)[0]
+        return found
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths, batch_first=True)
+        found: Tensor = pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0]
+        return found
+
+
+class Takes(nn.Module):
+    def __init__(self, forward: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.takes = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.takes(x)
+
+
+def source(module: nn.Module, *inputs: str, values: Values | None = None) -> Source:
+    declared = parse_inputs(inputs)
+    call = make_call(module, (), declared.arguments)
+    return make_source("m", module.eval(), call, declared.specs, declared.ranges, values=values)
+
+
+def usual(found: Source, name: str) -> list[Array]:
+    return [sample.inputs[name] for sample in found.samples if sample.kind == "random"]
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_no_row_is_hidden_and_every_token_is_tried(hides: bool) -> None:
+    found = source(Attention(hides=hides), "ids=int64[batch,time]", "mask=bool[batch,time]")
+    for mask in usual(found, "mask"):
+        assert not (mask == hides).all(1).any()
+    assert max(ids.max() for ids in usual(found, "ids")) > 900
+    assert found.example["ids"].max() > 1
+    assert any("every valid index, 0 to 999" in note for note in found.notes)
+    told = any("mask: tried with 0 and 1, a 0 in each row" in note for note in found.notes)
+    assert told == hides
+
+
+def test_lengths_are_those_of_a_packed_sequence() -> None:
+    found = source(Packed(), "x=float32[batch,time,3]", "lengths=int64[batch]")
+    for x, lengths in zip(usual(found, "x"), usual(found, "lengths"), strict=True):
+        assert 1 <= lengths.min() <= lengths.max() <= x.shape[1]
+
+
+def test_lengths_like_an_example_that_is_too_long_for_other_sizes() -> None:
+    values = Values(like={"x": np.ones((3, 5, 3), np.float32), "lengths": np.array([5, 4, 2])})
+    found = source(Packed(), "x=float32[batch,time,3]", "lengths=int64[batch]", values=values)
+    assert "lengths: tried with lengths from 1 on" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("takes", "what"),
+    [
+        (lambda x: x.exp(), None),
+        (lambda x: x.log(), "positive values"),
+        (lambda x: (1 - x).sqrt() + x.sqrt(), "values between 0 and 1"),
+        (lambda x: x / 0, None),  # nothing helps
+    ],
+)
+def test_floats_that_the_module_answers(
+    takes: Callable[[Tensor], Tensor], what: str | None
+) -> None:
+    notes = source(Takes(takes), "x=float32[batch,50]").notes
+    assert what in notes[0] if what else not notes
+
+
+def test_a_module_that_fails_whatever_is_drawn_is_told_with_the_first_failure() -> None:
+    def fails(x: Tensor) -> Tensor:
+        raise ValueError("negative" if (x < 0).any() else "positive")
+
+    with pytest.raises(SourceError, match="ValueError: negative"):
+        source(Takes(fails), "x=float32[batch,50]")
+
+
+def test_no_other_style_for_real_samples() -> None:
+    module = Takes(torch.log)
+    call = make_call(module, (), {"x": torch.ones(2)})
+    real = Values([{"x": -np.ones(2, np.float32)}])
+    found = make_source(
+        "m", module.eval(), call, parse_inputs(["x=float32[2]"]).specs, {}, values=real
+    )
+    assert not found.notes
