@@ -6,7 +6,7 @@ size, and their logarithm may be asked for. Written out it has all digits, and c
 much. Inside of a network, in front of weights, that error is lost in their sums.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,10 @@ _WEIGHTED: Final = frozenset({
 })  # fmt: skip
 """Operators that add up what goes in."""
 
-_DTYPES: Final = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.DOUBLE: np.float64}
+_DTYPES: Final[Mapping[int, type]] = {
+    onnx.TensorProto.FLOAT: np.float32,
+    onnx.TensorProto.DOUBLE: np.float64,
+}
 """In float16 the exponential ends at 11."""
 
 
