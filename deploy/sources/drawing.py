@@ -91,7 +91,7 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
 def styles(declared: Signature, values: Values) -> Iterator[dict[Kind, int]]:
     """Which way of each kind to try, the likely ones first."""
     found = {kind_of(declared, spec, values) for spec in declared.inputs}
-    kinds = [kind for kind in _WAYS if kind in found]
+    kinds: list[Kind] = [kind for kind in _WAYS if kind in found]
     counted = itertools.product(*(range(len(_WAYS[kind])) for kind in kinds))
     for numbers in sorted(counted, key=sum)[:_MOST_STYLES]:
         yield dict(zip(kinds, numbers, strict=True))

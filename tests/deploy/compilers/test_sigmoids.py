@@ -55,7 +55,7 @@ def test_every_digit_is_right(level: onnxruntime.GraphOptimizationLevel, dtype: 
     answer = np.asarray(session.run(None, {"x": x})[0])
     truth = 1 / (1 + np.exp(-x.astype(np.longdouble)))
     assert (np.abs(answer - truth) / truth).max() < 2 * np.finfo(dtype).eps
-    extreme = np.array([[-np.inf, np.inf, np.nan, -500]], dtype)
+    extreme: Array = np.array([[-np.inf, np.inf, np.nan, -500]], dtype)
     ends = np.asarray(session.run(None, {"x": extreme})[0])
     assert ends[0, :2].tolist() == [0, 1]
     assert np.isnan(ends[0, 2])
