@@ -28,6 +28,7 @@ Kind: TypeAlias = Literal[
     "counts like",
     "bytes",
     "index",
+    "index like",
     "like",
     "text",
 ]
@@ -48,7 +49,7 @@ class Values:
         real: The caller's samples, each complete and of any allowed size. Their rows are cut or
             repeated to the sizes that are probed.
         like: An example to draw values like, where there are no real ones.
-        tables: What integers are looked up in, where nothing else is known.
+        tables: What integers are looked up in, where none are real.
         style: Which of the ways to draw each kind; the first where nothing is said.
     """
 
@@ -75,12 +76,12 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
         return "text"
     if like.size and like.dtype.kind == "f":
         return "floats like" if np.isfinite(like).all() and np.ptp(like) else "like"
+    if spec.name in values.tables:
+        return "index like" if like.size else "index"
     if like.size and not np.isin(like, (0, 1)).all():
         return "counts like" if counts else "like"
     if spec.dtype.startswith("float"):
         return "floats"
-    if spec.name in values.tables:
-        return "index"
     if spec.dtype in ("int8", "uint8") and not like.size:
         return "bytes"
     if counts and not like.size:
@@ -243,6 +244,11 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
     "counts like": (_Way(_chosen), _Way(_lengths, "lengths from 1 on, the longest first")),
     "bytes": (_Way(_bytes, "all bytes"), _ANY),
     "index": (_Way(_rows, "every valid index, 0 to {}"),),
+    "index like": (
+        _Way(_rows),
+        _Way(_chosen, "the values of the example"),
+        _Way(_as_given, "the rows of the example"),
+    ),
     "like": (_Way(_chosen), _Way(_as_given, "the rows of the example")),
     "text": (_ANY,),
 }

@@ -29,25 +29,28 @@ _SAME_VALUES: Final = {
 }  # fmt: skip
 """Operators whose result holds what their first argument holds."""
 
+_ALONG: Final = {
+    _ATEN.gather, _ATEN.index_add, _ATEN.index_add_, _ATEN.index_copy, _ATEN.index_copy_,
+    _ATEN.index_fill, _ATEN.index_fill_, _ATEN.index_select, _ATEN.scatter, _ATEN.scatter_,
+    _ATEN.scatter_add, _ATEN.scatter_add_, _ATEN.scatter_reduce, _ATEN.scatter_reduce_,
+}  # fmt: skip
+"""Operators of a table, an axis and an index; ``one_hot`` is a scatter."""
+
 
 def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
     """Values that know how long the tables are that integers are looked up in.
 
     The module is run at two sizes: a table may be as long as a free dimension.
     """
-    unknown = [
-        spec.name
-        for spec in declared.inputs
-        if spec.dtype.startswith(("int", "uint")) and spec.name not in values.like
-    ]
-    if values.real or not unknown:
+    whole = {spec.name for spec in declared.inputs if spec.dtype.startswith(("int", "uint"))}
+    if values.real or not whole:
         return values
     usual, other = usual_sizes(declared), other_sizes(declared)
     first, second = (
         _rows_looked_up(flat, inputs_at(declared, sizes, values, 0)) for sizes in (usual, other)
     )
     tables: dict[str, Table] = {}
-    for name in {*unknown} & {*first} & {*second}:
+    for name in whole & {*first} & {*second}:
         seen = (first[name], second[name])
         follows = [size for size in usual if seen == (usual[size], other[size])]
         if seen[0] == seen[1]:
@@ -114,9 +117,9 @@ def _lookups(packet: Any, args: Sequence[Any]) -> Iterator[tuple[torch.Tensor, i
     """The table, its axis and the index of each lookup that an operator makes."""
     if packet in (_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only):
         yield args[0], 0, args[1]
-    elif packet in (_ATEN.gather, _ATEN.index_select, _ATEN.scatter, _ATEN.scatter_):
+    elif packet in _ALONG:
         if args[0].dim():
-            yield args[0], args[1], args[2]  # one_hot is a scatter
-    elif packet in (_ATEN.index, _ATEN._unsafe_index):
+            yield args[0], args[1], args[2]
+    elif packet in (_ATEN.index, _ATEN._unsafe_index, _ATEN.index_put, _ATEN.index_put_):
         for axis, index in enumerate(args[1]):
             yield args[0], axis, index

@@ -88,6 +88,16 @@ def test_floats_of_other_styles(style: int, least: float, most: float) -> None:
     assert least <= values.min() < values.max() <= most
 
 
+def test_an_example_of_indices() -> None:
+    like = {"ids": np.array([[3, 4]])}
+    spec = next(spec for spec in DECLARED.inputs if spec.name == "ids")
+    values = Values(like=like, tables={"ids": 30})
+    assert kind_of(DECLARED, spec, values) == "index like"
+    assert set(drawn("ids", values, batch=50, time=9).ravel()) == set(range(30))
+    others = Values(like=like, tables={"ids": 30}, style={"index like": 1})
+    assert set(drawn("ids", others, batch=50, time=9).ravel()) == {3, 4}
+
+
 def test_an_example_cut_or_repeated() -> None:
     like = np.array([[3, 4, 5], [6, 7, 8]])
     given_ = drawn("ids", Values(like={"ids": like}, style={"like": 1}), batch=3, time=2)

@@ -47,6 +47,8 @@ TABLE = torch.arange(30.0)
         lambda ids, x: TABLE.index_select(0, ids.flatten()),
         lambda ids, x: TABLE.expand(len(ids), 30).gather(1, ids),
         lambda ids, x: functional.one_hot(ids, 30),
+        lambda ids, x: torch.zeros(30).scatter_add(0, ids.flatten(), x.flatten()),
+        lambda ids, x: torch.zeros(30).index_put((ids,), x, accumulate=True),
         lambda ids, x: torch.stack([TABLE[each] for each in ids.unbind(1)]),
         lambda ids, x: TABLE[ids] + TABLE.repeat(2)[ids],  # the shorter one
         lambda ids, x: TABLE[ids] / [][0],  # fails, but later

@@ -82,6 +82,20 @@ def test_lengths_like_an_example_that_is_too_long_for_other_sizes() -> None:
     assert "lengths: tried with lengths from 1 on" in found.notes[0]
 
 
+def test_edges_of_a_graph_that_is_smaller_than_the_example() -> None:
+    def sends(nodes: Tensor, edges: Tensor) -> Tensor:
+        return torch.zeros_like(nodes).index_add(0, edges[1], nodes[edges[0]])
+
+    class Graph(nn.Module):
+        def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
+            return sends(nodes, edges)
+
+    values = Values(like={"edges": np.array([[0, 6], [3, 5]])})
+    found = source(Graph(), "nodes=float32[n,2]", "edges=int64[2,e]", values=values)
+    for nodes, edges in zip(usual(found, "nodes"), usual(found, "edges"), strict=True):
+        assert edges.max() < len(nodes)
+
+
 @pytest.mark.parametrize(
     ("takes", "what"),
     [
