@@ -65,16 +65,21 @@ class BoundBuffers:
     def learn(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Bind buffers for calls like this one, unless its tensors are large.
 
+        Buffers that are free would have been used if they could: then no more are made, or calls
+        that nobody's buffers fit would use up the memory.
+
         Args:
             arrays: Inputs in the order of the signature, which passed the check.
             outputs: What came of them.
         """
-        bound = self._bind(arrays, outputs) if _small([*arrays, *outputs]) else None
+        shapes = tuple([array.shape for array in arrays])
+        if self._spare.get(shapes) or not _small([*arrays, *outputs]):
+            return
+        bound = self._bind(arrays, outputs)
         if bound is None:
             return
         if len(self._spare) >= _MOST_SHAPES:
             self._spare.clear()
-        shapes = tuple([array.shape for array in arrays])
         self._spare.setdefault(shapes, []).append(bound)
 
 
@@ -88,7 +93,9 @@ def _many(plan: Sequence[tuple[str, Any]], spare: _Spare) -> Run:
         try:
             for name, dtype in plan:
                 array = inputs[name]
-                if type(array) is not ndarray or array.dtype is not dtype:
+                if type(array) is not ndarray or (
+                    array.dtype is not dtype and array.dtype != dtype  # as in ``InputCheck``
+                ):
                     return None
                 arrays.append(array)
                 shapes.append(array.shape)
@@ -118,7 +125,11 @@ def _one(plan: Sequence[tuple[str, Any]], spare: _Spare) -> Run:
     def run(inputs: Mapping[str, Array]) -> dict[str, Array] | None:
         try:
             array = inputs[name]
-            if type(array) is not ndarray or array.dtype is not dtype or len(inputs) != 1:
+            if (
+                type(array) is not ndarray
+                or (array.dtype is not dtype and array.dtype != dtype)
+                or len(inputs) != 1
+            ):
                 return None
             free = spare[(array.shape,)]
             bound = free.pop()

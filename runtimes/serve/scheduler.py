@@ -339,10 +339,13 @@ class Scheduler:
         return InferResponse(model.name, model.version, outputs, request.id)
 
     def _learn(self, batch: list[Work], duration_s: float) -> None:
+        # Up by steps: the operating system may have taken the CPU away meanwhile.
         per_row_s = duration_s / max(sum([work.rows for work in batch]), 1)
-        weight = 0.5 if per_row_s > self._row_s else 0.1  # a queue that is too long is worse
-        self._row_s += (per_row_s - self._row_s) * weight
-        if duration_s > self._usual_s:  # by steps: the operating system may have taken the CPU away
+        if per_row_s > self._row_s:
+            self._row_s = min((self._row_s + per_row_s) / 2, 2 * self._row_s)
+        else:
+            self._row_s += (per_row_s - self._row_s) * 0.1  # a queue that is too long is worse
+        if duration_s > self._usual_s:
             most_s = duration_s if duration_s > SURELY_S else 2 * self._usual_s
             self._usual_s = min(duration_s, most_s)
         else:

@@ -146,8 +146,11 @@ class Reader:
     def _remember_binary(
         self, body: bytes, parsed: Parsed, name: str, array: Array, json_length: int
     ) -> None:
-        plain = array.dtype.kind in "fiu" and array.dtype.newbyteorder("<") == array.dtype
-        if not plain or len(body) != json_length + array.nbytes or not array.size:
+        if (
+            array.dtype.kind not in "fiu"
+            or len(body) != json_length + array.nbytes
+            or not array.size
+        ):
             return
         if len(self._binary) >= _MOST:
             self._binary.clear()

@@ -216,7 +216,7 @@ def _binary(name: str, data: memoryview, shape: Sequence[int], dtype: np.dtype[A
             remedy="correct 'shape' or the data",
         )
     else:
-        array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+        array = np.frombuffer(data, dtype)  # of a little-endian machine, as all engines want
     if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
         raise InputError(
             f"input {name!r} holds a BOOL byte that is neither 0 nor 1",

@@ -141,6 +141,23 @@ def test_large_tensors_are_not_kept(tmp_path: Path) -> None:
     assert not opened._bound._spare
 
 
+class Named(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+    """An array of a class of its own, as memory maps are."""
+
+
+@pytest.mark.parametrize("own_class", [True, False])
+def test_calls_that_no_buffers_fit_keep_none(tmp_path: Path, own_class: bool) -> None:
+    opened = transposed(tmp_path)
+    dtype = np.dtype("float32").newbyteorder("<")
+    assert dtype is not np.dtype("float32")
+    x = np.frombuffer(np.arange(6, dtype=np.float32).tobytes(), dtype).reshape(2, 3)
+    x = x.view(Named) if own_class else x
+    for _ in range(20):
+        check(opened, x)
+    assert [len(free) for free in opened._bound._spare.values()] == [1]
+    assert (opened._bound.run({"x": x}) is None) == own_class
+
+
 def test_few_shapes_are_kept(tmp_path: Path) -> None:
     opened = transposed(tmp_path)
     for size in range(1, 300):

@@ -131,6 +131,24 @@ def test_what_waits_is_dropped_when_its_client_leaves() -> None:
     run(trial)
 
 
+def test_one_run_that_was_interrupted_refuses_nobody() -> None:
+    async def trial() -> None:
+        queue = Queue()
+        queue.ask()
+        await until(queue.session.began.is_set)
+        await asyncio.sleep(0.3)  # a thousand times as long as it should have taken
+        queue.session.open.set()
+        await until(lambda: queue.scheduler.idle)
+        queue.session.open.clear()
+        for _ in range(100):  # which came meanwhile: 15 s, if each took half of that
+            queue.ask()
+        queue.session.open.set()
+        await until(lambda: queue.scheduler.idle)
+        assert queue.count(c.SHED) == 0
+
+    run(trial)
+
+
 def test_whoever_is_answered_is_counted_already() -> None:
     async def trial() -> None:
         queue, counts = Queue(), list[int]()
