@@ -65,6 +65,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Work] = deque()
         self._rows = 0
+        self._running_rows = 0
         self._bytes = 0
         self._scheduled = False
         self._closed = False
@@ -85,7 +86,7 @@ class Scheduler:
         Raises:
             OverloadedError: It is full, or what waits would take too long.
         """
-        wait_s = self._rows * self._row_s
+        wait_s = (self._rows + self._running_rows) * self._row_s
         if self._rows >= self._bounds.rows or wait_s > self._bounds.deadline_s:
             self._shed(wait_s)
 
@@ -126,11 +127,11 @@ class Scheduler:
             deadline_ns = min(deadline_ns, int(request.deadline * 1e9))
         work.deadline_ns = deadline_ns
         if self._waiting or self.busy:
-            wait_s = self._rows * self._row_s
+            wait_s = (self._rows + self._running_rows) * self._row_s
             if (
                 self._rows + work.rows > self._bounds.rows
                 or self._bytes + work.size > self._bounds.size_bytes
-                or now_ns + wait_s * 1e9 > deadline_ns
+                or now_ns + (wait_s + work.rows * self._row_s) * 1e9 > deadline_ns
             ):
                 self._shed(wait_s)
         self._waiting.append(work)
@@ -208,6 +209,8 @@ class Scheduler:
             self._bytes -= work.size
             rows += work.rows
             batch.append(work)
+            if rows == work.rows:  # the first, which those who join must not make late
+                most = min(most, (work.deadline_ns - now_ns) / (self._row_s * 1e9))
             if rows >= most:
                 break
         return batch
@@ -221,6 +224,7 @@ class Scheduler:
 
     def _run_in_thread(self, batch: list[Work]) -> None:
         self.busy = True
+        self._running_rows = sum(work.rows for work in batch)
         if self._thread is None:
             name = f"edgeport-{self.model.name}"
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -232,6 +236,7 @@ class Scheduler:
         self, batch: list[Work], found: tuple[list[dict[str, Array] | EdgeportError], int, int]
     ) -> None:
         self.busy = False
+        self._running_rows = 0
         self._answer(batch, *found)
         if not self._scheduled:
             self._turn()
