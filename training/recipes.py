@@ -168,7 +168,7 @@ def vision(
         UsageError: There is no such model.
     """
     (name, images), *others = data.train.inputs.items()
-    one = images[0]
+    one = np.asarray(images[0])
     if others or one.ndim != 3 or one.shape[-1] != 3 or one.dtype != np.uint8:
         raise SourceError(
             f"{data.origin.name} is no set of colour images",
@@ -254,7 +254,7 @@ def train(
     run = replace(run, scores={**scores(module, held_out), **closed})
     if any(array.dtype == object for array in held_out.inputs.values()):
         kept = np.arange(min(len(held_out), _KEPT_IMAGES))
-        run = replace(run, held_out=held_out.rows(kept))
+        run = replace(run, held_out=held_out.rows(kept).decoded())
     return run
 
 

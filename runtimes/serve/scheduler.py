@@ -210,7 +210,7 @@ class Scheduler:
             rows += work.rows
             batch.append(work)
             if rows == work.rows:  # the first, which those who join must not make late
-                most = min(most, (work.deadline_ns - now_ns) / (self._row_s * 1e9))
+                most = min(most, int((work.deadline_ns - now_ns) / (self._row_s * 1e9)))
             if rows >= most:
                 break
         return batch

@@ -1,10 +1,12 @@
 """Image data sets that lie on disk, as a person trains on them."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from image_sets import cifar10, mnist
 
 from edgeport.__main__ import main
@@ -58,11 +60,25 @@ def test_colours_of_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         assert main([*exported, "-o", str(tmp_path / "a.edge")]) == 0
 
 
-def test_more_than_the_memory(
+def test_what_the_memory_has_no_room_for_is_trained_on_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["train", "cnn", "--data", "digits", "--epochs", "1", "--channels", "4"]
+    assert main([*asked, "-o", str(tmp_path / "memory")]) == 0
+    monkeypatch.setattr(staged, "_memory_bytes", lambda: 300_000)
+    assert main([*asked, "-o", str(tmp_path / "disk")]) == 0
+    memory, disk = (load(tmp_path / name).module.state_dict() for name in ("memory", "disk"))
+    assert all(torch.equal(memory[name], disk[name]) for name in memory)
+
+
+def test_more_than_memory_and_disk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staged, "_memory_bytes", lambda: 300_000)
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/shm/none")
     place = str(tmp_path / "run")
     assert main(["train", "cnn", "--data", "digits", "--epochs", "1", "-o", place]) == 2
     error = capsys.readouterr().err
     assert "1,437 examples of 256 bytes, as the network takes them, need 0.0 GB" in error
+    assert "and there is no room in /dev/shm/none: No such file or directory" in error
+    assert "name a larger place with TMPDIR" in error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgeport.runtimes.errors import SourceError
 
@@ -18,8 +18,8 @@ class Labelled:
     """Examples, each with a class or with values to predict.
 
     Attributes:
-        inputs: By the name of forward's parameter, one example a row. Images of several sizes are
-            an array of arrays, made with ``ragged``.
+        inputs: By the name of forward's parameter, one example a row. Images of several sizes, or
+            too many for the memory, are an array of arrays, made with ``ragged``.
         labels: (n,) int64, the class of each row; or (n,) or (n, values) float32 or float64.
 
     Raises:
@@ -58,16 +58,25 @@ class Labelled:
         """Whether labels are classes."""
         return self.labels.dtype == np.int64
 
+    def decoded(self) -> "Labelled":
+        """The same, with arrays in the places of what is one when it is looked at."""
+        inputs = {
+            name: ragged([np.asarray(one) for one in array]) if array.dtype == object else array
+            for name, array in self.inputs.items()
+        }
+        return Labelled(inputs, self.labels)
+
     def rows(self, chosen: Array) -> "Labelled":
         """Some of the examples, by index."""
         inputs = {name: array[chosen] for name, array in self.inputs.items()}
         return Labelled(inputs, self.labels[chosen])
 
 
-def ragged(arrays: Sequence[Array]) -> Array:
-    """Arrays of several shapes as one array of arrays: (n,) object."""
+def ragged(arrays: Sequence[ArrayLike]) -> Array:
+    """Arrays of several shapes, or what is one when it is looked at, in one: (n,) object."""
     found = np.empty(len(arrays), object)
-    found[:] = list(arrays)
+    for index, array in enumerate(arrays):
+        found[index] = array
     return found
 
 

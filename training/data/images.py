@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from edgeport.runtimes.errors import (
     BackendMissingError,
     FormatError,
@@ -12,11 +14,14 @@ from edgeport.runtimes.errors import (
 )
 from edgeport.runtimes.images import decoded
 
-from .examples import Array
+from .examples import Array, ragged
 
 SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
 )
+
+LARGEST_DECODED: Final = 2**30
+"""Bytes of decoded images that are kept in memory."""
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -88,6 +93,36 @@ def read_image(path: Path) -> Array:
         ) from e
 
 
-def read_images(files: Sequence[Path]) -> list[Array]:
-    """Decode images of any sizes."""
-    return [read_image(file) for file in files]
+class ImageFile:
+    """An image that is decoded whenever its pixels are looked at, and not kept.
+
+    Args:
+        path: Of the file.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> Array:
+        return read_image(self.path)
+
+
+def read_images(files: Sequence[Path]) -> Array:
+    """Images: (n, height, width, 3) uint8 if they have one size, else (n,) of arrays.
+
+    Where all of them would take more than ``LARGEST_DECODED`` they are ``ImageFile``: photos are
+    many times as large as their files.
+
+    Raises:
+        FormatError, BackendMissingError: As ``read_image``.
+    """
+    images: list[Array] = []
+    decoded_bytes = 0
+    for file in files:
+        images.append(read_image(file))
+        decoded_bytes += images[-1].nbytes
+        if decoded_bytes > LARGEST_DECODED:
+            return ragged([ImageFile(file) for file in files])
+    return np.stack(images) if len({image.shape for image in images}) == 1 else ragged(images)

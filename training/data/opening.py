@@ -10,9 +10,9 @@ from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 from .arrays import read_npz
 from .bundled import BUNDLED, bundled_table, digits
 from .cifar import is_cifar, read_cifar
-from .examples import DataSet, Labelled, Split, ragged
+from .examples import DataSet, Labelled, Split
 from .idx import is_idx_set, read_idx_set
-from .images import image_files, own_parts, read_images
+from .images import LARGEST_DECODED, ImageFile, image_files, own_parts, read_images
 from .splitting import split, split_before
 from .table import Table, dataset, read_csv
 
@@ -66,7 +66,8 @@ def open_data(
 def image_folder(folder: Path, how: Split | None = None) -> DataSet:
     """Images and their classes: ``image`` is uint8, RGB.
 
-    (n, height, width, 3) if all are of one size, else an array of (height, width, 3) arrays.
+    (n, height, width, 3) if all are of one size, else an array of (height, width, 3) arrays, or
+    of files that are decoded when they are looked at: see ``read_images``.
 
     Args:
         folder: With one folder per class, or with ``train`` and ``val`` (else ``test``) that have
@@ -89,10 +90,9 @@ def image_folder(folder: Path, how: Split | None = None) -> DataSet:
         )
     images = read_images([file for files, _, _ in found for file in files])
     labels = [label for _, numbers, _ in found for label in numbers]
-    one_size = len({image.shape for image in images}) == 1
-    stacked = np.stack(images) if one_size else ragged(images)
-    size = "x".join(map(str, images[0].shape[:2])) if one_size else "several sizes"
-    whole = Labelled({"image": stacked}, np.asarray(labels, np.int64))
+    one_size = images.dtype != object
+    size = "x".join(map(str, images.shape[1:3])) if one_size else "several sizes"
+    whole = Labelled({"image": images}, np.asarray(labels, np.int64))
     schema = {"image": f"uint8 RGB, {size}"}
     name = folder.resolve().name
     if not parts:
@@ -140,15 +140,21 @@ def _needed(target: str | None, path: Path) -> str:
 
 
 def one_size(data: DataSet) -> None:
-    """Refuse images of several sizes.
+    """Refuse images of several sizes, and those that stay files.
 
     Raises:
         SourceError: They are.
     """
     for name, array in data.train.inputs.items():
         if array.dtype == object:
+            large = isinstance(array[0], ImageFile)
+            what = (
+                f"more than {LARGEST_DECODED >> 20} MiB of images"
+                if large
+                else "images of several sizes"
+            )
             raise SourceError(
-                f"{name!r} in {data.origin.name} has images of several sizes",
+                f"{name!r} in {data.origin.name} has {what}",
                 remedy="train vision:resnet18, which resizes them in the artefact, or bring them "
-                "to one size",
+                "to one small size",
             )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -368,6 +369,11 @@ def evaluate(
 def tensors(
     examples: Labelled, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Copies of examples as tensors."""
-    inputs = {name: torch.tensor(array, device=device) for name, array in examples.inputs.items()}
+    """Copies of examples as tensors; what is on the disk stays there."""
+    inputs = {
+        name: torch.from_numpy(array).to(device)
+        if isinstance(array, np.memmap)
+        else torch.tensor(array, device=device)
+        for name, array in examples.inputs.items()
+    }
     return inputs, torch.tensor(examples.labels, device=device)

@@ -5,6 +5,7 @@ Fixed stages are run once over the data, not in every epoch.
 
 import inspect
 import os
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.errors import SourceError
-from edgeport.training.data import DataSet, Labelled
+from edgeport.training.data import Array, DataSet, Labelled
 
 _ROWS = 256  # bounds memory
 
@@ -93,7 +94,7 @@ def core_data(module: Staged, data: DataSet, dtype: torch.dtype = torch.float32)
         dtype: Of floating features and labels.
 
     Raises:
-        SourceError: They are more than this machine's memory.
+        SourceError: They are more than half of this machine's memory, and its disk has no room.
     """
     return DataSet(
         data.origin, _seen(module, data.train, dtype), _seen(module, data.held_out, dtype)
@@ -108,30 +109,38 @@ def _seen(module: Staged, examples: Labelled, dtype: torch.dtype) -> Labelled:
         labels = module.finish.standardised(labels.to(dtype))
     found = labels.to(dtype) if labels.is_floating_point() else labels
     name = next(iter(inspect.signature(module.core.forward).parameters))
-    return Labelled({name: features.numpy()}, np.asarray(found.numpy()))
+    return Labelled({name: features}, np.asarray(found.numpy()))
 
 
-def _prepared(prepare: nn.Module, examples: Labelled, dtype: torch.dtype) -> Tensor:
-    """What a stage makes of all examples, in memory that is taken once."""
-    whole, start = torch.empty(0), 0
+def _prepared(prepare: nn.Module, examples: Labelled, dtype: torch.dtype) -> Array:
+    """What a stage makes of all examples, in room that is taken once."""
+    whole, start = np.empty(0), 0
     for rows in _rows(examples):
-        part = prepare(**rows)
+        part = prepare(**rows).to(dtype).numpy()
         if start == 0:
-            _check_memory(len(examples), part[0].numel() * dtype.itemsize)
-            whole = torch.empty((len(examples), *part.shape[1:]), dtype=dtype)
+            whole = _room(len(examples), part[0])
         whole[start : start + len(part)] = part
         start += len(part)
     return whole
 
 
-def _check_memory(examples: int, each_bytes: int) -> None:
-    needed, there = examples * each_bytes, _memory_bytes()
-    if needed > there:
+def _room(examples: int, one: Array) -> Array:
+    """Memory; where it would take half of it, a file without a name, gone with this process."""
+    shape, needed = (examples, *one.shape), examples * one.nbytes
+    if needed <= _memory_bytes() / 2:
+        return np.empty(shape, one.dtype)
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, needed)  # a full disk ends a process that writes
+            return np.memmap(file, one.dtype, "w+", shape=shape)
+    except OSError as e:
         raise SourceError(
-            f"{examples:,} examples of {each_bytes:,} bytes, as the network takes them, need "
-            f"{needed / 1e9:.1f} GB: this machine has {there / 1e9:.1f}",
-            remedy="make them smaller (vision: --resize, --crop), or take fewer",
-        )
+            f"{examples:,} examples of {one.nbytes:,} bytes, as the network takes them, need "
+            f"{needed / 1e9:.1f} GB: more than half of this machine's memory, and there is no room "
+            f"in {tempfile.gettempdir()}: {e.strerror or e}",
+            remedy="name a larger place with TMPDIR, make them smaller (vision: --resize, --crop), "
+            "or take fewer",
+        ) from e
 
 
 def _memory_bytes() -> int:
@@ -145,7 +154,9 @@ def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:
     for start in range(0, len(examples), size):
         cut = {name: array[start : start + size] for name, array in examples.inputs.items()}
         yield {
-            name: torch.tensor(array[0])[None] if array.dtype == object else torch.tensor(array)
+            name: torch.tensor(np.asarray(array[0]))[None]
+            if array.dtype == object
+            else torch.tensor(array)
             for name, array in cut.items()
         }
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from image_sets import mnist
 from PIL import Image
+from torch import nn
 
 from edgeport.runtimes import EdgeportError
-from edgeport.training.data import Split, image_folder, one_size, open_data
+from edgeport.training.data import Split, image_folder, images, one_size, open_data
+from edgeport.training.models import Staged, core_data
+from edgeport.training.vision import Preprocess
 
 
 def photos(folder: Path, *sizes: tuple[int, int]) -> Path:
@@ -38,6 +41,24 @@ def test_images_of_several_sizes_are_an_array_of_arrays(tmp_path: Path) -> None:
         one_size(data)
     again = image_folder(tmp_path / "pets")
     assert again.origin.sha256 == data.origin.sha256
+
+
+def test_images_that_the_memory_has_no_room_for_stay_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "pets", *[(6, 5)] * 5)
+    there = image_folder(tmp_path / "pets")
+    monkeypatch.setattr(images, "LARGEST_DECODED", 3 * 6 * 5 * 4)
+    files = image_folder(tmp_path / "pets")
+    assert files.origin.sha256 == there.origin.sha256
+    assert {type(one) for one in files.train.inputs["image"]} == {images.ImageFile}
+    kept = files.held_out.decoded().inputs["image"]
+    assert np.array_equal(np.stack(list(kept)), there.held_out.inputs["image"])
+    module = Staged(Preprocess("image", 4, 3), nn.Linear(27, 2))
+    whole, one_by_one = (core_data(module, data).train.inputs["input"] for data in (there, files))
+    np.testing.assert_allclose(whole, one_by_one, rtol=1e-5, atol=1e-6)
+    with pytest.raises(EdgeportError, match="'image' in pets has more than 1024 MiB of images"):
+        one_size(files)
 
 
 def test_grey_and_turned_images_are_read_as_a_person_sees_them(tmp_path: Path) -> None:
