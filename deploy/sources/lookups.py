@@ -18,7 +18,7 @@ from edgeport.runtimes.inputs import Array
 
 from .drawing import Table, Values
 from .flat import Flat
-from .samples import inputs_at, other_sizes, usual_sizes
+from .samples import inputs_at, other_sizes, sizes_of, usual_sizes
 
 _ATEN: Final = torch.ops.aten
 
@@ -40,23 +40,26 @@ _ALONG: Final = {
 def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
     """Values that know how long the tables are that integers are looked up in.
 
-    The module is run at two sizes: a table may be as long as a free dimension.
+    The module is run at two sizes: a table may be as long as a free dimension. Real integers are
+    valid as they are, and only to be known where such a dimension is cut.
     """
-    whole = {spec.name for spec in declared.inputs if spec.dtype.startswith(("int", "uint"))}
-    if values.real or not whole:
+    if not any(spec.dtype.startswith(("int", "uint")) for spec in declared.inputs):
         return values
-    usual, other = usual_sizes(declared), other_sizes(declared)
-    first, second = (
-        _rows_looked_up(flat, inputs_at(declared, sizes, values, 0)) for sizes in (usual, other)
-    )
+    if values.real:
+        runs = [values.real[0], values.real[-1]]
+    else:
+        ways = (usual_sizes(declared), other_sizes(declared))
+        runs = [inputs_at(declared, sizes, values, 0) for sizes in ways]
+    sizes = [sizes_of(declared, inputs) for inputs in runs]
+    first, second = (_rows_looked_up(flat, inputs) for inputs in runs)
     tables: dict[str, Table] = {}
-    for name in whole & {*first} & {*second}:
-        seen = (first[name], second[name])
-        follows = [size for size in usual if seen == (usual[size], other[size])]
-        if seen[0] == seen[1]:
-            tables[name] = seen[0]
-        elif follows:
+    for name in {*first} & {*second}:
+        rows = (first[name], second[name])
+        follows = [size for size in declared.dimensions if rows == (sizes[0][size], sizes[1][size])]
+        if follows and (values.real or rows[0] != rows[1]):
             tables[name] = follows[0]
+        elif rows[0] == rows[1] and not values.real:
+            tables[name] = rows[0]
     return replace(values, tables=tables)
 
 

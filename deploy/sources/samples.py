@@ -28,6 +28,9 @@ LARGEST_SAMPLE: Final = 2**27
 LARGE: Final = 100.0
 """Factor of the "large" edge case."""
 
+_LARGEST_OWN: Final = 2**25
+"""Elements of a real sample that is tried as large as it is: a photo of 11 megapixels."""
+
 _UNSIZED_SAMPLES: Final = 3
 """Samples drawn for a signature without free dimensions."""
 
@@ -51,9 +54,10 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
     kind: Kind = "real" if values.real else "random"
     plans = list(_size_plans(declared, sizes_of(declared, values.like))) or [{}]
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
+    numbered = [(plans[number % len(plans)], number) for number in range(count)]
+    own = [(sizes, number) for sizes, number in _own_sizes(declared, values) if sizes not in plans]
     samples = []
-    for number in range(count):
-        sizes = plans[number % len(plans)]
+    for sizes, number in (*numbered, *own):
         inputs = inputs_at(declared, sizes, values, number)
         samples.append(Sample(_label(kind, sizes, number), kind, inputs))
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
@@ -115,7 +119,7 @@ def inputs_at(
     _check_size(declared, sizes)
     if values.real:
         chosen = values.real[seed % len(values.real)]
-        found = [_fit(chosen[spec.name], spec, sizes, seed) for spec in declared.inputs]
+        found = [_fit(chosen[spec.name], spec, sizes, values, seed) for spec in declared.inputs]
     else:
         generator = np.random.default_rng(seed)
         found = [draw(declared, spec, sizes, values, generator) for spec in declared.inputs]
@@ -147,18 +151,48 @@ def _size_plans(declared: Signature, example: Mapping[str, int]) -> Iterator[dic
         }
 
 
+def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
+    """The smallest and the largest that real samples have, of one row, and which sample that is."""
+    firsts = {spec.shape[:1] for spec in declared.inputs}
+    rows = [name for name in declared.dimensions if firsts == {(name,)}]
+    found: dict[int, tuple[dict[str, int], int]] = {}
+    for number, sample in enumerate(values.real):
+        sizes = {
+            name: max(1, declared.range_of(name).min) if name in rows else size
+            for name, size in sizes_of(declared, sample).items()
+        }
+        elements = sum(
+            math.prod(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+            for spec in declared.inputs
+        )
+        if elements <= _LARGEST_OWN and all(
+            n in declared.range_of(name) for name, n in sizes.items()
+        ):
+            found.setdefault(elements, (sizes, number))
+    for elements in dict.fromkeys((min(found), max(found)) if found else ()):
+        yield found[elements]
+
+
 def _probes(range_: Range, example: int | None) -> list[int]:
     asked = (*PROBED_SIZES, range_.min, range_.max, range_.opt, example)
     return sorted({size for size in asked if size is not None and size in range_})
 
 
-def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:
-    """Cut or repeat the free axes to ``sizes``, from another row on for each seed."""
+def _fit(
+    array: Array, spec: TensorSpec, sizes: Mapping[str, int], values: Values, seed: int
+) -> Array:
+    """Cut or repeat the free axes to ``sizes``, from another row on for each seed.
+
+    Indices into what is cut itself are taken modulo its length: edges of a smaller graph.
+    """
     for axis, size in enumerate(spec.shape):
         if isinstance(size, str):
             start = seed * max(PROBED_SIZES) if axis == 0 else 0
             rows = (start + np.arange(sizes[size])) % array.shape[axis]
             array = array.take(rows, axis)
+    table = values.tables.get(spec.name)
+    if isinstance(table, str):
+        array = array % np.asarray(sizes[table], array.dtype)
     return np.ascontiguousarray(array).reshape(array.shape)
 
 

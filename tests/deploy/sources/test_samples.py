@@ -86,6 +86,22 @@ def test_real_rows_are_used_from_another_start_each_time() -> None:
     assert real[3].inputs["x"][-1, 0] == 27  # from 96 on, and round again
 
 
+def test_real_samples_are_tried_as_large_as_they_are() -> None:
+    signature = Signature((TensorSpec("x", "uint8", ("batch", "height", "width", 3)),), ())
+    given_ = [{"x": np.full((2, n, 50, 3), n % 256, np.uint8)} for n in (90, 60, 70, 5000)]
+    shapes = {s.inputs["x"].shape: s for s in build_samples(signature, Values(given_))}
+    assert {(1, 60, 50, 3), (1, 5000, 50, 3)} <= {*shapes}
+    assert not {(1, 70, 50, 3), (1, 90, 50, 3)} & {*shapes}
+    assert (shapes[1, 60, 50, 3].inputs["x"] == 60).all()
+    narrow = Signature(signature.inputs, (), {"height": Range(1, 80)})
+    shapes = {s.inputs["x"].shape: s for s in build_samples(narrow, Values(given_))}
+    assert (1, 70, 50, 3) in shapes
+    given_[3]["x"] = np.zeros((1, 5000, 5000, 3), np.uint8)
+    assert (1, 5000, 5000, 3) not in {
+        s.inputs["x"].shape for s in build_samples(signature, Values(given_))
+    }
+
+
 def test_every_real_sample_is_used() -> None:
     signature = Signature((TensorSpec("x", "float32", (2,)),), ())
     given_ = [{"x": np.full(2, n, np.float32)} for n in range(9)]

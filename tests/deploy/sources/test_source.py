@@ -90,10 +90,14 @@ def test_edges_of_a_graph_that_is_smaller_than_the_example() -> None:
         def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
             return sends(nodes, edges)
 
-    values = Values(like={"edges": np.array([[0, 6], [3, 5]])})
-    found = source(Graph(), "nodes=float32[n,2]", "edges=int64[2,e]", values=values)
-    for nodes, edges in zip(usual(found, "nodes"), usual(found, "edges"), strict=True):
-        assert edges.max() < len(nodes)
+    edges = np.array([[0, 6, 1], [3, 5, 2]])
+    real = [{"nodes": np.ones((n, 2), np.float32), "edges": edges} for n in (7, 9)]
+    for values in (Values(like={"edges": edges}), Values(real)):
+        found = source(Graph(), "nodes=float32[n,2]", "edges=int64[2,e]", values=values)
+        samples = [sample.inputs for sample in found.samples if sample.kind != "edge"]
+        for inputs in samples:
+            assert inputs["edges"].max() < len(inputs["nodes"])
+    assert any(np.array_equal(inputs["edges"], edges) for inputs in samples)
 
 
 @pytest.mark.parametrize(
