@@ -206,7 +206,8 @@ def _lengths(asked: _Asked) -> Array:
 
 
 def _rows(asked: _Asked) -> Array:
-    return asked.generator.integers(0, asked.table, asked.shape)
+    most = min(asked.table, np.iinfo(asked.dtype).max + 1)
+    return asked.generator.integers(0, max(most, 1), asked.shape)
 
 
 def _chosen(asked: _Asked) -> Array:

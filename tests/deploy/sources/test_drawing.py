@@ -88,6 +88,14 @@ def test_floats_of_other_styles(style: int, least: float, most: float) -> None:
     assert least <= values.min() < values.max() <= most
 
 
+@pytest.mark.parametrize(("dtype", "rows", "last"), [("int8", 1000, 127), ("int64", 0, 0)])
+def test_indices_fit_their_dtype(dtype: str, rows: int, last: int) -> None:
+    spec = TensorSpec("i", dtype, (2000,))
+    values, generator = Values(tables={"i": rows}), np.random.default_rng(0)
+    found = draw(Signature((spec,), ()), spec, {}, values, generator)
+    assert (found.min(), found.max()) == (0, last)
+
+
 def test_an_example_of_indices() -> None:
     like = {"ids": np.array([[3, 4]])}
     spec = next(spec for spec in DECLARED.inputs if spec.name == "ids")
