@@ -119,7 +119,10 @@ def inputs_at(
     _check_size(declared, sizes)
     if values.real:
         chosen = values.real[seed % len(values.real)]
-        found = [_fit(chosen[spec.name], spec, sizes, values, seed) for spec in declared.inputs]
+        found = [
+            _valid(declared, spec, sizes, values, _fit(chosen[spec.name], spec, sizes, seed))
+            for spec in declared.inputs
+        ]
     else:
         generator = np.random.default_rng(seed)
         found = [draw(declared, spec, sizes, values, generator) for spec in declared.inputs]
@@ -178,22 +181,40 @@ def _probes(range_: Range, example: int | None) -> list[int]:
     return sorted({size for size in asked if size is not None and size in range_})
 
 
-def _fit(
-    array: Array, spec: TensorSpec, sizes: Mapping[str, int], values: Values, seed: int
-) -> Array:
-    """Cut or repeat the free axes to ``sizes``, from another row on for each seed.
-
-    Indices into what is cut itself are taken modulo its length: edges of a smaller graph.
-    """
+def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:
+    """Cut or repeat the free axes to ``sizes``, from another row on for each seed."""
     for axis, size in enumerate(spec.shape):
         if isinstance(size, str):
             start = seed * max(PROBED_SIZES) if axis == 0 else 0
             rows = (start + np.arange(sizes[size])) % array.shape[axis]
             array = array.take(rows, axis)
-    table = values.tables.get(spec.name)
-    if isinstance(table, str):
-        array = array % np.asarray(sizes[table], array.dtype)
     return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _valid(
+    declared: Signature,
+    spec: TensorSpec,
+    sizes: Mapping[str, int],
+    values: Values,
+    array: Array,
+) -> Array:
+    """Real integers that say places of an axis, inside of what is left of it.
+
+    Indices are taken modulo its length, as edges of a smaller graph; lengths are cut, and stay in
+    falling order if they were.
+    """
+    table, axis = values.tables.get(spec.name), measured(declared, spec)
+    if isinstance(table, str):
+        inside: Array = array % np.asarray(sizes[table], array.dtype)
+        return inside
+    if array.dtype.kind not in "iu" or not isinstance(axis, str):
+        return array
+    real = [(sample[spec.name], sizes_of(declared, sample)[axis]) for sample in values.real]
+    if any((found > size).any() for found, size in real):
+        return array
+    falling = all((found[:-1] >= found[1:]).all() for found, _ in real)
+    cut = np.minimum(array, np.asarray(sizes[axis], array.dtype))
+    return np.ascontiguousarray(np.sort(cut)[::-1]) if falling else cut
 
 
 def _edge_cases(

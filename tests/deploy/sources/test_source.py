@@ -82,6 +82,17 @@ def test_lengths_like_an_example_that_is_too_long_for_other_sizes() -> None:
     assert "lengths: tried with lengths from 1 on" in found.notes[0]
 
 
+def test_real_lengths_are_cut_with_what_they_measure() -> None:
+    real = [
+        {"x": np.ones((3, n, 3), np.float32), "lengths": np.array([n, n - 2, 1])} for n in (9, 5)
+    ]
+    found = source(Packed(), "x=float32[batch,time,3]", "lengths=int64[batch]", values=Values(real))
+    samples = [sample.inputs for sample in found.samples if sample.kind == "real"]
+    for inputs in samples:
+        assert 1 <= inputs["lengths"].min() <= inputs["lengths"].max() <= inputs["x"].shape[1]
+    assert {inputs["x"].shape[1] for inputs in samples} > {5, 9}
+
+
 def test_edges_of_a_graph_that_is_smaller_than_the_example() -> None:
     def sends(nodes: Tensor, edges: Tensor) -> Tensor:
         return torch.zeros_like(nodes).index_add(0, edges[1], nodes[edges[0]])
