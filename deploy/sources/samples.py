@@ -214,7 +214,7 @@ def _valid(
         return array
     falling = all((found[:-1] >= found[1:]).all() for found, _ in real)
     cut = np.minimum(array, np.asarray(sizes[axis], array.dtype))
-    return np.ascontiguousarray(np.sort(cut)[::-1]) if falling else cut
+    return np.sort(cut)[::-1].copy() if falling else cut
 
 
 def _edge_cases(
