@@ -6,7 +6,7 @@ zeros, ones, large and denormal values, integers at the ends of what was seen.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ import numpy as np
 from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import Kind
-from edgeport.runtimes.text import ended, is_text
+from edgeport.runtimes.text import CHARACTERS, ended, is_text
 
 from .drawing import Values, draw, measured, told
 
@@ -108,6 +108,21 @@ def guessed(declared: Signature, values: Values) -> Iterator[str]:
         yield from told(declared, values)
 
 
+def untried(declared: Signature, samples: Sequence[Sample]) -> Iterator[str]:
+    """A sentence for the user on the sizes beyond those that were tried."""
+    sizes = [sizes_of(declared, sample.inputs) for sample in samples]
+    open_ = [
+        f"{name} up to {max(each[name] for each in sizes):,}"
+        for name in declared.dimensions
+        if declared.range_of(name).max is None and name not in (*_rows(declared), CHARACTERS)
+    ]
+    if open_:
+        yield (
+            f"tried {', '.join(open_)}: what is larger is not proved; declare the largest there "
+            "is, as in time<=512"
+        )
+
+
 def inputs_at(
     declared: Signature, sizes: Mapping[str, int], values: Values, seed: int
 ) -> dict[str, Array]:
@@ -156,8 +171,7 @@ def _size_plans(declared: Signature, example: Mapping[str, int]) -> Iterator[dic
 
 def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
     """The smallest and the largest that real samples have, of one row, and which sample that is."""
-    firsts = {spec.shape[:1] for spec in declared.inputs}
-    rows = [name for name in declared.dimensions if firsts == {(name,)}]
+    rows = _rows(declared)
     found: dict[int, tuple[dict[str, int], int]] = {}
     for number, sample in enumerate(values.real):
         sizes = {
@@ -174,6 +188,12 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
             found.setdefault(elements, (sizes, number))
     for elements in dict.fromkeys((min(found), max(found)) if found else ()):
         yield found[elements]
+
+
+def _rows(declared: Signature) -> list[str]:
+    """The dimension that is first in every input: more of it is more of the same."""
+    firsts = {spec.shape[:1] for spec in declared.inputs}
+    return [name for name in declared.dimensions if firsts == {(name,)}]
 
 
 def _probes(range_: Range, example: int | None) -> list[int]:

@@ -15,7 +15,7 @@ from .lookups import with_tables
 from .modules import is_uninitialised, prepared
 from .outputs import Measured, measure_outputs
 from .running import run_or_explain
-from .samples import Sample, guessed, inputs_at, usual_sizes
+from .samples import Sample, guessed, inputs_at, untried, usual_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def make_source(
     values, measured = _answered(flat, declared, with_tables(flat, declared, values), output_names)
     example = inputs_at(declared, usual_sizes(declared), values, seed=0)
     signature = Signature(declared.inputs, measured.outputs, declared.ranges, measured.structure)
-    notes = (*notes, *guessed(declared, values))
+    notes = (*notes, *guessed(declared, values), *untried(declared, measured.samples))
     return Source(name, flat, signature, example, measured.samples, notes, tuple(values.real))
 
 

@@ -11,6 +11,7 @@ from edgeport.deploy.sources.samples import (
     guessed,
     inputs_at,
     other_sizes,
+    untried,
     usual_sizes,
 )
 from edgeport.runtimes import Range, Signature, TensorSpec
@@ -100,6 +101,19 @@ def test_real_samples_are_tried_as_large_as_they_are() -> None:
     assert (1, 5000, 5000, 3) not in {
         s.inputs["x"].shape for s in build_samples(signature, Values(given_))
     }
+
+
+def test_sizes_beyond_those_that_were_tried_are_told() -> None:
+    x = TensorSpec("x", "float32", ("batch", "time", "width"))
+    bounded = Signature((x,), (), {"time": Range(1, 64), "width": Range(1, 9)})
+    assert not list(untried(bounded, build_samples(bounded, Values())))
+    (note,) = untried(Signature((x,), ()), build_samples(Signature((x,), ()), Values()))
+    assert note == (
+        "tried time up to 32, width up to 32: what is larger is not proved; declare the largest "
+        "there is, as in time<=512"
+    )
+    text = Signature((TensorSpec("text", "int32", ("batch", "characters")),), ())
+    assert not list(untried(text, build_samples(text, Values())))
 
 
 def test_every_real_sample_is_used() -> None:
