@@ -133,6 +133,27 @@ def cdist(
     return apart.square().sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
 
 
+_own_linspace: Final = torch.linspace
+
+
+def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as torch.linspace
+    """With a size for its number of steps, which torch's own takes for a constant.
+
+    From both ends to the middle, as torch's own counts.
+    """
+    dtype = options.get("dtype") or torch.get_default_dtype()
+    known = options.keys() <= {"dtype", "device"} and dtype.is_floating_point
+    if type(steps) is not torch.SymInt or not known:
+        return _own_linspace(start, end, steps, **options)
+    count: Any = steps
+    index = torch.arange(count, dtype=dtype, device=options.get("device"))
+    last = index[-1:]  # (1,): one less than the steps
+    start, end = (torch.as_tensor(x, dtype=dtype, device=index.device) for x in (start, end))
+    step = (end - start) / last.clamp(min=1)
+    is_first_half = (index < ((last + 1) / 2).floor()) | (last == 0)
+    return torch.where(is_first_half, start + step * index, end - step * (last - index))
+
+
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
     return cdist(x, y, p)
 

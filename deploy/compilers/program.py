@@ -84,7 +84,11 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     Raises:
         Exception: Whatever torch.export raises.
     """
-    with free_time(), mock.patch.object(torch, "cdist", decompositions.cdist):
+    with (
+        free_time(),
+        mock.patch.object(torch, "cdist", decompositions.cdist),
+        mock.patch.object(torch, "linspace", decompositions.linspace),
+    ):
         return torch.export.export(
             source.flat,
             source.example_tensors(),

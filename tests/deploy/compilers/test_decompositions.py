@@ -1,6 +1,7 @@
 """Each decomposition against the operator that it stands for."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +147,21 @@ def test_all_of_it_in_onnx(tmp_path: Any) -> None:
         dimensions={"x": {0: "batch"}, "n": {0: "batch"}}, ranges={"batch": Range(2)},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+@pytest.mark.parametrize("ends", [(-1, 1), (0.1, -7.3)])
+def test_linspace_over_a_free_size(
+    tmp_path: Path, dtype: torch.dtype | None, ends: tuple[float, float]
+) -> None:
+    class Grid(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.linspace(*ends, x.shape[1], dtype=dtype)
+
+    example = {"x": torch.randn(2, 5)}
+    free = {"x": {0: "batch", 1: "n"}}
+    formats = ["onnx", "pt2"]
+    made = deploy.export(Grid(), example, tmp_path / "m.edge", dimensions=free, formats=formats)
+    routes = {each.backend: each.verdicts for each in made.report.backends}
+    assert {*routes} == {"ort-cpu", "torch"}
+    assert all(v.status == "pass" for verdicts in routes.values() for v in verdicts)
