@@ -23,7 +23,7 @@ class Corpus:
         words: The vocabulary, the most frequent first.
         counts: (words,) int64, how often each occurs.
         ids: (n,) int64, the words of all texts.
-        texts: (n,) int64, the text that each is of: nothing reaches into another.
+        texts: (n,) int32, the text that each is of: nothing reaches into another.
     """
 
     words: tuple[str, ...]
@@ -76,7 +76,7 @@ def read_corpus(
         tuple(vocabulary),
         np.array([found[word] for word in vocabulary], np.int64),
         np.array([index for row in rows for index in row], np.int64),
-        np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        np.repeat(np.arange(len(rows), dtype=np.int32), [len(row) for row in rows]),
     )
 
 
@@ -101,11 +101,11 @@ def passages(
     if sample > 0:
         share = corpus.counts / max(1, corpus.counts.sum()) / sample
         chance = np.minimum(1.0, (np.sqrt(share) + 1) / np.maximum(share, 1e-30))
-        kept = kept[generator.random(len(kept)) < chance[corpus.ids]]
+        kept = np.flatnonzero(generator.random(len(kept)) < chance[corpus.ids])
     ids, texts = corpus.ids[kept], corpus.texts[kept]
     for first in range(0, len(ids), CHUNK):
         part, owner = ids[first : first + CHUNK], texts[first : first + CHUNK]
-        reach = generator.integers(1, window + 1, len(part))
+        reach = generator.integers(1, window + 1, len(part), np.int32)
         order = generator.permutation(-(-len(part) // width))
         found = _passages(part, owner, reach, window, width, order)
         if found.near.any():
@@ -119,10 +119,11 @@ def _passages(
     count = len(order)
     behind = count * width - len(ids)
     ends = (window, window + behind)
-    place = order[:, None] * width + np.arange(width + 2 * window)
+    across = np.arange(width + 2 * window, dtype=np.int32)  # what is compared is of half the bytes
+    place = order[:, None] * width + across
     words, owner = np.pad(ids, ends)[place], np.pad(texts, ends, constant_values=-1)[place]
     reaches = np.pad(reach, (0, behind)).reshape(count, width)[order]
-    apart = np.abs(np.arange(width + 2 * window) - np.arange(window, window + width)[:, None])
+    apart = np.abs(across - across[window : window + width, None])
     apart[apart == 0] = width + 2 * window  # a word is not around itself
     near = apart <= reaches[:, :, None]
     near &= owner[:, None, :] == owner[:, window : window + width, None]

@@ -90,7 +90,7 @@ def test_a_step_follows_the_gradient_of_its_cost(kind: Any) -> None:
         near[passage, place, other] = True  # nothing is around the others
     (step,) = _steps(Passages(words, near), asked)
     pairs = 6 if kind == "skip-gram" else 4
-    against = torch.arange(_SHARED) % len(corpus.words)
+    against = torch.arange(_SHARED[kind]) % len(corpus.words)
     kept = (state.read.clone(), state.guessed.clone())
     state.read, state.guessed = read, guessed
     right, wrong, _, _ = trainer._scores(step, guessed[against])
