@@ -32,6 +32,7 @@ from .errors import (
     UnavailableError,
     UnknownModelError,
     UsageError,
+    ValuesError,
 )
 from .session import Availability, EngineInfo, Options, Session, probe
 from .signature import Range, Signature, TensorSpec
@@ -74,6 +75,7 @@ __all__ = [
     "UnavailableError",
     "UnknownModelError",
     "UsageError",
+    "ValuesError",
     "open",
     "open_predictor",
     "probe",

@@ -13,6 +13,7 @@
   - ParityError           1    an artefact does not compute what the module computes
   - ExportError           1    a compiler refused the module
   - EngineError           1    an engine refused a file or failed while it ran
+    - ValuesError         2    and it was the values of an input; it is an InputError too
   - UnknownModelError     2    a server has no such model or version
   - ForbiddenError        2    a server does not let its clients do that
   - OverloadedError       1    a server has more work than it can do in time
@@ -115,6 +116,12 @@ class ExportError(EdgeportError, RuntimeError):
 
 class EngineError(EdgeportError, RuntimeError):
     """An engine refused a file, or failed while it ran."""
+
+
+class ValuesError(InputError, EngineError):
+    """An engine refused the values of an input, such as an index behind the end of its table."""
+
+    exit_code = 2
 
 
 class UnknownModelError(EdgeportError, LookupError):

@@ -7,6 +7,7 @@ import onnxruntime
 
 from .cpus import available_cpus
 from .errors import ContractError, EngineError
+from .run_failures import run_failure
 from .session import Availability, EngineInfo, Options
 from .signature import METADATA_KEY, Signature, TensorSpec
 
@@ -116,11 +117,7 @@ def engine_of(
 
 def failed(error: Exception) -> EngineError:
     """The error of a run."""
-    return EngineError(
-        f"ONNX Runtime failed: {first_line(error)}",
-        remedy="edgeport verify tells whether the artefact works on this machine; if it does, look "
-        "at the values that go in, such as an index behind the end of its table",
-    )
+    return run_failure("ONNX Runtime", first_line(error))
 
 
 def signature_of(name: str, session: onnxruntime.InferenceSession) -> Signature:

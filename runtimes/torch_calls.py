@@ -17,6 +17,7 @@ from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
+from .run_failures import run_failure
 from .session import EngineInfo, Options, check_signature
 from .signature import Signature
 from .torch_device import GpuChoices, require_all_on, require_torch_device
@@ -354,11 +355,7 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
             f"{device} is out of memory: {first_sentences(error)}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
-    return EngineError(
-        f"torch failed: {last_line(error)}",
-        remedy="edgeport verify tells whether the artefact works on this machine; if it does, look "
-        "at the values that go in, such as an index behind the end of its table",
-    )
+    return run_failure("torch", last_line(error))
 
 
 def first_sentences(error: Exception, count: int = 3) -> str:

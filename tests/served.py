@@ -131,14 +131,26 @@ def slow(folder: Path) -> Path:
 
 
 def picky(folder: Path) -> Path:
-    """index: (1,) int64 -> what a table of three holds there; the engine fails for any other."""
+    """index: (rows,) int64 -> what a table of three holds there; the engine refuses any other."""
     signature = Signature(
-        (TensorSpec("index", "int64", (1,)),), (TensorSpec("held", "float32", (1,)),)
+        (TensorSpec("index", "int64", ("rows",)),), (TensorSpec("held", "float32", ("rows",)),)
     )
     nodes = [helper.make_node("Gather", ["table", "index"], ["held"])]
     data = onnx_bytes(nodes, signature, {"table": np.array([5, 6, 7], np.float32)})
     outputs = {"held": np.array([6], np.float32)}
     return pack(folder, "picky", "model.onnx", data, signature, {"index": np.array([1])}, outputs)
+
+
+def stiff(folder: Path) -> Path:
+    """size: (1,) int64 -> three numbers in that shape; for any but 3 the engine fails."""
+    signature = Signature(
+        (TensorSpec("size", "int64", (1,)),), (TensorSpec("shaped", "float32", (3,)),)
+    )
+    nodes = [helper.make_node("Reshape", ["table", "size"], ["shaped"])]
+    table = np.array([5, 6, 7], np.float32)
+    data = onnx_bytes(nodes, signature, {"table": table})
+    inputs, outputs = {"size": np.array([3])}, {"shaped": table}
+    return pack(folder, "stiff", "model.onnx", data, signature, inputs, outputs)
 
 
 # ---- a server and its clients

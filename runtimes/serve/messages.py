@@ -3,7 +3,7 @@
 httptools is the parser of Node.js (llhttp); it reads any number of bytes, so the limits are here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -17,6 +17,9 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 JSON: Final = "application/json"
 
+_PIECE_BYTES: Final = 16 * 2**10
+"""The parser gets no more than this at once of a read of up to 256 KiB: then limits are checked."""
+
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -26,7 +29,8 @@ class Limits:
 
     Attributes:
         body_bytes: Longest body.
-        head_bytes: Longest request line and headers together; what is repeated may count once.
+        head_bytes: Longest request line and headers together. Repeated headers and spaces count
+            as they arrive, so a head of those may be up to two pieces of 16 KiB longer.
         framing_bytes: Most of everything in a message but its body, chunk sizes included.
         head_s: Time for the head to be complete.
         body_s: Time for the body to be complete after that, or for the client to read an answer.
@@ -136,13 +140,14 @@ class Receiver:
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that these bytes complete; a refusal is the last one."""
         messages = self._messages = []
-        self._framing_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-            if self._framing_bytes > self._limits.framing_bytes:
-                self._refuse(431, "the headers or the chunk sizes are too long")
-            if self.stage == "head" and self._framing_bytes > self._most_head_bytes:
-                self._refuse_head()
+            for piece in (data,) if len(data) <= _PIECE_BYTES else _pieces(data):
+                self._framing_bytes += len(piece)
+                self._parser.feed_data(piece)
+                if self._framing_bytes > self._limits.framing_bytes:
+                    self._refuse(431, "the headers or the chunk sizes are too long")
+                if self.stage == "head" and self._framing_bytes > self._most_head_bytes:
+                    self._refuse_head()
         except _Refused:
             pass
         except httptools.HttpParserCallbackError:
@@ -227,6 +232,11 @@ class Receiver:
 
     def _refuse_body(self) -> NoReturn:
         self._refuse(413, f"the body is longer than {self._limits.body_bytes} bytes")
+
+
+def _pieces(data: bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[start : start + _PIECE_BYTES] for start in range(0, len(view), _PIECE_BYTES))
 
 
 @cache

@@ -73,6 +73,7 @@ class Model:
         """Compute every output.
 
         Raises:
+            ValuesError: The engine refused the values of an input.
             EngineError: The engine failed.
         """
         return self.session.run(dict(zip(self.inputs, arrays, strict=True)))

@@ -298,10 +298,12 @@ class Scheduler:
         counters.batch(
             sum([work.rows for work in batch]) if self._batches else 1, end_ns - start_ns
         )
-        good = queued_ns = total_ns = failed_ns = 0
+        good = rejected = queued_ns = total_ns = failed_ns = 0
         for work, result in zip(batch, answers, strict=True):
             latency_ns = end_ns - work.arrived_ns
-            if isinstance(result, EdgeportError):
+            if isinstance(result, InputError):
+                rejected += 1
+            elif isinstance(result, EdgeportError):
                 failed_ns += latency_ns
             else:
                 good += 1
@@ -313,7 +315,8 @@ class Scheduler:
         counters.add(c.QUEUE_NS, queued_ns)
         counters.set(c.LAST_MS, time.time_ns() // 1_000_000)
         if good < len(batch):
-            counters.add(c.FAILED, len(batch) - good)
+            counters.add(c.REJECTED, rejected)
+            counters.add(c.FAILED, len(batch) - good - rejected)
             counters.add(c.FAILED_NS, failed_ns)
 
     def _tell(self, done: Done, result: Result) -> None:

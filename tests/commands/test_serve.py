@@ -32,6 +32,7 @@ from served import (
     serving,
     slow,
     slow_request,
+    stiff,
     stored,
     tensor,
     wait_until_refused,
@@ -276,18 +277,42 @@ def test_several_models_on_the_null_backend(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_fails_is_500_and_serves_on(tmp_path: Path) -> None:
-    with serving(picky(tmp_path)) as server:
+    with serving(stiff(tmp_path)) as server:
 
-        def at(index: int) -> tuple[int, Any]:
-            body = request(tensor(name="index", datatype="INT64", shape=[1], data=[index]))
-            status, answer = server.infer(body, "picky")
+        def sized(size: int) -> tuple[int, Any]:
+            body = request(tensor(name="size", datatype="INT64", shape=[1], data=[size]))
+            status, answer = server.infer(body, "stiff")
             return status, answer
 
-        status, answer = at(3)
+        status, answer = sized(4)
         assert (status, list(answer)) == (500, ["error"])
         assert answer["error"].startswith("ONNX Runtime failed: ")
-        status, answer = at(2)
+        status, answer = sized(3)
+        assert (status, answer["outputs"][0]["data"]) == (200, [5, 6, 7])
+
+
+def test_values_that_an_engine_refuses_are_400(tmp_path: Path) -> None:
+    with serving(picky(tmp_path)) as server:
+        index = tensor(name="index", datatype="INT64", shape=[1], data=[3])
+        head = tensor(**index | {"data": ..., "parameters": {"binary_data_size": 8}})
+        head_bytes = json.dumps(request(head)).encode()
+        answers = [
+            server.infer(request(index), "picky"),
+            server.ask(
+                "POST",
+                "/v2/models/picky/infer",
+                head_bytes + np.array([3]).tobytes(),
+                Inference_Header_Content_Length=str(len(head_bytes)),
+            ),
+        ]
+        for status, answer in answers:
+            assert (status, list(answer)) == (400, ["error"])
+            assert answer["error"].startswith("ONNX Runtime refused the values of an input: ")
+            assert "idx=3 must be within the inclusive range [-3,2]; fix: keep" in answer["error"]
+        status, answer = server.infer(request(index | {"data": [2]}), "picky")
         assert (status, answer["outputs"][0]["data"]) == (200, [7])
+        stats = server.ask("GET", "/v2/models/picky/stats")[1]["model_stats"][0]["inference_stats"]
+        assert (stats["success"]["count"], stats["fail"]["count"]) == (1, 0)
 
 
 # ---- how it starts and ends

@@ -4,24 +4,26 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from served import DEADLINE_S, WEIGHT, digits, run_serve, serving
+from served import DEADLINE_S, WEIGHT, digits, picky, run_serve, serving, stiff
 
+from edgeport.runtimes.serve.requests import DATATYPE_OF
 from edgeport.runtimes.serve.rpc import messages
 
 X = np.array([[0.5, -1, 2, 0], [1, 1, 1, 1]], np.float32)
 
 
-def infer(port: int) -> Any:
+def infer(port: int, model: str = "digits", name: str = "x", data: Any = X) -> Any:
     request = messages.ModelInferRequest(
-        model_name="digits",
-        inputs=[{"name": "x", "datatype": "FP32", "shape": X.shape}],
-        raw_input_contents=[X.tobytes()],
+        model_name=model,
+        inputs=[{"name": name, "datatype": DATATYPE_OF[data.dtype], "shape": data.shape}],
+        raw_input_contents=[data.tobytes()],
     )
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
@@ -60,6 +62,26 @@ def test_a_message_is_no_longer_than_a_body(tmp_path: Path) -> None:
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "at most 16 are read" in error.details()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "code", "text"),
+    [
+        (picky, "index", grpc.StatusCode.INVALID_ARGUMENT, "refused the values of an input: "),
+        (stiff, "size", grpc.StatusCode.INTERNAL, "ONNX Runtime failed: "),
+    ],
+)
+def test_values_that_an_engine_refuses_are_told_from_its_failures(
+    tmp_path: Path, make: Callable[[Path], Path], name: str, code: grpc.StatusCode, text: str
+) -> None:
+    with serving(make(tmp_path), "--grpc-port", 0) as server:
+        assert server.process.stdout
+        port = int(server.process.stdout.readline().rpartition(":")[2])
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(port, make.__name__, name, np.array([4]))
+        error: Any = caught.value
+        assert error.code() is code
+        assert text in error.details()
 
 
 def test_without_its_libraries_the_remedy_is_told(tmp_path: Path) -> None:

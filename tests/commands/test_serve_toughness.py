@@ -350,7 +350,8 @@ def test_a_model_is_replaced_only_by_one_that_proves_itself(folder: Path) -> Non
 
 
 def test_a_model_that_is_replaced_answers_all_the_while(folder: Path) -> None:
-    with serving("--model-dir", folder, "--repository-control") as server:
+    arguments = ("--model-dir", folder, "--repository-control")
+    with serving(*arguments) as server, ThreadPoolExecutor(4) as pool:
         over = threading.Event()
         statuses = set()
 
@@ -361,12 +362,12 @@ def test_a_model_that_is_replaced_answers_all_the_while(folder: Path) -> None:
                 while not over.is_set():
                     statuses.add(ask(connection, "POST", "/v2/models/one/infer", body)[0])
 
-        threads = [threading.Thread(target=client) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for _ in range(5):
-            assert server.ask("POST", "/v2/repository/models/one/load") == (200, {})
-        over.set()
-        for thread in threads:
-            thread.join()
+        busy = [pool.submit(client) for _ in range(4)]
+        try:
+            for _ in range(5):
+                assert server.ask("POST", "/v2/repository/models/one/load") == (200, {})
+        finally:
+            over.set()  # the pool waits for its clients, whatever happened here
+        for each in busy:
+            each.result(DEADLINE_S)
         assert statuses == {200}

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from edgeport.runtimes.serve.http import Connections, Exchange, Handler
-from edgeport.runtimes.serve.messages import Limits, Receiver, Response
+from edgeport.runtimes.serve.messages import Limits, Receiver, Refusal, Response
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
@@ -161,6 +161,18 @@ def test_nonsense_is_refused_by_name_and_the_connection_closed(
 ) -> None:
     found, text = refusal(converse(sent))
     assert (found, message in text) == (status, True), text
+
+
+@pytest.mark.parametrize("line", [b"A: b\r\n", b"A:" + b" " * 1000 + b"b\r\n"])
+@pytest.mark.parametrize("first", [b"", GET % b"first"])
+def test_a_head_of_repeats_or_spaces_is_too_long_even_in_one_read(
+    line: bytes, first: bytes
+) -> None:
+    sent = b"GET / HTTP/1.1\r\n" + line * (120_000 // len(line)) + b"\r\n"
+    messages = Receiver(Limits()).feed(first + sent)
+    assert isinstance(messages[-1], Refusal)
+    assert messages[-1].response.status == 431
+    assert len(messages) == 1 + bool(first)
 
 
 @pytest.mark.parametrize("sent", [b"GET / HT", POST + b"Content-Length: 3\r\n\r\nab"])
