@@ -17,7 +17,8 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import is_text
 
 Table: TypeAlias = int | str
-"""What integers are looked up in: its length, or the free dimension that it is as long as."""
+"""What integers are looked up in: one more than the last that is valid, or the free dimension
+that it is as long as."""
 
 Kind: TypeAlias = Literal[
     "floats",
@@ -50,12 +51,14 @@ class Values:
             repeated to the sizes that are probed.
         like: An example to draw values like, where there are no real ones.
         tables: What integers are looked up in, where none are real.
+        firsts: The least that is looked up, where it is not 0: 1900 in ``table[year - 1900]``.
         style: Which of the ways to draw each kind; the first where nothing is said.
     """
 
     real: Sequence[Mapping[str, Array]] = ()
     like: Mapping[str, Array] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    firsts: Mapping[str, int] = field(default_factory=dict)
     style: Mapping[Kind, int] = field(default_factory=dict)
 
     def seen(self, name: str) -> Array:
@@ -64,7 +67,7 @@ class Values:
         if self.real:
             return np.concatenate([sample[name].reshape(-1) for sample in self.real])
         if isinstance(table, int):
-            return np.array([0, table - 1])
+            return np.array([self.firsts.get(name, 0), table - 1])
         return self.like.get(name, np.zeros(1, int))
 
 
@@ -114,6 +117,7 @@ def draw(
         tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape),
         spec.dtype,
         values.like.get(spec.name, np.zeros(0)),
+        values.firsts.get(spec.name, 0),
         table if isinstance(table, int) else sizes[table],
         longest if isinstance(longest, int) else sizes[longest],
     )
@@ -128,7 +132,8 @@ def told(declared: Signature, values: Values) -> Iterator[str]:
         kind = kind_of(declared, spec, values)
         number = values.style.get(kind, 0)
         if number or (kind in _GUESSED and spec.dtype != "bool"):
-            what = _WAYS[kind][number].told.format(_last(values.tables.get(spec.name)))
+            ends = f"{values.firsts.get(spec.name, 0):,}", _last(values.tables.get(spec.name))
+            what = _WAYS[kind][number].told.format(*ends)
             names.setdefault(f"tried with {what}{_why(kind, number)}", []).append(spec.name)
     for sentence, found in names.items():
         yield f"{' and '.join(found)}: {sentence}"
@@ -154,6 +159,7 @@ class _Asked:
     shape: tuple[int, ...]
     dtype: str
     like: Array
+    first: int
     table: int
     longest: int
 
@@ -207,7 +213,7 @@ def _lengths(asked: _Asked) -> Array:
 
 def _rows(asked: _Asked) -> Array:
     most = min(asked.table, np.iinfo(asked.dtype).max + 1)
-    return asked.generator.integers(0, max(most, 1), asked.shape)
+    return asked.generator.integers(asked.first, max(most, asked.first + 1), asked.shape)
 
 
 def _chosen(asked: _Asked) -> Array:
@@ -244,7 +250,7 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
     "counts": (_Way(_lengths, "lengths from 1 on, the longest first"), _ANY, _ONES),
     "counts like": (_Way(_chosen), _Way(_lengths, "lengths from 1 on, the longest first")),
     "bytes": (_Way(_bytes, "all bytes"), _ANY),
-    "index": (_Way(_rows, "every valid index, 0 to {}"),),
+    "index": (_Way(_rows, "every valid index, {} to {}"),),
     "index like": (
         _Way(_rows),
         _Way(_chosen, "the values of the example"),

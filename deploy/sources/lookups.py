@@ -13,21 +13,22 @@ from typing import Any, Final
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edgeport.runtimes import Signature
+from edgeport.runtimes import Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
 
-from .drawing import Table, Values
+from .drawing import Table, Values, measured
 from .flat import Flat
 from .samples import inputs_at, other_sizes, sizes_of, usual_sizes
 
 _ATEN: Final = torch.ops.aten
 
 _SAME_VALUES: Final = {
-    _ATEN._to_copy, _ATEN._unsafe_view, _ATEN.alias, _ATEN.clone, _ATEN.detach, _ATEN.expand,
-    _ATEN.permute, _ATEN.repeat, _ATEN.select, _ATEN.slice, _ATEN.split, _ATEN.squeeze, _ATEN.t,
-    _ATEN.transpose, _ATEN.unbind, _ATEN.unsqueeze, _ATEN.view,
+    _ATEN._to_copy, _ATEN._unsafe_view, _ATEN.alias, _ATEN.clamp, _ATEN.clone, _ATEN.detach,
+    _ATEN.expand, _ATEN.masked_fill, _ATEN.permute, _ATEN.remainder, _ATEN.repeat, _ATEN.select,
+    _ATEN.slice, _ATEN.split, _ATEN.squeeze, _ATEN.t, _ATEN.transpose, _ATEN.unbind,
+    _ATEN.unsqueeze, _ATEN.view,
 }  # fmt: skip
-"""Operators whose result holds what their first argument holds."""
+"""Operators whose result holds what their first argument holds, if that is a valid index."""
 
 _ALONG: Final = {
     _ATEN.gather, _ATEN.index_add, _ATEN.index_add_, _ATEN.index_copy, _ATEN.index_copy_,
@@ -51,20 +52,40 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
         ways = (usual_sizes(declared), other_sizes(declared))
         runs = [inputs_at(declared, sizes, values, 0) for sizes in ways]
     sizes = [sizes_of(declared, inputs) for inputs in runs]
-    first, second = (_rows_looked_up(flat, inputs) for inputs in runs)
+    one, other = (_looked_up(flat, inputs) for inputs in runs)
     tables: dict[str, Table] = {}
-    for name in {*first} & {*second}:
-        rows = (first[name], second[name])
-        follows = [size for size in declared.dimensions if rows == (sizes[0][size], sizes[1][size])]
-        if follows and (values.real or rows[0] != rows[1]):
-            tables[name] = follows[0]
-        elif rows[0] == rows[1] and not values.real:
-            tables[name] = rows[0]
-    return replace(values, tables=tables)
+    firsts: dict[str, int] = {}
+    for spec in declared.inputs:
+        if spec.name not in one or spec.name not in other:
+            continue
+        (first, stop), second = one[spec.name], other[spec.name]
+        both = (stop, second[1])
+        follows = [size for size in declared.dimensions if both == (sizes[0][size], sizes[1][size])]
+        if (
+            first != second[0]
+            or max(first, 0) >= min(both)
+            or _is_length(declared, spec, first, stop)
+        ):
+            continue
+        if follows and not first and (values.real or both[0] != both[1]):
+            tables[spec.name] = follows[0]
+        elif both[0] == both[1] and not values.real:
+            tables[spec.name] = stop
+        if first > 0 and spec.name in tables:
+            firsts[spec.name] = first
+    found = replace(values, tables=tables, firsts=firsts)
+    if values.real or {*tables} <= {*values.tables}:
+        return found
+    return with_tables(flat, declared, found)  # which may get further, to the next lookup
 
 
-def _rows_looked_up(flat: Flat, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """The length of the shortest table of each integer input, in one run.
+def _is_length(declared: Signature, spec: TensorSpec, first: int, stop: int) -> bool:
+    """Whether ``x[length - 1]`` is what is looked up."""
+    return first == 1 and stop - 1 == measured(declared, spec)
+
+
+def _looked_up(flat: Flat, inputs: Mapping[str, Array]) -> dict[str, tuple[int, int]]:
+    """What each integer input may be in one run: from the first to before the second.
 
     If the module fails, there is what it looked up before.
     """
@@ -78,7 +99,7 @@ def _rows_looked_up(flat: Flat, inputs: Mapping[str, Array]) -> dict[str, int]:
         watch,
     ):
         flat.nested(list(tensors.values()))
-    return watch.rows
+    return watch.valid
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
@@ -86,8 +107,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
 
     def __init__(self, inputs: Mapping[str, torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rows: dict[str, int] = {}
-        self._names = {id(tensor): name for name, tensor in inputs.items()}
+        self.valid: dict[str, tuple[int, int]] = {}
+        self._known = {id(tensor): (name, 0, 0) for name, tensor in inputs.items()}
         self._kept = list(inputs.values())  # so that no other tensor gets the same id
 
     def __torch_dispatch__(
@@ -99,21 +120,49 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
     ) -> Any:
         packet = getattr(func, "overloadpacket", None)
         for table, axis, index in _lookups(packet, args):
-            name = self._names.get(id(index))
-            if name is not None:
-                rows = table.shape[axis]
-                self.rows[name] = min(rows, self.rows.get(name, rows))
+            if id(index) in self._known:
+                name, least, most = self._known[id(index)]
+                first, stop = self.valid.get(name, (-least, table.shape[axis] - most))
+                self.valid[name] = (max(first, -least), min(stop, table.shape[axis] - most))
         result = func(*args, **(kwargs or {}))
-        name = self._names.get(id(args[0])) if args and packet in _SAME_VALUES else None
-        if name is not None:
+        known = self._after(packet, args, kwargs)
+        if known is not None:
             for tensor in result if isinstance(result, list | tuple) else [result]:
-                self._names[id(tensor)] = name
+                self._known[id(tensor)] = known
                 self._kept.append(tensor)
         return result
+
+    def _after(
+        self, packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
+    ) -> tuple[str, int, int] | None:
+        """The input that a result is, and the least and the most that was added to it."""
+        known = self._known.get(id(args[0])) if args else None
+        if packet in _SAME_VALUES:
+            return known
+        if packet not in (_ATEN.add, _ATEN.sub) or kwargs:
+            return None
+        added = args[1]
+        if known is None and packet is _ATEN.add:
+            known, added = self._known.get(id(args[1])), args[0]
+        if known is None or id(added) in self._known:
+            return None
+        name, least, most = known
+        low, high = _ends(added)
+        return (
+            (name, least + low, most + high)
+            if packet is _ATEN.add
+            else (name, least - high, most - low)
+        )
 
 
 def _is_index(tensor: torch.Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.dtype == torch.bool)
+
+
+def _ends(added: torch.Tensor | float) -> tuple[int, int]:
+    """The least and the most of what is added to an index."""
+    whole = torch.as_tensor(added)
+    return (int(whole.min()), int(whole.max())) if whole.numel() else (0, 0)
 
 
 def _lookups(packet: Any, args: Sequence[Any]) -> Iterator[tuple[torch.Tensor, int, Any]]:

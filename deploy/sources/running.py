@@ -120,11 +120,13 @@ def _misfit(flat: Flat, error: BaseException) -> str | None:
 
 
 def range_remedy(sizes: Mapping[str, int]) -> str:
-    """What to do about a module that rejects sizes that were declared."""
+    """What to do about a module that rejects declared sizes, or drawn values."""
+    values = "samples say which values are valid"
     if not sizes:
-        return "check the declared inputs: name, dtype and size of each"
+        return f"check the declared inputs: name, dtype and size of each; {values}"
     name = next(iter(sizes))
-    return f"check the declared inputs; a range says which sizes are allowed: {name}:MIN..MAX"
+    allowed = f"a range says which sizes are allowed: {name}:MIN..MAX"
+    return f"check the declared inputs; {allowed}; {values}"
 
 
 def _named_outputs(result: object) -> Iterator[tuple[str, torch.Tensor]]:

@@ -211,7 +211,7 @@ def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
             ["own_models:make_model", "--input", "image=float32[batch,4,8,8]"],
             2,
             "Sequential fails on image [2, 4, 8, 8]",
-            "check the declared inputs",
+            "samples say which values are valid",
         ),
         (
             [
