@@ -143,8 +143,9 @@ def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as 
     """
     dtype = options.get("dtype") or torch.get_default_dtype()
     known = options.keys() <= {"dtype", "device"} and dtype.is_floating_point
-    if type(steps) is not torch.SymInt or not known:
-        return _own_linspace(start, end, steps, **options)
+    if not (known and type(steps) is torch.SymInt):
+        own: Any = _own_linspace  # its types know no sizes
+        return own(start, end, steps, **options)  # type: ignore[no-any-return]
     count: Any = steps
     index = torch.arange(count, dtype=dtype, device=options.get("device"))
     last = index[-1:]  # (1,): one less than the steps

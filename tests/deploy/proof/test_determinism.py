@@ -128,7 +128,7 @@ def test_a_module_may_write_into_its_input() -> None:
     assert golden(InPlace())
 
 
-def test_looking_costs_one_more_run_or_two() -> None:
+def test_looking_costs_a_few_runs() -> None:
     class Slow(nn.Module):
         runs = 0
 
@@ -138,5 +138,6 @@ def test_looking_costs_one_more_run_or_two() -> None:
             return x.sin()
 
     made = len(golden(Slow()))
-    # sizes, eager and oracle of each; two shapes, two and one again; six moved of three edge cases
-    assert Slow.runs <= 3 * made + 5 + 18
+    # sizes, eager and oracle of each; two shapes, two and one again; whether it orders values;
+    # six moved of three edge cases
+    assert Slow.runs <= 3 * made + 5 + 1 + 18

@@ -1,0 +1,73 @@
+"""Answers that hang on the order of equal values, which torch does not promise.
+
+Scores that saturate are equal, and so are many of a ReLU: engines differ in which of them ``topk``
+and ``sort`` put first, and nobody is wrong.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.running import run_module
+from edgeport.runtimes.inputs import Array
+
+_ATEN: Final = torch.ops.aten
+
+
+def orders(flat: Flat, inputs: Mapping[str, Array]) -> bool:
+    """Whether a module asks for an order of values at all."""
+    ordered = _EqualValues(last_first=False)
+    with ordered:
+        run_module(flat, inputs)
+    return ordered.asked
+
+
+def hangs_on_ties(flat: Flat, inputs: Mapping[str, Array]) -> bool:
+    """Whether a module answers otherwise if the last of equal values comes first."""
+    answers = []
+    for last_first in (False, True):
+        with _EqualValues(last_first=last_first):
+            answers.append(run_module(flat, inputs))
+    return not all(
+        np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+        for one, other in zip(*answers, strict=True)
+    )
+
+
+class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """Puts the first, or the last, of equal values first in what ``topk`` and ``sort`` answer."""
+
+    def __init__(self, *, last_first: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.asked = False
+        self._last_first = last_first
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        asked = {**dict(zip(_PARAMETERS.get(func, ()), args, strict=False)), **(kwargs or {})}
+        if func not in _PARAMETERS or asked.get("stable") or not args[0].dim():
+            return func(*args, **(kwargs or {}))
+        self.asked = True
+        x, dim = args[0], asked.get("dim", -1)
+        count = asked.get("k", x.shape[dim])
+        falling = asked.get("largest", True) if "k" in asked else asked.get("descending", False)
+        x = x.flip(dim) if self._last_first else x
+        values, places = x.sort(dim=dim, descending=falling, stable=True)
+        places = x.shape[dim] - 1 - places if self._last_first else places
+        return values.narrow(dim, 0, count), places.narrow(dim, 0, count)
+
+
+_PARAMETERS: Final[Mapping[Any, tuple[str, ...]]] = {
+    _ATEN.topk.default: ("self", "k", "dim", "largest", "sorted"),
+    _ATEN.sort.default: ("self", "dim", "descending"),
+    _ATEN.sort.stable: ("self",),
+}
