@@ -24,11 +24,14 @@ _ATEN: Final = torch.ops.aten
 
 _SAME_VALUES: Final = {
     _ATEN._to_copy, _ATEN._unsafe_view, _ATEN.alias, _ATEN.clamp, _ATEN.clone, _ATEN.detach,
-    _ATEN.expand, _ATEN.masked_fill, _ATEN.permute, _ATEN.remainder, _ATEN.repeat, _ATEN.select,
+    _ATEN.expand, _ATEN.masked_fill, _ATEN.permute, _ATEN.repeat, _ATEN.select,
     _ATEN.slice, _ATEN.split, _ATEN.squeeze, _ATEN.t, _ATEN.transpose, _ATEN.unbind,
     _ATEN.unsqueeze, _ATEN.view,
 }  # fmt: skip
 """Operators whose result holds what their first argument holds, if that is a valid index."""
+
+_TURNS: Final = 3
+"""How often ``ids % n`` goes round beyond the first time: what is beyond is valid too."""
 
 _ALONG: Final = {
     _ATEN.gather, _ATEN.index_add, _ATEN.index_add_, _ATEN.index_copy, _ATEN.index_copy_,
@@ -137,6 +140,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
     ) -> tuple[str, int, int] | None:
         """The input that a result is, and the least and the most that was added to it."""
         known = self._known.get(id(args[0])) if args else None
+        if known is not None and packet is _ATEN.remainder and type(args[1]) is int:
+            return known[0], known[1], known[2] - _TURNS * args[1]
         if packet in _SAME_VALUES:
             return known
         if packet not in (_ATEN.add, _ATEN.sub) or kwargs:

@@ -102,3 +102,7 @@ def test_a_length_that_is_looked_up_less_one_stays_a_length() -> None:
     example = {"ids": torch.ones(2, dtype=torch.int64), "x": torch.zeros(2, 5)}
     flat = Flat(Last(), Call.of(example, by_position=2))
     assert with_tables(flat, Signature(specs, ()), Values()).tables == {}
+
+
+def test_what_a_remainder_brings_back_is_drawn_too() -> None:
+    assert tables(Looks(lambda ids, x: TABLE[ids % 30])) == {"ids": 120}
