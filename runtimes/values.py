@@ -32,6 +32,7 @@ class _Later:
     def __get__(self, instance: object, owner: type) -> Any:
         import dataclasses
 
+        owner = next(kind for kind in owner.__mro__ if _DEFAULTS in vars(kind))  # not derived ones
         known = {**getattr(owner, _DEFAULTS)}
         for name, make in getattr(owner, _FACTORIES).items():
             known[name] = dataclasses.field(default_factory=make)
