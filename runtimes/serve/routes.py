@@ -261,12 +261,14 @@ class Routes:
         if (len(request.body) > LARGE_BYTES and length is None) or (
             b"content-encoding" in headers and len(request.body) > LARGE_BYTES // 16
         ):
-            self._infer_later(exchange, scheduler, version)
+            self._infer_later(exchange, scheduler, model, version)
         else:
             parsed = self._parse(request, scheduler, version)
             self._submit(exchange, scheduler, parsed)
 
-    def _infer_later(self, exchange: Exchange, scheduler: Scheduler, version: str) -> None:
+    def _infer_later(
+        self, exchange: Exchange, scheduler: Scheduler, model: str, version: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         size = len(exchange.request.body)
         if self._reading_bytes and self._reading_bytes + size > MOST_READING_BYTES:
@@ -281,8 +283,9 @@ class Routes:
                 parsed = await loop.run_in_executor(
                     self._readers, self._parse, exchange.request, scheduler, version
                 )
-                if not exchange.gone:
-                    self._submit(exchange, scheduler, parsed)
+                if not exchange.gone:  # the model may have been replaced meanwhile
+                    serving = self._core.repository.serving(model, version)
+                    self._submit(exchange, serving, parsed)
             except EdgeportError as e:
                 exchange.respond(refusal(e))
             finally:

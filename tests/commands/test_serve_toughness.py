@@ -355,14 +355,15 @@ def test_a_model_that_is_replaced_answers_all_the_while(folder: Path) -> None:
         over = threading.Event()
         statuses = set()
 
-        def client() -> None:
+        def client(blanks: int) -> None:  # a large body is read in a thread
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
-            body = request(tensor(shape=[2, 4], data=[1] * 8))
+            text = json.dumps(request(tensor(shape=[2, 4], data=[1] * 8)))
+            body = text.encode() + b" " * blanks
             with contextlib.closing(connection):
                 while not over.is_set():
                     statuses.add(ask(connection, "POST", "/v2/models/one/infer", body)[0])
 
-        busy = [pool.submit(client) for _ in range(4)]
+        busy = [pool.submit(client, blanks) for blanks in (0, 0, 0, 2**20)]
         try:
             for _ in range(5):
                 assert server.ask("POST", "/v2/repository/models/one/load") == (200, {})
