@@ -30,11 +30,13 @@ Kind: TypeAlias = Literal[
     "bytes",
     "index",
     "index like",
+    "offsets",
     "like",
     "text",
 ]
 """What an input is, by its dtype and shape and by what is known of it: ``counts`` has one axis,
-which another input shares, as lengths do; ``index`` is looked up in a table."""
+which another input shares, as lengths do; ``index`` is looked up in a table; ``offsets`` say
+where bags of indices begin."""
 
 _GUESSED: Final[tuple[Kind, ...]] = ("flag", "flags", "counts", "bytes", "index")
 
@@ -51,6 +53,7 @@ class Values:
             repeated to the sizes that are probed.
         like: An example to draw values like, where there are no real ones.
         tables: What integers are looked up in, where none are real.
+        offsets: Those of the integers with a table that say where bags of it begin.
         firsts: The least that is looked up, where it is not 0: 1900 in ``table[year - 1900]``.
         style: Which of the ways to draw each kind; the first where nothing is said.
     """
@@ -58,6 +61,7 @@ class Values:
     real: Sequence[Mapping[str, Array]] = ()
     like: Mapping[str, Array] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    offsets: frozenset[str] = frozenset()
     firsts: Mapping[str, int] = field(default_factory=dict)
     style: Mapping[Kind, int] = field(default_factory=dict)
 
@@ -79,6 +83,8 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
         return "text"
     if like.size and like.dtype.kind == "f":
         return "floats like" if np.isfinite(like).all() and np.ptp(like) else "like"
+    if spec.name in values.offsets:
+        return "offsets"
     if spec.name in values.tables:
         return "index like" if like.size else "index"
     if like.size and not np.isin(like, (0, 1)).all():
@@ -216,6 +222,13 @@ def _rows(asked: _Asked) -> Array:
     return asked.generator.integers(asked.first, max(most, asked.first + 1), asked.shape)
 
 
+def _offsets(asked: _Asked) -> Array:
+    """Where bags begin: the first at 0, and none behind the end."""
+    drawn = np.sort(asked.generator.integers(0, asked.table + 1, asked.shape))
+    drawn[:1] = 0
+    return drawn
+
+
 def _chosen(asked: _Asked) -> Array:
     return asked.generator.choice(asked.like.reshape(-1), asked.shape)
 
@@ -256,6 +269,7 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
         _Way(_chosen, "the values of the example"),
         _Way(_as_given, "the rows of the example"),
     ),
+    "offsets": (_Way(_offsets),),
     "like": (_Way(_chosen), _Way(_as_given, "the rows of the example")),
     "text": (_ANY,),
 }

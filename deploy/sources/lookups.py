@@ -30,6 +30,9 @@ _SAME_VALUES: Final = {
 }  # fmt: skip
 """Operators whose result holds what their first argument holds, if that is a valid index."""
 
+_BAGS: Final = {_ATEN._embedding_bag, _ATEN._embedding_bag_forward_only}
+"""Operators of a table, indices, and where each bag of them begins."""
+
 _TURNS: Final = 3
 """How often ``ids % n`` goes round beyond the first time: what is beyond is valid too."""
 
@@ -55,7 +58,8 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
         ways = (usual_sizes(declared), other_sizes(declared))
         runs = [inputs_at(declared, sizes, values, 0) for sizes in ways]
     sizes = [sizes_of(declared, inputs) for inputs in runs]
-    one, other = (_looked_up(flat, inputs) for inputs in runs)
+    seen = [_watched(flat, inputs) for inputs in runs]
+    one, other = (watch.valid for watch in seen)
     tables: dict[str, Table] = {}
     firsts: dict[str, int] = {}
     for spec in declared.inputs:
@@ -76,8 +80,14 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
             tables[spec.name] = stop
         if first > 0 and spec.name in tables:
             firsts[spec.name] = first
-    found = replace(values, tables=tables, firsts=firsts)
-    if values.real or {*tables} <= {*values.tables}:
+    offsets = {
+        name: size
+        for name, bags in seen[0].bags.items()
+        for size in declared.dimensions
+        if (bags, seen[1].bags.get(name)) == (sizes[0][size], sizes[1][size])
+    }
+    found = replace(values, tables={**tables, **offsets}, firsts=firsts, offsets=frozenset(offsets))
+    if values.real or {*found.tables} <= {*values.tables}:
         return found
     return with_tables(flat, declared, found)  # which may get further, to the next lookup
 
@@ -87,8 +97,8 @@ def _is_length(declared: Signature, spec: TensorSpec, first: int, stop: int) -> 
     return first == 1 and stop - 1 == measured(declared, spec)
 
 
-def _looked_up(flat: Flat, inputs: Mapping[str, Array]) -> dict[str, tuple[int, int]]:
-    """What each integer input may be in one run: from the first to before the second.
+def _watched(flat: Flat, inputs: Mapping[str, Array]) -> "_Watch":
+    """What is done with each integer input in one run.
 
     If the module fails, there is what it looked up before.
     """
@@ -102,15 +112,21 @@ def _looked_up(flat: Flat, inputs: Mapping[str, Array]) -> dict[str, tuple[int, 
         watch,
     ):
         flat.nested(list(tensors.values()))
-    return watch.valid
+    return watch
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Knows the inputs again, and sees what they index."""
+    """Knows the inputs again, and sees what they index.
+
+    Attributes:
+        valid: What each input may be: from the first to before the second.
+        bags: Inputs that say where bags begin, and how many indices there are.
+    """
 
     def __init__(self, inputs: Mapping[str, torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.valid: dict[str, tuple[int, int]] = {}
+        self.bags: dict[str, int] = {}
         self._known = {id(tensor): (name, 0, 0) for name, tensor in inputs.items()}
         self._kept = list(inputs.values())  # so that no other tensor gets the same id
 
@@ -127,6 +143,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
                 name, least, most = self._known[id(index)]
                 first, stop = self.valid.get(name, (-least, table.shape[axis] - most))
                 self.valid[name] = (max(first, -least), min(stop, table.shape[axis] - most))
+        if packet in _BAGS and id(args[2]) in self._known:
+            self.bags[self._known[id(args[2])][0]] = args[1].shape[0]
         result = func(*args, **(kwargs or {}))
         known = self._after(packet, args, kwargs)
         if known is not None:
@@ -172,7 +190,7 @@ def _ends(added: torch.Tensor | float) -> tuple[int, int]:
 
 def _lookups(packet: Any, args: Sequence[Any]) -> Iterator[tuple[torch.Tensor, int, Any]]:
     """The table, its axis and the index of each lookup that an operator makes."""
-    if packet in (_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only):
+    if packet is _ATEN.embedding or packet in _BAGS:
         yield args[0], 0, args[1]
     elif packet in _ALONG:
         if args[0].dim():

@@ -221,9 +221,13 @@ def _valid(
     """Real integers that say places of an axis, inside of what is left of it.
 
     Indices are taken modulo its length, as edges of a smaller graph; lengths are cut, and stay in
-    falling order if they were.
+    falling order if they were; bags begin at 0 and rise.
     """
     table, axis = values.tables.get(spec.name), measured(declared, spec)
+    if isinstance(table, str) and spec.name in values.offsets:
+        bags: Array = np.sort(np.minimum(array, np.asarray(sizes[table], array.dtype)))
+        bags[:1] = 0
+        return bags
     if isinstance(table, str):
         inside: Array = array % np.asarray(sizes[table], array.dtype)
         return inside

@@ -93,6 +93,30 @@ def test_real_lengths_are_cut_with_what_they_measure() -> None:
     assert {inputs["x"].shape[1] for inputs in samples} > {5, 9}
 
 
+class Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(50, 4, mode="mean")
+
+    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        found: Tensor = self.table(ids, offsets)
+        return found
+
+
+@pytest.mark.parametrize("is_real", [True, False])
+def test_bags_begin_inside_of_what_they_hold(is_real: bool) -> None:
+    real = [{"ids": np.arange(n), "offsets": np.array([0, 2, n - 1])} for n in (7, 9)]
+    values = Values(real if is_real else ())
+    found = source(Bags(), "ids=int64[n]", "offsets=int64[bags]", values=values)
+    samples = [sample.inputs for sample in found.samples if sample.kind != "edge"]
+    for inputs in samples:
+        offsets = inputs["offsets"]
+        assert offsets[0] == 0
+        assert (np.diff(offsets) >= 0).all()
+        assert offsets.max() <= len(inputs["ids"])
+    assert is_real or max(inputs["ids"].max() for inputs in samples) > 30
+
+
 def test_edges_of_a_graph_that_is_smaller_than_the_example() -> None:
     def sends(nodes: Tensor, edges: Tensor) -> Tensor:
         return torch.zeros_like(nodes).index_add(0, edges[1], nodes[edges[0]])
