@@ -4,6 +4,7 @@ Scores that saturate are equal, and so are many of a ReLU: engines differ in whi
 and ``sort`` put first, and nobody is wrong.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,18 +22,18 @@ _ATEN: Final = torch.ops.aten
 def orders(flat: Flat, inputs: Mapping[str, Array]) -> bool:
     """Whether a module asks for an order of values at all."""
     ordered = _EqualValues(last_first=False)
-    with ordered:
+    with contextlib.suppress(Exception), ordered:  # a kernel may not bear to be watched
         run_module(flat, inputs)
     return ordered.asked
 
 
 def hangs_on_ties(flat: Flat, inputs: Mapping[str, Array]) -> bool:
     """Whether a module answers otherwise if the last of equal values comes first."""
-    answers = []
+    answers: list[list[Array]] = []
     for last_first in (False, True):
-        with _EqualValues(last_first=last_first):
+        with contextlib.suppress(Exception), _EqualValues(last_first=last_first):
             answers.append(run_module(flat, inputs))
-    return not all(
+    return len(answers) == 2 and not all(
         np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
         for one, other in zip(*answers, strict=True)
     )
