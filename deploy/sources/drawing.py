@@ -263,7 +263,7 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
     "counts": (_Way(_lengths, "lengths from 1 on, the longest first"), _ANY, _ONES),
     "counts like": (_Way(_chosen), _Way(_lengths, "lengths from 1 on, the longest first")),
     "bytes": (_Way(_bytes, "all bytes"), _ANY),
-    "index": (_Way(_rows, "every valid index, {} to {}"),),
+    "index": (_Way(_rows, "every valid index, {} to {}"), _ANY),
     "index like": (
         _Way(_rows),
         _Way(_chosen, "the values of the example"),

@@ -86,7 +86,12 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
         for size in declared.dimensions
         if (bags, seen[1].bags.get(name)) == (sizes[0][size], sizes[1][size])
     }
-    found = replace(values, tables={**tables, **offsets}, firsts=firsts, offsets=frozenset(offsets))
+    found = replace(
+        values,
+        tables={**values.tables, **tables, **offsets},
+        firsts=firsts,
+        offsets=frozenset(offsets),
+    )
     if values.real or {*found.tables} <= {*values.tables}:
         return found
     return with_tables(flat, declared, found)  # which may get further, to the next lookup
@@ -146,6 +151,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         if packet in _BAGS and id(args[2]) in self._known:
             self.bags[self._known[id(args[2])][0]] = args[1].shape[0]
         result = func(*args, **(kwargs or {}))
+        schema: Any = getattr(func, "_schema", None)
+        if args and schema is not None and schema.is_mutable:
+            self._known.pop(id(args[0]), None)  # what it holds now is not known
         known = self._after(packet, args, kwargs)
         if known is not None:
             for tensor in result if isinstance(result, list | tuple) else [result]:

@@ -225,11 +225,12 @@ def _valid(
     """
     table, axis = values.tables.get(spec.name), measured(declared, spec)
     if isinstance(table, str) and spec.name in values.offsets:
-        bags: Array = np.sort(np.minimum(array, np.asarray(sizes[table], array.dtype)))
+        bags: Array = np.sort(np.minimum(array, np.int64(sizes[table]))).astype(array.dtype)
         bags[:1] = 0
         return bags
     if isinstance(table, str):
-        inside: Array = array % np.asarray(sizes[table], array.dtype)
+        size = sizes[table]
+        inside: Array = np.where(array < size, array, array % np.int64(size)).astype(array.dtype)
         return inside
     if array.dtype.kind not in "iu" or not isinstance(axis, str):
         return array
@@ -237,7 +238,7 @@ def _valid(
     if any((found > size).any() for found, size in real):
         return array
     falling = all((found[:-1] >= found[1:]).all() for found, _ in real)
-    cut = np.minimum(array, np.asarray(sizes[axis], array.dtype))
+    cut = np.minimum(array, np.int64(sizes[axis])).astype(array.dtype)
     return np.sort(cut)[::-1].copy() if falling else cut
 
 
