@@ -108,6 +108,26 @@ def _adaptive_max_pool1d(x: Tensor, size: Sequence[int]) -> Any:
     return _KEEP if found is _KEEP else tuple(part.squeeze(-2) for part in found)
 
 
+def _adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
+    """Means over windows of a free size: torch's own asks how they divide it."""
+    if not _pools_free_size(x, size):
+        return _KEEP
+    return _window_mean(_window_mean(x, size[1]).mT, size[0]).mT
+
+
+def _pools_free_size(x: Tensor, size: Sequence[int]) -> bool:
+    is_fixed = all(isinstance(length, int) for length in x.shape[-2:])
+    return not is_fixed and any(count != 1 for count in size)
+
+
+def _window_mean(x: Tensor, count: int) -> Tensor:
+    """Along the last axis; what is outside of a window may be NaN."""
+    place, index = torch.arange(x.shape[-1]), torch.arange(count).unsqueeze(-1)
+    start, end = index * x.shape[-1] // count, -((-(index + 1) * x.shape[-1]) // count)
+    inside = (place >= start) & (place < end)  # (count, size)
+    return torch.where(inside, x.unsqueeze(-2), 0).sum(-1) / (end - start).squeeze(-1)
+
+
 def _bins(length: int, count: int) -> list[tuple[int, int]]:
     return [(n * length // count, -((-(n + 1) * length) // count)) for n in range(count)]
 
@@ -155,6 +175,25 @@ def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as 
     return torch.where(is_first_half, start + step * index, end - step * (last - index))
 
 
+_own_interpolate: Final = torch.nn.functional.interpolate
+
+
+def interpolate(
+    input: Tensor, size: Any = None, scale_factor: Any = None, *args: Any, **options: Any
+) -> Tensor:  # as torch.nn.functional.interpolate
+    """With whole factors as sizes: torch's own goes through floats, which equal no other size."""
+    if size is None and scale_factor is not None:
+        sides = input.shape[2:]
+        several = isinstance(scale_factor, list | tuple)
+        factors = scale_factor if several else [scale_factor] * len(sides)
+        if all(float(factor).is_integer() for factor in factors):
+            size = [side * int(factor) for side, factor in zip(sides, factors, strict=True)]
+            scale_factor = None
+            options["recompute_scale_factor"] = None
+    own: Any = _own_interpolate
+    return own(input, size, scale_factor, *args, **options)  # type: ignore[no-any-return]
+
+
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
     return cdist(x, y, p)
 
@@ -162,6 +201,7 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
+_AVERAGE: Final = _aten.adaptive_avg_pool2d.default
 _LSTM: Final = _aten.lstm.input
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -173,6 +213,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.cummin.default: ordering.cummin,
     _aten.logcumsumexp.default: ordering.logcumsumexp,
     _aten.logaddexp.default: elementwise.logaddexp,
+    _aten.hypot.default: elementwise.hypot,
     _aten.log1p.default: elementwise.log1p,
     _aten.expm1.default: elementwise.expm1,
     _aten.searchsorted.Tensor: ordering.searchsorted,
@@ -189,6 +230,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.lgamma.default: elementwise.lgamma,
     _aten.rrelu.default: elementwise.rrelu,
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
+    _AVERAGE: _adaptive_avg_pool2d,
     _aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
     _aten._cdist_forward.default: _cdist_forward,
@@ -210,6 +252,10 @@ def applies(node: torch.fx.Node) -> bool:
         query: Any = node.args[0]
         rank: int = query.meta["val"].dim()
         return rank != _EXPORTED_RANK
+    if node.target is _AVERAGE:
+        pooled: Any = node.args[0]
+        size: Any = node.args[1]
+        return _pools_free_size(pooled.meta["val"], size)
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])

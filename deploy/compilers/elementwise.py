@@ -32,6 +32,15 @@ def logaddexp(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x, y) + rest
 
 
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    """The length of (x, y), by the larger one's: squares may overflow."""
+    x, y = x.abs(), y.abs()
+    large, small = torch.maximum(x, y), torch.minimum(x, y)
+    scale = torch.where(large == 0, 1, large)
+    length = large * torch.sqrt(1 + (small / scale).square())
+    return torch.where(x.isinf() | y.isinf(), math.inf, length)
+
+
 def log1p(x: Tensor) -> Any:
     """The exporter rounds 1 + x; this divides that rounding out (Kahan; Higham, 2002, 1.14.1)."""
     if not x.is_floating_point():

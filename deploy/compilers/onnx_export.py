@@ -16,6 +16,7 @@ from . import decompositions, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
+from .upstream import exact_rewrites
 from .warm import operators_kept
 
 
@@ -26,7 +27,7 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
         Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    with program.free_time(), operators_kept():
+    with program.free_time(), operators_kept(), exact_rewrites():
         made = torch.onnx.export(
             _captured(source),
             source.example_tensors(),

@@ -13,6 +13,8 @@ _KEEP: Final = NotImplemented
 
 _Parts = tuple[Tensor, ...]
 
+_UNLIMITED: Final = 2**31
+
 
 def median(x: Tensor) -> Tensor:
     """The lower median of all values; NaN if one of them is."""
@@ -48,8 +50,8 @@ def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor
 
 
 def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
-    """Running product, along an axis of fixed size."""
-    if not _is_fixed(x, dim):
+    """Running product."""
+    if not _has_end(x, dim):
         return _KEEP
     kept = x.is_floating_point() or x.is_complex()
     x = x.to(dtype or (x.dtype if kept else torch.int64))
@@ -57,24 +59,24 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
 
 
 def logcumsumexp(x: Tensor, dim: int) -> Any:
-    """Running logarithm of the sum of exponentials, along an axis of fixed size."""
-    if not _is_fixed(x, dim):
+    """Running logarithm of the sum of exponentials."""
+    if not _has_end(x, dim):
         return _KEEP
     return _scanned((x,), dim, lambda a, b: (logaddexp(a[0], b[0]),))[0]
 
 
 def cummax(x: Tensor, dim: int) -> Any:
-    """Running maximum and its last place, along an axis of fixed size."""
+    """Running maximum and its last place."""
     return _cumulative_extreme(x, dim, torch.ge)
 
 
 def cummin(x: Tensor, dim: int) -> Any:
-    """Running minimum and its last place, along an axis of fixed size."""
+    """Running minimum and its last place."""
     return _cumulative_extreme(x, dim, torch.le)
 
 
 def _cumulative_extreme(x: Tensor, dim: int, takes_over: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    if not _is_fixed(x, dim):
+    if not _has_end(x, dim):
         return _KEEP
     shape = [x.shape[dim] if axis == dim % x.dim() else 1 for axis in range(x.dim())]
     places = torch.arange(x.shape[dim]).reshape(shape).expand(x.shape)
@@ -89,14 +91,21 @@ def _cumulative_extreme(x: Tensor, dim: int, takes_over: Callable[[Tensor, Tenso
 
 
 def _scanned(parts: _Parts, dim: int, combine: Callable[[_Parts, _Parts], _Parts]) -> _Parts:
-    """An inclusive scan in log2(n) steps over an axis of fixed size (Hillis and Steele, 1986)."""
-    size, step = parts[0].shape[dim], 1
-    while step < size:
-        head = tuple(part.narrow(dim, 0, step) for part in parts)
-        before = tuple(part.narrow(dim, 0, size - step) for part in parts)
-        after = tuple(part.narrow(dim, step, size - step) for part in parts)
-        tail = combine(before, after)
-        parts = tuple(torch.cat(pair, dim) for pair in zip(head, tail, strict=True))
+    """An inclusive scan in log2(n) steps (Hillis and Steele, 1986).
+
+    Of a free size there are as many steps as the largest takes: the late ones change nothing.
+    """
+    size, most = parts[0].shape[dim], _most(parts[0], dim)
+    shape = [1] * parts[0].dim()
+    shape[dim] = size
+    place = torch.arange(size)
+    step = 1
+    while step < most:
+        earlier = (place - step).clamp(min=0)
+        before = tuple(part.index_select(dim, earlier) for part in parts)
+        is_first = (place < step).reshape(shape)
+        found = combine(before, parts)
+        parts = tuple(torch.where(is_first, *pair) for pair in zip(parts, found, strict=True))
         step *= 2
     return parts
 
@@ -128,5 +137,14 @@ def bucketize(x: Tensor, edges: Tensor, *, out_int32: bool = False, right: bool 
     return searchsorted(edges, x, out_int32=out_int32, right=right)
 
 
-def _is_fixed(x: Tensor, dim: int) -> bool:
-    return x.dim() > 0 and isinstance(x.shape[dim], int)
+def _has_end(x: Tensor, dim: int) -> bool:
+    return x.dim() > 0 and _most(x, dim) < _UNLIMITED
+
+
+def _most(x: Tensor, dim: int) -> int:
+    """The largest that a size is declared to be."""
+    size: Any = x.shape[dim]
+    if isinstance(size, int):
+        return size
+    most = size.node.shape_env.bound_sympy(size.node.expr).upper
+    return int(min(most, _UNLIMITED))

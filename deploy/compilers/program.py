@@ -88,6 +88,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
         free_time(),
         mock.patch.object(torch, "cdist", decompositions.cdist),
         mock.patch.object(torch, "linspace", decompositions.linspace),
+        mock.patch.object(torch.nn.functional, "interpolate", decompositions.interpolate),
     ):
         return torch.export.export(
             source.flat,

@@ -5,9 +5,13 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.distributions import Distribution
 from torch.nn.modules import transformer
 
 
@@ -34,6 +38,22 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def exact_rewrites() -> Iterator[None]:
+    """Let dynamo's exporter drop ``x + 0`` and ``x * 1`` only where the constants are just that.
+
+    onnxscript 0.7.2 drops what is within 1e-8 of 0 or within 1e-5 of 1: the ``1e-8`` that keeps
+    a division finite, and a factor of 1.000009.
+    """
+    matcher = import_module("onnxscript.rewriter._matcher")  # loads onnxscript
+    with mock.patch.object(matcher, "math", SimpleNamespace(isclose=_is_equal)):
+        yield
+
+
+def _is_equal(found: float, expected: float, **_: float) -> bool:
+    return found == expected
+
+
+@contextlib.contextmanager
 def inference_only() -> Iterator[None]:
     """Take what only training, or one engine, has out of a module's way while it is compiled.
 
@@ -41,12 +61,15 @@ def inference_only() -> Iterator[None]:
     ``apply`` hides its forward from a trace. Compiled parts run eagerly. Attention takes its
     documented path, not a fused kernel that no format has, and whose answers on a GPU were 135 to
     219 noise floors away (a script is told that it may, whatever was set); ``nn.Transformer`` does
-    not look at its mask to see whether it is causal, which is a hint beside the mask.
+    not look at its mask to see whether it is causal, which is a hint beside the mask. A
+    distribution does not look at its arguments to see whether they are valid.
     """
     apply = vars(torch.autograd.Function)["apply"]
     fast = torch.backends.mha.get_fastpath_enabled
     detect = transformer._detect_is_causal_mask
+    validate = Distribution._validate_args
     try:
+        Distribution.set_default_validate_args(False)
         torch.backends.mha.get_fastpath_enabled = _no_fast_path
         transformer._detect_is_causal_mask = _is_causal
         torch.autograd.Function.apply = classmethod(_forward_of)  # type: ignore[assignment]
@@ -56,6 +79,7 @@ def inference_only() -> Iterator[None]:
         torch.autograd.Function.apply = apply  # type: ignore[method-assign]
         torch.backends.mha.get_fastpath_enabled = fast
         transformer._detect_is_causal_mask = detect
+        Distribution.set_default_validate_args(validate)
 
 
 def _no_fast_path() -> bool:

@@ -81,11 +81,6 @@ ANOTHER_FORMAT: Final = "leave ONNX out with --format: TorchScript and .pt2 may 
 DECOMPOSITIONS: Final[Mapping[str, str]] = {
     "median": "sort and index: `x.sort(dim).values.select(dim, (x.shape[dim] - 1) // 2)`",
     "kthvalue": "sort and index: `x.sort(dim).values.select(dim, k - 1)`",
-    "cummax": "over an axis of fixed size: "
-    "`torch.stack([x[..., : i + 1].amax(-1) for i in range(x.shape[-1])], -1)`",
-    "cummin": "over an axis of fixed size: "
-    "`torch.stack([x[..., : i + 1].amin(-1) for i in range(x.shape[-1])], -1)`",
-    "cumprod": "where all values are positive: `x.log().cumsum(dim).exp()`",
     "cdist": "write it out: `(a.unsqueeze(-2) - b.unsqueeze(-3)).abs().pow(p).sum(-1).pow(1 / p)`",
     "searchsorted": "count: `(edges.unsqueeze(-2) < x.unsqueeze(-1)).sum(-1)`",
     "bucketize": "count: `(edges < x.unsqueeze(-1)).sum(-1)`",
@@ -95,6 +90,14 @@ DECOMPOSITIONS: Final[Mapping[str, str]] = {
     "fmin": "where no value is NaN: `torch.minimum(a, b)`",
 }
 """By operator, without overload: the same in other operators, as code that a test runs."""
+
+_SCANS: Final = frozenset({"cummax", "cummin", "cumprod", "logcumsumexp", "prod"})
+"""Over a size without a largest one; the exporter takes ``cumprod`` apart to ``prod``."""
+
+SCAN: Final = (
+    "declare how large the dimension that it runs along can be, as in time<=512: it then has "
+    "so many steps that the largest is done"
+)
 
 LINEAR_ALGEBRA: Final = (
     "ONNX has no decompositions of matrices: of a constant one, compute it in __init__ and keep "
@@ -112,6 +115,8 @@ def operator_remedy(operator: str | None, *, in_onnx: bool) -> str:
     name = (operator or "").split(".")[1:2]
     bare = name[0].strip("_").removesuffix("_forward") if name else ""
     advice = DECOMPOSITIONS.get(bare, REMEDIES[Family.OPERATOR])
+    if bare in _SCANS:
+        advice = SCAN
     if bare.startswith("linalg") or bare == "cholesky":
         advice = LINEAR_ALGEBRA
     other = ANOTHER_FORMAT if in_onnx else "TorchScript may hold it, by a trace"

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.distances import rms
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO
 
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle
@@ -141,7 +142,38 @@ def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
                 f"the module's own rounding error is up to {noise:.2g} of {name}, so that faults "
                 "of that size pass"
             )
+        told += _overshadowed(usual, name)
     return tuple(dict.fromkeys(told))
+
+
+def _overshadowed(usual: Sequence[Golden], name: str) -> Iterator[str]:
+    """A sentence on parts of an output that the bar, which the rest of it sets, does not see.
+
+    Probabilities of 1e-8 beside boxes of 100 pixels: all zeros would pass. Shares of one whole are
+    left out: a small one is nothing beside the rest.
+    """
+    arrays = [sample.oracle.get(name, np.zeros(0)) for sample in usual]
+    if not all(a.ndim > 1 and a.size and a.dtype.kind == "f" for a in arrays):
+        return
+    if not all(np.isfinite(each).all() for s in usual for each in (s.eager[name], s.oracle[name])):
+        return
+    errors = [np.abs(sample.eager[name] - sample.oracle[name]).max() for sample in usual]
+    bars = DEFAULT_MAX_RATIO * np.array(errors)[:, None]
+    for axis in range(1, arrays[0].ndim):
+        lengths = {array.shape[axis] for array in arrays}
+        if len(lengths) > 1 or all(np.allclose(array.sum(axis), 1) for array in arrays):
+            continue
+        rest = tuple(other for other in range(arrays[0].ndim) if other != axis)
+        peaks = np.array([np.abs(array).max(rest) for array in arrays])
+        unseen = (peaks < bars).all(0) & peaks.any(0)
+        if 0 < unseen.sum() < unseen.size:
+            yield (
+                f"zeros would pass in {unseen.sum()} of the {unseen.size} parts of {name} along "
+                f"axis {axis} (the first at {unseen.argmax()}), so small are they beside the "
+                "others: return them as an output of their own, or give samples in which they "
+                "are larger"
+            )
+            return
 
 
 def drawn_nonsense(golden: Sequence[Golden]) -> str | None:

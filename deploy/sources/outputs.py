@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,18 +14,25 @@ from edgeport.runtimes.structure import Node
 
 from .drawing import Values
 from .flat import Flat
+from .rows_by_value import decided_by_values
 from .running import Result, run_or_explain
 from .samples import Sample, build_samples, inputs_at, other_sizes, sizes_of, usual_sizes
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Samples and what came out; ``is_finite`` if all of it was, but for edge cases."""
+    """Samples and what came out.
+
+    Attributes:
+        is_finite: Whether all of it was, but for edge cases.
+        notes: Sentences for the user on lengths that values decide and no sample has shown.
+    """
 
     samples: tuple[Sample, ...]
     outputs: tuple[TensorSpec, ...]
     structure: Node | None
     is_finite: bool
+    notes: tuple[str, ...]
 
 
 def measure_outputs(
@@ -36,8 +43,8 @@ def measure_outputs(
 ) -> Measured:
     """Run the module at two sizes of every free dimension, and see which axes follow which.
 
-    Two may be too near to one another (a little more sound has as many frames), and values may
-    decide too, so that every sample has a say.
+    Two may be too near to one another (a little more sound has as many frames), so that every
+    sample has a say. Where values decide, an axis follows nothing.
 
     Args:
         flat: The module.
@@ -56,6 +63,7 @@ def measure_outputs(
         second = run_or_explain(flat, inputs_at(declared, other, values, 0), other)
     _check_structure(flat.module, first, second)
     names = _output_names(first.names, [spec.name for spec in declared.inputs], asked)
+    free = decided_by_values(flat, inputs_at(declared, other, values, 0), second.arrays)
     outputs = tuple(
         TensorSpec(name, str(a.dtype), _named_shape(name, a.shape, b.shape, usual, other))
         for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
@@ -77,7 +85,28 @@ def measure_outputs(
             for spec, array in zip(outputs, result.arrays, strict=True)
         )
     structure = None if _is_flat(first.tree) else first.structure(names)
-    return Measured(samples, outputs, structure, is_finite)
+    notes = tuple(_unshown(outputs, free))
+    outputs = tuple(map(_with_own_sizes, outputs, free))
+    return Measured(samples, outputs, structure, is_finite, notes)
+
+
+def _unshown(outputs: Sequence[TensorSpec], free: Sequence[Collection[int]]) -> Iterator[str]:
+    for spec, axes in zip(outputs, free, strict=True):
+        for axis in sorted(axes):
+            if spec.shape[axis] != _own_size(spec, axis):
+                yield (
+                    f"{spec.name}: values decide how long its axis {axis} is, and no sample shows "
+                    f"it: each has {spec.shape[axis]}; give samples that differ there"
+                )
+
+
+def _with_own_sizes(spec: TensorSpec, axes: Collection[int]) -> TensorSpec:
+    shape = [_own_size(spec, n) if n in axes else size for n, size in enumerate(spec.shape)]
+    return replace(spec, shape=tuple(shape))
+
+
+def _own_size(spec: TensorSpec, axis: int) -> str:
+    return f"{spec.name}_{axis}"
 
 
 def _is_finite(result: Result) -> bool:
@@ -124,7 +153,7 @@ def _shape_as_seen(
     """Its shape, with a name of its own for each axis that turned out to follow nothing known."""
     _check_rank(spec.name, len(spec.shape), len(seen), usual, sizes)
     return tuple(
-        size if found in (size, sizes.get(str(size))) else f"{spec.name}_{axis}"
+        size if found in (size, sizes.get(str(size))) else _own_size(spec, axis)
         for axis, (size, found) in enumerate(zip(spec.shape, seen, strict=True))
     )
 

@@ -101,7 +101,8 @@ def make_source(
     values, measured = _answered(flat, declared, with_tables(flat, declared, values), output_names)
     example = inputs_at(declared, usual_sizes(declared), values, seed=0)
     signature = Signature(declared.inputs, measured.outputs, declared.ranges, measured.structure)
-    notes = (*notes, *guessed(declared, values), *untried(declared, measured.samples))
+    guesses = guessed(declared, values)
+    notes = (*notes, *guesses, *untried(declared, measured.samples), *measured.notes)
     return Source(name, flat, signature, example, measured.samples, notes, tuple(values.real))
 
 

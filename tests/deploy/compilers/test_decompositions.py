@@ -1,16 +1,18 @@
 """Each decomposition against the operator that it stands for."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.decompositions import TABLE, cdist
-from edgeport.runtimes import Range
+from edgeport.deploy.compilers.decompositions import TABLE, cdist, interpolate
+from edgeport.runtimes import ExportError, Range
 
 aten: Any = torch.ops.aten
 
@@ -70,7 +72,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.inverse.default, (SQUARE,), {}),
     (aten.searchsorted.Scalar, (EDGES, 0.0), {}),
     *((op, (floats(3, 4), floats(4)), {})
-      for op in (aten.logaddexp.default, aten.fmax.default, aten.fmin.default)),
+      for op in (aten.logaddexp.default, aten.fmax.default, aten.fmin.default, aten.hypot.default)),
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
@@ -96,7 +98,10 @@ def test_it_computes_what_the_operator_computes(
 
 def test_every_decomposition_has_a_case() -> None:
     untested = set(TABLE) - {operator for operator, *_ in CASES}
-    assert untested == {aten.rrelu_with_noise_functional.default}  # what rrelu becomes
+    assert untested == {
+        aten.rrelu_with_noise_functional.default,  # what rrelu becomes
+        aten.adaptive_avg_pool2d.default,  # of free sizes alone
+    }
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.5, math.inf])
@@ -117,6 +122,7 @@ def test_distances(p: float) -> None:
             (floats(5, 2, 4), [floats(1, 2, 6)] * 2, [], True, 1, 0.0, False, False, True),
         ),
         (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
+        (aten.adaptive_avg_pool2d.default, (floats(2, 5, 7), (2, 3))),
     ],
 )
 def test_what_it_does_not_cover_stays(operator: Any, args: tuple[Any, ...]) -> None:
@@ -147,6 +153,77 @@ def test_all_of_it_in_onnx(tmp_path: Any) -> None:
         dimensions={"x": {0: "batch"}, "n": {0: "batch"}}, ranges={"batch": Range(2)},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+class Free(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+def _scans(x: Tensor) -> list[Tensor]:
+    scanned = (x / 4, x.flip(0))
+    return [
+        *(each.cumprod(1) for each in scanned),
+        *x.round().cummax(-1),
+        *x.round().cummin(1),
+        (x * 60).logcumsumexp(1),
+    ]
+
+
+def test_scans_over_a_free_size_with_a_largest(tmp_path: Path) -> None:
+    free = {"x": {0: "batch", 1: "time"}}
+    made = deploy.export(
+        Free(_scans), {"x": torch.randn(2, 5)}, tmp_path / "m.edge", formats="onnx",
+        dimensions=free, ranges={"time": Range(1, 37)},
+    )  # fmt: skip  # one call
+    assert any(sample.name.endswith("time=37") for sample in made.source.samples)
+    assert made.report.passed
+
+
+def test_a_scan_over_a_free_size_without_a_largest_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="prod") as caught:
+        deploy.export(
+            Free(lambda x: x.cumprod(1)), {"x": torch.randn(2, 5)}, tmp_path / "m.edge",
+            formats="onnx", dimensions={"x": {1: "time"}},
+        )  # fmt: skip  # one call
+    assert "how large the dimension that it runs along can be, as in time<=512" in str(caught.value)
+
+
+def _pyramid(x: Tensor) -> list[Tensor]:
+    pooled = functional.adaptive_avg_pool2d
+    enlarged = functional.interpolate(x, scale_factor=2.0, mode="bicubic")
+    return [
+        *(pooled(x, size) for size in (1, 2, (3, 1), (3, 5))),
+        enlarged + functional.pixel_shuffle(x.repeat(1, 4, 1, 1), 2),
+        functional.interpolate(x, None, (3, 2), "area", recompute_scale_factor=True),
+    ]
+
+
+def test_pooling_and_enlarging_images_of_free_sizes(tmp_path: Path) -> None:
+    free = {"x": {0: "batch", 2: "height", 3: "width"}}
+    made = deploy.export(
+        Free(_pyramid), {"x": torch.randn(2, 3, 6, 7)}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions=free,
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
+def test_what_is_no_whole_factor_stays_one() -> None:
+    x = torch.randn(1, 2, 7, 5)
+    for factor in (0.5, 1.5, (2.0, 0.3)):
+        expected = functional.interpolate(x, scale_factor=factor, mode="bicubic")
+        assert torch.equal(interpolate(x, scale_factor=factor, mode="bicubic"), expected)
+
+
+def test_hypot_of_the_large_the_small_and_what_is_not_finite() -> None:
+    x = torch.tensor([0, 3e38, 1e-30, math.inf, math.nan, math.nan, -math.inf])
+    y = torch.tensor([0, 1e30, 1e-30, math.nan, -math.inf, 1, 2])
+    hypot = aten.hypot.default
+    torch.testing.assert_close(TABLE[hypot](x, y), hypot(x, y), atol=0, rtol=3e-7, equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float64])

@@ -14,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.targets import negotiate
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes.inputs import Array
 from edgeport.training.vision import Preprocess
 
@@ -52,6 +55,24 @@ def test_integers_are_divided_as_integers(tmp_path: Path) -> None:
     assert found["trunc"].tolist() == [abs(x) // 7 * (1 if x > 0 else -1) for x in exact]
     assert found["fmod"].tolist() == [abs(x) % 1000 * (1 if x > 0 else -1) for x in exact]
     assert found["remainder"].tolist() == [x % 1000 for x in exact]
+
+
+class Guarded(nn.Module):
+    """onnxscript takes 1e-8 for 0 and 1.000009 for 1, and drops what adds or multiplies by it."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x / (x.abs().sum(-1, keepdim=True) + 1e-8), (x - 1e-9).log(), x * 1.000009
+
+
+def test_small_constants_stay(tmp_path: Path) -> None:
+    x = torch.rand(3, 4) + 1
+    source = deploy.exporter.source_of("guarded", Guarded(), {"x": x}, {"x": {0: "batch"}})
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+    small: Array = np.array([[0, 0, 0, 0], [1e-9, 1.5e-9, 2e-9, 1]], np.float32)
+    found = [*answers(tmp_path / "model.onnx", {"x": small}).values()]
+    for answer, expected in zip(found, Guarded()(torch.from_numpy(small)), strict=True):
+        np.testing.assert_allclose(answer, expected, rtol=1e-6)
 
 
 class Strided(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Normal
 
 from edgeport.deploy.compilers.upstream import cause, inference_only, quiet
 
@@ -41,6 +42,17 @@ def test_autograd_functions_are_their_forward_and_come_back() -> None:
         assert not torch.backends.mha.get_fastpath_enabled()
     assert vars(torch.autograd.Function)["apply"] is before
     assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_a_distribution_does_not_look_at_its_arguments_while_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Distribution, "_validate_args", True)  # dynamo turns it off for good
+    with inference_only():
+        made = Normal(torch.zeros(2), -torch.ones(2))
+    assert made.scale.tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="scale"):
+        Normal(torch.zeros(2), -torch.ones(2))
 
 
 def test_a_script_of_attention_takes_the_documented_path() -> None:

@@ -138,6 +138,6 @@ def test_looking_costs_a_few_runs() -> None:
             return x.sin()
 
     made = len(golden(Slow()))
-    # sizes, eager and oracle of each; two shapes, two and one again; whether it orders values;
-    # six moved of three edge cases
-    assert Slow.runs <= 3 * made + 5 + 1 + 18
+    # sizes, eager and oracle of each; two shapes, two and one again; whether it orders values,
+    # and whether they decide lengths; six moved of three edge cases
+    assert Slow.runs <= 3 * made + 5 + 2 + 18

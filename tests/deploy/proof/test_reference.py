@@ -73,6 +73,30 @@ def test_inputs_that_make_no_sense_to_a_module_are_told() -> None:
     assert drawn_nonsense(tuple(golden(nn.Linear(5, 2)).values())) is None
 
 
+class Detects(nn.Module):
+    """Boxes of 100 pixels, beside probabilities of 1e-8."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x @ torch.tensor([[0.1, 0.3, 0.7]] * 5)
+        return torch.cat([100 * y, torch.sigmoid(y[:, :2] - 20)], -1)
+
+
+class Shares(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * torch.tensor([1, 1, 1, 1, 0]) - torch.tensor([0, 0, 0, 0, 30])).softmax(-1)
+
+
+def test_parts_that_the_bar_does_not_see_are_told() -> None:
+    (told,) = limits_of_proof(tuple(golden(Detects()).values()))
+    assert told == (
+        "zeros would pass in 2 of the 5 parts of output along axis 1 (the first at 3), so small "
+        "are they beside the others: return them as an output of their own, or give samples in "
+        "which they are larger"
+    )
+    for module in (Shares(), nn.Linear(5, 4), nn.ReLU()):
+        assert limits_of_proof(tuple(golden(module).values())) == ()
+
+
 def test_inputs_at_the_largest_float_stay_finite() -> None:
     least = np.finfo(np.float32).min
     moved = _moved(

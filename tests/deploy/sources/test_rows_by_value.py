@@ -1,0 +1,88 @@
+"""Lengths that values decide, where no sample tells."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport.deploy import make_call, make_source, parse_inputs
+from edgeport.deploy.sources.source import Source
+
+
+class Takes(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def source(function: Callable[[Tensor], Tensor]) -> Source:
+    declared = parse_inputs(["x=float32[n,4]"])
+    module = Takes(function).eval()
+    call = make_call(module, (), declared.arguments)
+    return make_source("m", module, call, declared.specs, declared.ranges)
+
+
+def _all(x: Tensor) -> Tensor:
+    return x[:, 0] > -1e9
+
+
+def _by_rank(x: Tensor) -> Tensor:
+    return x[x[:, 0].argsort()][_all(x)]
+
+
+def _routed(x: Tensor) -> Tensor:
+    chosen = x[:, 0] > 0
+    out = torch.zeros_like(x)
+    out[chosen] = x[chosen].exp()
+    return out.index_add(0, chosen.nonzero().squeeze(1), x[chosen])
+
+
+def _wants_all(x: Tensor) -> Tensor:
+    return x[_all(x)] + x
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: x[_all(x)], ("output_0", 4)),
+        (_by_rank, ("output_0", 4)),
+        (lambda x: _all(x).nonzero(), ("output_0", 1)),
+        (lambda x: x.masked_select(_all(x)[:, None]), ("output_0",)),
+        (lambda x: x[:, 0].unique(), ("output_0",)),
+        (lambda x: x[~_all(x)], ("output_0", 4)),  # none
+        (_routed, ("n", 4)),
+        (_wants_all, ("n", 4)),
+        (lambda x: x.exp(), ("n", 4)),
+    ],
+)
+def test_an_axis_that_values_decide_follows_no_dimension(
+    function: Callable[[Tensor], Tensor], shape: tuple[int | str, ...]
+) -> None:
+    assert source(function).signature.outputs[0].shape == shape
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda x: x[_all(x)], "each has n"),
+        (lambda x: x[~_all(x)], "each has 0"),
+        (lambda x: x[x[:, 0] > 0], None),
+        (lambda x: x.exp(), None),
+    ],
+)
+def test_a_note_says_that_no_sample_shows_it(
+    function: Callable[[Tensor], Tensor], told: str | None
+) -> None:
+    notes = [note for note in source(function).notes if note.startswith("output: ")]
+    assert notes == (
+        []
+        if told is None
+        else [
+            "output: values decide how long its axis 0 is, and no sample shows it: "
+            f"{told}; give samples that differ there"
+        ]
+    )
