@@ -41,7 +41,10 @@ where bags of indices begin."""
 _GUESSED: Final[tuple[Kind, ...]] = ("flag", "flags", "counts", "bytes", "index")
 
 _MOST_STYLES: Final = 12
-"""Tried, each with a few runs of a module that may be slow."""
+"""Tried beside the first, each with a few runs of a module that may be slow."""
+
+_MOST_APART: Final = 3
+"""Inputs of one kind that are also drawn each in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Values:
         tables: What integers are looked up in, where none are real.
         offsets: Those of the integers with a table that say where bags of it begin.
         firsts: The least that is looked up, where it is not 0: 1900 in ``table[year - 1900]``.
-        style: Which of the ways to draw each kind; the first where nothing is said.
+        style: Which of the ways to draw an input; the first where nothing is said.
     """
 
     real: Sequence[Mapping[str, Array]] = ()
@@ -63,7 +66,7 @@ class Values:
     tables: Mapping[str, Table] = field(default_factory=dict)
     offsets: frozenset[str] = frozenset()
     firsts: Mapping[str, int] = field(default_factory=dict)
-    style: Mapping[Kind, int] = field(default_factory=dict)
+    style: Mapping[str, int] = field(default_factory=dict)
 
     def seen(self, name: str) -> Array:
         """Integers that an input is known to take; 0 if nothing is known."""
@@ -98,13 +101,30 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
     return "flags" if len(spec.shape) > 1 else "flag"
 
 
-def styles(declared: Signature, values: Values) -> Iterator[dict[Kind, int]]:
-    """Which way of each kind to try, the likely ones first."""
-    found = {kind_of(declared, spec, values) for spec in declared.inputs}
-    kinds: list[Kind] = [kind for kind in _WAYS if kind in found]
-    counted = itertools.product(*(range(len(_WAYS[kind])) for kind in kinds))
-    for numbers in sorted(counted, key=sum)[:_MOST_STYLES]:
-        yield dict(zip(kinds, numbers, strict=True))
+def other_styles(declared: Signature, values: Values) -> Iterator[dict[str, int]]:
+    """Which way to draw each input otherwise, the likely ones first.
+
+    Inputs of one kind go together at first: two masks that hide are likelier than one that hides
+    beside one that shows.
+    """
+    names: dict[Kind, list[str]] = {}
+    for spec in declared.inputs:
+        names.setdefault(kind_of(declared, spec, values), []).append(spec.name)
+    choices = [list(_choices(kind, alike)) for kind, alike in names.items()]
+    ranked = sorted(itertools.product(*choices), key=lambda parts: sum(cost for cost, _ in parts))
+    for parts in ranked[1 : _MOST_STYLES + 1]:
+        yield {name: number for _, style in parts for name, number in style.items()}
+
+
+def _choices(kind: Kind, alike: Sequence[str]) -> Iterator[tuple[int, dict[str, int]]]:
+    """Ways of inputs of one kind, with a cost that puts them in order."""
+    ways = _WAYS[kind]
+    for number in range(len(ways)):
+        yield number, dict.fromkeys(alike, number)
+    if len(ways) > 1 and 1 < len(alike) <= _MOST_APART:
+        for numbers in itertools.product((0, 1), repeat=len(alike)):
+            if len(set(numbers)) > 1:
+                yield 2, dict(zip(alike, numbers, strict=True))
 
 
 def draw(
@@ -127,7 +147,7 @@ def draw(
         table if isinstance(table, int) else sizes[table],
         longest if isinstance(longest, int) else sizes[longest],
     )
-    way = _WAYS[kind][values.style.get(kind, 0)]
+    way = _WAYS[kind][values.style.get(spec.name, 0)]
     return way.draw(asked).astype(spec.dtype)
 
 
@@ -136,7 +156,7 @@ def told(declared: Signature, values: Values) -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for spec in declared.inputs:
         kind = kind_of(declared, spec, values)
-        number = values.style.get(kind, 0)
+        number = values.style.get(spec.name, 0)
         if number or (kind in _GUESSED and spec.dtype != "bool"):
             ends = f"{values.firsts.get(spec.name, 0):,}", _last(values.tables.get(spec.name))
             what = _WAYS[kind][number].told.format(*ends)

@@ -90,6 +90,21 @@ def measure_outputs(
     return Measured(samples, outputs, structure, is_finite, notes)
 
 
+def answers_numbers(flat: Flat, declared: Signature, values: Values) -> bool:
+    """Whether a module answers every sample that is no edge case, and with finite numbers."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        for sample in build_samples(declared, values):
+            if sample.kind == "edge":
+                continue
+            try:
+                result = run_or_explain(flat, sample.inputs, {})
+            except SourceError:
+                return False
+            if not _is_finite(result):
+                return False
+    return True
+
+
 def _unshown(outputs: Sequence[TensorSpec], free: Sequence[Collection[int]]) -> Iterator[str]:
     for spec, axes in zip(outputs, free, strict=True):
         for axis in sorted(axes):

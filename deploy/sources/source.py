@@ -1,5 +1,7 @@
 """A source: a module with everything that is needed to compile and to prove it."""
 
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,11 +11,11 @@ from torch import nn
 from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 
-from .drawing import Values, styles
+from .drawing import Values, other_styles
 from .flat import Call, Flat
 from .lookups import with_tables
 from .modules import is_uninitialised, prepared
-from .outputs import Measured, measure_outputs
+from .outputs import Measured, answers_numbers, measure_outputs
 from .running import run_or_explain
 from .samples import Sample, guessed, inputs_at, untried, usual_sizes
 
@@ -109,22 +111,27 @@ def make_source(
 def _answered(
     flat: Flat, declared: Signature, values: Values, output_names: Sequence[str] | None
 ) -> tuple[Values, Measured]:
-    """Drawn in the first style that the module answers with numbers, or else with anything."""
-    answers: list[tuple[Values, Measured]] = []
-    failures: list[SourceError] = []
-    for style in [{}] if values.real else styles(declared, values):
+    """Drawn in the first style that the module answers with numbers, or else in the first."""
+    try:
+        measured = measure_outputs(flat, declared, values, output_names)
+    except SourceError:
+        if (found := _answered_otherwise(flat, declared, values, output_names)) is None:
+            raise
+        return found
+    if measured.is_finite:
+        return values, measured
+    return _answered_otherwise(flat, declared, values, output_names) or (values, measured)
+
+
+def _answered_otherwise(
+    flat: Flat, declared: Signature, values: Values, output_names: Sequence[str] | None
+) -> tuple[Values, Measured] | None:
+    for style in () if values.real else other_styles(declared, values):
         drawn = replace(values, style=style)
-        try:
-            measured = measure_outputs(flat, declared, drawn, output_names)
-        except SourceError as e:
-            failures.append(e)
-            continue
-        if measured.is_finite:
-            return drawn, measured
-        answers.append((drawn, measured))
-    if not answers:
-        raise failures[0]
-    return answers[0]
+        if answers_numbers(flat, declared, drawn):
+            with contextlib.suppress(SourceError), contextlib.redirect_stdout(io.StringIO()):
+                return drawn, measure_outputs(flat, declared, drawn, output_names)
+    return None
 
 
 def _check_ranges(declared: Signature) -> None:

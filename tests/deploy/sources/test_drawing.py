@@ -1,5 +1,3 @@
-import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeport.deploy.sources.drawing import Kind, Values, draw, kind_of, styles, told
+from edgeport.deploy.sources.drawing import Values, draw, kind_of, other_styles, told
 from edgeport.runtimes import Signature, TensorSpec
 
 Array = np.ndarray[Any, Any]
@@ -56,14 +54,14 @@ def test_what_an_example_makes_of_them(name: str, like: Array, kind: str) -> Non
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 1]))
 def test_no_row_of_a_mask_is_all_one_way(batch: int, time: int, style: int) -> None:
-    mask = drawn("mask", Values(style={"flags": style}), batch=batch, time=time)
+    mask = drawn("mask", Values(style={"mask": style}), batch=batch, time=time)
     assert mask.dtype == bool
     assert (mask if style == 0 else ~mask).any(1).all()
 
 
 @pytest.mark.parametrize(("style", "first"), [(2, True), (3, False)])
 def test_the_first_of_each_row(style: int, first: bool) -> None:
-    mask = drawn("mask", Values(style={"flags": style}), batch=50, time=4)
+    mask = drawn("mask", Values(style={"mask": style}), batch=50, time=4)
     assert (mask[:, 0] == first).all()
     assert set(mask[:, 1:].ravel()) == {True, False}
 
@@ -83,7 +81,7 @@ def test_bytes_and_rows_of_a_table_are_all_met() -> None:
 
 @pytest.mark.parametrize(("style", "least", "most"), [(1, 0, np.inf), (2, 0, 1)])
 def test_floats_of_other_styles(style: int, least: float, most: float) -> None:
-    values = drawn("x", Values(style={"floats": style}), batch=50, time=9)
+    values = drawn("x", Values(style={"x": style}), batch=50, time=9)
     assert values.dtype == np.float32
     assert least <= values.min() < values.max() <= most
 
@@ -102,26 +100,35 @@ def test_an_example_of_indices() -> None:
     values = Values(like=like, tables={"ids": 30})
     assert kind_of(DECLARED, spec, values) == "index like"
     assert set(drawn("ids", values, batch=50, time=9).ravel()) == set(range(30))
-    others = Values(like=like, tables={"ids": 30}, style={"index like": 1})
+    others = Values(like=like, tables={"ids": 30}, style={"ids": 1})
     assert set(drawn("ids", others, batch=50, time=9).ravel()) == {3, 4}
 
 
 def test_an_example_cut_or_repeated() -> None:
     like = np.array([[3, 4, 5], [6, 7, 8]])
-    given_ = drawn("ids", Values(like={"ids": like}, style={"like": 1}), batch=3, time=2)
+    given_ = drawn("ids", Values(like={"ids": like}, style={"ids": 1}), batch=3, time=2)
     assert given_.tolist() == [[3, 4], [6, 7], [3, 4]]
 
 
-def test_styles_begin_with_the_likely_and_are_few() -> None:
-    found = list(styles(DECLARED, Values()))
+def test_other_styles_begin_with_the_likely_and_are_few() -> None:
+    found = list(other_styles(DECLARED, Values(tables={"ids": 30})))
     assert len(found) == 12
-    assert set(found[0].values()) == {0}
-    assert all(sum(a.values()) <= sum(b.values()) for a, b in itertools.pairwise(found))
-    assert list(styles(Signature((), ()), Values())) == [{}]
+    costs = [sum(style.values()) for style in found]
+    assert costs == sorted(costs)
+    assert costs[0] == 1
+    assert not list(other_styles(Signature((), ()), Values()))
+
+
+def test_two_masks_may_have_opposite_meanings() -> None:
+    masks = [TensorSpec(name, "bool", ("batch", "time")) for name in ("hides", "shows")]
+    found = list(other_styles(Signature((*masks,), ()), Values()))
+    assert found[0] == {"hides": 1, "shows": 1}
+    assert {"hides": 0, "shows": 1} in found
+    assert {"hides": 1, "shows": 0} in found
 
 
 def test_what_is_told() -> None:
-    style: Mapping[Kind, int] = {"flags": 1, "floats": 1}
+    style = {"mask": 1, "x": 1}
     assert list(told(DECLARED, Values(tables={"ids": 30_000}, style=style))) == [
         "x: tried with positive values, as the module fails, or answers NaN or Inf, otherwise; "
         "give real ones with samples",

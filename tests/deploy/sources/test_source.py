@@ -1,5 +1,6 @@
 """A source draws what its module answers; the rest of it is seen through ``deploy.export``."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -157,6 +158,19 @@ def test_a_module_that_fails_whatever_is_drawn_is_told_with_the_first_failure() 
 
     with pytest.raises(SourceError, match="ValueError: negative"):
         source(Takes(fails), "x=float32[batch,50]")
+
+
+def test_other_styles_are_tried_quickly_and_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = itertools.count()
+
+    def nan(x: Tensor) -> Tensor:
+        next(runs)
+        print("forward")  # noqa: T201
+        return x / 0
+
+    source(Takes(nan), "x=float32[batch,50]")
+    assert next(runs) < 20
+    assert capsys.readouterr().out == "forward\n"
 
 
 def test_no_other_style_for_real_samples() -> None:
