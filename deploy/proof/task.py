@@ -98,10 +98,12 @@ def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]
     if not isinstance(batch, str) or set(first) != {batch}:
         return [dict(sample)]
     allowed = source.signature.range_of(batch)
-    rows = len(next(iter(sample.values())))
-    count = math.ceil(rows / min(_ROWS, allowed.max or _ROWS))
-    count = max(1, min(count, rows // max(1, allowed.min)))
-    cut = {name: np.array_split(array, count) for name, array in sample.items()}
+    step = allowed.step
+    steps = len(next(iter(sample.values()))) // step
+    count = math.ceil(steps / (allowed.nearest(_ROWS) // step))
+    count = max(1, min(count, steps // max(1, allowed.min // step)))
+    ends = [part * steps // count * step for part in range(1, count)]
+    cut = {name: np.split(array, ends) for name, array in sample.items()}
     return [{name: parts[index] for name, parts in cut.items()} for index in range(count)]
 
 

@@ -82,6 +82,5 @@ def offline_rows(bundles: Sequence[Bundle]) -> int:
     rows = OFFLINE_ROWS
     for signature in (bundle.manifest.signature for bundle in bundles):
         dimension = batch_dimension(signature)
-        most = 1 if dimension is None else signature.range_of(dimension).max
-        rows = min(rows, rows if most is None else most)
+        rows = 1 if dimension is None else signature.range_of(dimension).nearest(rows)
     return rows
