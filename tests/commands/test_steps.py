@@ -46,7 +46,8 @@ def make() -> nn.Module:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("steps") / "unet.edge"
-    assert main(["export", f"{__name__}:make", *declared(":4"), "-o", str(path)]) == 0
+    asked = [*declared(":4"), "-o", str(path), "--report", str(path.with_suffix(".html"))]
+    assert main(["export", f"{__name__}:make", *asked]) == 0
     return path
 
 
@@ -78,7 +79,9 @@ def test_multiples_alone_are_proved(bundle: Path, capsys: pytest.CaptureFixture[
     assert {sample.inputs["image"].shape[3] % 4 for sample in samples} == {0}
 
 
-def test_inspect_tells_the_step(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_and_the_report_tell_the_step(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["inspect", str(bundle)]) == 0
     shown = capsys.readouterr().out
     assert "height in 4..32 in steps of 4" in shown
@@ -87,6 +90,7 @@ def test_inspect_tells_the_step(bundle: Path, capsys: pytest.CaptureFixture[str]
     ranges = json.loads(capsys.readouterr().out)["signature"]["ranges"]
     assert ranges["height"] == {"min": 4, "max": 32, "opt": None, "step": 4}
     assert "step" not in ranges["batch"]
+    assert "4 to 32 in steps of 4" in bundle.with_suffix(".html").read_text()
 
 
 @pytest.mark.parametrize("backend", ["ort-cpu", "libtorch", "torch"])
