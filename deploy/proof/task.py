@@ -100,7 +100,7 @@ def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]
     allowed = source.signature.range_of(batch)
     step = allowed.step
     steps = len(next(iter(sample.values()))) // step
-    count = math.ceil(steps / (allowed.nearest(_ROWS) // step))
+    count = math.ceil(steps / (allowed.nearest(max(_ROWS, step)) // step))
     count = max(1, min(count, steps // max(1, allowed.min // step)))
     ends = [part * steps // count * step for part in range(1, count)]
     cut = {name: np.split(array, ends) for name, array in sample.items()}

@@ -176,11 +176,10 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
     rows = _rows(declared)
     found: dict[int, tuple[dict[str, int], int]] = {}
     for number, sample in enumerate(values.real):
-        sizes = {
-            name: range_.nearest(range_.step) if name in rows else size
-            for name, size in sizes_of(declared, sample).items()
-            for range_ in (declared.range_of(name),)
-        }
+        sizes = sizes_of(declared, sample)
+        for name in rows:
+            range_ = declared.range_of(name)
+            sizes[name] = range_.nearest(range_.step)
         elements = sum(
             math.prod(sizes[size] if isinstance(size, str) else size for size in spec.shape)
             for spec in declared.inputs

@@ -328,6 +328,10 @@ def test_a_batch_that_is_no_multiple(make: Make) -> None:
     assert offline_rows([bundle]) == 24
 
 
+def test_rows_of_an_offline_call_are_never_none(make: Make) -> None:
+    assert offline_rows([make(ranges={"batch": Range(0, step=48)})]) == 48
+
+
 def test_a_bundle_without_a_real_sample(make: Make) -> None:
     bundle = make(samples=(_sample("edge", 1), _sample("real", 0)))
     with pytest.raises(UsageError, match="holds no golden sample of real or random values"):
