@@ -123,6 +123,31 @@ def test_every_real_sample_is_used() -> None:
     assert [sample.inputs["x"][0] for sample in real] == list(range(9))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+def test_real_indices_stay_valid_where_their_axis_is_cut(dtype: str) -> None:
+    specs = (
+        TensorSpec("x", "float32", ("batch", "time")),
+        TensorSpec("places", dtype, ("batch", 4)),
+        TensorSpec("lengths", dtype, ("batch",)),
+    )
+    last = -1 if dtype.startswith("int") else 3
+    real = {
+        "x": np.zeros((2, 300), np.float32),
+        "places": np.array([[0, 99, 50, last], [7, 1, 2, 3]], dtype),
+        "lengths": np.array([120, 2], dtype),
+    }
+    values = Values([real], tables={"places": "time"})
+    samples = build_samples(Signature(specs, ()), values)
+    for sample in (sample for sample in samples if sample.kind == "real"):
+        time = sample.inputs["x"].shape[1]
+        places, lengths = sample.inputs["places"], sample.inputs["lengths"]
+        assert places.dtype == lengths.dtype == dtype
+        assert {*places[:, 3]} <= {last, last % time, 3 % time}
+        assert places.max() < time
+        assert lengths.max() <= time
+        assert (np.diff(lengths.astype(int)) <= 0).all()
+
+
 def test_integers_are_drawn_from_the_example() -> None:
     signature = Signature((TensorSpec("tokens", "int64", ("batch", "time")),), ())
     like = {"tokens": np.array([[7, 30, 41]])}
