@@ -4,6 +4,8 @@ The same value is written into the manifest and into every artefact, and read ba
 so that "what you asked" can be compared with "what you got".
 """
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,6 +91,16 @@ class Range:
         """The largest allowed size that is not above ``size``; the smallest if there is none."""
         top = size if self.max is None else min(size, self.max)
         return max(self.min, top // self.step * self.step)
+
+    def parts(self, rows: int, most: int) -> list[slice]:
+        """Cut rows into nearly equal parts that are allowed, of at most ``most`` if that can be.
+
+        What is no whole number of steps is in the last part, which then is not allowed.
+        """
+        steps, largest = rows // self.step, self.nearest(max(most, self.step)) // self.step
+        count = min(math.ceil(steps / largest), steps // max(1, self.min // self.step))
+        ends = [n * steps // count * self.step for n in range(1, count)]
+        return [slice(*pair) for pair in itertools.pairwise([0, *ends, rows])] if rows else []
 
 
 @dataclass(frozen=True, slots=True)

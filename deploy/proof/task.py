@@ -97,14 +97,11 @@ def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]
     batch = first[0]
     if not isinstance(batch, str) or set(first) != {batch}:
         return [dict(sample)]
-    allowed = source.signature.range_of(batch)
-    step = allowed.step
-    steps = len(next(iter(sample.values()))) // step
-    count = math.ceil(steps / (allowed.nearest(max(_ROWS, step)) // step))
-    count = max(1, min(count, steps // max(1, allowed.min // step)))
-    ends = [part * steps // count * step for part in range(1, count)]
-    cut = {name: np.split(array, ends) for name, array in sample.items()}
-    return [{name: parts[index] for name, parts in cut.items()} for index in range(count)]
+    rows = len(next(iter(sample.values())))
+    return [
+        {name: array[part] for name, array in sample.items()}
+        for part in source.signature.range_of(batch).parts(rows, _ROWS)
+    ]
 
 
 def _class_axis(output: Array, labels: Array) -> int | None:

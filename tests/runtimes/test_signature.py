@@ -89,6 +89,27 @@ def test_a_step_allows_its_multiples_within_the_ends(
     assert found.nearest(size) == max((n for n in allowed if n <= size), default=allowed[0])
 
 
+@given(
+    st.integers(0, 9), st.none() | st.integers(0, 20), st.integers(1, 4), st.integers(0, 99),
+    st.integers(1, 30),
+)  # fmt: skip
+def test_rows_are_cut_into_parts_that_are_allowed(
+    low: int, more: int | None, step: int, rows: int, most: int
+) -> None:
+    allowed = Range(low * step, None if more is None else (low + more) * step or step, step=step)
+    parts = allowed.parts(rows, most)
+    assert [row for part in parts for row in range(rows)[part]] == [*range(rows)]
+    steps, top = rows // step, allowed.nearest(rows) // step
+    can_be = rows % step == 0 and any(
+        allowed.min // step <= steps // count and -(-steps // count) <= top
+        for count in range(1, steps + 1)
+    )
+    assert not can_be or all(part.stop - part.start in allowed for part in parts)
+    assert not can_be or all(
+        part.stop - part.start <= max(most, 2 * max(allowed.min, step)) for part in parts
+    )
+
+
 @pytest.mark.parametrize(
     ("ends", "message"),
     [
