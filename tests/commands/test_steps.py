@@ -123,6 +123,8 @@ def test_a_server_answers_400(bundle: Path) -> None:
             found = server.infer({"inputs": [asked]}, "unet")
             assert found[0] == status
         assert REFUSED in found[1]["error"]
+        config = server.ask("GET", "/v2/models/unet/config")[1]
+        assert config["parameters"]["smallest.image"] == {"string_value": "[1, 1, 4, 4]"}
 
 
 def test_an_emitted_script_refuses_too(bundle: Path) -> None:
