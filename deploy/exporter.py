@@ -260,7 +260,7 @@ def _check_ranges(ranges: Mapping[str, Range]) -> None:
         if not isinstance(range_, Range):
             raise UsageError(
                 f"the range of {name!r} is {range_!r}",
-                remedy="write edgeport.runtimes.Range(min, max); max may be None",
+                remedy="write edgeport.runtimes.Range(min, max, step=1); max may be None",
             )
 
 

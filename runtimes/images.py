@@ -37,6 +37,18 @@ def pixels(image: Image, spec: TensorSpec) -> Array:
     return found[..., None] if spec.shape[3:] == (1,) else found
 
 
+def seen_size(image: Image) -> tuple[int, int]:
+    """Height and width as ``decoded`` gives them, from the header alone.
+
+    Args:
+        image: As Pillow opened it: a TIFF is turned already. What turns a PNG may follow its
+            pixels, and is not looked for.
+    """
+    width, height = image.size
+    turned = "exif" in image.info and image.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
 def decoded(image: Image, mode: Literal["RGB", "L"]) -> Array:
     """Decode an image: (height, width, 3) or (height, width) uint8; EXIF turns are applied.
 

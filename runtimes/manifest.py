@@ -16,9 +16,10 @@ from .strict_json import expect, fields, open_fields, parse
 from .thresholds import REDUCED, Precision, Thresholds
 from .values import dataclass, field
 
-SCHEMA_VERSION: Final = 2
-"""Version 1 has no thresholds per output and precision, no evidence and no source. Keys that only
-describe may come without a new version: a reader keeps what it does not know."""
+SCHEMA_VERSION: Final = 3
+"""Version 1 has no thresholds per output and precision, no evidence and no source; version 2 no
+step of a range, and is written where there is none. Keys that only describe may come without a new
+version: a reader keeps what it does not know."""
 
 Kind = Literal["real", "random", "edge", "search"]
 """Where the values of a golden sample come from; ``search``: looked for, to be as bad as can be."""
@@ -169,8 +170,9 @@ class Manifest:
 
     def dumps(self) -> str:
         """Write JSON, indented for people."""
+        steps = any(range_.step != 1 for range_ in self.signature.ranges.values())
         value = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION if steps else SCHEMA_VERSION - 1,
             "name": self.name,
             "signature": self.signature.to_json(),
             "artefacts": [
@@ -218,16 +220,16 @@ class Manifest:
 
 
 def _migrated(value: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of this version, from one of this or the version before."""
+    """A manifest of this version, from one of this or an earlier version."""
     version = expect(int, value.get("schema_version"), "schema_version")
-    if version not in (SCHEMA_VERSION - 1, SCHEMA_VERSION):
+    if not 1 <= version <= SCHEMA_VERSION:
         newer = version > SCHEMA_VERSION
         raise FormatError(
-            f"it has schema version {version}, this edgeport reads {SCHEMA_VERSION - 1} and "
+            f"it has schema version {version}, this edgeport reads 1 to "
             f"{SCHEMA_VERSION}{': it is too new' if newer else ''}",
             remedy="pip install --upgrade edgeport" if newer else _DAMAGED,
         )
-    if version == SCHEMA_VERSION:
+    if version > 1:
         return value
     max_ratio, constant = fields(value.get("thresholds"), "max_ratio", "constant_outputs")
     thresholds = {**Thresholds().to_json(), "max_ratio": max_ratio, "constant_outputs": constant}

@@ -4,6 +4,8 @@ The same value is written into the manifest and into every artefact, and read ba
 so that "what you asked" can be compared with "what you got".
 """
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,11 +38,19 @@ class Range:
         min: Smallest size, inclusive.
         max: Largest size, inclusive; ``None`` for no limit.
         opt: The size to tune for; ``None`` if no one size matters more.
+        step: Only its multiples are allowed; ``min`` and ``max`` become the outermost of them.
+
+    Examples:
+        >>> print(Range(20, 500, step=32))
+        32..480 in steps of 32
+        >>> 64 in Range(20, 500, step=32), 65 in Range(20, 500, step=32)
+        (True, False)
     """
 
     min: int = 1
     max: int | None = None
     opt: int | None = None
+    step: int = 1
 
     def __post_init__(self) -> None:
         top = LARGEST_DIMENSION if self.max is None else self.max
@@ -51,12 +61,46 @@ class Range:
                 f"got {self}{'' if self.opt is None else f' with opt {self.opt}'}",
                 remedy="write it as name:MIN..MAX, for example time:1..512",
             )
+        if not 1 <= self.step <= LARGEST_DIMENSION:
+            raise FormatError(
+                f"the step of a range is {self.step}, expected 1 to {LARGEST_DIMENSION}",
+                remedy="write it as name:MIN..MAX:STEP, for example height:32..512:32",
+            )
+        low, high = -(-self.min // self.step) * self.step, top // self.step * self.step
+        if low > high:
+            raise FormatError(
+                f"no multiple of {self.step} is in {self.min}..{top}",
+                remedy="widen the range, or choose a smaller step",
+            )
+        if self.opt is not None and self.opt % self.step:
+            raise FormatError(
+                f"the size to tune for is {self.opt}, which is no multiple of {self.step}",
+                remedy=f"choose opt among the sizes that are allowed, such as {low}",
+            )
+        object.__setattr__(self, "min", low)
+        object.__setattr__(self, "max", None if self.max is None else high)
 
     def __contains__(self, size: int) -> bool:
-        return self.min <= size and (self.max is None or size <= self.max)
+        return self.min <= size and (self.max is None or size <= self.max) and size % self.step == 0
 
     def __str__(self) -> str:
-        return f"{self.min}..{'' if self.max is None else self.max}"
+        ends = f"{self.min}..{'' if self.max is None else self.max}"
+        return ends if self.step == 1 else f"{ends} in steps of {self.step}"
+
+    def nearest(self, size: int) -> int:
+        """The largest allowed size that is not above ``size``; the smallest if there is none."""
+        top = size if self.max is None else min(size, self.max)
+        return max(self.min, top // self.step * self.step)
+
+    def parts(self, rows: int, most: int) -> list[slice]:
+        """Cut rows into nearly equal parts that are allowed, of at most ``most`` if that can be.
+
+        What is no whole number of steps is in the last part, which then is not allowed.
+        """
+        steps, largest = rows // self.step, self.nearest(max(most, self.step)) // self.step
+        count = min(math.ceil(steps / largest), steps // max(1, self.min // self.step))
+        ends = [n * steps // count * self.step for n in range(1, count)]
+        return [slice(*pair) for pair in itertools.pairwise([0, *ends, rows])] if rows else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +249,7 @@ class Signature:
         return {
             "inputs": [_spec_to_json(spec) for spec in self.inputs],
             "outputs": [_spec_to_json(spec) for spec in self.outputs],
-            "ranges": {
-                name: {"min": r.min, "max": r.max, "opt": r.opt} for name, r in self.ranges.items()
-            },
+            "ranges": {name: _range_to_json(range_) for name, range_ in self.ranges.items()},
             "structure": self.structure,
         }
 
@@ -274,12 +316,19 @@ def _spec_from_json(value: object) -> TensorSpec:
     )
 
 
+def _range_to_json(range_: Range) -> dict[str, int | None]:
+    """A step is written where there is one: readers that know of none then refuse it."""
+    step = {} if range_.step == 1 else {"step": range_.step}
+    return {"min": range_.min, "max": range_.max, "opt": range_.opt, **step}
+
+
 def _range_from_json(value: object) -> Range:
-    sizes = fields(value, "min", "max", "opt")
+    known = {"step": 1, **expect(dict, value, "a value")}
+    *sizes, step = fields(known, "min", "max", "opt", "step")
     low, high, opt = (
         None if size is None else expect(int, size, "an end of a range") for size in sizes
     )
-    return Range(expect(int, low, "min"), high, opt)
+    return Range(expect(int, low, "min"), high, opt, expect(int, step, "a step"))
 
 
 def _is_size(size: int) -> bool:

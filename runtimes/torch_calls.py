@@ -366,6 +366,9 @@ def first_sentences(error: Exception, count: int = 3) -> str:
 def last_line(error: Exception) -> str:
     """The line of a torch exception that says what happened; the rest is a stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    code = [line for line, under in itertools.pairwise(lines) if "<--- HERE" in under][-1:]
+    if any(line.startswith("The original call is") for line in lines):  # a loader's, not a run's
+        return " ".join([lines[0], *code])
     if lines and lines[-1].endswith("Error:"):  # without a message: the line of code then
-        lines += [f"{lines[-1]} {a}" for a, b in itertools.pairwise(lines) if "<--- HERE" in b][-1:]
+        return " ".join([lines[-1], *code])
     return lines[-1] if lines else type(error).__name__

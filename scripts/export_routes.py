@@ -17,6 +17,7 @@ from zoo import Entry, Inputs
 from zoo.nested import children, flat, mapped, tensors
 from zoo.reference import as_array, bound
 
+from edgeport.deploy.compilers.program import symbol
 from edgeport.runtimes.inputs import Array
 
 Run: TypeAlias = Callable[[Inputs], Sequence[Array]]
@@ -222,12 +223,7 @@ def _without_defaults(job: Job) -> Inputs:
 
 def _dynamic_shapes(job: Job) -> dict[str, Any]:
     """The free dimensions in the shape of forward's arguments."""
-    dims = {
-        name: torch.export.Dim(
-            name, min=job.entry.range_of(name).min, max=job.entry.range_of(name).max
-        )
-        for name in job.entry.free
-    }
+    dims = {name: symbol(name, job.entry.range_of(name)) for name in job.entry.free}
     named = {
         name: {axis: dims[dim] for axis, dim in axes.items()}
         for name, axes in job.entry.dimensions.items()

@@ -147,7 +147,7 @@ def _manifests() -> Iterator[Case]:
         (b'"max_ratio": 8.0', b'"max_ratio": 1e999'),
         (b'"max_ratio": 8.0', b'"max_ratio": ' + b"9" * 5000),
         (b'"name"', b'"producer"'),
-        (b'"schema_version": 2', b'"schema_version": 3'),
+        (b'"schema_version": 2', b'"schema_version": 4'),
         (b'"schema_version": 2', b'"schema_version": 99999999999999999999'),
         (b'"schema_version": 2', b'"schema_version": -1'),
         (b'"schema_version": 2', b'"schema_version": 2.0'),

@@ -35,7 +35,7 @@ from edgeport.training.vision import freeze_all_but, load_weights
 from .run import Run
 
 _KEPT_IMAGES: Final = 64
-"""Held-out images of several sizes that a run keeps: they are large, and prove the export."""
+"""Held-out images of several sizes, or out of many, that a run keeps: they prove the export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def mlp(
     one_size(data)
     table = _is_table(data)
     columns = _columns(data) if table else None
-    shapes = {} if table else {n: list(a.shape[1:]) for n, a in data.train.inputs.items()}
+    shapes = {} if table else {n: list(np.shape(a[0])) for n, a in data.train.inputs.items()}
     hyperparameters = {
         "columns": columns.names if columns else [],
         "categories": columns.categories if columns else {},
@@ -121,7 +121,8 @@ def cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
     """
     one_size(data)
     (name, images), *others = data.train.inputs.items()
-    if others or images.ndim not in (3, 4):
+    one = np.asarray(images[0])
+    if others or one.ndim not in (2, 3):
         raise SourceError(
             f"{data.origin.name} is no set of images: "
             + ", ".join(f"{n} {t}" for n, t in data.origin.schema.items()),
@@ -130,15 +131,15 @@ def cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
         )
     hyperparameters = {
         "image": name,
-        "shape": list(images.shape[1:]),
-        "floats": images.dtype.kind == "f",
+        "shape": list(one.shape),
+        "floats": one.dtype.kind == "f",
         "classes": len(data.origin.classes),
         "channels": channels,
         "hidden": hidden,
     }
     module = _made("cnn", hyperparameters)
     if min(module.prepare.size[1:]) < 2:  # type: ignore[index]  # a Pixels
-        raise SourceError(f"images of shape {images.shape[1:]}", remedy="give larger ones")
+        raise SourceError(f"images of shape {one.shape}", remedy="give larger ones")
     return _staged("cnn", hyperparameters, module, data)
 
 

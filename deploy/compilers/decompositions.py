@@ -159,7 +159,8 @@ _own_linspace: Final = torch.linspace
 def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as torch.linspace
     """With a size for its number of steps, which torch's own takes for a constant.
 
-    From both ends to the middle, as torch's own counts.
+    From both ends to the middle, as torch's own counts; a 16-bit type knows no count beyond its
+    mantissa.
     """
     dtype = options.get("dtype") or torch.get_default_dtype()
     known = options.keys() <= {"dtype", "device"} and dtype.is_floating_point
@@ -167,12 +168,13 @@ def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as 
         own: Any = _own_linspace  # its types know no sizes
         return own(start, end, steps, **options)  # type: ignore[no-any-return]
     count: Any = steps
-    index = torch.arange(count, dtype=dtype, device=options.get("device"))
+    wide = dtype if dtype.itemsize > 2 else torch.float32
+    index = torch.arange(count, dtype=wide, device=options.get("device"))
     last = index[-1:]  # (1,): one less than the steps
-    start, end = (torch.as_tensor(x, dtype=dtype, device=index.device) for x in (start, end))
+    start, end = (torch.as_tensor(x, dtype=wide, device=index.device) for x in (start, end))
     step = (end - start) / last.clamp(min=1)
     is_first_half = (index < ((last + 1) / 2).floor()) | (last == 0)
-    return torch.where(is_first_half, start + step * index, end - step * (last - index))
+    return torch.where(is_first_half, start + step * index, end - step * (last - index)).to(dtype)
 
 
 _own_interpolate: Final = torch.nn.functional.interpolate
@@ -208,6 +210,8 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.median.default: ordering.median,
     _aten.median.dim: ordering.median_along,
     _aten.kthvalue.default: ordering.kthvalue,
+    _aten.sort.stable: ordering.sort_stably,
+    _aten.argsort.stable: ordering.argsort_stably,
     _aten.cumprod.default: ordering.cumprod,
     _aten.cummax.default: ordering.cummax,
     _aten.cummin.default: ordering.cummin,

@@ -49,6 +49,22 @@ def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor
     return first, second
 
 
+def sort_stably(
+    x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """By ONNX's TopK, which puts the lower place of equal values first by its definition."""
+    if x.dtype == torch.bool:  # which TopK does not take
+        values, places = x.int().sort(dim, descending)
+        return values.bool(), places
+    values, places = x.sort(dim, descending)
+    return values, places
+
+
+def argsort_stably(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    """The places alone."""
+    return sort_stably(x, stable=stable, dim=dim, descending=descending)[1]
+
+
 def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """Running product."""
     if not _has_end(x, dim):

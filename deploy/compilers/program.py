@@ -12,6 +12,7 @@ from unittest import mock
 import torch
 
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import Range
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
@@ -101,17 +102,20 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
     """The free axes of each input, with the ranges that were declared."""
     dims = {
-        name: torch.export.Dim(
-            name,
-            min=source.signature.range_of(name).min,
-            max=source.signature.range_of(name).max,
-        )
-        for name in source.signature.dimensions
+        name: symbol(name, source.signature.range_of(name)) for name in source.signature.dimensions
     }
     return tuple(
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.signature.inputs
     )
+
+
+def symbol(name: str, range_: Range) -> Any:
+    """A free dimension for torch.export; one with a step is that many times another."""
+    step = range_.step
+    most = None if range_.max is None else range_.max // step
+    dim = torch.export.Dim(name, min=range_.min // step, max=most)
+    return dim if step == 1 else step * dim
 
 
 def _saved(

@@ -103,11 +103,18 @@ def _save(source: Source, folder: Path, compiled: Any) -> Compiled:
 
 
 def without_debug_records(archive: bytes) -> bytes:
-    """Copy the archive without its ``.debug_pkl`` records, which hold paths and source text."""
+    """Copy the archive without its ``.debug_pkl`` records, which hold paths and source text.
+
+    Its version stays: by it, torch takes the operators in it for those of that time, and knows no
+    ``gelu(approximate="tanh")`` before 9.
+    """
     reader = torch._C.PyTorchFileReader(io.BytesIO(archive))
     buffer = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
-    for record in reader.get_all_records():
+    records = reader.get_all_records()
+    version = next(record for record in records if record in (".data/version", "version"))
+    writer.set_min_version(int(reader.get_record(version)))
+    for record in records:
         if not record.endswith(".debug_pkl") and record not in WRITTEN_BY_THE_WRITER:
             data = reader.get_record(record)
             writer.write_record(record, data, len(data))

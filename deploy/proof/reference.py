@@ -3,13 +3,14 @@
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.running import range_remedy, run_module
-from edgeport.deploy.sources.samples import Sample, sizes_of
+from edgeport.deploy.sources.samples import Sample, inputs_at, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.distances import rms
@@ -23,6 +24,9 @@ from .ties import hangs_on_ties, orders
 
 _MOVES: Final = 6
 """Eager runs on moved inputs, to learn how far rounding errors may carry."""
+
+_REDRAWN: Final = 1000
+"""The first seed of samples that are drawn anew; there are never so many others."""
 
 _LOUD: Final = 1e-3
 """Of an output. float32 is usually at 1e-7 to 1e-5; float16 and bfloat16 inside are above."""
@@ -84,7 +88,8 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
 
     An edge case that the module itself rejects is left out: nothing has to agree with an error.
     So is one whose integers hang on rounding, and any sample whose answer hangs on the order of
-    equal values, as long as there are others: torch promises nothing there.
+    equal values, as long as there are others: torch promises nothing there. A drawn one is drawn
+    anew first.
 
     Raises:
         SourceError: The module fails on a sample that is not an edge case, is not deterministic,
@@ -96,7 +101,8 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     ordered = orders(source.flat, source.example)
     golden: list[Golden] = []
     tied: list[Golden] = []
-    for sample in source.samples:
+    for given in source.samples:
+        sample, hangs = _untied(source, given) if ordered else (given, False)
         try:
             answered = reference.answer(sample)
         except Exception as e:  # the user's module may raise anything
@@ -106,7 +112,6 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
                 f"{type(source.module).__name__} fails on the sample {sample.name!r}: {raised(e)}",
                 remedy=range_remedy(sizes_of(source.signature, sample.inputs)),
             ) from e
-        hangs = ordered and hangs_on_ties(source.flat, sample.inputs)
         if sample.kind != "edge":
             (tied if hangs else golden).append(answered)
         elif not hangs and not _hangs_on_rounding(source, answered):
@@ -119,12 +124,27 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     return tuple(golden)
 
 
+def _untied(source: Source, sample: Sample) -> tuple[Sample, bool]:
+    """A sample of the same sizes without equal values that matter; and whether it has them."""
+    if not hangs_on_ties(source.flat, sample.inputs):
+        return sample, False
+    if sample.kind == "random":
+        sizes = sizes_of(source.signature, sample.inputs)
+        for seed in range(_REDRAWN, _REDRAWN + 3):
+            inputs = inputs_at(source.signature, sizes, source.values, seed)
+            if not hangs_on_ties(source.flat, inputs):
+                return replace(sample, inputs=inputs), False
+    return sample, True
+
+
 def _told_ties(tied: Sequence[Golden], others: Sequence[Golden]) -> str:
     proved = any(sample.kind != "edge" for sample in others)
+    names = ", ".join(repr(sample.name) for sample in tied[:4]) + ", ..." * (len(tied) > 4)
+    what = f"{len(tied)} answer{'s' * (len(tied) > 1)} ({names})"
+    done = "they were left out" if proved else "a right artefact may fail"
     return (
-        f"the answers to {len(tied)} samples ({tied[0].name!r}) hang on which of equal values topk "
-        f"or sort puts first, which engines need not agree on: "
-        f"{'they were left out' if proved else 'a right artefact may fail'}; give samples without"
+        f"which of equal values topk or sort puts first decides {what}, and engines need not agree "
+        f"on it: {done}; sort with stable=True, or give samples without"
     )
 
 

@@ -97,12 +97,11 @@ def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]
     batch = first[0]
     if not isinstance(batch, str) or set(first) != {batch}:
         return [dict(sample)]
-    allowed = source.signature.range_of(batch)
     rows = len(next(iter(sample.values())))
-    count = math.ceil(rows / min(_ROWS, allowed.max or _ROWS))
-    count = max(1, min(count, rows // max(1, allowed.min)))
-    cut = {name: np.array_split(array, count) for name, array in sample.items()}
-    return [{name: parts[index] for name, parts in cut.items()} for index in range(count)]
+    return [
+        {name: array[part] for name, array in sample.items()}
+        for part in source.signature.range_of(batch).parts(rows, _ROWS)
+    ]
 
 
 def _class_axis(output: Array, labels: Array) -> int | None:

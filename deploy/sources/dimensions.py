@@ -44,7 +44,9 @@ def observed_dimensions(calls: Sequence[Mapping[str, Array]], run: Run | None = 
     Args:
         calls: The inputs of each; one call alone shows no free axis.
         run: To see whether the module runs at size 1 too; without it, a range starts at the
-            smallest size that was seen. No range has an end: what was seen says nothing of it.
+            smallest size that was seen. Where it rejects one more than that, the range has a step,
+            which divides all sizes that were seen. No range has an end: what was seen says nothing
+            of it.
 
     Raises:
         SourceError: There are no calls, two differ in more than sizes, or ``run`` fails on the
@@ -57,10 +59,14 @@ def observed_dimensions(calls: Sequence[Mapping[str, Array]], run: Run | None = 
     seen: dict[tuple[int, ...], list[Axis]] = {}
     for axis in _axes(calls[0]):
         seen.setdefault(tuple(_size(call, axis) for call in calls), []).append(axis)
-    groups = {frozenset(axes): min(sizes) for sizes, axes in seen.items() if len(set(sizes)) > 1}
+    varied = {frozenset(axes): sizes for sizes, axes in seen.items() if len(set(sizes)) > 1}
+    groups = {group: min(sizes) for group, sizes in varied.items()}
+    steps = dict.fromkeys(groups, 1)
     if run is not None and groups:
-        _lower_to_one(_Eager(run, calls[0]), groups)
-    return _named(calls[0], {group: Range(smallest) for group, smallest in groups.items()})
+        eager = _Eager(run, calls[0])
+        steps = {group: _step(eager, group, sizes) for group, sizes in varied.items()}
+        _lower(eager, groups, steps)
+    return _named(calls[0], {group: Range(low, step=steps[group]) for group, low in groups.items()})
 
 
 def probed_dimensions(run: Run, example: Mapping[str, Array]) -> Dimensions:
@@ -240,13 +246,22 @@ def _border(eager: _Eager, group: Group, others: Mapping[Axis, int], runs: int, 
     return runs
 
 
-def _lower_to_one(eager: _Eager, groups: dict[Group, int]) -> None:
-    """Let the dimensions start at 1 that run there, in place; they all run there at once."""
-    ones: dict[Axis, int] = {}
+def _step(eager: _Eager, group: Group, sizes: Sequence[int]) -> int:
+    """What all sizes are multiples of, if it takes the smallest and not the next; else 1."""
+    step, smallest = math.gcd(*sizes), min(sizes)
+    if step == 1 or eager.takes(dict.fromkeys(group, smallest + 1)):
+        return 1
+    return step if eager.takes(dict.fromkeys(group, smallest)) else 1
+
+
+def _lower(eager: _Eager, groups: dict[Group, int], steps: Mapping[Group, int]) -> None:
+    """Let the dimensions start at one step that run there, in place; they all do so at once."""
+    lowered: dict[Axis, int] = {}
     for group, smallest in groups.items():
-        if smallest > 1 and eager.takes({**ones, **dict.fromkeys(group, 1)}):
-            groups[group] = 1
-            ones |= dict.fromkeys(group, 1)
+        one = dict.fromkeys(group, steps[group])
+        if smallest > steps[group] and eager.takes({**lowered, **one}):
+            groups[group] = steps[group]
+            lowered |= one
 
 
 def _check_alike(first: Mapping[str, Array], call: Mapping[str, Array], number: int) -> None:

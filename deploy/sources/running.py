@@ -125,7 +125,10 @@ def range_remedy(sizes: Mapping[str, int]) -> str:
     if not sizes:
         return f"check the declared inputs: name, dtype and size of each; {values}"
     name = next(iter(sizes))
-    allowed = f"a range says which sizes are allowed: {name}:MIN..MAX"
+    allowed = (
+        f"a range says which sizes are allowed: {name}:MIN..MAX, or {name}:MIN..MAX:STEP for the "
+        "multiples of STEP"
+    )
     return f"check the declared inputs; {allowed}; {values}"
 
 

@@ -22,6 +22,9 @@ from .drawing import Values, draw, measured, told
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
 
+_PROBED_STEPS: Final = (1, 6)
+"""Above the smallest size, where only multiples of a step are allowed."""
+
 LARGEST_SAMPLE: Final = 2**27
 """Elements of one sample. More is refused: what is declared is proved, and a bundle carries it."""
 
@@ -67,28 +70,27 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
 def usual_sizes(declared: Signature) -> dict[str, int]:
     """A size for each free dimension to compile with: at least 2 and, if possible, all different.
 
-    A compiler may take 0 and 1 as special, and two equal sizes as one dimension.
+    A compiler may take 0 and 1 as special, and two equal sizes as one dimension. What a module
+    divides by the step is 2 at least, too.
     """
     sizes: dict[str, int] = {}
     for name in declared.dimensions:
         range_ = declared.range_of(name)
-        size = range_.opt or max(2, range_.min)
-        while size in sizes.values() and size + 1 in range_:
-            size += 1
-        sizes[name] = size if size in range_ else range_.min
+        size = range_.opt or range_.nearest(max(2 * range_.step, range_.min))
+        while size in sizes.values() and size + range_.step in range_:
+            size += range_.step
+        sizes[name] = size
     return sizes
 
 
 def other_sizes(declared: Signature) -> dict[str, int]:
     """A second size for each free dimension, different from the usual one where it can be."""
-    usual = usual_sizes(declared)
-    return {
-        name: next(
-            (size + step for step in (7, 5, 3, 1, -1) if size + step in declared.range_of(name)),
-            size,
-        )
-        for name, size in usual.items()
-    }
+    sizes = {}
+    for name, size in usual_sizes(declared).items():
+        range_ = declared.range_of(name)
+        others = (size + steps * range_.step for steps in (7, 5, 3, 1, -1))
+        sizes[name] = next((other for other in others if other in range_), size)
+    return sizes
 
 
 def sizes_of(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
@@ -174,10 +176,10 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
     rows = _rows(declared)
     found: dict[int, tuple[dict[str, int], int]] = {}
     for number, sample in enumerate(values.real):
-        sizes = {
-            name: max(1, declared.range_of(name).min) if name in rows else size
-            for name, size in sizes_of(declared, sample).items()
-        }
+        sizes = sizes_of(declared, sample)
+        for name in rows:
+            range_ = declared.range_of(name)
+            sizes[name] = range_.nearest(range_.step)
         elements = sum(
             math.prod(sizes[size] if isinstance(size, str) else size for size in spec.shape)
             for spec in declared.inputs
@@ -197,7 +199,8 @@ def _rows(declared: Signature) -> list[str]:
 
 
 def _probes(range_: Range, example: int | None) -> list[int]:
-    asked = (*PROBED_SIZES, range_.min, range_.max, range_.opt, example)
+    steps = () if range_.step == 1 else (range_.min + n * range_.step for n in _PROBED_STEPS)
+    asked = (*PROBED_SIZES, *steps, range_.min, range_.max, range_.opt, example)
     return sorted({size for size in asked if size is not None and size in range_})
 
 

@@ -32,7 +32,7 @@ class Source:
         example: Inputs to compile with; every free dimension is 2 or more.
         samples: Inputs to prove with.
         notes: What was changed in the user's module, in sentences for them.
-        real: The caller's samples as they were given.
+        values: Where the values of samples come from.
         labels: By output: names of the classes along its last axis, where they are known.
     """
 
@@ -42,7 +42,7 @@ class Source:
     example: Mapping[str, Array]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
-    real: tuple[Mapping[str, Array], ...] = ()
+    values: Values = field(default_factory=Values)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -52,6 +52,11 @@ class Source:
         if torch.bfloat16 in (*self.flat.call.dtypes, *(tensor.dtype for tensor in tensors)):
             return "bfloat16"  # which its outputs, as numpy has them, don't show
         return self.signature.precision
+
+    @property
+    def real(self) -> Sequence[Mapping[str, Array]]:
+        """The caller's samples as they were given."""
+        return self.values.real
 
     @property
     def module(self) -> nn.Module:
@@ -105,7 +110,7 @@ def make_source(
     signature = Signature(declared.inputs, measured.outputs, declared.ranges, measured.structure)
     guesses = guessed(declared, values)
     notes = (*notes, *guesses, *untried(declared, measured.samples), *measured.notes)
-    return Source(name, flat, signature, example, measured.samples, notes, tuple(values.real))
+    return Source(name, flat, signature, example, measured.samples, notes, values)
 
 
 def _answered(

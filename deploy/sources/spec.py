@@ -1,4 +1,4 @@
-"""The way a person writes an input: ``tokens=int64[batch<=64,time:4..512]``."""
+"""The way a person writes an input: ``tokens=int64[batch<=64,time:4..512:4]``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import torch
 
-from edgeport.runtimes import Range, TensorSpec, UsageError
+from edgeport.runtimes import FormatError, Range, TensorSpec, UsageError
 from edgeport.runtimes.signature import DTYPES
 
 _INPUT: Final = re.compile(r"\s*(\w+(?:\.\w+)*)\s*=\s*(\w+)\s*\[([^\]]*)\]\s*")
-_DIMENSION: Final = re.compile(r"([A-Za-z_]\w*)(?:<=(\d+)|:(\d+)\.\.(\d+)?)?")
+_DIMENSION: Final = re.compile(r"([A-Za-z_]\w*)(?:(?:<=(\d+)|:(\d+)\.\.(\d+)?)(?::(\d+))?)?")
 _NARROW: Final = "bfloat16"
 
 
@@ -33,7 +33,8 @@ class Declared:
 def parse_inputs(texts: Sequence[str]) -> Declared:
     """Read inputs as a person writes them.
 
-    A dimension is a number (fixed), a name (free), ``name<=MAX`` or ``name:MIN..MAX``. Dots lead
+    A dimension is a number (fixed), a name (free), ``name<=MAX`` or ``name:MIN..MAX``. A
+    range may have a step, ``name:MIN..MAX:STEP``: then only its multiples are allowed. Dots lead
     into an argument: ``hx.0`` and ``hx.1`` are a tuple, ``batch.ids`` is in a dict.
 
     Raises:
@@ -106,13 +107,16 @@ def _dimension(size: str, text: str, ranges: dict[str, Range]) -> int | str:
     match = _DIMENSION.fullmatch(size)
     if match is None:
         raise _unreadable(text, f"{size!r} is not a size")
-    name, most, low, high = match.groups()
+    name, most, low, high, step = match.groups()
     if most is None and low is None:
         return name
     top = most or high
     if top is not None and int(top) < int(low or 1):
         raise _unreadable(text, f"{size!r} ends before it begins")
-    found = Range(int(low or 1), None if top is None else int(top))
+    try:
+        found = Range(int(low or 1), None if top is None else int(top), step=int(step or 1))
+    except FormatError as e:
+        raise _unreadable(text, e.problem) from e
     if ranges.setdefault(name, found) != found:
         raise _unreadable(text, f"{name!r} has another range in another input")
     return name
@@ -121,5 +125,6 @@ def _dimension(size: str, text: str, ranges: dict[str, Range]) -> int | str:
 def _unreadable(text: str, problem: str) -> UsageError:
     return UsageError(
         f"cannot read the input {text!r}: {problem}",
-        remedy="write it like image=float32[batch,3,224,224] or tokens=int64[batch<=8,time:4..512]",
+        remedy="write it like image=float32[batch,3,224,224], tokens=int64[batch<=8,time:4..512] "
+        "or, for multiples of 32, image=float32[batch,3,height:32..512:32,224]",
     )

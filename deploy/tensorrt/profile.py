@@ -24,6 +24,7 @@ def notes(format_: str, sizes: Mapping[str, Extent], shaping: Mapping[str, Bound
     told = [
         f"{format_}: {name!r} has no end, and an engine needs one: it takes up to {extent.max}, "
         f"the largest that was proved; a range sets another: {name}:1..{2 * extent.max}"
+        f"{'' if extent.step == 1 else f':{extent.step}'}"
         for name, extent in sizes.items()
         if extent.open
     ]

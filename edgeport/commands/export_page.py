@@ -163,7 +163,8 @@ def _range(name: str, sizes: Mapping[str, int | None] | None) -> Html:
     sizes = sizes or {"min": 1, "max": None, "opt": None}
     end = "and up" if sizes["max"] is None else f"to {sizes['max']}"
     best = "" if sizes["opt"] is None else f", best at {sizes['opt']}"
-    return join([tag("code", name), f": {sizes['min']} {end}{best}"])
+    step = f" in steps of {sizes['step']}" if "step" in sizes else ""
+    return join([tag("code", name), f": {sizes['min']} {end}{step}{best}"])
 
 
 def _compiled(told: Mapping[str, Any], plot: RatioPlot) -> str:

@@ -19,6 +19,7 @@ from edgeport.runtimes import (
     FormatError,
     InputError,
     MissingFileError,
+    Range,
     Signature,
     TensorSpec,
     UsageError,
@@ -103,8 +104,8 @@ def _table(path: Path, signature: Signature) -> Iterator[Raw]:
                 remedy="correct the line; text with commas stands in quotes",
             )
     places = {spec.name: header.index(spec.name) for spec in signature.inputs}
-    for start in range(0, len(rows), BATCH_ROWS):
-        part = rows[start : start + BATCH_ROWS]
+    for batch in _batches(len(rows), signature):
+        start, part = batch.start, rows[batch]
         texts = {name: [row[place].strip() for row in part] for name, place in places.items()}
         yield Raw(
             tuple(str(start + index + 1) for index in range(len(part))),
@@ -179,9 +180,9 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
         raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
     # a line ends where a file's does: splitlines cuts a text at U+2028 too
     texts = content.removesuffix("\n").split("\n") if content else []
-    for start in range(0, len(texts), BATCH_ROWS):
-        part = texts[start : start + BATCH_ROWS]
-        rows = tuple(str(start + index + 1) for index in range(len(part)))
+    for batch in _batches(len(texts), signature):
+        part = texts[batch]
+        rows = tuple(str(batch.start + index + 1) for index in range(len(part)))
         yield Raw(rows, {spec.name: encode(part)})
 
 
@@ -206,10 +207,17 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
         )
     (count,) = counts
-    for start in range(0, count, BATCH_ROWS):
-        cut = {name: arrays[name][start : start + BATCH_ROWS] for name in names}
-        rows = len(next(iter(cut.values())))
-        yield Raw(tuple(str(start + index + 1) for index in range(rows)), cut)
+    for batch in _batches(count, signature):
+        rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
+        yield Raw(rows, {name: arrays[name][batch] for name in names})
+
+
+def _batches(rows: int, signature: Signature) -> list[slice]:
+    """Parts of some rows that the model takes, as far as there are any."""
+    first = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
+    if isinstance(first, int):
+        return Range(first, first, step=max(1, first)).parts(rows, BATCH_ROWS)
+    return (Range() if first is None else signature.range_of(first)).parts(rows, BATCH_ROWS)
 
 
 def _images(path: Path, signature: Signature) -> Iterator[Raw]:

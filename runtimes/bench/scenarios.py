@@ -12,6 +12,7 @@ from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.signature import Range
 
 from .setting import Closed, Mode, Peak
 from .workload import batch_dimension
@@ -78,10 +79,10 @@ def peak(name: str, bound_ns: int | None) -> Peak:
 
 
 def offline_rows(bundles: Sequence[Bundle]) -> int:
-    """Rows of an offline call that every bundle takes: 32, or the most that it does."""
+    """Rows of an offline call that every bundle takes: 32, or the nearest that it does."""
     rows = OFFLINE_ROWS
     for signature in (bundle.manifest.signature for bundle in bundles):
         dimension = batch_dimension(signature)
-        most = 1 if dimension is None else signature.range_of(dimension).max
-        rows = min(rows, rows if most is None else most)
+        range_ = Range(1, 1) if dimension is None else signature.range_of(dimension)
+        rows = range_.nearest(max(rows, range_.step))
     return rows

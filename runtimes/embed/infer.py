@@ -49,7 +49,7 @@ BUNDLE = ""
 FILES: dict[str, str] = {}
 INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {}
 OUTPUTS: tuple[str, ...] = ()
-RANGES: dict[str, tuple[int, int]] = {}
+RANGES: dict[str, tuple[int, int, int]] = {}
 GOLDEN: tuple[str, str] = ("", "")
 BARS: list[tuple[str, dict[str, tuple[str, float, float]]]] = []
 MEDIANS: dict[str, tuple[float, tuple[int, ...]]] = {}
@@ -83,11 +83,11 @@ def check_inputs(inputs: Mapping[str, Array]) -> list[Array]:
         if array.ndim != len(shape):
             raise ValueError(f"input {name!r} has shape {array.shape}, expected {shape}")
         for size, wanted in zip(array.shape, shape, strict=True):
-            low, high = RANGES[wanted] if isinstance(wanted, str) else (wanted, wanted)
-            if not low <= size <= high:
+            low, high, step = RANGES[wanted] if isinstance(wanted, str) else (wanted, wanted, 1)
+            if not low <= size <= high or size % step:
                 raise ValueError(
                     f"input {name!r} has shape {array.shape}, expected {shape}: "
-                    f"{size} is not in {low}..{high}"
+                    f"{size} is not in {low}..{high}{f' in steps of {step}' if step > 1 else ''}"
                 )
             if isinstance(wanted, str) and sizes.setdefault(wanted, size) != size:
                 raise ValueError(f"{wanted!r} is {sizes[wanted]} and, in input {name!r}, {size}")

@@ -22,14 +22,14 @@
 #define MOST_AXES 32
 #define LARGEST_HEADER 65536
 
-typedef struct { const char *name; int64_t min, max; } Dimension;
+typedef struct { const char *name; int64_t min, max, step; } Dimension;
 typedef struct { const char *name; const char *descr; int type; int axes; int64_t shape[MOST_AXES]; } Spec;
 typedef struct { const char *name; const char *sha256; } StoredFile;
 
 /* A size of -1 - k is free: the k-th of dimensions. A type is an ONNXTensorElementDataType. */
 /* <model> */
 static const char program[] = "run";
-static const Dimension dimensions[] = {{"", 0, 0}};
+static const Dimension dimensions[] = {{"", 0, 0, 1}};
 static const Spec inputs[] = {{"x", "<f4", 1, 1, {1}}};
 static const Spec outputs[] = {{"y", "<f4", 1, 1, {1}}};
 static const StoredFile files[] = {{"model.onnx", ""}};
@@ -167,6 +167,9 @@ static void check_shape(const Spec *spec, const Tensor *tensor, int64_t *sizes) 
         if (size < dimension->min || size > dimension->max)
             fail(BAD_INPUT, "input \"%s\": axis %d is %" PRId64 ", expected %s in %" PRId64
                  "..%" PRId64, spec->name, axis, size, dimension->name, dimension->min, dimension->max);
+        if (size % dimension->step)
+            fail(BAD_INPUT, "input \"%s\": axis %d is %" PRId64 ", expected %s in steps of %" PRId64,
+                 spec->name, axis, size, dimension->name, dimension->step);
         if (*known >= 0 && *known != size)
             fail(BAD_INPUT, "dimension %s is %" PRId64 " and, in input \"%s\", %" PRId64,
                  dimension->name, *known, spec->name, size);

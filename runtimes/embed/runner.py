@@ -82,13 +82,13 @@ def source_of(bundle: Bundle, program: str) -> str:
     hashes = [stored.sha256 for stored in artefact.files]
     ranges = [(name, signature.range_of(name)) for name in _dimensions(signature)]
     limits = [
-        f"{{{_string(name)}, {r.min}, {LARGEST_DIMENSION if r.max is None else r.max}}}"
+        f"{{{_string(name)}, {r.min}, {LARGEST_DIMENSION if r.max is None else r.max}, {r.step}}}"
         for name, r in ranges
     ]
     pairs = [f"{{{_string(n)}, {_string(h)}}}" for n, h in zip(names, hashes, strict=True)]
     lines = [
         f"static const char program[] = {_string(program)};\n",
-        _table("Dimension", "dimensions", limits or ['{"", 0, 0}']),
+        _table("Dimension", "dimensions", limits or ['{"", 0, 0, 1}']),
         _table("Spec", "inputs", [_spec(spec, signature) for spec in signature.inputs]),
         _table("Spec", "outputs", [_spec(spec, signature) for spec in signature.outputs]),
         _table("StoredFile", "files", pairs),

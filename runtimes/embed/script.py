@@ -75,7 +75,7 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
         "INPUTS": {spec.name: (spec.dtype, spec.shape) for spec in signature.inputs},
         "OUTPUTS": tuple(spec.name for spec in signature.outputs),
         "RANGES": {
-            name: (r.min, LARGEST_DIMENSION if r.max is None else r.max)
+            name: (r.min, LARGEST_DIMENSION if r.max is None else r.max, r.step)
             for name, r in ranges.items()
         },
         "GOLDEN": (manifest.golden.file, manifest.golden.sha256),

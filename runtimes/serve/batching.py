@@ -1,9 +1,9 @@
 """May rows of several requests go through a model together? Only where that is proved.
 
 One free dimension must lead every input and output and be nowhere else, and its range must allow
-it. That says what the shapes do; whether a row's answer depends on its neighbours (a mean over
-the batch, a rank among it) only a trial can tell: every golden sample is repeated with strangers'
-rows in front of it and behind it, and its own rows are judged as if it had been alone.
+it, without a step. That says what the shapes do; whether a row's answer depends on its neighbours
+(a mean over the batch, a rank among it) only a trial can tell: every golden sample is repeated with
+strangers' rows in front of it and behind it, and its own rows are judged as if it had been alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ def most_rows(
         EngineError: The engine failed on a sample that it took before.
     """
     axis = batch_axis(session.signature)
-    if axis is None:
-        return 1
+    if axis is None or session.signature.range_of(axis).step != 1:
+        return 1  # a trial puts a single row beside others
     largest = min(session.signature.range_of(axis).max or MOST_BATCH, MOST_BATCH)
     crowded = Crowded(session, samples, largest)
     fitting = [sample for sample in samples if crowded.fits(sample.inputs)]

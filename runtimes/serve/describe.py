@@ -1,9 +1,10 @@
 """What a server says of its models, in the protocol's own words."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from edgeport.runtimes.signature import TensorSpec
+from edgeport.runtimes.signature import Signature, TensorSpec
 
 from . import counters as c
 from .model import Model
@@ -46,6 +47,10 @@ def config(model: Model) -> dict[str, Any]:
         "parameters": {
             "signature": {"string_value": str(signature)},
             "threads": {"string_value": str(model.session.engine.threads)},
+            **{
+                f"smallest.{spec.name}": {"string_value": json.dumps(_smallest(spec, signature))}
+                for spec in signature.inputs
+            },
             **{
                 f"takes_bytes.{name}": {"string_value": "one text or image file per row"}
                 for name in sorted(model.raw)
@@ -101,6 +106,12 @@ def tensor(spec: TensorSpec) -> dict[str, Any]:
 def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     datatype = DATATYPES[spec.dtype]
     return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": _shape(spec)[batched:]}
+
+
+def _smallest(spec: TensorSpec, signature: Signature) -> list[int]:
+    """The least that each size may be, but 0: what a person may try first."""
+    ranges = ((size, signature.range_of(str(size))) for size in spec.shape)
+    return [size if isinstance(size, int) else range_.min or range_.step for size, range_ in ranges]
 
 
 def _shape(spec: TensorSpec) -> list[int]:

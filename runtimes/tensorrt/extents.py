@@ -21,12 +21,14 @@ class Extent:
 
     Attributes:
         open: Whether the signature sets no end; then it is the largest of the samples.
+        step: Of the range; each of the sizes is a multiple.
     """
 
     min: int
     opt: int
     max: int
     open: bool
+    step: int = 1
 
     def __str__(self) -> str:
         return f"{self.min}..{self.max} (best at {self.opt})"
@@ -47,9 +49,12 @@ def extents(
     found = {}
     for name in signature.dimensions:
         range_ = signature.range_of(name)
-        largest = max(sizes[name] for sizes in seen) if range_.max is None else range_.max
-        opt = tuned[name] if range_.opt is None else range_.opt
-        found[name] = Extent(range_.min, min(opt, largest), largest, open=range_.max is None)
+        proved = range_.nearest(max(sizes[name] for sizes in seen))
+        largest = proved if range_.max is None else range_.max
+        opt = range_.nearest(tuned[name] if range_.opt is None else range_.opt)
+        found[name] = Extent(
+            range_.min, min(opt, largest), largest, open=range_.max is None, step=range_.step
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.commands.raw_input import read
-from edgeport.runtimes import InputError, Signature, TensorSpec
+from edgeport.runtimes import InputError, Range, Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import decode
 
@@ -89,3 +89,31 @@ def test_a_file_of_nothing_has_no_text(tmp_path: Path) -> None:
     path.touch()
     text = TensorSpec("t", "int32", ("batch", "characters"))
     assert list(read(path, Signature((text,), ()))) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "allowed", "rows", "parts"),
+    [
+        ("batch", Range(), 2000, [1000, 1000]),
+        ("batch", Range(1, 64), 100, [50, 50]),
+        ("batch", Range(8, 64, step=8), 72, [32, 40]),
+        ("batch", Range(8, 64, step=8), 30, [30]),  # which the session refuses
+        (5, None, 10, [5, 5]),
+        (5, None, 7, [7]),
+    ],
+)
+def test_rows_are_cut_into_batches_that_the_model_takes(
+    tmp_path: Path, first: int | str, allowed: Range | None, rows: int, parts: list[int]
+) -> None:
+    x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+    np.savez(tmp_path / "x.npz", x=x)
+    (tmp_path / "x.csv").write_text("\n".join(["x", *map(str, range(rows))]))
+    ranges = {} if allowed is None else {"batch": allowed}
+    for name, shape in (("x.npz", (first, 3)), ("x.csv", (first,))):
+        found = [
+            *read(tmp_path / name, Signature((TensorSpec("x", "float32", shape),), (), ranges))
+        ]
+        assert [len(raw.inputs["x"]) for raw in found] == parts
+        assert [row for raw in found for row in raw.rows] == [str(n + 1) for n in range(rows)]
+        whole = np.concatenate([raw.inputs["x"] for raw in found])
+        assert (whole == (x if name == "x.npz" else np.arange(rows))).all()

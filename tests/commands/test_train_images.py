@@ -1,6 +1,7 @@
 """Image data sets that lie on disk, as a person trains on them."""
 
 import json
+import resource
 import tempfile
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from image_sets import cifar10, mnist
+from PIL import Image
 
 from edgeport.__main__ import main
-from edgeport.training import load
-from edgeport.training.data import digits
+from edgeport.training import load, recipes
+from edgeport.training.data import digits, images
 from edgeport.training.models import staged
 
 
@@ -82,3 +84,34 @@ def test_more_than_memory_and_disk(
     assert "1,437 examples of 256 bytes, as the network takes them, need 0.0 GB" in error
     assert "and there is no room in /dev/shm/none: No such file or directory" in error
     assert "name a larger place with TMPDIR" in error
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a disk that others fill
+    try:
+        assert main(["train", "cnn", "--data", "digits", "--epochs", "1", "-o", place]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"there is no room in {tmp_path}: File too large" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_photos_of_one_size_that_stay_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    drawn = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = drawn.integers(0, 128, (6, 5, 3), np.uint8) + np.uint8(128 * number)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    asked = ["train", model, "--data", str(tmp_path / "photos"), "--epochs", "3"]
+    assert main([*asked, "-o", str(tmp_path / "array")]) == 0
+    monkeypatch.setattr(images, "LARGEST_DECODED", 100)
+    monkeypatch.setattr(recipes, "_KEPT_IMAGES", 3)
+    assert main([*asked, "-o", str(tmp_path / "files")]) == 0
+    array, files = (load(tmp_path / name) for name in ("array", "files"))
+    assert (files.origin, files.scores["accuracy"]) == (array.origin, array.scores["accuracy"])
+    assert np.array_equal(files.held_out.inputs["image"], array.held_out.inputs["image"][:3])
+    for name, weights in array.module.state_dict().items():
+        torch.testing.assert_close(files.module.state_dict()[name], weights)

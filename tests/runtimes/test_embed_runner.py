@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,21 @@ def test_wrong_inputs(
     assert problem in done.stderr
     assert done.stderr.startswith("run: ")
     assert not list(tmp_path.glob("out_*"))
+
+
+def test_a_size_that_is_no_multiple_of_the_step(every_dtype: Path, tmp_path: Path) -> None:
+    bundle = Bundle.read(every_dtype)
+    signature = replace(bundle.manifest.signature, ranges={"größe": Range(0, 9, step=4)})
+    stepped = replace(bundle, manifest=replace(bundle.manifest, signature=signature))
+    build_runner(stepped, tmp_path / "run")
+    for rows, code in ((8, 0), (6, 2)):
+        arguments = []
+        for place, dtype in enumerate(DTYPES):
+            np.save(tmp_path / f"{place}.npy", draw(dtype, rows))
+            arguments.append(f'in "{dtype}"={tmp_path / f"{place}.npy"}')
+        done = run(tmp_path / "run", every_dtype / "model.onnx", *arguments, "-o", tmp_path)
+        assert done.returncode == code, done.stderr
+    assert "axis 0 is 6, expected größe in steps of 4" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -243,12 +243,15 @@ def test_it_takes_what_the_session_takes(
             {"name": "b", "dtype": "int64", "shape": ["n", "m"]},
         ],
         "outputs": [],
-        "ranges": {"n": {"min": 0, "max": 3, "opt": None}, "m": {"min": 2, "max": 4, "opt": None}},
+        "ranges": {
+            "n": {"min": 0, "max": 3, "opt": None},
+            "m": {"min": 2, "max": 4, "opt": None, "step": 2},
+        },
         "structure": None,
     }
     template["check_inputs"].__globals__.update(
         INPUTS={"a": ("float32", ("n", 3)), "b": ("int64", ("n", "m"))},
-        RANGES={"n": (0, 3), "m": (2, 4)},
+        RANGES={"n": (0, 3, 1), "m": (2, 4, 2)},
     )
     given_ = {n: np.zeros(shape, d) for n, (d, shape) in zip("ab", arrays, strict=True)}
     ours = accepts(InputCheck(Signature.from_json(declared)), given_, InputError)

@@ -129,6 +129,17 @@ def test_every_mistake_is_named(inputs: Any, message: str) -> None:
             CHECK(inputs)
 
 
+@pytest.mark.parametrize("rows", [0, 7, 16, 24])
+def test_a_size_that_is_no_multiple_of_the_step(rows: int) -> None:
+    check = InputCheck(Signature((MASK,), (), {"batch": Range(8, 12, step=4)}))
+    assert len(check({"mask": mask(12)})) == 1
+    message = (
+        f"axis 0 is {rows}, expected batch in 8..12 in steps of 4\n  fix: the model takes mask"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        check({"mask": mask(rows)})
+
+
 def test_a_model_without_inputs() -> None:
     check = InputCheck(Signature((), ()))
     assert check({}) == []

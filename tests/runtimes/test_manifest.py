@@ -78,7 +78,19 @@ def test_version_1_is_read_with_the_defaults_it_did_not_know() -> None:
     VALIDATOR.validate(old)
     found = Manifest.loads(json.dumps(old), "m")
     assert found.thresholds == Thresholds(4.0, ("y",))
-    assert json.loads(found.dumps())["schema_version"] == SCHEMA_VERSION
+    assert json.loads(found.dumps())["schema_version"] == 2
+
+
+def test_a_step_of_a_range_makes_it_version_3_and_nothing_else_does() -> None:
+    assert GOOD["schema_version"] == 2
+    assert GOOD["signature"]["ranges"] == {"batch": {"min": 1, "max": 8, "opt": None}}
+    stepped = replace(SIGNATURE, ranges={"batch": runtimes.Range(4, 12, step=4)})
+    text = replace(MANIFEST, signature=stepped).dumps()
+    new = json.loads(text)
+    VALIDATOR.validate(new)
+    assert new["schema_version"] == SCHEMA_VERSION == 3
+    assert new["signature"]["ranges"] == {"batch": {"min": 4, "max": 12, "opt": None, "step": 4}}
+    assert Manifest.loads(text, "m").signature == stepped
 
 
 def test_a_precision_is_reduced_where_it_is_not_the_modules() -> None:
@@ -96,7 +108,7 @@ def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
 
 def test_the_schema_lists_what_the_code_lists() -> None:
     properties = SCHEMA["properties"]
-    assert properties["schema_version"]["enum"] == [1, SCHEMA_VERSION]
+    assert properties["schema_version"]["enum"] == [*range(1, SCHEMA_VERSION + 1)]
     assert list(properties["evidence"]["properties"]) == list(EVIDENCE_KINDS)
     assert properties["artefacts"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
     kinds = properties["golden"]["properties"]["samples"]["items"]["properties"]["kind"]["enum"]
@@ -129,8 +141,8 @@ BROKEN: list[tuple[Change, str]] = [
     (put("schema_version", None), "schema_version is None, expected an integer"),
     (put("schema_version", True), "schema_version is True, expected an integer"),
     (put("schema_version", "1"), "schema_version is '1', expected an integer"),
-    (put("schema_version", 0), "schema version 0, this edgeport reads 1 and 2\n  fix: copy the"),
-    (put("schema_version", 3), "version 3, this edgeport reads 1 and 2: it is too new\n  fix: pip"),
+    (put("schema_version", 0), "schema version 0, this edgeport reads 1 to 3\n  fix: copy the"),
+    (put("schema_version", 4), "version 4, this edgeport reads 1 to 3: it is too new\n  fix: pip"),
     (put("schema_version", 1), "'outputs' is not a key that belongs there"),
     (put("name", ""), "the name '' cannot be printed"),
     (put("name", "a\x1b[2J"), r"the name 'a\\x1b\[2J' cannot be printed"),

@@ -14,9 +14,9 @@ from edgeport.runtimes.serve.counters import MOST_BATCH
 from edgeport.runtimes.thresholds import Thresholds
 
 
-def signature(*shapes: tuple[int | str, ...], largest: int | None = None) -> Signature:
+def signature(*shapes: tuple[int | str, ...], range_: Range | None = None) -> Signature:
     specs = [TensorSpec(name, "float32", s) for name, s in zip("xy", shapes, strict=True)]
-    return Signature((specs[0],), (specs[1],), {"n": Range(1, largest)} if largest else {})
+    return Signature((specs[0],), (specs[1],), {"n": range_} if range_ else {})
 
 
 class Doubles(NullSession):
@@ -36,8 +36,8 @@ class Means(Doubles):
     mean = True
 
 
-def rows_together(kind: type[Doubles], largest: int | None = None) -> int:
-    session = kind(signature(("n", 2), ("n", 2), largest=largest), 1)
+def rows_together(kind: type[Doubles], range_: Range | None = None) -> int:
+    session = kind(signature(("n", 2), ("n", 2), range_=range_), 1)
     draw = np.random.default_rng(0)
     samples = []
     for rows in (1, 3):
@@ -48,11 +48,15 @@ def rows_together(kind: type[Doubles], largest: int | None = None) -> int:
 
 def test_rows_that_know_nothing_of_each_other_go_together() -> None:
     assert rows_together(Doubles) == MOST_BATCH
-    assert rows_together(Doubles, largest=8) == 8
+    assert rows_together(Doubles, Range(1, 8)) == 8
 
 
 def test_rows_that_know_of_each_other_stay_alone() -> None:
     assert rows_together(Means) == 1
+
+
+def test_rows_that_have_a_step_stay_alone() -> None:
+    assert rows_together(Doubles, Range(1, 9, step=3)) == 1
 
 
 def test_one_free_dimension_must_lead_everything_and_be_nowhere_else() -> None:

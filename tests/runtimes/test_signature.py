@@ -25,8 +25,10 @@ def signatures(draw: st.DrawFn) -> Signature:
     free = sorted({s for spec in (*inputs, *outputs) for s in spec.shape if isinstance(s, str)})
     ranges = {}
     for name in free:
-        low, opt, high = sorted(draw(st.tuples(*[st.integers(0, 99)] * 3)))
-        ranges[name] = draw(st.sampled_from([Range(low), Range(low, high), Range(low, high, opt)]))
+        step = draw(st.sampled_from([1, 1, 2, 32]))
+        low, opt, high = (n * step for n in sorted(draw(st.tuples(*[st.integers(0, 99)] * 3))))
+        most, best = draw(st.sampled_from([(None, None), (high, None), (high, opt)]))
+        ranges[name] = Range(low, most, best, step)
     leaves = [{"output": spec.name} for spec in outputs]
     structure = draw(st.sampled_from([None, {"list": leaves}, {"dict": [[7, {"tuple": leaves}]]}]))
     return Signature(inputs, outputs, ranges, structure)
@@ -42,6 +44,7 @@ def test_it_reads_like_a_sentence() -> None:
     assert str(signature) == "x: float32[batch, 4] -> y: float32[batch, 1] where batch in 1..8"
     assert str(Signature((X,), (Y,))) == "x: float32[batch, 4] -> y: float32[batch, 1]"
     assert str(Range(2)) == "2.."
+    assert str(Range(1, 512, step=32)) == "32..512 in steps of 32"
     nested = Signature((X,), (Y,), {"batch": Range(1, 8)}, {"dict": [["score", {"output": "y"}]]})
     assert str(nested) == (
         "x: float32[batch, 4] -> y: float32[batch, 1] as {'score': y} where batch in 1..8"
@@ -65,6 +68,61 @@ def test_a_range_has_both_ends(
 ) -> None:
     assert all(size in range_ for size in inside)
     assert not any(size in range_ for size in outside)
+
+
+@given(st.integers(0, 99), st.none() | st.integers(0, 99), st.integers(1, 40), st.integers(0, 200))
+def test_a_step_allows_its_multiples_within_the_ends(
+    low: int, more: int | None, step: int, size: int
+) -> None:
+    high = None if more is None else low + more
+    allowed = [n for n in range(low, 500 if high is None else high + 1) if n % step == 0]
+    if not allowed:
+        with pytest.raises(
+            FormatError, match=rf"no multiple of {step} is in {low}\.\.{high}\n  fix: w"
+        ):
+            Range(low, high, step=step)
+        return
+    found = Range(low, high, step=step)
+    assert (found.min, found.max) == (allowed[0], None if high is None else allowed[-1])
+    assert found == Range(found.min, found.max, step=step)
+    assert (size in found) == (size in allowed)
+    assert found.nearest(size) == max((n for n in allowed if n <= size), default=allowed[0])
+
+
+@given(
+    st.integers(0, 9), st.none() | st.integers(0, 20), st.integers(1, 4), st.integers(0, 99),
+    st.integers(1, 30),
+)  # fmt: skip
+def test_rows_are_cut_into_parts_that_are_allowed(
+    low: int, more: int | None, step: int, rows: int, most: int
+) -> None:
+    allowed = Range(low * step, None if more is None else (low + more) * step or step, step=step)
+    parts = allowed.parts(rows, most)
+    assert [row for part in parts for row in range(rows)[part]] == [*range(rows)]
+    steps, top = rows // step, allowed.nearest(rows) // step
+    can_be = rows % step == 0 and any(
+        allowed.min // step <= steps // count and -(-steps // count) <= top
+        for count in range(1, steps + 1)
+    )
+    assert not can_be or all(part.stop - part.start in allowed for part in parts)
+    assert not can_be or all(
+        part.stop - part.start <= max(most, 2 * max(allowed.min, step)) for part in parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ((1, 8, None, 0), "the step of a range is 0, expected 1 to 2147483647\n  fix: .*MAX:STEP"),
+        ((1, 8, None, -4), "the step of a range is -4"),
+        ((1, None, None, 2**31), "the step of a range is 2147483648"),
+        ((33, 63, None, 32), r"no multiple of 32 is in 33\.\.63\n  fix: widen the range"),
+        ((32, 512, 40, 32), "to tune for is 40, which is no multiple of 32\n  fix: .* such as 32"),
+    ],
+)
+def test_a_step_that_is_none(ends: tuple[int, ...], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        Range(*ends)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +186,9 @@ GOOD = Signature((X,), (Y,), {"batch": Range(1, 8)}).to_json()
         ("inputs/0/dtype", [], r"a dtype is \[\], expected a string"),
         ("ranges/batch", 3, "a value is 3, expected an object"),
         ("ranges/batch/min", [], r"an end of a range is \[\], expected an integer"),
+        ("ranges/batch/step", 0, "the step of a range is 0"),
+        ("ranges/batch/step", None, "a step is None, expected an integer"),
+        ("ranges/batch/stride", 1, "'stride' is not a key that belongs there"),
         ("ranges/batch/max", True, "an end of a range is True, expected an integer"),
     ],
 )

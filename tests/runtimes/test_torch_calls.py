@@ -295,6 +295,11 @@ def test_whatever_a_module_keeps_of_its_input(
             "Traceback\n    y = f(x)\n        ~ <--- HERE\n    z\nRuntimeError: \n",
             "RuntimeError: y = f(x)",
         ),
+        (
+            "\nNot valid.\nThe variants:\n  g()\n\nThe original call is:\n"
+            "    y = f(x)\n        ~ <--- HERE\n    z\n",
+            "Not valid. y = f(x)",
+        ),
     ],
 )
 def test_the_line_that_says_what_happened(text: str, said: str) -> None:

@@ -61,7 +61,7 @@ class Labelled:
     def decoded(self) -> "Labelled":
         """The same, with arrays in the places of what is one when it is looked at."""
         inputs = {
-            name: ragged([np.asarray(one) for one in array]) if array.dtype == object else array
+            name: together([np.asarray(one) for one in array]) if array.dtype == object else array
             for name, array in self.inputs.items()
         }
         return Labelled(inputs, self.labels)
@@ -70,6 +70,11 @@ class Labelled:
         """Some of the examples, by index."""
         inputs = {name: array[chosen] for name, array in self.inputs.items()}
         return Labelled(inputs, self.labels[chosen])
+
+
+def together(arrays: Sequence[Array]) -> Array:
+    """Arrays in one: (n, ...) if they have one shape, else (n,) object."""
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else ragged(arrays)
 
 
 def ragged(arrays: Sequence[ArrayLike]) -> Array:

@@ -1,8 +1,10 @@
 """A folder of images, one folder inside it per class."""
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,16 +14,20 @@ from edgeport.runtimes.errors import (
     MissingFileError,
     SourceError,
 )
-from edgeport.runtimes.images import decoded
+from edgeport.runtimes.images import decoded, seen_size
 
-from .examples import Array, ragged
+from .examples import Array, ragged, together
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
 )
 
 LARGEST_DECODED: Final = 2**30
-"""Bytes of decoded images that are kept in memory."""
+"""Bytes of decoded images that are kept in memory. Not a share of it: a run keeps the same held-out
+images on every machine."""
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -76,6 +82,13 @@ def read_image(path: Path) -> Array:
         FormatError: It is not an image that Pillow reads, or has more than 8 bits.
         BackendMissingError: Pillow is not installed.
     """
+    with _opened(path) as image:
+        return decoded(image, "RGB")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> "Iterator[Image]":
+    """An image whose header is read; what goes wrong with it names the file."""
     try:
         from PIL import Image
     except ModuleNotFoundError as e:
@@ -85,7 +98,7 @@ def read_image(path: Path) -> Array:
         ) from e
     try:
         with Image.open(path) as image:
-            return decoded(image, "RGB")
+            yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise FormatError(
             f"{path} cannot be read as an image: {e}",
@@ -98,31 +111,38 @@ class ImageFile:
 
     Args:
         path: Of the file.
+
+    Attributes:
+        shape: (height, width, 3): as ``seen_size`` of its header, until it was decoded.
+
+    Raises:
+        FormatError, BackendMissingError: As ``read_image``.
     """
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "shape")
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with _opened(path) as image:
+            self.shape: tuple[int, ...] = (*seen_size(image), 3)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> Array:
-        return read_image(self.path)
+        found = read_image(self.path)
+        self.shape = found.shape
+        return found
 
 
 def read_images(files: Sequence[Path]) -> Array:
     """Images: (n, height, width, 3) uint8 if they have one size, else (n,) of arrays.
 
-    Where all of them would take more than ``LARGEST_DECODED`` they are ``ImageFile``: photos are
-    many times as large as their files.
+    Where all of them would take more than ``LARGEST_DECODED`` they are (n,) of ``ImageFile``:
+    photos are many times as large as their files. One that is broken behind its header is then
+    found when it is looked at, which is when the data are split: their fingerprint is of pixels.
 
     Raises:
         FormatError, BackendMissingError: As ``read_image``.
     """
-    images: list[Array] = []
-    decoded_bytes = 0
-    for file in files:
-        images.append(read_image(file))
-        decoded_bytes += images[-1].nbytes
-        if decoded_bytes > LARGEST_DECODED:
-            return ragged([ImageFile(file) for file in files])
-    return np.stack(images) if len({image.shape for image in images}) == 1 else ragged(images)
+    images = [ImageFile(file) for file in files]
+    if sum(math.prod(image.shape) for image in images) > LARGEST_DECODED:
+        return ragged(images)
+    return together([np.asarray(image) for image in images])

@@ -12,7 +12,7 @@ from .bundled import BUNDLED, bundled_table, digits
 from .cifar import is_cifar, read_cifar
 from .examples import DataSet, Labelled, Split
 from .idx import is_idx_set, read_idx_set
-from .images import LARGEST_DECODED, ImageFile, image_files, own_parts, read_images
+from .images import image_files, own_parts, read_images
 from .splitting import split, split_before
 from .table import Table, dataset, read_csv
 
@@ -90,8 +90,8 @@ def image_folder(folder: Path, how: Split | None = None) -> DataSet:
         )
     images = read_images([file for files, _, _ in found for file in files])
     labels = [label for _, numbers, _ in found for label in numbers]
-    one_size = images.dtype != object
-    size = "x".join(map(str, images.shape[1:3])) if one_size else "several sizes"
+    sizes = {image.shape[:2] for image in images}
+    size = "x".join(map(str, sizes.pop())) if len(sizes) == 1 else "several sizes"
     whole = Labelled({"image": images}, np.asarray(labels, np.int64))
     schema = {"image": f"uint8 RGB, {size}"}
     name = folder.resolve().name
@@ -140,21 +140,16 @@ def _needed(target: str | None, path: Path) -> str:
 
 
 def one_size(data: DataSet) -> None:
-    """Refuse images of several sizes, and those that stay files.
+    """Refuse images of several sizes.
 
     Raises:
         SourceError: They are.
     """
     for name, array in data.train.inputs.items():
-        if array.dtype == object:
-            large = isinstance(array[0], ImageFile)
-            what = (
-                f"more than {LARGEST_DECODED >> 20} MiB of images"
-                if large
-                else "images of several sizes"
-            )
+        images = [*array, *data.held_out.inputs[name]] if array.dtype == object else []
+        if len({image.shape for image in images}) > 1:
             raise SourceError(
-                f"{name!r} in {data.origin.name} has {what}",
+                f"{name!r} in {data.origin.name} has images of several sizes",
                 remedy="train vision:resnet18, which resizes them in the artefact, or bring them "
                 "to one small size",
             )

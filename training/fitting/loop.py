@@ -39,7 +39,8 @@ OnEpoch = Callable[[Epoch], None]
 DIVERGED: Final = 1e6
 """A cost that is this many times that of the first epoch will not come back."""
 
-_EVALUATION_ROWS: Final = 1024  # bounds memory; any number gives the same figures but for rounding
+_EVALUATION_ROWS: Final = 1024  # at most so many at a time, and
+_EVALUATION_BYTES: Final = 2**24  # bytes of them; any gives the same figures but for rounding
 _SHUFFLED_BYTES: Final = 2**30  # data up to this size are copied in the order of each epoch
 _WATCHED_EPOCHS: Final = 100
 _CHECKPOINT_EVERY_S: Final = 5.0
@@ -345,10 +346,12 @@ def _finite_norms(norms: Norms) -> Norms:
 
 
 @torch.no_grad()
-def outputs_of(module: nn.Module, inputs: Tensors, rows: int = _EVALUATION_ROWS) -> Tensor:
+def outputs_of(module: nn.Module, inputs: Tensors) -> Tensor:
     """What a module returns in eval mode for all examples, some rows at a time."""
     module.eval()
     count = len(next(iter(inputs.values())))
+    row_bytes = sum(tensor[0].nbytes for tensor in inputs.values())
+    rows = min(_EVALUATION_ROWS, max(1, _EVALUATION_BYTES // max(1, row_bytes)))
     parts = [
         module(**{name: tensor[start : start + rows] for name, tensor in inputs.items()})
         for start in range(0, count, rows)

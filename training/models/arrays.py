@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from edgeport.training.data import Labelled
 
+from .staged import batches
+
 
 class Features(nn.Module):
     """Arrays of any shape, flattened, joined and standardised: what an MLP takes.
@@ -28,10 +30,16 @@ class Features(nn.Module):
 
     def fit(self, examples: Labelled) -> None:
         """Take means and deviations; what is constant, as the rim of an image, is only centred."""
-        inputs = {name: torch.tensor(array) for name, array in examples.inputs.items()}
-        joined = self._joined(inputs).double()
-        deviation = joined.std(0, correction=0)
-        self.mean.copy_(joined.mean(0))
+        count, mean = 0, torch.zeros_like(self.mean.double())
+        squares = torch.zeros_like(mean)
+        for rows in batches(examples):  # Chan, Golub and LeVeque 1979: partial sums of squares
+            joined = self._joined(rows).double()
+            apart, share = joined.mean(0) - mean, len(joined) / (count + len(joined))
+            squares += joined.var(0, correction=0) * len(joined) + apart.square() * count * share
+            mean += apart * share
+            count += len(joined)
+        deviation = (squares / count).sqrt()
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
 
     def forward(self, **inputs: Tensor) -> Tensor:

@@ -3,19 +3,25 @@
 Fixed stages are run once over the data, not in every epoch.
 """
 
+import errno
 import inspect
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.errors import SourceError
+from edgeport.runtimes.safety.private_copy import free_memory_bytes
 from edgeport.training.data import Array, DataSet, Labelled
 
-_ROWS = 256  # bounds memory
+_ROWS: Final = 256  # at most so many rows at a time, and
+_ROWS_BYTES: Final = 2**24  # bytes of them: the layers of a network make a hundred times as many
 
 
 class Staged(nn.Module):
@@ -94,7 +100,7 @@ def core_data(module: Staged, data: DataSet, dtype: torch.dtype = torch.float32)
         dtype: Of floating features and labels.
 
     Raises:
-        SourceError: They are more than half of this machine's memory, and its disk has no room.
+        SourceError: They are more than a quarter of the free memory, and the disk has no room.
     """
     return DataSet(
         data.origin, _seen(module, data.train, dtype), _seen(module, data.held_out, dtype)
@@ -113,44 +119,47 @@ def _seen(module: Staged, examples: Labelled, dtype: torch.dtype) -> Labelled:
 
 
 def _prepared(prepare: nn.Module, examples: Labelled, dtype: torch.dtype) -> Array:
-    """What a stage makes of all examples, in room that is taken once."""
-    whole, start = np.empty(0), 0
-    for rows in _rows(examples):
-        part = prepare(**rows).to(dtype).numpy()
-        if start == 0:
-            whole = _room(len(examples), part[0])
-        whole[start : start + len(part)] = part
-        start += len(part)
-    return whole
+    """What a stage makes of all examples: in memory, of which training takes as much once more.
 
-
-def _room(examples: int, one: Array) -> Array:
-    """Memory; where it would take half of it, a file without a name, gone with this process."""
-    shape, needed = (examples, *one.shape), examples * one.nbytes
-    if needed <= _memory_bytes() / 2:
-        return np.empty(shape, one.dtype)
+    Where that would be half of what is free, it is a file without a name, gone with this process.
+    """
+    parts = (prepare(**rows).to(dtype).numpy() for rows in batches(examples))
+    first = next(parts)
+    shape, needed = (len(examples), *first.shape[1:]), len(examples) * first[0].nbytes
+    if needed <= _memory_bytes() / 4:
+        whole, start = np.empty(shape, first.dtype), 0
+        for part in chain([first], parts):
+            whole[start : start + len(part)] = part
+            start += len(part)
+        return whole
     try:
+        if needed > shutil.disk_usage(tempfile.gettempdir()).free:  # told now, not in an hour
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, needed)  # a full disk ends a process that writes
-            return np.memmap(file, one.dtype, "w+", shape=shape)
+            for part in chain([first], parts):
+                file.write(np.ascontiguousarray(part).data)
+            return np.memmap(file, first.dtype, "r+", shape=shape)
     except OSError as e:
         raise SourceError(
-            f"{examples:,} examples of {one.nbytes:,} bytes, as the network takes them, need "
-            f"{needed / 1e9:.1f} GB: more than half of this machine's memory, and there is no room "
-            f"in {tempfile.gettempdir()}: {e.strerror or e}",
+            f"{len(examples):,} examples of {first[0].nbytes:,} bytes, as the network takes them, "
+            f"need {needed / 1e9:.1f} GB: more than a quarter of the free memory, and there is no "
+            f"room in {tempfile.gettempdir()}: {e.strerror or e}",
             remedy="name a larger place with TMPDIR, make them smaller (vision: --resize, --crop), "
             "or take fewer",
         ) from e
 
 
 def _memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """What is free; where the machine does not say, all that it has."""
+    return free_memory_bytes() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:
-    """Some rows at a time; one at a time where they have several shapes."""
-    several = any(array.dtype == object for array in examples.inputs.values())
-    size = 1 if several else _ROWS
+def batches(examples: Labelled) -> Iterator[dict[str, Tensor]]:
+    """Inputs, some rows at a time; one at a time where they may have several shapes."""
+    arrays = examples.inputs.values()
+    several = any(array.dtype == object for array in arrays)
+    fitting = _ROWS_BYTES // max(1, sum(array[0].nbytes for array in arrays if not several))
+    size = 1 if several else min(_ROWS, max(1, fitting))
     for start in range(0, len(examples), size):
         cut = {name: array[start : start + size] for name, array in examples.inputs.items()}
         yield {
@@ -165,4 +174,4 @@ def _rows(examples: Labelled) -> Iterator[dict[str, Tensor]]:
 def predict(module: nn.Module, examples: Labelled) -> Tensor:
     """What a module returns for raw examples, in eval mode: (n, ...) on the CPU."""
     module.eval()
-    return torch.cat([module(**rows) for rows in _rows(examples)])
+    return torch.cat([module(**rows) for rows in batches(examples)])

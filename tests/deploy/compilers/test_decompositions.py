@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.decompositions import TABLE, cdist, interpolate
+from edgeport.deploy.compilers.decompositions import TABLE, cdist, interpolate, linspace
 from edgeport.runtimes import ExportError, Range
 
 aten: Any = torch.ops.aten
@@ -35,6 +36,9 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((aten.median.dim, (floats(4, 5, 3), dim, keep), {})
       for dim in (0, -2, 2) for keep in (False, True)),
     *((aten.kthvalue.default, (floats(4, 5), k, dim), {}) for k, dim in ((1, 0), (5, 1), (2, -1))),
+    *((op, (x,), {"stable": True, "dim": 0, "descending": falling})
+      for op in (aten.sort.stable, aten.argsort.stable)
+      for x, falling in ((floats(4, 5), True), (floats(4, 5) > 0, False))),
     *((aten.cumprod.default, (floats(4, 5, 3), dim), {}) for dim in (0, 1, -1)),
     (aten.cumprod.default, (torch.randint(1, 4, (3, 6)), 1), {"dtype": torch.float64}),
     *((aten.logcumsumexp.default, (30 * floats(4, 7), dim), {}) for dim in (0, 1)),
@@ -164,6 +168,27 @@ class Free(nn.Module):
         return self.function(x)
 
 
+def _sorted_stably(x: Tensor) -> list[Tensor]:
+    few = (x * 2).round()
+    return [
+        *(
+            places
+            for each in (few, few.long(), few > 0)
+            for places in each.sort(dim=-1, stable=True)
+        ),
+        few.argsort(dim=0, stable=True, descending=True),
+    ]
+
+
+def test_the_order_of_equal_values_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    free = {"x": {0: "batch", 1: "time"}}
+    made = deploy.export(
+        Free(_sorted_stably), {"x": torch.randn(20, 300)}, tmp_path / "m.edge", formats="onnx",
+        dimensions=free, ranges={"time": Range(1, 300)},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
 def _scans(x: Tensor) -> list[Tensor]:
     scanned = (x / 4, x.flip(0))
     return [
@@ -242,3 +267,16 @@ def test_linspace_over_a_free_size(
     routes = {each.backend: each.verdicts for each in made.report.backends}
     assert {*routes} == {"ort-cpu", "torch"}
     assert all(v.status == "pass" for verdicts in routes.values() for v in verdicts)
+
+
+def test_linspace_of_a_half_type_counts_beyond_its_mantissa() -> None:
+    class Grid(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linspace(-1, 1, x.shape[0], dtype=torch.float16)
+
+    free = {"x": {0: torch.export.Dim("n")}}
+    with mock.patch.object(torch, "linspace", linspace):
+        found = torch.export.export(Grid(), (torch.zeros(5),), dynamic_shapes=free)
+    exact = torch.linspace(-1, 1, 3001, dtype=torch.float64)
+    error = (found.module()(torch.zeros(3001)).double() - exact).abs().max()
+    assert error < 0.00025  # half a unit in the last place

@@ -102,13 +102,24 @@ def test_classes_may_be_on_axis_one() -> None:
     assert (score.module, score.artefact, score.rows) == (1.0, 1.0, 600)
 
 
-@pytest.mark.parametrize(("range_", "most"), [(Range(1, 8), 8), (Range(), 32), (Range(25, 40), 40)])
+@pytest.mark.parametrize(
+    ("range_", "most"),
+    [
+        (Range(1, 8), 8),
+        (Range(), 32),
+        (Range(25, 40), 40),
+        (Range(4, 12, step=4), 12),
+        (Range(step=5), 30),
+        (Range(0, step=20), 20),
+    ],
+)
 def test_rows_are_run_in_sizes_that_are_allowed(range_: Range, most: int) -> None:
     backend: Any = Backend(np.zeros(100, np.float32))
     Task(source(Net(), range_=range_), ROWS.argmax(-1)).score("b", backend)
     assert sum(backend.rows) == 100
     assert range_.min <= min(backend.rows)
     assert max(backend.rows) <= most
+    assert all(rows in range_ for rows in backend.rows)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def flat(forward: Callable[[Tensor], Tensor]) -> Flat:
 EQUAL: Mapping[str, Array] = {"x": np.array([[1, 3, 3, 0, 0, 2]] * 2, np.float32)}
 ALL_DIFFER: Mapping[str, Array] = {"x": np.array([[1, 4, 3, -1, 0, 2]] * 2, np.float32)}
 WEIGHTS = torch.arange(6.0)
+MIXED = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ def test_the_order_of_equal_values(takes: Callable[[Tensor], Tensor]) -> None:
         (lambda x: x.argmax(1), False),  # the first, as documented
         (lambda x: x[0, 0].topk(1).indices, False),
         (lambda x: x * 2, False),
+        (lambda x: (x @ MIXED)[:, x[0].sort().indices].sum(1), True),  # but for rounding
     ],
 )
 def test_what_does_not_hang_on_it(takes: Callable[[Tensor], Tensor], ordered: bool) -> None:
@@ -67,8 +69,14 @@ def test_what_does_not_hang_on_it(takes: Callable[[Tensor], Tensor], ordered: bo
     assert not hangs_on_ties(module, EQUAL)
 
 
-def reference(real: list[Array] | None = None) -> Reference:
-    module = Takes(lambda x: (x * 10).sigmoid().topk(2).indices).eval()
+def saturated(x: Tensor) -> Tensor:
+    return (x * 10).sigmoid().topk(2).indices
+
+
+def reference(
+    real: list[Array] | None = None, takes: Callable[[Tensor], Tensor] = saturated
+) -> Reference:
+    module = Takes(takes).eval()
     call = make_call(module, (), {"x": torch.zeros(2, 6)})
     values = Values([{"x": rows} for rows in real or ()])
     spec = TensorSpec("x", "float32", ("batch", 6))
@@ -89,9 +97,18 @@ def test_real_samples_with_equal_values_are_left_out_while_there_are_others() ->
     assert {sample.kind for sample in golden} >= {"real"}
     assert not any(3 in sample.inputs["x"] for sample in golden if sample.kind == "real")
     assert made.notes[0].endswith(
-        "hang on which of equal values topk or sort puts first, which engines need not agree on: "
-        "they were left out; give samples without"
+        "), and engines need not agree on it: they were left out; sort with stable=True, or give "
+        "samples without"
     )
     made = reference([equal])
     assert any(sample.kind == "real" for sample in make_golden(made))
     assert "a right artefact may fail" in made.notes[0]
+
+
+def test_what_is_drawn_with_equal_values_is_drawn_anew() -> None:
+    made = reference(takes=lambda x: (x * 3).round().topk(1).indices)
+    sizes = [len(s.inputs["x"]) for s in make_golden(made) if s.kind == "random"]
+    assert sizes == [1, 2, 7]  # 32 rows always have some
+    (note,) = made.notes
+    assert note.startswith("which of equal values topk or sort puts first decides 1 answer (")
+    assert "('random, batch=32')" in note

@@ -291,6 +291,28 @@ def test_one_call_shows_nothing_free() -> None:
     assert observed_dimensions([text(2, 5)]) == ({}, {})
 
 
+def test_calls_show_a_step_where_the_module_rejects_the_next_size() -> None:
+    def halves(image: Tensor) -> Tensor:
+        one, two = image, functional.max_pool2d(image, 2)
+        return one + functional.interpolate(two, scale_factor=2.0)
+
+    calls = [example(image=shape) for shape in ((4, 1, 12, 40), (2, 1, 24, 20), (2, 1, 18, 80))]
+    dimensions, ranges = observed_dimensions(calls, Eager(halves))
+    assert dimensions == {"image": {0: "batch", 2: "image_2", 3: "image_3"}}
+    assert ranges == {"batch": Range(1), "image_2": Range(6, step=6), "image_3": Range(20, step=20)}
+    pooled = Eager(nn.AdaptiveAvgPool2d(1))
+    assert {range_.step for range_ in observed_dimensions(calls, pooled)[1].values()} == {1}
+    unknown = observed_dimensions(calls)[1]
+    assert unknown == {"batch": Range(2), "image_2": Range(12), "image_3": Range(20)}
+
+
+def test_a_largest_size_is_no_step() -> None:
+    table = nn.Embedding(16, 4)
+    module = Eager(lambda x: x + table.weight[: x.shape[1], 0])
+    _, ranges = observed_dimensions([example(x=(1, 16)), example(x=(1, 8))], module)
+    assert ranges == {"x_1": Range(1)}
+
+
 def test_a_range_starts_at_one_if_the_module_runs_there() -> None:
     module = nn.Sequential(nn.Conv1d(3, 4, 5), nn.AdaptiveAvgPool1d(1))
     calls = [example(sound=(4, 3, 20)), example(sound=(2, 3, 12))]

@@ -77,6 +77,7 @@ def test_a_table_as_long_as_a_free_dimension() -> None:
         lambda ids, x: TABLE[ids * 2],  # what is looked up is another tensor
         lambda ids, x: x[x > 0] + TABLE[(x > 0).long()].sum(),
         lambda ids, x: TABLE.repeat(len(x) * 2)[ids],  # as long as nothing that is declared
+        lambda ids, x: TABLE[ids.clone().mul_(2)],
     ],
 )
 def test_what_is_not_looked_up(looks: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -106,3 +107,14 @@ def test_a_length_that_is_looked_up_less_one_stays_a_length() -> None:
 
 def test_what_a_remainder_brings_back_is_drawn_too() -> None:
     assert tables(Looks(lambda ids, x: TABLE[ids % 30])) == {"ids": 120}
+
+
+def test_tables_that_one_later_run_misses_stay_known() -> None:
+    runs = iter(range(100))
+
+    def looks(ids: Tensor, x: Tensor) -> Tensor:  # a first lookup, while another one fails
+        if next(runs) < 2:
+            return TABLE[ids] / [][0]
+        return TABLE[x.long()[:0] + 40]
+
+    assert tables(Looks(looks)) == {"ids": 30}

@@ -17,9 +17,12 @@ from edgeport.deploy.sources.samples import (
 from edgeport.runtimes import Range, Signature, TensorSpec
 from edgeport.runtimes.inputs import InputCheck
 
-RANGES = st.tuples(st.integers(1, 40), st.integers(0, 300) | st.none()).map(
-    lambda pair: Range(pair[0], None if pair[1] is None else pair[0] + pair[1])
-)
+RANGES = st.builds(
+    lambda low, more, step: Range(
+        low * step, None if more is None else (low + more // step) * step, step=step
+    ),
+    st.integers(1, 40), st.integers(0, 300) | st.none(), st.sampled_from([1, 1, 2, 3, 8]),
+)  # fmt: skip  # one line
 DTYPES = st.sampled_from(["float32", "float64", "int64", "bool", "uint8"])
 
 
@@ -53,7 +56,9 @@ def test_every_dimension_meets_its_ends(signature: Signature) -> None:
         axis = spec.shape.index(name)
         sizes = {sample.inputs[spec.name].shape[axis] for sample in samples}
         assert range_.min in sizes
+        assert all(size in range_ for size in sizes)
         assert {size for size in (1, 2, 7, 32) if size in range_} <= sizes
+        assert range_.step == 1 or range_.nearest(range_.min + 6 * range_.step) in sizes
         if range_.max is not None and range_.max <= 256:
             assert range_.max in sizes
 
@@ -65,8 +70,25 @@ def test_compile_sizes_are_allowed_and_two_if_possible(signature: Signature) -> 
         range_ = signature.range_of(name)
         assert size in range_
         assert other[name] in range_
-        assert size >= 2 or range_.max == 1
+        assert size >= 2 * range_.step or range_.max == range_.step
         assert other[name] != size or range_.min == range_.max
+
+
+def test_multiples_are_probed_where_a_step_is_declared() -> None:
+    x = TensorSpec("x", "float32", (3, "height", "width"))
+    ranges = {"height": Range(32, 512, step=32), "width": Range(8, step=8)}
+    signature = Signature((x,), (), ranges)
+    assert usual_sizes(signature) == {"height": 64, "width": 16}
+    samples = [s for s in build_samples(signature, Values()) if s.kind == "random"]
+    assert {s.inputs["x"].shape[1] for s in samples} == {32, 64, 224, 512}
+    assert {s.inputs["x"].shape[2] for s in samples} == {8, 16, 32, 56}
+    like = {"x": np.ones((3, 33, 24), np.float32)}  # 33 is not allowed
+    shapes = {s.inputs["x"].shape for s in build_samples(signature, Values((), like))}
+    assert {shape[2] for shape in shapes} == {8, 16, 24, 32, 56}
+    real = [{"x": np.ones((3, 96, 40), np.float32)}, {"x": np.ones((3, 33, 40), np.float32)}]
+    shapes = {s.inputs["x"].shape for s in build_samples(signature, Values(real))}
+    assert (3, 96, 40) in shapes
+    assert all(n % 32 == 0 and m % 8 == 0 for _, n, m in shapes)
 
 
 def test_the_sizes_of_an_example_are_probed() -> None:
@@ -121,6 +143,31 @@ def test_every_real_sample_is_used() -> None:
     given_ = [{"x": np.full(2, n, np.float32)} for n in range(9)]
     real = [s for s in build_samples(signature, Values(given_)) if s.kind == "real"]
     assert [sample.inputs["x"][0] for sample in real] == list(range(9))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+def test_real_indices_stay_valid_where_their_axis_is_cut(dtype: str) -> None:
+    specs = (
+        TensorSpec("x", "float32", ("batch", "time")),
+        TensorSpec("places", dtype, ("batch", 4)),
+        TensorSpec("lengths", dtype, ("batch",)),
+    )
+    last = -1 if dtype.startswith("int") else 3
+    real = {
+        "x": np.zeros((2, 300), np.float32),
+        "places": np.array([[0, 99, 50, last], [7, 1, 2, 3]], dtype),
+        "lengths": np.array([120, 2], dtype),
+    }
+    values = Values([real], tables={"places": "time"})
+    samples = build_samples(Signature(specs, ()), values)
+    for sample in (sample for sample in samples if sample.kind == "real"):
+        time = sample.inputs["x"].shape[1]
+        places, lengths = sample.inputs["places"], sample.inputs["lengths"]
+        assert places.dtype == lengths.dtype == dtype
+        assert {*places[:, 3]} <= {last, last % time, 3 % time}
+        assert places.max() < time
+        assert lengths.max() <= time
+        assert (np.diff(lengths.astype(int)) <= 0).all()
 
 
 def test_integers_are_drawn_from_the_example() -> None:

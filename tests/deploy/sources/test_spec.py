@@ -25,6 +25,16 @@ def test_ranges() -> None:
     assert found.ranges == {"batch": Range(1, 64), "time": Range(4, 512), "n": Range(2, None)}
 
 
+def test_steps() -> None:
+    found = parse_inputs(["image=float32[batch<=64:8,3,height:32..512:32,width:32..:32]"])
+    assert found.specs[0].shape == ("batch", 3, "height", "width")
+    assert found.ranges == {
+        "batch": Range(8, 64, step=8),
+        "height": Range(32, 512, step=32),
+        "width": Range(32, step=32),
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -34,6 +44,10 @@ def test_ranges() -> None:
         ("image=float[1]", "'float' is not a dtype"),
         ("image=float32[-1]", "'-1' is not a size"),
         ("image=float32[batch,?]", "'?' is not a size"),
+        ("image=float32[n:32..512:0]", "the step of a range is 0"),
+        ("image=float32[n:32..512:-32]", "'n:32..512:-32' is not a size"),
+        ("image=float32[n:32]", "'n:32' is not a size"),
+        ("image=float32[n:33..63:32]", "no multiple of 32 is in 33..63"),
         ("image=float32[n:4..2]", "'n:4..2' ends before it begins"),
     ],
 )

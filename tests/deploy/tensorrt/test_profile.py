@@ -51,20 +51,34 @@ def test_a_dimension_without_an_end_goes_as_far_as_was_proved_and_says_so() -> N
     )
 
 
+def test_a_step_is_kept_by_the_sizes_and_by_what_is_said_of_them() -> None:
+    real = [{"x": np.ones((45, 5), np.float32), "y": np.ones(45, np.float32)}]
+    found = source_of(
+        "sum", Sum(), {"x": torch.ones(2, 5), "y": torch.ones(2)},
+        {"x": {0: "batch"}, "y": {0: "batch"}}, {"batch": Range(8, step=8)}, samples=real,
+    )  # fmt: skip  # one call
+    sizes = profile.extents(found)
+    assert str(sizes["batch"]) == "8..56 (best at 40)"
+    (told,) = profile.notes("tensorrt", sizes, {})
+    assert told.endswith("a range sets another: batch:1..112:8")
+
+
 @given(
     low=st.integers(1, 40), more=st.integers(1, 100), best=st.none() | st.integers(0, 100),
-    ended=st.booleans(),
+    ended=st.booleans(), step=st.sampled_from([1, 3, 8]),
 )  # fmt: skip  # one line
 @settings(max_examples=25)
 def test_bounds_are_in_order_and_hold_every_sample(
-    low: int, more: int, best: int | None, ended: bool
+    low: int, more: int, best: int | None, ended: bool, step: int
 ) -> None:
-    high = low + more
-    opt = None if best is None else min(low + best, high)
-    found = source(Range(low, high if ended else None, opt))
+    low, high = low * step, (low + more) * step
+    opt = None if best is None else min(low + best * step, high)
+    range_ = Range(low, high if ended else None, opt, step)
+    found = source(range_)
     sizes = profile.extents(found)
     extent = sizes["batch"]
     assert extent.min <= extent.opt <= extent.max
+    assert all(size in range_ for size in (extent.min, extent.opt, extent.max))
     assert opt is None or extent.opt == opt
     for sample in found.samples:
         assert extent.min <= sample.inputs["x"].shape[0] <= extent.max

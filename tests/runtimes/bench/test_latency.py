@@ -35,6 +35,7 @@ from edgeport.runtimes.bench import (
     crew,
 )
 from edgeport.runtimes.bench.compared import paired_ratio
+from edgeport.runtimes.bench.scenarios import offline_rows
 from edgeport.runtimes.bench.sweep import variants
 from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.golden import Golden, to_tensors
@@ -317,6 +318,18 @@ def test_a_batch_out_of_range(make: Make) -> None:
     bundle = make(ranges={"batch": Range(1, 8)})
     with pytest.raises(UsageError, match=r"a batch of 9 .*'linear' takes batch in 1\.\.8"):
         benchmark([bundle], Sweep(batches=(9,)))
+    assert offline_rows([bundle]) == 8
+
+
+def test_a_batch_that_is_no_multiple(make: Make) -> None:
+    bundle = make(ranges={"batch": Range(12, step=12)})
+    with pytest.raises(UsageError, match=r"takes batch in 12\.\. in steps of 12"):
+        benchmark([bundle], Sweep(batches=(13,)))
+    assert offline_rows([bundle]) == 24
+
+
+def test_rows_of_an_offline_call_are_never_none(make: Make) -> None:
+    assert offline_rows([make(ranges={"batch": Range(0, step=48)})]) == 48
 
 
 def test_a_bundle_without_a_real_sample(make: Make) -> None:

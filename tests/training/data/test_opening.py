@@ -57,8 +57,25 @@ def test_images_that_the_memory_has_no_room_for_stay_files(
     module = Staged(Preprocess("image", 4, 3), nn.Linear(27, 2))
     whole, one_by_one = (core_data(module, data).train.inputs["input"] for data in (there, files))
     np.testing.assert_allclose(whole, one_by_one, rtol=1e-5, atol=1e-6)
-    with pytest.raises(EdgeportError, match="'image' in pets has more than 1024 MiB of images"):
-        one_size(files)
+    one_size(files)
+    assert files.origin.schema == {"image": "uint8 RGB, 6x5"}
+    Image.new("RGB", (6, 5)).save(tmp_path / "pets" / "dog" / "9.png")
+    with pytest.raises(EdgeportError, match="'image' in pets has images of several sizes"):
+        one_size(image_folder(tmp_path / "pets"))
+    broken = tmp_path / "pets" / "dog" / "4.png"  # behind what its header says
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(EdgeportError, match=r"dog/4\.png cannot be read as an image: .*truncated"):
+        image_folder(tmp_path / "pets")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "gif"])
+def test_the_size_of_a_turned_image_is_known_from_its_header(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8  # turned by a quarter
+    Image.new("RGB", (6, 4)).save(tmp_path / f"a.{kind}", exif=exif)
+    image = images.ImageFile(tmp_path / f"a.{kind}")
+    assert image.shape == ((4, 6, 3) if kind == "gif" else (6, 4, 3))  # a GIF has no EXIF
+    assert image.shape == np.asarray(image).shape
 
 
 def test_grey_and_turned_images_are_read_as_a_person_sees_them(tmp_path: Path) -> None:
