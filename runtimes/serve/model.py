@@ -30,8 +30,8 @@ class Model:
         session: Answers.
         labels: By output: names of the classes along its last axis.
         most_rows: How many rows of different requests may go through together; 1 for none.
-        first_s: How long the smallest golden sample took.
-        first_bytes: How large its inputs are.
+        first_runs: Bytes and seconds of the smallest golden sample and, where there are others, of
+            the largest.
         inputs: Their names, in the order of the signature.
         outputs: Their names, in the order of the signature.
         check: The check of inputs that every backend does.
@@ -44,8 +44,7 @@ class Model:
     session: Session
     labels: Mapping[str, tuple[str, ...]]
     most_rows: int
-    first_s: float
-    first_bytes: int
+    first_runs: tuple[tuple[int, float], ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     check: InputCheck
@@ -156,7 +155,7 @@ def _proved(
                 remedy="don't serve this bundle: edgeport verify tells more; export it again",
             )
     signature = session.signature
-    smallest = min(samples, key=_size)
+    smallest, largest = min(samples, key=_size), max(samples, key=_size)
     return Model(
         name,
         version,
@@ -164,8 +163,7 @@ def _proved(
         session,
         bundle.manifest.labels,
         most_rows(session, samples, thresholds, reduced),
-        _time_s(session, smallest),
-        _size(smallest),
+        tuple((_size(sample), _time_s(session, sample)) for sample in (smallest, largest)),
         tuple(spec.name for spec in signature.inputs),
         tuple(spec.name for spec in signature.outputs),
         InputCheck(signature),

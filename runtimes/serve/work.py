@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import EdgeportError, InputError
 from edgeport.runtimes.inputs import Array
 
 from .requests import InferRequest, InferResponse
+from .values import shown
 
 Result: TypeAlias = InferResponse | EdgeportError
 Done: TypeAlias = Callable[[Result], None]
@@ -42,13 +43,19 @@ class Queue(Protocol):
 
 
 class Work:
-    """One request that waits."""
+    """One request that waits.
+
+    Attributes:
+        key: What must be equal in a batch.
+        joins: Whether it may run with the one that waits before it.
+    """
 
     __slots__ = (
         "arrays",
         "arrived_ns",
         "deadline_ns",
         "done",
+        "joins",
         "key",
         "owner",
         "request",
@@ -61,22 +68,53 @@ class Work:
         owner: Queue,
         request: InferRequest,
         arrays: list[Array],
-        rows: int,
-        now_ns: int,
+        batches: bool,
+        arrived_ns: int,
+        deadline_ns: int,
         done: Done,
     ) -> None:
         self.owner = owner
         self.request = request
         self.arrays = arrays
-        self.rows = rows
-        self.arrived_ns = now_ns
-        self.deadline_ns = 0
+        self.arrived_ns = arrived_ns
+        self.deadline_ns = deadline_ns
         self.done: Done | None = done
-        self.size = arrays[0].nbytes if len(arrays) == 1 else sum([a.nbytes for a in arrays])
-        self.key: object = None  # what must be equal in a batch
+        self.joins = False
+        self.key: object = None
+        self.rows = 1
+        if len(arrays) == 1:
+            (array,) = arrays
+            self.size = array.nbytes
+            if batches:
+                self.rows, self.key = len(array), array.shape[1:]
+        else:
+            self.size = sum([array.nbytes for array in arrays])
+            if batches:
+                self.rows, self.key = len(arrays[0]), [array.shape[1:] for array in arrays]
 
     def cancel(self) -> None:
         """Nobody wants the answer: it is not computed unless that has begun."""
         if self.done is not None:
             self.done = None
             self.owner.forget(self)
+
+
+def deadline_of(request: InferRequest, arrived_ns: int, longest_ns: int) -> int:
+    """When it will have waited too long, ``time.monotonic_ns()``: for the server or for its client.
+
+    Raises:
+        InputError: Its timeout makes no sense.
+    """
+    deadline_ns = arrived_ns + longest_ns
+    given = request.parameters.get("timeout") if request.parameters else None
+    if given is not None:
+        if type(given) is not int or given < 0:
+            raise InputError(
+                f"the timeout of the request is {shown(given)}, expected microseconds",
+                remedy='send {"timeout": 500000}, for example',
+            )
+        if given:  # 0 is for ever, as for Triton's
+            deadline_ns = min(deadline_ns, arrived_ns + given * 1000)
+    if request.deadline is not None:
+        deadline_ns = min(deadline_ns, int(request.deadline * 1e9))
+    return deadline_ns
