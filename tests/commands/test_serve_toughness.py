@@ -123,7 +123,7 @@ def test_a_request_may_say_how_long_it_waits(tmp_path: Path) -> None:
         time.sleep(0.1)
         status, answer = ask(clients[1], "POST", INFER, hurried)
         assert status == 504
-        assert re.search(r"waited 0\.\d+ s, longer than it may", answer["error"])
+        assert re.search(r"waited [01]\.\d+ s, longer than it may", answer["error"])
         assert clients[0].getresponse().status == 200
         assert count(server, "slow", "expired") == 1
 
