@@ -495,6 +495,6 @@ def test_noise_is_answered_in_an_orderly_way(parts: list[tuple[int, int, int, by
         if not client.wire.closed:
             client.says(f.frame(kind, flags, stream, payload))
     client.frames()
-    if not client.wire.closed and client.connection._block is None:
+    if not client.wire.closed and client.connection._reader._block is None:
         client.says(f.frame(f.PING, 0, 0, b"12345678"))
         assert client.frames()[-1] == (f.PING, f.ACK, 0, b"12345678")

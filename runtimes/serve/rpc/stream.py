@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .sender import Sender
 
 
 class Receiver(Protocol):
@@ -38,12 +39,13 @@ class Stream:
     """
 
     __slots__ = ("endless", "half_closed", "held_bytes", "id", "opened_s", "owner", "parts",
-                 "receiver", "since_s", "trailers", "unread", "window")  # fmt: skip
+                 "receiver", "sender", "since_s", "trailers", "unread", "window")  # fmt: skip
 
-    def __init__(self, owner: Connection, number: int, window: int) -> None:
+    def __init__(self, owner: Connection, sender: Sender, number: int) -> None:
         self.owner = owner
+        self.sender = sender
         self.id = number
-        self.window = window
+        self.window = sender.initial_window
         self.receiver: Receiver = _NOBODY
         self.half_closed = self.endless = False
         self.held_bytes = self.unread = 0
@@ -53,15 +55,15 @@ class Stream:
 
     def answer(self, headers: bytes, data: bytes, trailers: bytes) -> None:
         """Send everything at once, and end."""
-        self.owner.answer(self, headers, data, trailers)
+        self.sender.answer(self, headers, data, trailers)
 
     def send(self, headers: bytes, data: bytes) -> None:
         """Send headers, unless they are empty, and data; more will follow."""
-        self.owner.send(self, headers, data)
+        self.sender.send(self, headers, data)
 
     def finish(self, trailers: bytes) -> None:
         """Send trailers behind all data, and end."""
-        self.owner.finish(self, trailers)
+        self.sender.finish(self, trailers)
 
     def hold(self, size_bytes: int) -> bool:
         """Whether so much of a message that is not complete may be kept; 0 once it is complete."""
