@@ -113,17 +113,17 @@ def test_a_queue_of_few_rows_takes_no_more(tmp_path: Path) -> None:
 
 def test_a_request_may_say_how_long_it_waits(tmp_path: Path) -> None:
     with serving(slow(tmp_path), "--deadline", "60s") as server, connections(server, 2) as clients:
-        body = slow_request(server, 0.6)
+        body = slow_request(server, 1.5)
         shorter = json.loads(body)
-        shorter["inputs"][0]["data"][0] //= 60
+        shorter["inputs"][0]["data"][0] //= 150
         for _ in range(120):  # then a slow one is a surprise
             assert server.infer(json.dumps(shorter).encode(), "slow")[0] == 200
-        hurried = json.loads(body) | {"parameters": {"timeout": 100_000}}
+        hurried = json.loads(body) | {"parameters": {"timeout": 500_000}}
         clients[0].request("POST", INFER, body)
         time.sleep(0.1)
         status, answer = ask(clients[1], "POST", INFER, hurried)
         assert status == 504
-        assert re.search(r"waited 0\.\d+ s, longer than it may", answer["error"])
+        assert re.search(r"waited [01]\.\d+ s, longer than it may", answer["error"])
         assert clients[0].getresponse().status == 200
         assert count(server, "slow", "expired") == 1
 
