@@ -10,6 +10,9 @@ from typing import Final
 QUICK_S: Final = 0.001
 """A run that takes longer is not quick: health is to be answered meanwhile."""
 
+LONGEST_BATCH_S: Final = 0.1
+"""No rows are put together that take longer: those who wait behind them would pay for it."""
+
 _WEIGHT: Final = 1 / 32
 """Of the newest run. One that was interrupted says little about those to come."""
 
@@ -29,12 +32,18 @@ class RunTimes:
     Attributes:
         fixed_s: What a run takes whatever goes in.
         byte_s: What each byte adds.
+        known_bytes: Of the largest run that was asked for: what the line says of much larger ones
+            is a guess. Where moods of the machine hid the cost of a byte, it was 0.
     """
 
-    __slots__ = ("_both", "_mean_bytes", "_mean_s", "_quick_bytes", "_spread", "byte_s", "fixed_s")
+    __slots__ = (
+        *("_both", "_mean_bytes", "_mean_s", "_quick_bytes", "_spread"),
+        *("byte_s", "fixed_s", "known_bytes"),
+    )
 
     def __init__(self, first: Sequence[tuple[int, float]]) -> None:
         (small, small_s), (large, large_s) = first[0], first[-1]
+        self.known_bytes = large if large_s <= LONGEST_BATCH_S else small
         self._mean_bytes = (small + large) / 2
         self._mean_s = (small_s + large_s) / 2
         self._spread = (large - small) ** 2 / 4  # variance of the sizes
@@ -66,6 +75,8 @@ class RunTimes:
         self._spread += more_bytes * more_bytes / _WEIGHT - _WEIGHT * self._spread
         self._both += more_bytes * longer_s - _WEIGHT * self._both
         self._fit()
+        if size_bytes > self.known_bytes:
+            self.known_bytes = size_bytes
         if time_s <= QUICK_S and 4 * size_bytes > self._quick_bytes:
             self._quick_bytes = 4 * size_bytes
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import inf
-from typing import Final
 
-from .run_times import RunTimes
+from .run_times import LONGEST_BATCH_S, RunTimes
 from .work import Work
-
-LONGEST_BATCH_S: Final = 0.1
-"""No rows are put together that take longer: those who wait behind them would pay for it."""
 
 
 @dataclass(slots=True)
@@ -83,7 +78,7 @@ class Waiting:
         waiting, most_rows = self._works, self._most_rows
         works, late = list[Work](), list[Work]()
         rows = size_bytes = 0
-        most_bytes = inf
+        most_bytes = 0.0
         while waiting and rows < most_rows:
             work = waiting[0]
             if work.deadline_ns < now_ns:
@@ -117,13 +112,15 @@ class Waiting:
         """Those who join the first must not make it late.
 
         If it will be late anyway, they may cost it as much as they save: the fixed part of a run.
+        And no run is more than twice as large as any before.
         """
         times = self._times
         left_s = (first.deadline_ns - now_ns) / 1e9 - times.fixed_s
         alone_s = first.size * times.byte_s
         if left_s < alone_s:
             left_s = alone_s + times.fixed_s
-        return min(left_s, LONGEST_BATCH_S) / times.byte_s if times.byte_s else inf
+        known = 2 * times.known_bytes
+        return min(known, min(left_s, LONGEST_BATCH_S) / times.byte_s) if times.byte_s else known
 
     def _subtract(self, work: Work) -> None:
         self.rows -= work.rows

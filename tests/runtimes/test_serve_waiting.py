@@ -12,9 +12,15 @@ from edgeport.runtimes.serve.work import Work
 
 ROW = 8
 S = 10**9
-FLAT = RunTimes([(ROW, 0.02), (32 * ROW, 0.02)])
-BY_ROWS = RunTimes([(ROW, 0.02), (32 * ROW, 0.64)])
-BOTH = RunTimes([(ROW, 0.07), (32 * ROW, 0.69)])
+
+
+def times_of(row_s: float, rows_s: float) -> RunTimes:
+    times = RunTimes([(ROW, row_s), (32 * ROW, rows_s)])
+    times.known_bytes = 1000 * ROW
+    return times
+
+
+FLAT, BY_ROWS, BOTH = times_of(0.02, 0.02), times_of(0.02, 0.64), times_of(0.07, 0.69)
 
 
 def work(rows: int = 1, width: int = 2, deadline_ns: int = S, batches: bool = True) -> Work:
@@ -109,3 +115,17 @@ def test_those_who_join_do_not_make_the_first_late() -> None:
 def test_who_will_be_late_anyway_waits_for_no_others(times: RunTimes, rows: int) -> None:
     waiting = filled(times, work(deadline_ns=S // 100), *[work() for _ in range(3)])
     assert waiting.take(0)[0].rows == rows
+
+
+def test_no_run_is_more_than_twice_as_large_as_any_before() -> None:
+    times = RunTimes([(ROW, 0.7), (32 * ROW, 0.64)])  # the small one was interrupted
+    assert times.byte_s == 0
+    waiting = filled(times, *[work() for _ in range(100)])
+    found = list[int]()
+    while waiting:
+        batch, _ = waiting.take(0)
+        found.append(batch.rows)
+        times.learn(batch.size_bytes, 0.02 * batch.rows)
+    assert found == [2, 4, 8, 16, 32, 38]
+    quick = RunTimes([(ROW, 0.02), (32 * ROW, 0.02)])
+    assert filled(quick, *[work() for _ in range(100)]).take(0)[0].rows == 64
