@@ -22,8 +22,11 @@ from .drawing import Values, draw, measured, told
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
 
-_PROBED_STEPS: Final = (1, 6)
-"""Above the smallest size, where only multiples of a step are allowed."""
+_PROBED_STEPS: Final = 6
+"""Above the smallest size, where only multiples of a step are allowed: the next and this many."""
+
+_PROBED_ABOVE: Final = 32
+"""Elements above the smallest size: of a larger step only the next multiple is probed."""
 
 LARGEST_SAMPLE: Final = 2**27
 """Elements of one sample. More is refused: what is declared is proved, and a bundle carries it."""
@@ -84,12 +87,19 @@ def usual_sizes(declared: Signature) -> dict[str, int]:
 
 
 def other_sizes(declared: Signature) -> dict[str, int]:
-    """A second size for each free dimension, different from the usual one where it can be."""
-    sizes = {}
+    """A second size for each free dimension, if possible unlike the usual one and all others.
+
+    About seven more, or where that is no more than one step: one step less, as there may be three
+    such dimensions.
+    """
+    sizes: dict[str, int] = {}
     for name, size in usual_sizes(declared).items():
         range_ = declared.range_of(name)
-        others = (size + steps * range_.step for steps in (7, 5, 3, 1, -1))
-        sizes[name] = next((other for other in others if other in range_), size)
+        more = [math.ceil(elements / range_.step) for elements in (7, 5, 3, 1)]
+        steps = (*more, -1) if more[0] > 1 else (-1, 1, 2)
+        others = [other for n in steps if (other := size + n * range_.step) in range_]
+        apart = [other for other in others if other not in sizes.values()]
+        sizes[name] = (*apart, *others, size)[0]
     return sizes
 
 
@@ -199,8 +209,10 @@ def _rows(declared: Signature) -> list[str]:
 
 
 def _probes(range_: Range, example: int | None) -> list[int]:
-    steps = () if range_.step == 1 else (range_.min + n * range_.step for n in _PROBED_STEPS)
-    asked = (*PROBED_SIZES, *steps, range_.min, range_.max, range_.opt, example)
+    asked = [*PROBED_SIZES, range_.min, range_.max, range_.opt, example]
+    if range_.step > 1:
+        most = max(1, min(_PROBED_STEPS, _PROBED_ABOVE // range_.step))
+        asked += (range_.min + steps * range_.step for steps in (1, most))
     return sorted({size for size in asked if size is not None and size in range_})
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.samples import (
+    _size_plans,
     build_samples,
     guessed,
     inputs_at,
@@ -58,7 +59,10 @@ def test_every_dimension_meets_its_ends(signature: Signature) -> None:
         assert range_.min in sizes
         assert all(size in range_ for size in sizes)
         assert {size for size in (1, 2, 7, 32) if size in range_} <= sizes
-        assert range_.step == 1 or range_.nearest(range_.min + 6 * range_.step) in sizes
+        if range_.step > 1:
+            assert range_.nearest(range_.min + range_.step) in sizes
+            further = 32 if range_.step == 8 else 6 * range_.step
+            assert range_.nearest(range_.min + further) in sizes
         if range_.max is not None and range_.max <= 256:
             assert range_.max in sizes
 
@@ -72,6 +76,40 @@ def test_compile_sizes_are_allowed_and_two_if_possible(signature: Signature) -> 
         assert other[name] in range_
         assert size >= 2 * range_.step or range_.max == range_.step
         assert other[name] != size or range_.min == range_.max
+    if all(declared.max is None for declared in signature.ranges.values()):
+        assert len({*other.values()}) == len({*usual.values()}) == len(usual)
+
+
+@pytest.mark.parametrize(
+    ("step", "usual", "other", "probed"),
+    [
+        (1, (2, 3, 4), (9, 10, 11), {1, 2, 7, 32}),
+        (2, (4, 6, 8), (12, 14, 16), {2, 4, 14, 32}),
+        (4, (8, 12, 16), (16, 20, 24), {4, 8, 28, 32}),
+        (16, (32, 48, 64), (16, 32, 48), {16, 32, 48}),
+        (64, (128, 192, 256), (64, 128, 192), {64, 128}),
+        (256, (512, 768, 1024), (256, 512, 768), {256, 512}),
+    ],
+)
+def test_large_steps_stay_small(
+    step: int, usual: tuple[int, ...], other: tuple[int, ...], probed: set[int]
+) -> None:
+    names = ("depth", "height", "width")
+    signature = Signature(
+        (TensorSpec("x", "float32", names),), (), dict.fromkeys(names, Range(step=step))
+    )
+    assert tuple(usual_sizes(signature).values()) == usual
+    assert tuple(other_sizes(signature).values()) == other
+    plans = _size_plans(signature, {})
+    assert {size for plan in plans for size in plan.values()} == probed
+
+
+def test_other_sizes_differ_although_their_steps_do() -> None:
+    x = TensorSpec("x", "float32", ("a", "b", "c"))
+    ranges = {"a": Range(step=6), "b": Range(24, step=8), "c": Range(16, 32, step=16)}
+    signature = Signature((x,), (), ranges)
+    assert usual_sizes(signature) == {"a": 12, "b": 24, "c": 32}
+    assert other_sizes(signature) == {"a": 24, "b": 32, "c": 16}
 
 
 def test_multiples_are_probed_where_a_step_is_declared() -> None:
@@ -80,11 +118,11 @@ def test_multiples_are_probed_where_a_step_is_declared() -> None:
     signature = Signature((x,), (), ranges)
     assert usual_sizes(signature) == {"height": 64, "width": 16}
     samples = [s for s in build_samples(signature, Values()) if s.kind == "random"]
-    assert {s.inputs["x"].shape[1] for s in samples} == {32, 64, 224, 512}
-    assert {s.inputs["x"].shape[2] for s in samples} == {8, 16, 32, 56}
+    assert {s.inputs["x"].shape[1] for s in samples} == {32, 64, 512}
+    assert {s.inputs["x"].shape[2] for s in samples} == {8, 16, 32, 40}
     like = {"x": np.ones((3, 33, 24), np.float32)}  # 33 is not allowed
     shapes = {s.inputs["x"].shape for s in build_samples(signature, Values((), like))}
-    assert {shape[2] for shape in shapes} == {8, 16, 24, 32, 56}
+    assert {shape[2] for shape in shapes} == {8, 16, 24, 32, 40}
     real = [{"x": np.ones((3, 96, 40), np.float32)}, {"x": np.ones((3, 33, 40), np.float32)}]
     shapes = {s.inputs["x"].shape for s in build_samples(signature, Values(real))}
     assert (3, 96, 40) in shapes
