@@ -92,7 +92,7 @@ def make_source(
         keep_training_mode: Export the module in the mode that it is in; ``False`` for eval mode.
 
     Raises:
-        UsageError: A free dimension has a range of one size.
+        UsageError: A free dimension has a range of one size, or one of a step with 0 in it.
         SourceError: The inputs do not fit forward, a sample does not fit the inputs, the module
             fails on a size that was declared, or its outputs are not tensors.
     """
@@ -146,6 +146,11 @@ def _check_ranges(declared: Signature) -> None:
             raise UsageError(
                 f"dimension {name!r} is free, but its range {range_} holds one size",
                 remedy=f"write the number {range_.min} in its place",
+            )
+        if range_.min == 0 and range_.step > 1:  # a .pt2 file refuses it, torch 2.13
+            raise UsageError(
+                f"dimension {name!r} takes {range_}, and torch.export takes 0 for no multiple",
+                remedy=f"begin at {range_.step}: {name}:{range_.step}..{range_.max or ''}:{range_.step}",
             )
 
 

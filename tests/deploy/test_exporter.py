@@ -234,6 +234,13 @@ class Complex(nn.Module):
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
         (nn.Linear(4, 2), {"output_names": ["a", "b"]}, SourceError, "2 output names", "output"),
         (nn.Linear(4, 2), {"ranges": {"batch": Range(3, 3)}}, UsageError, "holds one size", "3"),
+        (
+            nn.Linear(4, 2),
+            {"ranges": {"batch": Range(0, 64, step=16)}},
+            UsageError,
+            "'batch' takes 0..64 in steps of 16, and torch.export takes 0 for no multiple",
+            "begin at 16: batch:16..64:16",
+        ),
         (nn.Linear(4, 2), {"output_names": ["x"]}, SourceError, "an input and of an output", "--"),
         (
             nn.Linear(4, 2),

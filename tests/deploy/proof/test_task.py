@@ -110,7 +110,7 @@ def test_classes_may_be_on_axis_one() -> None:
         (Range(25, 40), 40),
         (Range(4, 12, step=4), 12),
         (Range(step=5), 30),
-        (Range(0, step=20), 20),
+        (Range(step=20), 20),
     ],
 )
 def test_rows_are_run_in_sizes_that_are_allowed(range_: Range, most: int) -> None:
