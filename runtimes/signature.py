@@ -97,7 +97,7 @@ class Range:
 
         What is no whole number of steps is in the last part, which then is not allowed.
         """
-        steps, largest = rows // self.step, self.nearest(max(most, self.step)) // self.step
+        steps, largest = rows // self.step, self.nearest(max(most, self.step)) // self.step or 1
         count = min(math.ceil(steps / largest), steps // max(1, self.min // self.step))
         ends = [n * steps // count * self.step for n in range(1, count)]
         return [slice(*pair) for pair in itertools.pairwise([0, *ends, rows])] if rows else []

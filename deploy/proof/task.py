@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import Session, SourceError
+from edgeport.runtimes import Range, Session, SourceError
 from edgeport.runtimes.inputs import Array
 
 CHANCE: Final = 0.01
@@ -62,7 +62,7 @@ class Task:
         labels: Integers: one class for each row, pixel or token; floats: like the first output.
 
     Raises:
-        SourceError: The labels do not fit what the module answers.
+        SourceError: The labels do not fit what the module answers, or the rows the model.
     """
 
     def __init__(self, source: Source, labels: Array) -> None:
@@ -92,16 +92,31 @@ class Task:
 
 
 def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """A sample cut into about ``_ROWS`` rows, if its rows are free."""
+    """A sample cut into about ``_ROWS`` rows, if its rows are free.
+
+    Raises:
+        SourceError: The model does not take so many, however they are cut.
+    """
     first = [spec.shape[0] if spec.shape else None for spec in source.signature.inputs]
     batch = first[0]
     if not isinstance(batch, str) or set(first) != {batch}:
         return [dict(sample)]
-    rows = len(next(iter(sample.values())))
+    rows, range_ = len(next(iter(sample.values()))), source.signature.range_of(batch)
+    if not _fits(rows, range_):
+        fewer = next(filter(lambda n: _fits(n, range_), range(rows, 0, -1)), 0)
+        raise SourceError(
+            f"a sample with labels has {rows} rows, and the model takes {batch} in {range_}",
+            remedy=f"leave {rows - fewer} of its rows out, and their labels"
+            if fewer
+            else f"give {range_.min} rows at least in each sample",
+        )
     return [
-        {name: array[part] for name, array in sample.items()}
-        for part in source.signature.range_of(batch).parts(rows, _ROWS)
+        {name: array[part] for name, array in sample.items()} for part in range_.parts(rows, _ROWS)
     ]
+
+
+def _fits(rows: int, range_: Range) -> bool:
+    return all(part.stop - part.start in range_ for part in range_.parts(rows, _ROWS))
 
 
 def _class_axis(output: Array, labels: Array) -> int | None:

@@ -147,10 +147,11 @@ def _check_ranges(declared: Signature) -> None:
                 f"dimension {name!r} is free, but its range {range_} holds one size",
                 remedy=f"write the number {range_.min} in its place",
             )
-        if range_.min == 0 and range_.step > 1:  # a .pt2 file refuses it, torch 2.13
+        step = range_.step
+        if range_.min == 0 and step > 1:  # a .pt2 file refuses it, torch 2.13
             raise UsageError(
                 f"dimension {name!r} takes {range_}, and torch.export takes 0 for no multiple",
-                remedy=f"begin at {range_.step}: {name}:{range_.step}..{range_.max or ''}:{range_.step}",
+                remedy=f"begin at {step}: {name}:{step}..{range_.max or ''}:{step}",
             )
 
 

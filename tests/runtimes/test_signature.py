@@ -110,6 +110,12 @@ def test_rows_are_cut_into_parts_that_are_allowed(
     )
 
 
+@pytest.mark.parametrize("allowed", [Range(0, 0), Range(0, 500, step=1024)])
+def test_rows_where_none_is_allowed_are_one_part(allowed: Range) -> None:
+    assert allowed.parts(0, 32) == []
+    assert [row for part in allowed.parts(2048, 32) for row in range(2048)[part]] == [*range(2048)]
+
+
 @pytest.mark.parametrize(
     ("ends", "message"),
     [

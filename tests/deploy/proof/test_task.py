@@ -123,6 +123,25 @@ def test_rows_are_run_in_sizes_that_are_allowed(range_: Range, most: int) -> Non
 
 
 @pytest.mark.parametrize(
+    ("range_", "rows", "told"),
+    [
+        (Range(step=2), 7, r"7 rows, and the model takes batch in 2\.\. in s.*\n  fix: leave 1 of"),
+        (
+            Range(4, 8, step=4),
+            7,
+            r"takes batch in 4\.\.8 in steps of 4\n  fix: leave 3 of its rows",
+        ),
+        (Range(15, 25), 28, r"28 rows, and the model takes batch in 15\.\.25\n  fix: leave 3 of"),
+        (Range(step=20), 9, r"has 9 rows, .*\n  fix: give 20 rows at least in each sample"),
+    ],
+)
+def test_rows_with_labels_that_fit_no_batch(range_: Range, rows: int, told: str) -> None:
+    labels = ROWS.argmax(-1)[: 60 + rows]
+    with pytest.raises(SourceError, match=told):
+        Task(source(Net(), ROWS[: 60 + rows], range_), labels)
+
+
+@pytest.mark.parametrize(
     "labels", [np.zeros(99, int), np.zeros((100, 4), int), np.zeros(100), np.array(["a"] * 100)]
 )
 def test_labels_that_fit_nothing(labels: Array) -> None:
