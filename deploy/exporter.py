@@ -3,7 +3,8 @@
 import contextlib
 import io
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -168,16 +169,30 @@ def source_of(
         _check_inferred(dimensions)
         dimensions, found = probed_dimensions(_shapes_of(module, call, keep_training_mode), example)
     real = [*samples, *(observed if isinstance(example_inputs, Captured) else [])]
-    return make_source(
+    declared = {**found, **(ranges or {})}
+    source = make_source(
         name,
         module,
         call,
         _specs(example, dimensions or {}),
-        {**found, **(ranges or {})},
+        declared,
         values=Values(real, example),
         output_names=output_names,
         keep_training_mode=keep_training_mode,
     )
+    taken = {name: range_ for name, range_ in found.items() if declared[name] is range_}
+    return replace(source, notes=(*source.notes, *_steps_taken(taken)))
+
+
+def _steps_taken(found: Ranges) -> Iterator[str]:
+    """Sentences for the user on steps that nobody declared."""
+    for name, range_ in found.items():
+        if (step := range_.step) > 1:
+            yield (
+                f"{name} is taken in steps of {step}, which divides its size in every call: if the "
+                "module takes others, call it with one of them too, or declare the step, in Python "
+                f"ranges={{{name!r}: Range(STEP, step=STEP)}}"
+            )
 
 
 def model_name(output: Path) -> str:

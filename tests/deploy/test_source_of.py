@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeport.deploy import capture
 from edgeport.deploy.exporter import source_of
 from edgeport.runtimes import Range, SourceError, UsageError
 
@@ -132,6 +133,33 @@ class Chosen(nn.Module):
 def test_values_may_decide_how_large_an_output_is() -> None:
     source = source_of("chosen", Chosen(), torch.linspace(-1, 1, 6))
     assert source.signature.outputs[0].shape == ("output_0",)
+
+
+class Sixths(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1, 6).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ranges", "step", "told"),
+    [
+        ((12, 24), {}, 12, ["x_1 is taken in steps of 12, which divides its size in every call"]),
+        ((12, 24, 18), {}, 6, ["x_1 is taken in steps of 6, which divides its size in every call"]),
+        ((12, 24), {"x_1": Range(6, step=6)}, 6, []),
+    ],
+)
+def test_a_step_that_calls_show_is_told(
+    sizes: tuple[int, ...], ranges: dict[str, Range], step: int, told: list[str]
+) -> None:
+    module = Sixths()
+    with capture(module) as calls:
+        for size in sizes:
+            module(torch.ones(2, size))
+    source = source_of("sixths", module, calls, ranges=ranges)
+    assert source.signature.range_of("x_1") == Range(step, step=step)
+    notes = [note for note in source.notes if "step" in note]
+    assert [note.partition(":")[0] for note in notes] == told
+    assert all("ranges={'x_1': Range(STEP, step=STEP)}" in note for note in notes)
 
 
 class Squeezes(nn.Module):
