@@ -76,7 +76,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     vary = parser.add_argument_group("what to vary; every combination is measured")
     vary.add_argument("--backend", type=names, metavar="NAME[,NAME]",
                       help="only these (default: all that fit)")  # fmt: skip
-    vary.add_argument("--batch", type=_numbers, metavar="N[,N]", help="rows in one call (1)")
+    vary.add_argument("--batch", type=_numbers, metavar="N[,N]",
+                      help="rows in one call (1, or the fewest that the model takes)")  # fmt: skip
     vary.add_argument("--shape", type=_size, action="append", default=[], metavar="DIM=N[,N]",
                       help="size of another named dimension; repeat for more")  # fmt: skip
     vary.add_argument("--threads", type=_numbers, metavar="N[,N]",
@@ -151,8 +152,9 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
         UsageError: The mode is none, or does not go with another option.
     """
     from edgeport.runtimes.bench import Peak, Sweep
-    from edgeport.runtimes.bench.scenarios import SCENARIOS, offline_rows, scenario
+    from edgeport.runtimes.bench.scenarios import OFFLINE_ROWS, SCENARIOS, scenario
     from edgeport.runtimes.bench.statistics import PERCENTS
+    from edgeport.runtimes.bench.workload import fitting_rows
 
     bound_ns = None if args.slo_ms is None else round(args.slo_ms * 1e6)
     batches = args.batches
@@ -182,8 +184,8 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
         if isinstance(mode, Peak):
             mode = Peak(mode.bound_ns, args.percent)
         percents = tuple(sorted({*PERCENTS, args.percent}))
-    if batches is None:
-        batches = (offline_rows(bundles) if args.mode == "offline" else 1,)
+    if batches is None and args.mode == "offline":
+        batches = (fitting_rows(bundles, OFFLINE_ROWS),)
     sweep = Sweep(
         args.backends, batches, args.sizes, args.threads, args.spinning, args.engine_only,
         args.devices, args.gpu, args.cuda_graph,

@@ -6,16 +6,12 @@ their minimal durations and query counts: a figure is no submission.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.signature import Range
 
 from .setting import Closed, Mode, Peak
-from .workload import batch_dimension
 
 SCENARIOS: Final = ("single-stream", "multi-stream", "server", "offline")
 
@@ -76,13 +72,3 @@ def peak(name: str, bound_ns: int | None) -> Peak:
             remedy="give --slo-ms, the latency that requests may have",
         )
     return Peak(bound_ns)
-
-
-def offline_rows(bundles: Sequence[Bundle]) -> int:
-    """Rows of an offline call that every bundle takes: 32, or the nearest that it does."""
-    rows = OFFLINE_ROWS
-    for signature in (bundle.manifest.signature for bundle in bundles):
-        dimension = batch_dimension(signature)
-        range_ = Range(1, 1) if dimension is None else signature.range_of(dimension)
-        rows = range_.nearest(max(rows, range_.step))
-    return rows

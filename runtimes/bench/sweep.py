@@ -32,7 +32,7 @@ class Sweep:
 
     Attributes:
         backends: Only these, and all of them; ``None`` for those that are usable here.
-        batches: Rows of axis 0.
+        batches: Rows of axis 0; ``None`` for one, or the fewest that all bundles take.
         sizes: Of other named dimensions.
         threads: As in ``Options``; ``None`` for the CPUs there are.
         spinning: Whether idle threads of ONNX Runtime look for work in a busy loop.
@@ -43,7 +43,7 @@ class Sweep:
     """
 
     backends: tuple[str, ...] | None = None
-    batches: tuple[int, ...] = (1,)
+    batches: tuple[int, ...] | None = None
     sizes: Mapping[str, tuple[int, ...]] | None = None
     threads: tuple[int | None, ...] = (None,)
     spinning: tuple[bool, ...] = (True,)
@@ -55,7 +55,7 @@ class Sweep:
     def __post_init__(self) -> None:
         for device in self.devices:
             check_device(device)
-        numbers = [("batch", n) for n in self.batches]
+        numbers = [("batch", n) for n in self.batches or ()]
         numbers += [("threads", n) for n in self.threads if n is not None]
         numbers += [(name, n) for name, sizes in (self.sizes or {}).items() for n in sizes]
         for what, number in numbers:
@@ -74,7 +74,7 @@ class Sweep:
         names, sizes = list(self.sizes or {}), list((self.sizes or {}).values())
         return [
             Workload(batch, tuple(zip(names, each, strict=True)))
-            for batch in self.batches
+            for batch in self.batches or (1,)
             for each in itertools.product(*sizes)
         ]
 
@@ -176,7 +176,7 @@ def _label(setting: Setting, workload: Workload, sweep: Sweep, names: Mapping[ob
         parts.append("all CPUs" if setting.threads is None else f"threads {setting.threads}")
     if len(sweep.spinning) > 1 and setting.backend == "ort-cpu":
         parts.append("spinning" if setting.spinning else "not spinning")
-    if len(sweep.batches) > 1:
+    if len(sweep.batches or ()) > 1:
         parts.append(f"batch {workload.batch}")
     swept = {name for name, sizes in (sweep.sizes or {}).items() if len(sizes) > 1}
     parts += [f"{name} {size}" for name, size in workload.sizes if name in swept]

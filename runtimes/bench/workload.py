@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.signature import Range, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,15 @@ def batch_dimension(signature: Signature) -> str | None:
     return next((size for size in leading if isinstance(size, str)), None)
 
 
+def fitting_rows(bundles: Sequence[Bundle], rows: int) -> int:
+    """Rows that every bundle takes: those, or the nearest that it does, but never none."""
+    for signature in (bundle.manifest.signature for bundle in bundles):
+        dimension = batch_dimension(signature)
+        range_ = Range(1, 1) if dimension is None else signature.range_of(dimension)
+        rows = range_.nearest(max(rows, range_.step))
+    return rows
+
+
 def feed(bundle: Bundle, workload: Workload) -> Feed:
     """Take the first golden sample of real or random values and give it the sizes asked for.
 
@@ -81,7 +90,8 @@ def feed(bundle: Bundle, workload: Workload) -> Feed:
             raise UsageError(
                 f"{what} of {size} was asked for, but {name!r} takes {each} "
                 f"in {signature.range_of(each)}",
-                remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range",
+                remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range"
+                + (", and a --mode that has no batch of its own" if each == dimension else ""),
             )
     sample = _first(bundle)
     inputs = {

@@ -35,9 +35,8 @@ from edgeport.runtimes.bench import (
     crew,
 )
 from edgeport.runtimes.bench.compared import paired_ratio
-from edgeport.runtimes.bench.scenarios import offline_rows
 from edgeport.runtimes.bench.sweep import variants
-from edgeport.runtimes.bench.workload import Workload, feed
+from edgeport.runtimes.bench.workload import Workload, feed, fitting_rows
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
 from edgeport.runtimes.safety.isolation import Limits
@@ -318,18 +317,24 @@ def test_a_batch_out_of_range(make: Make) -> None:
     bundle = make(ranges={"batch": Range(1, 8)})
     with pytest.raises(UsageError, match=r"a batch of 9 .*'linear' takes batch in 1\.\.8"):
         benchmark([bundle], Sweep(batches=(9,)))
-    assert offline_rows([bundle]) == 8
+    assert fitting_rows([bundle], 32) == 8
 
 
 def test_a_batch_that_is_no_multiple(make: Make) -> None:
     bundle = make(ranges={"batch": Range(12, step=12)})
-    with pytest.raises(UsageError, match=r"takes batch in 12\.\. in steps of 12"):
+    with pytest.raises(UsageError, match=r"in steps of 12\n  fix: .*--mode that has no b"):
         benchmark([bundle], Sweep(batches=(13,)))
-    assert offline_rows([bundle]) == 24
+    assert (fitting_rows([bundle], 32), fitting_rows([bundle], 1)) == (24, 12)
 
 
-def test_rows_of_an_offline_call_are_never_none(make: Make) -> None:
-    assert offline_rows([make(ranges={"batch": Range(0, step=48)})]) == 48
+def test_rows_that_nobody_asked_for_are_the_fewest_there_are(make: Make) -> None:
+    (latency,) = quick(make(ranges={"batch": Range(12, step=12)}), "null").variants
+    assert latency.rows == 12
+
+
+def test_rows_of_a_call_are_never_none(make: Make) -> None:
+    bundle = make(ranges={"batch": Range(0, step=48)})
+    assert (fitting_rows([bundle], 32), fitting_rows([bundle], 1)) == (48, 48)
 
 
 def test_a_bundle_without_a_real_sample(make: Make) -> None:
