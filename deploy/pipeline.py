@@ -159,7 +159,7 @@ def export_source(
                     found,
                     partial(_decisions, source, golden),
                     look,
-                    drawn_nonsense(golden),
+                    drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)

@@ -52,7 +52,7 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
     )
     nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
     if any(decompositions.applies(node) for node in nodes):
-        captured = captured.run_decompositions(dict(decompositions.TABLE))
+        captured = captured.run_decompositions(dict(decompositions.ONNX_TABLE))
     return captured
 
 

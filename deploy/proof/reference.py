@@ -37,11 +37,13 @@ class Reference:
 
     Attributes:
         notes: What became of its samples, in sentences for the user.
+        suspect: What is the matter with all of them, if something is.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.notes: list[str] = []
+        self.suspect: str | None = None
         self._oracle = Oracle(source.flat)
 
     def answer(self, sample: Sample) -> Golden:
@@ -117,9 +119,11 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
         elif not hangs and not _hangs_on_rounding(source, answered):
             golden.append(answered)
     if tied:
-        reference.notes.append(_told_ties(tied, golden))
+        told = _told_ties(tied, golden)
+        reference.notes.append(told)
         if all(sample.kind == "edge" for sample in golden):
             golden = [*tied, *golden]
+            reference.suspect = told
     check_unchanged(source.flat, golden[0].inputs, list(golden[0].eager.values()), before)
     return tuple(golden)
 
