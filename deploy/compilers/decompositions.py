@@ -115,8 +115,12 @@ def _adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
     return _window_mean(_window_mean(x, size[1]).mT, size[0]).mT
 
 
+def _adaptive_avg_pool1d(x: Tensor, size: Sequence[int]) -> Any:
+    return _window_mean(x, size[0]) if _pools_free_size(x, size) else _KEEP
+
+
 def _pools_free_size(x: Tensor, size: Sequence[int]) -> bool:
-    is_fixed = all(isinstance(length, int) for length in x.shape[-2:])
+    is_fixed = all(isinstance(length, int) for length in x.shape[-len(size) :])
     return not is_fixed and any(count != 1 for count in size)
 
 
@@ -210,7 +214,10 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
-_AVERAGE: Final = _aten.adaptive_avg_pool2d.default
+_AVERAGES: Final = {
+    _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
+    _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+}
 _LSTM: Final = _aten.lstm.input
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -256,7 +263,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
-    _AVERAGE: _adaptive_avg_pool2d,
+    **_AVERAGES,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
 }
@@ -269,7 +276,7 @@ def applies(node: torch.fx.Node) -> bool:
         query: Any = node.args[0]
         rank: int = query.meta["val"].dim()
         return rank != _EXPORTED_RANK
-    if node.target is _AVERAGE:
+    if node.target in _AVERAGES:
         pooled: Any = node.args[0]
         size: Any = node.args[1]
         return _pools_free_size(pooled.meta["val"], size)

@@ -109,7 +109,8 @@ def test_every_decomposition_has_a_case() -> None:
     untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES}
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes
-        aten.adaptive_avg_pool2d.default,  # of free sizes alone
+        aten.adaptive_avg_pool1d.default,  # of free sizes alone
+        aten.adaptive_avg_pool2d.default,
     }
 
 
@@ -131,6 +132,7 @@ def test_distances(p: float) -> None:
             (floats(5, 2, 4), [floats(1, 2, 6)] * 2, [], True, 1, 0.0, False, False, True),
         ),
         (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
+        (aten.adaptive_avg_pool1d.default, (floats(2, 5), (2,))),
         (aten.adaptive_avg_pool2d.default, (floats(2, 5, 7), (2, 3))),
     ],
 )
@@ -231,6 +233,7 @@ def _pyramid(x: Tensor) -> list[Tensor]:
         enlarged + functional.pixel_shuffle(x.repeat(1, 4, 1, 1), 2),
         functional.interpolate(x, None, (3, 2), "area", recompute_scale_factor=True),
         functional.interpolate(x, None, 2.0, "bilinear", False, True),
+        functional.adaptive_avg_pool1d(x[:, 0], 3),
     ]
 
 
