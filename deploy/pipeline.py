@@ -159,7 +159,7 @@ def export_source(
                     found,
                     partial(_decisions, source, golden),
                     look,
-                    drawn_nonsense(golden),
+                    drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
@@ -187,7 +187,13 @@ def export_source(
         files.write(folder / MANIFEST, packed.dumps())
         shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = _notes(source, won, partial(_decisions, source, golden))
-    notes = (*reference.notes, *limits_of_proof(golden), *trial.notes, *notes, *told)
+    notes = (
+        *reference.notes,
+        *limits_of_proof(golden, request.thresholds),
+        *trial.notes,
+        *notes,
+        *told,
+    )
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
 
 

@@ -115,8 +115,12 @@ def _adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
     return _window_mean(_window_mean(x, size[1]).mT, size[0]).mT
 
 
+def _adaptive_avg_pool1d(x: Tensor, size: Sequence[int]) -> Any:
+    return _window_mean(x, size[0]) if _pools_free_size(x, size) else _KEEP
+
+
 def _pools_free_size(x: Tensor, size: Sequence[int]) -> bool:
-    is_fixed = all(isinstance(length, int) for length in x.shape[-2:])
+    is_fixed = all(isinstance(length, int) for length in x.shape[-len(size) :])
     return not is_fixed and any(count != 1 for count in size)
 
 
@@ -180,9 +184,15 @@ def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as 
 _own_interpolate: Final = torch.nn.functional.interpolate
 
 
-def interpolate(
-    input: Tensor, size: Any = None, scale_factor: Any = None, *args: Any, **options: Any
-) -> Tensor:  # as torch.nn.functional.interpolate
+def interpolate(  # as torch.nn.functional.interpolate
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
     """With whole factors as sizes: torch's own goes through floats, which equal no other size."""
     if size is None and scale_factor is not None:
         sides = input.shape[2:]
@@ -190,10 +200,11 @@ def interpolate(
         factors = scale_factor if several else [scale_factor] * len(sides)
         if all(float(factor).is_integer() for factor in factors):
             size = [side * int(factor) for side, factor in zip(sides, factors, strict=True)]
-            scale_factor = None
-            options["recompute_scale_factor"] = None
+            scale_factor = recompute_scale_factor = None
     own: Any = _own_interpolate
-    return own(input, size, scale_factor, *args, **options)  # type: ignore[no-any-return]
+    return own(  # type: ignore[no-any-return]
+        input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
+    )
 
 
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
@@ -203,15 +214,16 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
-_AVERAGE: Final = _aten.adaptive_avg_pool2d.default
+_AVERAGES: Final = {
+    _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
+    _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
+}
 _LSTM: Final = _aten.lstm.input
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.median.default: ordering.median,
     _aten.median.dim: ordering.median_along,
     _aten.kthvalue.default: ordering.kthvalue,
-    _aten.sort.stable: ordering.sort_stably,
-    _aten.argsort.stable: ordering.argsort_stably,
     _aten.cumprod.default: ordering.cumprod,
     _aten.cummax.default: ordering.cummax,
     _aten.cummin.default: ordering.cummin,
@@ -234,7 +246,6 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.lgamma.default: elementwise.lgamma,
     _aten.rrelu.default: elementwise.rrelu,
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
-    _AVERAGE: _adaptive_avg_pool2d,
     _aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
     _aten._cdist_forward.default: _cdist_forward,
@@ -250,17 +261,26 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 }
 
 
+ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
+    **TABLE,
+    **_AVERAGES,
+    _aten.sort.stable: ordering.sort_stably,
+    _aten.argsort.stable: ordering.argsort_stably,
+}
+"""With what is right, or needed, in ONNX alone: torch's own plain sort is not stable."""
+
+
 def applies(node: torch.fx.Node) -> bool:
-    """Whether a node's operator is in the table, and its inputs are such that it is needed."""
+    """Whether ONNX needs a node's operator to be decomposed, with inputs such as its own."""
     if node.target is _ATTENTION:
         query: Any = node.args[0]
         rank: int = query.meta["val"].dim()
         return rank != _EXPORTED_RANK
-    if node.target is _AVERAGE:
+    if node.target in _AVERAGES:
         pooled: Any = node.args[0]
         size: Any = node.args[1]
         return _pools_free_size(pooled.meta["val"], size)
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
-    return node.target in TABLE
+    return node.target in ONNX_TABLE

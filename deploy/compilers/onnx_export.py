@@ -1,9 +1,10 @@
 """ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import onnx
 import torch
@@ -12,12 +13,14 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import decompositions, program, torchscript
+from . import decompositions, norms, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
 from .upstream import exact_rewrites
 from .warm import operators_kept
+
+Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
 
 def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -26,10 +29,23 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     Raises:
         Exception: Whatever torch.onnx raises.
     """
+    return _dynamo(source, folder, request, decompositions.ONNX_TABLE)
+
+
+def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """The same, without kernels that are quick and less exact: see ``norms``.
+
+    Raises:
+        Exception: Whatever torch.onnx raises.
+    """
+    return _dynamo(source, folder, request, {**decompositions.ONNX_TABLE, **norms.TABLE})
+
+
+def _dynamo(source: Source, folder: Path, request: OnnxRequest, table: Table) -> Compiled:
     _check_opset(request, DYNAMO_OPSETS)
     with program.free_time(), operators_kept(), exact_rewrites():
         made = torch.onnx.export(
-            _captured(source),
+            _captured(source, table),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
@@ -43,7 +59,7 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     return finish(made.model_proto, source, request, folder)
 
 
-def _captured(source: Source) -> torch.export.ExportedProgram:
+def _captured(source: Source, table: Table) -> torch.export.ExportedProgram:
     """What torch.onnx would capture itself, with what ONNX lacks written otherwise."""
     captured = _first(
         partial(_capture_oblivious, source),
@@ -51,8 +67,9 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
         partial(program.capture, source, strict=True),
     )
     nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
-    if any(decompositions.applies(node) for node in nodes):
-        captured = captured.run_decompositions(dict(decompositions.TABLE))
+    exact = norms.TABLE.keys() & table.keys()
+    if any(node.target in exact or decompositions.applies(node) for node in nodes):
+        captured = captured.run_decompositions(dict(table))
     return captured
 
 

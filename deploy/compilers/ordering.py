@@ -111,19 +111,36 @@ def _scanned(parts: _Parts, dim: int, combine: Callable[[_Parts, _Parts], _Parts
 
     Of a free size there are as many steps as the largest takes: the late ones change nothing.
     """
-    size, most = parts[0].shape[dim], _most(parts[0], dim)
-    shape = [1] * parts[0].dim()
-    shape[dim] = size
-    place = torch.arange(size)
-    step = 1
+    is_fixed = isinstance(parts[0].shape[dim], int)
+    most, step = _most(parts[0], dim), 1
     while step < most:
-        earlier = (place - step).clamp(min=0)
-        before = tuple(part.index_select(dim, earlier) for part in parts)
-        is_first = (place < step).reshape(shape)
-        found = combine(before, parts)
-        parts = tuple(torch.where(is_first, *pair) for pair in zip(parts, found, strict=True))
+        parts = (_step_of_fixed if is_fixed else _step_of_free)(parts, dim, step, combine)
         step *= 2
     return parts
+
+
+def _step_of_fixed(
+    parts: _Parts, dim: int, step: int, combine: Callable[[_Parts, _Parts], _Parts]
+) -> _Parts:
+    size = parts[0].shape[dim]
+    head = tuple(part.narrow(dim, 0, step) for part in parts)
+    before = tuple(part.narrow(dim, 0, size - step) for part in parts)
+    after = tuple(part.narrow(dim, step, size - step) for part in parts)
+    tail = combine(before, after)
+    return tuple(torch.cat(pair, dim) for pair in zip(head, tail, strict=True))
+
+
+def _step_of_free(
+    parts: _Parts, dim: int, step: int, combine: Callable[[_Parts, _Parts], _Parts]
+) -> _Parts:
+    """The step may be longer than the axis, which no slice is."""
+    shape = [1] * parts[0].dim()
+    shape[dim] = parts[0].shape[dim]
+    place = torch.arange(parts[0].shape[dim])
+    before = tuple(part.index_select(dim, (place - step).clamp(min=0)) for part in parts)
+    is_first = (place < step).reshape(shape)
+    found = combine(before, parts)
+    return tuple(torch.where(is_first, *pair) for pair in zip(parts, found, strict=True))
 
 
 def searchsorted(

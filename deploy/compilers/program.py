@@ -114,6 +114,8 @@ def symbol(name: str, range_: Range) -> Any:
     """A free dimension for torch.export; one with a step is that many times another."""
     step = range_.step
     most = None if range_.max is None else range_.max // step
+    if most == 2:  # of 1 and 2, torch drops the 1 as special, and fixes the 2
+        most = 3
     dim = torch.export.Dim(name, min=range_.min // step, max=most)
     return dim if step == 1 else step * dim
 

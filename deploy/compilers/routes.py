@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeport.deploy.sources.source import Source
 
-from . import aotinductor, onnx_export, program, string_input, torchscript
+from . import aotinductor, norms, onnx_export, program, string_input, torchscript
 from .stored import Compiled
 from .targets import OnnxRequest
 
@@ -40,8 +40,10 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
             Route("trace", torchscript.trace, records=True),
         )
     if format_ == "onnx":
+        exact = Route("written out", partial(onnx_export.written_out, request=request))
         return (
             Route("dynamo", partial(onnx_export.dynamo, request=request)),
+            *([exact] if norms.used_by(source.module) else []),
             Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )

@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,7 +18,8 @@ from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.distances import rms
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO
+from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.verdict import judge, judge_together, pool_floors
 
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle
@@ -37,11 +40,13 @@ class Reference:
 
     Attributes:
         notes: What became of its samples, in sentences for the user.
+        suspect: What is the matter with all of them, if something is.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.notes: list[str] = []
+        self.suspect: str | None = None
         self._oracle = Oracle(source.flat)
 
     def answer(self, sample: Sample) -> Golden:
@@ -117,9 +122,11 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
         elif not hangs and not _hangs_on_rounding(source, answered):
             golden.append(answered)
     if tied:
-        reference.notes.append(_told_ties(tied, golden))
+        told = _told_ties(tied, golden)
+        reference.notes.append(told)
         if all(sample.kind == "edge" for sample in golden):
             golden = [*tied, *golden]
+            reference.suspect = told
     check_unchanged(source.flat, golden[0].inputs, list(golden[0].eager.values()), before)
     return tuple(golden)
 
@@ -148,7 +155,7 @@ def _told_ties(tied: Sequence[Golden], others: Sequence[Golden]) -> str:
     )
 
 
-def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
+def limits_of_proof(golden: Sequence[Golden], thresholds: Thresholds) -> tuple[str, ...]:
     """Sentences for the user about what the samples can't prove as sharply as usual."""
     told = [
         f"there is no float64 answer to judge by: {sample.gap}" for sample in golden if sample.gap
@@ -162,11 +169,11 @@ def limits_of_proof(golden: Sequence[Golden]) -> tuple[str, ...]:
                 f"the module's own rounding error is up to {noise:.2g} of {name}, so that faults "
                 "of that size pass"
             )
-        told += _overshadowed(usual, name)
+        told += _overshadowed(usual, name, thresholds)
     return tuple(dict.fromkeys(told))
 
 
-def _overshadowed(usual: Sequence[Golden], name: str) -> Iterator[str]:
+def _overshadowed(usual: Sequence[Golden], name: str, thresholds: Thresholds) -> Iterator[str]:
     """A sentence on parts of an output that the bar, which the rest of it sets, does not see.
 
     Probabilities of 1e-8 beside boxes of 100 pixels: all zeros would pass. Shares of one whole are
@@ -178,22 +185,42 @@ def _overshadowed(usual: Sequence[Golden], name: str) -> Iterator[str]:
     if not all(np.isfinite(each).all() for s in usual for each in (s.eager[name], s.oracle[name])):
         return
     errors = [np.abs(sample.eager[name] - sample.oracle[name]).max() for sample in usual]
-    bars = DEFAULT_MAX_RATIO * np.array(errors)[:, None]
+    bars = thresholds.ratio_of(name) * np.array(errors)[:, None]
     for axis in range(1, arrays[0].ndim):
         lengths = {array.shape[axis] for array in arrays}
         if len(lengths) > 1 or all(np.allclose(array.sum(axis), 1) for array in arrays):
             continue
         rest = tuple(other for other in range(arrays[0].ndim) if other != axis)
         peaks = np.array([np.abs(array).max(rest) for array in arrays])
-        unseen = (peaks < bars).all(0) & peaks.any(0)
-        if 0 < unseen.sum() < unseen.size:
+        small = np.flatnonzero((peaks < 2 * bars).all(0) & peaks.any(0))
+        small = small[np.argsort(peaks.max(0)[small])]
+        passes = partial(_passes_without, usual, name, thresholds, axis)
+        # As many of the smallest as pass together: fewer of them pass too.
+        count = bisect_left(range(len(small)), True, key=lambda n: not passes(small[: n + 1]))
+        if 0 < count < peaks.shape[1]:
             yield (
-                f"zeros would pass in {unseen.sum()} of the {unseen.size} parts of {name} along "
-                f"axis {axis} (the first at {unseen.argmax()}), so small are they beside the "
+                f"zeros would pass in {count} of the {peaks.shape[1]} parts of {name} along "
+                f"axis {axis} (the first at {small[:count].min()}), so small are they beside the "
                 "others: return them as an output of their own, or give samples in which they "
                 "are larger"
             )
             return
+
+
+def _passes_without(
+    samples: Sequence[Golden], name: str, thresholds: Thresholds, axis: int, parts: Array
+) -> bool:
+    """Whether eager itself would pass with zeros in some parts of an output."""
+    figures = []
+    for sample in samples:
+        answer = np.moveaxis(sample.eager[name].copy(), axis, 0)
+        answer[parts] = 0
+        figures.append(sample.measure(name, np.moveaxis(answer, 0, axis)))
+    verdicts = [
+        judge(name, sample.name, each, thresholds, kind=sample.kind)
+        for sample, each in zip(samples, pool_floors(figures), strict=True)
+    ]
+    return all(verdict.status == "pass" for verdict in judge_together(verdicts, thresholds))
 
 
 def drawn_nonsense(golden: Sequence[Golden]) -> str | None:

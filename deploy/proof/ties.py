@@ -18,8 +18,8 @@ from edgeport.runtimes.inputs import Array
 
 _ATEN: Final = torch.ops.aten
 
-_ROUNDING: Final = 1000
-"""Units of roundoff, of an output's largest value: 1e-4 in float32. Other places give others."""
+_ROUNDING: Final = 16
+"""Units of roundoff, of an output's largest value, and of each where that is more than 1e-3."""
 
 
 def orders(flat: Flat, inputs: Mapping[str, Array]) -> bool:
@@ -43,9 +43,10 @@ def _is_same(one: Array, other: Array) -> bool:
     """But for rounding: a sum over places has another order too, and floats only then differ."""
     if one.dtype.kind != "f" or one.shape != other.shape:
         return np.array_equal(one, other)
-    size = float(np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max(initial=0.0))
-    bar = _ROUNDING * float(np.finfo(one.dtype).eps) * size
-    return np.allclose(one, other, rtol=0, atol=bar, equal_nan=True)
+    largest = float(np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max(initial=0.0))
+    few = _ROUNDING * float(np.finfo(one.dtype).eps)
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    return np.allclose(one, other, rtol=max(few, 1e-3), atol=few * largest, equal_nan=True)
 
 
 class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here

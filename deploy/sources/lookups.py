@@ -18,6 +18,7 @@ from edgeport.runtimes.inputs import Array
 
 from .drawing import Table, Values, measured
 from .flat import Flat
+from .running import call
 from .samples import inputs_at, other_sizes, sizes_of, usual_sizes
 
 _ATEN: Final = torch.ops.aten
@@ -112,11 +113,9 @@ def _watched(flat: Flat, inputs: Mapping[str, Array]) -> "_Watch":
     with (
         contextlib.suppress(Exception, SystemExit),  # the user's module may raise anything
         contextlib.redirect_stdout(io.StringIO()),
-        torch.no_grad(),
-        torch.compiler.set_stance("force_eager"),
         watch,
     ):
-        flat.nested(list(tensors.values()))
+        call(flat, list(tensors.values()))
     return watch
 
 

@@ -1,8 +1,8 @@
 """Which axes of outputs are as long as values decide: ``x[mask]``, ``nonzero``, boxes that stay.
 
 Samples may not tell: of boxes that are drawn, none covers another, and all stay. So the module is
-run once more, and whatever chooses elements by their values chooses one less, or one where there
-was none: an axis that is another length then is decided by values.
+run once more, and whatever chooses elements by values of its inputs chooses one less, or one where
+there was none: an axis that is another length then is decided by values.
 """
 
 import contextlib
@@ -13,17 +13,28 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from edgeport.runtimes import SourceError
 from edgeport.runtimes.inputs import Array
 
+from . import trees
 from .flat import Flat
-from .running import run_or_explain
+from .running import call
 
 _ATEN: Final = torch.ops.aten
 
 _INDEXED: Final = {_ATEN.index, _ATEN.index_put, _ATEN.index_put_}
 """Operators whose second argument is a list of indices, of which a mask is one."""
+
+_SHAPE_ALONE: Final = {
+    _ATEN.empty_like, _ATEN.full_like, _ATEN.new_empty, _ATEN.new_empty_strided, _ATEN.new_full,
+    _ATEN.new_ones, _ATEN.new_zeros, _ATEN.ones_like, _ATEN.zeros_like,
+}  # fmt: skip
+"""Operators whose result has nothing of the values that they are given."""
+
+_UNIQUE: Final = {_ATEN._unique2, _ATEN.unique_consecutive}
+"""Operators that return values, where each element is among them, and how often."""
 
 
 def decided_by_values(
@@ -36,26 +47,36 @@ def decided_by_values(
         inputs: Copied.
         arrays: What it answers to them.
     """
-    otherwise = _ChoosesOtherwise()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), otherwise:
-            found = run_or_explain(flat, inputs, {}).arrays
-    except SourceError:  # which the module may raise if it gets another number
-        found = []
-    if not otherwise.has_chosen or [a.ndim for a in found] != [a.ndim for a in arrays]:
+    tensors = [torch.tensor(array) for array in inputs.values()]
+    otherwise = _ChoosesOtherwise(tensors)
+    shapes: list[torch.Size] = []
+    with (
+        contextlib.suppress(Exception, SystemExit),  # which it may raise if it gets another number
+        contextlib.redirect_stdout(io.StringIO()),
+        otherwise,
+    ):
+        shapes = [tensor.shape for tensor in trees.tensors(call(flat, tensors))]
+    if not otherwise.has_chosen or [*map(len, shapes)] != [array.ndim for array in arrays]:
         return [set() for _ in arrays]
     return [
-        {axis for axis in range(a.ndim) if a.shape[axis] != b.shape[axis]}
-        for a, b in zip(found, arrays, strict=True)
+        {axis for axis, size in enumerate(shape) if size != array.shape[axis]}
+        for shape, array in zip(shapes, arrays, strict=True)
     ]
 
 
 class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Chooses one element more or less than the values say; ``has_chosen`` if it did."""
+    """Chooses one element more or less than the values say; ``has_chosen`` if it did.
 
-    def __init__(self) -> None:
+    Args:
+        inputs: By what is made of these alone it chooses otherwise: a mask that is a buffer says
+            the same for all values.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.has_chosen = False
+        self._made_of_inputs: Any = WeakTensorKeyDictionary()  # activations may be large
+        self._made_of_inputs.update(dict.fromkeys(inputs))
 
     def __torch_dispatch__(
         self,
@@ -64,29 +85,55 @@ class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        changed = _otherwise(getattr(func, "overloadpacket", None), args)
+        packet: Any = getattr(func, "overloadpacket", None)
+        changed = self._otherwise(packet, args)
         result = func(*(args if changed is None else changed), **(kwargs or {}))
-        is_cut = changed is None and isinstance(result, Tensor) and _has_any_length(func)
-        self.has_chosen = self.has_chosen or is_cut or changed is not None
-        return result[: max(len(result) - 1, 1)] if is_cut else result
+        if changed is None and _has_any_length(func) and args[0].numel() and self._is_made(args[0]):
+            result = _cut(packet, result)
+            self.has_chosen = True
+        self.has_chosen = self.has_chosen or changed is not None
+        if packet not in _SHAPE_ALONE and any(map(self._is_made, tree_leaves((args, kwargs)))):
+            schema: Any = getattr(func, "_schema", None)
+            changes = args[:1] if schema is not None and schema.is_mutable else ()
+            for each in (*tree_leaves(result), *changes):
+                if isinstance(each, Tensor):
+                    self._made_of_inputs[each] = None
+        return result
 
+    def _is_made(self, value: object) -> bool:
+        return isinstance(value, Tensor) and value in self._made_of_inputs
 
-def _otherwise(packet: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """The arguments with another choice; nothing if they choose nothing."""
-    if packet is _ATEN.nonzero:
-        return (_one_off(args[0] != 0),)
-    if packet is _ATEN.masked_select:
-        return args[0], _one_off(args[1])
-    if packet in _INDEXED and any(_is_mask(index) for index in args[1]):
-        return args[0], [_one_off(i) if _is_mask(i) else i for i in args[1]], *args[2:]
-    return None
+    def _otherwise(self, packet: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The arguments with another choice; nothing if they choose nothing."""
+        if packet is _ATEN.nonzero and self._is_made(args[0]):
+            return (_one_off(args[0] != 0),)
+        if packet is _ATEN.masked_select and self._is_made(args[1]):
+            return args[0], _one_off(args[1])
+        if packet in _INDEXED:
+            found = [
+                _one_off(index) if _is_mask(index) and self._is_made(index) else index
+                for index in args[1]
+            ]
+            if any(new is not old for new, old in zip(found, args[1], strict=True)):
+                return args[0], found, *args[2:]
+        return None
 
 
 def _has_any_length(func: Any) -> bool:
     """Whether values decide how long its result is; ``x[i]`` says so always, torchvision never."""
-    if func.overloadpacket in _INDEXED:
+    if func.overloadpacket in {*_INDEXED, _ATEN.nonzero, _ATEN.masked_select}:
         return False
     return torch.Tag.dynamic_output_shape in func.tags or str(func) == "torchvision.nms.default"
+
+
+def _cut(packet: Any, result: Any) -> Any:
+    """Without the last one, if there are two."""
+    if isinstance(result, Tensor):
+        return result[: max(len(result) - 1, 1)]
+    if packet in _UNIQUE and len(result[0]) > 1:
+        values, places, counts = result
+        return values[:-1], places.clamp(max=len(values) - 2), counts[:-1]
+    return result
 
 
 def _is_mask(index: Any) -> bool:

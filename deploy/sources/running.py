@@ -28,8 +28,17 @@ def run_module(flat: Flat, inputs: Mapping[str, Array]) -> list[Array]:
 
 
 def _call(flat: Flat, inputs: Mapping[str, Array]) -> Any:
+    return call(flat, [torch.tensor(array) for array in inputs.values()])
+
+
+def call(flat: Flat, tensors: Sequence[torch.Tensor]) -> Any:
+    """What the user's module returns, eagerly and without gradients.
+
+    Raises:
+        Exception: Whatever it raises.
+    """
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        return flat.nested([torch.tensor(array) for array in inputs.values()])
+        return flat.nested(tensors)
 
 
 def _to_numpy(tensor: torch.Tensor) -> Array:

@@ -4,12 +4,13 @@ import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport import deploy
+from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.torchscript import without_debug_records
 
 
@@ -40,3 +41,25 @@ def test_operators_stay_those_of_today(tmp_path: Path) -> None:
         )
     ]
     assert versions == [b"10\n"] * 2
+
+
+class Ranks(nn.Module):
+    """Its dictionary is no TorchScript, so that what torch.export captured is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = {"dim": 1, "stable": True}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.argsort(x, **self.options)  # type: ignore[no-any-return, call-overload]
+
+
+def test_a_stable_sort_stays_one(tmp_path: Path) -> None:
+    deploy.export(
+        Ranks(), {"x": torch.randn(2, 5)}, tmp_path / "m.edge", formats="torchscript",
+        dimensions={"x": {0: "batch", 1: "time"}},
+    )  # fmt: skip  # one call
+    x = np.random.default_rng(0).integers(0, 3, (4, 100)).astype(np.float32)
+    with runtimes.open(tmp_path / "m.edge", "libtorch") as session:
+        found = session.run({"x": x})["output"]
+    assert (found == x.argsort(1, kind="stable")).all()

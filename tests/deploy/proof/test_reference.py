@@ -13,6 +13,7 @@ from edgeport.deploy.proof.reference import (
     make_golden,
 )
 from edgeport.runtimes import TensorSpec
+from edgeport.runtimes.thresholds import Thresholds
 
 
 class Ranks(nn.Module):
@@ -69,7 +70,7 @@ def test_inputs_that_make_no_sense_to_a_module_are_told() -> None:
     assert told is not None
     assert told.startswith("the module itself answers NaN or Inf to 4 of 4 drawn samples")
     assert "('random, batch=1'): give it inputs that make sense, with --samples" in told
-    assert told in limits_of_proof(samples)
+    assert told in limits_of_proof(samples, Thresholds())
     assert drawn_nonsense(tuple(golden(nn.Linear(5, 2)).values())) is None
 
 
@@ -87,14 +88,14 @@ class Shares(nn.Module):
 
 
 def test_parts_that_the_bar_does_not_see_are_told() -> None:
-    (told,) = limits_of_proof(tuple(golden(Detects()).values()))
+    (told,) = limits_of_proof(tuple(golden(Detects()).values()), Thresholds())
     assert told == (
         "zeros would pass in 2 of the 5 parts of output along axis 1 (the first at 3), so small "
         "are they beside the others: return them as an output of their own, or give samples in "
         "which they are larger"
     )
     for module in (Shares(), nn.Linear(5, 4), nn.ReLU()):
-        assert limits_of_proof(tuple(golden(module).values())) == ()
+        assert limits_of_proof(tuple(golden(module).values()), Thresholds()) == ()
 
 
 def test_inputs_at_the_largest_float_stay_finite() -> None:

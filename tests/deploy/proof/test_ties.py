@@ -100,9 +100,11 @@ def test_real_samples_with_equal_values_are_left_out_while_there_are_others() ->
         "), and engines need not agree on it: they were left out; sort with stable=True, or give "
         "samples without"
     )
+    assert made.suspect is None
     made = reference([equal])
     assert any(sample.kind == "real" for sample in make_golden(made))
     assert "a right artefact may fail" in made.notes[0]
+    assert made.suspect == made.notes[0]
 
 
 def test_what_is_drawn_with_equal_values_is_drawn_anew() -> None:
@@ -112,3 +114,11 @@ def test_what_is_drawn_with_equal_values_is_drawn_anew() -> None:
     (note,) = made.notes
     assert note.startswith("which of equal values topk or sort puts first decides 1 answer (")
     assert "('random, batch=32')" in note
+
+
+def test_what_hangs_on_it_in_half_precision_and_beside_large_values() -> None:
+    half = {"x": EQUAL["x"].astype(np.float16)}
+    boxes = torch.linspace(0.5, 1, 6, dtype=torch.float16)
+    assert hangs_on_ties(flat(lambda x: boxes[x.topk(1).indices]), half)
+    large = torch.tensor([1e4])
+    assert hangs_on_ties(flat(lambda x: torch.cat([x.topk(1).indices[0].float(), large])), EQUAL)

@@ -26,6 +26,9 @@ def source(function: Callable[[Tensor], Tensor]) -> Source:
     return make_source("m", module, call, declared.specs, declared.ranges)
 
 
+UPPER = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]).nonzero()[:, 1]
+
+
 def _all(x: Tensor) -> Tensor:
     return x[:, 0] > -1e9
 
@@ -57,6 +60,13 @@ def _wants_all(x: Tensor) -> Tensor:
         (_routed, ("n", 4)),
         (_wants_all, ("n", 4)),
         (lambda x: x.exp(), ("n", 4)),
+        (lambda x: (x[:, 0] * 1e6 + 1).unique(return_inverse=True)[0], ("output_0",)),
+        (lambda x: x[:, 0].unique_consecutive(), ("output_0",)),
+        (lambda x: x.repeat_interleave((x[:, 0] > -1e9).long() + 1, 0), ("output_0", 4)),
+        (lambda x: x[:, UPPER], ("n", 6)),
+        (lambda x: x[:, torch.ones_like(x[:1]).bool()[0]], ("n", 4)),
+        (lambda x: x.repeat_interleave(torch.tensor([1, 2, 1, 3]), 1), ("n", 7)),
+        (lambda x: x[:, torch.tensor([1, 0, 1, 1]).nonzero().squeeze(1)], ("n", 3)),
     ],
 )
 def test_an_axis_that_values_decide_follows_no_dimension(

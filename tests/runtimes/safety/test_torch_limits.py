@@ -108,6 +108,7 @@ def test_a_program_passes() -> None:
         "Mul(Integer(-4), Symbol('s41', positive=True, integer=True))",
         "Max(1, s0 + 2*u1) // 3",
         "FloorDiv(Symbol('u0', integer=True), Integer(2))",
+        "TruncToInt(Mul(Float('1.5', precision=53), ToFloat(Symbol('s54'))))",
         "StrictLessThan(Symbol('u0', integer=True), Integer(9223372036854775807))",
     ):
         run(check_pt2, archive(program(**expression(text))))
@@ -120,6 +121,8 @@ def test_a_program_passes() -> None:
         "exec('x')",
         "().__class__.__base__",
         "Symbol('a b')",
+        "Float('1.real')",
+        "Float('x.1')",
         "Symbol('x').func",
         "Lambda(x, x)",
         "lambda: 0",
