@@ -95,7 +95,8 @@ class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         if packet not in _SHAPE_ALONE and any(map(self._is_made, tree_leaves((args, kwargs)))):
             schema: Any = getattr(func, "_schema", None)
             changes = args[:1] if schema is not None and schema.is_mutable else ()
-            for each in (*tree_leaves(result), *changes):
+            wholes = (each._base for each in changes if isinstance(each, Tensor))  # of a view
+            for each in (*tree_leaves(result), *changes, *wholes):
                 if isinstance(each, Tensor):
                     self._made_of_inputs[each] = None
         return result

@@ -44,6 +44,13 @@ def _routed(x: Tensor) -> Tensor:
     return out.index_add(0, chosen.nonzero().squeeze(1), x[chosen])
 
 
+def _filled_in_place(x: Tensor) -> Tensor:
+    keep = torch.zeros(len(x), dtype=torch.bool)
+    for row in range(len(x)):
+        keep[row] = x[row, 0] > -1e9
+    return x[keep]
+
+
 def _wants_all(x: Tensor) -> Tensor:
     return x[_all(x)] + x
 
@@ -58,6 +65,7 @@ def _wants_all(x: Tensor) -> Tensor:
         (lambda x: x[:, 0].unique(), ("output_0",)),
         (lambda x: x[~_all(x)], ("output_0", 4)),  # none
         (_routed, ("n", 4)),
+        (_filled_in_place, ("output_0", 4)),
         (_wants_all, ("n", 4)),
         (lambda x: x.exp(), ("n", 4)),
         (lambda x: (x[:, 0] * 1e6 + 1).unique(return_inverse=True)[0], ("output_0",)),
