@@ -231,6 +231,8 @@ def _first_proved(
     """Every attempt up to the first that is proved; if none is, all of them."""
     made: list[Attempt] = []
     for route in ways:
+        if route.mends and all(attempt.outcome != "wrong" for attempt in made):
+            continue
         on_event(Began(f"{format_}: {route.name}"))
         made.append(tries(route))
         on_event(made[-1])

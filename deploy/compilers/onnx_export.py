@@ -13,7 +13,7 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import decompositions, norms, program, torchscript
+from . import decompositions, exact_sums, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
@@ -29,23 +29,25 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     Raises:
         Exception: Whatever torch.onnx raises.
     """
-    return _dynamo(source, folder, request, decompositions.ONNX_TABLE)
+    return _dynamo(source, folder, request)
 
 
 def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """The same, without kernels that are quick and less exact: see ``norms``.
+    """The same, without kernels that are quick and less exact: see ``exact_sums``.
 
     Raises:
-        Exception: Whatever torch.onnx raises.
+        Exception: Whatever torch.onnx raises, or that there is nothing to write out.
     """
-    return _dynamo(source, folder, request, {**decompositions.ONNX_TABLE, **norms.TABLE})
+    return _dynamo(source, folder, request, exact_sums.TABLE)
 
 
-def _dynamo(source: Source, folder: Path, request: OnnxRequest, table: Table) -> Compiled:
+def _dynamo(
+    source: Source, folder: Path, request: OnnxRequest, exact: Table | None = None
+) -> Compiled:
     _check_opset(request, DYNAMO_OPSETS)
     with program.free_time(), operators_kept(), exact_rewrites():
         made = torch.onnx.export(
-            _captured(source, table),
+            _captured(source, exact),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
@@ -59,17 +61,26 @@ def _dynamo(source: Source, folder: Path, request: OnnxRequest, table: Table) ->
     return finish(made.model_proto, source, request, folder)
 
 
-def _captured(source: Source, table: Table) -> torch.export.ExportedProgram:
-    """What torch.onnx would capture itself, with what ONNX lacks written otherwise."""
+def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgram:
+    """What torch.onnx would capture itself, with what ONNX lacks written otherwise.
+
+    Args:
+        source: What to capture.
+        exact: What to write otherwise as well, and of which there has to be some.
+
+    Raises:
+        RuntimeError: There is none.
+    """
     captured = _first(
         partial(_capture_oblivious, source),
         partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
-    nodes = (node for part in captured.graph_module.modules() for node in _nodes(part))
-    exact = norms.TABLE.keys() & table.keys()
-    if any(node.target in exact or decompositions.applies(node) for node in nodes):
-        captured = captured.run_decompositions(dict(table))
+    nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
+    if exact and not any(node.target in exact for node in nodes):
+        raise RuntimeError("it has no sums to write out")
+    if exact or any(decompositions.applies(node) for node in nodes):
+        captured = captured.run_decompositions({**decompositions.ONNX_TABLE, **(exact or {})})
     return captured
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeport.deploy.sources.source import Source
 
-from . import aotinductor, norms, onnx_export, program, string_input, torchscript
+from . import aotinductor, onnx_export, program, string_input, torchscript
 from .stored import Compiled
 from .targets import OnnxRequest
 
@@ -24,11 +24,13 @@ class Route:
         name: As reports show it.
         compile: Writes the artefact into the folder; raises whatever the compiler raises.
         records: Whether it follows one run of forward, so that a branch not taken is lost.
+        mends: Whether it is for those whose artefact by an earlier route is wrong.
     """
 
     name: str
     compile: Callable[[Source, Path], Compiled]
     records: bool = False
+    mends: bool = False
 
 
 def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, ...]:
@@ -40,10 +42,10 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
             Route("trace", torchscript.trace, records=True),
         )
     if format_ == "onnx":
-        exact = Route("written out", partial(onnx_export.written_out, request=request))
+        exact = partial(onnx_export.written_out, request=request)
         return (
             Route("dynamo", partial(onnx_export.dynamo, request=request)),
-            *([exact] if norms.used_by(source.module) else []),
+            Route("written out", exact, mends=True),
             Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )

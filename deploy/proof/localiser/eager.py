@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,9 @@ def trace_eager(
         oracle = Oracle(source.flat)
         with oracle.in_float64(), _plain_kernels():
             wide = _run(oracle.flat, source, inputs, limit, whole)
+            there = {b for a, b in _pairs(trace.values, wide.values) if a in whole}
+            if there != whole:  # its run takes other steps, whose numbers are now known
+                wide = _run(oracle.flat, source, inputs, limit, frozenset(there))
     except Exception:  # an operator without float64; the floor is then some ulp
         return trace
     return Trace(_with_oracle(trace.values, wide.values), trace.outputs)
@@ -82,18 +85,21 @@ def _key(value: Value) -> tuple[Any, ...]:
 
 def _with_oracle(values: Iterable[Value], wide: Iterable[Value]) -> list[Value]:
     values, wide = list(values), list(wide)
-    if [*map(_key, values)] == [*map(_key, wide)]:
-        pairs = [(index, index) for index in range(len(values))]
-    else:
-        matcher = difflib.SequenceMatcher(
-            None, [*map(_key, values)], [*map(_key, wide)], autojunk=False
-        )
-        pairs = [
-            (block.a + step, block.b + step)
-            for block in matcher.get_matching_blocks()
-            for step in range(block.size)
-        ]
-    for here, there in pairs:
+    for here, there in _pairs(values, wide):
         if wide[there].kept.dtype == np.float64 and values[here].floats:
             values[here] = replace(values[here], oracle=wide[there].kept)
     return values
+
+
+def _pairs(values: Sequence[Value], wide: Sequence[Value]) -> list[tuple[int, int]]:
+    """The numbers of what is one value in both runs."""
+    if [*map(_key, values)] == [*map(_key, wide)]:
+        return [(index, index) for index in range(len(values))]
+    matcher = difflib.SequenceMatcher(
+        None, [*map(_key, values)], [*map(_key, wide)], autojunk=False
+    )
+    return [
+        (block.a + step, block.b + step)
+        for block in matcher.get_matching_blocks()
+        for step in range(block.size)
+    ]
