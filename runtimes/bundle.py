@@ -96,7 +96,7 @@ class Bundle:
 
         held = self.files
         for artefact in self.manifest.artefacts:
-            with self._checked(artefact):
+            with self._checked(artefact, is_copied=False):
                 pass
         for stored in (self.manifest.golden, *self.manifest.evidence.values()):
             check(held, stored)
@@ -190,13 +190,19 @@ class Bundle:
             EngineError: The engine refused the file.
         """
         artefact = self.artefact(name)
-        with self.private(artefact) as path:
+        with self._opened(artefact) as path:
             asked = replace(
                 options or Options(),
                 signature=self.manifest.signature,
                 name=str(self.path / artefact.stored.file),
             )
             return open_artefact(path, name, asked)
+
+    def _opened(self, artefact: Artefact) -> contextlib.AbstractContextManager[Path]:
+        """What an engine opens: ONNX Runtime has read all of it then, others may map it."""
+        if artefact.format == "onnx" and artefact.format not in self.copies:
+            return self._checked(artefact, is_copied=False)
+        return self.private(artefact)
 
     @contextlib.contextmanager
     def private(self, artefact: Artefact) -> Iterator[Path]:
@@ -215,7 +221,7 @@ class Bundle:
         if artefact.format in self.copies:
             yield self.copies[artefact.format]
             return
-        with self._checked(artefact) as path:
+        with self._checked(artefact, is_copied=True) as path:
             if artefact.format != "aotinductor":
                 yield path
                 return
@@ -225,13 +231,13 @@ class Bundle:
                 yield library
 
     @contextlib.contextmanager
-    def _checked(self, artefact: Artefact) -> Iterator[Path]:
-        """The copy, as it was packed."""
+    def _checked(self, artefact: Artefact, *, is_copied: bool) -> Iterator[Path]:
+        """As it was packed, and so for the whole block; a copy for as long as anything uses it."""
         from .safety.model_file import check_model
-        from .safety.private_copy import private_copy
+        from .safety.private_copy import private_copy, steady
 
-        held = self.files
-        with private_copy(held, artefact.files) as path:
+        held, hold = self.files, private_copy if is_copied else steady
+        with hold(held, artefact.files) as path:
             if isinstance(held, Folder):
                 for stored in artefact.external:
                     _refuse_links(held.place(stored.file))

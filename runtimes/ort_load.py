@@ -7,6 +7,7 @@ import onnxruntime
 
 from .cpus import available_cpus
 from .errors import ContractError, EngineError
+from .ort_weights import opened
 from .run_failures import run_failure
 from .session import Availability, EngineInfo, Options
 from .signature import METADATA_KEY, Signature, TensorSpec
@@ -87,9 +88,10 @@ def load(
         EngineError: ONNX Runtime refused it.
     """
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=[(provider, provider_options)], enable_fallback=0
-        )
+        with opened(path, settings) as model:
+            session = onnxruntime.InferenceSession(
+                model, settings, providers=[(provider, provider_options)], enable_fallback=0
+            )
     except Exception as e:  # ONNX Runtime's exceptions have no common base
         reason = first_line(e).replace(str(path), path.name if options.name is None else "it")
         raise EngineError(

@@ -69,3 +69,19 @@ def numbers(data: Data, place: int, end: int, *, packed: bool = False) -> Iterat
             place += size
         elif wire_type in (1, 5):
             place += 8 if wire_type == 1 else 4
+
+
+def header(number: int, size: int) -> bytes:
+    """What stands in front of a field that has a length.
+
+    Args:
+        number: Of the field.
+        size: Of its content, in bytes.
+    """
+    found = bytearray()
+    for value in (number << 3 | 2, size):
+        while value >= 0x80:
+            found.append(value & 0x7F | 0x80)
+            value >>= 7
+        found.append(value)
+    return bytes(found)

@@ -1,15 +1,17 @@
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeport.runtimes import EngineError, IntegrityError, StorageError
-from edgeport.runtimes.container import Folder
+from edgeport.runtimes.container import Folder, Zip
 from edgeport.runtimes.manifest import StoredFile
 from edgeport.runtimes.safety import private_copy as module
-from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read
+from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read, steady
 
 
 def stored(folder: Path, name: str, data: bytes) -> StoredFile:
@@ -39,12 +41,52 @@ def test_another_file(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
         lambda: check(Folder(tmp_path), file),
         lambda: read(Folder(tmp_path), file),
         lambda: private_copy(Folder(tmp_path), [file]).__enter__(),
+        lambda: steady(Folder(tmp_path), [file]).__enter__(),
         lambda: copy(Folder(tmp_path), file, lambda chunk: taken.append(bytes(chunk))),
     ):
         with pytest.raises(
             IntegrityError, match=r"/a is not the file that was packed: its size or"
         ):
             call()
+
+
+def test_a_file_that_nobody_writes_to_is_opened_where_it_is(tmp_path: Path) -> None:
+    file = stored(tmp_path, "a", b"data")
+    with steady(Folder(tmp_path), [file]) as path:
+        assert path.samefile(tmp_path / "a")
+        assert path.read_bytes() == b"data"
+    (tmp_path / "a").write_bytes(b"more")  # the lease is given up
+
+
+def test_whoever_writes_meanwhile_waits_and_is_told_of(tmp_path: Path) -> None:
+    file = stored(tmp_path, "a", b"data")
+
+    def hold() -> None:
+        with steady(Folder(tmp_path), [file]) as path:
+            with pytest.raises(BlockingIOError):
+                os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
+            assert path.read_bytes() == b"data"
+
+    with pytest.raises(IntegrityError, match=r"/a was about to be written to .*\n  fix: open it a"):
+        hold()
+    with steady(Folder(tmp_path), [file]) as path:
+        assert path.samefile(tmp_path / "a")
+
+
+def test_without_a_lease_there_is_a_copy(tmp_path: Path) -> None:
+    """A file that is open for writing; a member of a zip file; files beside it."""
+    file = stored(tmp_path, "a", b"data")
+    with (tmp_path / "a").open("r+b") as writer, steady(Folder(tmp_path), [file]) as path:
+        writer.write(b"else")
+        writer.flush()
+        assert path.read_bytes() == b"data"
+    files = [stored(tmp_path, "p/m.onnx", b"model"), stored(tmp_path, "p/m.data", b"weights")]
+    with steady(Folder(tmp_path), files) as path:
+        assert path.with_name("m.data").read_bytes() == b"weights"
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("m.onnx", b"model")
+    with steady(Zip(tmp_path / "z"), [replace(files[0], file="m.onnx")]) as path:
+        assert path.read_bytes() == b"model"
 
 
 def test_files_that_lead_to_one_another_stay_together(
