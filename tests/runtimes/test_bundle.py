@@ -368,20 +368,36 @@ def test_weights_that_no_hash_covers(split: Path, listed: str | None) -> None:
             call()
 
 
-@pytest.mark.parametrize("files", ["model.onnx", "weights"])
+def overwrite(file: Path) -> None:
+    """As a process does that does not wait."""
+    handle = os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(handle, bytes(file.stat().st_size))
+    os.close(handle)
+
+
+def replace_whole(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(bytes(file.stat().st_size))
+    other.replace(file)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "change"),
+    [("packed", replace_whole), ("split", replace_whole), ("split", overwrite)],
+)
 def test_what_is_put_there_after_the_hash_is_not_opened(
-    packed: Path,
     request: pytest.FixtureRequest,
     samples: tuple[Golden, ...],
     monkeypatch: pytest.MonkeyPatch,
-    files: str,
+    fixture: str,
+    change: Callable[[Path], None],
 ) -> None:
     """Another process that writes between the check and the engine's own reading."""
-    path = packed if files == "model.onnx" else request.getfixturevalue("split")
+    path: Path = request.getfixturevalue(fixture)
 
     def swapped(*args: Any) -> Any:
         for file in path.rglob("model.onnx*"):
-            file.write_bytes(bytes(file.stat().st_size))
+            change(file)
         return open_artefact(*args)
 
     monkeypatch.setattr("edgeport.runtimes.bundle.open_artefact", swapped)
@@ -390,6 +406,19 @@ def test_what_is_put_there_after_the_hash_is_not_opened(
             file.unlink()
         answer = session.run(samples[2].inputs)
     np.testing.assert_allclose(answer["logits"], samples[2].eager["logits"], rtol=1e-5)
+
+
+def test_a_file_is_not_written_to_while_it_is_opened(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(*args: Any) -> Any:
+        with pytest.raises(BlockingIOError):
+            overwrite(packed / "model.onnx")
+        return open_artefact(*args)
+
+    monkeypatch.setattr("edgeport.runtimes.bundle.open_artefact", swapped)
+    with pytest.raises(IntegrityError, match=r"model\.onnx was about to be written to while it"):
+        Bundle.read(packed).open("ort-cpu", Options(threads=1))
 
 
 def test_a_manifest_that_is_too_large(packed: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,8 +40,8 @@ def ones(dtype: str = "float32", size: int = LARGE) -> Array:
 
 def answer(model: bytes | str, settings: onnxruntime.SessionOptions | None = None) -> Array:
     session = onnxruntime.InferenceSession(model, settings)
-    found: Array = session.run(None, {"x": np.zeros(2, np.float32)})[0]
-    return found
+    found: Any = session.run(None, {"x": np.zeros(2, np.float32)})
+    return np.asarray(found[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int8", "int64", "bool"])
@@ -103,7 +104,8 @@ def test_a_private_copy_is_not_read_again(tmp_path: Path) -> None:
     with opened(path, settings) as model:
         assert isinstance(model, bytes)
     session = load(path, Options(threads=1), settings_of(Options()), "CPUExecutionProvider", {})
-    assert session.run(None, {"x": np.zeros(2, np.float32)})[0][0] == ones(size=2**20 + 64).sum()
+    found: Any = session.run(None, {"x": np.zeros(2, np.float32)})
+    assert found[0][0] == ones(size=2**20 + 64).sum()
     file = tmp_path / "model.onnx"
     file.write_bytes(data)
     with opened(file, settings) as model:
