@@ -1,8 +1,9 @@
 """Percentiles that are only given when there are calls enough, and intervals over rounds.
 
-Every array of durations is ``(processes, rounds, calls)``. Calls of one round share the machine's
-mood and rounds of one process share its memory layout, so an interval draws whole processes, and
-whole rounds within them, never single calls.
+Every array of durations is ``(processes, rounds, calls)``, in the order of time. Calls of one round
+share the machine's mood and rounds of one process share its memory layout, so an interval draws
+whole processes, and whole rounds within them, never single calls. A mood can outlast several
+processes, so it draws stretches of processes as well, and the widest interval is the one given.
 """
 
 import math
@@ -24,6 +25,12 @@ CONFIDENCE: Final = 0.95
 
 _ENOUGH_CONFIDENCE: Final = 0.99
 _RESAMPLES: Final = 1000
+_MARKS: Final = 1024
+"""Latencies that an end of an interval may be: a thousandth of the calls lies in between."""
+_STRETCHES: Final = (2, 3, 5)
+"""How many, beside one a process. The longer they are, the less they depend on each other."""
+_T_OF_HALVES: Final = 6.314
+"""Student's t of one degree of freedom for 90 %; that for 95 %, 12.7, would drown the others."""
 
 _STUDENT_T: Final = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -109,34 +116,63 @@ def percentile_intervals(
     The intervals come from a two-stage cluster bootstrap: processes are drawn with replacement,
     and rounds within each (Davison & Hinkley 1997, Bootstrap Methods and their Application,
     section 3.8). A bootstrap of few clusters is too narrow, by sqrt((P - 1) / P) and by the tails
-    of Student's t, so its ends are moved outwards by what is missing, on a log scale.
+    of Student's t, so its ends are moved outwards by what is missing, on a log scale. The same is
+    done with 5, 3 and 2 stretches of processes as clusters (batch means: Law 2015, Simulation
+    Modeling and Analysis, section 9.5.3), and the widest is given.
 
     Args:
         durations_ns: ``(processes, rounds, calls)``.
         percents: Which.
         seed: Of the draws.
     """
-    processes, rounds, calls = durations_ns.shape
-    order = np.argsort(durations_ns, axis=None)  # sorted once; a resample only changes weights
-    ordered, round_of = durations_ns.ravel()[order], order // calls
-    ranks = [max(1, math.ceil(percent * durations_ns.size / 100)) for percent in percents]
-
-    def of(weights: NDArray[np.int64]) -> Durations:
-        return ordered[np.searchsorted(np.cumsum(weights[round_of]), ranks)]
-
-    values = of(np.ones(processes * rounds, np.int64))
+    processes, rounds, _ = durations_ns.shape
+    values = [nearest_rank(durations_ns, percent) for percent in percents]
     if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
         return [Interval(float(value), None, None) for value in values]
-    resampled = np.array(list(map(of, _draws(processes, rounds, seed))))
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(np.log(np.maximum(resampled, 1)), tails, axis=0)  # (percents,)
-    widen = _few_clusters(processes)
-    logs = np.log(np.maximum(values, 1))
-    lows, highs = np.exp(logs - widen * (logs - low)), np.exp(logs + widen * (high - logs))
+    spreads = [_spread(durations_ns, count, percents, seed) for count in _counts(processes)]
+    below, above = np.exp(np.max(spreads, axis=0))  # (percents,) each
     return [
-        Interval(float(v), float(min(v, a)), float(max(v, b)))
-        for v, a, b in zip(values, lows, highs, strict=True)
+        Interval(float(v), float(v / a), float(v * b))
+        for v, a, b in zip(values, below, above, strict=True)
     ]
+
+
+def _counts(processes: int) -> list[int]:
+    """How many stretches to take the processes for, in turn."""
+    return [processes, *(count for count in _STRETCHES if count < processes)]
+
+
+def _spread(
+    durations_ns: Durations, count: int, percents: Sequence[float], seed: int
+) -> NDArray[np.float64]:
+    """How far the interval reaches below and above, ``(2, percents)``, as logarithms.
+
+    Args:
+        durations_ns: ``(processes, rounds, calls)``.
+        count: Of stretches, which are clusters; what is left over in the end is left out.
+        percents: Which.
+        seed: Of the draws.
+    """
+    processes, _, calls = durations_ns.shape
+    clusters = durations_ns[: processes // count * count].reshape(count, -1, calls)
+    marks = np.sort(clusters, axis=None)
+    marks = marks[np.linspace(0, marks.size - 1, min(marks.size, _MARKS)).astype(int)]
+    upto = _counted(clusters.reshape(-1, calls), marks)
+    ranks = [max(1, math.ceil(percent * clusters.size / 100)) for percent in percents]
+
+    def of(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logarithms of the percentiles, ``(resamples, percents)``."""
+        counts = weights @ upto
+        found = [marks[np.argmax(counts >= rank, axis=1)] for rank in ranks]
+        logs: NDArray[np.float64] = np.log(np.maximum(np.stack(found, axis=1), 1))
+        return logs
+
+    (value,) = of(np.ones((1, len(upto)), np.float32))
+    resampled = of(_draws(count, clusters.shape[1], seed))
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(resampled, tails, axis=0)
+    found = _few_clusters(count, count < processes) * np.stack([value - low, high - value])
+    return np.maximum(found, 0)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -169,12 +205,20 @@ def _too_few(n: int, q: float) -> bool:
     return q**n + n * (1 - q) * q ** (n - 1) > 1 - _ENOUGH_CONFIDENCE
 
 
-def _few_clusters(processes: int) -> float:
+def _counted(rounds: NDArray[np.int64], marks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """How many calls of each round are at or below each mark, ``(rounds, marks)``."""
+    places = np.searchsorted(marks, rounds) + len(marks) * np.arange(len(rounds))[:, np.newaxis]
+    counts = np.bincount(places.ravel(), minlength=len(rounds) * len(marks))
+    return counts.reshape(len(rounds), -1).cumsum(axis=1).astype(np.float32)
+
+
+def _few_clusters(count: int, are_stretches: bool) -> float:
     normal = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return student_t(processes - 1) / normal * math.sqrt(processes / (processes - 1))
+    t = _T_OF_HALVES if count == 2 and are_stretches else student_t(count - 1)
+    return t / normal * math.sqrt(count / (count - 1))
 
 
-def _draws(processes: int, rounds: int, seed: int) -> NDArray[np.int64]:
+def _draws(processes: int, rounds: int, seed: int) -> NDArray[np.float32]:
     """How often each round is drawn, ``(resamples, processes x rounds)``."""
     generator = np.random.default_rng(seed)
     chosen = generator.integers(0, processes, (_RESAMPLES, processes, 1))
@@ -182,4 +226,5 @@ def _draws(processes: int, rounds: int, seed: int) -> NDArray[np.int64]:
     total = processes * rounds
     drawn = (chosen * rounds + within).reshape(_RESAMPLES, total)
     places = drawn + total * np.arange(_RESAMPLES)[:, np.newaxis]
-    return np.bincount(places.ravel(), minlength=_RESAMPLES * total).reshape(_RESAMPLES, total)
+    counts = np.bincount(places.ravel(), minlength=_RESAMPLES * total)
+    return counts.reshape(_RESAMPLES, total).astype(np.float32)

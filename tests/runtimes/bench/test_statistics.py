@@ -85,23 +85,39 @@ def test_the_seed_decides_the_interval() -> None:
 
 
 @pytest.mark.parametrize(("processes", "spread"), [(5, 0), (5, 3000), (10, 3000)])
-def test_intervals_cover_the_truth_where_those_of_calls_do_not(processes: int, spread: int) -> None:
+def test_intervals_cover_the_truth(processes: int, spread: int) -> None:
     """Calls share the mood of their round, and rounds that of their process."""
     generator = np.random.default_rng(5)
-    truth, trials, rounds = 100_000, 100, 40 // processes
-    covered = {"processes": 0, "calls": 0}
+    truth, trials, rounds, covered = 100_000, 100, 40 // processes, 0
     for trial in range(trials):
         mood = generator.normal(0, spread, (processes, 1, 1))
         mood = mood + generator.normal(0, 5000, (processes, rounds, 1))
         noise = generator.normal(0, 1000, (processes, rounds, 20))
-        found = (truth + mood + noise).astype(np.int64)
-        for name, shape in (("processes", found.shape), ("calls", (found.size, 1, 1))):
-            (p50,) = percentile_intervals(found.reshape(shape), (50,), seed=trial)
-            assert p50.low is not None
-            assert p50.high is not None
-            covered[name] += p50.low <= truth <= p50.high
-    assert covered["processes"] / trials >= 0.92
-    assert covered["calls"] / trials < 0.6
+        covered += covers((truth + mood + noise).astype(np.int64), truth, trial)
+    assert covered / trials >= 0.92
+
+
+@pytest.mark.parametrize("processes", [5, 16])
+def test_moods_that_outlast_a_process(processes: int) -> None:
+    """Each is like the one before, as on a virtual machine; 64 and 60 % if they were not."""
+    generator = np.random.default_rng(1)
+    truth, trials, covered = 100_000, 60, 0
+    for trial in range(trials):
+        mood = generator.normal(0, 5000)
+        moods = []
+        for _ in range(processes):
+            mood = 0.75 * mood + math.sqrt(1 - 0.75**2) * generator.normal(0, 5000)
+            moods.append(mood)
+        noise = generator.normal(0, 1000, (processes, 8, 20))
+        covered += covers((truth + np.reshape(moods, (-1, 1, 1)) + noise).astype(int), truth, trial)
+    assert covered / trials >= 0.8
+
+
+def covers(rounds_ns: Durations, truth: int, seed: int) -> bool:
+    (p50,) = percentile_intervals(rounds_ns, (50,), seed=seed)
+    assert p50.low is not None
+    assert p50.high is not None
+    return p50.low <= truth <= p50.high
 
 
 def test_a_mean_has_students_interval() -> None:
