@@ -27,6 +27,9 @@ _ATEN: Final = torch.ops.aten
 _INDEXED: Final = {_ATEN.index, _ATEN.index_put, _ATEN.index_put_}
 """Operators whose second argument is a list of indices, of which a mask is one."""
 
+_MOST_CHOICES: Final = 100
+"""After these it is as values say: a loop that ends when nothing is left would go on for ever."""
+
 _SHAPE_ALONE: Final = {
     _ATEN.empty_like, _ATEN.full_like, _ATEN.new_empty, _ATEN.new_empty_strided, _ATEN.new_full,
     _ATEN.new_ones, _ATEN.new_zeros, _ATEN.ones_like, _ATEN.zeros_like,
@@ -56,7 +59,7 @@ def decided_by_values(
         otherwise,
     ):
         shapes = [tensor.shape for tensor in trees.tensors(call(flat, tensors))]
-    if not otherwise.has_chosen or [*map(len, shapes)] != [array.ndim for array in arrays]:
+    if not otherwise.choices or [*map(len, shapes)] != [array.ndim for array in arrays]:
         return [set() for _ in arrays]
     return [
         {axis for axis, size in enumerate(shape) if size != array.shape[axis]}
@@ -65,7 +68,7 @@ def decided_by_values(
 
 
 class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Chooses one element more or less than the values say; ``has_chosen`` if it did.
+    """Chooses one element more or less than the values say; ``choices`` is how often it did.
 
     Args:
         inputs: By what is made of these alone it chooses otherwise: a mask that is a buffer says
@@ -74,7 +77,7 @@ class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.has_chosen = False
+        self.choices = 0
         self._made_of_inputs: Any = WeakTensorKeyDictionary()  # activations may be large
         self._made_of_inputs.update(dict.fromkeys(inputs))
 
@@ -86,12 +89,14 @@ class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         packet: Any = getattr(func, "overloadpacket", None)
-        changed = self._otherwise(packet, args)
+        may_choose = self.choices < _MOST_CHOICES
+        changed = self._otherwise(packet, args) if may_choose else None
         result = func(*(args if changed is None else changed), **(kwargs or {}))
-        if changed is None and _has_any_length(func) and args[0].numel() and self._is_made(args[0]):
+        is_cut = changed is None and _has_any_length(func) and args[0].numel() > 0
+        if may_choose and is_cut and self._is_made(args[0]):
             result = _cut(packet, result)
-            self.has_chosen = True
-        self.has_chosen = self.has_chosen or changed is not None
+            self.choices += 1
+        self.choices += changed is not None
         if packet not in _SHAPE_ALONE and any(map(self._is_made, tree_leaves((args, kwargs)))):
             schema: Any = getattr(func, "_schema", None)
             changes = args[:1] if schema is not None and schema.is_mutable else ()

@@ -55,6 +55,15 @@ def _wants_all(x: Tensor) -> Tensor:
     return x[_all(x)] + x
 
 
+def _until_none_is_left(x: Tensor) -> Tensor:
+    """Which, with one row more each time, would never end."""
+    kept = []
+    while len(x):
+        kept.append(x[0])
+        x = x[(x[:, 0] - x[0, 0]).abs() > 0.5]
+    return torch.stack(kept)
+
+
 @pytest.mark.parametrize(
     ("function", "shape"),
     [
@@ -67,6 +76,7 @@ def _wants_all(x: Tensor) -> Tensor:
         (_routed, ("n", 4)),
         (_filled_in_place, ("output_0", 4)),
         (_wants_all, ("n", 4)),
+        (_until_none_is_left, ("output_0", 4)),
         (lambda x: x.exp(), ("n", 4)),
         (lambda x: (x[:, 0] * 1e6 + 1).unique(return_inverse=True)[0], ("output_0",)),
         (lambda x: x[:, 0].unique_consecutive(), ("output_0",)),
