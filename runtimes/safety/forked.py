@@ -77,8 +77,14 @@ def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
     allowed = memory_bytes or free_memory_bytes()
     if allowed is not None:
         field, kind = (5, resource.RLIMIT_DATA) if gpu else (0, resource.RLIMIT_AS)
-        total = _memory_bytes(field) + allowed
-        resource.setrlimit(kind, (total, total))
+        limit(kind, _memory_bytes(field) + allowed)
+
+
+def limit(kind: int, most: int) -> None:
+    """Set a limit of this process; one that is set already (``ulimit -v``) is never raised."""
+    hard = resource.getrlimit(kind)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (most, most))
 
 
 def _live(answer: Callable[[], bytes], writer: int) -> NoReturn:

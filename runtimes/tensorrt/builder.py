@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import BackendMissingError, ContractError, EdgeportError
+from edgeport.runtimes.safety.forked import limit
 from edgeport.runtimes.signature import TensorSpec
 
 from .library import NEEDS_GPU, Library, Message, load
@@ -44,8 +45,7 @@ def serve(handle: int, memory_bytes: int | None) -> None:
         try:
             library = load(order.library)
             if memory_bytes is not None:
-                total = _address_space_bytes() + memory_bytes
-                resource.setrlimit(resource.RLIMIT_AS, (total, total))
+                limit(resource.RLIMIT_AS, _address_space_bytes() + memory_bytes)
             connection.send(make(order, library, connection))
         except EdgeportError as e:
             connection.send(e)

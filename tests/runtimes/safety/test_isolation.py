@@ -177,3 +177,14 @@ def test_limits_are_those_of_the_child_alone() -> None:
     limit = run_limited(lambda: resource.getrlimit(resource.RLIMIT_AS)[0], Limits(20, 2**30))
     assert 2**30 < limit < 2**50
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_limit_that_is_set_already_is_not_raised() -> None:
+    def ask() -> tuple[int, int]:
+        low = resource.getrlimit(resource.RLIMIT_AS)[1] - 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (low, low))
+        inner = Limits(20, 2**43)
+        return low, run_limited(lambda: resource.getrlimit(resource.RLIMIT_AS)[1], inner)
+
+    low, found = run_limited(ask, SHORT)
+    assert found == low
