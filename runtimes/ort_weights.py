@@ -14,7 +14,7 @@ from typing import Final
 import onnxruntime
 
 from .external import locations
-from .protobuf import header, numbers, parts
+from .protobuf import header, is_flat, numbers, parts
 
 _PRIVATE: Final = Path("/proc/self/fd")
 """Where a file is opened that nobody can write to now. Of another, cut off, reading is fatal."""
@@ -72,6 +72,8 @@ def without_weights(data: mmap.mmap | bytes) -> bytes | None:
 
 def _elsewhere(data: mmap.mmap | bytes, start: int, end: int) -> bytes | None:
     """A tensor that names where its values are; ``None`` if they are not in one piece."""
+    if not is_flat(data, start, end):
+        return None  # what is in a group is no field of it
     found = list(parts(data, start, end))
     raw = [(first, last) for number, first, last in found if number == _RAW_DATA]
     is_elsewhere = _DATA_LOCATION in dict(numbers(data, start, end))
@@ -84,7 +86,8 @@ def _elsewhere(data: mmap.mmap | bytes, start: int, end: int) -> bytes | None:
     entries = {"location": _NAME, "offset": str(first), "length": str(last - first)}
     told = [_field(1, key.encode()) + _field(2, text.encode()) for key, text in entries.items()]
     places = b"".join(_field(_EXTERNAL_DATA, entry) for entry in told)
-    return data[start:before] + data[last:end] + places + bytes([_DATA_LOCATION << 3, 1])
+    places += bytes([_DATA_LOCATION << 3, 1])
+    return data[start:before] + places + data[last:end]  # not behind an end that is cut off
 
 
 def _field(number: int, content: bytes) -> bytes:

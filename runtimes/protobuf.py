@@ -33,6 +33,21 @@ def parts(data: Data, place: int, end: int) -> Iterator[tuple[int, int, int]]:
         # 3 and 4 open and close a group, whose fields are read as if they were the message's own
 
 
+def is_flat(data: Data, place: int, end: int) -> bool:
+    """Whether a message has no groups, in whose fields ``parts`` sees more than protobuf does."""
+    while place < end:
+        tag, place = _varint(data, place, end)
+        wire_type = tag & 7
+        if wire_type in (0, 2):
+            value, place = _varint(data, place, end)
+            place += value if wire_type == 2 else 0
+        elif wire_type in (1, 5):
+            place += 8 if wire_type == 1 else 4
+        else:
+            return False
+    return True
+
+
 def _varint(data: Data, place: int, end: int) -> tuple[int, int]:
     """A number and the place behind it; ``end`` where there is none."""
     value = 0

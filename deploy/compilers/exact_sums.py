@@ -36,7 +36,10 @@ def mean(
     *,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """As ``aten.mean``."""
+    """As ``aten.mean``; torch's exporter would convert the mean to a wider ``dtype``, not x."""
+    if dtype == torch.float64 and _is_narrow(x):
+        with _inner():
+            return x.double().mean(None if dim is None else list(dim), keepdim)
     return _reduced(_mean, x, dim, keepdim, dtype)
 
 
@@ -83,18 +86,28 @@ def deviation(
     return _KEEP if found is _KEEP else found.sqrt()
 
 
-def variance_along(
-    x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False
+def variance_mean(
+    x: Tensor,
+    dim: Sequence[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
 ) -> Any:
-    """As ``aten.var.dim``."""
-    return variance(x, dim, correction=int(unbiased), keepdim=keepdim)
+    """As ``aten.var_mean.correction``."""
+    found = variance(x, dim, correction=correction, keepdim=keepdim)
+    return _KEEP if found is _KEEP else (found, mean(x, dim, keepdim))
 
 
-def deviation_along(
-    x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False
+def deviation_mean(
+    x: Tensor,
+    dim: Sequence[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
 ) -> Any:
-    """As ``aten.std.dim``."""
-    return deviation(x, dim, correction=int(unbiased), keepdim=keepdim)
+    """As ``aten.std_mean.correction``."""
+    found = deviation(x, dim, correction=correction, keepdim=keepdim)
+    return _KEEP if found is _KEEP else (found, mean(x, dim, keepdim))
 
 
 def norm(
@@ -111,10 +124,24 @@ def norm(
     return _reduced(lambda wide, axes: _sum(wide.square(), axes).sqrt(), x, dim, keepdim, dtype)
 
 
+def matrix_norm(
+    x: Tensor,
+    ord: str = "fro",
+    dim: Sequence[int] = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """As ``aten.linalg_matrix_norm.str_ord``."""
+    return norm(x, 2, dim, keepdim, dtype=dtype) if ord == "fro" else _KEEP
+
+
 def cosine_similarity(x: Tensor, y: Tensor, dim: int = 1, eps: float = 1e-8) -> Any:
     """As ``aten.cosine_similarity``."""
     if not _is_narrow(x) or not _is_narrow(y):
         return _KEEP
+    # the axis is one of both; torch has no types for it
+    x, y = torch.broadcast_tensors(x, y)  # type: ignore[no-untyped-call]
     lengths = [norm(each, 2, [dim], True).clamp(min=eps) for each in (x, y)]
     return total(x / lengths[0] * (y / lengths[1]), [dim])
 
@@ -177,6 +204,37 @@ def instance_norm(
     if not use_input_stats or not _is_narrow(x):
         return _KEEP
     return _scaled(_normalised(x, list(range(2, x.dim())), eps), weight, bias)
+
+
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """As ``aten._native_batch_norm_legit.no_stats``: each channel by the values of all rows."""
+    if not training or not _is_narrow(x):
+        return _KEEP
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    saved = x.new_empty(0)  # for gradients
+    return _scaled(_normalised(x, axes, eps), weight, bias), saved, saved
+
+
+def _along(spread: Callable[..., Any]) -> Callable[..., Any]:
+    """As overloads that are told whether to be unbiased, in place of a correction."""
+
+    def found(
+        x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False
+    ) -> Any:
+        return spread(x, dim, correction=int(unbiased), keepdim=keepdim)
+
+    return found
+
+
+def _over_all(spread: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, unbiased=True: spread(x, correction=int(unbiased))
 
 
 def _reduced(
@@ -259,16 +317,23 @@ _POOLS: Final = {
     3: _aten.adaptive_avg_pool3d.default,
 }
 
+_SPREADS: Final = {
+    _aten.var: variance,
+    _aten.std: deviation,
+    _aten.var_mean: variance_mean,
+    _aten.std_mean: deviation_mean,
+}
+
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.mean.default: mean,
     _aten.mean.dim: mean,
     _aten.sum.default: total,
     _aten.sum.dim_IntList: total,
-    _aten.var.correction: variance,
-    _aten.var.dim: variance_along,
-    _aten.std.correction: deviation,
-    _aten.std.dim: deviation_along,
+    **{operator.correction: spread for operator, spread in _SPREADS.items()},
+    **{operator.dim: _along(spread) for operator, spread in _SPREADS.items()},
+    **{operator.default: _over_all(spread) for operator, spread in _SPREADS.items()},
     _aten.linalg_vector_norm.default: norm,
+    _aten.linalg_matrix_norm.str_ord: matrix_norm,
     _aten.cosine_similarity.default: cosine_similarity,
     _aten.logsumexp.default: logsumexp,
     _aten.cumsum.default: cumsum,
@@ -276,4 +341,5 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.layer_norm.default: layer_norm,
     _aten.group_norm.default: group_norm,
     _aten.instance_norm.default: instance_norm,
+    _aten._native_batch_norm_legit.no_stats: batch_norm,
 }

@@ -76,12 +76,35 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
-    nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
-    if exact and not any(node.target in exact for node in nodes):
-        raise RuntimeError("it has no sums to write out")
-    if exact or any(decompositions.applies(node) for node in nodes):
-        captured = captured.run_decompositions({**decompositions.ONNX_TABLE, **(exact or {})})
+    if exact:
+        used: list[Any] = []
+        captured = captured.run_decompositions(
+            {**decompositions.ONNX_TABLE, **_noting(exact, used)}
+        )
+        if not used:
+            raise RuntimeError("there is no sum in it that this route writes otherwise")
+    elif any(
+        decompositions.applies(node)
+        for part in captured.graph_module.modules()
+        for node in _nodes(part)
+    ):
+        captured = captured.run_decompositions(dict(decompositions.ONNX_TABLE))
     return captured
+
+
+def _noting(table: Table, used: list[Any]) -> Table:
+    """The same functions; each result that is used is noted."""
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            found = function(*args, **options)
+            if found is not NotImplemented:
+                used.append(function)
+            return found
+
+        return noted
+
+    return {operator: noting(function) for operator, function in table.items()}
 
 
 def _capture_oblivious(source: Source) -> torch.export.ExportedProgram:

@@ -29,8 +29,19 @@ def leased(file: IO[bytes]) -> Iterator[bool]:
         return
     try:
         yield True
-        if fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
-            raise BlockingIOError("somebody writes to it")
+        check_lease(file)
     finally:
         with contextlib.suppress(OSError):
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def check_lease(file: IO[bytes]) -> None:
+    """See that nobody waits for the end of a lease, who would not wait for long.
+
+    Raises:
+        BlockingIOError: Somebody does.
+    """
+    import fcntl
+
+    if fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+        raise BlockingIOError("somebody writes to it")

@@ -15,7 +15,7 @@ from edgeport.runtimes.container import Container, reading
 from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
 
 from .digest import sha256
-from .lease import leased
+from .lease import check_lease, leased
 
 _CHUNK_BYTES: Final = 2**16  # stays in the cache between the hash and the copy
 _GIB: Final = 2**30
@@ -81,7 +81,9 @@ def steady(container: Container, files: Sequence[Stored]) -> Iterator[Path]:
         path = container.place(stored.file)
         is_alone = len(files) == 1 and os.fstat(file.fileno()).st_size == size_bytes
         if is_alone and stack.enter_context(_unchanged(file, path)):
+            _refuse_too_large(container, files)
             _compare(file, size_bytes, stored, path)
+            check_lease(file)  # or it may be cut off while it is mapped, which is fatal
             yield Path(f"/proc/self/fd/{file.fileno()}")
             return
     with private_copy(container, files) as copied:

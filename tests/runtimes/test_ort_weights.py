@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import EngineError, Options
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.ort_load import load, settings_of
 from edgeport.runtimes.ort_weights import opened, without_weights
+from edgeport.runtimes.protobuf import header
 
 LARGE = 50_000
 
@@ -78,6 +80,33 @@ def test_what_is_read_as_it_is() -> None:
     assert data.count(short) == 1
     longer = short[:-1] + bytes([short[-1] | 0x80, 0])  # the same length in one more byte
     assert without_weights(data.replace(short, longer)) is None
+
+
+def with_tensor(tensor: bytes) -> bytes:
+    """The model of one weight, whose tensor is written by hand."""
+    model = model_of(a=ones())
+    del model.graph.initializer[:]
+    graph: bytes = model.graph.SerializeToString() + header(5, len(tensor)) + tensor
+    model.ClearField("graph")
+    rest: bytes = model.SerializeToString()
+    return rest + header(7, len(graph)) + graph
+
+
+def test_values_that_protobuf_does_not_see() -> None:
+    """In a group that nobody knows, beside other values; in front of an end that is cut off."""
+    (tensor,) = model_of(a=ones()).graph.initializer
+    raw = header(9, 4 * LARGE) + tensor.raw_data
+    tensor.ClearField("raw_data")
+    shape = tensor.SerializeToString()
+    tensor.float_data.extend(2 * ones())
+    assert without_weights(with_tensor(shape + raw)) is not None
+    grouped = with_tensor(tensor.SerializeToString() + b"\xa3\x06" + raw + b"\xa4\x06")
+    assert answer(grouped)[0] == 2 * ones().sum()
+    assert without_weights(grouped) is None
+    cut = without_weights(with_tensor(shape + raw + b"\xa2\x06\x10"))
+    assert cut is not None
+    with pytest.raises(DecodeError):
+        onnx.load_from_string(cut)
 
 
 def test_no_cut_or_changed_byte_ends_the_process() -> None:

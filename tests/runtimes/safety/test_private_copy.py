@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,23 @@ def test_whoever_writes_meanwhile_waits_and_is_told_of(tmp_path: Path) -> None:
         assert path.samefile(tmp_path / "a")
 
 
+def test_what_somebody_waits_to_write_to_is_not_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who began to wait during the hash would cut it off later, while it is mapped."""
+    file = stored(tmp_path, "a", b"data")
+    compare = module._compare
+
+    def interrupted(*args: Any) -> None:
+        compare(*args)
+        with pytest.raises(BlockingIOError):
+            os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
+
+    monkeypatch.setattr(module, "_compare", interrupted)
+    with pytest.raises(IntegrityError, match=r"/a was about to be written to"):
+        steady(Folder(tmp_path), [file]).__enter__()
+
+
 def test_without_a_lease_there_is_a_copy(tmp_path: Path) -> None:
     """A file that is open for writing; a member of a zip file; files beside it."""
     file = stored(tmp_path, "a", b"data")
@@ -111,6 +129,7 @@ def test_there_is_not_enough_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for call in (
         lambda: read(Folder(tmp_path), file),
         lambda: private_copy(Folder(tmp_path), [file]).__enter__(),
+        lambda: steady(Folder(tmp_path), [file]).__enter__(),
     ):
         with pytest.raises(
             EngineError, match=r"/a has 0\.0 GiB, and 0\.0 GiB of memory are free\n  fix: use a"
