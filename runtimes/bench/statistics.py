@@ -25,6 +25,8 @@ CONFIDENCE: Final = 0.95
 
 _ENOUGH_CONFIDENCE: Final = 0.99
 _RESAMPLES: Final = 1000
+_BEYOND: Final = math.log(1.25)
+"""How far an end may be from all that was measured; a long tail would have it at a nanosecond."""
 _MARKS: Final = 1024
 """Latencies that an end of an interval may be: a thousandth of the calls lies in between."""
 _STRETCHES: Final = (2, 3, 5)
@@ -130,10 +132,14 @@ def percentile_intervals(
     if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
         return [Interval(float(value), None, None) for value in values]
     spreads = [_spread(durations_ns, count, percents, seed) for count in _counts(processes)]
-    below, above = np.exp(np.max(spreads, axis=0))  # (percents,) each
+    below, above = np.max(spreads, axis=0)  # (percents,) each, logarithms
+    logs = np.log(np.maximum(values, 1))
+    least = math.log(max(int(durations_ns.min()), 1)) - _BEYOND
+    most = math.log(max(int(durations_ns.max()), 1)) + _BEYOND
+    lows, highs = np.exp(np.maximum(logs - below, least)), np.exp(np.minimum(logs + above, most))
     return [
-        Interval(float(v), float(v / a), float(v * b))
-        for v, a, b in zip(values, below, above, strict=True)
+        Interval(float(v), float(min(v, a)), float(max(v, b)))
+        for v, a, b in zip(values, lows, highs, strict=True)
     ]
 
 
