@@ -18,7 +18,14 @@ import numpy as np
 from edgeport.runtimes.inputs import Array
 
 from .loops import Durations
-from .statistics import SMALLEST_PROCESSES, Interval, exponential, mean_interval, student_t
+from .statistics import (
+    SMALLEST_PROCESSES,
+    Interval,
+    exponential,
+    mean_interval,
+    stretches,
+    t_of_stretches,
+)
 
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
@@ -106,7 +113,10 @@ def unpaired(
     baseline_ns: Sequence[float],
     margin: float = MARGIN,
 ) -> Comparison:
-    """Compare two variants that were measured at different times (Welch's interval).
+    """Compare two variants that were measured at different times.
+
+    The interval is Welch's over processes, or over stretches of them if that is wider: a mood of
+    the machine outlasts a process, and may be another the next time.
 
     Args:
         name: Of the variant.
@@ -116,17 +126,27 @@ def unpaired(
         margin: What counts as equivalent.
     """
     a, b = np.log(medians_ns), np.log(baseline_ns)
+    fewest = min(len(a), len(b))
     difference = float(a.mean() - b.mean())
-    if min(len(a), len(b)) < SMALLEST_PROCESSES:
-        ratio = Interval(math.exp(difference), None, None)
-    else:
-        parts = [float(each.var(ddof=1)) / len(each) for each in (a, b)]
-        total = sum(parts)
-        squares = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
-        degrees = total**2 / squares if squares else float(len(a) + len(b) - 2)
-        half = student_t(degrees) * math.sqrt(total)
+    ratio = Interval(math.exp(difference), None, None)
+    if fewest >= SMALLEST_PROCESSES:
+        half = max(_welch(a, b, count) for count in stretches(fewest))
         ratio = exponential(Interval(difference, difference - half, difference + half))
     return Comparison(name, baseline, ratio, None, margin, _verdict(ratio, None, margin))
+
+
+def _welch(a: Array, b: Array, count: int) -> float:
+    """Half of the interval of a difference of means, each of some stretches of processes."""
+    fewest = min(len(a), len(b))
+    if count < fewest:
+        a, b = (
+            each[: len(each) // count * count].reshape(count, -1).mean(axis=1) for each in (a, b)
+        )
+    parts = [float(each.var(ddof=1)) / len(each) for each in (a, b)]
+    total = sum(parts)
+    squares = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
+    degrees = total**2 / squares if squares else float(len(a) + len(b) - 2)
+    return t_of_stretches(count, fewest, degrees) * math.sqrt(total)
 
 
 def paired_ratio(durations_ns: Durations, baseline_ns: Durations) -> Interval:

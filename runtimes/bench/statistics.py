@@ -131,7 +131,7 @@ def percentile_intervals(
     values = [nearest_rank(durations_ns, percent) for percent in percents]
     if processes < SMALLEST_PROCESSES or processes * rounds < SMALLEST_ROUNDS:
         return [Interval(float(value), None, None) for value in values]
-    spreads = [_spread(durations_ns, count, percents, seed) for count in _counts(processes)]
+    spreads = [_spread(durations_ns, count, percents, seed) for count in stretches(processes)]
     below, above = np.max(spreads, axis=0)  # (percents,) each, logarithms
     logs = np.log(np.maximum(values, 1))
     least = math.log(max(int(durations_ns.min()), 1)) - _BEYOND
@@ -143,8 +143,8 @@ def percentile_intervals(
     ]
 
 
-def _counts(processes: int) -> list[int]:
-    """How many stretches to take the processes for, in turn."""
+def stretches(processes: int) -> list[int]:
+    """How many stretches to take processes for, in turn: first each for one."""
     return [processes, *(count for count in _STRETCHES if count < processes)]
 
 
@@ -177,7 +177,7 @@ def _spread(
     resampled = of(_draws(count, clusters.shape[1], seed))
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = np.quantile(resampled, tails, axis=0)
-    found = _few_clusters(count, count < processes) * np.stack([value - low, high - value])
+    found = _few_clusters(count, processes) * np.stack([value - low, high - value])
     return np.maximum(found, 0)
 
 
@@ -218,9 +218,14 @@ def _counted(rounds: NDArray[np.int64], marks: NDArray[np.int64]) -> NDArray[np.
     return counts.reshape(len(rounds), -1).cumsum(axis=1).astype(np.float32)
 
 
-def _few_clusters(count: int, are_stretches: bool) -> float:
+def t_of_stretches(count: int, processes: int, degrees: float) -> float:
+    """Student's t, 0.975 quantile; of two halves the 0.95 quantile."""
+    return _T_OF_HALVES if count == 2 < processes else student_t(degrees)
+
+
+def _few_clusters(count: int, processes: int) -> float:
     normal = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    t = _T_OF_HALVES if count == 2 and are_stretches else student_t(count - 1)
+    t = t_of_stretches(count, processes, count - 1)
     return t / normal * math.sqrt(count / (count - 1))
 
 
