@@ -30,7 +30,7 @@ from .peak import PeakFound
 from .result import Latency, Result, Unusable
 from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
-from .statistics import PERCENTS, Interval, Percentile, exponential, mean_interval, percentiles
+from .statistics import PERCENTS, Interval, Percentile, exponential, mean_in_time, percentiles
 from .sweep import Sweep, divide, usable_devices, variants
 from .workload import feed, fitting_rows
 
@@ -308,7 +308,7 @@ def _mean_rate(rates: Sequence[float], processes: int) -> Interval | None:
     """The mean on a log scale; a process that found no rate leaves it open."""
     if not rates or len(rates) < processes:
         return None
-    return exponential(mean_interval(np.log(rates).tolist()))
+    return exponential(mean_in_time(np.log(rates).tolist()))
 
 
 def _ranked(latencies: Mapping[Variant, Latency]) -> tuple[Latency, ...]:

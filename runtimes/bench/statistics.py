@@ -191,6 +191,15 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def mean_in_time(values: Sequence[float]) -> Interval:
+    """The mean of figures of processes one after the other; widest over stretches of them."""
+    plain = mean_interval(values)
+    if plain.low is None:
+        return plain
+    half = max(_half_of_mean(np.asarray(values, np.float64), n) for n in stretches(len(values)))
+    return Interval(plain.value, plain.value - half, plain.value + half)
+
+
 def exponential(interval: Interval) -> Interval:
     """An interval of logarithms as one of what they are the logarithms of."""
     low, high = interval.low, interval.high
@@ -221,6 +230,13 @@ def _counted(rounds: NDArray[np.int64], marks: NDArray[np.int64]) -> NDArray[np.
 def t_of_stretches(count: int, processes: int, degrees: float) -> float:
     """Student's t, 0.975 quantile; of two halves the 0.95 quantile."""
     return _T_OF_HALVES if count == 2 < processes else student_t(degrees)
+
+
+def _half_of_mean(values: NDArray[np.float64], count: int) -> float:
+    """Half of Student's interval of a mean, of so many stretches of values."""
+    means = values[: len(values) // count * count].reshape(count, -1).mean(axis=1)
+    error = float(means.std(ddof=1)) / math.sqrt(count)
+    return t_of_stretches(count, len(values), count - 1) * error
 
 
 def _few_clusters(count: int, processes: int) -> float:

@@ -11,6 +11,7 @@ from edgeport.runtimes.bench.statistics import (
     SMALLEST_PROCESSES,
     SMALLEST_ROUNDS,
     Interval,
+    mean_in_time,
     mean_interval,
     nearest_rank,
     percentile_intervals,
@@ -127,6 +128,15 @@ def test_a_mean_has_students_interval() -> None:
     assert found.high == pytest.approx(2 + 4.303 / math.sqrt(3))
     assert found.low == pytest.approx(2 - 4.303 / math.sqrt(3))
     assert mean_interval([1.0]) == Interval(1.0, None, None)
+
+
+def test_a_mean_in_time_is_no_surer_than_its_stretches() -> None:
+    calm, moved = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0], [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+    assert mean_interval(moved) == mean_interval(calm)
+    low = mean_in_time(moved).low
+    assert low == pytest.approx(1.5 - 6.314 * 0.5)  # the halves are at 1 and 2
+    assert mean_in_time([1.0]) == Interval(1.0, None, None)
+    assert mean_in_time([1.0, 3.0]) == mean_interval([1.0, 3.0])
 
 
 def test_students_t_falls_towards_the_normal() -> None:
