@@ -54,6 +54,49 @@ def total(
     return _reduced(_sum, x, dim, keepdim, dtype)
 
 
+def nansum(
+    x: Tensor,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """As ``aten.nansum``."""
+    return total(torch.where(x.isnan(), 0, x), dim, keepdim, dtype=dtype)
+
+
+def nanmean(
+    x: Tensor,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """As ``aten.nanmean``."""
+    found = nansum(x, dim, keepdim, dtype=dtype)
+    if found is _KEEP:
+        return _KEEP
+    numbers = x.isnan().logical_not()
+    return found / (numbers.sum() if dim is None else numbers.sum(list(dim), keepdim))
+
+
+def einsum(equation: str, operands: Sequence[Tensor], *, path: object = None) -> Any:
+    """As ``aten.einsum`` of one tensor, whose missing axes are added up."""
+    given, arrow, wanted = equation.replace(" ", "").partition("->")
+    is_plain = arrow and given.isalpha() and len(set(given)) == len(given)
+    if len(operands) != 1 or not is_plain or len(wanted) == len(given):
+        return _KEEP
+    gone = [axis for axis, letter in enumerate(given) if letter not in wanted]
+    x = operands[0].permute([*map(given.index, wanted), *gone])
+    return total(x, range(len(wanted), x.dim()))
+
+
+def squared_error(x: Tensor, y: Tensor, reduction: int = 1) -> Any:
+    """As ``aten.mse_loss``: 0 for none, 1 for the mean, 2 for the sum."""
+    found = (x - y).square()
+    return (found, mean(found), total(found))[reduction] if _is_narrow(found) else _KEEP
+
+
 def average_pool(x: Tensor, size: Sequence[int]) -> Any:
     """As ``aten.adaptive_avg_pool1d`` to ``3d``: a mean, if it is to one value."""
     if all(count == 1 for count in size):
@@ -329,6 +372,10 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.mean.dim: mean,
     _aten.sum.default: total,
     _aten.sum.dim_IntList: total,
+    _aten.nansum.default: nansum,
+    _aten.nanmean.default: nanmean,
+    _aten.einsum.default: einsum,
+    _aten.mse_loss.default: squared_error,
     **{operator.correction: spread for operator, spread in _SPREADS.items()},
     **{operator.dim: _along(spread) for operator, spread in _SPREADS.items()},
     **{operator.default: _over_all(spread) for operator, spread in _SPREADS.items()},
