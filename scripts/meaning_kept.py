@@ -19,7 +19,6 @@ import onnxscript.optimizer
 import torch
 
 from edgeport.deploy.compilers import onnx_export, torchscript
-from edgeport.deploy.compilers.decompositions import ONNX_TABLE
 from edgeport.deploy.compilers.onnx_graph import FILE
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.targets import (
@@ -77,7 +76,7 @@ def _made(make: Make, source: Source, folder: Path) -> list[Way | str]:
 
 def _dynamo(source: Source, folder: Path) -> Iterator[Way]:
     """The module captured once, written at every opset; at ONNX Runtime's extremes."""
-    captured = onnx_export._captured(source, ONNX_TABLE)
+    captured = onnx_export._captured(source, None)
     with mock.patch.object(onnx_export, "_captured", return_value=captured):
         for opset in OPSETS:
             yield from _levels(onnx_export.dynamo, source, folder, opset)
