@@ -129,30 +129,6 @@ def deviation(
     return _KEEP if found is _KEEP else found.sqrt()
 
 
-def variance_mean(
-    x: Tensor,
-    dim: Sequence[int] | None = None,
-    *,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> Any:
-    """As ``aten.var_mean.correction``."""
-    found = variance(x, dim, correction=correction, keepdim=keepdim)
-    return _KEEP if found is _KEEP else (found, mean(x, dim, keepdim))
-
-
-def deviation_mean(
-    x: Tensor,
-    dim: Sequence[int] | None = None,
-    *,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> Any:
-    """As ``aten.std_mean.correction``."""
-    found = deviation(x, dim, correction=correction, keepdim=keepdim)
-    return _KEEP if found is _KEEP else (found, mean(x, dim, keepdim))
-
-
 def norm(
     x: Tensor,
     ord: float = 2,
@@ -265,6 +241,22 @@ def batch_norm(
     return _scaled(_normalised(x, axes, eps), weight, bias), saved, saved
 
 
+def _with_mean(spread: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``aten.var_mean`` and ``std_mean``: a spread and the mean."""
+
+    def found(
+        x: Tensor,
+        dim: Sequence[int] | None = None,
+        *,
+        correction: float | None = None,
+        keepdim: bool = False,
+    ) -> Any:
+        first = spread(x, dim, correction=correction, keepdim=keepdim)
+        return _KEEP if first is _KEEP else (first, mean(x, dim, keepdim))
+
+    return found
+
+
 def _along(spread: Callable[..., Any]) -> Callable[..., Any]:
     """As overloads that are told whether to be unbiased, in place of a correction."""
 
@@ -363,8 +355,8 @@ _POOLS: Final = {
 _SPREADS: Final = {
     _aten.var: variance,
     _aten.std: deviation,
-    _aten.var_mean: variance_mean,
-    _aten.std_mean: deviation_mean,
+    _aten.var_mean: _with_mean(variance),
+    _aten.std_mean: _with_mean(deviation),
 }
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
