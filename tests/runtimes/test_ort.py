@@ -285,3 +285,48 @@ def test_a_closed_session(packed: Path) -> None:
 def test_it_is_usable_here() -> None:
     assert probe().usable
     assert probe().version == onnxruntime.__version__
+
+
+def pages_of(opening: str, path: Path) -> tuple[int, int]:
+    """Faults while a model is opened, and how many kB are resident behind it."""
+    code = f"""
+import resource, sys
+from pathlib import Path
+import onnxruntime
+from edgeport.runtimes import Options
+from edgeport.runtimes.ort import open
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+path, before = sys.argv[1], resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+session = {opening}
+fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, fields["VmRSS"].split()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    faults, resident = done.stdout.split()
+    return int(faults), int(resident)
+
+
+def test_opening_takes_fewer_pages_than_onnx_runtime_alone_and_keeps_fewer(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(256, 256, 3, 3)).astype(np.float32)
+    layers = [
+        helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1, 1, 1, 1])
+        for i in range(8)
+    ]
+    shape = (1, 256, 4, 4)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(
+        model(
+            layers,
+            [("x0", TensorProto.FLOAT, shape)],
+            [("x8", TensorProto.FLOAT, shape)],
+            weights=[numpy_helper.from_array(values + i, f"w{i}") for i in range(8)],
+        )
+    )
+    provider = 'providers=["CPUExecutionProvider"]'
+    faults, resident = pages_of(f"onnxruntime.InferenceSession(path, options, {provider})", path)
+    ours, kept = pages_of("open(Path(path), Options(threads=1))", path)
+    assert ours < 0.9 * faults
+    assert kept < resident - values.nbytes // 1024
