@@ -178,7 +178,10 @@ def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
 
 def _of_killed(killed: Killed) -> Diagnosis:
     family = {"time": Family.TIMEOUT, "memory": Family.MEMORY, "crash": Family.CRASH}
-    return _told(family[killed.reason], f"the compiler was stopped: {killed.problem}")
+    return _told(
+        family[killed.reason],
+        f"the compiler, or what proved its file, was stopped: {killed.problem}",
+    )
 
 
 def _told(family: Family, problem: str) -> Diagnosis:

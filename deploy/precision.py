@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.compilers.narrowing import CALIBRATED, Wide, routes
+from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.proof.task import parts_of
 from edgeport.deploy.sources.source import Source
@@ -85,13 +85,17 @@ def narrowed(
         first.compiled,
         _inputs(source, golden),
         asked,
-        for_engines=any(name in ENGINES for name in request.formats),
+        for_engines=any(name in ENGINES for name in request.formats)
+        or (asked.target or "").startswith(ENGINES),
     )
-    tries = partial(attempt, source, "onnx", folder=folder, prove=prove, limits=request.limits)
+
+    def tries(route: Route) -> Attempt:
+        made = attempt(source, "onnx", route, folder, prove, request.limits)
+        return _with_remedy(made, source, precision)
+
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
     if made[-1].outcome != "proved":
-        failed = [_with_remedy(each, source, precision) for each in made]
-        raise explain(source, precision, [], failed, list, None)
+        raise explain(source, precision, [], made, list, None)
     return [made[-1] if found is first else found for found in won]
 
 
@@ -143,6 +147,6 @@ def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attem
         return failed
     remedy = _WIDER[precision]
     if failed.outcome == "wrong":
-        lacking = failed.route in CALIBRATED and not source.real
+        lacking = precision == "int8" and not source.real
         remedy = f"{_WITHOUT_SAMPLES if lacking else _WRONG[precision]}, or {remedy}"
     return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))

@@ -9,19 +9,21 @@ saturate (16.8 dB where seven keep 38).
 
 import contextlib
 import io
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import ContractError
+from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.thresholds import Precision
 
@@ -42,6 +44,10 @@ _LEAST_SHARE: Final = 0.5
 _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
+_PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
+"""Where nothing convolves, no others: a mask of -Inf that is added takes all of a range."""
+_COPIES: Final = 3
+"""Of the file that ONNX Runtime's tools write while they make it narrower."""
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -71,29 +77,53 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     ONNX Runtime's documentation ("Quantize ONNX models") recommends static ranges for convolutions,
     and dynamic ones for transformers and recurrent layers.
     """
+    graph = onnx.load(wide.path, load_external_data=False).graph
     if precision == "float16":
-        return (Route("float16", partial(_float16, wide=wide)),)
-    static = Route(_STATIC, partial(_static, wide=wide, symmetric=False))
+        float16 = Route("float16", partial(_float16, wide=wide, kept=()))
+        turned = _products_of_transposed(graph)
+        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=turned))
+        return (float16, mixed) if turned else (float16,)
+    convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
+    measured = partial(_static, wide=wide, operators=None if convolves else _PRODUCTS)
+    static = Route(_STATIC, partial(measured, symmetric=False))
     dynamic = Route("int8 dynamic", partial(_dynamic, wide=wide))
-    symmetric = Route(_SYMMETRIC, partial(_static, wide=wide, symmetric=True))
+    symmetric = Route(_SYMMETRIC, partial(measured, symmetric=True))
     if wide.for_engines:
         return (symmetric,)
-    graph = onnx.load(wide.path, load_external_data=False).graph
-    convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
     return (static, dynamic, symmetric) if convolves else (dynamic, static, symmetric)
 
 
-def _float16(source: Source, folder: Path, wide: Wide) -> Compiled:
+def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Nodes of matrix products behind a transpose, and of the transpose.
+
+    ONNX Runtime 1.31 fuses them, and in float16 crashes on many: both stay in float32 then.
+    """
+    turned = {node.output[0]: node.name for node in graph.node if node.op_type == "Transpose"}
+    found = [
+        (node.name, turned[name])
+        for node in graph.node
+        if node.op_type == "MatMul"
+        for name in node.input
+        if name in turned
+    ]
+    return tuple(dict.fromkeys(name for pair in found for name in pair))
+
+
+def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    made = convert_float_to_float16(onnx.load(wide.path), keep_io_types=True)
+    before = onnx.load(wide.path)
+    details = {"float32": f"in {len(kept)} of {len(before.graph.node)} nodes"} if kept else {}
+    made = convert_float_to_float16(before, keep_io_types=True, node_block_list=[*kept])
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
-    return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", {})
+    return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", details)
 
 
-def _static(source: Source, folder: Path, wide: Wide, symmetric: bool) -> Compiled:
+def _static(
+    source: Source, folder: Path, wide: Wide, operators: list[str] | None, symmetric: bool
+) -> Compiled:
     from onnxruntime.quantization import QuantType, quantize_static
 
     reader: Any = _Inputs(wide.inputs)  # what is asked of a CalibrationDataReader
@@ -102,6 +132,7 @@ def _static(source: Source, folder: Path, wide: Wide, symmetric: bool) -> Compil
             prepared,
             made,
             reader,
+            op_types_to_quantize=operators,
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
@@ -135,10 +166,27 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
 
 @contextlib.contextmanager
 def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
-    """The file with its constants folded and its shapes inferred, and where to write the next."""
+    """The file with its constants folded and its shapes inferred, and where to write the next.
+
+    They are beside it, as is what ONNX Runtime's tools write on the way: the export clears it away,
+    also if this process is stopped.
+
+    Raises:
+        StorageError: The disk is too small.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
+    place = path.parent
+    needed, free = _COPIES * path.stat().st_size, shutil.disk_usage(place).free
+    if free < needed:  # a file would be cut short without an error
+        raise StorageError(
+            f"making int8 takes {needed:,} bytes beside the bundle, and {free:,} are free",
+            remedy="choose another place, or free some space",
+        )
+    with (
+        tempfile.TemporaryDirectory(dir=place) as folder,
+        mock.patch.object(tempfile, "tempdir", folder),
+    ):
         prepared = Path(folder, "prepared.onnx")
         with contextlib.redirect_stdout(io.StringIO()):
             quant_pre_process(path, prepared, skip_symbolic_shape=True)
@@ -190,5 +238,16 @@ def _packed(
     details: Mapping[str, Any],
 ) -> Compiled:
     del model.graph.value_info[:]  # of the wide file
+    _forget_unused_domains(model)
     artefact = packed(model, source, wide.request, folder, precision, details)
     return Compiled(artefact, wide.compiled.debug_map)
+
+
+def _forget_unused_domains(model: onnx.ModelProto) -> None:
+    """ONNX Runtime's tools import all that they know, and older engines refuse newer ones."""
+    used = {
+        m.domain for m in messages(model) if m.DESCRIPTOR.name in ("NodeProto", "FunctionProto")
+    }
+    kept = [entry for entry in model.opset_import if not entry.domain or entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)

@@ -16,11 +16,12 @@ from edgeport.commands.html_page import (
     tag,
     words,
 )
-from edgeport.commands.proof_tables import proof_tables, ratio_of
+from edgeport.commands.proof_tables import least_signal, proof_tables, ratio_of
 from edgeport.commands.ratio_plot import RatioPlot
 from edgeport.commands.terminal import size_text
 from edgeport.commands.verify_page import walk_section
 from edgeport.runtimes.structure import describe
+from edgeport.runtimes.thresholds import Precision, Thresholds
 
 _FORMATS: Final = {
     "onnx": "ONNX",
@@ -32,6 +33,7 @@ _FORMATS: Final = {
     "onnx-strings": "ONNX of strings",
 }
 _MARKS: Final = {"proved": "✓", "built": "?", "wrong": "✗", "refused": "-", "ended": "!"}
+_BEFORE: Final = "not in the bundle: what is in it was made from this"
 _REASONS: Final = {
     "problem": "why not",
     "layer": "layer",
@@ -47,7 +49,8 @@ def page(told: Mapping[str, Any]) -> str:
     Args:
         told: What ``--report out.json`` holds.
     """
-    ratios = [ratio_of(v) for a in told["attempts"] for b in a["backends"] for v in b["verdicts"]]
+    backends = [b for a in told["attempts"] for b in a["backends"] if not b["reduced"]]
+    ratios = [ratio_of(v) for backend in backends for v in backend["verdicts"]]
     plot = RatioPlot.around(ratios, told["asked"]["max_ratio"])
     return document(
         f"{told['bundle']}: {'proved' if told['passed'] else 'not exported'}",
@@ -58,7 +61,7 @@ def page(told: Mapping[str, Any]) -> str:
             _signature(told["module"], told["signature"]),
             section("Good to know", items("ul", told["notes"])) if told["notes"] else "",
             _compiled(told, plot),
-            _proof(told["attempts"], plot),
+            _proof(told["attempts"], plot, told["asked"]["precision"]),
             _made_with(told),
         ],
     )
@@ -102,8 +105,16 @@ def _unproved(told: Mapping[str, Any]) -> str:
 
 
 def _in_one_sentence(told: Mapping[str, Any]) -> str:
+    backends = told["parity"]["backends"] if told["passed"] else []
+    precision = told["asked"]["precision"]
+    narrow = [least_signal(backend) for backend in backends if backend["reduced"]]
+    if narrow:
+        return (
+            f"In {precision} it answers as the PyTorch model does: the signal is at least "
+            f"{min(narrow):.0f} dB above the noise; {_signal_bar(precision):g} dB is enough."
+        )
     if told["passed"]:
-        verdicts = [v for b in told["parity"]["backends"] for v in b["verdicts"]]
+        verdicts = [v for backend in backends for v in backend["verdicts"]]
         largest, allowed = max(map(ratio_of, verdicts), default=0), told["asked"]["max_ratio"]
         more = ", and more on edge cases" if largest > allowed else ""
         unproved = _unproved(told)
@@ -116,6 +127,8 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
     if not told["attempts"]:
         return "It ended before anything was compiled, and nothing was written."
     name = _FORMATS[told["attempts"][-1]["format"]]
+    if precision and any(attempt["outcome"] == "proved" for attempt in told["attempts"]):
+        name = f"{name} in {precision}"
     match told["error"]["kind"]:
         case "ParityError":
             return f"As {name}, the model gives other answers, so nothing was written."
@@ -123,6 +136,10 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
             return f"No compiler takes the model to {name} as it is, so nothing was written."
         case _:
             return "It did not come to its end, and nothing was written."
+
+
+def _signal_bar(precision: Precision) -> float:
+    return Thresholds().bar_of(precision).min_snr_db
 
 
 def _failure(error: Mapping[str, str] | None) -> str:
@@ -225,7 +242,9 @@ def _bar(times_s: Mapping[str, float], longest_s: float) -> Html:
     return tag("span", *parts, class_="bar", role="img", aria_label=label)
 
 
-def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot) -> str:
+def _proof(
+    attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, precision: Precision | None
+) -> str:
     proved = [attempt for attempt in attempts if attempt["outcome"] == "proved"]
     if not proved:
         return ""
@@ -235,13 +254,23 @@ def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot) -> str:
         f"it is as good as PyTorch. Dots passed, crosses failed; the limit is {plot.bar:g}, and "
         "higher where a made-up edge case drives a model to its ends."
     )
+    if precision:
+        about += (
+            f" In {precision} the signal, the answer itself, has to be {_signal_bar(precision):g} "
+            "dB above the error, edge cases left out."
+        )
+    last = {attempt["format"]: attempt for attempt in proved}
     return section(
         "The proof",
         tag("p", about, class_="quiet"),
         *(
             tag(
                 "article",
-                tag("h3", _FORMATS[attempt["format"]]),
+                tag(
+                    "h3",
+                    _FORMATS[attempt["format"]],
+                    *([] if attempt in last.values() else [tag("span", _BEFORE, class_="quiet")]),
+                ),
                 *proof_tables(attempt["backends"], plot),
             )
             for attempt in proved
@@ -260,6 +289,7 @@ def _made_with(told: Mapping[str, Any]) -> Html:
         ("asked for", ", ".join(str(_FORMATS.get(name, name)) for name in asked["formats"])),
         ("opset", "" if asked["opset"] is None else str(asked["opset"])),
         ("target", asked["target"] or ""),
+        ("precision", asked["precision"] or ""),
         ("limit", f"error at most {asked['max_ratio']:g} times the noise floor{own}"),
         ("constant", ", ".join(asked["constant_outputs"])),
         ("made with", ", ".join(f"{name} {v}" for name, v in told["versions"].items())),

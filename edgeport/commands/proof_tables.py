@@ -30,6 +30,8 @@ _WORST: Final = (
     "decisions",
     "verdict",
 )
+_NARROW: Final = ("output", "signal to noise", "error", "worst on", "decisions", "verdict")
+"""In a narrower precision, whose noise is far beyond the module's noise floor."""
 _EACH: Final = (
     "sample",
     "output",
@@ -60,8 +62,13 @@ def proof_tables(backends: Sequence[Mapping[str, Any]], plot: RatioPlot) -> Iter
             continue
         names = dict.fromkeys(v["output"] for v in verdicts)
         groups = [[v for v in verdicts if v["output"] == name] for name in names]
-        yield table(_title(backend), _WORST, [_worst_row(g, plot) for g in groups], wide=True)
-        yield items("ul", [_why(v) for v in map(worst_of, groups) if v["status"] == "fail"])
+        worst = list(map(_noisiest if backend["reduced"] else worst_of, groups))
+        if backend["reduced"]:
+            rows = [_narrow_row(*pair) for pair in zip(worst, groups, strict=True)]
+            yield table(_title(backend), _NARROW, rows, wide=True)
+        else:
+            yield table(_title(backend), _WORST, [_worst_row(g, plot) for g in groups], wide=True)
+        yield items("ul", [_why(v) for v in worst if v["status"] == "fail"])
         yield items("ul", list(map(words, _on_gpu(backend))))
         yield every_comparison(backend)
 
@@ -107,9 +114,30 @@ def least_signal_db(reduced: Precision, thresholds: Mapping[str, Any]) -> float:
     return least
 
 
+def least_signal(backend: Mapping[str, Any]) -> float:
+    """Signal over noise, in dB, where it is least and some has to be; 999 where nothing is lost."""
+    signals = (
+        verdict["figures"]["snr_db"]
+        for verdict in backend["verdicts"]
+        if verdict["kind"] != "edge" and verdict["figures"]["rule"] != "exact"
+    )
+    return min((signal for signal in signals if signal is not None), default=999.0)
+
+
 def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
     """A failure before a pass, then the larger ratio."""
     return max(verdicts, key=lambda v: (v["status"] == "fail", ratio_of(v)))
+
+
+def _noisiest(verdicts: Sequence[Verdict]) -> Verdict:
+    """A failure first, then the least signal over noise; an edge case owes none."""
+
+    def rank(verdict: Verdict) -> tuple[bool, bool, float]:
+        signal = verdict["figures"]["snr_db"]
+        noise = -math.inf if signal is None else -signal
+        return verdict["status"] == "fail", verdict["kind"] != "edge", noise
+
+    return max(verdicts, key=rank)
 
 
 def ratio_of(verdict: Verdict) -> float:
@@ -150,6 +178,18 @@ def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
         error,
         floor,
         _snr(worst),
+        worst["sample"],
+        decisions(verdicts),
+        _mark(worst),
+    ]
+
+
+def _narrow_row(worst: Verdict, verdicts: Sequence[Verdict]) -> list[str]:
+    _, error, _ = _figures(worst)
+    return [
+        tag("code", worst["output"]),
+        _snr(worst),
+        error,
         worst["sample"],
         decisions(verdicts),
         _mark(worst),

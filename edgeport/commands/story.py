@@ -103,7 +103,7 @@ class Story:
                 self._bar.update(round(100 * done), stage.lower(), 100)
             case Searched():
                 self._told["searches"].append(_search_to_json(event))
-                self._line(_search_line(event))
+                self._line(_search_line(event, self._told["asked"]["precision"]))
             case Localisation():
                 self._told["localisation"] = event.to_json()
             case _:
@@ -216,10 +216,11 @@ def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
     }
 
 
-def _search_line(event: "Searched") -> str:
+def _search_line(event: "Searched", precision: str | None) -> str:
+    floors = "floors of float32" if precision else "floors"
     return (
-        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  floors at worst in {event.steps} "
-        f"inputs; {event.usual:.3g} on the samples"
+        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  {floors} at worst in "
+        f"{event.steps} inputs; {event.usual:.3g} on the samples"
     )
 
 

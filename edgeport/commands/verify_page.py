@@ -1,6 +1,6 @@
 """A parity report as a page for people: the verdict first, then where it is hot, then all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edgeport.commands.error_plots import histogram, walk_plot
@@ -23,6 +23,7 @@ from edgeport.commands.proof_tables import (
     decisions,
     engine_of,
     every_comparison,
+    least_signal,
     least_signal_db,
     number,
     ratio_of,
@@ -121,8 +122,7 @@ def _in_one_sentence(told: Told) -> str:
     limit = told["thresholds"]["outputs"].get(verdict["output"], told["thresholds"]["max_ratio"])
     if backend["reduced"]:
         return (
-            f"In {backend['reduced']}, the signal is at least "
-            f"{min(_signal(backend, measured)):.0f} dB "
+            f"In {backend['reduced']}, the signal is at least {least_signal(backend):.0f} dB "
             "above the noise."
         )
     more = ", and more on edge cases" if ratio_of(verdict) > limit else ""
@@ -132,16 +132,6 @@ def _in_one_sentence(told: Told) -> str:
         f"{subject} error is {ratio_of(verdict):.3g} times the rounding error that PyTorch "
         f"itself makes; {limit:g} times is allowed{more}."
     )
-
-
-def _signal(
-    backend: Mapping[str, Any], compared: Sequence[tuple[Mapping[str, Any], Verdict]]
-) -> Iterator[float]:
-    """Signal over noise, in dB, of each comparison that has to keep some; JSON has no infinity."""
-    yield 999
-    for other, verdict in compared:
-        if other is backend and verdict["kind"] != "edge" and verdict["figures"]["rule"] != "exact":
-            yield verdict["figures"]["snr_db"] or 999
 
 
 def _sentence(text: str) -> str:
@@ -224,7 +214,7 @@ def _backend_row(told: Told, backend: Mapping[str, Any], plot: RatioPlot) -> lis
     if backend["reduced"] and worst:
         least = least_signal_db(backend["reduced"], told["thresholds"])
         drawn = f"{least:g} dB expected in {backend['reduced']}"
-        most = f"{min(_signal(backend, _verdicts(told))):.1f}\N{NO-BREAK SPACE}dB"
+        most = f"{least_signal(backend):.1f}\N{NO-BREAK SPACE}dB"
     return [
         backend["backend"],
         outcome,

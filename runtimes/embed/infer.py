@@ -124,7 +124,7 @@ def check(model: Model, bundle: Path) -> bool:
             rms, largest = errors(answer[name], eager, tensors[f"{index}/{reference}/{name}"])
             right = rms <= rms_bar and largest <= bar
             shares[name, index] = rms / rms_bar if rms else 0.0
-            told = f"rms {rms:.2e} of {rms_bar:.2e}, largest {largest:.2e} of {bar:.2e}"
+            told = f"rms {of(rms, rms_bar)}, largest {of(largest, bar)}"
             print("pass" if right else "FAIL", f"{sample}: {name}, {told}")
             passed = passed and right
     for name, (share, samples) in MEDIANS.items():
@@ -133,6 +133,11 @@ def check(model: Model, bundle: Path) -> bool:
         print("pass" if right else "FAIL", f"median: {name}, {median:.3f} of {share:.3f}")
         passed = passed and right
     return passed
+
+
+def of(error: float, bar: float) -> str:
+    """An error and its bar, where it has one."""
+    return f"{error:.2e}" if bar == sys.float_info.max else f"{error:.2e} of {bar:.2e}"
 
 
 def errors(actual: Array, eager: Array, truth: Array) -> tuple[float, float]:

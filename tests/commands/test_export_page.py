@@ -17,6 +17,7 @@ def verdict(sample: str, ratio: float | None, **figures: object) -> dict[str, An
     return {
         "output": "scores",
         "sample": sample,
+        "kind": "random",
         "status": "pass" if passed else "fail",
         "reason": "as good as eager" if passed else "shape is [2], the module gives [3]",
         "figures": {
@@ -54,6 +55,7 @@ def backend(outcome: str, *verdicts: dict[str, Any]) -> dict[str, Any]:
         "backend": "ort-cpu",
         "file": "model.onnx",
         "outcome": outcome,
+        "reduced": None,
         "reason": None if passed else "1 of 2 comparisons failed",
         "remedy": None if passed else "export the model again",
         "engine": engine if verdicts else None,
@@ -102,6 +104,7 @@ def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]
             "formats": ["onnx"],
             "opset": None,
             "target": "ort-1.20",
+            "precision": None,
             "max_ratio": 8.0,
             "max_ratios": {"scores": 4.0},
             "constant_outputs": [],
@@ -127,6 +130,25 @@ PASSED = backend("pass", verdict("real", 0.5), verdict("zeros", 1.25))
 FAILED = backend("fail", verdict("real", 0.5), verdict("ones", 4e6), verdict("zeros", None))
 SUCCESS = story(attempt("dynamo", "refused"), attempt("script", "proved", PASSED))
 FAILURE = story(attempt("trace", "wrong", FAILED), error="ParityError")
+
+
+def test_a_narrower_precision_is_told_by_its_signal() -> None:
+    right = {**verdict("real", 4e5, snr_db=33.0), "status": "pass"}
+    edge = {**verdict("zeros", 9e5, snr_db=3.0), "status": "pass", "kind": "edge"}
+    narrow = {**backend("pass", right, edge), "reduced": "int8"}
+    told = story(attempt("dynamo", "proved", PASSED), attempt("int8 static", "proved", narrow))
+    told["asked"]["precision"] = "int8"
+    text = Page(page(told)).text
+    assert "In int8 it answers as the PyTorch model does: the signal is at least 33 dB" in text
+    assert text.count("not in the bundle: what is in it was made from this") == 1
+    shown = text.partition("The proof")[2]
+    assert "In int8 the signal, the answer itself, has to be 20 dB above the error" in shown
+    assert "output signal to noise error worst on decisions verdict scores 33 dB" in shown
+    told = story(
+        attempt("dynamo", "proved", PASSED), attempt("int8 static", "wrong"), error="ParityError"
+    )
+    told["asked"]["precision"] = "int8"
+    assert "As ONNX in int8, the model gives other answers" in Page(page(told)).text
 
 
 def test_a_success_from_the_verdict_to_the_versions() -> None:

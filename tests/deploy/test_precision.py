@@ -1,5 +1,6 @@
 """Files in a narrower precision: made from the proved one, proved themselves."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
-from edgeport.runtimes import ContractError, ParityError, UsageError
+from edgeport.runtimes import ContractError, ParityError, StorageError, UsageError
 from edgeport.runtimes.thresholds import Precision
 
 BATCH = {"x": {0: "batch"}}
@@ -201,6 +202,46 @@ def test_an_engine_is_built_from_the_narrower_file(precision: Precision, tmp_pat
     assert (onnx_file.precision, engine.precision) == (precision, precision)
     if precision == "int8":
         assert str(onnx_file.details["quantization"]).startswith("static, symmetric, ")
+
+
+class Turned(nn.Module):
+    """ONNX Runtime 1.31 crashes on its product in float16; a mask of -Inf is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.abs().sum(2) < 10
+        y: Tensor = self.encoder(x, src_key_padding_mask=hidden & ~hidden.all(1, keepdim=True))
+        return y
+
+
+def test_a_product_that_crashes_in_float16_stays_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = narrow(Turned(), {"x": torch.randn(2, 5, 16)}, tmp_path / "m.edge", "float16")
+    (artefact,) = made.bundle.manifest.artefacts
+    assert str(artefact.details.get("float32", "in 2 of ")).startswith("in 2 of ")
+    assert signal_db(made) > 40
+
+
+def test_a_target_of_tensorrt_gets_what_it_reads(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(2, 5, 16)}
+    made = narrow(Turned(), example, tmp_path / "m.edge", "int8", target="tensorrt-10")
+    model = onnx.load(made.bundle.path / "model.onnx")
+    assert "QuantizeLinear" in operators(made)
+    assert not {"DynamicQuantizeLinear", "MatMulInteger"} & operators(made)
+    assert [entry.domain for entry in model.opset_import] == [""]
+
+
+def test_a_disk_that_is_too_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(StorageError, match=r"making int8 takes [\d,]+ bytes .* 10 are free"):
+        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
