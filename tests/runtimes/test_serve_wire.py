@@ -157,6 +157,12 @@ def test_a_key_that_comes_twice_is_refused_wherever_it_is() -> None:
             parse(twice)
 
 
+def test_a_key_that_comes_twice_among_very_many_is_found_at_once() -> None:
+    many = b",".join(b'"%d":0' % key for key in (*range(100_000), 99_999))  # squared: minutes
+    with pytest.raises(InputError, match="the key '99999' appears twice in one object"):
+        parse(b"{%b}" % many)
+
+
 def test_depth_is_counted_outside_strings_only() -> None:
     brackets = '"' + r"\"" + "[" * 100
     assert parse(body("float32", [1, 2], id=brackets)).request.id == brackets
