@@ -418,3 +418,15 @@ def test_data_in_front_of_the_shape_and_strings_named_data_are_no_trap() -> None
             f'{values}, "name": "float32", "shape": [1, 2], "datatype": "FP32"}}]}}'
         )
         assert read.read(front.encode(), "", None).request.inputs["float32"].tolist() == [values]
+
+
+@pytest.mark.parametrize("in_json", [True, False])
+def test_strings_that_are_too_many_are_refused(
+    in_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.runtimes.serve.bytes_tensor.MOST_ELEMENTS", 2)
+    entry = {"name": "text", "datatype": "BYTES", "shape": [3], "data": ["a"] * 3}
+    body, length = binary(("text", "BYTES", [3], packed(b"a", b"a", b"a")))
+    with pytest.raises(InputError, match="input 'text' has 3 strings, at most 2 are read"):
+        text_request(json.dumps({"inputs": [entry]}).encode() if in_json else body,
+                     None if in_json else length)  # fmt: skip
