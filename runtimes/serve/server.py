@@ -38,7 +38,7 @@ def serve(
     ready: Callable[[Serving], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve bundles until SIGINT or SIGTERM. Call it in the main thread.
+    """Serve bundles until SIGINT, SIGTERM or SIGHUP. Call it in the main thread.
 
     Every model repeats its golden samples first, in every process that will run it.
 
@@ -54,7 +54,8 @@ def serve(
         rehearsal: What a child process may use that runs each model before this server does, for
             bundles of somebody else; ``None`` for no such rehearsal.
         ready: Called once requests are answered.
-        tell: Called with what an operator should know: a worker that died, a model left out.
+        tell: Called with what an operator should know: a worker that died, a model left out, loaded
+            or unloaded, the end.
 
     Raises:
         UsageError: The port or address cannot be had, two models have one name, or there is

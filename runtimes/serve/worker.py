@@ -88,7 +88,8 @@ class Assignment:
 
 def work(settings: Settings, board: Board, assignment: Assignment) -> None:
     """Answer until SIGTERM comes, or the process that watches is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; one handles it
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to all; one handles it
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(_Worker(settings, board, assignment).live())
 
 

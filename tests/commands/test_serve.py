@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import select
 import signal
 import socket
@@ -399,7 +400,21 @@ def test_samples_that_prove_nothing_stop_it(tmp_path: Path) -> None:
     assert "the golden samples prove nothing about output" in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_log_has_the_time_and_a_full_disk_does_not_end_the_server() -> None:
+    for stderr, said in (
+        ("/dev/stderr", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ all is well\n"),
+        ("/dev/full", ""),
+    ):
+        code = "from edgeport.commands.serve import log; log('all is well')"
+        ended = subprocess.run(
+            ["sh", "-c", f'"{sys.executable}" -c "{code}" 2>{stderr}'],
+            capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0
+        assert re.fullmatch(said, ended.stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
     with serving(slow(tmp_path)) as server, connections(server, 3) as (busy, kept, idle):
         body = slow_request(server, 1.5)
