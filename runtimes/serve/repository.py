@@ -110,6 +110,11 @@ class Catalogue:
             UsageError: The server has had too many models.
         """
         found = dict(self._paths(name))
+        if not found and name in self.names():
+            raise UnknownModelError(
+                f"the folder {name!r} of the repository holds no bundle named by its version",
+                remedy=f"put it there as {name}/1.edge, or as {name}.edge beside the folder",
+            )
         if not found:
             raise UnknownModelError(
                 f"the repository holds no model {name!r}",

@@ -114,7 +114,14 @@ class Supervisor:
     def _choose(self) -> None:
         """Try every model; what is not required may be left out."""
         for name in self._catalogue.names():
-            for place in self._catalogue.places(name):
+            try:
+                places = self._catalogue.places(name)
+            except EdgeportError as e:  # lost+found, say: no reason not to serve the others
+                if name in self._required:
+                    raise
+                self._tell(f"model {name!r} is not served: {e.problem}")
+                continue
+            for place in places:
                 try:
                     self._rehearsal(place)
                 except EdgeportError as e:

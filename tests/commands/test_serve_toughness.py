@@ -287,6 +287,7 @@ def folder(tmp_path: Path) -> Path:
     for version in ("1", "3"):
         shutil.copytree(path, repository / "many" / f"{version}.edge")
     shutil.copytree(path, repository / "one.edge")
+    (repository / "lost+found").mkdir()
     broken = repository / "broken.edge"
     shutil.copytree(path, broken)
     spoil(broken)
@@ -344,6 +345,8 @@ def test_a_model_is_replaced_only_by_one_that_proves_itself(folder: Path) -> Non
         shutil.rmtree(folder / "many" / "3.edge")
         assert server.ask("POST", "/v2/repository/models/many/load") == (200, {})
         assert server.infer(request(), "many")[1]["model_version"] == "1"
+        status, answer = server.ask("POST", "/v2/repository/models/lost+found/load")
+        assert (status, "holds no bundle named by its version" in answer["error"]) == (404, True)
         shutil.rmtree(folder / "new.edge")
         status, answer = server.ask("POST", "/v2/repository/models/new/load")
         assert (status, "the repository holds no model 'new'" in answer["error"]) == (404, True)
