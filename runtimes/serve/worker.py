@@ -23,7 +23,7 @@ from .core import Core
 from .counters import Board
 from .http import Connections
 from .messages import Limits
-from .port import ACCEPT_S, QUIET_S, hear_no_more
+from .port import BACKLOG, let_in
 from .repository import Place, Repository, opener
 from .routes import Routes
 from .work import Bounds
@@ -120,12 +120,13 @@ class _Worker:
         connections = Connections(routes, settings.limits)
         starting = loop.create_task(self._start(core))
         await asyncio.wait({starting}, timeout=PATIENCE_S)
-        server = await loop.create_server(connections, sock=self._assignment.listener)
+        listener = self._assignment.listener
+        server = await loop.create_server(connections, sock=listener, backlog=BACKLOG)
         transports = [await start(core, self._assignment.process) for start in settings.transports]
         await stop.wait()
         starting.cancel()
         core.draining = True
-        await _drain(server, self._assignment.listener, connections, transports)
+        await _drain(server, listener, connections, transports)
         routes.close()
         self._repository.close()
         server.close()
@@ -211,9 +212,7 @@ async def _drain(
         async with asyncio.timeout(DRAIN_S), asyncio.TaskGroup() as group:
             for transport in transports:
                 group.create_task(transport.drain())
-            await asyncio.sleep(QUIET_S)
-            hear_no_more(listener)
-            await asyncio.sleep(ACCEPT_S)
+            await let_in(listener)
             server.close()  # not before: what waits there to be accepted would be reset
             while connections.busy:
                 await asyncio.sleep(0.01)

@@ -178,6 +178,23 @@ def test_clients_that_are_slow_to_ask_hold_nobody_up(tmp_path: Path) -> None:
             assert server.infer(request())[0] == 200
 
 
+def test_a_crowd_at_the_door_is_let_in_even_at_the_end(tmp_path: Path) -> None:
+    """More clients than a usual backlog of 128: who does not fit in knocks again after a second."""
+    with serving(digits(tmp_path)) as server, contextlib.ExitStack() as stack:
+        (worker,) = workers(server)
+        os.kill(worker, signal.SIGSTOP)  # it accepts nobody
+        crowd = [socket.create_connection(("127.0.0.1", server.port), 0.5) for _ in range(300)]
+        for client in crowd:
+            stack.enter_context(client)
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+            client.settimeout(DEADLINE_S)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # the worker must have its signal before it goes on
+        os.kill(worker, signal.SIGCONT)
+        assert all(client.recv(15) == b"HTTP/1.1 200 OK" for client in crowd)
+        assert server.process.wait(DEADLINE_S) == 0
+
+
 # ---- engines that crash
 
 

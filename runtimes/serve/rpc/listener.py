@@ -5,7 +5,7 @@ import socket
 from collections.abc import Sequence
 
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.port import ACCEPT_S, QUIET_S, hear_no_more, listen
+from edgeport.runtimes.serve.port import BACKLOG, let_in, listen
 
 from .connection import Connection, Limits
 from .service import Service
@@ -56,7 +56,9 @@ class Answering:
         """Accept connections."""
         self._listener, loop = listener, asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._service.open, self._group, self._limits), sock=listener
+            lambda: Connection(self._service.open, self._group, self._limits),
+            sock=listener,
+            backlog=BACKLOG,
         )
 
     async def drain(self) -> None:
@@ -65,9 +67,7 @@ class Answering:
             self._service.end_watches()
             for connection in list(self._group):
                 connection.end()
-            await asyncio.sleep(QUIET_S)
-            hear_no_more(self._listener)
-            await asyncio.sleep(ACCEPT_S)
+            await let_in(self._listener)
             self._server.close()  # not before: what waits there to be accepted would be reset
             for connection in list(self._group):
                 connection.close_door()
