@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -193,6 +194,19 @@ def test_a_crowd_at_the_door_is_let_in_even_at_the_end(tmp_path: Path) -> None:
         os.kill(worker, signal.SIGCONT)
         assert all(client.recv(15) == b"HTTP/1.1 200 OK" for client in crowd)
         assert server.process.wait(DEADLINE_S) == 0
+
+
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))  # children begin with it
+    try:
+        with serving(digits(tmp_path)) as server:
+            (worker,) = workers(server)
+            limits = Path(f"/proc/{worker}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    most = min(before[1], 2**16)
+    assert re.search(rf"Max open files +{most} ", limits)
 
 
 # ---- engines that crash
