@@ -24,6 +24,7 @@ from edgeport import __version__
 from edgeport.runtimes.errors import ForbiddenError, UnknownModelError
 
 from .describe import config, metadata, statistics
+from .reading import Reading
 from .repository import Repository
 from .requests import InferRequest, InferResponse
 from .work import Done, Result, Work
@@ -49,13 +50,19 @@ class Core:
         draining: Whether the server is shutting down: what is accepted is answered, and new
             requests should go elsewhere.
         starting: Whether models are still being opened for the first time.
+        reading: Reads for every transport what takes long to read.
     """
 
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
         self.repository = repository
         self.draining = False
         self.starting = False
+        self.reading = Reading(repository.bounds.deadline_s)
         self._control = control
+
+    def close(self) -> None:
+        """End the threads that read."""
+        self.reading.close()
 
     # ---- inference
 

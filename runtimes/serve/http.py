@@ -25,7 +25,7 @@ _TCP_CLOSE: Final = 7  # of linux/tcp_states.h
 class Cancellable(Protocol):
     """Work that may be dropped."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Nobody wants it any more."""
         ...
 

@@ -178,7 +178,7 @@ class Repository:
     def __init__(self, opener: Opener, bounds: Bounds, board: Board, process: int = 0) -> None:
         self.board = board
         self._opener = opener
-        self._bounds = bounds
+        self.bounds = bounds
         self._process = process
         self._entries: dict[tuple[str, str], Entry] = {}
         self._current: dict[tuple[str, str], Scheduler] = {}  # version "": the newest
@@ -281,7 +281,7 @@ class Repository:
         """Let a model that is open and proved answer for its place."""
         entry = self._entry(place)
         counters = self.board.counters(self._process, place.slot)
-        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self._bounds)
+        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self.bounds)
         entry.state, entry.reason = "READY", ""
         self._index()
         if old is not None:

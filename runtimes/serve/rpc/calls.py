@@ -124,7 +124,7 @@ class Call:
         self._have, self._need = 0, _PREFIX  # bytes
         self._started = self._over = False
         self._only: bytes | None = None
-        self.left: Callable[[], None] | None = None
+        self.left: Callable[[], object] | None = None
         self._encoding = headers.get(b"grpc-encoding", b"identity")
         accepted = headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
         mirrored = self._encoding in _ENCODINGS and self._encoding in accepted

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import EdgeportError, InputError
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.requests import InferResponse
+from edgeport.runtimes.serve.reading import LARGE_BYTES
+from edgeport.runtimes.serve.requests import InferRequest, InferResponse
 from edgeport.runtimes.serve.tasks import Tasks
 from edgeport.runtimes.serve.work import Result
 
@@ -28,6 +29,11 @@ HEALTH: Final = "grpc.health.v1.Health"
 
 MOST_PENDING: Final = 256
 """Requests of one stream that wait for their answers; a client that sends more is sent away."""
+
+Reader: TypeAlias = Callable[
+    [Call, Any, Callable[[InferRequest], None], Callable[[EdgeportError], None]],
+    asyncio.Task[None] | None,
+]
 
 Answer: TypeAlias = Callable[[Any], Any] | Callable[[Any], Coroutine[Any, Any, Any]]
 
@@ -169,8 +175,59 @@ class Service:
             else:
                 call.fail(*self._status(result))
 
-        work = self._core.submit(read_request(message, call.deadline), done)
-        call.left = work.cancel
+        def read(request: InferRequest) -> None:
+            call.left = self._core.submit(request, done).cancel
+
+        def failed(error: EdgeportError) -> None:
+            call.fail(*self._status(error))
+
+        task = self._read(call, message, read, failed)
+        if task is not None:
+            call.left = task.cancel
+
+    def _read(
+        self,
+        call: Call,
+        message: Any,
+        read: Callable[[InferRequest], None],
+        failed: Callable[[EdgeportError], None],
+    ) -> asyncio.Task[None] | None:
+        """Read a request: at once, or in a thread if it takes long.
+
+        Returns:
+            What will call one of the two functions, and may be cancelled; ``None`` if ``read`` was
+            called.
+
+        Raises:
+            EdgeportError: It was read at once, and is refused.
+        """
+        scheduler = self._core.repository.serving(message.model_name, message.model_version)
+        model, size = scheduler.model, message.ByteSize()
+        parse = partial(read_request, message, call.deadline)
+        if size <= LARGE_BYTES or (message.raw_input_contents and not model.takes_strings):
+            try:
+                request = parse()
+            except InputError as e:
+                scheduler.count_refused(e)
+                raise
+            if not model.decodes_long(request):
+                read(request)
+                return None
+            parse = partial(InferRequest._replace, request)
+
+        async def act() -> None:
+            try:
+                found = await self._core.reading.read(size, lambda: model.decoded(parse()))
+            except EdgeportError as e:
+                scheduler.count_refused(e)
+                failed(e)
+                return
+            try:
+                read(found)
+            except EdgeportError as e:
+                failed(e)
+
+        return self._tasks.start(act(), partial(_defect, call))
 
     def _stream_infer(self) -> Method:
         open_ones: dict[Call, _Answers] = {}
@@ -178,7 +235,7 @@ class Service:
         def heard(call: Call, message: Any) -> None:
             if call not in open_ones:
                 open_ones[call] = _Answers(self._status, call, lambda: open_ones.pop(call, None))
-            open_ones[call].ask(self._core, message)
+            open_ones[call].ask(message, self._core, self._read)
 
         def ended(call: Call) -> None:
             if call in open_ones:
@@ -237,7 +294,7 @@ class _Answers:
         self._ending = False
         call.left = self._leave
 
-    def ask(self, core: Core, message: Any) -> None:
+    def ask(self, message: Any, core: Core, reader: Reader) -> None:
         """Ask the model."""
         if len(self._waiting) >= MOST_PENDING or self._call.waiting_bytes > 2**24:
             self._leave()
@@ -245,20 +302,23 @@ class _Answers:
                 Status.RESOURCE_EXHAUSTED, f"{MOST_PENDING} requests of this stream wait already"
             )
             return
-        asked = _Asked()
+        asked = _Asked(message.id)
         self._waiting.append(asked)
 
         def done(result: Result) -> None:
             asked.result = result
             self._flush()
 
-        try:
-            request = read_request(message, self._call.deadline)
+        def read(request: InferRequest) -> None:
             asked.cancel = core.submit(request, done).cancel
+
+        try:
+            task = reader(self._call, message, read, done)
         except EdgeportError as e:
-            asked.result = e
-            asked.id = message.id
-            self._flush()
+            done(e)
+        else:
+            if task is not None:
+                asked.cancel = task.cancel
 
     def end(self) -> None:
         """The client has nothing more to ask."""
@@ -291,9 +351,9 @@ class _Answers:
 
 @dataclass(slots=True)
 class _Asked:
+    id: str
     result: Result | None = None
-    cancel: Callable[[], None] | None = None
-    id: str = ""
+    cancel: Callable[[], object] | None = None
 
 
 class _Refused:
