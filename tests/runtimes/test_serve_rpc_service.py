@@ -234,6 +234,21 @@ def test_who_watches_health_hears_of_the_end(make: Make) -> None:
     assert [message.status for message in watch] == [2]
 
 
+def test_who_watches_health_hears_of_every_change(make: Make) -> None:
+    server = make(control=True)
+    watch = server.channel.unary_stream(
+        f"/{HEALTH}/Watch",
+        messages.HealthCheckRequest.SerializeToString,
+        messages.HealthCheckResponse.FromString,
+    )(messages.HealthCheckRequest(service=INFERENCE), timeout=30)
+    assert next(watch).status == 1
+    server.ask("RepositoryModelUnload", model_name="mlp")
+    assert next(watch).status == 2
+    server.ask("RepositoryModelLoad", model_name="mlp")
+    assert next(watch).status == 1
+    watch.cancel()
+
+
 def test_models_are_loaded_and_unloaded_where_that_is_allowed(make: Make) -> None:
     server = make(control=True)
     server.ask("RepositoryModelUnload", model_name="mlp")

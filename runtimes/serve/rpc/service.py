@@ -30,6 +30,9 @@ HEALTH: Final = "grpc.health.v1.Health"
 MOST_PENDING: Final = 256
 """Requests of one stream that wait for their answers; a client that sends more is sent away."""
 
+WATCH_S: Final = 0.5
+"""How often it is looked whether those who watch the health of something must be told."""
+
 Reader: TypeAlias = Callable[
     [Call, Any, Callable[[InferRequest], None], Callable[[EdgeportError], None]],
     asyncio.Task[None] | None,
@@ -65,7 +68,8 @@ class Service:
         self._core = core
         self._limits = limits
         self._tasks = Tasks()
-        self._watchers: dict[Call, str] = {}
+        self._watchers: dict[Call, tuple[str, int]] = {}  # what, and what they heard last
+        self._looking = False
         self._methods = self._table()
 
     def open(self, stream: Stream, headers: Headers) -> Receiver:
@@ -81,9 +85,9 @@ class Service:
 
     def end_watches(self) -> None:
         """Tell those who watch the health of something that it ends, and let them go."""
+        self._tell_watchers()
         watchers, self._watchers = self._watchers, {}
-        for call, service in watchers.items():
-            call.send(_message(messages.HealthCheckResponse(status=self._health(service))))
+        for call in watchers:
             call.finish()
 
     def _hear(self, method: Method) -> Callable[[Call, bytes], None]:
@@ -260,10 +264,30 @@ class Service:
             call.answer(_message(messages.HealthCheckResponse(status=status)))
 
     def _watch(self, call: Call, message: Any) -> None:
-        status = self._health(message.service)
-        self._watchers[call] = message.service
+        self._watchers[call] = (message.service, _UNTOLD)
+        if not self._looking:
+            self._look_later()
         call.left = partial(self._unwatch, call)
-        call.send(_message(messages.HealthCheckResponse(status=status)))
+        self._tell_watchers()
+
+    def _look(self) -> None:
+        """Models come and go by many ways: looking is simpler than being told."""
+        self._tell_watchers()
+        self._looking = False
+        if self._watchers:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(WATCH_S, self._look)
+
+    def _tell_watchers(self) -> None:
+        """Tell those for whom something is new."""
+        for call, (service, told) in list(self._watchers.items()):
+            status = self._health(service)
+            if status != told:
+                self._watchers[call] = (service, status)
+                call.send(_message(messages.HealthCheckResponse(status=status)))
 
     def _unwatch(self, call: Call) -> None:
         self._watchers.pop(call, None)
@@ -275,7 +299,7 @@ class Service:
         call.answer(_message(messages.HealthListResponse(statuses=statuses)))
 
 
-_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+_UNTOLD, _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = range(4)
 
 
 class _Answers:
