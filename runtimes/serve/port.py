@@ -24,8 +24,14 @@ _ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER of asm-generic/socket.h
 _RETURN: Final = 0x06  # BPF_RET | BPF_K
 
 
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
+def listen(host: str, port: int, count: int, option: str = "--port") -> list[socket.socket]:
     """Open a port, once for every process.
+
+    Args:
+        host: The address.
+        port: 0 for a free one.
+        count: How many processes.
+        option: What another port is chosen with, for an error.
 
     Raises:
         UsageError: It cannot be had.
@@ -50,7 +56,7 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
             f"port {port} of {host} is in use"
             if in_use
             else f"cannot listen on {host}:{port}: {e}",
-            remedy="choose another one with --port (0 for any that is free) or --host",
+            remedy=f"choose another one with {option} (0 for any that is free) or --host",
         ) from e
 
 

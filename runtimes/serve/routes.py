@@ -206,18 +206,15 @@ class Routes:
 
     def _load(self, exchange: Exchange, model: str, _version: str) -> None:
         parameters = self._json_object(exchange.request).get("parameters")
-        if parameters:
-            raise InputError(
-                "this server loads models as they are, without parameters",
-                remedy="leave 'parameters' out; change the bundle, and load it again",
-            )
-        self._later(exchange, lambda: self._core.load(model))
+        self._later(exchange, lambda: self._core.load(model, parameters))
 
     def _unload(self, exchange: Exchange, model: str, _version: str) -> None:
         self._json_object(exchange.request)
         self._later(exchange, lambda: self._core.unload(model))
 
     def _later(self, exchange: Exchange, action: Callable[[], Awaitable[None]]) -> None:
+        _refuse_strange_pages(exchange.request)
+
         async def act() -> None:
             try:
                 await action()
@@ -345,6 +342,16 @@ def _status(error_: EdgeportError) -> int:
     if isinstance(error_, _BodyError):
         return 413
     return next(status for kind, status in _STATUS if isinstance(error_, kind))
+
+
+def _refuse_strange_pages(request: Request) -> None:
+    """A page of any site may let its reader's browser send a POST to this machine."""
+    origin = request.headers.get(b"origin")  # of a browser alone
+    if origin is not None and origin.partition(b"://")[2] != request.headers.get(b"host"):
+        raise ForbiddenError(
+            f"a page of {origin.decode('latin-1')} may not load or unload models",
+            remedy="ask without a browser, or from a page of this server",
+        )
 
 
 def _readiness(about: Mapping[str, str], ready: bool, why: str) -> Response:

@@ -368,6 +368,7 @@ def test_a_model_is_replaced_only_by_one_that_proves_itself(folder: Path) -> Non
             400,
             True,
         ), answer
+        answer_of_spoiled = answer
         status, answer = server.infer(request(), "one")  # the old one
         assert status == 200
         np.testing.assert_allclose(
@@ -381,9 +382,12 @@ def test_a_model_is_replaced_only_by_one_that_proves_itself(folder: Path) -> Non
         shutil.rmtree(folder / "new.edge")
         status, answer = server.ask("POST", "/v2/repository/models/new/load")
         assert (status, "the repository holds no model 'new'" in answer["error"]) == (404, True)
-        status, answer = server.ask(
-            "POST", "/v2/repository/models/one/load", {"parameters": {"config": "{}"}}
-        )
+        load, here = "/v2/repository/models/one/load", f"127.0.0.1:{server.port}"
+        assert server.ask("POST", load, {}, Origin=f"http://{here}") == (400, answer_of_spoiled)
+        for origin in ("http://elsewhere.example", "null"):
+            status, answer = server.ask("POST", load, {}, Origin=origin)
+            assert (status, f"a page of {origin} may not" in answer["error"]) == (403, True)
+        status, answer = server.ask("POST", load, {"parameters": {"config": "{}"}})
         assert (status, "without parameters" in answer["error"]) == (400, True)
 
 

@@ -28,7 +28,7 @@ class Door:
     """
 
     def __init__(self, host: str, port: int, workers: int, limits: Limits) -> None:
-        self._listeners: Sequence[socket.socket] = listen(host, port, workers)
+        self._listeners: Sequence[socket.socket] = listen(host, port, workers, "--grpc-port")
         self._limits = limits
         self.port: int = self._listeners[0].getsockname()[1]
 

@@ -139,7 +139,10 @@ class Service:
         found = {
             _path(INFERENCE, name): self._plain(name, answer) for name, answer in plain.items()
         }
-        for name, action in (("Load", core.load), ("Unload", core.unload)):
+        for name, action in (
+            ("Load", lambda m: core.load(m.model_name, m.parameters)),
+            ("Unload", lambda m: core.unload(m.model_name)),
+        ):
             found[_path(INFERENCE, f"RepositoryModel{name}")] = self._control(name, action)
         found[_path(INFERENCE, "ModelInfer")] = Method(messages.ModelInferRequest, self._infer)
         found[_path(INFERENCE, "ModelStreamInfer")] = self._stream_infer()
@@ -154,19 +157,19 @@ class Service:
 
         return Method(getattr(messages, f"{name}Request"), heard)
 
-    def _control(self, name: str, action: Callable[[str], Coroutine[Any, Any, None]]) -> Method:
+    def _control(self, name: str, action: Callable[[Any], Coroutine[Any, Any, None]]) -> Method:
         response = getattr(messages, f"RepositoryModel{name}Response")
 
-        async def act(call: Call, model: str) -> None:
+        async def act(call: Call, message: Any) -> None:
             try:
-                await action(model)
+                await action(message)
             except EdgeportError as e:
                 call.fail(*self._status(e))
             else:
                 call.answer(_message(response()))
 
         def heard(call: Call, message: Any) -> None:
-            self._tasks.start(act(call, message.model_name), partial(_defect, call))
+            self._tasks.start(act(call, message), partial(_defect, call))
 
         return Method(getattr(messages, f"RepositoryModel{name}Request"), heard)
 
