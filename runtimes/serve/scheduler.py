@@ -156,7 +156,7 @@ class Scheduler:
         self._counters.add(c.SHED)
         rows, wait_s = self._waiting.rows, self._waiting.wait_s(time.monotonic_ns())
         raise OverloadedError(
-            f"model {self.model.name!r} has {rows} rows waiting, for about {wait_s:.2f} s",
+            f"model {self.model.name!r} has work for about {wait_s:.2f} s, and {rows} rows waiting",
             remedy="try again later, or send less at a time",
         )
 
