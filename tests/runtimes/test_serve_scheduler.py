@@ -107,7 +107,7 @@ def test_a_client_that_leaves_while_its_batch_runs_is_counted_once() -> None:
         await until(queue.session.began.is_set)
         queue.ask(4)
         with pytest.raises(
-            OverloadedError, match="model 'm' has work for .* s, and 4 rows waiting"
+            OverloadedError, match=r"model 'm' has work for .* s, and 4 rows waiting"
         ):
             queue.ask()
         queue.session.open.set()
