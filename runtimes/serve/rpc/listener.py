@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgeport.runtimes.serve.core import Core
 from edgeport.runtimes.serve.port import BACKLOG, let_in, listen
 
-from .connection import Connection, Limits
+from .connection import Connection, Group, Limits
 from .service import Service
 
 
@@ -50,7 +50,7 @@ class Answering:
     def __init__(self, core: Core, limits: Limits) -> None:
         self._service = Service(core, limits)
         self._limits = limits
-        self._group: set[Connection] = set()
+        self._group = Group()
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections."""
