@@ -50,7 +50,7 @@ class Core:
         draining: Whether the server is shutting down: what is accepted is answered, and new
             requests should go elsewhere.
         starting: Whether models are still being opened for the first time.
-        reading: Reads for every transport what takes long to read.
+        reading: Reads and writes for every transport what takes long.
     """
 
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
@@ -61,7 +61,7 @@ class Core:
         self._control = control
 
     def close(self) -> None:
-        """End the threads that read."""
+        """End the threads that read and write."""
         self.reading.close()
 
     # ---- inference

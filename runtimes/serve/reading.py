@@ -1,4 +1,4 @@
-"""Requests that take long to read are read in threads, so that others are answered in between."""
+"""What takes long to read or to write is so in threads, that others are answered in between."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from edgeport.runtimes.errors import DeadlineError, OverloadedError
 
 LARGE_BYTES: Final = 2**18
-"""What is longer takes long to read, unless it is one binary tensor."""
+"""What is longer takes long to read, unless it is one binary tensor, or to write."""
 
 MOST_WAITING_BYTES: Final = 2**28
 """Of requests that may wait for a thread, together. One may be longer."""
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Reading:
-    """Threads that read.
+    """Threads that read and write.
 
     Args:
         longest_s: How long a request may wait for one of them.
@@ -61,6 +61,10 @@ class Reading:
             return await asyncio.get_running_loop().run_in_executor(self._threads, run)
         finally:
             self._waiting_bytes -= size_bytes
+
+    async def write(self, what: Callable[[], T]) -> T:
+        """The same for an answer: it is there already, so that nothing is gained by refusing it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, what)
 
     def close(self) -> None:
         """End the threads; what waits is not read."""

@@ -5,6 +5,7 @@ that are described in ``openapi.py`` are those that are answered here; a test co
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -295,11 +296,16 @@ class Routes:
 
     def _submit(self, exchange: Exchange, scheduler: Scheduler, parsed: Parsed) -> None:
         def done(result: Result) -> None:
-            exchange.respond(
-                self._answer(exchange.request, parsed, result)
-                if isinstance(result, InferResponse)
-                else refusal(result)
-            )
+            if not isinstance(result, InferResponse):
+                exchange.respond(refusal(result))
+            elif sum([array.nbytes for array in result.outputs.values()]) > LARGE_BYTES:
+                exchange.work = self._tasks.start(later(result), exchange.fail)
+            else:
+                exchange.respond(self._answer(exchange.request, parsed, result))
+
+        async def later(result: InferResponse) -> None:
+            write = partial(self._answer, exchange.request, parsed, result)
+            exchange.respond(await self._core.reading.write(write))
 
         exchange.work = scheduler.submit(parsed.request, done)
 

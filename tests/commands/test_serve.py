@@ -1,6 +1,7 @@
 """The whole server, as a process, over real sockets, with real engines."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import re
@@ -258,6 +259,24 @@ def test_clients_at_the_same_time_get_their_own_answers(server: Server) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(one, range(0, 400, 100)))
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_large_answer_is_whole(server: Server, encoding: str) -> None:
+    x = np.random.default_rng(0).normal(size=(30_000, 4)).astype(np.float32)
+    body = json.dumps(request(tensor(shape=list(x.shape), data=x.ravel().tolist()))).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v2/models/digits/infer", body, {"Accept-Encoding": encoding})
+        response = connection.getresponse()
+        data = response.read()
+    assert (response.status, response.headers.get("Content-Encoding", "identity")) == (
+        200,
+        encoding,
+    )
+    outputs = json.loads(gzip.decompress(data) if encoding == "gzip" else data)["outputs"]
+    found = np.array(outputs[0]["data"], np.float32).reshape(-1, 3)
+    np.testing.assert_allclose(found, x @ WEIGHT + 1, rtol=1e-5, atol=1e-6)
 
 
 def test_several_models_on_the_null_backend(tmp_path: Path) -> None:

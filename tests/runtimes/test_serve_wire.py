@@ -85,6 +85,19 @@ def test_a_row_may_be_flat_or_nested() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [6, 7, 9])
+def test_what_is_written_in_parts_is_the_same(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(size, dtype=np.float32) / 3
+    array[4] = np.nan
+    texts = np.array([b"a,]["] * size, object)
+    monkeypatch.setattr("edgeport.runtimes.serve.wire._MOST_AT_ONCE", 3)
+    answer, _ = render({"y": array, "z": np.arange(size), "texts": texts})
+    outputs = json.loads(answer)["outputs"]
+    np.testing.assert_array_equal(np.float32(outputs[0]["data"]), array)
+    assert outputs[1]["data"] == list(range(size))
+    assert outputs[2]["data"] == ["a,]["] * size
+
+
 def test_nan_and_infinity_are_numbers_both_ways() -> None:
     array = parsed("float32", [float("nan"), float("-inf")])
     assert b"[NaN,-Infinity]" in render({"y": array})[0]
