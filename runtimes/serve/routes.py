@@ -106,6 +106,8 @@ class Routes:
 
     def _find(self, target: bytes) -> Route | None:
         path = target.decode("latin-1").partition("?")[0]
+        if path.startswith(("http://", "https://")):  # as to a proxy: RFC 9112, 3.2.2
+            path = "/" + path.partition("://")[2].partition("/")[2]
         if not path.startswith("/"):
             return None
         match [unquote(part) for part in path.strip("/").split("/")]:

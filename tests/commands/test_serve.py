@@ -89,6 +89,12 @@ def test_health_and_metadata(server: Server) -> None:
         assert server.ask("GET", model) == (200, {"name": "digits", "ready": True})
 
 
+def test_a_target_may_name_the_host_too(server: Server) -> None:
+    for host in (f"http://127.0.0.1:{server.port}", "https://elsewhere.example"):
+        assert server.ask("GET", f"{host}/v2/health/live?x=1") == (200, {"live": True})
+    assert server.ask("GET", "ftp://127.0.0.1/v2/health/live")[0] == 404
+
+
 def test_inference_answers_what_numpy_computes(server: Server) -> None:
     x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
     nested = request(tensor(shape=[5, 4], data=x.tolist()), id="a7")
