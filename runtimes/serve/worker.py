@@ -22,6 +22,7 @@ from . import channel
 from .core import Core
 from .counters import Board
 from .http import Connections
+from .memory import Thrift
 from .messages import Limits
 from .port import BACKLOG, let_in
 from .repository import Place, Repository, opener
@@ -118,6 +119,7 @@ class _Worker:
         core.starting = True
         routes = Routes(core, settings.backend, settings.limits)
         connections = Connections(routes, settings.limits)
+        thrift = Thrift()
         starting = loop.create_task(self._start(core))
         await asyncio.wait({starting}, timeout=PATIENCE_S)
         listener = self._assignment.listener
@@ -126,6 +128,7 @@ class _Worker:
         await stop.wait()
         starting.cancel()
         core.draining = True
+        thrift.close()
         await _drain(server, listener, connections, transports)
         routes.close()
         self._repository.close()
