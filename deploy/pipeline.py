@@ -134,7 +134,7 @@ def export_source(
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
-            golden = make_golden(reference)
+            golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         with _step("compilers", on_event):
@@ -142,7 +142,7 @@ def export_source(
         stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         weights = weights_sha256(source.module)
         manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
-        won, left_out = [], list[str]()
+        won = []
         begin = partial(_begin, on_event)
         prove = partial(_prove, folder, manifest)
         for name in formats:
@@ -165,10 +165,6 @@ def export_source(
                 )
             won.append(found[-1])
         if request.precision is not None:
-            golden, left_out = held_by(request.precision, golden)
-            stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-            manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
-            prove = partial(_prove, folder, manifest)
             won = narrowed(source, won, golden, folder, request, asked, prove, begin, on_event)
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
