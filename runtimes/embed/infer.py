@@ -148,7 +148,8 @@ def errors(actual: Array, eager: Array, truth: Array) -> tuple[float, float]:
     largest = float(error.max(initial=0.0))
     if not largest < math.inf:
         return math.inf, math.inf
-    return largest * math.sqrt(float(np.square(error / (largest or 1)).mean())), largest
+    total = float(np.square(error / (largest or 1)).sum())
+    return largest * math.sqrt(total / max(1, error.size)), largest
 
 
 def read_safetensors(data: bytes) -> dict[str, Array]:

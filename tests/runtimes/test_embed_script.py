@@ -294,3 +294,9 @@ def test_it_judges_as_the_rule_does(
     for median in medians.values():
         right = right and rms / (bar.rms or 1) <= median.share
     assert right == (verdict.status == "pass"), (rms, largest, bar, medians, verdict)
+
+
+@pytest.mark.parametrize("eager", [[np.nan, np.inf], []])
+def test_no_number_to_compare_is_no_error(eager: list[float], template: dict[str, Any]) -> None:
+    answer = np.array(eager, np.float32)
+    assert template["errors"](answer, answer, answer.astype(np.float64)) == (0.0, 0.0)
