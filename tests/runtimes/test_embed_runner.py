@@ -233,8 +233,9 @@ def test_two_at_once_write_into_one_folder(mlp_program: tuple[Path, Path], tmp_p
     np.save(tmp_path / "x.npy", np.zeros((1, 8), np.float32))
     program, model = mlp_program
     command = [program, model, f"x={tmp_path / 'x.npy'}", "-o", tmp_path, "--library", LIBRARY]
+    words = [str(word) for word in command]
     for _ in range(8):
-        running = [subprocess.Popen(command) for _ in range(3)]
+        running = [subprocess.Popen(words) for _ in range(3)]
         assert [each.wait() for each in running] == [0, 0, 0]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["label.npy", "logits.npy", "x.npy"]
 
