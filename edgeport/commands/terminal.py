@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, Literal, TextIO
 
 from edgeport.runtimes.errors import StorageError
@@ -82,6 +84,14 @@ def show(text: str) -> None:
         StorageError: It cannot be written, and not because its reader went away.
     """
     _write(text, sys.stdout)
+
+
+def show_where_to_copy(bundle: Path, script: Path) -> None:
+    """Tell what to copy, if a script that finds its bundle beside itself is somewhere else."""
+    place = bundle.resolve()
+    if script.resolve().parent != place.parent:
+        named = bundle if bundle.name == place.name else place  # not ".", nor a link's own name
+        show(f"next: copy {shlex.quote(str(named))} beside it")
 
 
 def note(text: str) -> None:
