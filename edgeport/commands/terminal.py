@@ -56,9 +56,11 @@ def size_text(size_bytes: int) -> str:
     """A size of a file in the unit that suits it.
 
     Examples:
-        >>> size_text(1500), size_text(3_000_000), size_text(5 << 30)
-        ('1 KiB', '2.9 MiB', '5.0 GiB')
+        >>> size_text(504), size_text(1500), size_text(3_000_000), size_text(5 << 30)
+        ('504 B', '1 KiB', '2.9 MiB', '5.0 GiB')
     """
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
     kib = size_bytes / 1024
     if kib < 1024:
         return f"{kib:,.0f} KiB"

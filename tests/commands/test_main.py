@@ -150,7 +150,7 @@ def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 KiB"), (1500, "1 KiB"), (3_000_000, "2.9 MiB"), (5 << 30, "5.0 GiB")],
+    [(0, "0 B"), (1023, "1023 B"), (1500, "1 KiB"), (3_000_000, "2.9 MiB"), (5 << 30, "5.0 GiB")],
 )
 def test_a_size_is_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
