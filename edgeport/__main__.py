@@ -44,7 +44,9 @@ def _run(arguments: Namespace) -> int:
     except (EdgeportError, OSError, MemoryError) as e:
         if arguments.debug:
             raise
-        print(f"edgeport: {_in_words(e)}", file=sys.stderr)
+        from edgeport.commands.terminal import plain_lines
+
+        print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 

@@ -1,6 +1,6 @@
 """A parity report as a table that a person enjoys reading."""
 
-from edgeport.commands.terminal import Colour, coloured, table
+from edgeport.commands.terminal import Colour, coloured, plain, plain_lines, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
@@ -17,7 +17,7 @@ _MARKS: dict[str, tuple[str, Colour]] = {
 
 def render(report: Report) -> str:
     """One row per backend and output with its worst sample, then what has to be said."""
-    rows = [row for backend in report.backends for row in _rows(backend)]
+    rows = [list(map(plain, row)) for backend in report.backends for row in _rows(backend)]
     lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
     for backend in report.backends:
         if backend.outcome != "pass":
@@ -60,11 +60,11 @@ def _decisions(verdicts: list[Verdict]) -> str:
 
 
 def _explain(backend: BackendReport) -> list[str]:
-    lines = [f"{coloured(backend.backend, 'bold')}: {backend.reason}"]
-    lines += [f"  {v.output}, {v.sample}: {v.reason}" for v in backend.failures[:5]]
+    lines = [f"{coloured(plain(backend.backend), 'bold')}: {plain_lines(str(backend.reason))}"]
+    lines += [plain_lines(f"  {v.output}, {v.sample}: {v.reason}") for v in backend.failures[:5]]
     if len(backend.failures) > 5:
         lines.append(f"  and {len(backend.failures) - 5} more: see --json")
-    return [*lines, f"  fix: {backend.remedy}"]
+    return [*lines, plain_lines(f"  fix: {backend.remedy}")]
 
 
 def _on_gpu(backend: BackendReport) -> list[str]:
@@ -82,7 +82,7 @@ def _on_gpu(backend: BackendReport) -> list[str]:
 def _summary(report: Report) -> str:
     passed = sum(backend.outcome == "pass" for backend in report.backends)
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
-    text = (
+    text = plain(
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
         f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
         f"({median_bar(report.thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "

@@ -79,6 +79,16 @@ def plain(text: str) -> str:
     )
 
 
+def plain_lines(text: str) -> str:
+    r"""The same of several lines.
+
+    Examples:
+        >>> plain_lines("a\x1b\nb")
+        'a\\x1b\nb'
+    """
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def show(text: str) -> None:
     """Print a result on stdout.
 

@@ -72,11 +72,11 @@ def test_a_mistake_is_two_lines_and_debug_shows_where(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> int:
-        raise EngineError("it broke", remedy="mend it")
+        raise EngineError("it \x1b[2Jbroke", remedy="mend it")
 
     monkeypatch.setattr(doctor, "run", fail)
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().err == "edgeport: it broke\n  fix: mend it\n"
+    assert capsys.readouterr().err == "edgeport: it \\x1b[2Jbroke\n  fix: mend it\n"
     with pytest.raises(EngineError):
         main(["doctor", "--debug"])
 

@@ -172,6 +172,22 @@ def test_stored_verdicts_are_judged_again(
     assert said in capsys.readouterr().out
 
 
+def test_no_name_of_a_stranger_moves_the_cursor(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = stored(mlp_bundle, capsys, "--max-ratio", "1e-3")
+    for told in (value, *value["backends"]):
+        told["name" if told is value else "backend"] += "\x1b[2J"
+    for verdict in value["backends"][0]["verdicts"]:
+        verdict["sample"] += "\x1b[2J"
+    (tmp_path / "v.json").write_text(json.dumps(value))
+    assert main(["verify", "--from", str(tmp_path / "v.json")]) == 1
+    out = capsys.readouterr().out
+    assert out.count("ort-cpu\\x1b[2J") == 2
+    assert f"{value['name'][:-4]}\\x1b[2J: 0 of 1 backends" in out
+    assert "\x1b" not in out
+
+
 def test_what_a_bundle_holds_can_be_judged_too(
     mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
