@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path
+from edgeport.commands.options import file_path, refuse_overwriting
 from edgeport.commands.terminal import show, size_text
 from edgeport.runtimes import Bundle
 
@@ -40,8 +40,9 @@ def run(args: BuildRunnerArgs) -> int:
     """Build the program, and say how it is called."""
     from edgeport.runtimes.embed.runner import build_runner
 
-    bundle = Bundle.read(args.bundle)
     program = args.program or Path(f"run-{args.bundle.resolve().stem}")
+    refuse_overwriting(program, "-o", [args.bundle])
+    bundle = Bundle.read(args.bundle)
     source = build_runner(bundle, program, args.target)
     folder = bundle.path
     if folder.is_file():  # the program opens the model itself, and no zip file

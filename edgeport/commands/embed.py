@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path
+from edgeport.commands.options import file_path, refuse_overwriting
 from edgeport.commands.terminal import show, show_where_to_copy
 from edgeport.runtimes import Bundle
 
@@ -36,6 +36,7 @@ def run(args: EmbedArgs) -> int:
     """Write the script, and say what it needs."""
     from edgeport.runtimes.embed.script import write_script
 
+    refuse_overwriting(args.script, "-o", [args.bundle])
     bundle = Bundle.read(args.bundle)
     artefact = write_script(bundle, args.script)
     engine = "onnxruntime" if artefact.format == "onnx" else "torch"

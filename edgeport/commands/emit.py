@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path, positive
+from edgeport.commands.options import file_path, positive, refuse_overwriting
 from edgeport.commands.terminal import show, show_where_to_copy
 from edgeport.runtimes import Bundle
 
@@ -59,6 +59,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: EmitArgs) -> int:
     """Write it, and say what comes next."""
+    refuse_overwriting(args.output, "-o", [args.bundle])
     bundle = Bundle.read(args.bundle)
     if args.engine == "triton":
         from edgeport.runtimes.handoff.triton import emit as emit_triton

@@ -49,7 +49,7 @@ def test_the_commands_that_it_tells_of_one_file_run(
     [
         (["absent.edge"], 2, "no such bundle"),
         (["mlp.edge", "--target", "z80"], 2, "no target is named 'z80'"),
-        (["mlp.edge", "-o", "mlp.edge"], 2, "mlp.edge exists already"),
+        (["mlp.edge", "-o", "mlp.edge"], 2, "mlp.edge is what is read"),
     ],
 )
 def test_bad_input(
