@@ -40,9 +40,9 @@ def run(args: BuildRunnerArgs) -> int:
     """Build the program, and say how it is called."""
     from edgeport.runtimes.embed.runner import build_runner
 
+    bundle = Bundle.read(args.bundle)
     program = args.program or Path(f"run-{args.bundle.resolve().stem}")
     refuse_overwriting(program, "-o", [args.bundle])
-    bundle = Bundle.read(args.bundle)
     source = build_runner(bundle, program, args.target)
     folder = bundle.path
     if folder.is_file():  # the program opens the model itself, and no zip file

@@ -36,8 +36,8 @@ def run(args: EmbedArgs) -> int:
     """Write the script, and say what it needs."""
     from edgeport.runtimes.embed.script import write_script
 
-    refuse_overwriting(args.script, "-o", [args.bundle])
     bundle = Bundle.read(args.bundle)
+    refuse_overwriting(args.script, "-o", [args.bundle])
     artefact = write_script(bundle, args.script)
     engine = "onnxruntime" if artefact.format == "onnx" else "torch"
     show(f"{args.script} runs {artefact.stored.file} with numpy and {engine}")

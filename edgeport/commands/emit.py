@@ -59,8 +59,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: EmitArgs) -> int:
     """Write it, and say what comes next."""
-    refuse_overwriting(args.output, "-o", [args.bundle])
     bundle = Bundle.read(args.bundle)
+    refuse_overwriting(args.output, "-o", [args.bundle])
     if args.engine == "triton":
         from edgeport.runtimes.handoff.triton import emit as emit_triton
 

@@ -396,6 +396,30 @@ def test_the_users_compiler_comes_first_and_its_failure_is_told(
         compile_c(tmp_path / "bad.c", tmp_path / "bad")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "problem"),
+    [
+        ("absent-cc -O", BackendMissingError, "the compiler absent-cc cannot be started: No such"),
+        ("true", EngineError, "true failed: it made no program"),
+        ("false", EngineError, "false failed: it made no program"),
+    ],
+)
+def test_a_compiler_that_is_none_leaves_nothing(
+    name: str,
+    kind: type[Exception],
+    problem: str,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CC", name)
+    with pytest.raises(kind, match=problem):
+        build_runner(Bundle.read(packed), tmp_path / "made" / "run")
+    assert not (tmp_path / "made").exists()
+    monkeypatch.setenv("CC", " ")
+    assert find_compiler() != []
+
+
 @pytest.mark.slow
 def test_zig_builds_for_aarch64(packed: Path, tmp_path: Path) -> None:
     """The program's header says so: ELF, 64 bits, EM_AARCH64 (183)."""
