@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, TextIO
+from unicodedata import combining, east_asian_width
 
 from edgeport.runtimes.errors import StorageError
 
@@ -40,16 +41,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         ort-cpu   0.92
         torch        1
     """
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    rule = ["─" * width for width in widths]
+    widths = [max(map(_columns, cells)) for cells in zip(header, *rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            blank + cell if column in right else cell + blank
+            for column, cell in enumerate(row)
+            for blank in [" " * (widths[column] - _columns(cell))]
         ).rstrip()
-        for row in (header, rule, *rows)
+        for row in (header, ["─" * width for width in widths], *rows)
     ]
     return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """How wide a terminal draws it: signs of East Asia take two columns, combined ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def size_text(size_bytes: int) -> str:

@@ -156,5 +156,14 @@ def test_a_size_is_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None
     assert size_text(size_bytes) == text
 
 
+def test_columns_are_aligned_in_every_script() -> None:
+    rows = [["日本語", "1"], ["e\u0301te\u0301", "10"], ["abc", "2"]]
+    assert table(["output", "n"], rows, right=[1]).splitlines()[2:] == [
+        "日本語   1",
+        "e\u0301te\u0301     10",
+        "abc      2",
+    ]
+
+
 def test_an_empty_table_is_its_header() -> None:
     assert table(["a", "bc"], []) == "a  bc\n─  ──"
