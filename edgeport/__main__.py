@@ -53,7 +53,8 @@ def _run(arguments: Namespace) -> int:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return f"out of memory: {error}\n  fix: use smaller sizes, or a larger machine"
+        what = ": ".join(filter(None, ["out of memory", str(error)]))
+        return f"{what}\n  fix: use smaller sizes, or a larger machine"
     if isinstance(error, OSError) and not hasattr(error, "remedy"):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)

@@ -133,7 +133,10 @@ def test_what_the_system_refuses_is_said_in_two_lines(
     )
     monkeypatch.setattr(doctor, "run", lambda _: np.empty((2**40, 2**20), np.int8))
     assert main(["doctor"]) == 2
-    assert "out of memory" in capsys.readouterr().err
+    assert "out of memory: Unable to allocate" in capsys.readouterr().err
+    monkeypatch.setattr(doctor, "run", lambda _: [0] * 2**62)
+    assert main(["doctor"]) == 2
+    assert "out of memory\n  fix: use smaller" in capsys.readouterr().err
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
