@@ -78,7 +78,7 @@ def fit(
 
     Raises:
         UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
-            another training.
+            another training, or of other data.
         SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
             which epoch, step and layer.
         FormatError: The checkpoint is damaged.
@@ -126,6 +126,7 @@ class _Training:
         self.settings = settings
         self.module = module
         self.optimizer: Optimizer = make_optimizer(module, settings)
+        self._origin = data.origin
         self._device = next(module.parameters()).device
         self._inputs, self._labels = tensors(data.train, self._device)
         self._held_out = tensors(data.held_out, self._device)
@@ -151,7 +152,9 @@ class _Training:
         return contextlib.nullcontext() if self._rank.count == 1 else joined_statistics(self.module)
 
     def resume(self, checkpoint: Path) -> None:
-        self.progress = checkpoints.read(checkpoint, self.module, self.optimizer, self.settings)
+        self.progress = checkpoints.read(
+            checkpoint, self.module, self.optimizer, self.settings, self._origin
+        )
 
     def restore_last(self) -> None:
         if self._last is not None:
@@ -174,7 +177,9 @@ class _Training:
     def _checkpoint(self, path: Path, *, last: bool) -> None:
         due = last or self.out_of_patience or time.monotonic() - self._written > _CHECKPOINT_EVERY_S
         if due and self._rank.number == 0:
-            checkpoints.write(path, self.module, self.optimizer, self.settings, self.progress)
+            checkpoints.write(
+                path, self.module, self.optimizer, self.settings, self._origin, self.progress
+            )
             self._written = time.monotonic()
 
     def _epoch(self, number: int) -> Progress:
