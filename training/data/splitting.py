@@ -30,7 +30,8 @@ def split(
         classes: Names of the classes; empty for their numbers.
 
     Raises:
-        SourceError: There are too few examples, only one class, or nothing but one value.
+        SourceError: There are too few examples, only one class, or nothing but one value; or that
+            is so of a part, or a class is only in the part that is held out.
         UsageError: ``how`` has no seed.
         BackendMissingError: scikit-learn is not installed.
     """
@@ -39,6 +40,7 @@ def split(
         raise UsageError("a split is drawn without a seed", remedy="give it a random_state")
     check_labels(whole, target, classes)
     train, held_out = _rows(whole, how)
+    _check_parts(whole.labels[train], whole.labels[held_out], target, classes)
     found = fingerprint([*whole.inputs.values(), whole.labels])
     schema = described(whole.inputs) if schema is None else dict(schema)
     names = tuple(classes) or _numbers(whole)
@@ -92,7 +94,7 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
         classes: Names of the classes; empty for their numbers.
 
     Raises:
-        SourceError: They are all equal, negative, or not finite.
+        SourceError: They are all equal, not finite, negative, or numbers that no class has.
     """
     labels = whole.labels
     if len(labels) < 2:
@@ -107,7 +109,7 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
                 f"{target!r} is {labels[row]} in example {row}, expected a finite number",
                 remedy="correct it, or leave the example out",
             )
-        if np.ptp(labels) == 0:
+        if (labels == labels[0]).all():
             raise SourceError(
                 f"{target!r} is {labels.flat[0]:g} in every example: there is nothing to learn",
                 remedy="name another target",
@@ -124,6 +126,33 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
             "there is nothing to learn",
             remedy="add examples of another class",
         )
+    if found[-1] >= len(labels) and not classes:
+        raise SourceError(
+            f"{target!r} holds the class {found[-1]} and {len(found)} classes in all, in "
+            f"{len(labels):,} examples",
+            remedy="number the classes from 0 without gaps: np.unique(y, return_inverse=True)[1]",
+        )
+
+
+def _check_parts(train: Array, held_out: Array, target: str, classes: Sequence[str]) -> None:
+    """Refuse parts of which one teaches too little, or cannot be measured on."""
+    if train.dtype == np.int64:
+        unknown = np.setdiff1d(held_out, train)
+        if len(unknown):
+            raise SourceError(
+                f"the class {classes[unknown[0]] if classes else unknown[0]} of {target!r} is in "
+                f"none of the {len(train):,} examples that are trained on",
+                remedy="add or remove examples of it, or hold out as much of every class "
+                "(--stratify)",
+            )
+        return
+    for labels, what in ((train, "trained on"), (held_out, "held out, which leaves R2 undefined")):
+        if (labels == labels[0]).all():
+            raise SourceError(
+                f"{target!r} is {labels.flat[0]:g} in all examples ({len(labels):,}) that are "
+                f"{what}",
+                remedy="use another share of held-out examples (--held-out 0.5), or more data",
+            )
 
 
 def described(inputs: Mapping[str, Array]) -> dict[str, str]:

@@ -110,6 +110,16 @@ def test_arrays(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 1)), "y": np.zeros(4)}, "y", "'y' is 0 in every example"),
         ({"x": np.zeros((4, 1)), "y": np.zeros(4, int)}, "y", "'y' holds one class only, 0"),
         ({"x": np.zeros((4, 1)), "y": np.arange(4) - 1}, "y", "'y' holds the class -1"),
+        (
+            {"x": np.zeros((4, 1)), "y": np.arange(4) * 10**12},
+            "y",
+            "'y' holds the class 3000000000000",
+        ),
+        (
+            {"x": np.zeros((4, 1)), "y": np.array([0, 1, 0, 0])},
+            "y",
+            "the class 1 of 'y' is in none",
+        ),
         ({"x": np.zeros((2, 1)), "y": np.array([1, np.inf])}, "y", "'y' is inf in example 1"),
         ({"x": np.zeros((1, 1)), "y": np.array([1])}, "y", "there is 1 example, expected at least"),
     ],

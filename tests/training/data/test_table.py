@@ -18,6 +18,8 @@ HOUSES = """area,rooms,district,price
 90,3,north,170
 """
 
+ROWS = HOUSES.partition("\n")[2]
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "houses.csv"
@@ -41,22 +43,22 @@ def test_columns_are_numbers_or_text(tmp_path: Path) -> None:
 
 
 def test_a_table_becomes_raw_inputs_a_target_and_a_schema(tmp_path: Path) -> None:
-    data = dataset(read_csv(write(tmp_path, HOUSES)), "price")
+    data = dataset(read_csv(write(tmp_path, HOUSES + ROWS)), "price")
     assert data.origin.schema == {"area": "float32", "rooms": "float32", "district": "text"}
-    assert (data.origin.target, data.origin.classes, data.origin.examples) == ("price", (), 5)
+    assert (data.origin.target, data.origin.classes, data.origin.examples) == ("price", (), 10)
     assert data.train.labels.dtype == np.float32
     district = np.concatenate([data.train.inputs["district"], data.held_out.inputs["district"]])
     texts = {"".join(map(chr, row[row >= 0])) for row in district}
     assert texts == {"north", "south, west", "Ostrów"}
     assert district.dtype == np.int32
-    again = dataset(read_csv(write(tmp_path, HOUSES)), "price")
+    again = dataset(read_csv(write(tmp_path, HOUSES + ROWS)), "price")
     assert again.origin == data.origin
-    changed = dataset(read_csv(write(tmp_path, HOUSES.replace("80.5", "81"))), "price")
+    changed = dataset(read_csv(write(tmp_path, HOUSES.replace("80.5", "81") + ROWS)), "price")
     assert changed.origin.sha256 != data.origin.sha256
 
 
 def test_a_target_of_text_is_classes(tmp_path: Path) -> None:
-    data = dataset(read_csv(write(tmp_path, HOUSES)), "district", drop=["price"])
+    data = dataset(read_csv(write(tmp_path, HOUSES + ROWS)), "district", drop=["price"])
     assert data.origin.classes == ("Ostrów", "north", "south, west")
     assert list(data.train.inputs) == ["area", "rooms"]
     assert data.train.classification
@@ -116,6 +118,9 @@ def test_other_separators_are_told(tmp_path: Path, mark: str) -> None:
         ("a,y\n1,3\n2,3\n3,3\n", "y", [], "'y' is 3 in every example: there is nothing to learn"),
         ("a,y\n1,u\n2,u\n3,u\n", "y", [], "'y' holds one class only, u: there is nothing to learn"),
         ("a,y\n1,3\n2,4\n", "y", ["a"], "no column besides the target"),
+        ("a,y\n1,3\n2,4\n3,5\n", "y", [], "'y' is 3 in all examples (1) that are held out"),
+        ("a,y\n1,3\n2,5\n3,5\n", "y", [], "'y' is 5 in all examples (2) that are trained on"),
+        ("a,y\n1,u\n2,v\n3,v\n", "y", [], "the class u of 'y' is in none of the 2 examples that"),
         ("a,y\n1e300,3\n2,4\n", "y", [], "'a' in houses holds numbers beyond float32"),
     ],
 )
