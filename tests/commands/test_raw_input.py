@@ -66,6 +66,8 @@ def test_numbers_that_a_type_holds(
         ("float32", "1e39", "a number that float32 can hold"),
         ("float64", "1e999", "a number that float64 can hold"),
         ("float32", "1" * 400, "a number that float32 can hold"),
+        ("float32", "1_0", "a number that float32 can hold"),
+        ("int64", "1_0", "an integer from"),
         ("float32", "one", "a number that float32 can hold"),
     ],
 )

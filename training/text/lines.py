@@ -1,11 +1,10 @@
 """Texts with labels from a .csv or .tsv file."""
 
-import csv
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeport.runtimes.csv_table import numbered_rows
 from edgeport.runtimes.errors import MissingFileError, SourceError, StorageError
 
 
@@ -38,6 +37,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks a column, holds fewer than two labels, or numbers
             are given and its first line is a header.
+        FormatError: It is a ``.csv`` with broken quotes, or not in UTF-8.
         StorageError: It cannot be read.
     """
     rows = _rows(path)
@@ -103,9 +103,10 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
     Raises:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks the column, or holds fewer than two texts.
+        FormatError: As ``read_lines``.
         StorageError: It cannot be read.
     """
-    if path.suffix == ".txt":
+    if path.suffix.lower() == ".txt":
         if text is not None:
             raise SourceError(
                 f"{path} has a text per line and no column {text!r}",
@@ -143,20 +144,18 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    if path.suffix not in (".csv", ".tsv"):
-        raise SourceError(f"{path} is neither .csv nor .tsv", remedy="name it by what it is")
-    content = _content(path)
-    if path.suffix == ".tsv":
-        rows = [line.removesuffix("\r").split("\t") for line in content.split("\n") if line]
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        raise SourceError(
+            f"{path} is neither .csv nor .tsv",
+            remedy="name it by what it is; what has a text per line, for word2vec, .txt",
+        )
+    if suffix == ".tsv":
+        lines = _content(path).split("\n")
+        rows = [line.removesuffix("\r").split("\t") for line in lines if line]
     else:
-        csv.field_size_limit(2**31 - 1)
-        try:
-            # lines end where a file's do: splitlines cuts a text at U+2028 and U+0085 too
-            rows = [row for row in csv.reader(io.StringIO(content), strict=True) if row]
-        except csv.Error as e:
-            raise SourceError(
-                f"{path} is not a table: {e}", remedy="quote texts with commas"
-            ) from e
+        _check_there(path)
+        rows = [row for _, row in numbered_rows(path)]
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
     return rows
@@ -173,9 +172,13 @@ def read_words(path: Path) -> list[str]:
     return _content(path).split()
 
 
-def _content(path: Path) -> str:
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
+
+
+def _content(path: Path) -> str:
+    _check_there(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
