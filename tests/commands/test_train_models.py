@@ -145,6 +145,7 @@ def test_without_torchvision(
         (["mlp", "--data", "iris", "--drop", "x"], "iris has no column 'x'"),
         (["mlp", "--data", "iris", "--optimizer", "sgdd"], "torch.optim has no optimizer 'sgdd'"),
         (["mlp", "--data", "iris", "--option", "x=1"], "AdamW has no option 'x'"),
+        (["mlp", "--data", "iris", "--norm", "batch", "--batch", "1"], "has no deviation to norm"),
         (["mlp", "--data", "iris", "--held-out", "0.999"], "150 examples cannot be split"),
     ],
 )
