@@ -26,6 +26,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.csv_table import read_table
 from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
@@ -197,6 +198,10 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
         )
     (count,) = counts
+    for spec in signature.inputs:  # as a training takes the same file
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind == arrays[spec.name].dtype.kind == "f":
+            arrays[spec.name] = as_float(arrays[spec.name], dtype, spec)
     for batch in _batches(count, signature):
         rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
         yield Raw(rows, {name: arrays[name][batch] for name in names})

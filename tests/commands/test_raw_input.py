@@ -119,3 +119,13 @@ def test_rows_are_cut_into_batches_that_the_model_takes(
         assert [row for raw in found for row in raw.rows] == [str(n + 1) for n in range(rows)]
         whole = np.concatenate([raw.inputs["x"] for raw in found])
         assert (whole == (x if name == "x.npz" else np.arange(rows))).all()
+
+
+def test_floats_of_an_archive_are_rounded_as_for_a_training(tmp_path: Path) -> None:
+    signature = Signature((TensorSpec("x", "float32", ("batch",)),), (), {})
+    np.savez(tmp_path / "x.npz", x=np.array([0.1, 2.0]))
+    (raw,) = read(tmp_path / "x.npz", signature)
+    assert raw.inputs["x"].dtype == np.float32
+    np.savez(tmp_path / "x.npz", x=np.array([1e39, 2.0]))
+    with pytest.raises(InputError, match="holds 1e\\+39, and float32 ends at"):
+        list(read(tmp_path / "x.npz", signature))

@@ -11,7 +11,7 @@ import numpy as np
 from edgeport.runtimes.csv_table import read_table
 from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
 
-from .examples import Array, DataSet, Labelled, Split
+from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
 
 MOST_CATEGORIES: Final = 1000
@@ -109,9 +109,13 @@ def dataset(
         classes, labels = [str(name) for name in known], numbers.astype(np.int64)
         _check_category(table.name, target, found)
     else:
-        _check_range(table.name, target, found)
-        labels = found.astype(np.float32)
-    inputs = {name: _raw(values) for name, values in columns.items()}
+        labels = narrowed(found, f"{target!r} in {table.name}")
+    inputs = {
+        name: code_points(values)
+        if values.dtype.kind == "U"
+        else narrowed(values, f"{name!r} in {table.name}")
+        for name, values in columns.items()
+    }
     schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
     whole = Labelled(inputs, labels)
     return split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
@@ -129,10 +133,6 @@ def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array
     for row, text in enumerate(texts):
         codes[row, : len(text)] = [ord(character) for character in text]
     return codes
-
-
-def _raw(values: Array) -> Array:
-    return code_points(values) if values.dtype.kind == "U" else values.astype(np.float32)
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -198,14 +198,6 @@ def _check_feature(table: str, name: str, values: Array) -> None:
         raise SourceError(
             f"{name!r} in {table} is {values[0]} in every row: nothing can be learned from it",
             remedy=f"leave it out: --drop {name!r}",
-        )
-    _check_range(table, name, values)
-
-
-def _check_range(table: str, name: str, values: Array) -> None:
-    if values.dtype.kind == "f" and np.abs(values).max() > np.finfo(np.float32).max:
-        raise SourceError(
-            f"{name!r} in {table} holds numbers beyond float32", remedy="use another unit"
         )
 
 

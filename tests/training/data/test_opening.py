@@ -120,7 +120,36 @@ def test_arrays(tmp_path: Path) -> None:
             "y",
             "the class 1 of 'y' is in none",
         ),
-        ({"x": np.zeros((2, 1)), "y": np.array([1, np.inf])}, "y", "'y' is inf in example 1"),
+        (
+            {"x": np.zeros((2, 1)), "y": np.array([1, np.inf])},
+            "y",
+            "a.npz is not finite in example 1",
+        ),
+        (
+            {"x": np.zeros((4, 1), "M8[s]"), "y": np.arange(4)},
+            "y",
+            "is datetime64[s][4, 1], expected",
+        ),
+        ({"x": np.zeros((4, 1), complex), "y": np.arange(4)}, "y", "is complex128[4, 1], expected"),
+        ({"x": np.array(list("abcd")), "y": np.arange(4)}, "y", "is <U1[4], expected numbers"),
+        ({"x": np.zeros((4, 0)), "y": np.arange(4)}, "y", "is float64[4, 0], expected numbers"),
+        ({"x": np.array([[1e300], [0]]), "y": np.arange(2)}, "y", "a.npz holds numbers beyond"),
+        (
+            {"x": 1e9 + np.arange(4.0), "y": np.arange(4)},
+            "y",
+            "between 1000000000 and 1000000003, ",
+        ),
+        (
+            {"x": np.arange(4) * 1e-60, "y": np.arange(4)},
+            "y",
+            "and float32, which a model takes, r",
+        ),
+        ({"x": np.zeros((4, 1)), "y": np.eye(4)}, "y", "is [4, 4], expected one value per example"),
+        (
+            {"self": np.zeros((4, 1)), "y": np.arange(4)},
+            "y",
+            "an input is named 'self', as the mod",
+        ),
         ({"x": np.zeros((1, 1)), "y": np.array([1])}, "y", "there is 1 example, expected at least"),
     ],
 )

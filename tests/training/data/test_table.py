@@ -131,6 +131,9 @@ def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
         ("a,y\n1,3\n2,4\n3,5\n", "y", [], "'y' is 3 in all examples (1) that are held out"),
         ("a,y\n1,3\n2,5\n3,5\n", "y", [], "'y' is 5 in all examples (2) that are trained on"),
         ("a,y\n1,u\n2,v\n3,v\n", "y", [], "the class u of 'y' is in none of the 2 examples that"),
+        ("self,y\n1,u\n2,u\n3,v\n", "y", [], "an input is named 'self'"),
+        ("a,y\n1000000001,3\n1000000002,4\n", "y", [], "'a' in houses lies between 1000000001 and"),
+        ("a,y\n1,1000000001\n2,1000000002\n", "y", [], "'y' in houses lies between 1000000001 and"),
         ("a,y\n1e300,3\n2,4\n", "y", [], "'a' in houses holds numbers beyond float32"),
     ],
 )
