@@ -24,15 +24,12 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.csv_table import read_table
-from edgeport.runtimes.images import is_image, pixels
+from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
-_IMAGES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in _IMAGES:
+    if path.is_dir() or is_image_file(path):
         return _images(path, signature)
     readers = {".csv": _table, ".npz": _arrays, ".txt": _lines}
     if suffix not in readers:
@@ -75,7 +72,7 @@ def found(path: Path) -> list[Path]:
     """The files that ``read`` reads: of a folder its images, in order."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGES)
+    return images_in(path)
 
 
 def _table(path: Path, signature: Signature) -> Iterator[Raw]:

@@ -199,6 +199,25 @@ def test_a_folder_of_data_sets_is_none(tmp_path: Path) -> None:
     assert caught.value.remedy == "leave --held-out and --stratify out"
 
 
+def test_no_image_is_left_out_in_silence(tmp_path: Path) -> None:
+    pets = photos(tmp_path / "pets", *[(2, 2)] * 5)
+    (pets / "cat" / "._0.png").write_bytes(b"of macOS")
+    (pets / ".cache").mkdir()
+    assert open_data(str(pets)).origin.examples == 10
+    (pets / "bird").mkdir()
+    (pets / "bird" / "a.heic").touch()
+    with pytest.raises(EdgeportError, match="pets/bird is a class without images"):
+        open_data(str(pets))
+    (pets / "bird").rename(pets / "cat" / "bird")
+    assert open_data(str(pets)).origin.examples == 10
+    (pets / "cat" / "0.png").rename(pets / "cat" / "bird" / "0.png")
+    with pytest.raises(EdgeportError, match="cat is a class, and has a folder of images, bird"):
+        open_data(str(pets))
+    photos(tmp_path / "deep" / "Train", (2, 2))
+    with pytest.raises(EdgeportError, match="Train is a class, and has a folder of images, cat"):
+        open_data(str(tmp_path / "deep"))
+
+
 def test_digits_are_held_out_as_asked() -> None:
     assert len(open_data("digits", how=Split(0.5, 42, stratified=True)).held_out) == 899
     with pytest.raises(EdgeportError, match="a split is drawn without a seed"):

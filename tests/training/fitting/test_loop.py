@@ -105,13 +105,14 @@ def test_dropout_is_seeded_and_the_callers_random_state_is_left_alone() -> None:
 def test_one_example_is_no_batch_to_normalise_by(rows: int, batches: list[int]) -> None:
     seen: list[int] = []
 
-    class Watched(nn.Sequential):
+    class Watched(Tiny):
         def forward(self, x: Tensor) -> Tensor:
             if self.training:
                 seen.append(len(x))
             return super().forward(x)
 
-    module = Watched(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    module = Watched()
+    module.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     planned: list[int] = []
     train(
         module, examples(rows), batch_size=4,
