@@ -95,8 +95,9 @@ def test_stop_words_that_cannot_be_read(
             "looks like a header: no other line has the label 'label'\n"
             "  fix: give --text 'text' --label 'label'",
         ),
+        (["--token-pattern", "("], "token_pattern '(' cannot be compiled: it is no regular"),
         (["--token-pattern", "(a)"], "token_pattern '(a)' cannot be compiled"),
-        (["--token-pattern", "zzz+"], "scikit-learn refuses: empty vocabulary"),
+        (["--token-pattern", "[z]{3,}"], "scikit-learn refuses: empty vocabulary"),
     ],
 )
 def test_what_cannot_be_trained(

@@ -41,7 +41,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         StorageError: It cannot be read.
     """
     rows = _rows(path)
-    header = rows[0]
+    header = [name.strip() for name in rows[0]]
     if text in header and label in header:
         columns, rows = (header.index(text), header.index(label)), rows[1:]
     elif text.isdecimal() and label.isdecimal():
@@ -60,11 +60,12 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
                 f"{path}: text {number} has {len(row)} columns, {max(columns) + 1} are needed",
                 remedy="correct the line; a .tsv has tabs between columns, a .csv commas",
             )
-        if not row[columns[1]]:
+        label_ = row[columns[1]].strip()
+        if not label_:
             raise SourceError(
                 f"{path}: text {number} has no label", remedy="give it one, or remove the line"
             )
-        found.setdefault(row[columns[0]], row[columns[1]])
+        found.setdefault(row[columns[0]], label_)
     if len(set(found.values())) < 2:
         raise SourceError(
             f"{path} holds {len(set(found.values()))} label, two are needed to tell apart",
@@ -115,18 +116,19 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
         found = [line for line in _content(path).split("\n") if line.strip()]
     else:
         rows = _rows(path)
+        header = [name.strip() for name in rows[0]]
         if text is None:
             raise SourceError(
                 f"{path} is a table, and no column is named",
-                remedy=f"give --text; its first line has {', '.join(rows[0][:20])}",
+                remedy=f"give --text; its first line has {', '.join(header[:20])}",
             )
-        if text not in rows[0] and not text.isdecimal():
+        if text not in header and not text.isdecimal():
             raise SourceError(
                 f"{path} has no column {text!r}",
-                remedy=f"its first line has {', '.join(rows[0][:20])}; or give a number from 1",
+                remedy=f"its first line has {', '.join(header[:20])}; or give a number from 1",
             )
-        named = text in rows[0]
-        column = rows[0].index(text) if named else int(text) - 1
+        named = text in header
+        column = header.index(text) if named else int(text) - 1
         short = next((n for n, row in enumerate(rows, 1) if not 0 <= column < len(row)), None)
         if short is not None:
             raise SourceError(
