@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands.needs import needs
+from edgeport.commands.quantities import four_decimals
 from edgeport.commands.terminal import note, progress, show
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
@@ -123,14 +124,14 @@ def _train(
 
         def on_epoch(epoch: "Epoch") -> None:
             told.tell(epoch, metric)
-            seen["score"] = f"  held-out {metric} {epoch.held_out_score:.4f}"
+            seen["score"] = f"  held-out {metric} {four_decimals(epoch.held_out_score)}"
             if epoch.number % every == 0 or epoch.number in (1, asked):
                 bar.clear()
                 (note if args.as_json else show)(_line(epoch, asked, metric))
 
         def on_batch(done: int, planned: int, cost: float) -> None:
             if bar.due:
-                bar.update(1000 * done // planned, f"cost {cost:.4f}{seen['score']}")
+                bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{seen['score']}")
 
         return recipes.train(
             recipe, settings, on_batch=on_batch, on_epoch=on_epoch, checkpoint=args.checkpoint
@@ -142,9 +143,12 @@ def _noun(data: "DataSet") -> str:
 
 
 def _line(epoch: "Epoch", asked: int, metric: str) -> str:
+    cost, held_out_cost, score = map(
+        four_decimals, (epoch.cost, epoch.held_out_cost, epoch.held_out_score)
+    )
     return (
-        f"epoch {epoch.number:>{len(str(asked))}}/{asked}  cost {epoch.cost:.4f}  "
-        f"held-out cost {epoch.held_out_cost:.4f}  held-out {metric} {epoch.held_out_score:.4f}"
+        f"epoch {epoch.number:>{len(str(asked))}}/{asked}  cost {cost}  "
+        f"held-out cost {held_out_cost}  held-out {metric} {score}"
     )
 
 
@@ -153,7 +157,7 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 
     found = range_test(recipe.core, recipe.seen, settings)
     for rate, cost in list(zip(found.rates, found.costs, strict=True))[::5]:
-        show(f"lr {rate:9.2e}  cost {cost:.4f}")
+        show(f"lr {rate:9.2e}  cost {four_decimals(cost)}")
     show(f"suggested: --lr {found.suggested:.1e}, a tenth of where the cost was lowest")
     return 0
 
