@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.needs import needs
 from edgeport.commands.quantities import four_decimals
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from edgeport.training.recipes import Recipe
 
 
+_FEW: Final = 10
+
+
 def open_data(args: DataArgs) -> "DataSet":
     """Read and split the data that were asked for.
 
@@ -30,13 +33,30 @@ def open_data(args: DataArgs) -> "DataSet":
     from edgeport.training import Split, data
 
     drawn = args.held_out is not None or args.stratified
-    return data.open_data(
+    found = data.open_data(
         args.where,
         target=args.target,
         categorical=args.categorical,
         drop=args.drop,
         how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
+    if args.where.lower().endswith(".csv"):
+        _tell_what_was_guessed(found)
+    return found
+
+
+def _tell_what_was_guessed(data: "DataSet") -> None:
+    """Which columns are categories, and which target may be one: a file does not say so."""
+    origin = data.origin
+    texts = [name for name, kind in origin.schema.items() if kind == "text"]
+    if texts:
+        note(f"taken as categories, for there is text in them: {', '.join(map(repr, texts))}")
+    values = {*data.train.labels.tolist(), *data.held_out.labels.tolist()}
+    if not origin.classes and len(values) <= _FEW and all(map(float.is_integer, values)):
+        note(
+            f"{origin.target!r} holds {len(values)} different whole numbers, taken as values; if "
+            f"they are classes: --categorical {shlex.quote(origin.target)}"
+        )
 
 
 def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
@@ -51,10 +71,13 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
     import torch
 
     from edgeport import training
+    from edgeport.runtimes import files
     from edgeport.training.fitting import join_group, leave_group
     from edgeport.training.recipes import usual_decay
 
     training.check_place(args.output)
+    if args.checkpoint is not None:
+        files.refuse_unfit(args.checkpoint)
     rank = join_group()
     try:
         torch.manual_seed(args.settings["seed"])

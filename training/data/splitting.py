@@ -32,13 +32,18 @@ def split(
     Raises:
         SourceError: There are too few examples, only one class, or nothing but one value; or that
             is so of a part, or a class is only in the part that is held out.
-        UsageError: ``how`` has no seed.
+        UsageError: ``how`` has no seed, or is stratified and the labels are values.
         BackendMissingError: scikit-learn is not installed.
     """
     how = how or Split(test_size=0.2, random_state=42, stratified=False)
     if how.random_state is None:
         raise UsageError("a split is drawn without a seed", remedy="give it a random_state")
     check_labels(whole, target, classes)
+    if how.stratified and not whole.classification:
+        raise UsageError(
+            f"{target!r} holds values, and a stratified split holds out as much of every class",
+            remedy="leave --stratify out; numbers that are classes: --categorical NAME",
+        )
     train, held_out = _rows(whole, how)
     _check_parts(whole.labels[train], whole.labels[held_out], target, classes)
     found = fingerprint([*whole.inputs.values(), whole.labels])
@@ -189,7 +194,8 @@ def _rows(whole: Labelled, how: Split) -> tuple[Array, Array]:
         )
     except ValueError as e:
         raise SourceError(
-            f"{len(whole)} examples cannot be split: {e}",
-            remedy="use another share of held-out examples, or more data",
+            f"{len(whole)} examples cannot be split: {str(e).partition('. ')[0]}",
+            remedy="use another share of held-out examples, or more data"
+            + " of the rare classes" * how.stratified,
         ) from e
     return np.asarray(train), np.asarray(held_out)
