@@ -30,7 +30,7 @@ from edgeport.training.models import (
     core_data,
 )
 from edgeport.training.models.staged import predict
-from edgeport.training.vision import freeze_all_but, load_weights
+from edgeport.training.vision import check_size, freeze_all_but, load_weights
 
 from .run import Run
 
@@ -164,7 +164,8 @@ def vision(
         train_all: Train all layers, though there are weights.
 
     Raises:
-        SourceError: The data are no colour images; the weights are of another model.
+        SourceError: The data are no colour images; the network takes none of that size; the
+            weights are of another model.
         BackendMissingError: torchvision is not installed.
         UsageError: There is no such model.
     """
@@ -184,6 +185,7 @@ def vision(
         "crop": crop,
     }
     module = _made("vision", hyperparameters)
+    check_size(module.core, crop)
     if weights is not None:
         new = load_weights(module.core, weights)
         if not train_all:
