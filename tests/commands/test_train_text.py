@@ -66,6 +66,7 @@ def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Confusion" in page
     assert "Ünïque" in page  # the texts with the largest loss
+    assert page.count('<table class="wide">') == 4  # what no phone has the width for
 
 
 @pytest.mark.parametrize(
