@@ -42,6 +42,12 @@ def open_data(args: DataArgs) -> "DataSet":
     )
     if args.where.lower().endswith(".csv"):
         _tell_what_was_guessed(found)
+    again = data.repeated(found)
+    if again:
+        note(
+            f"{again:,} of {len(found.held_out):,} held-out examples have the inputs of one that "
+            "is trained on: they measure memory"
+        )
     return found
 
 

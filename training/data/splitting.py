@@ -1,13 +1,16 @@
 """Hold examples out, and say which data it was."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from edgeport.runtimes.errors import BackendMissingError, SourceError, UsageError
 
 from .examples import Array, DataSet, Labelled, Origin, Split
+
+_MARKED_ROWS: Final = 1024
 
 
 def split(
@@ -158,6 +161,29 @@ def _check_parts(train: Array, held_out: Array, target: str, classes: Sequence[s
                 f"{what}",
                 remedy="use another share of held-out examples (--held-out 0.5), or more data",
             )
+
+
+def repeated(data: DataSet) -> int:
+    """How many held-out examples have the inputs of one that is trained on: they measure memory.
+
+    Of images that stay files, as the memory has no room for them, none is counted.
+    """
+    known = set(_marks(data.train.inputs))
+    return sum(mark in known for mark in _marks(data.held_out.inputs))
+
+
+def _marks(inputs: Mapping[str, Array]) -> Iterator[int]:
+    """A number for each example: equal if its inputs are, and else as good as never."""
+    arrays = list(inputs.values())
+    if any(array.dtype == object for array in arrays):
+        for row in zip(*arrays, strict=True):
+            if all(isinstance(one, np.ndarray) for one in row):
+                yield hash(tuple((one.shape, one.tobytes()) for one in row))
+        return
+    for start in range(0, len(arrays[0]), _MARKED_ROWS):
+        cut = [np.ascontiguousarray(array[start : start + _MARKED_ROWS]) for array in arrays]
+        parts = [part.reshape(len(part), -1).view(np.uint8) for part in cut]
+        yield from map(hash, map(bytes, np.concatenate(parts, 1)))
 
 
 def described(inputs: Mapping[str, Array]) -> dict[str, str]:

@@ -9,7 +9,16 @@ from PIL import Image
 from torch import nn
 
 from edgeport.runtimes import EdgeportError
-from edgeport.training.data import Split, image_folder, images, one_size, open_data
+from edgeport.training.data import (
+    DataSet,
+    Labelled,
+    Split,
+    image_folder,
+    images,
+    one_size,
+    open_data,
+    repeated,
+)
 from edgeport.training.models import Staged, core_data
 from edgeport.training.vision import Preprocess
 
@@ -159,6 +168,18 @@ def test_arrays_that_do_not_fit(
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's own stub
     with pytest.raises(EdgeportError, match=re.escape(problem)):
         open_data(str(tmp_path / "a.npz"), target=target)
+
+
+def test_examples_that_are_in_both_parts_are_counted(tmp_path: Path) -> None:
+    x = np.arange(4.0).reshape(2, 2)
+    pair = Labelled({"x": x, "z": np.array([1, 2])}, np.array([0, 1]))
+    other = Labelled({"x": x, "z": np.array([1, 3])}, np.array([1, 1]))
+    origin = open_data("digits").origin
+    assert repeated(DataSet(origin, pair, other)) == 1
+    photos(tmp_path / "pets", (6, 5), (7, 9), (3, 3))
+    data = image_folder(tmp_path / "pets")
+    assert repeated(data) == 0
+    assert repeated(DataSet(origin, data.train, data.train)) == len(data.train)
 
 
 def test_parts_named_train_and_val_are_what_came_to_train_and_to_test_on(tmp_path: Path) -> None:
