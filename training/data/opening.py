@@ -43,6 +43,11 @@ def open_data(
     tabular = path.suffix.lower() == ".csv" or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
+    if target not in (None, "label") and (where == "digits" or path.is_dir()):
+        raise UsageError(
+            f"{where} has no column or array {target!r}: what is predicted is the class",
+            remedy="leave --target out",
+        )
     if target in drop:
         raise UsageError(
             f"{target!r} is to be predicted and left out", remedy="take it out of --drop"

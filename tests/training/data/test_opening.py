@@ -264,6 +264,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("bad", {}, "9.png cannot be read as an image"),
         ("deep", {}, "8.png cannot be read as an image: its pixels have more than 8 bits (mode I"),
         ("bad", {"drop": ["x"]}, "has no columns"),
+        ("bad", {"target": "x"}, "bad has no column or array 'x': what is predicted is the class"),
     )
     for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):
