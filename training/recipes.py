@@ -13,6 +13,7 @@ from edgeport.runtimes.errors import SourceError
 from edgeport.training.data import DataSet, Labelled, one_size
 from edgeport.training.fitting import (
     CLASSIFICATION,
+    History,
     Settings,
     fit,
     largest_stable_step,
@@ -250,6 +251,16 @@ def train(
         on_epoch=on_epoch,
         checkpoint=checkpoint,
     )
+    return measured(recipe, history)
+
+
+def measured(recipe: Recipe, history: History) -> Run:
+    """The run of a recipe whose core was trained, with its scores on held-out examples.
+
+    Args:
+        recipe: Its module is rounded to float32.
+        history: What ``fit`` returned.
+    """
     closed = _closed_form_scores(recipe)  # before the core is rounded to float32
     module = recipe.module.float().eval()
     held_out = recipe.data.held_out

@@ -79,7 +79,7 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
     from edgeport import training
     from edgeport.runtimes import files
     from edgeport.training.fitting import join_group, leave_group
-    from edgeport.training.recipes import usual_decay
+    from edgeport.training.recipes import measured, usual_decay
 
     training.check_place(args.output)
     if args.checkpoint is not None:
@@ -93,13 +93,14 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
-            made = _train(args, recipe, settings, told, quiet=rank.number > 0)
-            told.end(made)
-        if rank.number > 0:
-            return 0
-        with uninterrupted():
-            save(made, args.output, png=args.png)
-            return _report(made, args)
+            history = _fit(args, recipe, settings, told, quiet=rank.number > 0)
+            with uninterrupted():
+                made = measured(recipe, history)
+                told.end(made)
+                if rank.number > 0:
+                    return 0
+                save(made, args.output, png=args.png)
+                return _report(made, args)
     finally:
         leave_group()
 
@@ -134,14 +135,14 @@ def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float
     return largest / 2
 
 
-def _train(
+def _fit(
     args: TrainArgs, recipe: "Recipe", settings: "Settings", told: Events, *, quiet: bool
-) -> "Run":
-    from edgeport.training import recipes
+) -> "History":
+    from edgeport.training import fit
 
     data, asked = recipe.data, settings.epochs
     if quiet:
-        return recipes.train(recipe, settings, checkpoint=args.checkpoint)
+        return fit(recipe.core, recipe.seen, settings, checkpoint=args.checkpoint)
     note(
         f"training on {len(data.train):,} {_noun(data)} of {data.origin.name}, "
         f"{len(data.held_out):,} held out"
@@ -162,8 +163,13 @@ def _train(
             if bar.due:
                 bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{seen['score']}")
 
-        return recipes.train(
-            recipe, settings, on_batch=on_batch, on_epoch=on_epoch, checkpoint=args.checkpoint
+        return fit(
+            recipe.core,
+            recipe.seen,
+            settings,
+            on_batch=on_batch,
+            on_epoch=on_epoch,
+            checkpoint=args.checkpoint,
         )
 
 
@@ -193,7 +199,7 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no Ctrl-C in while a run is saved: that takes milliseconds, and leaves nothing half."""
+    """Let no Ctrl-C in while what was trained is measured and saved: it would be lost by it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
