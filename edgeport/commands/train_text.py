@@ -76,9 +76,16 @@ def run(args: TextArgs) -> int:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from edgeport import training
-        from edgeport.training.text import fit_classifier, hyperparameters, read_lines
+        from edgeport.training.text import (
+            fit_classifier,
+            hyperparameters,
+            read_lines,
+            read_token_pattern,
+        )
     needs_plots(args.png)
     training.check_place(args.output)
+    if args.vectorizer["analyzer"] == "word":
+        read_token_pattern(args.vectorizer["token_pattern"])
     vectorizer = {**args.vectorizer, "stop_words": _stop_words(args.vectorizer["stop_words"])}
     lines = read_lines(args.data, args.text, args.label)
     if lines.duplicates:

@@ -95,10 +95,11 @@ def run(args: Word2VecArgs) -> int:
         from sklearn.feature_extraction.text import CountVectorizer
 
         from edgeport import training
-        from edgeport.training.text import METRIC, Word2Vec, fit_vectors
+        from edgeport.training.text import METRIC, Word2Vec, fit_vectors, read_token_pattern
     asked = Word2Vec(**args.training)
     needs_plots(args.png)
     training.check_place(args.output)
+    read_token_pattern(args.vectorizer["token_pattern"])
     texts = _read(args)
     with events(args.tensorboard) as told, progress("training", 1000) as bar:
 

@@ -101,6 +101,10 @@ def test_a_classifier_of_texts(
         (["--text", "text", "--min-count", "9999"], "0 of .* words occur 9999 times or more"),
         (["--text", "text", "--seed", "-1"], "expected skip-gram or cbow"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
+        (
+            ["--text", "text", "--token-pattern", "("],
+            r"token_pattern '\(' cannot be compiled: it is",
+        ),
     ],
 )
 def test_what_cannot_be_trained(

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
 
-from .examples import Array, DataSet, Labelled, Split
+from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
 
 
@@ -40,15 +40,13 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
             f"{target!r} is {labels.dtype}, expected integers or floats",
             remedy="number the classes",
         )
-    labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
-    inputs = {name: _narrow(array) for name, array in arrays.items()}
-    for name, array in inputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise SourceError(
-                f"{name!r} in {path} is not finite in example {row}",
-                remedy="correct it, or leave the example out",
-            )
+    if labels.dtype.kind == "f" and labels.ndim != 1:
+        raise SourceError(
+            f"{target!r} in {path} is {list(labels.shape)}, expected one value per example",
+            remedy="give (n,) numbers: one model predicts one value",
+        )
+    labels = _raw(path, target, labels) if labels.dtype.kind == "f" else labels.astype(np.int64)
+    inputs = {name: _raw(path, name, array) for name, array in arrays.items()}
     return split(path.stem, Labelled(inputs, labels), how=how, target=target)
 
 
@@ -65,5 +63,19 @@ def _read(path: Path) -> dict[str, Array]:
         ) from e
 
 
-def _narrow(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+def _raw(path: Path, name: str, array: Array) -> Array:
+    """An array as a model takes it."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise SourceError(
+            f"{name!r} in {path} is {array.dtype}{list(array.shape)}, expected numbers",
+            remedy="save it as integers or floats, or leave it out",
+        )
+    if array.dtype.kind != "f":
+        return array
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise SourceError(
+            f"{name!r} in {path} is not finite in example {row}",
+            remedy="correct it, or leave the example out",
+        )
+    return narrowed(array, f"{name!r} in {path}")

@@ -117,10 +117,12 @@ def classes_of(labels: Sequence[str], rows: Array) -> tuple[Array, Array]:
         SourceError: One of them is in no row that is trained on.
     """
     names, numbers = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    if len(np.unique(numbers[rows])) < len(names):
+    unknown = np.setdiff1d(numbers, numbers[rows])
+    if len(unknown):
         raise SourceError(
-            f"some of the {len(names)} labels are in no text that is trained on",
-            remedy="give more texts for each label",
+            f"the label {names[unknown[0]]!r} is in none of the {len(rows):,} texts that are "
+            "trained on",
+            remedy="give more texts with it, or remove those that have it",
         )
     return names, numbers
 

@@ -160,6 +160,8 @@ def _train(
         for number in range(1, asked.epochs + 1):
             cost = trainer.epoch(on_chunk)
             held_cost, auc = trainer.judge(unseen, asked.seed)
+            if not np.isfinite(held_cost):  # the last step of an epoch has no cost after it
+                raise trainer.diverged(number, held_cost)
             rate = asked.first_rate * (1 - number / asked.epochs)
             epoch = Epoch(number, cost, held_cost, auc, rate)
             vectors, epochs = trainer.vectors, (*epochs, epoch)

@@ -113,7 +113,10 @@ def read_token_pattern(pattern: str) -> TokenPattern:
         >>> read_token_pattern("[a-z']{3,}")
         TokenPattern(letter="[a-z']", least=3, bounded=False)
     """
-    found = _TOKEN.fullmatch(pattern) if isinstance(pattern, str) else None
+    try:
+        found = re.compile(pattern) and _TOKEN.fullmatch(pattern)
+    except (re.error, TypeError) as e:
+        _refuse_pattern(pattern, f"it is no regular expression: {e}")
     if found is None or (found["open"] is None) != (found["close"] is None):
         _refuse_pattern(pattern, "it is not one class of characters, repeated")
     letter, times = found["letter"], found["times"]

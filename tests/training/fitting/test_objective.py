@@ -1,0 +1,22 @@
+import pytest
+import torch
+from sklearn.metrics import r2_score
+
+from edgeport.training.fitting.objective import r2
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [
+        ([1.0, 2.5, 2.0], [1.0, 2.0, 3.0]),
+        ([1.7e9, 1.7e9 + 256], [1.7e9 - 128, 1.7e9 + 512]),  # float32 has no room for their mean
+        ([1.0, 2.0], [3.0, 3.0]),
+        ([3.0, 3.0], [3.0, 3.0]),
+        ([[1.0, 5.0], [2.0, 5.0]], [[1.5, 5.0], [2.0, 6.0]]),
+    ],
+    ids=str,
+)
+def test_it_is_that_of_scikit_learn(outputs: list[float], labels: list[float]) -> None:
+    found, wanted = torch.tensor(outputs), torch.tensor(labels)
+    expected = r2_score(wanted.double(), found.double(), multioutput="variance_weighted")
+    assert r2(found, wanted) == pytest.approx(expected, abs=1e-12)
