@@ -219,7 +219,7 @@ def rows_running(server: Server) -> bool:
     (worker,) = workers(server) or [0]
     before = cpu_ticks(worker)
     time.sleep(0.1)
-    return cpu_ticks(worker) - before >= 5
+    return cpu_ticks(worker) - before >= 2  # others may have most of the CPU
 
 
 def cpu_ticks(pid: int) -> int:
