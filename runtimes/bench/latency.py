@@ -29,7 +29,7 @@ from .loops import Durations
 from .peak import PeakFound
 from .result import Latency, Result, Unusable
 from .rounds import OnStep, Series, measure
-from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
+from .setting import Closed, Cold, Mode, OpenLoop, Paced, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_in_time, percentiles
 from .sweep import Sweep, divide, usable_devices, variants
 from .workload import feed, fitting_rows
@@ -144,8 +144,15 @@ def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None
             f"{processes} processes were asked for",
             remedy=f"give a number from 1 to {MOST_PROCESSES}",
         )
-    if isinstance(mode, OpenLoop) and not 0 < mode.rate_hz < math.inf:
-        raise UsageError(f"the rate is {mode.rate_hz} requests/s", remedy="give a number above 0")
+    if isinstance(mode, OpenLoop) and not 1 / LONGEST_S <= mode.rate_hz < math.inf:
+        raise UsageError(
+            f"the rate is {mode.rate_hz} requests/s", remedy="give one request a day at least"
+        )
+    if isinstance(mode, Paced) and not 0 <= mode.think_ns <= LONGEST_S * 10**9:
+        raise UsageError(
+            f"{mode.think_ns / 1e9:g} s between calls were asked for",
+            remedy=f"give a time of at most {LONGEST_S:,} s",
+        )
     if isinstance(mode, Peak) and not (mode.bound_ns > 0 and 0 < mode.percent < 100):
         raise UsageError(
             f"p{mode.percent:g} is to keep {mode.bound_ns / 1e6:g} ms",
