@@ -96,7 +96,8 @@ def test_stop_words_that_cannot_be_read(
             "  fix: give --text 'text' --label 'label'",
         ),
         (["--token-pattern", "(a)"], "token_pattern '(a)' cannot be compiled"),
-        (["--token-pattern", "zzz+"], "scikit-learn refuses: empty vocabulary"),
+        (["--token-pattern", "("], "token_pattern '(' cannot be compiled"),
+        (["--token-pattern", "[~]+"], "scikit-learn refuses: empty vocabulary"),
     ],
 )
 def test_what_cannot_be_trained(

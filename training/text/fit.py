@@ -14,6 +14,7 @@ from edgeport.training.fitting import Epoch, History, Settings
 from .classifier import TextClassifier, compile_classifier
 from .lines import Lines
 from .lookup import Array
+from .options import read_token
 
 _LARGEST_HELD_OUT = 2**24
 """Code points kept with a run, padding included: 64 MiB."""
@@ -60,6 +61,7 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
     """
     from sklearn.linear_model import LogisticRegression
 
+    read_token(vectorizer)
     split = Split(test_size=0.2, random_state=42, stratified=False)
     rows, held = part(len(lines.texts), split)
     names, numbers = classes_of(lines.labels, rows)

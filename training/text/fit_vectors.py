@@ -16,6 +16,7 @@ from .corpus import Corpus, read_corpus
 from .fit import classes_of, kept_texts, part
 from .from_text import hyperparameters
 from .lookup import Array
+from .options import read_token
 from .word2vec import OnChunk, Trainer, Word2Vec
 from .word_vectors import WordVectors, compile_vectors
 
@@ -98,6 +99,7 @@ def fit_vectors(
         ParityError: The compiled module and numpy disagree on a held-out text.
         KeyboardInterrupt: Ctrl-C before the end of the first epoch; later ones end it early.
     """
+    read_token(vectorizer)
     split = Split(0.2 if texts.labels else 0.05, 42, stratified=False)
     rows, held = part(len(texts.texts), split)
     names, numbers = (
