@@ -14,7 +14,7 @@ from .examples import DataSet, Labelled, Split
 from .idx import is_idx_set, read_idx_set
 from .images import image_files, own_parts, read_images
 from .splitting import split, split_before
-from .table import Table, dataset, read_csv
+from .table import dataset, read_csv
 
 
 def open_data(
@@ -46,9 +46,10 @@ def open_data(
     if where == "digits":
         return digits(how)
     if where in BUNDLED:
-        return _table(bundled_table(where), target or "target", drop, how)
+        return dataset(bundled_table(where), target or "target", drop=drop, how=how)
     if path.suffix.lower() == ".csv":
-        return _table(read_csv(path, categorical=categorical), _needed(target, path), drop, how)
+        table = read_csv(path, categorical=categorical)
+        return dataset(table, _needed(target, path), drop=drop, how=how)
     if path.suffix.lower() == ".npz":
         return read_npz(path, _needed(target, path), how=how)
     if path.is_dir():
@@ -127,10 +128,6 @@ def _check_not_drawn(path: Path, how: Split | None) -> None:
             f"{path} comes with a part to test on, which is what is held out",
             remedy="leave --held-out and --stratify out",
         )
-
-
-def _table(table: Table, target: str, drop: Collection[str], how: Split | None) -> DataSet:
-    return dataset(table, target, drop=drop, how=how)
 
 
 def _needed(target: str | None, path: Path) -> str:
