@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Namespace) -> int:
+    from edgeport.commands.terminal import LAYOUT, plain
     from edgeport.runtimes.errors import EdgeportError
 
     try:
@@ -44,7 +45,7 @@ def _run(arguments: Namespace) -> int:
     except (EdgeportError, OSError, MemoryError) as e:
         if arguments.debug:
             raise
-        print(f"edgeport: {_in_words(e)}", file=sys.stderr)
+        print(f"edgeport: {plain(_in_words(e), keep=LAYOUT)}", file=sys.stderr)
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 

@@ -1,6 +1,6 @@
 """A parity report as a table that a person enjoys reading."""
 
-from edgeport.commands.terminal import Colour, coloured, table
+from edgeport.commands.terminal import LAYOUT, Colour, coloured, plain, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
@@ -17,7 +17,7 @@ _MARKS: dict[str, tuple[str, Colour]] = {
 
 def render(report: Report) -> str:
     """One row per backend and output with its worst sample, then what has to be said."""
-    rows = [row for backend in report.backends for row in _rows(backend)]
+    rows = [[*map(plain, row)] for backend in report.backends for row in _rows(backend)]
     lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
     for backend in report.backends:
         if backend.outcome != "pass":
@@ -60,20 +60,25 @@ def _decisions(verdicts: list[Verdict]) -> str:
 
 
 def _explain(backend: BackendReport) -> list[str]:
-    lines = [f"{coloured(backend.backend, 'bold')}: {backend.reason}"]
-    lines += [f"  {v.output}, {v.sample}: {v.reason}" for v in backend.failures[:5]]
+    lines = [f"{coloured(plain(backend.backend), 'bold')}: {_said(backend.reason)}"]
+    lines += [_said(f"  {v.output}, {v.sample}: {v.reason}") for v in backend.failures[:5]]
     if len(backend.failures) > 5:
         lines.append(f"  and {len(backend.failures) - 5} more: see --json")
-    return [*lines, f"  fix: {backend.remedy}"]
+    return [*lines, f"  fix: {_said(backend.remedy)}"]
+
+
+def _said(text: str | None) -> str:
+    """The words of a report, which may be a stranger's."""
+    return plain(str(text), keep=LAYOUT)
 
 
 def _on_gpu(backend: BackendReport) -> list[str]:
     """What a session on a GPU has to say for itself."""
     engine, lines = backend.engine, []
     if engine is not None and engine.device.startswith("cuda"):
-        lines.append(f"{backend.backend} ran on {engine.device} in {engine.precision}")
+        lines.append(_said(f"{backend.backend} ran on {engine.device} in {engine.precision}"))
         if engine.cpu_nodes:
-            lines.append(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}")
+            lines.append(_said(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}"))
         if backend.repeats is not None:
             lines.append(f"  {backend.repeats}")
     return lines
@@ -83,11 +88,13 @@ def _summary(report: Report) -> str:
     passed = sum(backend.outcome == "pass" for backend in report.backends)
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
     text = (
-        f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
-        f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
+        f"{plain(report.name)}: {passed} of {len(report.backends)} backends pass on "
+        f"{report.samples} samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
         f"({median_bar(report.thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "
         f"{report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
-        + "".join(f", {ratio:g} of {name}" for name, ratio in report.thresholds.outputs.items())
+        + "".join(
+            f", {ratio:g} of {plain(name)}" for name, ratio in report.thresholds.outputs.items()
+        )
     )
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"

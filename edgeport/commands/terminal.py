@@ -14,6 +14,9 @@ Colour = Literal["green", "red", "yellow", "bold", "dim"]
 _CODES: Final = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 _BAR_WIDTH: Final = 24
 
+LAYOUT: Final = "\n\t"
+"""What a text of several lines has beside letters."""
+
 
 def coloured(text: str, colour: Colour, stream: TextIO | None = None) -> str:
     """Colour ``text`` if the stream is a terminal and ``NO_COLOR`` (no-color.org) is not set."""
@@ -63,15 +66,20 @@ def size_text(size_bytes: int) -> str:
     return f"{kib / 1024:,.1f} MiB" if kib < 1 << 20 else f"{kib / (1 << 20):,.1f} GiB"
 
 
-def plain(text: str) -> str:
+def plain(text: str, *, keep: str = "") -> str:
     r"""Text of a stranger without what a terminal would obey.
+
+    Args:
+        text: Of a file, or of a server.
+        keep: Characters that stay: ``LAYOUT``.
 
     Examples:
         >>> plain("a\x1b[2Jb")
         'a\\x1b[2Jb'
     """
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
     )
 
 
