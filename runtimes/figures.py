@@ -52,6 +52,10 @@ class Histogram:
     actual: tuple[Count, ...]
     eager: tuple[Count, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.actual) != len(self.eager):
+            raise ValueError(f"a histogram has {len(self.actual)} and {len(self.eager)} bins")
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:

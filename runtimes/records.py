@@ -6,6 +6,7 @@ makes, so that a file of another version, or a damaged one, is told from a right
 
 import math
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -117,7 +118,8 @@ def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
 
 def _number(value: object, what: str) -> float:
     if type(value) is int or type(value) is float:  # a bool is no number
-        return value
+        if abs(value) <= sys.float_info.max:  # an integer may be larger
+            return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected a number")
 
 
