@@ -117,9 +117,9 @@ def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
 
 
 def _number(value: object, what: str) -> float:
-    if type(value) is int or type(value) is float:  # a bool is no number
-        if abs(value) <= sys.float_info.max:  # an integer may be larger
-            return value
+    # a bool is no number, and an integer may be beyond all floats
+    if (type(value) is int or type(value) is float) and abs(value) <= sys.float_info.max:
+        return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected a number")
 
 
