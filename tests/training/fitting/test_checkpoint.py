@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeport.runtimes import FormatError, UsageError
@@ -95,6 +97,21 @@ def test_other_settings_are_refused(line: DataSet, tmp_path: Path) -> None:
         fit(module(), line, Settings(1, 7, 0.1), checkpoint=file)
     with pytest.raises(UsageError, match="is the checkpoint of another module: Error"):
         fit(nn.Linear(2, 1), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
+@pytest.mark.parametrize("random", [None, torch.zeros(3, dtype=torch.uint8), torch.zeros(5056)])
+def test_a_random_state_that_is_none(
+    line: DataSet, tmp_path: Path, random: torch.Tensor | None
+) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+    with safe_open(str(file), "pt") as opened:
+        told = opened.metadata()
+    tensors = load_file(file)
+    del tensors["random"]
+    save_file(tensors | ({} if random is None else {"random": random}), file, told)
+    with pytest.raises(FormatError, match="is not a checkpoint of edgeport"):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
 
 
 @pytest.mark.parametrize("content", [b"", b"no", b"\x08\0\0\0\0\0\0\0{}      "])
