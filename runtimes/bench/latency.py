@@ -121,7 +121,7 @@ def benchmark(
         processes=len(series[found[0]].peak_memory_bytes),
         environment=environment,
         variants=_ranked(latencies),
-        comparisons=_comparisons(found, twins, series, bundles, margin, mode),
+        comparisons=_comparisons(found, twins, series, margin, mode),
         unusable=unusable,
         doubts=doubts.of_the_whole(environment, sweep, shares, elapsed_s),
     )
@@ -332,7 +332,6 @@ def _comparisons(
     found: Sequence[Variant],
     twins: Mapping[Variant, Variant],
     series: Mapping[Variant, Series],
-    bundles: Sequence[Bundle],
     margin: float,
     mode: Mode,
 ) -> tuple[Comparison, ...]:
