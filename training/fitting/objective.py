@@ -60,8 +60,9 @@ def _mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def r2(outputs: Tensor, labels: Tensor) -> float:
     """Coefficient of determination, 1 - SS_res / SS_tot, as scikit-learn's ``r2_score``."""
-    residual = (labels - outputs).double().square().sum()
-    total = (labels - labels.mean(0)).double().square().sum()
+    labels = labels.double()  # of a float32 mean, beside which they hardly vary, too little is left
+    residual = (labels - outputs).square().sum()
+    total = (labels - labels.mean(0)).square().sum()
     return float(1 - residual / total) if total else float("nan")
 
 
