@@ -76,6 +76,7 @@ class OrtSession:
         self._quick = unbound
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
+            _give_memory_back()
 
     def __enter__(self) -> "OrtSession":
         return self
@@ -131,6 +132,6 @@ def _keep_freed_memory() -> None:
 
 
 def _give_memory_back() -> None:
-    """Optimising a graph leaves up to twice its weights in free pages, which glibc would keep."""
+    """To optimise a graph and to close it leave free pages behind, which glibc would keep."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
