@@ -10,7 +10,7 @@ from .bundle import Bundle
 from .errors import EdgeportError, FormatError
 from .manifest import EvidenceKind
 from .safety.private_copy import read
-from .strict_json import expect, parse
+from .strict_json import expect, number, parse
 
 _LARGEST_BYTES: Final = 2**28
 
@@ -94,7 +94,7 @@ def _proof(entry: dict[str, Any]) -> Proof:
         expect(str, entry.get("backend"), "a backend"),
         expect(str, entry.get("outcome"), "an outcome"),
         name.strip(),
-        max((ratio for ratio in ratios if isinstance(ratio, int | float)), default=None),
+        max((number(ratio, "a ratio") for ratio in ratios if ratio is not None), default=None),
     )
 
 
@@ -104,8 +104,8 @@ def _latency(entry: dict[str, Any]) -> tuple[str, float | None]:
         found = expect(dict, percentile, "a percentile")
         if found.get("percent") == 50:
             value = expect(dict, found.get("latency_ns") or {}, "a latency").get("value")
-            number = value if type(value) in (int, float) else None
-            return expect(str, entry.get("backend"), "a backend"), number
+            latency = None if value is None else number(value, "a latency")
+            return expect(str, entry.get("backend"), "a backend"), latency
     return expect(str, entry.get("backend"), "a backend"), None
 
 

@@ -6,7 +6,6 @@ makes, so that a file of another version, or a damaged one, is told from a right
 
 import math
 import reprlib
-import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -70,7 +69,7 @@ def _read(kind: Any, value: object, what: str) -> Any:
                 for key, each in pairs
             }
         case _:
-            return _number(value, what) if kind is float else _plain(kind, value, what)
+            return strict_json.number(value, what) if kind is float else _plain(kind, value, what)
 
 
 def _record(kind: Any, value: object) -> Any:
@@ -104,7 +103,7 @@ def _bounded(bound: str, value: object, what: str) -> float:
     if bound == "count":
         number: float = strict_json.expect(int, value, what)
     else:
-        number = math.inf if value is None else _number(value, what)
+        number = math.inf if value is None else strict_json.number(value, what)
     if number < 0:
         raise ValueError(f"{what} is {reprlib.repr(value)}, expected none below 0")
     return number
@@ -114,13 +113,6 @@ def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected one of {', '.join(choices)}")
-
-
-def _number(value: object, what: str) -> float:
-    # a bool is no number, and an integer may be beyond all floats
-    if (type(value) is int or type(value) is float) and abs(value) <= sys.float_info.max:
-        return value
-    raise ValueError(f"{what} is {reprlib.repr(value)}, expected a number")
 
 
 def _plain(kind: Any, value: object, what: str) -> Any:
