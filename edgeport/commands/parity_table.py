@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from edgeport.commands.terminal import LAYOUT, Colour, coloured, plain, table
+from edgeport.commands.terminal import Colour, coloured, plain, plain_lines, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
@@ -19,13 +19,13 @@ _MARKS: dict[str, tuple[str, Colour]] = {
 
 def render(report: Report) -> str:
     """One row per backend and output with its worst sample, then what has to be said."""
-    rows = [[*map(plain, row)] for backend in report.backends for row in _rows(backend)]
+    rows = [list(map(plain, row)) for backend in report.backends for row in _rows(backend)]
     lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
     for backend in report.backends:
         if backend.outcome != "pass":
             lines += ["", *_explain(backend)]
         if said := _on_gpu(backend):
-            lines += ["", *said]
+            lines += ["", *map(plain, said)]
     return "\n".join([*lines, "", _summary(report)])
 
 
@@ -75,28 +75,23 @@ def _decisions(verdicts: list[Verdict]) -> str:
 
 
 def _explain(backend: BackendReport) -> list[str]:
-    lines = [f"{coloured(plain(backend.backend), 'bold')}: {_said(backend.reason)}"]
-    lines += [_said(f"  {v.output}, {v.sample}: {v.reason}") for v in backend.failures[:5]]
+    lines = [f"{coloured(plain(backend.backend), 'bold')}: {plain_lines(str(backend.reason))}"]
+    lines += [plain_lines(f"  {v.output}, {v.sample}: {v.reason}") for v in backend.failures[:5]]
     if len(backend.failures) > 5:
         lines.append(f"  and {len(backend.failures) - 5} more: see --json")
-    return [*lines, f"  fix: {_said(backend.remedy)}"]
-
-
-def _said(text: str | None) -> str:
-    """The words of a report, which may be a stranger's."""
-    return plain(str(text), keep=LAYOUT)
+    return [*lines, plain_lines(f"  fix: {backend.remedy}")]
 
 
 def _on_gpu(backend: BackendReport) -> list[str]:
     """What a session on a GPU has to say for itself."""
     engine, lines = backend.engine, []
     if engine is not None and engine.device.startswith("cuda"):
-        lines.append(_said(f"{backend.backend} ran on {engine.device} in {engine.precision}"))
+        lines.append(f"{backend.backend} ran on {engine.device} in {engine.precision}")
         if engine.cpu_nodes:
-            lines.append(_said(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}"))
+            lines.append(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}")
         if backend.repeats is not None:
             lines.append(f"  {backend.repeats}")
-    return lines
+    return list(map(plain_lines, lines))
 
 
 def _summary(report: Report) -> str:
@@ -104,8 +99,8 @@ def _summary(report: Report) -> str:
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
     narrow: set[Precision] = {b.reduced for b in report.backends if b.reduced}
     text = (
-        f"{plain(report.name)}: {passed} of {len(report.backends)} backends pass on "
-        f"{report.samples} samples"
+        f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
+        "samples"
     )
     for precision in sorted(narrow):
         least = report.thresholds.bar_of(precision).min_snr_db
@@ -114,7 +109,7 @@ def _summary(report: Report) -> str:
         text += _ratios(report.thresholds)
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"
-    return coloured(text, "green" if report.passed else "red")
+    return coloured(plain_lines(text), "green" if report.passed else "red")
 
 
 def _ratios(thresholds: Thresholds) -> str:
@@ -122,7 +117,7 @@ def _ratios(thresholds: Thresholds) -> str:
         f"; ratio = error / floor, at most {thresholds.max_ratio:g} "
         f"({median_bar(thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "
         f"{thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
-        + "".join(f", {ratio:g} of {plain(name)}" for name, ratio in thresholds.outputs.items())
+        + "".join(f", {ratio:g} of {name}" for name, ratio in thresholds.outputs.items())
     )
 
 
