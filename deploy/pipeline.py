@@ -139,9 +139,8 @@ def export_source(
             task = None if request.labels is None else Task(source, request.labels)
         with _step("compilers", on_event):
             warm_up(formats, asked.opset)
-        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         weights = weights_sha256(source.module)
-        manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
+        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
         won = []
         begin = partial(_begin, on_event)
         prove = partial(_prove, folder, manifest)
@@ -152,7 +151,6 @@ def export_source(
             )
             found = first_proved(name, ways, tries, begin, on_event)
             if found[-1].outcome != "proved":
-                look = partial(_look, source, golden, request, on_event)
                 others = [other for other in formats if other != name]
                 raise explain(
                     source,
@@ -160,16 +158,15 @@ def export_source(
                     others,
                     found,
                     partial(_decisions, source, golden),
-                    look,
+                    partial(_look, source, golden, request, on_event),
                     drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
         if request.precision is not None:
             won = narrowed(source, won, golden, folder, request, asked, prove, begin, on_event)
-        artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
             trial = ask_further(
-                Bundle(folder, manifest(artefacts)),
+                Bundle(folder, manifest(_artefacts(won))),
                 reference,
                 golden,
                 request.search_s,
@@ -180,24 +177,19 @@ def export_source(
             on_event(searched)
         built, told = _engines(source, folder, manifest, won, libraries, request, on_event)
         won += built
-        artefacts += tuple(found.compiled.artefact for found in built if found.compiled)
         golden = (*golden, *trial.samples)
-        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        packed = _manifest(source, weights, stored, golden, request.thresholds, artefacts)
+        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
+        packed = manifest(_artefacts(won))
         report = _report(packed, golden, won, trial)
-        (folder / REPORT).parent.mkdir()
-        text = json.dumps(report.to_json(), indent=1, allow_nan=False)
-        packed = replace(packed, evidence={"parity": store(folder, REPORT, text.encode())})
-        files.write(folder / MANIFEST, packed.dumps())
+        packed = _with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
-    notes = _notes(source, won, partial(_decisions, source, golden))
     notes = (
         *reference.notes,
         *left_out,
         *calibration_note(source, won),
         *limits_of_proof(golden, request.thresholds),
         *trial.notes,
-        *notes,
+        *_notes(source, won, partial(_decisions, source, golden)),
         *told,
     )
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
@@ -272,6 +264,31 @@ def _engines(
         begin=partial(_begin, on_event),
         on_event=on_event,
     )
+
+
+def _artefacts(won: Sequence[Attempt]) -> tuple[Artefact, ...]:
+    return tuple(found.compiled.artefact for found in won if found.compiled)
+
+
+def _with_golden(
+    source: Source,
+    weights: str,
+    golden: Sequence[Golden],
+    thresholds: Thresholds,
+    folder: Path,
+) -> Callable[[tuple[Artefact, ...]], Manifest]:
+    """Write the samples; what makes a manifest of them and of artefacts."""
+    stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
+    return partial(_manifest, source, weights, stored, golden, thresholds)
+
+
+def _with_report(manifest: Manifest, report: Report, folder: Path) -> Manifest:
+    """Write the report, and the manifest that lists it: the last file."""
+    (folder / REPORT).parent.mkdir()
+    text = json.dumps(report.to_json(), indent=1, allow_nan=False)
+    packed = replace(manifest, evidence={"parity": store(folder, REPORT, text.encode())})
+    files.write(folder / MANIFEST, packed.dumps())
+    return packed
 
 
 def _manifest(

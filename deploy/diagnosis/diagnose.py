@@ -74,7 +74,7 @@ def _diagnosis(error: BaseException, module: nn.Module) -> Diagnosis:
     layers = Map(module)
     place = _place(layers, error)
     texts = [_text(one) for one in chain(error)]
-    rule, groups = _match(texts) or _unmatched(error, place)
+    rule, groups = _match(texts) or _unmatched(place)
     if rule.family is Family.DIMENSION:
         fixing = fixing_place(error, module, layers)
         place = fixing if fixing.line else place
@@ -145,7 +145,7 @@ def _match(texts: Sequence[str]) -> tuple[Rule, tuple[str, ...]] | None:
     return None
 
 
-def _unmatched(error: BaseException, place: Place) -> tuple[Rule, tuple[str, ...]]:
+def _unmatched(place: Place) -> tuple[Rule, tuple[str, ...]]:
     """Below a layer it is forward that raises; elsewhere nothing is known."""
     inside = place.line is not None
     family = Family.FORWARD if inside else Family.UNKNOWN

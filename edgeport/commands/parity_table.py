@@ -91,7 +91,7 @@ def _on_gpu(backend: BackendReport) -> list[str]:
             lines.append(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}")
         if backend.repeats is not None:
             lines.append(f"  {backend.repeats}")
-    return lines
+    return list(map(plain_lines, lines))
 
 
 def _summary(report: Report) -> str:

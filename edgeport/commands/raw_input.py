@@ -5,7 +5,6 @@ Images are a uint8 tensor, as a decoder gives them.
 """
 
 import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.csv_table import read_table
 from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.numpy_files import read_npz
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.text import encode, is_text
 
@@ -175,14 +175,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
 
 
 def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise FormatError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array)",
-        ) from e
+    arrays = read_npz(path)
     names = [spec.name for spec in signature.inputs]
     for name in names:
         if name not in arrays:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.commands.options import (
+    DEFAULT_BACKEND_TEXT,
     add_gpu_options,
-    default_backend_text,
     gpu_options,
     positive,
     size,
@@ -64,7 +64,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
     )
-    parser.add_argument("--backend", help=f"which engine {default_backend_text}")
+    parser.add_argument("--backend", help=f"which engine {DEFAULT_BACKEND_TEXT}")
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )

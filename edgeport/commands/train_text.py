@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.commands.needs import needs
-from edgeport.commands.options import positive
+from edgeport.commands.options import above_zero, positive
 from edgeport.commands.terminal import note, show
 from edgeport.commands.train_events import events
 from edgeport.commands.training_options import add_seeing_options
@@ -50,7 +50,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("--label", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=above_0, default=10.0, metavar="C", help="C, inverse (default: 10)")
+    say("--penalty", type=above_zero, default=10.0, metavar="C", help="C, inverse (default: 10)")
     add_seeing_options(parser)
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")
@@ -198,15 +198,4 @@ def _share(text: str) -> int | float:
         value = -1
     if not (0 <= value <= 1 or (isinstance(value, int) and value >= 1)):
         raise argparse.ArgumentTypeError(f"expected a number of texts, or 0.0 to 1.0, got {text!r}")
-    return value
-
-
-def above_0(text: str) -> float:
-    """Read a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value

@@ -15,12 +15,12 @@ import socket
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety.forked import fork
 
 from . import channel
 from .counters import Board
@@ -157,7 +157,7 @@ class Supervisor:
             self._kill()
 
     @contextlib.contextmanager
-    def _signals(self) -> Any:
+    def _signals(self) -> Iterator[socket.socket]:
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         self._wakeup = reader
@@ -217,7 +217,7 @@ class Supervisor:
         assignment = Assignment(
             worker.number, worker.listener, theirs, places, list(self._withheld.values())
         )
-        pid = _fork()
+        pid = fork()
         if pid == 0:
             ours.close()
             self._child(lambda: work(self._settings, self._board, assignment), keep=worker.listener)
@@ -342,7 +342,7 @@ class Supervisor:
 
     def fork(self, life: Callable[[], None]) -> int:
         """Start a child that does something and ends."""
-        pid = _fork()
+        pid = fork()
         if pid == 0:
             self._child(life)
         return pid
@@ -371,14 +371,6 @@ class Supervisor:
         except OSError:  # it is ending
             return False
         return True
-
-
-def _fork() -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
-        return os.fork()
 
 
 def _cause(status: int) -> str:

@@ -81,6 +81,17 @@ def test_a_mistake_is_two_lines_and_debug_shows_where(
         main(["doctor", "--debug"])
 
 
+def test_an_error_says_nothing_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise EngineError("a server said \x1b[2J\r", remedy="mend it")
+
+    monkeypatch.setattr(doctor, "run", fail)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "edgeport: a server said \\x1b[2J\\r\n  fix: mend it\n"
+
+
 @pytest.mark.parametrize(("bundle", "code"), [("mlp_bundle", 0), ("damaged", 1)])
 def test_a_reader_that_goes_away_changes_no_exit_code(
     bundle: str, code: int, mlp_bundle: Path, own_bundle: Path

@@ -147,6 +147,21 @@ def stored(bundle: Path, capsys: pytest.CaptureFixture[str], *arguments: str) ->
     return value
 
 
+def test_a_stored_report_says_nothing_to_the_terminal(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    escaped = json.dumps(stored(mlp_bundle, capsys)).replace('"output": "', '"output": "\\u001b[2J')
+    value = json.loads(escaped)
+    value |= {"name": "\x1b]0;", "thresholds": {**value["thresholds"], "max_ratio": 1e-9}}
+    value["backends"][0] |= {"backend": "\x9b", "reason": "\x1b"}
+    file = tmp_path / "verdicts.json"
+    file.write_text(json.dumps(value))
+    assert main(["verify", "--from", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert {c for c in out if not c.isprintable()} == {"\n"}
+    assert out.count("\\x1b") > 3
+
+
 def test_stored_verdicts_are_judged_again(
     mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

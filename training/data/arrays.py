@@ -1,11 +1,11 @@
 """Data as numpy arrays in one ``.npz`` file."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
+from edgeport.runtimes import numpy_files
+from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 
 from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
@@ -24,11 +24,14 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
 
     Raises:
         MissingFileError: There is no such file.
-        FormatError: It holds no plain arrays.
+        FormatError: It holds no plain arrays, or is damaged.
+        StorageError: It cannot be read.
         UsageError: No array has the target's name.
         SourceError: The arrays do not fit one another, or nothing can be learned from them.
     """
-    arrays = _read(path)
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
+    arrays = numpy_files.read_npz(path)
     if target not in arrays or len(arrays) == 1:
         raise UsageError(
             f"{path} has no array {target!r} beside inputs",
@@ -48,19 +51,6 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
     labels = _raw(path, target, labels) if labels.dtype.kind == "f" else labels.astype(np.int64)
     inputs = {name: _raw(path, name, array) for name, array in arrays.items()}
     return split(path.stem, Labelled(inputs, labels), how=how, target=target)
-
-
-def _read(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise FormatError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array)",
-        ) from e
 
 
 def _raw(path: Path, name: str, array: Array) -> Array:

@@ -105,11 +105,11 @@ def read(
         )
         state = _unpack(told["optimizer"], tensors)
         own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    except UsageError:
+        torch.set_rng_state(tensors["random"])
+    except (UsageError, FormatError):  # ours, and ValueErrors too
         raise
-    except FormatError:
-        raise
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, AttributeError) as e:
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+            RuntimeError) as e:  # fmt: skip  # of a file that is damaged
         raise FormatError(
             f"{path} is not a checkpoint of edgeport: {e}", remedy="remove it, and start again"
         ) from e
@@ -121,7 +121,6 @@ def read(
             f"{path} is the checkpoint of another module: {str(e).splitlines()[0]}",
             remedy="train the same module, or remove the file to start again",
         ) from e
-    torch.set_rng_state(tensors["random"])
     return progress
 
 

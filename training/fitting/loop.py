@@ -6,8 +6,9 @@
 import contextlib
 import copy
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -151,8 +152,8 @@ class _Training:
 
     @property
     def out_of_patience(self) -> bool:
-        patience, costs = self.settings.patience, [e.held_out_cost for e in self.progress.epochs]
-        return patience is not None and bool(costs) and _since_best(costs) >= patience
+        patience, epochs = self.settings.patience, self.progress.epochs
+        return patience is not None and bool(epochs) and _since_best(epochs) >= patience
 
     def joined(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._rank.count == 1 else joined_statistics(self.module)
@@ -347,20 +348,18 @@ def _takes_statistics(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) and (not own or any(p.requires_grad for p in own))
 
 
-def _since_best(epochs: "tuple[Epoch, ...] | list[float]") -> int:
-    costs = [e.held_out_cost if isinstance(e, Epoch) else e for e in epochs]
+def _since_best(epochs: Sequence[Epoch]) -> int:
+    costs = [epoch.held_out_cost for epoch in epochs]
     return len(costs) - 1 - costs.index(min(costs))
 
 
 def _finite_norms(norms: Norms) -> Norms:
     """JSON has no infinity: the largest float stands for it; the warning has said so."""
-    clean = {
-        n: g if math.isfinite(g) else 1.7976931348623157e308 for n, g in norms.gradient.items()
-    }
-    shown = {
-        n: a if math.isfinite(a) else 1.7976931348623157e308 for n, a in norms.activation.items()
-    }
-    return Norms(norms.epoch, clean, shown)
+
+    def finite(sizes: Mapping[str, float]) -> dict[str, float]:
+        return {n: s if math.isfinite(s) else sys.float_info.max for n, s in sizes.items()}
+
+    return Norms(norms.epoch, finite(norms.gradient), finite(norms.activation))
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeport.runtimes import FormatError, UsageError
@@ -109,6 +111,21 @@ def test_other_data_are_refused(line: DataSet, tmp_path: Path, changed: dict[str
         UsageError, match=f"is of a training on other data, or .* of {line.origin.name}"
     ):
         fit(module(), other, settings, checkpoint=file)
+
+
+@pytest.mark.parametrize("random", [None, torch.zeros(3, dtype=torch.uint8), torch.zeros(5056)])
+def test_a_random_state_that_is_none(
+    line: DataSet, tmp_path: Path, random: torch.Tensor | None
+) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+    with safe_open(str(file), "pt") as opened:
+        told = opened.metadata()
+    tensors = load_file(file)
+    del tensors["random"]
+    save_file(tensors | ({} if random is None else {"random": random}), file, told)
+    with pytest.raises(FormatError, match="is not a checkpoint of edgeport"):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
 
 
 @pytest.mark.parametrize("content", [b"", b"no", b"\x08\0\0\0\0\0\0\0{}      "])
