@@ -266,6 +266,10 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **_AVERAGES,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
+    _aten.linalg_solve_triangular.default: small_matrices.solve_triangular,
+    _aten.cholesky_solve.default: small_matrices.cholesky_solve,
+    _aten.linalg_slogdet.default: small_matrices.log_determinant,
+    _aten.slogdet.default: small_matrices.log_determinant,
 }
 """With what is right, or needed, in ONNX alone: torch's own plain sort is not stable."""
 

@@ -13,7 +13,7 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import decompositions, exact_sums, program, torchscript
+from . import constants, decompositions, exact_sums, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
@@ -76,6 +76,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
+    constants.fold(captured)
     if exact:
         used: list[Any] = []
         captured = captured.run_decompositions(
@@ -89,6 +90,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         for node in _nodes(part)
     ):
         captured = captured.run_decompositions(dict(decompositions.ONNX_TABLE))
+        constants.fold(captured)  # what it is solved with
     return captured
 
 

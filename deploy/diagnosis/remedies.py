@@ -100,8 +100,8 @@ SCAN: Final = (
 )
 
 LINEAR_ALGEBRA: Final = (
-    "ONNX has no decompositions of matrices: of a constant one, compute it in __init__ and keep "
-    "it as a buffer"
+    "ONNX has no decompositions of matrices: det, inv, solve and cholesky of at most 8 x 8 are "
+    "written out, and what hangs on weights alone is computed once"
 )
 
 

@@ -353,7 +353,7 @@ CASES = [
     Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
     Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
     Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
-    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "buffer"),
+    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "at most 8 x 8"),
     Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
     Case(pt2_strict, Sparse, Family.OPERATOR, "aten._to_sparse.default", problem="captured"),
     Case(onnx_legacy, Spectrum, Family.COMPLEX, "aten.fft_fft", "two real tensors"),
