@@ -17,7 +17,7 @@ from . import constants, decompositions, exact_sums, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import exact_rewrites
+from .upstream import bounds_of_one_kind, exact_rewrites
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -77,6 +77,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         partial(program.capture, source, strict=True),
     )
     constants.fold(captured)
+    bounds_of_one_kind(captured)
     if exact:
         used: list[Any] = []
         captured = captured.run_decompositions(
