@@ -173,6 +173,12 @@ class Inverse(nn.Module):
         return found
 
 
+class Smoothed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = nn.functional.cross_entropy(x, x.argmax(1), label_smoothing=0.1)  # here
+        return found
+
+
 class Sparse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.sparse.mm(x.to_sparse(), x.T)  # here
@@ -354,6 +360,7 @@ CASES = [
     Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
     Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
     Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "at most 8 x 8"),
+    Case(onnx_legacy, Smoothed, Family.OPERATOR, None, "leave ONNX out", "support label_smoothing"),
     Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
     Case(pt2_strict, Sparse, Family.OPERATOR, "aten._to_sparse.default", problem="captured"),
     Case(onnx_legacy, Spectrum, Family.COMPLEX, "aten.fft_fft", "two real tensors"),
