@@ -40,6 +40,16 @@ class Loop(nn.Module):
         return total
 
 
+class Differences(nn.Module):
+    """Writes into slices, which have one element where two are declared."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[:, 1:] -= x[:, :-1]
+        y[..., ::2] *= 3
+        return y
+
+
 def exported(module: nn.Module, example: Tensor, axes: dict[int, str], folder: Path) -> Path:
     name = "input" if isinstance(module, nn.RNN) else "x"
     path = folder / "m.edge"
@@ -64,6 +74,11 @@ def test_values_decide_in_the_artefact(
     monkeypatch.setattr(further, "PATIENCE_S", 0.3)  # the loop never ends on Inf
     path = exported(module, torch.randn(3, 4), {0: "batch"}, tmp_path)
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
+
+
+def test_a_slice_that_is_written_to_may_have_one_element(tmp_path: Path) -> None:
+    path = exported(Differences(), torch.randn(2, 5), {0: "batch", 1: "time"}, tmp_path)
+    check(path, Differences(), *(torch.randn(3, time) for time in (1, 2, 3, 8)))
 
 
 def test_a_module_that_does_not_end_on_inf_is_told(
