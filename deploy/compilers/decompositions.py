@@ -207,6 +207,26 @@ def interpolate(  # as torch.nn.functional.interpolate
     )
 
 
+_own_affine_grid: Final = torch.nn.functional.affine_grid
+
+
+def affine_grid(
+    theta: Tensor, size: Any, align_corners: bool | None = None
+) -> Tensor:  # as torch.nn.functional.affine_grid
+    """With free sizes, which torch's own takes for constants."""
+    if not any(type(length) is torch.SymInt for length in size[2:]):
+        return _own_affine_grid(theta, size, align_corners)
+    places: list[Tensor] = []
+    for length in size[2:]:
+        index = torch.arange(length, dtype=theta.dtype, device=theta.device)
+        last = index[-1:]  # (1,): one less than the length
+        places.append((2 * index - last) / (last.clamp(min=1) if align_corners else last + 1))
+    mesh = torch.meshgrid(*places, indexing="ij")
+    base = torch.stack([*reversed(mesh), torch.ones_like(mesh[0])], -1)  # x, y, (z,) 1
+    grid = base.flatten(0, -2) @ theta.mT
+    return grid.reshape(size[0], *size[2:], len(places))
+
+
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
     return cdist(x, y, p)
 

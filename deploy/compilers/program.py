@@ -90,6 +90,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
         mock.patch.object(torch, "cdist", decompositions.cdist),
         mock.patch.object(torch, "linspace", decompositions.linspace),
         mock.patch.object(torch.nn.functional, "interpolate", decompositions.interpolate),
+        mock.patch.object(torch.nn.functional, "affine_grid", decompositions.affine_grid),
         mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
     ):
         return torch.export.export(

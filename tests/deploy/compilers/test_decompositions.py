@@ -246,6 +246,26 @@ def test_pooling_and_enlarging_images_of_free_sizes(tmp_path: Path) -> None:
     assert made.report.passed
 
 
+def _turned(x: Tensor) -> list[Tensor]:
+    flat = torch.eye(2, 3).roll(1, 1).expand(x.shape[0], 2, 3)
+    deep = torch.eye(3, 4).roll(1, 0).expand(x.shape[0], 3, 4)
+    grids = [
+        functional.affine_grid(theta, [x.shape[0], 3, *sides], aligned)
+        for aligned in (False, True)
+        for theta, sides in ((flat, x.shape[2:]), (deep, (4, *x.shape[2:])))
+    ]
+    return [grid * x.mean() for grid in grids]
+
+
+def test_affine_grids_of_free_sizes(tmp_path: Path) -> None:
+    made = deploy.export(
+        Free(_turned), {"x": torch.randn(2, 3, 6, 7)}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "height", 3: "width"}},
+        ranges={"height": Range(2, 40), "width": Range(2, 40)},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
 def test_what_is_no_whole_factor_stays_one() -> None:
     x = torch.randn(1, 2, 7, 5)
     for factor in (0.5, 1.5, (2.0, 0.3)):
