@@ -87,12 +87,11 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     """
     with (
         free_time(),
-        mock.patch.object(torch, "cdist", decompositions.cdist),
-        mock.patch.object(torch, "linspace", decompositions.linspace),
-        mock.patch.object(torch.nn.functional, "interpolate", decompositions.interpolate),
-        mock.patch.object(torch.nn.functional, "affine_grid", decompositions.affine_grid),
+        contextlib.ExitStack() as stack,
         mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
     ):
+        for owner, name, function in decompositions.WHILE_CAPTURED:
+            stack.enter_context(mock.patch.object(owner, name, function))
         return torch.export.export(
             source.flat,
             source.example_tensors(),

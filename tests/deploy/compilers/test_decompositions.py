@@ -266,6 +266,28 @@ def test_affine_grids_of_free_sizes(tmp_path: Path) -> None:
     assert made.report.passed
 
 
+class Restores(nn.Module):
+    """Halved, and enlarged to what it was: one size of two is odd."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        down, up = ((nn.Conv1d, nn.ConvTranspose1d), (nn.Conv2d, nn.ConvTranspose2d))[rank - 1]
+        self.down, self.up = down(1, 2, 3, 2, 1), up(2, 1, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        restored: Tensor = self.up(self.down(x), output_size=x.shape[2:])
+        return restored + x
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_transposed_convolutions_to_a_free_size(rank: int, tmp_path: Path) -> None:
+    made = deploy.export(
+        Restores(rank), {"x": torch.randn(2, 1, *[6, 5][:rank])}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "height"}},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
 def test_what_is_no_whole_factor_stays_one() -> None:
     x = torch.randn(1, 2, 7, 5)
     for factor in (0.5, 1.5, (2.0, 0.3)):
