@@ -218,9 +218,16 @@ class Complex(nn.Module):
         return spectrum
 
 
+class Gradient(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        return torch.autograd.grad(x.square().sum(), x)[0]
+
+
 @pytest.mark.parametrize(
     ("module", "changes", "error", "problem", "remedy"),
     [
+        (Gradient(), {}, SourceError, "Gradient fails on", "torch.func.grad, in place of"),
         (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),

@@ -50,6 +50,22 @@ class Differences(nn.Module):
         return y
 
 
+class Forces(nn.Module):
+    """Derivatives of an energy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
+
+    def energy(self, x: Tensor) -> Tensor:
+        total: Tensor = self.net(x).sum()
+        return total
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        each: Tensor = torch.func.vmap(torch.func.grad(self.energy))(x)
+        return -torch.func.grad(self.energy)(x), each, self.energy(x)
+
+
 def exported(module: nn.Module, example: Tensor, axes: dict[int, str], folder: Path) -> Path:
     name = "input" if isinstance(module, nn.RNN) else "x"
     path = folder / "m.edge"
@@ -74,6 +90,14 @@ def test_values_decide_in_the_artefact(
     monkeypatch.setattr(further, "PATIENCE_S", 0.3)  # the loop never ends on Inf
     path = exported(module, torch.randn(3, 4), {0: "batch"}, tmp_path)
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
+
+
+def test_derivatives_are_operators_of_the_artefact(tmp_path: Path) -> None:
+    made = deploy.export(
+        Forces(), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}
+    )
+    assert made.report.passed
+    assert len(made.report.backends) == 3
 
 
 def test_a_slice_that_is_written_to_may_have_one_element(tmp_path: Path) -> None:
