@@ -13,7 +13,7 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import constants, decompositions, exact_sums, program, torchscript
+from . import complex_parts, constants, decompositions, exact_sums, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
@@ -78,20 +78,17 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     )
     constants.fold(captured)
     bounds_of_one_kind(captured)
+    nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
+    by_parts = complex_parts.table(nodes)
+    table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
-        captured = captured.run_decompositions(
-            {**decompositions.ONNX_TABLE, **_noting(exact, used)}
-        )
+        captured = captured.run_decompositions({**table, **_noting(exact, used)})
         if not used:
             raise RuntimeError("there is no sum in it that this route writes otherwise")
-    elif any(
-        decompositions.applies(node)
-        for part in captured.graph_module.modules()
-        for node in _nodes(part)
-    ):
-        captured = captured.run_decompositions(dict(decompositions.ONNX_TABLE))
-        constants.fold(captured)  # what it is solved with
+    elif by_parts or any(map(decompositions.applies, nodes)):
+        captured = captured.run_decompositions(table)
+    constants.fold(captured)  # what is solved with now
     return captured
 
 
