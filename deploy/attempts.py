@@ -60,6 +60,34 @@ class Attempt:
     traceback: str = ""
 
 
+def first_proved(
+    format_: str,
+    ways: Sequence[Route],
+    tries: Callable[[Route], Attempt],
+    begin: Callable[[str], None],
+    ended: Callable[[Attempt], None],
+) -> list[Attempt]:
+    """Every attempt up to the first that is proved; if none is, all of them.
+
+    Args:
+        format_: What is made.
+        ways: In the order in which they are tried.
+        tries: Makes an attempt.
+        begin: Called with the name of each.
+        ended: Called with what came of it.
+    """
+    made: list[Attempt] = []
+    for route in ways:
+        if route.mends and all(attempt.outcome != "wrong" for attempt in made):
+            continue
+        begin(f"{format_}: {route.name}")
+        made.append(tries(route))
+        ended(made[-1])
+        if made[-1].outcome == "proved":
+            break
+    return made
+
+
 def attempt(
     source: Source, format_: str, route: Route, folder: Path, prove: Prove, limits: Limits
 ) -> Attempt:
@@ -122,14 +150,18 @@ def _compile_and_prove(
         compiled_at - start,
         time.perf_counter() - compiled_at,
         compiled,
-        _keep(compiled, folder, route.name) if wrong else None,
+        keep(compiled, folder, route.name) if wrong else None,
         reports,
         _of_wrong(wrong, folder) if wrong else None,
     )
 
 
-def _keep(compiled: Compiled, folder: Path, route: str) -> Path:
-    """Put the files out of the way of the next route, and out of the bundle."""
+def keep(compiled: Compiled, folder: Path, route: str) -> Path:
+    """Put the files out of the way of the next route, and out of the bundle.
+
+    Returns:
+        Where they are, until the export ends.
+    """
     kept = folder / WRONG / compiled.artefact.format / route
     for stored in compiled.artefact.files:
         (kept / stored.file).parent.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,7 @@ def make_engine(
     if isinstance(answer, Refused):
         found = diagnose(str(library), answer, compiled.debug_map, source.module)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
-    artefact = _artefact(source, folder, library, options, sizes)
+    artefact = _artefact(compiled.artefact.precision, folder, library, options, sizes)
     other = _for_other_gpus(options)
     reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
     made = _judged(attempt, artefact, reports)
@@ -147,7 +147,7 @@ def make_engine(
 
 
 def _artefact(
-    source: Source,
+    precision: str,
     folder: Path,
     library: Library,
     options: EngineOptions,
@@ -163,7 +163,6 @@ def _artefact(
     for flag in ("version_compatible", "hardware_compatible", "refit"):
         if getattr(options, flag):
             details[flag] = "yes"
-    precision = source.signature.precision
     return Artefact(
         library.name, precision, stored(folder, f"model{FORMATS[library.name]}"), details
     )

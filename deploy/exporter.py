@@ -24,11 +24,11 @@ from edgeport.deploy.sources.source import Source, make_source
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.thresholds import Precision, Thresholds
 
 from .isolation import Limits
 from .pipeline import Export, OnEvent, export_source, ignore
-from .request import DEFAULT_FORMATS, Request
+from .request import Request, default_formats
 
 Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
 """Arguments of forward: by name, in order, the only one, or captured ones."""
@@ -47,7 +47,7 @@ def export(
     ranges: Mapping[str, Range] | None = None,
     samples: Sequence[Mapping[str, Array]] = (),
     output_names: Sequence[str] | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str] | None = None,
     opset: int | None = None,
     target: str | None = None,
     keep_training_mode: bool = False,
@@ -57,6 +57,7 @@ def export(
     labels: Array | None = None,
     repro: str | Path | None = None,
     engine: EngineOptions | None = None,
+    precision: Precision | None = None,
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -77,10 +78,11 @@ def export(
         samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
             that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
-        formats: Some of ``onnx``, ``torchscript``, ``pt2``, ``aotinductor``, ``tensorrt``,
-            ``tensorrt-rtx``; the last two are built from ``onnx``, which comes with them, and are
-            proved only where there is a GPU. ``aotinductor`` takes a C++ compiler and half a
-            minute, and is for machines like this one. ``onnx-strings`` beside ``onnx`` for a
+        formats: ``None`` for ``onnx``, ``torchscript`` and ``pt2``, or for ``onnx`` alone in a
+            narrower precision. Or some of ``onnx``, ``torchscript``, ``pt2``, ``aotinductor``,
+            ``tensorrt``, ``tensorrt-rtx``; the last two are built from ``onnx``, which comes with
+            them, and are proved only where there is a GPU. ``aotinductor`` takes a C++ compiler and
+            half a minute, and is for machines like this one. ``onnx-strings`` beside ``onnx`` for a
             module whose one input is text.
         opset: Of the ONNX file; ``None`` for 20, or the newest that the target reads.
         target: Where the ONNX file is to run: ``ort-1.20``, ``tensorrt-10``; ``None`` for engines
@@ -95,6 +97,9 @@ def export(
         repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
             a small case with a script.
         engine: How engines are built.
+        precision: ``float16`` or ``int8``: what the ONNX file, and engines that are built from it,
+            compute in; inputs and outputs stay as they are. Proved by the rule for narrower
+            precisions.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
@@ -116,9 +121,8 @@ def export(
         ... )
     """
     files.refuse_existing(Path(output))
-    formats = (formats,) if isinstance(formats, str) else tuple(formats)  # a str is a sequence too
     request = Request(
-        formats,
+        (formats,) if isinstance(formats, str) else tuple(formats or default_formats(precision)),
         opset,
         None if target is None else find_target(target),
         thresholds or Thresholds(),
@@ -127,6 +131,7 @@ def export(
         labels,
         None if repro is None else Path(repro),
         engine or EngineOptions(),
+        precision,
     )
     source = source_of(
         model_name(Path(output)),

@@ -21,6 +21,8 @@ _TITLES: Final = {
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT-RTX",
     "onnx-strings": "ONNX of strings",
+    "float16": "ONNX in float16",
+    "int8": "ONNX in int8",
 }
 
 
@@ -37,7 +39,7 @@ def explain(
     others: Sequence[str],
     failed: Sequence[Attempt],
     decisions: Callable[[], Sequence[Decision]],
-    locate: Callable[[Attempt], Localisation | str],
+    locate: Callable[[Attempt], Localisation | str] | None,
     nonsense: str | None = None,
 ) -> EdgeportError:
     """The error to raise after every route to a format failed.
@@ -48,7 +50,8 @@ def explain(
         others: Formats that were asked for beside it.
         failed: At least one attempt, each with its diagnosis.
         decisions: Finds where forward reads values, which a recorded run bakes in.
-        locate: Finds where a wrong artefact leaves the module, or says why it cannot.
+        locate: Finds where a wrong artefact leaves the module, or says why it cannot; ``None``
+            where it is wrong everywhere.
         nonsense: What is the matter with the samples, if something is: the first suspect.
     """
     chief = min(failed, key=_rank)
@@ -114,11 +117,13 @@ def _places(found: Diagnosis) -> list[str]:
 
 
 def _located(
-    chief: Attempt, failed: Sequence[Attempt], locate: Callable[[Attempt], Localisation | str]
+    chief: Attempt,
+    failed: Sequence[Attempt],
+    locate: Callable[[Attempt], Localisation | str] | None,
 ) -> list[str]:
     """Where the artefact of a route that wrote one is wrong."""
     wrong = next((attempt for attempt in (chief, *failed) if attempt.outcome == "wrong"), None)
-    if wrong is None:
+    if wrong is None or locate is None:
         return []
     found = locate(wrong)
     if isinstance(found, str):

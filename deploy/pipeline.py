@@ -18,7 +18,7 @@ import safetensors.numpy
 import torch
 
 from edgeport import __version__
-from edgeport.deploy.compilers.routes import Route, routes
+from edgeport.deploy.compilers.routes import routes
 from edgeport.deploy.compilers.stored import store
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
@@ -54,11 +54,12 @@ from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import dead_outputs, output_facts
 
-from .attempts import WRONG, Attempt, attempt
+from .attempts import WRONG, Attempt, attempt, first_proved
 from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .localisation import locate
+from .precision import calibration_note, held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
 
 GOLDEN: Final = "golden.safetensors"
@@ -135,7 +136,7 @@ def export_source(
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
-            golden = make_golden(reference)
+            golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         with _step("compilers", on_event):
@@ -144,13 +145,14 @@ def export_source(
         weights = weights_sha256(source.module)
         manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
         won = []
+        begin = partial(_begin, on_event)
+        prove = partial(_prove, folder, manifest)
         for name in formats:
-            prove = partial(_prove, folder, manifest)
             ways = routes(source, name, asked)
             tries = partial(
                 attempt, source, name, folder=folder, prove=prove, limits=request.limits
             )
-            found = _first_proved(name, ways, tries, on_event)
+            found = first_proved(name, ways, tries, begin, on_event)
             if found[-1].outcome != "proved":
                 look = partial(_look, source, golden, request, on_event)
                 others = [other for other in formats if other != name]
@@ -164,6 +166,8 @@ def export_source(
                     drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
+        if request.precision is not None:
+            won = narrowed(source, won, golden, folder, request, asked, prove, begin, on_event)
         artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
             trial = ask_further(
@@ -191,6 +195,8 @@ def export_source(
     notes = _notes(source, won, partial(_decisions, source, golden))
     notes = (
         *reference.notes,
+        *left_out,
+        *calibration_note(source, won),
         *limits_of_proof(golden, request.thresholds),
         *trial.notes,
         *notes,
@@ -199,9 +205,13 @@ def export_source(
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
 
 
+def _begin(on_event: OnEvent, step: str) -> None:
+    on_event(Began(step))
+
+
 @contextlib.contextmanager
 def _step(name: str, on_event: OnEvent) -> Iterator[None]:
-    on_event(Began(name))
+    _begin(on_event, name)
     start = time.perf_counter()
     yield
     on_event(Ended(name, time.perf_counter() - start))
@@ -238,22 +248,6 @@ def _named(outputs: Sequence[str]) -> str:
     return f"the output {' and '.join(map(repr, outputs))}"
 
 
-def _first_proved(
-    format_: str, ways: Sequence[Route], tries: Callable[[Route], Attempt], on_event: OnEvent
-) -> list[Attempt]:
-    """Every attempt up to the first that is proved; if none is, all of them."""
-    made: list[Attempt] = []
-    for route in ways:
-        if route.mends and all(attempt.outcome != "wrong" for attempt in made):
-            continue
-        on_event(Began(f"{format_}: {route.name}"))
-        made.append(tries(route))
-        on_event(made[-1])
-        if made[-1].outcome == "proved":
-            break
-    return made
-
-
 def _prove(
     folder: Path, manifest: Callable[[tuple[Artefact, ...]], Manifest], artefact: Artefact
 ) -> tuple[BackendReport, ...]:
@@ -288,7 +282,7 @@ def _engines(
         request.formats,
         request.limits,
         prove,
-        begin=lambda step: on_event(Began(step)),
+        begin=partial(_begin, on_event),
         on_event=on_event,
     )
 

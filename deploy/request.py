@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.deploy.compilers import aotinductor
+from edgeport.deploy.compilers.narrowing import NARROW
 from edgeport.deploy.compilers.string_input import FORMAT
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.sources.source import Source
@@ -15,7 +16,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.thresholds import Precision, Thresholds
 
 from .isolation import Limits
 
@@ -40,6 +41,8 @@ class Request:
         repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
             a small case.
         engine: How engines are built.
+        precision: What the ONNX file computes in, ``float16`` or ``int8``; ``None`` for what the
+            module computes in.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -51,6 +54,12 @@ class Request:
     labels: Array | None = None
     repro: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    precision: Precision | None = None
+
+
+def default_formats(precision: Precision | None) -> tuple[str, ...]:
+    """What is made if nothing is named."""
+    return DEFAULT_FORMATS if precision is None else ("onnx",)
 
 
 def compiled_formats(request: Request) -> tuple[str, ...]:
@@ -87,6 +96,8 @@ def onnx_request(
         BackendMissingError: A format cannot be compiled or proved here.
     """
     request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
+    if request.precision is not None:
+        _check_narrower(source, request)
     for name in formats:
         _check_provable(name)
     if aotinductor.FORMAT in formats:
@@ -100,6 +111,27 @@ def onnx_request(
     narrowest = min(targets, key=lambda target: target.newest_opset, default=None)
     asked = negotiate(request.opset, narrowest)
     return asked if request.target is None else replace(asked, target=request.target.name)
+
+
+def _check_narrower(source: Source, request: Request) -> None:
+    asked = request.precision
+    if asked not in NARROW:
+        raise UsageError(
+            f"there is no --precision {asked}",
+            remedy=f"ask for {' or '.join(NARROW)}, or export a module of that dtype",
+        )
+    others = [name for name in request.formats if name not in ("onnx", *ENGINES)]
+    if others:
+        raise UsageError(
+            f"{asked} is made in ONNX, and --format asks for {', '.join(others)} too",
+            remedy="leave --format out; a second bundle without --precision may hold the others",
+        )
+    if source.precision != "float32":
+        raise UsageError(
+            f"--precision {asked} is for modules in float32, and this one computes in "
+            f"{source.precision}",
+            remedy="leave --precision out, or give the module in float32",
+        )
 
 
 def _check_provable(format_: str) -> None:

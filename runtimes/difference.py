@@ -138,8 +138,8 @@ def _facts(bundle: Bundle) -> dict[str, str]:
     facts |= {f"producer {name}": version for name, version in manifest.producer.items()}
     facts |= {f"source {name}": value for name, value in manifest.source.items()}
     for proof in proofs(bundle):
-        ratio = "" if proof.worst_ratio is None else f", worst ratio {proof.worst_ratio:.3g}"
-        facts[f"parity of {proof.backend}"] = f"{proof.outcome}{ratio}"
+        worst = f", {proof.worst}" if proof.worst else ""
+        facts[f"parity of {proof.backend}"] = f"{proof.outcome}{worst}"
     for backend, latency_ns in latencies_ns(bundle).items():
         facts[f"median latency of {backend}"] = f"{latency_ns / 1e3:,.1f} µs"
     return facts

@@ -21,12 +21,23 @@ class Proof:
 
     Attributes:
         worst_ratio: Error over noise floor where it is largest; ``None`` where nothing has one.
+        reduced: The artefact's precision, where it is narrower than the module's.
+        snr_db: Signal over noise where it is least, edge cases left out; ``None`` without noise.
     """
 
     backend: str
     outcome: str
     engine: str
     worst_ratio: float | None
+    reduced: str | None
+    snr_db: float | None
+
+    @property
+    def worst(self) -> str:
+        """How near it came to what it is judged by; empty where nothing was measured."""
+        if self.reduced is None:
+            return "" if self.worst_ratio is None else f"worst ratio {self.worst_ratio:.3g}"
+        return "" if self.snr_db is None else f"{self.reduced}, {self.snr_db:.3g} dB over noise"
 
 
 def proofs(bundle: Bundle) -> tuple[Proof, ...]:
@@ -86,8 +97,11 @@ def _read(report: Any, key: str, each: Any, bundle: Bundle) -> list[Any]:
 
 def _proof(entry: dict[str, Any]) -> Proof:
     verdicts = expect(list, entry.get("verdicts"), "verdicts")
-    figures = [expect(dict, v, "a verdict").get("figures") for v in verdicts]
-    ratios = [expect(dict, f, "figures").get("ratio") for f in figures]
+    kinds = [expect(dict, v, "a verdict").get("kind") for v in verdicts]
+    figures = [expect(dict, v.get("figures"), "figures") for v in verdicts]
+    ratios = [f.get("ratio") for f in figures]
+    signals = [f.get("snr_db") for f, kind in zip(figures, kinds, strict=True) if kind != "edge"]
+    reduced = entry.get("reduced")
     engine = expect(dict, entry.get("engine") or {}, "an engine")
     name = f"{engine.get('engine', '')} {engine.get('version', '')}"
     return Proof(
@@ -95,6 +109,8 @@ def _proof(entry: dict[str, Any]) -> Proof:
         expect(str, entry.get("outcome"), "an outcome"),
         name.strip(),
         max((ratio for ratio in ratios if isinstance(ratio, int | float)), default=None),
+        None if reduced is None else expect(str, reduced, "a precision"),
+        min((signal for signal in signals if isinstance(signal, int | float)), default=None),
     )
 
 

@@ -14,7 +14,15 @@ from .bound_buffers import BoundBuffers, unbound
 from .errors import ContractError, EngineError
 from .inputs import Array, InputCheck
 from .ort_buffers import OrtBinder
-from .ort_load import engine_of, failed, load, missing, settings_of, signature_of
+from .ort_load import (
+    engine_of,
+    failed,
+    load,
+    missing,
+    precision_of,
+    settings_of,
+    signature_of,
+)
 from .outputs import OutputCheck
 from .session import Availability, Options, check_signature
 
@@ -28,7 +36,8 @@ class OrtSession:
         self._session = open_engine(path, options)
         self.signature = signature_of(options.name or str(path), self._session)
         check_signature(path, self.signature, options)
-        self.engine = engine_of("ort-cpu", self._session, self.signature.precision)
+        precision = precision_of(self._session, self.signature)
+        self.engine = engine_of("ort-cpu", self._session, precision)
         self._check = InputCheck(self.signature)
         self._check_outputs = OutputCheck(self.signature)
         self._bound = BoundBuffers(self.signature, OrtBinder(self._session, self.signature))
@@ -76,6 +85,7 @@ class OrtSession:
         self._quick = unbound
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
+            _give_memory_back()
 
     def __enter__(self) -> "OrtSession":
         return self
@@ -131,6 +141,6 @@ def _keep_freed_memory() -> None:
 
 
 def _give_memory_back() -> None:
-    """Optimising a graph leaves up to twice its weights in free pages, which glibc would keep."""
+    """To optimise a graph and to close it leave free pages behind, which glibc would keep."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -18,7 +18,7 @@ from .inputs import Array, InputCheck
 from .ort_cuda_failures import failure
 from .ort_cuda_needs import require_cuda, require_gpu
 from .ort_device_buffers import DeviceBuffers
-from .ort_load import engine_of, load, missing, settings_of, signature_of
+from .ort_load import engine_of, load, missing, precision_of, settings_of, signature_of
 from .ort_nodes import RECORD, on_cpu
 from .outputs import OutputCheck
 from .parts import Parts
@@ -53,7 +53,8 @@ class OrtCudaSession:
             require_fixed(self.signature)
         cpu_nodes = _require_no_cpu_nodes(self._session, path, name, options)
         self._device = f"cuda:{used['device_id']}"
-        precision = "tf32" if used.get("use_tf32") == "1" else self.signature.precision
+        own = precision_of(self._session, self.signature)
+        precision = "tf32" if used.get("use_tf32") == "1" else own
         engine = engine_of("ort-cuda", self._session, precision, self._device)
         self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None

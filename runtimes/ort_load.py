@@ -10,7 +10,7 @@ from .errors import ContractError, EngineError
 from .ort_weights import opened
 from .run_failures import run_failure
 from .session import Availability, EngineInfo, Options
-from .signature import METADATA_KEY, Signature, TensorSpec
+from .signature import METADATA_KEY, PRECISION_KEY, Signature, TensorSpec
 
 _WHEELS: Final = (
     "onnxruntime",
@@ -143,6 +143,12 @@ def signature_of(name: str, session: onnxruntime.InferenceSession) -> Signature:
             remedy="export the model again; the file was edited",
         )
     return declared
+
+
+def precision_of(session: onnxruntime.InferenceSession, signature: Signature) -> str:
+    """What the file says that it computes in, or else the dtype of its outputs."""
+    said: str | None = session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY)
+    return said or signature.precision
 
 
 def first_line(error: Exception) -> str:

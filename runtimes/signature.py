@@ -26,6 +26,8 @@ DTYPES: Final = (
 
 METADATA_KEY: Final = "edgeport.signature"
 """Under this key an ONNX file carries its signature."""
+PRECISION_KEY: Final = "edgeport.precision"
+"""And under this what it computes in, if that is narrower than its outputs."""
 
 LARGEST_DIMENSION: Final = 2**31 - 1
 

@@ -96,6 +96,10 @@ class Thresholds:
         ratio = self.outputs.get(output, self.max_ratio)
         return min(ratio * EDGE_LENIENCY, LARGEST_MAX_RATIO) if edge else ratio
 
+    def bar_of(self, precision: Precision) -> Reduced:
+        """What an artefact in a narrower precision must keep."""
+        return self.reduced.get(precision, REDUCED[precision])
+
     def with_ratios(self, ratios: Mapping[str | None, float]) -> "Thresholds":
         """Other largest ratios, by name of the output; ``None``: of all that have no own one.
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import records
 from .figures import Figures
 from .manifest import Kind
-from .thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
+from .thresholds import Precision, Reduced, Thresholds, floor_scale
 
 Status = Literal["pass", "fail"]
 
@@ -126,7 +126,7 @@ def _reduced_problem(
     output: str, figures: Figures, thresholds: Thresholds, kind: Kind, precision: Precision
 ) -> str | None:
     """The rule of a narrower precision: its own floor, a signal-to-noise ratio, decisions."""
-    bar = thresholds.reduced.get(precision, REDUCED[precision])
+    bar = thresholds.bar_of(precision)
     if figures.mismatch:
         return figures.mismatch
     if figures.rule == "exact":

@@ -1,7 +1,7 @@
 """What an exporter wrote: cleaned, compared with what was asked, labelled, checked, stored."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from edgeport import __version__
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
 from edgeport.runtimes.manifest import Artefact, StoredFile
-from edgeport.runtimes.signature import METADATA_KEY
+from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .debug_map import dumps, read_debug_map
 from .onnx_messages import messages
@@ -44,23 +44,48 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     _forget_this_machine(model)
     widened = widen_bfloat16(model)
     _complete_outputs(model, source.signature.outputs)
+    details = {"widened": "bfloat16 to float32"} if widened else {}
+    artefact = packed(model, source, request, folder, source.signature.precision, details)
+    return Compiled(artefact, debug_map)
+
+
+def packed(
+    model: onnx.ModelProto,
+    source: Source,
+    request: OnnxRequest,
+    folder: Path,
+    precision: str,
+    more: Mapping[str, int | str],
+) -> Artefact:
+    """Compare a model with what was asked, label it, and write it.
+
+    Args:
+        model: Changed.
+        source: What it was made from.
+        request: What was asked.
+        folder: Where it is written.
+        precision: What it computes in.
+        more: Details of the artefact.
+
+    Raises:
+        ExportError: It is not valid ONNX.
+        ContractError: It has another opset, name, dtype or dimension than asked.
+        StorageError: It cannot be written.
+    """
     _check_contract(model, source, request)
     stamp(model, request)
-    _label(model, source)
+    _label(model, source, precision)
     details: dict[str, int | str] = {"opset": request.opset, "ir_version": model.ir_version}
     if request.target:
         details["target"] = request.target
-    if widened:
-        details["widened"] = "bfloat16 to float32"
-    precision = source.signature.precision
+    details |= more
     weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if weights_bytes > LARGEST_FILE_BYTES:
         file, external = _store_large(model, folder)
     else:
         _check(model)
         file, external = store(folder, FILE, model.SerializeToString(deterministic=True)), ()
-    artefact = Artefact("onnx", precision, file, details=details, external=external)
-    return Compiled(artefact, debug_map)
+    return Artefact("onnx", precision, file, details=details, external=external)
 
 
 def _check(model: onnx.ModelProto | str) -> None:
@@ -148,11 +173,14 @@ def _complete_outputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> No
                 _set_size(dimension, size)
 
 
-def _label(model: onnx.ModelProto, source: Source) -> None:
-    """Write the producer and the signature."""
+def _label(model: onnx.ModelProto, source: Source, precision: str) -> None:
+    """Write the producer, the signature, and the precision where its inputs don't say it."""
     model.producer_name, model.producer_version = "edgeport", __version__
     model.graph.name = "main"
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(source.signature.to_json()))
+    said = {METADATA_KEY: json.dumps(source.signature.to_json())}
+    if precision != source.signature.precision:
+        said[PRECISION_KEY] = precision
+    onnx.helper.set_model_props(model, said)
 
 
 def _set_size(dimension: onnx.TensorShapeProto.Dimension, size: int | str) -> None:

@@ -66,7 +66,7 @@ class Task:
     """
 
     def __init__(self, source: Source, labels: Array) -> None:
-        self._inputs = [part for sample in source.real for part in _parts(source, sample)]
+        self._inputs = [part for sample in source.real for part in parts_of(source, sample)]
         self._name = source.signature.outputs[0].name
         if not self._inputs:
             raise SourceError("there are labels, but no samples", remedy="give --samples too")
@@ -91,7 +91,7 @@ class Task:
         )
 
 
-def _parts(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]]:
+def parts_of(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Array]]:
     """A sample cut into about ``_ROWS`` rows, if its rows are free.
 
     Raises:

@@ -26,7 +26,7 @@ from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
 from edgeport.runtimes.tensorrt.library import NAMES
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Thresholds
+from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Precision, Thresholds
 
 if TYPE_CHECKING:
     from edgeport.deploy import Export
@@ -41,6 +41,7 @@ class ExportArgs:
     formats: tuple[str, ...] | None
     opset: int | None
     target: str | None
+    precision: Precision | None
     thresholds: Thresholds
     time_limit_s: int | None
     memory_limit_gib: int | None
@@ -80,6 +81,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
     ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")
+    ask(
+        "--precision",
+        metavar="NAME",
+        help="what the ONNX file computes in: float16 or int8 (default: as the module)",
+    )
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
     ask(
         "--constant-output",
@@ -207,9 +213,10 @@ def run(args: ExportArgs) -> int:
     if args.repro is not None:
         files.refuse_existing(args.repro)
     with needs("exporting", "export,ort"):
-        from edgeport.deploy import DEFAULT_FORMATS, Limits, Request, export_source, find_target
+        from edgeport.deploy import Limits, Request, export_source, find_target
+        from edgeport.deploy.request import default_formats
     request = Request(
-        args.formats or DEFAULT_FORMATS,
+        args.formats or default_formats(args.precision),
         args.opset,
         None if args.target is None else find_target(args.target),
         args.thresholds,
@@ -221,6 +228,7 @@ def run(args: ExportArgs) -> int:
         None if args.labels is None else read_labels(args.labels),
         args.repro,
         args.engine,
+        args.precision,
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -287,6 +295,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         formats=arguments.format,
         opset=arguments.opset,
         target=arguments.target,
+        precision=arguments.precision,
         thresholds=thresholds.with_ratios(ratios_of(arguments.max_ratio)),
         time_limit_s=arguments.time_limit,
         memory_limit_gib=arguments.memory_limit,

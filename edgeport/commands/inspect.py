@@ -15,7 +15,7 @@ from edgeport.commands.run_story import inspect_run, is_run
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
 from edgeport.runtimes import Bundle, EdgeportError, SignatureError
 from edgeport.runtimes.container import Container, Zip
-from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.manifest import Artefact, Manifest
 from edgeport.runtimes.signature import Signature
 
 INSPECT_VERSION: Final = 1
@@ -93,7 +93,7 @@ def look(bundle: Bundle) -> dict[str, Any]:
         "thresholds": json.loads(manifest.dumps())["thresholds"],
         "producer": dict(manifest.producer),
         "source": dict(manifest.source),
-        "proofs": [asdict(proof) for proof in proofs(bundle)],
+        "proofs": [{**asdict(proof), "worst": proof.worst} for proof in proofs(bundle)],
         "median_latency_ns": dict(latencies_ns(bundle)),
         "signed": _signed(bundle, held),
         "unknown": sorted(manifest.extra),
@@ -156,7 +156,7 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         f"signature: {by}{plain(signed['reason'])}",
         *_labels(found["labels"]),
         f"golden samples: {kinds}",
-        f"passes with: {_bars(found['thresholds'])}",
+        f"passes with: {_bars(bundle.manifest)}",
         *_proved(found),
         *(
             f"measured where it was benchmarked: {plain(backend)} {latency_ns / 1e3:,.1f} µs in "
@@ -205,10 +205,16 @@ def _labels(labels: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _bars(thresholds: dict[str, Any]) -> str:
-    own = [f"{output} at most {ratio:g}" for output, ratio in thresholds["outputs"].items()]
-    constant = [f"{output} may be constant" for output in thresholds["constant_outputs"]]
-    bars = [f"error / noise floor at most {thresholds['max_ratio']:g}", *own, *constant]
+def _bars(manifest: Manifest) -> str:
+    thresholds = manifest.thresholds
+    own = [f"{output} at most {ratio:g}" for output, ratio in thresholds.outputs.items()]
+    constant = [f"{output} may be constant" for output in thresholds.constant_outputs]
+    signals = [
+        f"{precision} signal over noise at least {thresholds.bar_of(precision).min_snr_db:g} dB"
+        for artefact in manifest.artefacts
+        if (precision := manifest.reduced_precision(artefact)) is not None
+    ]
+    bars = [f"error / noise floor at most {thresholds.max_ratio:g}", *own, *constant, *signals]
     return plain(", ".join(bars))
 
 
@@ -236,7 +242,7 @@ def _proved(found: dict[str, Any]) -> list[str]:
     return [
         plain(
             f"proved where it was made: {proof['backend']} ({proof['engine']}) {proof['outcome']}"
-            + ("" if proof["worst_ratio"] is None else f", worst ratio {proof['worst_ratio']:.3g}")
+            + (f", {proof['worst']}" if proof["worst"] else "")
         )
         for proof in found["proofs"]
         if proof["outcome"] != "unusable"

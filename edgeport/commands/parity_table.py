@@ -1,10 +1,12 @@
 """A parity report as a table that a person enjoys reading."""
 
+from collections.abc import Mapping
+
 from edgeport.commands.terminal import Colour, coloured, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.thresholds import EDGE_LENIENCY
+from edgeport.runtimes.thresholds import EDGE_LENIENCY, Precision, Thresholds
 
 _HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
 _MARKS: dict[str, tuple[str, Colour]] = {
@@ -35,21 +37,34 @@ def _rows(backend: BackendReport) -> list[list[str]]:
         [
             backend.backend,
             name,
-            *_figures(verdict),
+            *_figures(verdict, backend.reduced),
             verdict.sample,
             _decisions([v for v in backend.verdicts if v.output == name]),
             _MARKS["fail"][0] if verdict.status == "fail" else mark,
         ]
-        for name, verdict in worst(backend.verdicts).items()
+        for name, verdict in _worst(backend).items()
     ]
 
 
-def _figures(verdict: Verdict) -> list[str]:
+def _worst(backend: BackendReport) -> Mapping[str, Verdict]:
+    """By output; in a narrower precision what is nearest to its noise, which edge cases are not."""
+    if backend.reduced is None:
+        return worst(backend.verdicts)
+    judged = [v for v in backend.verdicts if v.kind != "edge" or v.status == "fail"]
+    ordered = sorted(
+        judged or backend.verdicts, key=lambda v: (v.status != "fail", v.figures.snr_db)
+    )
+    return {v.output: v for v in reversed(ordered)}
+
+
+def _figures(verdict: Verdict, reduced: Precision | None) -> list[str]:
     figures = verdict.figures
     if figures.mismatch:
         return ["differs", "", ""]
     if figures.rule == "exact":
         return [f"{figures.error_max:.0f} differ", "exact", ""]
+    if reduced is not None:
+        return [f"{figures.error_rms:.1e}", "", f"{figures.snr_db:.1f} dB"]
     return [f"{figures.error_rms:.1e}", f"{figures.floor_rms:.1e}", f"{figures.ratio:.3g}"]
 
 
@@ -82,16 +97,28 @@ def _on_gpu(backend: BackendReport) -> list[str]:
 def _summary(report: Report) -> str:
     passed = sum(backend.outcome == "pass" for backend in report.backends)
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
+    narrow: set[Precision] = {b.reduced for b in report.backends if b.reduced}
     text = (
         f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
-        f"samples; ratio = error / floor, at most {report.thresholds.max_ratio:g} "
-        f"({median_bar(report.thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "
-        f"{report.thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
-        + "".join(f", {ratio:g} of {name}" for name, ratio in report.thresholds.outputs.items())
+        "samples"
     )
+    for precision in sorted(narrow):
+        least = report.thresholds.bar_of(precision).min_snr_db
+        text += f"; {precision}: signal over noise, at least {least:g} dB"
+    if any(b.reduced is None for b in report.backends):
+        text += _ratios(report.thresholds)
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"
     return coloured(text, "green" if report.passed else "red")
+
+
+def _ratios(thresholds: Thresholds) -> str:
+    return (
+        f"; ratio = error / floor, at most {thresholds.max_ratio:g} "
+        f"({median_bar(thresholds.max_ratio, MEDIAN_ELEMENTS):.3g} in the median, "
+        f"{thresholds.max_ratio * EDGE_LENIENCY:g} on edge cases)"
+        + "".join(f", {ratio:g} of {name}" for name, ratio in thresholds.outputs.items())
+    )
 
 
 def _coloured(line: str) -> str:

@@ -8,7 +8,7 @@ from edgeport.commands.html_page import Html, items, join, mark, table, tag, wor
 from edgeport.commands.ratio_plot import Point, RatioPlot
 from edgeport.runtimes.records import from_json
 from edgeport.runtimes.repeats import Repeats
-from edgeport.runtimes.thresholds import floor_scale
+from edgeport.runtimes.thresholds import Precision, Thresholds, floor_scale
 
 Verdict: TypeAlias = Mapping[str, Any]
 """As ``runtimes.parity.Verdict.to_json`` writes it."""
@@ -93,7 +93,18 @@ def share_of_limit(
     reduced, ratio = backend["reduced"], ratio_of(verdict)
     if reduced is None or math.isinf(ratio):
         return ratio / limit
-    return ratio / floor_scale(reduced, verdict["figures"]["dtype"]) / limit
+    share = ratio / floor_scale(reduced, verdict["figures"]["dtype"]) / limit
+    signal_db = verdict["figures"]["snr_db"]
+    if verdict["kind"] == "edge" or signal_db is None:  # which owes no signal, or has no noise
+        return share
+    noise: float = 10 ** ((least_signal_db(reduced, thresholds) - signal_db) / 20)
+    return max(noise, share)
+
+
+def least_signal_db(reduced: Precision, thresholds: Mapping[str, Any]) -> float:
+    """Signal over noise that an artefact in a narrower precision must keep."""
+    least: float = from_json(Thresholds, thresholds).bar_of(reduced).min_snr_db
+    return least
 
 
 def worst_of(verdicts: Sequence[Verdict]) -> Verdict:

@@ -165,6 +165,7 @@ def _request_to_json(request: "Request") -> dict[str, Any]:
         "formats": list(request.formats),
         "opset": request.opset,
         "target": request.target and request.target.name,
+        "precision": request.precision,
         "max_ratio": request.thresholds.max_ratio,
         "max_ratios": dict(request.thresholds.outputs),
         "constant_outputs": list(request.thresholds.constant_outputs),

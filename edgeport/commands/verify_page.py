@@ -1,6 +1,6 @@
 """A parity report as a page for people: the verdict first, then where it is hot, then all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from edgeport.commands.error_plots import histogram, walk_plot
@@ -23,6 +23,7 @@ from edgeport.commands.proof_tables import (
     decisions,
     engine_of,
     every_comparison,
+    least_signal_db,
     number,
     ratio_of,
     share_of_limit,
@@ -121,7 +122,7 @@ def _in_one_sentence(told: Told) -> str:
     if backend["reduced"]:
         return (
             f"In {backend['reduced']}, the signal is at least "
-            f"{min(v['figures']['snr_db'] or 999 for b, v in measured if b is backend):.0f} dB "
+            f"{min(_signal(backend, measured)):.0f} dB "
             "above the noise."
         )
     more = ", and more on edge cases" if ratio_of(verdict) > limit else ""
@@ -131,6 +132,16 @@ def _in_one_sentence(told: Told) -> str:
         f"{subject} error is {ratio_of(verdict):.3g} times the rounding error that PyTorch "
         f"itself makes; {limit:g} times is allowed{more}."
     )
+
+
+def _signal(
+    backend: Mapping[str, Any], compared: Sequence[tuple[Mapping[str, Any], Verdict]]
+) -> Iterator[float]:
+    """Signal over noise, in dB, of each comparison that has to keep some; JSON has no infinity."""
+    yield 999
+    for other, verdict in compared:
+        if other is backend and verdict["kind"] != "edge" and verdict["figures"]["rule"] != "exact":
+            yield verdict["figures"]["snr_db"] or 999
 
 
 def _sentence(text: str) -> str:
@@ -180,23 +191,25 @@ def _reason(output: str, failed: Sequence[Verdict]) -> Html:
 
 def _backends(told: Told) -> str:
     """One line for each: its outcome, and the worst of each output."""
-    verdicts = [v for _, v in _verdicts(told)]
-    plot = RatioPlot.around([ratio_of(v) for v in verdicts], told["thresholds"]["max_ratio"])
-    rows = [_backend_row(backend, plot) for backend in told["backends"]]
+    ratios = [ratio_of(v) for backend, v in _verdicts(told) if not backend["reduced"]]
+    plot = RatioPlot.around(ratios, told["thresholds"]["max_ratio"])
+    rows = [_backend_row(told, backend, plot) for backend in told["backends"]]
     header = ("backend", "verdict", "ratio of each output", "largest", "engine")
+    about = (
+        "Ratio: error over noise floor, the rounding error of PyTorch's own arithmetic. "
+        "Around 1 it is as good as PyTorch."
+    )
+    if not ratios:
+        header = ("backend", "verdict", "signal over noise", "least", "engine")
+        about = "Noise: what differs from PyTorch in float64. At 20 dB it is a tenth of the signal."
     return section(
         "The backends",
-        tag(
-            "p",
-            "Ratio: error over noise floor, the rounding error of PyTorch's own arithmetic. "
-            "Around 1 it is as good as PyTorch.",
-            class_="quiet",
-        ),
+        tag("p", about, class_="quiet"),
         table("Every backend that fits the bundle", header, rows, wide=True),
     )
 
 
-def _backend_row(backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:
+def _backend_row(told: Told, backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:
     outcome = mark(MARKS[backend["outcome"]], backend["outcome"])
     groups: dict[str, list[Verdict]] = {}
     for verdict in backend["verdicts"]:
@@ -206,11 +219,17 @@ def _backend_row(backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:
     points = [
         Point(f"{v['output']}, {v['sample']}", ratio_of(v), v["status"] == "pass") for v in worst
     ]
+    drawn = plot.draw(points) if points else ""
+    most = number(ratio_of(max(worst, key=ratio_of))) if worst else ""
+    if backend["reduced"] and worst:
+        least = least_signal_db(backend["reduced"], told["thresholds"])
+        drawn = f"{least:g} dB expected in {backend['reduced']}"
+        most = f"{min(_signal(backend, _verdicts(told))):.1f}\N{NO-BREAK SPACE}dB"
     return [
         backend["backend"],
         outcome,
-        plot.draw(points) if points else "",
-        number(ratio_of(max(worst, key=ratio_of))) if worst else "",
+        drawn,
+        most,
         engine_of(backend) if backend["engine"] else backend["reason"] or "",
     ]
 
@@ -238,6 +257,8 @@ def _map(told: Told) -> str:
     if not drawn:
         return ""
     about = "One cell for every output and sample; its colour is the ratio."
+    if all(backend["reduced"] for backend in told["backends"]):
+        about = "One cell for every output and sample; its colour is the noise, 8 what is allowed."
     return section("The map", tag("p", about, class_="quiet"), drawn)
 
 
@@ -349,8 +370,14 @@ def _all(backends: Sequence[Mapping[str, Any]]) -> str:
 def _made_with(told: Told) -> Html:
     thresholds = told["thresholds"]
     own = [f"{name} {ratio:g}" for name, ratio in thresholds["outputs"].items()]
+    narrow = dict.fromkeys(b["reduced"] for b in told["backends"] if b["reduced"])
+    limits = [f"error at most {thresholds['max_ratio']:g} times the noise floor"]
+    limits += [
+        f"signal over noise at least {least_signal_db(precision, thresholds):g} dB in {precision}"
+        for precision in narrow
+    ]
     facts = [
-        ("limit", f"error at most {thresholds['max_ratio']:g} times the noise floor"),
+        ("limit", "; ".join(limits)),
         ("by output", ", ".join(own)),
         ("constant", ", ".join(thresholds["constant_outputs"])),
         ("judge again", "edgeport verify --from FILE.json --max-ratio X"),

@@ -14,7 +14,7 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.session import EngineInfo
 from edgeport.runtimes.signature import Signature
-from edgeport.runtimes.thresholds import REDUCED, Precision, Thresholds, floor_scale
+from edgeport.runtimes.thresholds import Precision, Thresholds, floor_scale
 from edgeport.runtimes.verdict import Verdict, counts_together, median_bar
 from edgeport.runtimes.verification import check_session
 
@@ -71,7 +71,7 @@ def bars(
 
 def _bar(verdict: Verdict, thresholds: Thresholds, reduced: Precision | None) -> Bar:
     figures, edge = verdict.figures, verdict.kind == "edge"
-    keep = thresholds.reduced.get(reduced, REDUCED[reduced]) if reduced else None
+    keep = thresholds.bar_of(reduced) if reduced else None
     if figures.rule == "exact":
         flips = max(1, math.floor(keep.max_flips * figures.elements)) if keep else 0
         return Bar("eager", 0.0, float(flips))

@@ -373,3 +373,29 @@ def test_ctrl_c_leaves_nothing_but_the_report(repository: Path, report: bool) ->
     assert err.splitlines()[-1] == f"edgeport: interrupted; {written} was written"
     assert not list(repository.glob("*m.edge*"))
     assert (repository / "story.json").exists() is report
+
+
+def test_a_narrower_precision_is_told_by_every_command(repository: Path) -> None:
+    given = ["deploy.models:make_model", "--input", "image=float32[batch,3,32,32]"]
+    done = edgeport("export", *given, "--precision", "int8", "-o", "m.edge", "--report", "m.json")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"ort-cpu  output  \S+ +\d\d\.\d dB  random", done.stdout)
+    assert "m: 1 of 1 backends pass on" in done.stdout
+    assert "samples; int8: signal over noise, at least 20 dB\n" in done.stdout
+    assert "quantization static, 100% of the weights" in done.stdout
+    assert re.search(r"onnx: int8 static +\d+\.\d s  proved", done.stderr)
+    assert json.loads(Path("m.json").read_text())["asked"]["precision"] == "int8"
+
+    seen = edgeport("inspect", "m.edge").stdout
+    assert re.search(r"^onnx +int8 ", seen, re.MULTILINE)
+    assert "noise floor at most 8, int8 signal over noise at least 20 dB\n" in seen
+    assert re.search(r"\) pass, int8, \d\d\.?\d* dB over noise\n", seen)
+
+    assert edgeport("export", *given, "--format", "onnx", "-o", "wide.edge").returncode == 0
+    changed = edgeport("diff", "wide.edge", "m.edge").stdout
+    assert re.search(r"^onnx precision +float32 +int8$", changed, re.MULTILINE)
+    assert re.search(r"pass, worst ratio \S+ +pass, int8, \d+\.?\d* dB over noise", changed)
+
+    refused = edgeport("export", *given, "--precision", "int4", "-o", "no.edge")
+    assert refused.returncode == 2
+    assert "there is no --precision int4" in refused.stderr

@@ -145,6 +145,11 @@ def test_a_limit_of_its_own() -> None:
 def test_a_reduced_precision_says_how_far_the_signal_is_above_the_noise() -> None:
     text = Page(page(told(backend("ort-cpu", (1e-4,) * 4, "bfloat16")))).text
     assert re.search(r"In bfloat16, the signal is at least 8\d dB above the noise", text)
+    assert "signal over noise least engine ort-cpu ✓ pass 25 dB expected in bfloat16 8" in text
+    assert "its colour is the noise, 8 what is allowed" in text
+    assert "noise floor; signal over noise at least 25 dB in bfloat16" in text
+    edge = Page(page(told(backend("ort-cpu", (1e-2, 1e-4, 1e-4, 1e-4), "bfloat16")))).text
+    assert re.search(r"the signal is at least 8\d dB above the noise", edge)  # edges owe none
 
 
 def test_what_is_neither_right_nor_wrong() -> None:

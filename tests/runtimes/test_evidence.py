@@ -28,6 +28,18 @@ def test_a_real_report(packed: Path) -> None:
     assert ort.worst_ratio is not None
     assert 0 < ort.worst_ratio < 8
     assert null.outcome == "fail"
+    assert ort.worst == f"worst ratio {ort.worst_ratio:.3g}"
+
+
+def test_a_report_of_a_narrower_precision(packed: Path) -> None:
+    report = verify(Bundle.read(packed), threads=1).to_json()
+    backend = report["backends"][0]
+    backend["reduced"] = "int8"
+    for verdict, signal in zip(backend["verdicts"], (10.0, 33.0, *[50.0] * 99), strict=False):
+        verdict["figures"]["snr_db"] = signal
+    backend["verdicts"][0]["kind"] = "edge"  # which owes none
+    proof, _ = proofs(put(packed, "parity", json.dumps(report).encode()))
+    assert (proof.reduced, proof.snr_db, proof.worst) == ("int8", 33.0, "int8, 33 dB over noise")
 
 
 def test_a_real_benchmark(packed: Path) -> None:

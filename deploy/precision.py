@@ -1,0 +1,149 @@
+"""The narrower precision that was asked for: made from the proved ONNX file, and proved too."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgeport.deploy.compilers.narrowing import CALIBRATED, Wide, routes
+from edgeport.deploy.compilers.targets import OnnxRequest
+from edgeport.deploy.proof.task import parts_of
+from edgeport.deploy.sources.source import Source
+from edgeport.deploy.tensorrt.request import ENGINES
+from edgeport.runtimes import SourceError, UsageError
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.thresholds import Precision
+
+from .attempts import Attempt, Prove, attempt, first_proved, keep
+from .failure import explain
+from .request import Request
+
+_MOST_INPUTS: Final = 64
+"""To measure ranges on: of about 32 rows each, where rows are free."""
+
+_MOST: Final = float(np.finfo(np.float16).max)
+_LEAST: Final = float(np.finfo(np.float16).smallest_subnormal)
+
+_WIDER: Final[Mapping[str, str]] = {
+    "float16": "leave --precision out",
+    "int8": "ask for --precision float16, or leave --precision out",
+}
+_WRONG: Final[Mapping[str, str]] = {
+    "float16": "scale what leaves the values that float16 holds, 6e-8 to 65504",
+    "int8": "give more --samples, or a module that was trained with rounded values",
+}
+_WITHOUT_SAMPLES: Final = (
+    "give --samples of real inputs: ranges of values were measured on drawn ones"
+)
+
+
+def narrowed(
+    source: Source,
+    won: Sequence[Attempt],
+    golden: Sequence[Golden],
+    folder: Path,
+    request: Request,
+    asked: OnnxRequest,
+    prove: Prove,
+    begin: Callable[[str], None],
+    ended: Callable[[Attempt], None],
+) -> list[Attempt]:
+    """Put a file in the precision that was asked for in the place of the ONNX file.
+
+    Args:
+        source: What is compiled.
+        won: Proved artefacts, of which one is ONNX.
+        golden: What they were proved with.
+        folder: Where they are.
+        request: What was asked.
+        asked: What of it is for ONNX.
+        prove: Opens the artefact and compares.
+        begin: Called with the name of each step.
+        ended: Called with what came of it.
+
+    Raises:
+        EdgeportError: The precision is not to be had, or not near enough to the module.
+    """
+    precision = request.precision
+    first = next(found for found in won if found.format == "onnx")
+    if precision is None or first.compiled is None:
+        raise ValueError("nothing to make narrower")
+    if first.compiled.artefact.external:
+        raise UsageError(
+            f"the weights of {type(source.module).__name__} take more than 2 GiB, and what makes "
+            f"{precision} takes less",
+            remedy="leave --precision out",
+        )
+    kept = keep(first.compiled, folder, first.route)
+    wide = Wide(
+        kept / first.compiled.artefact.stored.file,
+        first.compiled,
+        _inputs(source, golden),
+        asked,
+        for_engines=any(name in ENGINES for name in request.formats),
+    )
+    tries = partial(attempt, source, "onnx", folder=folder, prove=prove, limits=request.limits)
+    made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
+    if made[-1].outcome != "proved":
+        failed = [_with_remedy(each, source, precision) for each in made]
+        raise explain(source, precision, [], failed, list, None)
+    return [made[-1] if found is first else found for found in won]
+
+
+def held_by(
+    precision: Precision | None, golden: tuple[Golden, ...]
+) -> tuple[tuple[Golden, ...], list[str]]:
+    """The samples without edge cases that a precision cannot hold, and a sentence on those."""
+    if precision != "float16":
+        return golden, []
+    beyond = [sample.name for sample in golden if sample.kind == "edge" and _leaves(sample)]
+    told = f"float16 cannot hold squares of the edge cases {', '.join(beyond)}: left out"
+    kept = tuple(sample for sample in golden if sample.name not in beyond)
+    return kept, [told] if beyond else []
+
+
+def _leaves(sample: Golden) -> bool:
+    """Whether float16 makes 0 or Inf of the square of an input, or Inf of an answer."""
+    squares = [np.square(a, dtype=np.float64) for a in sample.inputs.values() if _is_float(a)]
+    answers = [np.abs(array) for array in sample.eager.values() if _is_float(array)]
+    vanish = any(bool(np.any((array > 0) & (array < _LEAST))) for array in squares)
+    return vanish or any(bool(np.any(array > _MOST)) for array in (*squares, *answers))
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f"
+
+
+def calibration_note(source: Source, won: Sequence[Attempt]) -> list[str]:
+    """What the user should know of where ranges of values come from."""
+    if source.real or all(found.route not in CALIBRATED for found in won):
+        return []
+    return [
+        "int8: ranges of values were measured on drawn inputs, and real ones may leave them: "
+        "give --samples"
+    ]
+
+
+def _inputs(source: Source, golden: Sequence[Golden]) -> list[Mapping[str, Array]]:
+    """Real ones, if there are any; else those that the module was proved with."""
+    found: list[Mapping[str, Array]] = []
+    with contextlib.suppress(SourceError):  # more rows than the model takes at once
+        for sample in source.real:
+            found += parts_of(source, sample)
+    usual = [sample.inputs for sample in golden if sample.kind != "edge"]
+    return (found or usual)[:_MOST_INPUTS]
+
+
+def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attempt:
+    if failed.diagnosis is None:
+        return failed
+    remedy = _WIDER[precision]
+    if failed.outcome == "wrong":
+        lacking = failed.route in CALIBRATED and not source.real
+        remedy = f"{_WITHOUT_SAMPLES if lacking else _WRONG[precision]}, or {remedy}"
+    return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))

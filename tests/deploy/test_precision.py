@@ -1,0 +1,225 @@
+"""Files in a narrower precision: made from the proved one, proved themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+from edgeport.deploy.request import default_formats
+from edgeport.runtimes import ContractError, ParityError, UsageError
+from edgeport.runtimes.thresholds import Precision
+
+BATCH = {"x": {0: "batch"}}
+DRAWN = "int8: ranges of values were measured on drawn inputs, and real ones may leave them"
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 32, batch_first=True)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tags: Tensor = self.head(self.lstm(x)[0])
+        return tags
+
+
+class Loud(nn.Module):
+    """Its values leave float16 on the way, and come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return (y * 1e6).relu() * 1e-6
+
+
+def convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
+
+
+def images(*shape: int) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return {"x": torch.rand(*shape)}
+
+
+def narrow(
+    module: nn.Module, example: Any, output: Path, precision: Precision, **options: Any
+) -> deploy.Export:
+    return deploy.export(module, example, output, dimensions=BATCH, precision=precision, **options)
+
+
+def signal_db(made: deploy.Export) -> float:
+    (backend,) = made.report.backends
+    return min(v.figures.snr_db for v in backend.verdicts if v.kind != "edge")
+
+
+def operators(made: deploy.Export) -> set[str]:
+    return {node.op_type for node in onnx.load(made.bundle.path / "model.onnx").graph.node}
+
+
+def test_convolutions_have_ranges_that_are_measured_on_samples(tmp_path: Path) -> None:
+    module, example = convolutions(), images(2, 3, 16, 16)
+    made = narrow(module, example, tmp_path / "m.edge", "int8", samples=[
+        {"x": np.random.default_rng(i).random((8, 3, 16, 16), np.float32)} for i in range(2)
+    ])  # fmt: skip  # one thing
+    (artefact,) = made.bundle.manifest.artefacts
+    assert artefact.precision == "int8"
+    assert artefact.details["quantization"] == "static, 100% of the weights"
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(made)
+    assert 25 < signal_db(made) < 80  # rounded, and not by much
+    assert not any(DRAWN in note for note in made.notes)
+    with runtimes.open(made.bundle.path) as session:
+        assert session.engine.precision == "int8"
+        assert session.signature == made.source.signature  # floats go in and come out
+    assert runtimes.verify(made.bundle).passed
+
+
+def test_a_file_that_is_narrower_is_smaller(tmp_path: Path) -> None:
+    module, example = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 4)), images(2, 64)
+    plain = deploy.export(module, example, tmp_path / "m.edge", dimensions=BATCH, formats=["onnx"])
+    sizes = {
+        precision: narrow(module, example, tmp_path / f"{precision}.edge", precision)
+        .bundle.manifest.artefacts[0]
+        .stored.size_bytes
+        for precision in ("float16", "int8")
+    }
+    before = plain.bundle.manifest.artefacts[0].stored.size_bytes
+    assert sizes["float16"] < 0.6 * before
+    assert sizes["int8"] < 0.4 * before
+
+
+def test_recurrent_layers_measure_ranges_in_each_call(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = narrow(Tagger(), {"x": torch.randn(2, 5, 8)}, tmp_path / "m.edge", "int8")
+    assert "DynamicQuantizeLSTM" in operators(made)
+    assert str(made.bundle.manifest.artefacts[0].details["quantization"]).startswith("dynamic, ")
+    assert not any(DRAWN in note for note in made.notes)
+
+
+def test_ranges_of_drawn_inputs_are_told(tmp_path: Path) -> None:
+    made = narrow(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", "int8")
+    assert any(note.startswith(DRAWN) for note in made.notes)
+
+
+def test_float16_keeps_float32_at_both_ends(tmp_path: Path) -> None:
+    made = narrow(convolutions(), images(2, 3, 16, 16), tmp_path / "m.edge", "float16")
+    (artefact,) = made.bundle.manifest.artefacts
+    assert (artefact.precision, made.source.signature.precision) == ("float16", "float32")
+    model = onnx.load(made.bundle.path / "model.onnx")
+    assert {t.data_type for t in model.graph.initializer if t.dims} <= {
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.INT64,
+    }
+    assert signal_db(made) > 50
+
+
+def test_edge_cases_beyond_float16_are_left_out_and_told(tmp_path: Path) -> None:
+    class Shout(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.cumsum(1) * 2000
+
+    made = narrow(Shout(), images(2, 8), tmp_path / "m.edge", "float16")
+    told = "float16 cannot hold squares of the edge cases large, denormal: left out"
+    assert told in made.notes
+    kept = [name for name, _ in made.bundle.manifest.samples]
+    assert "zeros" in kept
+    assert not {"large", "denormal"} & set(kept)
+
+
+def test_what_float16_cannot_hold_is_not_packed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ParityError, match="ONNX in float16: Loud is not proved") as raised:
+        narrow(Loud(), {"x": torch.randn(2, 8)}, tmp_path / "m.edge", "float16")
+    assert raised.value.remedy == (
+        "scale what leaves the values that float16 holds, 6e-8 to 65504, or leave --precision out"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="0% of its weights would be in int8") as raised:
+        narrow(nn.Softmax(1), images(2, 8), tmp_path / "m.edge", "int8")
+    assert raised.value.remedy == "ask for --precision float16, or leave --precision out"
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "problem", "remedy"),
+    [
+        (nn.Linear(4, 2), {"precision": "int4"}, "there is no --precision int4", "float16 or int8"),
+        (
+            nn.Linear(4, 2),
+            {"precision": "int8", "formats": ["onnx", "pt2"]},
+            "int8 is made in ONNX, and --format asks for pt2 too",
+            "leave --format out",
+        ),
+        (
+            nn.Linear(4, 2).double(),
+            {"precision": "float16"},
+            "--precision float16 is for modules in float32, and this one computes in float64",
+            "give the module in float32",
+        ),
+    ],
+)
+def test_what_cannot_be_asked(
+    module: nn.Module, options: dict[str, Any], problem: str, remedy: str, tmp_path: Path
+) -> None:
+    dtype = next(module.parameters()).dtype
+    with pytest.raises(UsageError, match=problem) as raised:
+        deploy.export(module, {"x": torch.zeros(2, 4, dtype=dtype)}, tmp_path / "m.edge", **options)
+    assert remedy in raised.value.remedy
+
+
+def test_what_is_made_if_no_format_is_named() -> None:
+    assert default_formats(None) == ("onnx", "torchscript", "pt2")
+    assert default_formats("int8") == ("onnx",)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_an_engine_is_built_from_the_narrower_file(precision: Precision, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    made = narrow(
+        convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", precision, formats=["tensorrt-rtx"]
+    )
+    onnx_file, engine = made.bundle.manifest.artefacts
+    assert (onnx_file.precision, engine.precision) == (precision, precision)
+    if precision == "int8":
+        assert str(onnx_file.details["quantization"]).startswith("static, symmetric, ")
+
+
+def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 3))
+    rows = np.random.default_rng(0).normal(size=(96, 16)).astype(np.float32)
+    labels = module(torch.tensor(rows)).argmax(1).numpy()
+    made = narrow(
+        module, {"x": rows[:2]}, tmp_path / "m.edge", "int8", samples=[{"x": rows}], labels=labels
+    )
+    (score,) = made.scores
+    assert (score.rows, score.module) == (96, 1.0)
+    assert score.artefact > 0.9
+
+
+def test_weights_in_a_file_of_their_own_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
+    with pytest.raises(UsageError, match="the weights of Linear take more than 2 GiB") as raised:
+        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
+    assert raised.value.remedy == "leave --precision out"
