@@ -215,6 +215,14 @@ class Rows(nn.Module):
         return torch.stack([x[row] * row for row in range(x.shape[0])])  # here
 
 
+class Grows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        for row in range(x.shape[0]):  # here
+            found.append(x[row] * 2)
+        return torch.stack(found)
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -370,6 +378,7 @@ CASES = [
         for module in (Viewed, Expanded, Rows)
         for compiler in (pt2, pt2_strict)
     ),
+    Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(trace, Binarised, Family.AUTOGRAD, None, "in place of .apply", "_StraightThrough"),
     Case(script, Counter, Family.MUTATION, None, "buffer", "'count'"),
