@@ -114,6 +114,8 @@ def _exported(
 
 def _takes_derivatives(error: Exception) -> bool:
     """Whether it was raised within ``torch.func.grad`` and the like, in forward."""
+    if "functorch tensor" in str(error):  # raised anew, without its frames
+        return True
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_globals.get("__name__") == _DERIVATIVES for frame in frames)
 

@@ -51,19 +51,20 @@ class Differences(nn.Module):
 
 
 class Forces(nn.Module):
-    """Derivatives of an energy."""
+    """The gradient of an energy, of all rows at once or of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: bool) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
+        self.each = each
 
     def energy(self, x: Tensor) -> Tensor:
         total: Tensor = self.net(x).sum()
         return total
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        each: Tensor = torch.func.vmap(torch.func.grad(self.energy))(x)
-        return -torch.func.grad(self.energy)(x), each, self.energy(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        slope = torch.func.grad(self.energy)
+        return -(torch.func.vmap(slope) if self.each else slope)(x), self.energy(x)
 
 
 def exported(module: nn.Module, example: Tensor, axes: dict[int, str], folder: Path) -> Path:
@@ -92,9 +93,10 @@ def test_values_decide_in_the_artefact(
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
 
 
-def test_derivatives_are_operators_of_the_artefact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [False, True])
+def test_derivatives_are_operators_of_the_artefact(each: bool, tmp_path: Path) -> None:
     made = deploy.export(
-        Forces(), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}
+        Forces(each), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}
     )
     assert made.report.passed
     assert len(made.report.backends) == 3
