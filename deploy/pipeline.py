@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
 import onnx
 import safetensors.numpy
 import torch
@@ -44,6 +45,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS
@@ -214,13 +216,24 @@ def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
         if empty:
             raise ParityError(
                 f"{_named(empty)} has no elements on any sample, so it proves nothing",
-                remedy="give an example, or a range, in which it has some",
+                remedy="give an example, or a range, in which it has some, or allow it with "
+                "--constant-output NAME",
+            )
+        if lost := [name for name in dead if all(_is_nan(sample.eager[name]) for sample in golden)]:
+            raise ParityError(
+                f"{_named(lost)} is NaN on every sample, so it proves nothing",
+                remedy="look for what makes it NaN: weights that are (a note names them), 0 / 0, "
+                "the logarithm or root of what is negative; or give other --samples",
             )
         raise ParityError(
             f"{_named(dead)} is the same on every sample, or drowned in its rounding error, so it "
             "proves nothing",
             remedy="give --samples that make it vary, or allow it with --constant-output NAME",
         )
+
+
+def _is_nan(values: Array) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _named(outputs: Sequence[str]) -> str:
