@@ -121,8 +121,9 @@ def export(
         ... )
     """
     files.refuse_existing(Path(output))
+    chosen = default_formats(precision) if formats is None else formats
     request = Request(
-        (formats,) if isinstance(formats, str) else tuple(formats or default_formats(precision)),
+        (chosen,) if isinstance(chosen, str) else tuple(chosen),
         opset,
         None if target is None else find_target(target),
         thresholds or Thresholds(),

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
 import onnx
 import safetensors.numpy
 import torch
@@ -44,6 +45,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.session import BACKENDS
@@ -134,15 +136,14 @@ def export_source(
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
             reference = Reference(source)
-            golden = make_golden(reference)
+            golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         with _step("compilers", on_event):
             warm_up(formats, asked.opset)
-        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
         weights = weights_sha256(source.module)
-        manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
-        won, left_out = [], list[str]()
+        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
+        won = []
         begin = partial(_begin, on_event)
         prove = partial(_prove, folder, manifest)
         for name in formats:
@@ -152,7 +153,6 @@ def export_source(
             )
             found = first_proved(name, ways, tries, begin, on_event)
             if found[-1].outcome != "proved":
-                look = partial(_look, source, golden, request, on_event)
                 others = [other for other in formats if other != name]
                 raise explain(
                     source,
@@ -160,20 +160,15 @@ def export_source(
                     others,
                     found,
                     partial(_decisions, source, golden),
-                    look,
+                    partial(_look, source, golden, request, on_event),
                     drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
         if request.precision is not None:
-            golden, left_out = held_by(request.precision, golden)
-            stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-            manifest = partial(_manifest, source, weights, stored, golden, request.thresholds)
-            prove = partial(_prove, folder, manifest)
             won = narrowed(source, won, golden, folder, request, asked, prove, begin, on_event)
-        artefacts = tuple(found.compiled.artefact for found in won if found.compiled)
         with _step("more inputs", on_event):
             trial = ask_further(
-                Bundle(folder, manifest(artefacts)),
+                Bundle(folder, manifest(_artefacts(won))),
                 reference,
                 golden,
                 request.search_s,
@@ -184,24 +179,19 @@ def export_source(
             on_event(searched)
         built, told = _engines(source, folder, manifest, won, libraries, request, on_event)
         won += built
-        artefacts += tuple(found.compiled.artefact for found in built if found.compiled)
         golden = (*golden, *trial.samples)
-        stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-        packed = _manifest(source, weights, stored, golden, request.thresholds, artefacts)
+        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
+        packed = manifest(_artefacts(won))
         report = _report(packed, golden, won, trial)
-        (folder / REPORT).parent.mkdir()
-        text = json.dumps(report.to_json(), indent=1, allow_nan=False)
-        packed = replace(packed, evidence={"parity": store(folder, REPORT, text.encode())})
-        files.write(folder / MANIFEST, packed.dumps())
+        packed = _with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
-    notes = _notes(source, won, partial(_decisions, source, golden))
     notes = (
         *reference.notes,
         *left_out,
         *calibration_note(source, won),
         *limits_of_proof(golden, request.thresholds),
         *trial.notes,
-        *notes,
+        *_notes(source, won, partial(_decisions, source, golden)),
         *told,
     )
     return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
@@ -226,13 +216,24 @@ def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
         if empty:
             raise ParityError(
                 f"{_named(empty)} has no elements on any sample, so it proves nothing",
-                remedy="give an example, or a range, in which it has some",
+                remedy="give an example, or a range, in which it has some, or allow it with "
+                "--constant-output NAME",
+            )
+        if lost := [name for name in dead if all(_is_nan(sample.eager[name]) for sample in golden)]:
+            raise ParityError(
+                f"{_named(lost)} is NaN on every sample, so it proves nothing",
+                remedy="look for what makes it NaN: weights that are (a note names them), 0 / 0, "
+                "the logarithm or root of what is negative; or give other --samples",
             )
         raise ParityError(
             f"{_named(dead)} is the same on every sample, or drowned in its rounding error, so it "
             "proves nothing",
             remedy="give --samples that make it vary, or allow it with --constant-output NAME",
         )
+
+
+def _is_nan(values: Array) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).all())
 
 
 def _named(outputs: Sequence[str]) -> str:
@@ -276,6 +277,31 @@ def _engines(
         begin=partial(_begin, on_event),
         on_event=on_event,
     )
+
+
+def _artefacts(won: Sequence[Attempt]) -> tuple[Artefact, ...]:
+    return tuple(found.compiled.artefact for found in won if found.compiled)
+
+
+def _with_golden(
+    source: Source,
+    weights: str,
+    golden: Sequence[Golden],
+    thresholds: Thresholds,
+    folder: Path,
+) -> Callable[[tuple[Artefact, ...]], Manifest]:
+    """Write the samples; what makes a manifest of them and of artefacts."""
+    stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
+    return partial(_manifest, source, weights, stored, golden, thresholds)
+
+
+def _with_report(manifest: Manifest, report: Report, folder: Path) -> Manifest:
+    """Write the report, and the manifest that lists it: the last file."""
+    (folder / REPORT).parent.mkdir()
+    text = json.dumps(report.to_json(), indent=1, allow_nan=False)
+    packed = replace(manifest, evidence={"parity": store(folder, REPORT, text.encode())})
+    files.write(folder / MANIFEST, packed.dumps())
+    return packed
 
 
 def _manifest(

@@ -100,14 +100,15 @@ def narrowed(
 
 
 def held_by(
-    precision: Precision, golden: tuple[Golden, ...]
+    precision: Precision | None, golden: tuple[Golden, ...]
 ) -> tuple[tuple[Golden, ...], list[str]]:
     """The samples without edge cases that a precision cannot hold, and a sentence on those."""
-    beyond = [sample.name for sample in golden if sample.kind == "edge" and _leaves(sample)]
-    if precision != "float16" or not beyond:
+    if precision != "float16":
         return golden, []
+    beyond = [sample.name for sample in golden if sample.kind == "edge" and _leaves(sample)]
     told = f"float16 cannot hold squares of the edge cases {', '.join(beyond)}: left out"
-    return tuple(sample for sample in golden if sample.name not in beyond), [told]
+    kept = tuple(sample for sample in golden if sample.name not in beyond)
+    return kept, [told] if beyond else []
 
 
 def _leaves(sample: Golden) -> bool:

@@ -44,14 +44,17 @@ def _run(arguments: Namespace) -> int:
     except (EdgeportError, OSError, MemoryError) as e:
         if arguments.debug:
             raise
-        print(f"edgeport: {_in_words(e)}", file=sys.stderr)
+        from edgeport.commands.terminal import plain_lines
+
+        print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return f"out of memory: {error}\n  fix: use smaller sizes, or a larger machine"
+        what = ": ".join(filter(None, ["out of memory", str(error)]))
+        return f"{what}\n  fix: use smaller sizes, or a larger machine"
     if isinstance(error, OSError) and not hasattr(error, "remedy"):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)

@@ -188,25 +188,26 @@ def _parse(url: str, name: str) -> tuple[SplitResult, str, str]:
     """The server, what its paths begin with, and the path of the model."""
     try:
         server = urlsplit(url)
+        (server.hostname or "").encode("idna")
         known = server.scheme in ("http", "https") and server.hostname and server.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is no number, a part of a name that is too long
         server, known = SplitResult("", "", "", "", ""), False
-    if not known or server.query or server.fragment or server.username:
+    if not known or server.query or server.fragment or re.search(r"[@\s]", server.netloc):
         raise UsageError(
             f"{url!r} is no address of a server", remedy="pass http://host:port[/v2/models/NAME]"
         )
-    path = server.path.rstrip("/").removesuffix("/infer")
+    path = _quoted(server.path, "/%").rstrip("/").removesuffix("/infer")
     match = re.fullmatch(r"(.*)/v2/models/[^/]+(/versions/[^/]+)?", path)
     if match:
         return server, match[1], path
     base = path.removesuffix("/v2")
-    return server, base, f"{base}/v2/models/{_quoted(name)}"
+    return server, base, f"{base}/v2/models/{_quoted(name, '')}"
 
 
-def _quoted(name: str) -> str:
+def _quoted(name: str, safe: str) -> str:
     from urllib.parse import quote
 
-    return quote(name, safe="")
+    return quote(name, safe=safe)
 
 
 def _match(
@@ -215,7 +216,9 @@ def _match(
     """Pair the bundle's tensors with the server's: by name, or by the number behind ``__``."""
     entries = {str(entry.get("name")): entry for entry in _objects(described, side)}
     by_name = {spec.name for spec in specs} == set(entries)
-    places = {int(name.rpartition("__")[2]): name for name in entries if re.search(r"__\d+$", name)}
+    places = {
+        int(name.rpartition("__")[2]): name for name in entries if re.search(r"__\d{1,9}$", name)
+    }
     if (not by_name and sorted(places) != list(range(len(specs)))) or len(entries) != len(specs):
         raise ContractError(
             f"{unquote(path)} has the {side} {', '.join(entries) or 'nothing'}, "

@@ -10,7 +10,7 @@ from .bundle import Bundle
 from .errors import EdgeportError, FormatError
 from .manifest import EvidenceKind
 from .safety.private_copy import read
-from .strict_json import expect, parse
+from .strict_json import expect, number, parse
 
 _LARGEST_BYTES: Final = 2**28
 
@@ -108,10 +108,14 @@ def _proof(entry: dict[str, Any]) -> Proof:
         expect(str, entry.get("backend"), "a backend"),
         expect(str, entry.get("outcome"), "an outcome"),
         name.strip(),
-        max((ratio for ratio in ratios if isinstance(ratio, int | float)), default=None),
+        max(_numbers(ratios, "a ratio"), default=None),
         None if reduced is None else expect(str, reduced, "a precision"),
-        min((signal for signal in signals if isinstance(signal, int | float)), default=None),
+        min(_numbers(signals, "a signal over noise"), default=None),
     )
+
+
+def _numbers(values: list[Any], what: str) -> list[float]:
+    return [number(value, what) for value in values if value is not None]
 
 
 def _latency(entry: dict[str, Any]) -> tuple[str, float | None]:
@@ -120,8 +124,8 @@ def _latency(entry: dict[str, Any]) -> tuple[str, float | None]:
         found = expect(dict, percentile, "a percentile")
         if found.get("percent") == 50:
             value = expect(dict, found.get("latency_ns") or {}, "a latency").get("value")
-            number = value if type(value) in (int, float) else None
-            return expect(str, entry.get("backend"), "a backend"), number
+            latency = None if value is None else number(value, "a latency")
+            return expect(str, entry.get("backend"), "a backend"), latency
     return expect(str, entry.get("backend"), "a backend"), None
 
 

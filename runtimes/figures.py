@@ -52,6 +52,10 @@ class Histogram:
     actual: tuple[Count, ...]
     eager: tuple[Count, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.actual) != len(self.eager):
+            raise ValueError(f"a histogram has {len(self.actual)} and {len(self.eager)} bins")
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -115,7 +119,12 @@ class Figures:
             >>> Figures("oracle", error_rms=3.0, floor_rms=2.0, error_max=8.0, floor_max=4.0).ratio
             2.0
         """
-        return max(_ratio(self.error_rms, self.floor_rms), _ratio(self.error_max, self.floor_max))
+        return max(self.rms_ratio, _ratio(self.error_max, self.floor_max))
+
+    @property
+    def rms_ratio(self) -> float:
+        """The rms error in units of its floor."""
+        return _ratio(self.error_rms, self.floor_rms)
 
     @property
     def snr_db(self) -> float:

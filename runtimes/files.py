@@ -99,7 +99,11 @@ def new_folder(path: Path) -> Iterator[Path]:
             with writing(path):
                 for folder, _, _ in os.walk(temporary):
                     _sync_folder(Path(folder))
-                temporary.rename(path)
+                try:
+                    temporary.rename(path)
+                except OSError:
+                    refuse_existing(path)  # somebody was there first
+                    raise
                 _sync_folder(path.parent)
         except StorageError as e:  # told with the name that the user gave
             raise type(e)(

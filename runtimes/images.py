@@ -1,8 +1,10 @@
-"""Inputs that are images as a decoder gives them: uint8, with colours last."""
+"""Inputs that are images as a decoder gives them: uint8, with colours last; and files of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 import numpy as np
 
@@ -11,6 +13,33 @@ from .signature import TensorSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+_SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
+)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image by its name; what is hidden, as macOS's ``._cat.png``, is none."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder and of the folders in it that are not hidden, in order.
+
+    Raises:
+        OSError: A folder cannot be read: nothing is left out in silence.
+    """
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=_raised):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for name in names if is_image_file(path := Path(place, name))]
+    return sorted(found)
+
+
+def _raised(error: OSError) -> NoReturn:
+    raise error
 
 
 def is_image(spec: TensorSpec) -> bool:

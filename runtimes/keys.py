@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey
 
 KEY_PAIR: Final = (
-    "openssl genpkey -algorithm ed25519 -out k.pem; openssl pkey -in k.pem -pubout -out k.pub"
+    "openssl genpkey -algorithm ed25519 -out new.pem; openssl pkey -in new.pem -pubout -out new.pub"
 )
+"""A remedy that overwrites no key of those who paste it: the manual's are called k.pem."""
+_TAKE_IT_OUT: Final = "openssl pkey -in PRIVATE.pem -pubout -out PUBLIC.pub; or "
 CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 _LARGEST_BYTES: Final = 4096
@@ -122,5 +124,5 @@ def _read(file: Path) -> bytes:
 def _refuse(file: Path, kind: str, cause: Exception | None = None) -> NoReturn:
     raise FormatError(
         f"{file} is no {kind} key in PEM form, of Ed25519 or on {', '.join(CURVES.values())}",
-        remedy=f"make a pair: {KEY_PAIR}",
+        remedy=f"{_TAKE_IT_OUT if kind == 'public' else ''}make a pair: {KEY_PAIR}",
     ) from cause

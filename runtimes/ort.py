@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU."""
 
 import contextlib
-import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnxruntime
 
 from .bound_buffers import BoundBuffers, unbound
 from .errors import ContractError, EngineError
+from .heap import give_back
 from .inputs import Array, InputCheck
 from .ort_buffers import OrtBinder
 from .ort_load import (
@@ -85,7 +85,7 @@ class OrtSession:
         self._quick = unbound
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
-            _give_memory_back()
+            give_back()
 
     def __enter__(self) -> "OrtSession":
         return self
@@ -120,7 +120,7 @@ def open_engine(path: Path, options: Options) -> onnxruntime.InferenceSession:
     """
     _keep_freed_memory()
     session = load(path, options, settings_of(options), PROVIDER, {})
-    _give_memory_back()
+    give_back()  # free pages that optimising a graph, and closing it, leave behind
     if session.get_providers() != [PROVIDER]:
         raise ContractError(
             f"asked for {PROVIDER}, got {', '.join(session.get_providers())}",
@@ -138,9 +138,3 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(MemoryError):  # a limit on addresses
         np.empty(2**25 - 2**16, np.uint8)
-
-
-def _give_memory_back() -> None:
-    """To optimise a graph and to close it leave free pages behind, which glibc would keep."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -46,11 +46,9 @@ class OrtStringsSession:
                 is closed.
         """
         arrays = self._check(inputs)
-        feed = self._feed(arrays)
-        if self._session is None:
-            raise EngineError("the session is closed", remedy="open it again")
+        feed, session = self._feed(arrays), self._opened()
         try:
-            outputs = self._session.run(self._outputs, feed)
+            outputs = session.run(self._outputs, feed)
         except Exception as e:  # ONNX Runtime's exceptions have no common base
             raise failed(e) from e
         found = dict(zip(self._outputs, outputs, strict=True))
@@ -63,8 +61,10 @@ class OrtStringsSession:
 
         Raises:
             InputError: An input does not fit the signature, or is no text.
+            EngineError: The session is closed.
         """
-        yield partial(self._session.run, self._outputs, self._feed(self._check(inputs)))
+        feed = self._feed(self._check(inputs))
+        yield partial(self._opened().run, self._outputs, feed)
 
     def close(self) -> None:
         """Give the engine's memory back."""
@@ -75,6 +75,12 @@ class OrtStringsSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _opened(self) -> Any:
+        session = self._session  # another thread may close it meanwhile
+        if session is None:
+            raise EngineError("the session is closed", remedy="open it again")
+        return session
 
     def _feed(self, arrays: Sequence[Array]) -> dict[str, Array]:
         return {

@@ -106,7 +106,7 @@ def sign_bundle(path: Path, key: Path) -> Claim:
     if not isinstance(held, Zip):
         files.write(path / claim.file, signature)
         return claim
-    with _new_zip(path) as create:
+    with _new_zip(path.resolve()) as create:  # what a link leads to is changed; the link stays
         for name, size_bytes in held.sizes.items():
             if name not in (SIGNATURE, MANIFEST):
                 with held.open(name) as (source, _), create(name, size_bytes) as file:
@@ -166,7 +166,7 @@ def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
             if left not in held_now:  # somebody who was killed here did not get listed
                 left.unlink()
         return stored.file
-    with _new_zip(path) as create:
+    with _new_zip(path.resolve()) as create:
         for each in {each.file: each for each in changed.files if each != stored}.values():
             with create(each.file, each.size_bytes) as file:
                 copy(held, each, file.write)

@@ -32,11 +32,6 @@ class Parts:
     compute_ns: int
     copy_out_ns: int
 
-    @property
-    def device_ns(self) -> int:
-        """All that the device was asked for."""
-        return self.copy_in_ns + self.compute_ns + self.copy_out_ns
-
 
 @runtime_checkable
 class TimesParts(Protocol):

@@ -203,7 +203,7 @@ def _array(value: Any, spec: TensorSpec) -> Array:
             f"input {spec.name!r} is {found.dtype}, expected {spec.dtype}",
             remedy=f"pass {spec}, rows first",
         )
-    return _as_float(found, dtype, spec) if dtype.kind == "f" else _as_integer(found, dtype, spec)
+    return as_float(found, dtype, spec) if dtype.kind == "f" else _as_integer(found, dtype, spec)
 
 
 def _exact(value: Any, found: Array) -> Array:
@@ -221,8 +221,12 @@ def _as_integer(found: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
     return found.astype(dtype)
 
 
-def _as_float(found: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
-    """Numbers rounded to a float type, none of them to infinity."""
+def as_float(found: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    """Numbers rounded to the float type of an input, none of them to infinity.
+
+    Raises:
+        InputError: One is beyond it.
+    """
     with np.errstate(over="ignore"):
         cast = found.astype(dtype)
     lost = found[np.isfinite(found) & ~np.isfinite(cast)]

@@ -69,7 +69,7 @@ def _read(kind: Any, value: object, what: str) -> Any:
                 for key, each in pairs
             }
         case _:
-            return _number(value, what) if kind is float else _plain(kind, value, what)
+            return strict_json.number(value, what) if kind is float else _plain(kind, value, what)
 
 
 def _record(kind: Any, value: object) -> Any:
@@ -103,7 +103,7 @@ def _bounded(bound: str, value: object, what: str) -> float:
     if bound == "count":
         number: float = strict_json.expect(int, value, what)
     else:
-        number = math.inf if value is None else _number(value, what)
+        number = math.inf if value is None else strict_json.number(value, what)
     if number < 0:
         raise ValueError(f"{what} is {reprlib.repr(value)}, expected none below 0")
     return number
@@ -113,12 +113,6 @@ def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected one of {', '.join(choices)}")
-
-
-def _number(value: object, what: str) -> float:
-    if type(value) is int or type(value) is float:  # a bool is no number
-        return value
-    raise ValueError(f"{what} is {reprlib.repr(value)}, expected a number")
 
 
 def _plain(kind: Any, value: object, what: str) -> Any:

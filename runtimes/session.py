@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
@@ -308,7 +309,8 @@ def check_signature(path: Path, found: Signature, options: Options) -> None:
 def _load(name: str) -> _Module:
     found = backend(name)
     try:
-        return cast(_Module, import_module(found.module))  # the table promises the two functions
+        with _uninterrupted(is_held=found.extra != "torch"):  # torch takes seconds, and is Python
+            return cast(_Module, import_module(found.module))  # the table promises the functions
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"backend {name!r} needs {e.name!r}, which is not installed",
@@ -319,6 +321,22 @@ def _load(name: str) -> _Module:
             f"backend {name!r} cannot be loaded: {e}",
             remedy=f"pip install --force-reinstall 'edgeport[{found.extra}]'",
         ) from e
+
+
+@contextlib.contextmanager
+def _uninterrupted(*, is_held: bool) -> Iterator[None]:
+    """Let Ctrl-C come behind the block.
+
+    ONNX Runtime's library swallows it while it is loaded: the command then went on, with or without
+    that backend.
+    """
+    import signal
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if is_held else ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def default_backend(device: str | None) -> str:

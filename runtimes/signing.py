@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .container import Container, reading
-from .errors import FormatError, SignatureError, UsageError
+from .errors import FormatError, MissingFileError, SignatureError, UsageError
 from .keys import identity, read_private_key, read_public_key
 from .manifest import FOLDER_SIGNATURE, SIGNATURE
 from .openssf import SignedFolder, read_folder_signature, require_signed_folder, sign_folder
@@ -174,7 +174,8 @@ def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequen
     found = _found(held)
     if not found:
         raise SignatureError(
-            f"{path} is not signed", remedy="sign it: edgeport sign NAME.edge --key k.pem"
+            f"{path} is not signed, as {TRUSTED_KEYS} or --public-key demands",
+            remedy="sign it: edgeport sign NAME.edge --key k.pem",
         )
     for signed in found:
         if isinstance(signed, Signed):
@@ -188,8 +189,21 @@ def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequen
 
 
 def trusted_keys() -> list[Path]:
-    """The files that ``EDGEPORT_TRUSTED_KEYS`` names."""
-    return [Path(name) for name in os.environ.get(TRUSTED_KEYS, "").split(os.pathsep) if name]
+    """The files that ``EDGEPORT_TRUSTED_KEYS`` names.
+
+    Raises:
+        MissingFileError: One of them is not there.
+        StorageError: One of them cannot be looked for.
+    """
+    keys = [Path(name) for name in os.environ.get(TRUSTED_KEYS, "").split(os.pathsep) if name]
+    for key in keys:
+        with reading(key):
+            if not key.is_file():
+                raise MissingFileError(
+                    f"{TRUSTED_KEYS} names {key}, which is no file",
+                    remedy=f"check the path; between several stands {os.pathsep!r}",
+                )
+    return keys
 
 
 def _found(held: Container) -> list[Signed | SignedFolder]:

@@ -7,6 +7,7 @@ which another reader may believe the first where this one believes the last.
 import json
 import math
 import reprlib
+import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
@@ -70,6 +71,17 @@ def expect(kind: type[T], value: object, what: str) -> T:
     if type(value) is not kind:
         raise ValueError(f"{what} is {reprlib.repr(value)}, expected {_WORDS[kind]}")
     return value
+
+
+def number(value: object, what: str) -> float:
+    """Return ``value`` if it is a number that a float can hold; a bool is none.
+
+    Raises:
+        ValueError: It is something else, or an integer beyond all floats.
+    """
+    if (type(value) is int or type(value) is float) and abs(value) <= sys.float_info.max:
+        return value
+    raise ValueError(f"{what} is {reprlib.repr(value)}, expected a number")
 
 
 _WORDS = {

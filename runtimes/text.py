@@ -18,6 +18,8 @@ PADDING: Final = -1
 SHORTEST: Final = 8
 """Columns of the shortest table: compilers take sizes of 0 and 1, and their halves, as special."""
 
+CODE_POINT_BYTES: Final = 4
+
 _LAST: Final = 0x10FFFF
 
 

@@ -199,7 +199,7 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
     found = list(verdicts)
     for output in dict.fromkeys(verdict.output for verdict in verdicts):
         ratios = {
-            place: _rms_ratio(verdict.figures)
+            place: verdict.figures.rms_ratio
             for place, verdict in enumerate(verdicts)
             if verdict.output == output and counts_together(verdict)
         }
@@ -219,10 +219,6 @@ def counts_together(verdict: Verdict) -> bool:
     measured = figures.rule == "oracle" and figures.dtype != "float64"
     usual = verdict.kind in ("real", "random")  # others were made, or sought, to be the worst
     return usual and measured and figures.elements > 0 and not figures.mismatch
-
-
-def _rms_ratio(figures: Figures) -> float:
-    return figures.error_rms / figures.floor_rms if figures.error_rms else 0.0
 
 
 def _failed(verdict: Verdict, median: float, allowed: float, samples: int) -> Verdict:

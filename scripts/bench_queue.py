@@ -25,7 +25,6 @@ from edgeport.runtimes import Signature, TensorSpec
 from edgeport.runtimes.errors import OverloadedError
 from edgeport.runtimes.inputs import InputCheck
 from edgeport.runtimes.null import NullSession
-from edgeport.runtimes.serve import answers
 from edgeport.runtimes.serve import scheduler as real
 from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.model import Model
@@ -127,18 +126,15 @@ class Timed(Scheduler):
     clock: Clock
     run_s: Callable[[int], float]
 
-    def _compute(self, batch: Batch) -> tuple[list[answers.Outputs], int, int]:
+    def _compute(self, batch: Batch) -> tuple[list[Result], int, int]:
         start_ns = self.clock.now_ns()
         self.clock.now_s += self.run_s(batch.rows)
-        return self._found(batch), start_ns, self.clock.now_ns()
+        return self._results(batch), start_ns, self.clock.now_ns()
 
     def _run_in_thread(self, batch: Batch) -> None:
         start_ns, run_s = self.clock.now_ns(), self.run_s(batch.rows)
         end_ns = start_ns + round(run_s * 1e9)
-        self._loop.call_later(run_s, self._back, batch, (self._found(batch), start_ns, end_ns))
-
-    def _found(self, batch: Batch) -> list[answers.Outputs]:
-        return answers.compute(self.model, batch.works, self._defect)
+        self._loop.call_later(run_s, self._back, batch, (self._results(batch), start_ns, end_ns))
 
 
 def simulate(case: Case, seed: int = 0) -> Outcome:

@@ -131,7 +131,7 @@ def _entry(name: str, library: Library, options: EngineOptions, limits: Limits) 
             )
         except EdgeportError as e:
             return _cell("unfit", problem=e.problem, route=made.route)
-        cell = _of_engine(built, made.route, folder)
+        cell = _of_engine(built, made.route)
         return {**cell, "wall_s": time.perf_counter() - start, "notes": notes}
 
 
@@ -150,7 +150,7 @@ def _watch(_: object) -> None:
     """Nothing is shown while an engine is built."""
 
 
-def _of_engine(built: Attempt, route: str, folder: Path) -> Cell:
+def _of_engine(built: Attempt, route: str) -> Cell:
     why = built.diagnosis
     if why is None:
         engine = built.compiled.artefact if built.compiled else None

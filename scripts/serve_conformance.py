@@ -40,6 +40,7 @@ def main() -> int:
     args = parser.parse_args()
     bundles = [args.models / f"{name}.edge" for name in ("every", "mlp")]
     more, grpc = shlex.split(args.serve), not args.no_grpc
+    more += ["--repository-control"] * args.control
     with edgeport(bundles, more, python=args.python, grpc=grpc, log=args.log) as server:
         done: list[Checks] = []
         for client in (plain_http, triton_clients, kserve_clients):

@@ -141,6 +141,22 @@ def picky(folder: Path) -> Path:
     return pack(folder, "picky", "model.onnx", data, signature, {"index": np.array([1])}, outputs)
 
 
+def photo(folder: Path) -> Path:
+    """image: (batch, height, width, 3) uint8 -> the mean of each colour."""
+    signature = Signature(
+        (TensorSpec("image", "uint8", ("batch", "height", "width", 3)),),
+        (TensorSpec("mean", "float32", ("batch", 3)),),
+    )
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
+    ]
+    data = onnx_bytes(nodes, signature, {"axes": np.array([1, 2])})
+    image = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+    mean = image.mean((1, 2), np.float32)
+    return pack(folder, "photo", "model.onnx", data, signature, {"image": image}, {"mean": mean})
+
+
 def stiff(folder: Path) -> Path:
     """size: (1,) int64 -> three numbers in that shape; for any but 3 the engine fails."""
     signature = Signature(

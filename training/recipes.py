@@ -13,6 +13,7 @@ from edgeport.runtimes.errors import SourceError
 from edgeport.training.data import DataSet, Labelled, one_size
 from edgeport.training.fitting import (
     CLASSIFICATION,
+    History,
     Settings,
     fit,
     largest_stable_step,
@@ -30,7 +31,7 @@ from edgeport.training.models import (
     core_data,
 )
 from edgeport.training.models.staged import predict
-from edgeport.training.vision import freeze_all_but, load_weights
+from edgeport.training.vision import check_size, freeze_all_but, load_weights
 
 from .run import Run
 
@@ -164,7 +165,8 @@ def vision(
         train_all: Train all layers, though there are weights.
 
     Raises:
-        SourceError: The data are no colour images; the weights are of another model.
+        SourceError: The data are no colour images; the network takes none of that size; the
+            weights are of another model.
         BackendMissingError: torchvision is not installed.
         UsageError: There is no such model.
     """
@@ -184,6 +186,7 @@ def vision(
         "crop": crop,
     }
     module = _made("vision", hyperparameters)
+    check_size(module.core, crop)
     if weights is not None:
         new = load_weights(module.core, weights)
         if not train_all:
@@ -248,6 +251,16 @@ def train(
         on_epoch=on_epoch,
         checkpoint=checkpoint,
     )
+    return measured(recipe, history)
+
+
+def measured(recipe: Recipe, history: History) -> Run:
+    """The run of a recipe whose core was trained, with its scores on held-out examples.
+
+    Args:
+        recipe: Its module is rounded to float32.
+        history: What ``fit`` returned.
+    """
     closed = _closed_form_scores(recipe)  # before the core is rounded to float32
     module = recipe.module.float().eval()
     held_out = recipe.data.held_out

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import elementwise, ordering, small_matrices
 
@@ -207,9 +207,68 @@ def interpolate(  # as torch.nn.functional.interpolate
     )
 
 
+def _transposed(name: str, kind: type[Any]) -> Callable[..., Tensor]:
+    """A transposed convolution that may be asked for a free size.
+
+    It is made as large as it can be, and gathered, as nobody knows that what is asked for is less.
+    """
+    own, convolve = kind.forward, getattr(torch.nn.functional, name)
+
+    def forward(layer: Any, input: Tensor, output_size: Any = None) -> Tensor:
+        if not _is_free(output_size):
+            return own(layer, input, output_size)  # type: ignore[no-any-return]
+        most = [step - 1 for step in layer.stride]
+        options = layer.stride, layer.padding, most, layer.groups, layer.dilation
+        found: Tensor = convolve(input, layer.weight, layer.bias, *options)
+        for axis in range(-len(most), 0):
+            length = output_size[axis]
+            found = found.index_select(axis, torch.arange(length, device=found.device))
+        return found
+
+    return forward
+
+
+def _is_free(size: Any) -> bool:
+    return size is not None and any(type(length) is torch.SymInt for length in size)
+
+
+_own_affine_grid: Final = torch.nn.functional.affine_grid
+
+
+def affine_grid(
+    theta: Tensor, size: Any, align_corners: bool | None = None
+) -> Tensor:  # as torch.nn.functional.affine_grid
+    """With free sizes, which torch's own takes for constants."""
+    if not _is_free(size[2:]):
+        return _own_affine_grid(theta, size, align_corners)
+    places: list[Tensor] = []
+    for length in size[2:]:
+        index = torch.arange(length, dtype=theta.dtype, device=theta.device)
+        last = index[-1:]  # (1,): one less than the length
+        places.append((2 * index - last) / (last.clamp(min=1) if align_corners else last + 1))
+    mesh = torch.meshgrid(*places, indexing="ij")
+    base = torch.stack([*reversed(mesh), torch.ones_like(mesh[0])], -1)  # x, y, (z,) 1
+    grid = base.flatten(0, -2) @ theta.mT
+    return grid.reshape(size[0], *size[2:], len(places))
+
+
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
     return cdist(x, y, p)
 
+
+_functional: Final = torch.nn.functional
+
+WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
+    (torch, "cdist", cdist),
+    (torch, "linspace", linspace),
+    (_functional, "interpolate", interpolate),
+    (_functional, "affine_grid", affine_grid),
+    *(
+        (kind, "forward", _transposed(f"conv_transpose{rank}d", kind))
+        for rank, kind in enumerate((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), 1)
+    ),
+)
+"""Owner, name and what stands there while torch.export runs: its own fix free sizes."""
 
 _KEEP: Final = NotImplemented
 
@@ -266,6 +325,10 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **_AVERAGES,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
+    _aten.linalg_solve_triangular.default: small_matrices.solve_triangular,
+    _aten.cholesky_solve.default: small_matrices.cholesky_solve,
+    _aten.linalg_slogdet.default: small_matrices.log_determinant,
+    _aten.slogdet.default: small_matrices.log_determinant,
 }
 """With what is right, or needed, in ONNX alone: torch's own plain sort is not stable."""
 

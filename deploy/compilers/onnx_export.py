@@ -13,11 +13,11 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import decompositions, exact_sums, program, torchscript
+from . import complex_parts, constants, decompositions, exact_sums, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import exact_rewrites
+from .upstream import bounds_of_one_kind, exact_rewrites
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -76,19 +76,19 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
+    constants.fold(captured)
+    bounds_of_one_kind(captured)
+    nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
+    by_parts = complex_parts.table(nodes)
+    table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
-        captured = captured.run_decompositions(
-            {**decompositions.ONNX_TABLE, **_noting(exact, used)}
-        )
+        captured = captured.run_decompositions({**table, **_noting(exact, used)})
         if not used:
             raise RuntimeError("there is no sum in it that this route writes otherwise")
-    elif any(
-        decompositions.applies(node)
-        for part in captured.graph_module.modules()
-        for node in _nodes(part)
-    ):
-        captured = captured.run_decompositions(dict(decompositions.ONNX_TABLE))
+    elif by_parts or any(map(decompositions.applies, nodes)):
+        captured = captured.run_decompositions(table)
+    constants.fold(captured)  # what is solved with now
     return captured
 
 

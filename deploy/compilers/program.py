@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from unittest import mock
 
 import torch
@@ -87,16 +88,61 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     """
     with (
         free_time(),
-        mock.patch.object(torch, "cdist", decompositions.cdist),
-        mock.patch.object(torch, "linspace", decompositions.linspace),
-        mock.patch.object(torch.nn.functional, "interpolate", decompositions.interpolate),
+        contextlib.ExitStack() as stack,
+        mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
     ):
-        return torch.export.export(
-            source.flat,
-            source.example_tensors(),
-            dynamic_shapes=(dynamic_shapes(source),),
-            strict=strict,
-        )
+        for owner, name, function in decompositions.WHILE_CAPTURED:
+            stack.enter_context(mock.patch.object(owner, name, function))
+        try:
+            return _exported(source, source.flat, strict=strict)
+        except Exception as e:  # torch.export raises a dozen kinds
+            if not _takes_derivatives(e):
+                raise
+            return _exported(source, _Recorded(source), strict=strict)
+
+
+def _exported(
+    source: Source, module: torch.nn.Module, *, strict: bool
+) -> torch.export.ExportedProgram:
+    return torch.export.export(
+        module,
+        source.example_tensors(),
+        dynamic_shapes=(dynamic_shapes(source),),
+        strict=strict,
+    )
+
+
+def _takes_derivatives(error: Exception) -> bool:
+    """Whether it was raised within ``torch.func.grad`` and the like, in forward."""
+    if "functorch tensor" in str(error):  # raised anew, without its frames
+        return True
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == _DERIVATIVES for frame in frames)
+
+
+_DERIVATIVES: Final = "torch._functorch.eager_transforms"
+
+
+class _Recorded(torch.nn.Module):
+    """What a module did on symbols, in operators: derivatives have become some of them."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        from torch.fx.experimental.proxy_tensor import make_fx  # loads sympy
+
+        record = make_fx(source.flat, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+        self.module = record(*source.example_tensors())
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.module(*inputs)
+
+
+def _no_overlap(tensor: torch.Tensor) -> int:
+    """What a write into a slice, ``y[:, 1:] = x``, asks: eager would have raised.
+
+    torch's own answer compares strides, so that a slice of one element is refused (2.13).
+    """
+    return 0
 
 
 def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:

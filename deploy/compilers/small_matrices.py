@@ -1,4 +1,8 @@
-"""Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most."""
+"""Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most.
+
+What is solved with a larger matrix becomes a product with its inverse, which a matrix of weights
+alone has: see ``constants``.
+"""
 
 from typing import Any, Final
 
@@ -62,6 +66,35 @@ def solve(a: Tensor, b: Tensor, *, left: bool = True) -> Any:
     return torch.stack(found[::-1], -2)
 
 
+def solve_triangular(
+    a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """The solution of ``a @ x = b``, where half of ``a`` is not looked at."""
+    if not left or unitriangular or a.ndim != b.ndim:
+        return NotImplemented
+    half = a.triu() if upper else a.tril()
+    found = solve(half, b)
+    return torch.linalg.inv(half) @ b if found is NotImplemented else found
+
+
+def cholesky_solve(b: Tensor, factor: Tensor, upper: bool = False) -> Any:
+    """The solution of ``a @ x = b``, where the factor of ``a`` is known."""
+    half = factor.triu() if upper else factor.tril()
+    a = half.mT @ half if upper else half @ half.mT
+    found = solve(a, b)
+    return torch.linalg.inv(a) @ b if found is NotImplemented else found
+
+
+def log_determinant(a: Tensor) -> Any:
+    """The sign of the determinant, and the logarithm of its size."""
+    n = _size(a)
+    if n is None:
+        return NotImplemented
+    triangle, sign = _eliminated(a, n)
+    diagonal = triangle.diagonal(dim1=-2, dim2=-1)
+    return sign * diagonal.sign().prod(-1), diagonal.abs().log().sum(-1)
+
+
 def _size(a: Tensor) -> int | None:
     n = a.shape[-1]
     fits = isinstance(n, int) and n <= LARGEST and a.shape[-2] == n and a.is_floating_point()
@@ -79,6 +112,7 @@ def _eliminated(a: Tensor, n: int) -> tuple[Tensor, Tensor]:
         sign = torch.where(pivot.squeeze(-1) == k, sign, -sign)
         top = a[..., k : k + 1, :]
         rest = a[..., k + 1 :, :]
-        factor = rest[..., k : k + 1] / top[..., k : k + 1]
+        largest = top[..., k : k + 1]
+        factor = rest[..., k : k + 1] / torch.where(largest == 0, 1, largest)  # all are 0 then
         a = torch.cat([a[..., : k + 1, :], rest - factor * top], -2)
     return a, sign

@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,15 +58,35 @@ def exported(source: Source, folder: Path) -> Compiled:
 
 
 def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
-    """A trace follows ``x.shape``, but not the operator that torch.export writes for it."""
+    """A trace follows ``x.shape`` and ``x.expand(n)``, but not the operators behind them."""
     for node in part.graph.nodes:
-        if node.target is torch.ops.aten.sym_size.int:
-            node.target = _size
+        node.target = _TRACED.get(node.target, node.target)
     part.recompile()
 
 
 def _size(x: torch.Tensor, axis: int) -> int:
     return x.shape[axis]
+
+
+def _slice(x: torch.Tensor, axis: int = 0, *bounds: int | None) -> torch.Tensor:
+    return x[(slice(None),) * (axis % x.ndim) + (slice(*(bounds or (None,))),)]
+
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+
+_TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
+    _aten.sym_size.int: _size,
+    _aten.slice.Tensor: _slice,
+    _aten.view.default: torch.Tensor.view,
+    _aten.expand.default: torch.Tensor.expand,
+    _aten.repeat.default: torch.Tensor.repeat,
+    _aten.constant_pad_nd.default: torch.constant_pad_nd,
+    _aten.full.default: torch.full,
+    _aten.empty.memory_format: torch.empty,
+    _aten.empty_permuted.default: torch.empty_permuted,
+    _aten.arange.start_step: torch.arange,
+    _aten.slice_scatter.default: torch.slice_scatter,
+}
 
 
 def scripted(source: Source, flat: Flat) -> Any:

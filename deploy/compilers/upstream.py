@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import torch
 from torch.distributions import Distribution
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.nn.modules import transformer
 
 
@@ -51,6 +53,23 @@ def exact_rewrites() -> Iterator[None]:
 
 def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
+
+
+def bounds_of_one_kind(program: ExportedProgram) -> None:
+    """Make both bounds of a clamp floats where one is.
+
+    torch's exporter makes a tensor of one alone, and knows no such clamp: ``x.clamp(1e-6, 1)``
+    (2.13).
+    """
+    for part in program.graph_module.modules():
+        if isinstance(part, GraphModule):
+            for node in part.graph.nodes:
+                bounds = node.args[1:]
+                if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
+                    node.args = (node.args[0], *map(float, bounds))
+
+
+_CLAMPS: Final = (torch.ops.aten.clamp.default, torch.ops.aten.clamp_.default)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch import nn
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
-from .remedies import PACKED, REMEDIES, Family, operator_remedy
+from .remedies import LOOP, PACKED, REMEDIES, Family, operator_remedy
 from .rules import DECIDING_PROBLEM, OPERATORS, PACKED_PROBLEM, RULES, Rule
 from .specialisation import dimension_names, fixing_place
 
@@ -74,7 +74,7 @@ def _diagnosis(error: BaseException, module: nn.Module) -> Diagnosis:
     layers = Map(module)
     place = _place(layers, error)
     texts = [_text(one) for one in chain(error)]
-    rule, groups = _match(texts) or _unmatched(error, place)
+    rule, groups = _match(texts) or _unmatched(place)
     if rule.family is Family.DIMENSION:
         fixing = fixing_place(error, module, layers)
         place = fixing if fixing.line else place
@@ -113,7 +113,8 @@ def _refined(
     if rule.family is Family.DIMENSION:
         who = "a recurrent layer" if recurrent else "forward"
         family = Family.RECURRENT if recurrent else Family.DIMENSION
-        return Rule(family, "", _dimension_problem(rule, error, texts, who))
+        remedy = LOOP if place.line and _is_loop(place.line) else None
+        return Rule(family, "", _dimension_problem(rule, error, texts, who), remedy)
     if rule.family is Family.OPERATOR:
         in_onnx = "ONNX" in rule.problem
         return replace(rule, remedy=operator_remedy(operator, in_onnx=in_onnx))
@@ -145,7 +146,7 @@ def _match(texts: Sequence[str]) -> tuple[Rule, tuple[str, ...]] | None:
     return None
 
 
-def _unmatched(error: BaseException, place: Place) -> tuple[Rule, tuple[str, ...]]:
+def _unmatched(place: Place) -> tuple[Rule, tuple[str, ...]]:
     """Below a layer it is forward that raises; elsewhere nothing is known."""
     inside = place.line is not None
     family = Family.FORWARD if inside else Family.UNKNOWN
@@ -173,6 +174,10 @@ def _decides(texts: Sequence[str], line: Line | None) -> bool:
                 if isinstance(test, ast.expr) and _covers(test, line.number):
                     return True
     return False
+
+
+def _is_loop(line: Line) -> bool:
+    return line.code.startswith(("for ", "while "))
 
 
 def _covers(node: ast.expr, number: int) -> bool:

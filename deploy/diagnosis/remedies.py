@@ -63,6 +63,11 @@ REMEDIES: Final[Mapping[Family, str]] = {
     "--format: another may hold it",
 }
 
+LOOP: Final = (
+    "a loop over a free dimension needs code that torch.jit.script takes: write what each step "
+    "makes into a tensor, as in out[:, t] = y, in place of a list that grows, and count with "
+    "range; or declare the dimension fixed: write its size in place of its name"
+)
 PACKED: Final = (
     "pass padded tensors, and zero the padding with a mask, in place of packed sequences; "
     "TorchScript may hold packed sequences"
@@ -100,8 +105,8 @@ SCAN: Final = (
 )
 
 LINEAR_ALGEBRA: Final = (
-    "ONNX has no decompositions of matrices: of a constant one, compute it in __init__ and keep "
-    "it as a buffer"
+    "ONNX has no decompositions of matrices: det, inv, solve and cholesky of at most 8 x 8 are "
+    "written out, and what hangs on weights alone is computed once"
 )
 
 

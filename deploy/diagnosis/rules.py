@@ -202,6 +202,11 @@ RULES: Final = (
         r"Unsupported: ONNX export of (?:operator )?(.+?)\. Please",
         "{0} has no translation to ONNX",
     ),
+    Rule(
+        Family.OPERATOR,
+        r"^SymbolicValueError: (?:Unsupported: )?(.+?)(?:,? +(?:scope:|\[Caused).*)?$",
+        "the older exporter to ONNX: {0}",
+    ),
     Rule(Family.OPERATOR, r"Unknown builtin op", "TorchScript has no {operator}"),
     # ---- the rest
     Rule(

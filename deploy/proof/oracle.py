@@ -27,7 +27,6 @@ from edgeport.runtimes.torch_calls import last_line
 
 _DTYPE: Final[Any] = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]  # a descriptor
 _VIEW: Final[Any] = torch.ops.aten.view.dtype
-_TYPE: Final[Any] = torch.Tensor.type
 
 
 @dataclass(frozen=True, slots=True)

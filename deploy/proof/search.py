@@ -10,7 +10,7 @@ are taken.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -149,7 +149,7 @@ class _Climb:
         try:
             answer = self._session.run(sample.inputs)
         except EdgeportError as e:  # the module took it
-            broken = Figures("oracle", e.problem, error_rms=math.inf, error_max=math.inf)
+            broken = Figures("oracle", mismatch=e.problem, error_rms=math.inf, error_max=math.inf)
             return dict.fromkeys(sample.eager, broken)
         return {name: sample.measure(name, answer[name]) for name in sample.eager}
 
@@ -162,14 +162,9 @@ class _Climb:
         if found.rule == "exact":
             return 0.0  # near a tie, an argmax may go either way: no fault of a backend's
         rms, peak = self._floors[name]
-        return max(
-            _over(found.error_rms, max(found.floor_rms, rms)),
-            _over(found.error_max, max(found.floor_max, peak)),
-        )
-
-
-def _over(error: float, floor: float) -> float:
-    return error / floor if floor else 0.0
+        return replace(
+            found, floor_rms=max(found.floor_rms, rms), floor_max=max(found.floor_max, peak)
+        ).ratio
 
 
 def _elements(sample: Golden) -> int:

@@ -85,7 +85,7 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
     if is_text(spec):
         return "text"
     if like.size and like.dtype.kind == "f":
-        return "floats like" if np.isfinite(like).all() and np.ptp(like) else "like"
+        return "floats like" if np.isfinite(like).all() and like.min() < like.max() else "like"
     if spec.name in values.offsets:
         return "offsets"
     if spec.name in values.tables:
@@ -211,7 +211,9 @@ def _normal(asked: _Asked) -> Array:
 
 
 def _normal_like(asked: _Asked) -> Array:
-    return asked.like.mean() + asked.like.std() * _normal(asked)  # type: ignore[no-any-return]
+    like: Array = asked.like.astype(np.float64)  # squares of float32 end at 1e19
+    drawn: Array = like.mean() + like.std() * _normal(asked)
+    return drawn
 
 
 def _zero_or_one(asked: _Asked) -> Array:

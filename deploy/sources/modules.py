@@ -105,3 +105,11 @@ def _changes(module: nn.Module, keep_training_mode: bool) -> Iterator[str]:
         yield "the module was copied to the CPU"
     if is_uninitialised(module):
         yield "lazy parameters were initialised by one run: their values are random"
+    if broken := [name for name, weight in module.named_parameters() if _has_nan(weight)]:
+        others = f", and {len(broken) - 3} more" * (len(broken) > 3)
+        yield f"NaN is among the weights of {', '.join(broken[:3])}{others}: what they reach is NaN"
+
+
+def _has_nan(weight: nn.Parameter) -> bool:
+    is_plain = weight.is_floating_point() and weight.layout is torch.strided
+    return is_plain and not is_lazy(weight) and bool(weight.isnan().any())

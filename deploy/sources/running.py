@@ -121,6 +121,11 @@ def _remedy(flat: Flat, error: BaseException, sizes: Mapping[str, int]) -> str:
             "the module is run and compiled on the CPU: make new tensors with device=x.device, in "
             "place of .cuda() or device='cuda'"
         )
+    if "does not require grad" in str(error):
+        return (
+            "modules are run without gradients here: take derivatives with torch.func.grad, in "
+            "place of torch.autograd.grad and backward"
+        )
     return range_remedy(sizes)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.options import (
+    above_zero,
     add_gpu_options,
     add_margin,
     file_path,
@@ -17,6 +18,7 @@ from edgeport.commands.options import (
     margin,
     names,
     positive,
+    seed,
 )
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes.devices import GpuOptions
@@ -92,7 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                       help="time each engine's own call beside the session's")  # fmt: skip
     how = parser.add_argument_group("how to measure")
     how.add_argument("--mode", default="closed", metavar="MODE", help=f"{MODES} (%(default)s)")
-    how.add_argument("--slo-ms", type=float, metavar="MS",
+    how.add_argument("--slo-ms", type=above_zero, metavar="MS",
                      help="for peak and server: what the percentile must keep")  # fmt: skip
     how.add_argument("--percentile", type=float, metavar="P",
                      help="for peak and server: which one (99); else one more to give")  # fmt: skip
@@ -101,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--processes", type=positive, metavar="N",
                      help="fresh processes of each setting (default: S / 4, 3 to 16)")  # fmt: skip
     add_margin(how)
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (0)")
+    how.add_argument("--seed", type=seed, default=0, metavar="N", help="of all that is random (0)")
     add_gpu_options(parser, device=False)
     add_trust_options(parser)
 

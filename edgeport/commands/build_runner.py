@@ -1,10 +1,11 @@
 """``edgeport build-runner``: a C program that runs the model on a device without Python."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path
+from edgeport.commands.options import file_path, refuse_overwriting
 from edgeport.commands.terminal import show, size_text
 from edgeport.runtimes import Bundle
 
@@ -41,15 +42,17 @@ def run(args: BuildRunnerArgs) -> int:
 
     bundle = Bundle.read(args.bundle)
     program = args.program or Path(f"run-{args.bundle.resolve().stem}")
+    refuse_overwriting(program, "-o", [args.bundle])
     source = build_runner(bundle, program, args.target)
     folder = bundle.path
     if folder.is_file():  # the program opens the model itself, and no zip file
         folder = folder.with_name(f"{folder.stem}-folder.edge")
     model = folder / bundle.artefact("ort-cpu").stored.file
-    inputs = " ".join(f"{spec.name}={spec.name}.npy" for spec in bundle.manifest.signature.inputs)
+    inputs = [f"{spec.name}={spec.name}.npy" for spec in bundle.manifest.signature.inputs]
     show(f"{program}: {size_text(program.stat().st_size)}, made from {source}")
     if folder != bundle.path:
-        show(f"next: edgeport pack {bundle.path} --artefacts onnx -o {folder}")
-    call = program if program.is_absolute() else f"./{program}"
-    show(f"next: {call} {model} {inputs} -o .")
+        words = ["edgeport", "pack", str(bundle.path), "--artefacts", "onnx", "-o", str(folder)]
+        show(f"next: {shlex.join(words)}")
+    call = str(program) if program.is_absolute() else f"./{program}"
+    show(f"next: {shlex.join([call, str(model), *inputs, '-o', '.'])}")
     return 0

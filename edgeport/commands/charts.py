@@ -93,7 +93,13 @@ class Axis:
         """Values, and what is written there."""
         if self.names:
             return [(value, name) for value, name in self.names if self.low <= value <= self.high]
-        return [(value, short(value)) for value in self.ticks()]
+        values = self.ticks()
+        names = [short(value) for value in values]
+        for digits in range(4, 17):  # as few as tell them apart
+            if len(set(names)) == len(names):
+                break
+            names = [f"{value:.{digits}g}" for value in values]
+        return list(zip(values, names, strict=True))
 
 
 def lines(

@@ -1,11 +1,12 @@
 """``edgeport embed``: a script that runs the model in somebody else's program."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path
-from edgeport.commands.terminal import show
+from edgeport.commands.options import file_path, refuse_overwriting
+from edgeport.commands.terminal import show, show_where_to_copy
 from edgeport.runtimes import Bundle
 
 
@@ -36,10 +37,10 @@ def run(args: EmbedArgs) -> int:
     from edgeport.runtimes.embed.script import write_script
 
     bundle = Bundle.read(args.bundle)
+    refuse_overwriting(args.script, "-o", [args.bundle])
     artefact = write_script(bundle, args.script)
     engine = "onnxruntime" if artefact.format == "onnx" else "torch"
     show(f"{args.script} runs {artefact.stored.file} with numpy and {engine}")
-    if args.script.resolve().parent != bundle.path.resolve().parent:
-        show(f"next: copy {bundle.path} beside it")
-    show(f"next: python {args.script} --check")
+    show_where_to_copy(bundle.path, args.script)
+    show(f"next: python {shlex.quote(str(args.script))} --check")
     return 0

@@ -1,11 +1,12 @@
 """``edgeport emit``: hand a bundle over to Triton, KServe or Ray Serve."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.options import file_path, positive
-from edgeport.commands.terminal import show
+from edgeport.commands.options import file_path, positive, refuse_overwriting
+from edgeport.commands.terminal import show, show_where_to_copy
 from edgeport.runtimes import Bundle
 
 
@@ -59,24 +60,26 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: EmitArgs) -> int:
     """Write it, and say what comes next."""
     bundle = Bundle.read(args.bundle)
+    refuse_overwriting(args.output, "-o", [args.bundle])
     if args.engine == "triton":
         from edgeport.runtimes.handoff.triton import emit as emit_triton
 
         show(f"{emit_triton(bundle, args.output, args.format)}")
-        show(f"next: tritonserver --model-repository={args.output.resolve()}")
+        repository = shlex.quote(f"--model-repository={args.output.resolve()}")
+        show(f"next: tritonserver {repository}")
     elif args.engine == "kserve":
         from edgeport.runtimes.handoff.kserve import emit as emit_kserve
 
         emit_kserve(bundle, args.output, args.storage_uri or "")
-        show(f"{args.output}\nnext: kubectl apply -f {args.output}")
+        show(f"{args.output}\nnext: kubectl apply -f {shlex.quote(str(args.output))}")
     else:
         from edgeport.runtimes.handoff.ray_serve import emit as emit_ray
 
         emit_ray(bundle, args.output, args.replicas)
         show(f"{args.output}")
-        if args.output.resolve().parent != bundle.path.resolve().parent:
-            show(f"next: copy {args.bundle} beside it")
-        inside = "" if args.output.parent == Path() else f"--app-dir {args.output.parent} "
+        show_where_to_copy(bundle.path, args.output)
+        folder = args.output.parent
+        inside = "" if folder == Path() else f"--app-dir {shlex.quote(str(folder))} "
         show(f"next: serve run {inside}{args.output.stem}:app")
-    show(f"next: edgeport verify {args.bundle} --url http://HOST:PORT")
+    show(f"next: edgeport verify {shlex.quote(str(args.bundle))} --url http://HOST:PORT")
     return 0

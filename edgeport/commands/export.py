@@ -68,7 +68,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     add_option("-o", "--output", type=Path, required=True, help="the bundle: NAME.edge")
 
-    add_source_options(parser)
+    add_source_options(parser).add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.npy",
+        help="of the samples' rows: each backend is scored by them beside the module",
+    )
 
     made = parser.add_argument_group("what is made")
     ask = made.add_argument
@@ -151,9 +156,10 @@ def add_engine_build_options(parser: argparse.ArgumentParser) -> None:
     ask("--refit", action="store_true", help="its weights can be exchanged; built on a GPU")
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
+def add_source_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     """Declare what says how the module is called."""
-    say = parser.add_argument_group("how the module is called").add_argument
+    group = parser.add_argument_group("how the module is called")
+    say = group.add_argument
     say(
         "--input",
         action="append",
@@ -178,12 +184,6 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "NAME.npy per input; repeat",
     )
     say(
-        "--labels",
-        type=Path,
-        metavar="FILE.npy",
-        help="of the samples' rows: each backend is scored by them beside the module",
-    )
-    say(
         "--capture",
         type=Path,
         metavar="SCRIPT.py",
@@ -191,6 +191,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
     say("--keep-training-mode", action="store_true", help="export what it does in training mode")
+    return group
 
 
 def parse_source(arguments: argparse.Namespace) -> sources.SourceArgs:

@@ -273,7 +273,8 @@ footer { color: var(--soft); font-size: .92rem; padding: 0 1.5rem; }
     clip-path: inset(50%); }
   .wide tbody, .wide tr, .wide tbody th, .wide td { display: block; border: 0; padding: .1rem 0; }
   .wide tbody tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-  .wide td { display: grid; grid-template-columns: 6.5rem 1fr; } .wide td:empty { display: none; }
+  .wide td { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr);
+    overflow-wrap: anywhere; } .wide td:empty { display: none; }
   .wide td::before { content: attr(data-label); color: var(--soft); }
 }
 @media print {

@@ -122,10 +122,10 @@ def _signed(bundle: Bundle, held: Container) -> dict[str, Any]:
     if not claimed:
         return {"file": None, "key": None, "trusted": False, "reason": "not signed"}
     found: dict[str, Any] = {"file": claimed[0].file, "key": claimed[0].key_name, "trusted": False}
-    keys = trusted_keys()
-    if not keys:
-        return {**found, "reason": "not checked: EDGEPORT_TRUSTED_KEYS names no key"}
     try:
+        keys = trusted_keys()
+        if not keys:
+            return {**found, "reason": "not checked: EDGEPORT_TRUSTED_KEYS names no key"}
         proved = require_signature(held, bundle.path, read_manifest(held, bundle.path), keys)
     except SignatureError as e:
         return {**found, "reason": e.problem}

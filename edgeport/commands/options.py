@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add_gpu_options(parser)
 
 
-default_backend_text: Final = "(default: ort-cpu, or ort-cuda with --device cuda)"
+DEFAULT_BACKEND_TEXT: Final = "(default: ort-cpu, or ort-cuda with --device cuda)"
 
 
 def add_gpu_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
@@ -230,6 +231,24 @@ def positive(text: str) -> int:
     """Read a number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text!r}")
     return int(text)
 
 

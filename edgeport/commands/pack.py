@@ -5,16 +5,18 @@ import contextlib
 import json
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeport.commands import sources
 from edgeport.commands.export import add_source_options, parse_source
 from edgeport.commands.needs import needs
-from edgeport.commands.options import names
+from edgeport.commands.options import names, refuse_overwriting
 from edgeport.commands.terminal import note, show, size_text, table
-from edgeport.runtimes import Bundle, files
+from edgeport.runtimes import Bundle, UsageError, files
 from edgeport.runtimes.manifest import FOLDER_SIGNATURE, SIGNATURE
+
+_AS_IT_IS = sources.SourceArgs(None, None, (), (), (), None, keep_training_mode=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,13 @@ def _is_bundle(path: Path) -> bool:
 def _repack(args: PackArgs, path: Path) -> Bundle:
     from edgeport.runtimes.packing import pack
 
+    if replace(args.source, model=None) != _AS_IT_IS:
+        raise UsageError(
+            f"{path} is a bundle, which knows how it is called",
+            remedy="leave --input, --argument, --samples, --capture, --output-names and "
+            "--keep-training-mode out",
+        )
+    refuse_overwriting(args.output, "-o", [path])
     made = pack(path, args.output, args.artefacts, zipped=args.zipped)
     before, after = Bundle.peek(path).files, made.files
     if SIGNATURE in before and SIGNATURE not in after:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from edgeport.commands.terminal import Colour, coloured, table
+from edgeport.commands.terminal import Colour, coloured, plain, plain_lines, table
 from edgeport.runtimes import Report
 from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
 from edgeport.runtimes.report import BackendReport
@@ -19,13 +19,13 @@ _MARKS: dict[str, tuple[str, Colour]] = {
 
 def render(report: Report) -> str:
     """One row per backend and output with its worst sample, then what has to be said."""
-    rows = [row for backend in report.backends for row in _rows(backend)]
+    rows = [list(map(plain, row)) for backend in report.backends for row in _rows(backend)]
     lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
     for backend in report.backends:
         if backend.outcome != "pass":
             lines += ["", *_explain(backend)]
         if said := _on_gpu(backend):
-            lines += ["", *said]
+            lines += ["", *map(plain, said)]
     return "\n".join([*lines, "", _summary(report)])
 
 
@@ -75,11 +75,11 @@ def _decisions(verdicts: list[Verdict]) -> str:
 
 
 def _explain(backend: BackendReport) -> list[str]:
-    lines = [f"{coloured(backend.backend, 'bold')}: {backend.reason}"]
-    lines += [f"  {v.output}, {v.sample}: {v.reason}" for v in backend.failures[:5]]
+    lines = [f"{coloured(plain(backend.backend), 'bold')}: {plain_lines(str(backend.reason))}"]
+    lines += [plain_lines(f"  {v.output}, {v.sample}: {v.reason}") for v in backend.failures[:5]]
     if len(backend.failures) > 5:
         lines.append(f"  and {len(backend.failures) - 5} more: see --json")
-    return [*lines, f"  fix: {backend.remedy}"]
+    return [*lines, plain_lines(f"  fix: {backend.remedy}")]
 
 
 def _on_gpu(backend: BackendReport) -> list[str]:
@@ -91,7 +91,7 @@ def _on_gpu(backend: BackendReport) -> list[str]:
             lines.append(f"  on the CPU, as allowed: {', '.join(engine.cpu_nodes)}")
         if backend.repeats is not None:
             lines.append(f"  {backend.repeats}")
-    return lines
+    return list(map(plain_lines, lines))
 
 
 def _summary(report: Report) -> str:
@@ -109,7 +109,7 @@ def _summary(report: Report) -> str:
         text += _ratios(report.thresholds)
     if fallback:
         text += "\nthe module cannot run in float64: its floor is 8 ulp of the output's scale"
-    return coloured(text, "green" if report.passed else "red")
+    return coloured(plain_lines(text), "green" if report.passed else "red")
 
 
 def _ratios(thresholds: Thresholds) -> str:

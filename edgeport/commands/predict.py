@@ -14,8 +14,8 @@ import numpy as np
 from edgeport.commands import raw_input
 from edgeport.commands.needs import needs
 from edgeport.commands.options import (
+    DEFAULT_BACKEND_TEXT,
     add_gpu_options,
-    default_backend_text,
     file_path,
     gpu_options,
     positive,
@@ -74,7 +74,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
     )
-    parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {default_backend_text}")
+    parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {DEFAULT_BACKEND_TEXT}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
     add_gpu_options(parser)
     parser.set_defaults(

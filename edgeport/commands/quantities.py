@@ -25,6 +25,16 @@ def rounded(value: float) -> str:
     return f"{value:.3g}"
 
 
+def four_decimals(value: float) -> str:
+    """A number of a column of numbers; of very large and very small ones their power of ten.
+
+    Examples:
+        >>> [four_decimals(value) for value in (0.25, 2900.19361, 2.08e46, 4.6e-60, 0.0)]
+        ['0.2500', '2900.1936', '2.0800e+46', '4.6000e-60', '0.0000']
+    """
+    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e9 else f"{value:.4e}"
+
+
 def unit_of(latency_ns: float) -> tuple[float, str]:
     """The largest unit of which it holds at least one: its ns and its name.
 

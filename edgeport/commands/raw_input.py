@@ -4,9 +4,7 @@ Text is an int32 tensor with a free axis ``characters``: code points, -1 after t
 Images are a uint8 tensor, as a decoder gives them.
 """
 
-import csv
 import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +22,14 @@ from edgeport.runtimes import (
     TensorSpec,
     UsageError,
 )
-from edgeport.runtimes.images import is_image, pixels
+from edgeport.runtimes.csv_table import read_table
+from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.numpy_files import read_npz
+from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
-_IMAGES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in _IMAGES:
+    if path.is_dir() or is_image_file(path):
         return _images(path, signature)
     readers = {".csv": _table, ".npz": _arrays, ".txt": _lines}
     if suffix not in readers:
@@ -74,18 +72,12 @@ def found(path: Path) -> list[Path]:
     """The files that ``read`` reads: of a folder its images, in order."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGES)
+    return images_in(path)
 
 
 def _table(path: Path, signature: Signature) -> Iterator[Raw]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            lines = [line for line in csv.reader(file, strict=True) if line]
-        except (csv.Error, UnicodeDecodeError) as e:
-            raise FormatError(
-                f"{path} is not a CSV file in UTF-8: {e}", remedy="save it as CSV, UTF-8"
-            ) from e
-    header, rows = (lines[0], lines[1:]) if lines else ([], [])
+    table = read_table(path)
+    header, rows = table.header, table.rows
     for spec in signature.inputs:
         if len(spec.shape) != 1 and not is_text(spec):
             raise UsageError(
@@ -95,26 +87,22 @@ def _table(path: Path, signature: Signature) -> Iterator[Raw]:
             raise InputError(
                 f"{path} has no column {spec.name!r}",
                 remedy=f"it needs {', '.join(s.name for s in signature.inputs)}; it has "
-                f"{', '.join(header) or 'nothing'}",
+                f"{', '.join(header)}",
             )
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise FormatError(
-                f"{path} line {number} has {len(row)} values, the header has {len(header)}",
-                remedy="correct the line; text with commas stands in quotes",
-            )
+        if header.count(spec.name) > 1:
+            raise InputError(f"{path} has two columns {spec.name!r}", remedy="rename one")
     places = {spec.name: header.index(spec.name) for spec in signature.inputs}
     for batch in _batches(len(rows), signature):
         start, part = batch.start, rows[batch]
         texts = {name: [row[place].strip() for row in part] for name, place in places.items()}
         yield Raw(
             tuple(str(start + index + 1) for index in range(len(part))),
-            _columns(path, signature, texts, start + 2),
+            _columns(path, signature, texts, table.lines[batch]),
         )
 
 
 def _columns(
-    path: Path, signature: Signature, texts: Mapping[str, Sequence[str]], first_line: int
+    path: Path, signature: Signature, texts: Mapping[str, Sequence[str]], lines: Sequence[int]
 ) -> dict[str, Array]:
     text_columns = [spec.name for spec in signature.inputs if is_text(spec)]
     width = max((len(t) for name in text_columns for t in texts[name]), default=0)
@@ -125,7 +113,7 @@ def _columns(
             encode(found, width)
             if is_text(spec)
             else np.asarray(
-                [_number(path, spec, text, first_line + index) for index, text in enumerate(found)],
+                [_number(path, spec, text, line) for text, line in zip(found, lines, strict=True)],
                 spec.dtype,
             )
         )
@@ -135,7 +123,7 @@ def _columns(
 def _number(path: Path, spec: TensorSpec, text: str, line: int) -> float:
     dtype = np.dtype(spec.dtype)
     value, expected = (_real if dtype.kind == "f" else _integer)(text, dtype)
-    if value is None:
+    if value is None or "_" in text:  # Python takes 1_000 as a number
         raise InputError(
             f"{path} line {line}: {spec.name!r} is {text!r}, expected {expected}",
             remedy="correct it, or leave the line out",
@@ -187,14 +175,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
 
 
 def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise FormatError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array)",
-        ) from e
+    arrays = read_npz(path)
     names = [spec.name for spec in signature.inputs]
     for name in names:
         if name not in arrays:
@@ -207,6 +188,10 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
         )
     (count,) = counts
+    for spec in signature.inputs:  # as a training takes the same file
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind == arrays[spec.name].dtype.kind == "f":
+            arrays[spec.name] = as_float(arrays[spec.name], dtype, spec)
     for batch in _batches(count, signature):
         rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
         yield Raw(rows, {name: arrays[name][batch] for name in names})

@@ -220,6 +220,7 @@ def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
         "Held-out examples with the largest loss, by their number in held_out.safetensors",
         ["example", "right", "predicted", "loss", *(["text"] if any(texts) else [])],
         rows,
+        wide=any(texts),
     )
 
 
@@ -289,9 +290,9 @@ def _asked(run: "Run") -> Html:
     made = [(name, _text(value)) for name, value in run.hyperparameters.items()]
     return html.section(
         "What was asked",
-        html.table("Hyperparameters of the training", ["name", "value"], asked),
-        html.table("Hyperparameters of the module", ["name", "value"], made),
-        html.table("Data", ["name", "value"], data),
+        html.table("Hyperparameters of the training", ["name", "value"], asked, wide=True),
+        html.table("Hyperparameters of the module", ["name", "value"], made, wide=True),
+        html.table("Data", ["name", "value"], data, wide=True),
         html.table("Versions", ["package", "version"], list(run.versions.items())),
     )
 

@@ -1,5 +1,6 @@
 """``edgeport inspect runs/x``: parameters and hyperparameters of a run, kept apart."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,9 @@ _RECORD: Final = "run.json"
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run: it needs another look than a bundle."""
-    return (path / _RECORD).is_file()
+    with contextlib.suppress(OSError):  # whoever reads a bundle there will say it
+        return (path / _RECORD).is_file()
+    return False
 
 
 def inspect_run(path: Path, *, as_json: bool) -> int:

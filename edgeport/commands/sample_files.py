@@ -1,14 +1,11 @@
 """Real inputs and labels, as files of numpy's: ``--samples``, ``--labels``."""
 
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from edgeport.runtimes import MissingFileError, SourceError
 from edgeport.runtimes.inputs import Array
-
-T = TypeVar("T")
+from edgeport.runtimes.numpy_files import read_npy, read_npz
 
 
 def read_samples(paths: Sequence[Path]) -> list[dict[str, Array]]:
@@ -20,7 +17,9 @@ def read_samples(paths: Sequence[Path]) -> list[dict[str, Array]]:
 
     Raises:
         MissingFileError: There is no such file or folder.
-        SourceError: It holds no samples, or cannot be read.
+        SourceError: It holds no samples.
+        FormatError: A file holds no plain arrays, or is damaged.
+        StorageError: One cannot be read.
     """
     return [sample for path in paths for sample in _samples(path)]
 
@@ -30,18 +29,19 @@ def read_labels(path: Path) -> Array:
 
     Raises:
         MissingFileError: There is no such file.
-        SourceError: It cannot be read.
+        FormatError: It holds no plain array, or is damaged.
+        StorageError: It cannot be read.
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --labels")
-    return _read(path, _one)
+    return read_npy(path)
 
 
 def _samples(path: Path) -> list[dict[str, Array]]:
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --samples")
     if not path.is_dir():
-        return [_read(path, _several)]
+        return [read_npz(path)]
     archives, arrays = (sorted(path.glob(pattern)) for pattern in ("*.npz", "*.npy"))
     if bool(archives) == bool(arrays):
         raise SourceError(
@@ -49,40 +49,5 @@ def _samples(path: Path) -> list[dict[str, Array]]:
             remedy="fill it with one .npz per sample, or with one NAME.npy per input",
         )
     if archives:
-        return [_read(file, _several) for file in archives]
-    return [{file.stem: _read(file, _one) for file in arrays}]
-
-
-def _read(path: Path, load: Callable[[Path], T]) -> T:
-    try:
-        return load(path)
-    except PermissionError as e:
-        raise SourceError(f"{path} cannot be read: {e.strerror}", remedy="make it readable") from e
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as e:
-        wanted = "an .npz of plain arrays" if load is _several else "an .npy of a plain array"
-        raise SourceError(
-            f"{path} is not {wanted}: {e}",
-            remedy="write it with np.savez(path, NAME=array), one array per input"
-            if load is _several
-            else "write it with np.save(path, array)",
-        ) from e
-
-
-def _several(path: Path) -> dict[str, Array]:
-    import numpy as np
-
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        raise ValueError("it is one array, and says no input's name")
-    with found as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _one(path: Path) -> Array:
-    import numpy as np
-
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    found.close()
-    raise ValueError("it is an archive of arrays")
+        return [read_npz(file) for file in archives]
+    return [{file.stem: read_npy(file) for file in arrays}]

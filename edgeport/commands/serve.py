@@ -2,18 +2,20 @@
 
 import argparse
 import contextlib
+import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.commands.options import (
+    DEFAULT_BACKEND_TEXT,
     add_gpu_options,
-    default_backend_text,
     gpu_options,
     positive,
     size,
 )
-from edgeport.commands.terminal import note, show
+from edgeport.commands.terminal import show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes.devices import GpuOptions
 
@@ -62,7 +64,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
     )
-    parser.add_argument("--backend", help=f"which engine {default_backend_text}")
+    parser.add_argument("--backend", help=f"which engine {DEFAULT_BACKEND_TEXT}")
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
     )
@@ -136,7 +138,7 @@ def run(args: ServeArgs) -> int:
 
         call_limits = CallLimits(message_bytes=args.max_body_bytes)
         doors.append(Door(args.host, args.grpc_port, args.workers, call_limits))
-    note("repeating the golden samples")
+    log("repeating the golden samples")
     with contextlib.ExitStack() as stack:
         for door in doors:
             stack.callback(door.close)
@@ -159,9 +161,15 @@ def run(args: ServeArgs) -> int:
             ),
             rehearsal=args.limits,
             ready=announce,
-            tell=note,
+            tell=log,
         )
     return 0
+
+
+def log(text: str) -> None:
+    """Tell an operator on stderr, with the time; a full disk must not end the server."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n".encode())
 
 
 def duration(text: str) -> float:

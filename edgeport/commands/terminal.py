@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, Literal, TextIO
+from unicodedata import combining, east_asian_width
 
 from edgeport.runtimes.errors import StorageError
 
@@ -38,25 +41,34 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         ort-cpu   0.92
         torch        1
     """
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    rule = ["─" * width for width in widths]
+    widths = [max(map(_columns, cells)) for cells in zip(header, *rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            blank + cell if column in right else cell + blank
+            for column, cell in enumerate(row)
+            for blank in [" " * (widths[column] - _columns(cell))]
         ).rstrip()
-        for row in (header, rule, *rows)
+        for row in (header, ["─" * width for width in widths], *rows)
     ]
     return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """How wide a terminal draws it: signs of East Asia take two columns, combined ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def size_text(size_bytes: int) -> str:
     """A size of a file in the unit that suits it.
 
     Examples:
-        >>> size_text(1500), size_text(3_000_000), size_text(5 << 30)
-        ('1 KiB', '2.9 MiB', '5.0 GiB')
+        >>> size_text(504), size_text(1500), size_text(3_000_000), size_text(5 << 30)
+        ('504 B', '1 KiB', '2.9 MiB', '5.0 GiB')
     """
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
     kib = size_bytes / 1024
     if kib < 1024:
         return f"{kib:,.0f} KiB"
@@ -75,6 +87,16 @@ def plain(text: str) -> str:
     )
 
 
+def plain_lines(text: str) -> str:
+    r"""The same of several lines.
+
+    Examples:
+        >>> plain_lines("a\x1b\nb")
+        'a\\x1b\nb'
+    """
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def show(text: str) -> None:
     """Print a result on stdout.
 
@@ -82,6 +104,14 @@ def show(text: str) -> None:
         StorageError: It cannot be written, and not because its reader went away.
     """
     _write(text, sys.stdout)
+
+
+def show_where_to_copy(bundle: Path, script: Path) -> None:
+    """Tell what to copy, if a script that finds its bundle beside itself is somewhere else."""
+    place = bundle.resolve()
+    if script.resolve().parent != place.parent:
+        named = bundle if bundle.name == place.name else place  # not ".", nor a link's own name
+        show(f"next: copy {shlex.quote(str(named))} beside it")
 
 
 def note(text: str) -> None:

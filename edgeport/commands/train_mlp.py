@@ -13,6 +13,7 @@ from edgeport.commands.training_options import (
     share,
 )
 from edgeport.commands.training_run import open_data, run
+from edgeport.runtimes import UsageError
 
 if TYPE_CHECKING:
     from edgeport.training.recipes import Recipe
@@ -41,6 +42,11 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
 def _recipe(arguments: argparse.Namespace) -> "Recipe":
     from edgeport.training import recipes
 
+    if arguments.norm == "batch" and arguments.batch == 1:
+        raise UsageError(
+            "--norm batch with --batch 1: one example has no deviation to normalise by",
+            remedy="use larger batches, or --norm layer",
+        )
     return recipes.mlp(
         open_data(parse_data(arguments)),
         hidden=arguments.hidden,

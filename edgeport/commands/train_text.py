@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.commands.needs import needs
-from edgeport.commands.options import positive
+from edgeport.commands.options import above_zero, positive
 from edgeport.commands.terminal import note, show
 from edgeport.commands.train_events import events
 from edgeport.commands.training_options import add_seeing_options
@@ -50,7 +50,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("--label", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=above_0, default=10.0, metavar="C", help="C, inverse (default: 10)")
+    say("--penalty", type=above_zero, default=10.0, metavar="C", help="C, inverse (default: 10)")
     add_seeing_options(parser)
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")
@@ -76,9 +76,16 @@ def run(args: TextArgs) -> int:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from edgeport import training
-        from edgeport.training.text import fit_classifier, hyperparameters, read_lines
+        from edgeport.training.text import (
+            fit_classifier,
+            hyperparameters,
+            read_lines,
+            read_token_pattern,
+        )
     needs_plots(args.png)
     training.check_place(args.output)
+    if args.vectorizer["analyzer"] == "word":
+        read_token_pattern(args.vectorizer["token_pattern"])
     vectorizer = {**args.vectorizer, "stop_words": _stop_words(args.vectorizer["stop_words"])}
     lines = read_lines(args.data, args.text, args.label)
     if lines.duplicates:
@@ -191,15 +198,4 @@ def _share(text: str) -> int | float:
         value = -1
     if not (0 <= value <= 1 or (isinstance(value, int) and value >= 1)):
         raise argparse.ArgumentTypeError(f"expected a number of texts, or 0.0 to 1.0, got {text!r}")
-    return value
-
-
-def above_0(text: str) -> float:
-    """Read a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value

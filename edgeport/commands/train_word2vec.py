@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.commands.needs import needs
-from edgeport.commands.options import positive
+from edgeport.commands.options import above_zero, positive, seed
 from edgeport.commands.terminal import note, progress, show
 from edgeport.commands.train_events import events
-from edgeport.commands.train_text import above_0
 from edgeport.commands.training_options import add_seeing_options
 from edgeport.commands.training_run import ended, needs_plots, save, uninterrupted
 from edgeport.runtimes import UsageError
@@ -62,7 +61,7 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", metavar="COLUMN", help="of a table: its name, or number from 1")
     say("--label", metavar="COLUMN", help="to classify texts by; its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=above_0, default=1.0, metavar="C", help="C, inverse (default: 1)")
+    say("--penalty", type=above_zero, default=1.0, metavar="C", help="C, inverse (default: 1)")
     add_seeing_options(parser)
     ask = parser.add_argument_group("Word2Vec").add_argument
     ask("--kind", choices=["skip-gram", "cbow"], default="skip-gram", help="default: skip-gram")
@@ -79,8 +78,8 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     ask("--min-count", type=positive, default=5, metavar="N", help="of a word (default: 5)")
     ask("--epochs", type=positive, default=5, metavar="N", help="default: 5")
     ask("--batch", type=positive, metavar="N", help="words in a step (default: 256, of CBOW 512)")
-    ask("--lr", type=above_0, metavar="RATE", help="default: 0.025, of CBOW 0.075")
-    ask("--seed", type=int, default=0, metavar="N", help="default: 0")
+    ask("--lr", type=above_zero, metavar="RATE", help="default: 0.025, of CBOW 0.075")
+    ask("--seed", type=seed, default=0, metavar="N", help="default: 0")
     split = parser.add_argument_group("what a word is, as scikit-learn names it").add_argument
     split("--keep-case", action="store_true", help="don't make letters small")
     split("--strip-accents", choices=["ascii", "unicode"])
@@ -95,10 +94,11 @@ def run(args: Word2VecArgs) -> int:
         from sklearn.feature_extraction.text import CountVectorizer
 
         from edgeport import training
-        from edgeport.training.text import METRIC, Word2Vec, fit_vectors
+        from edgeport.training.text import METRIC, Word2Vec, fit_vectors, read_token_pattern
     asked = Word2Vec(**args.training)
     needs_plots(args.png)
     training.check_place(args.output)
+    read_token_pattern(args.vectorizer["token_pattern"])
     texts = _read(args)
     with events(args.tensorboard) as told, progress("training", 1000) as bar:
 

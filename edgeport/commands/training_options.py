@@ -1,14 +1,13 @@
 """Options that every ``edgeport train MODEL`` has, and the settings that they make."""
 
 import argparse
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeport.commands.needs import needs
-from edgeport.commands.options import names, positive
+from edgeport.commands.options import above_zero, names, positive, seed
 
 if TYPE_CHECKING:
     from edgeport.training import Settings
@@ -204,30 +203,12 @@ def needs_torch() -> None:
         import edgeport.training  # noqa: F401
 
 
-def above_zero(text: str) -> float:
-    """Read a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
 def share(text: str) -> float:
     """Read a number between 0 and 1."""
     value = above_zero(text)
     if value >= 1:
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return value
-
-
-def seed(text: str) -> int:
-    """Read a seed."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text!r}")
-    return int(text)
 
 
 def batch_size(text: str) -> int | None:

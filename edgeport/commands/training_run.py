@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.needs import needs
+from edgeport.commands.quantities import four_decimals
 from edgeport.commands.terminal import note, progress, show
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
@@ -18,6 +19,9 @@ from edgeport.runtimes import UsageError
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings
     from edgeport.training.recipes import Recipe
+
+
+_FEW: Final = 10
 
 
 def open_data(args: DataArgs) -> "DataSet":
@@ -29,13 +33,36 @@ def open_data(args: DataArgs) -> "DataSet":
     from edgeport.training import Split, data
 
     drawn = args.held_out is not None or args.stratified
-    return data.open_data(
+    found = data.open_data(
         args.where,
         target=args.target,
         categorical=args.categorical,
         drop=args.drop,
         how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
+    if args.where.lower().endswith(".csv"):
+        _tell_what_was_guessed(found)
+    again = data.repeated(found)
+    if again:
+        note(
+            f"{again:,} of {len(found.held_out):,} held-out examples have the inputs of one that "
+            "is trained on: they measure memory"
+        )
+    return found
+
+
+def _tell_what_was_guessed(data: "DataSet") -> None:
+    """Which columns are categories, and which target may be one: a file does not say so."""
+    origin = data.origin
+    texts = [name for name, kind in origin.schema.items() if kind == "text"]
+    if texts:
+        note(f"taken as categories, for there is text in them: {', '.join(map(repr, texts))}")
+    values = {*data.train.labels.tolist(), *data.held_out.labels.tolist()}
+    if not origin.classes and len(values) <= _FEW and all(map(float.is_integer, values)):
+        note(
+            f"{origin.target!r} holds {len(values)} different whole numbers, taken as values; if "
+            f"they are classes: --categorical {shlex.quote(origin.target)}"
+        )
 
 
 def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
@@ -50,10 +77,13 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
     import torch
 
     from edgeport import training
+    from edgeport.runtimes import files
     from edgeport.training.fitting import join_group, leave_group
-    from edgeport.training.recipes import usual_decay
+    from edgeport.training.recipes import measured, usual_decay
 
     training.check_place(args.output)
+    if args.checkpoint is not None:
+        files.refuse_unfit(args.checkpoint)
     rank = join_group()
     try:
         torch.manual_seed(args.settings["seed"])
@@ -63,13 +93,14 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
-            made = _train(args, recipe, settings, told, quiet=rank.number > 0)
-            told.end(made)
-        if rank.number > 0:
-            return 0
-        with uninterrupted():
-            save(made, args.output, png=args.png)
-            return _report(made, args)
+            history = _fit(args, recipe, settings, told, quiet=rank.number > 0)
+            with uninterrupted():
+                made = measured(recipe, history)
+                told.end(made)
+                if rank.number > 0:
+                    return 0
+                save(made, args.output, png=args.png)
+                return _report(made, args)
     finally:
         leave_group()
 
@@ -104,14 +135,14 @@ def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float
     return largest / 2
 
 
-def _train(
+def _fit(
     args: TrainArgs, recipe: "Recipe", settings: "Settings", told: Events, *, quiet: bool
-) -> "Run":
-    from edgeport.training import recipes
+) -> "History":
+    from edgeport.training import fit
 
     data, asked = recipe.data, settings.epochs
     if quiet:
-        return recipes.train(recipe, settings, checkpoint=args.checkpoint)
+        return fit(recipe.core, recipe.seen, settings, checkpoint=args.checkpoint)
     note(
         f"training on {len(data.train):,} {_noun(data)} of {data.origin.name}, "
         f"{len(data.held_out):,} held out"
@@ -123,17 +154,22 @@ def _train(
 
         def on_epoch(epoch: "Epoch") -> None:
             told.tell(epoch, metric)
-            seen["score"] = f"  held-out {metric} {epoch.held_out_score:.4f}"
+            seen["score"] = f"  held-out {metric} {four_decimals(epoch.held_out_score)}"
             if epoch.number % every == 0 or epoch.number in (1, asked):
                 bar.clear()
                 (note if args.as_json else show)(_line(epoch, asked, metric))
 
         def on_batch(done: int, planned: int, cost: float) -> None:
             if bar.due:
-                bar.update(1000 * done // planned, f"cost {cost:.4f}{seen['score']}")
+                bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{seen['score']}")
 
-        return recipes.train(
-            recipe, settings, on_batch=on_batch, on_epoch=on_epoch, checkpoint=args.checkpoint
+        return fit(
+            recipe.core,
+            recipe.seen,
+            settings,
+            on_batch=on_batch,
+            on_epoch=on_epoch,
+            checkpoint=args.checkpoint,
         )
 
 
@@ -142,9 +178,12 @@ def _noun(data: "DataSet") -> str:
 
 
 def _line(epoch: "Epoch", asked: int, metric: str) -> str:
+    cost, held_out_cost, score = map(
+        four_decimals, (epoch.cost, epoch.held_out_cost, epoch.held_out_score)
+    )
     return (
-        f"epoch {epoch.number:>{len(str(asked))}}/{asked}  cost {epoch.cost:.4f}  "
-        f"held-out cost {epoch.held_out_cost:.4f}  held-out {metric} {epoch.held_out_score:.4f}"
+        f"epoch {epoch.number:>{len(str(asked))}}/{asked}  cost {cost}  "
+        f"held-out cost {held_out_cost}  held-out {metric} {score}"
     )
 
 
@@ -153,14 +192,14 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 
     found = range_test(recipe.core, recipe.seen, settings)
     for rate, cost in list(zip(found.rates, found.costs, strict=True))[::5]:
-        show(f"lr {rate:9.2e}  cost {cost:.4f}")
+        show(f"lr {rate:9.2e}  cost {four_decimals(cost)}")
     show(f"suggested: --lr {found.suggested:.1e}, a tenth of where the cost was lowest")
     return 0
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no Ctrl-C in while a run is saved: that takes milliseconds, and leaves nothing half."""
+    """Let no Ctrl-C in while what was trained is measured and saved: it would be lost by it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

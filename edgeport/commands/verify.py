@@ -129,10 +129,12 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
-    if args.bundle is not None or args.backends or args.threads or args.device or args.url:
+    engine = (args.backends, args.threads, args.device, args.url, args.gpu, args.limits)
+    nothing = (None, None, None, None, GpuOptions(), Limits())
+    if args.bundle is not None or args.trusted is not None or engine != nothing:
         raise UsageError(
-            "--from judges stored figures and runs nothing, so it takes no bundle, --backend, "
-            "--threads, --device or --url",
+            "--from judges stored figures and runs nothing, so it takes no bundle, --url, "
+            "signature or option of an engine",
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(read_stored(stored, "NAME.edge/reports/parity.json"), str(stored))

@@ -66,7 +66,8 @@ def ways(path: Path, backend: str | None, answers: Sequence[Answer]) -> list[Way
     """
     if not path.exists():
         raise MissingFileError(f"no such artefact: {path}", remedy="check the path")
-    bundle = Bundle.read(path) if path.is_dir() else None
+    is_bundle = path.is_dir() or path.suffix == ".edge"  # of one file, too
+    bundle = Bundle.read(path) if is_bundle else None
     fitting = bundle.backends if bundle else _openers(path)
     if backend is not None and backend not in fitting:
         raise UsageError(

@@ -23,6 +23,7 @@ from .statistics import (
     Interval,
     exponential,
     mean_interval,
+    means_of_stretches,
     stretches,
     t_of_stretches,
 )
@@ -139,9 +140,7 @@ def _welch(a: Array, b: Array, count: int) -> float:
     """Half of the interval of a difference of means, each of some stretches of processes."""
     fewest = min(len(a), len(b))
     if count < fewest:
-        a, b = (
-            each[: len(each) // count * count].reshape(count, -1).mean(axis=1) for each in (a, b)
-        )
+        a, b = (means_of_stretches(each, count) for each in (a, b))
     parts = [float(each.var(ddof=1)) / len(each) for each in (a, b)]
     total = sum(parts)
     squares = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)

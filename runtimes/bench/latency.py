@@ -29,7 +29,7 @@ from .loops import Durations
 from .peak import PeakFound
 from .result import Latency, Result, Unusable
 from .rounds import OnStep, Series, measure
-from .setting import Closed, Cold, Mode, OpenLoop, Peak, Setting, Variant
+from .setting import Closed, Cold, Mode, OpenLoop, Paced, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_in_time, percentiles
 from .sweep import Sweep, divide, usable_devices, variants
 from .workload import feed, fitting_rows
@@ -121,7 +121,7 @@ def benchmark(
         processes=len(series[found[0]].peak_memory_bytes),
         environment=environment,
         variants=_ranked(latencies),
-        comparisons=_comparisons(found, twins, series, bundles, margin, mode),
+        comparisons=_comparisons(found, twins, series, margin, mode),
         unusable=unusable,
         doubts=doubts.of_the_whole(environment, sweep, shares, elapsed_s),
     )
@@ -144,8 +144,15 @@ def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None
             f"{processes} processes were asked for",
             remedy=f"give a number from 1 to {MOST_PROCESSES}",
         )
-    if isinstance(mode, OpenLoop) and not 0 < mode.rate_hz < math.inf:
-        raise UsageError(f"the rate is {mode.rate_hz} requests/s", remedy="give a number above 0")
+    if isinstance(mode, OpenLoop) and not 1 / LONGEST_S <= mode.rate_hz < math.inf:
+        raise UsageError(
+            f"the rate is {mode.rate_hz} requests/s", remedy="give one request a day at least"
+        )
+    if isinstance(mode, Paced) and not 0 <= mode.think_ns <= LONGEST_S * 10**9:
+        raise UsageError(
+            f"{mode.think_ns / 1e9:g} s between calls were asked for",
+            remedy=f"give a time of at most {LONGEST_S:,} s",
+        )
     if isinstance(mode, Peak) and not (mode.bound_ns > 0 and 0 < mode.percent < 100):
         raise UsageError(
             f"p{mode.percent:g} is to keep {mode.bound_ns / 1e6:g} ms",
@@ -223,7 +230,7 @@ def _latency(
     calm = _calm(series, mode) if timed else None
     memory = [peak for peak in series.peak_memory_bytes if peak is not None]
     rows = series.opened.rows[series.workload]
-    gpu = _gpu(series)
+    gpu = _gpu(series, rounds.size)
     return Latency(
         label=variant.label,
         bundle=bundle.manifest.name,
@@ -240,8 +247,8 @@ def _latency(
         clean=_clean(rounds, calm, percents, seed) if calm is not None else (),
         clean_share=None if calm is None else float(calm.mean()),
         rows_per_s=rows * 1e9 / float(rounds.mean()) if timed and mode == Closed() else None,
-        cpu_ns_per_call=_per_call(series, rounds),
-        energy_uj_per_call=_energy(series, rounds),
+        cpu_ns_per_call=_cpu_ns_per_call(series, rounds.size),
+        energy_uj_per_call=_energy_uj_per_call(series, rounds.size),
         peak_memory_bytes=max(memory, default=None),
         cold_starts=tuple(series.cold_starts),
         times_fastest=None,
@@ -259,11 +266,10 @@ def _doubts(rounds: Durations, peaks: Sequence[PeakFound], mode: Mode) -> tuple[
     return doubts.of_figures(rounds) if rounds.size else doubts.of_peaks(peaks, mode)
 
 
-def _gpu(series: Series) -> GpuUse | None:
+def _gpu(series: Series, calls: int) -> GpuUse | None:
     if series.opened.card is None:
         return None
     wall_ns = sum(d.wall_ns for process in series.disturbances for d in process)
-    calls = sum(each.size for each in series.rounds_ns)
     return GpuUse(
         card=series.opened.card,
         rounds=tuple(map(tuple, series.gpu)),
@@ -289,19 +295,16 @@ def _clean(
     return percentiles(kept[:, np.newaxis, :], percents, seed=seed) if kept.size else ()
 
 
-def _per_call(series: Series, rounds: Durations) -> float | None:
-    if not rounds.size:
-        return None
+def _cpu_ns_per_call(series: Series, calls: int) -> float | None:
     used = [d.cpu_ns for process in series.disturbances for d in process]
-    calls = sum(each.size for each in series.rounds_ns)
-    return sum(used) / calls
+    return sum(used) / calls if calls else None
 
 
-def _energy(series: Series, rounds: Durations) -> float | None:
+def _energy_uj_per_call(series: Series, calls: int) -> float | None:
     used = [energy for process in series.energy_uj for energy in process]
-    if not rounds.size or any(energy is None or energy < 0 for energy in used):
+    if not calls or any(energy is None or energy < 0 for energy in used):
         return None
-    return sum(filter(None, used)) / sum(each.size for each in series.rounds_ns)
+    return sum(filter(None, used)) / calls
 
 
 def _mean_rate(rates: Sequence[float], processes: int) -> Interval | None:
@@ -329,7 +332,6 @@ def _comparisons(
     found: Sequence[Variant],
     twins: Mapping[Variant, Variant],
     series: Mapping[Variant, Series],
-    bundles: Sequence[Bundle],
     margin: float,
     mode: Mode,
 ) -> tuple[Comparison, ...]:

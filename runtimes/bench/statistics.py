@@ -210,6 +210,12 @@ def exponential(interval: Interval) -> Interval:
     )
 
 
+def means_of_stretches(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The mean of each stretch of values; what is left over in the end is left out."""
+    means: NDArray[np.float64] = values[: len(values) // count * count].reshape(count, -1).mean(1)
+    return means
+
+
 def student_t(degrees: float) -> float:
     """The 0.975 quantile of Student's t, rounded up between whole degrees of freedom."""
     whole = max(1, math.floor(degrees))
@@ -234,8 +240,7 @@ def t_of_stretches(count: int, processes: int, degrees: float) -> float:
 
 def _half_of_mean(values: NDArray[np.float64], count: int) -> float:
     """Half of Student's interval of a mean, of so many stretches of values."""
-    means = values[: len(values) // count * count].reshape(count, -1).mean(axis=1)
-    error = float(means.std(ddof=1)) / math.sqrt(count)
+    error = float(means_of_stretches(values, count).std(ddof=1)) / math.sqrt(count)
     return t_of_stretches(count, len(values), count - 1) * error
 
 

@@ -24,7 +24,7 @@ TARGETS: Final = {  # what a user says -> zig's name; glibc 2.28 is what onnxrun
 _FLAGS: Final = ["-std=c99", "-O2", "-s", "-Wall", "-Wextra", "-Werror"]
 
 
-def compile_c(source: Path, program: Path, target: str | None = None) -> None:
+def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
     """Compile one C file.
 
     Args:
@@ -32,19 +32,30 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> None:
         program: What to make of it.
         target: A key of ``TARGETS``; ``None`` for this machine.
 
+    Returns:
+        The program.
+
     Raises:
         UsageError: There is no such target.
-        BackendMissingError: No compiler for it is installed.
+        BackendMissingError: No compiler for it is installed, or the one that CC names is not there.
         EngineError: The compiler failed.
     """
     command = [*find_compiler(target), *_FLAGS, "-o", str(program), str(source), "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as e:  # what CC names
+        raise BackendMissingError(
+            f"the compiler {shlex.join(command[:1])} cannot be started: {e.strerror or e}",
+            remedy="set CC to a C compiler, or leave it out",
+        ) from e
+    if done.returncode or not program.is_file():
         lines = [line for line in done.stderr.splitlines() if "error" in line]
+        told = (lines or [done.stderr.strip() or "it made no program"])[0]
         raise EngineError(
-            f"{shlex.join(command[:1])} failed: {(lines or [done.stderr.strip()])[0]}",
+            f"{shlex.join(command[:1])} failed: {told}",
             remedy="try another compiler: set CC, or pip install ziglang",
         )
+    return program.read_bytes()
 
 
 def find_compiler(target: str | None = None) -> list[str]:
@@ -60,8 +71,8 @@ def find_compiler(target: str | None = None) -> list[str]:
             f"no target is named {target!r}", remedy=f"use one of {', '.join(TARGETS)}"
         )
     if target in (None, here):
-        if os.environ.get("CC"):
-            return shlex.split(os.environ["CC"])
+        if own := shlex.split(os.environ.get("CC", "")):
+            return own
         names = ["cc", "gcc", "clang"]
     else:
         names = [f"{target}-gnu-gcc"]  # Debian's cross compilers

@@ -60,9 +60,9 @@ class Model:
     """The model, opened once its file has the hash that was packed."""
 
     def __init__(
-        self, bundle: Path = Path(__file__).parent / BUNDLE, threads: int | None = None
+        self, bundle: Path | str = Path(__file__).parent / BUNDLE, threads: int | None = None
     ) -> None:
-        files = [read(bundle, name, sha256) for name, sha256 in FILES.items()]
+        files = [read(Path(bundle), name, sha256) for name, sha256 in FILES.items()]
         self._run = load_engine(files, threads or len(os.sched_getaffinity(0)))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -77,9 +77,11 @@ def check_inputs(inputs: Mapping[str, Array]) -> list[Array]:
     sizes: dict[str, int] = {}
     for name, (dtype, shape) in INPUTS.items():
         array = inputs[name]
-        if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
+        if not isinstance(array, np.ndarray | np.generic) or array.dtype != np.dtype(dtype):
             found = getattr(array, "dtype", type(array).__name__)
             raise ValueError(f"input {name!r} is {found}, expected {dtype}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise ValueError(f"input {name!r} is masked, which engines ignore: fill it first")
         if array.ndim != len(shape):
             raise ValueError(f"input {name!r} has shape {array.shape}, expected {shape}")
         for size, wanted in zip(array.shape, shape, strict=True):
@@ -102,7 +104,7 @@ def read(bundle: Path, name: str, sha256: str) -> bytes:
         else:
             with zipfile.ZipFile(bundle) as archive:
                 data = archive.read(name)
-    except (OSError, KeyError, zipfile.BadZipFile) as e:
+    except Exception as e:  # zipfile raises many kinds where a file is damaged
         raise ValueError(f"cannot read {name} of the bundle {bundle}: {e}") from e
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{name} of {bundle} is not the file that was packed: don't run it")
@@ -153,7 +155,8 @@ def errors(actual: Array, eager: Array, truth: Array) -> tuple[float, float]:
     largest = float(error.max(initial=0.0))
     if not largest < math.inf:
         return math.inf, math.inf
-    return largest * math.sqrt(float(np.square(error / (largest or 1)).mean())), largest
+    total = float(np.square(error / (largest or 1)).sum())
+    return largest * math.sqrt(total / max(1, error.size)), largest
 
 
 def read_safetensors(data: bytes) -> dict[str, Array]:

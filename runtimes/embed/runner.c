@@ -7,7 +7,7 @@
  *
  * FOLDER gets one file per output: NAME.npy. Exit codes: 0 fine; 1 ONNX Runtime failed, or the model
  * is not the file that was packed; 2 wrong arguments or inputs; 3 no ONNX Runtime. */
-#define _GNU_SOURCE /* dlopen, malloc_trim */
+#define _GNU_SOURCE /* dlopen, getpid, malloc_trim */
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MOST_AXES 32
 #define LARGEST_HEADER 65536
@@ -97,7 +98,8 @@ static Tensor read_npy(const char *path, const Spec *spec) {
     char *header = allocate(length + 1);
     if (fread(header, 1, length, file) != length) fail(BAD_INPUT, "%s is cut short", path);
 
-    const char *descr = after(header, "'descr'", path) + 1; /* behind its quote */
+    const char *descr = after(header, "'descr'", path);
+    descr += *descr == '\''; /* the header may end here */
     if (strncmp(descr, spec->descr, strlen(spec->descr)) || descr[strlen(spec->descr)] != '\'')
         fail(BAD_INPUT, "input \"%s\": %s holds '%.*s', expected '%s'", spec->name, path,
              (int)strcspn(descr, "'"), descr, spec->descr);
@@ -130,11 +132,11 @@ static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor
     unsigned char head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0,
                               (unsigned char)(length & 255), (unsigned char)(length >> 8)};
 
-    size_t room = strlen(folder) + strlen(spec->name) + 16;
+    size_t room = strlen(folder) + strlen(spec->name) + 40;
     char *path = allocate(room), *temporary = allocate(room);
     sprintf(path, "%s/%s.npy", folder, spec->name);
     for (char *c = path + strlen(folder) + 1; *c; c++) *c = *c == '/' ? '_' : *c;
-    sprintf(temporary, "%s.tmp", path); /* renamed once it is whole */
+    sprintf(temporary, "%s.%ld.tmp", path, (long)getpid()); /* renamed once it is whole */
     FILE *file = fopen(temporary, "wb");
     if (!file) fail(BAD_INPUT, "cannot write %s: %s", path, strerror(errno));
     int whole = fwrite(head, 1, 10, file) == 10
@@ -364,7 +366,7 @@ int main(int count, char **arguments) {
             paths[input] = arguments[i] + strlen(inputs[input].name) + 1;
         }
     }
-    if (!model || !folder)
+    if (!model || !folder || !*folder) /* an empty one would be the root of the file system */
         fail(BAD_INPUT, "usage: %s MODEL.onnx INPUT=FILE.npy ... -o FOLDER [--threads N] [--library FILE]",
              program);
 

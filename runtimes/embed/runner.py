@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.errors import StorageError, UsageError
+from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 from edgeport.runtimes.signature import LARGEST_DIMENSION, Signature, TensorSpec
 
@@ -54,12 +54,12 @@ def build_runner(bundle: Bundle, path: Path, target: str | None = None) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         draft, built = Path(folder, "runner.c"), Path(folder, "runner")
         draft.write_text(text, "ascii")
-        compile_c(draft, built, target)
+        compiled = compile_c(draft, built, target)
         with parents(path):
             write(source, text)
             try:
-                write(path, built.read_bytes())
-            except StorageError:  # a source alone would be in the way of the next try
+                write(path, compiled)
+            except BaseException:  # a source alone would be in the way of the next try
                 source.unlink(missing_ok=True)
                 raise
     path.chmod(0o755)

@@ -13,6 +13,8 @@ from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 
+from .triton import servable
+
 STORAGES: Final = (
     "gs://", "s3://", "pvc://", "file://", "https://", "http://", "hdfs://", "webhdfs://",
     "oci://", "hf://",
@@ -31,7 +33,8 @@ def emit(bundle: Bundle, path: Path, storage_uri: str) -> None:
         storage_uri: Where the model repository is, as the cluster sees it: "s3://bucket/repo".
 
     Raises:
-        UsageError: KServe knows no such storage, or the model's name has no letter.
+        UsageError: KServe knows no such storage, the model's name has no letter, or there can be no
+            repository of the bundle.
         ExistingFileError: ``path`` exists.
         StorageError: ``path`` cannot be written.
     """
@@ -40,6 +43,7 @@ def emit(bundle: Bundle, path: Path, storage_uri: str) -> None:
             f"the storage is {storage_uri!r}, and KServe takes one of {', '.join(STORAGES)}",
             remedy="upload what `edgeport emit triton` wrote, and pass that place",
         )
+    servable(bundle)
     refuse_existing(path)
     text = dumps(inference_service(bundle.manifest.name, storage_uri))
     with parents(path):

@@ -23,9 +23,9 @@ def emit(bundle: Bundle, path: Path, replicas: int) -> None:
         IntegrityError: A file is not the one that was packed.
         StorageError: ``path`` cannot be written.
     """
-    if path.suffix != ".py" or not path.stem.isidentifier():
+    if path.suffix != ".py" or not path.stem.isidentifier() or path.stem in _IMPORTED:
         raise UsageError(
-            f"{path.name} is to be imported by Ray, and is no name of a Python module",
+            f"{path.name} is to be imported by Ray, and is no name of a Python module, or is taken",
             remedy="choose one such as -o app.py",
         )
     refuse_existing(path)
@@ -42,6 +42,9 @@ def emit(bundle: Bundle, path: Path, replicas: int) -> None:
     with parents(path):
         write(path, text)
 
+
+_IMPORTED: Final = ("ray", "starlette", "edgeport")
+"""Under such a name the application would import itself."""
 
 _APPLICATION: Final = '''"""A proved model on Ray Serve, by ``edgeport emit ray``; yours to change.
 

@@ -89,9 +89,9 @@ def emit(bundle: Bundle, repository: Path, format_: str | None = None) -> Path:
     with writing(repository):
         if not repository.is_dir():  # a file is in the way, but a folder is not
             refuse_existing(repository)
-    artefact = _artefact(bundle, format_)
+    name, artefact = servable(bundle, format_)
     samples = [sample for sample in bundle.golden() if sample.kind != "edge"]
-    name, layout = _name(bundle), LAYOUTS[artefact.format]
+    layout = LAYOUTS[artefact.format]
     config = configuration(bundle.manifest.signature, samples, name, layout.backend)
     folder = repository / name
     with writing(folder):
@@ -106,6 +106,15 @@ def emit(bundle: Bundle, repository: Path, format_: str | None = None) -> Path:
     with new_folder(version) as draft:
         _copy(bundle, artefact, draft, layout.file)
     return version
+
+
+def servable(bundle: Bundle, format_: str | None = None) -> tuple[str, Artefact]:
+    """The name of a model in a repository, and the artefact that lies there.
+
+    Raises:
+        UsageError: The bundle holds no such artefact, or Triton takes no such name.
+    """
+    return _name(bundle), _artefact(bundle, format_)
 
 
 def configuration(

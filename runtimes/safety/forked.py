@@ -25,6 +25,7 @@ OUT_OF_MEMORY: Final = 12
 """Exit code of a child that Python's own MemoryError ended: ENOMEM."""
 
 _CHUNK_BYTES: Final = 2**16
+_LONGEST_POLL_MS: Final = 2**31 - 1  # a C int: 24 days
 _SET_PDEATHSIG: Final = 1
 
 
@@ -41,12 +42,8 @@ def run_forked(
     Returns:
         What it answered, ``None`` if that was late or too long; and its wait status.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     reader, writer = os.pipe()
-    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
-        child = os.fork()
+    child = fork()
     if child == 0:
         os.close(reader)
         _live(answer, writer)
@@ -60,6 +57,15 @@ def run_forked(
             _kill_group(child)
         _, status = os.waitpid(child, 0)
     return data, status
+
+
+def fork() -> int:
+    """As ``os.fork``; nothing that was printed is printed twice."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
+        return os.fork()
 
 
 def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
@@ -120,11 +126,13 @@ def _memory_bytes(field: int) -> int:
 def _read(reader: int, time_s: float, largest_bytes: int) -> bytes | None:
     """All that comes until the end of the pipe; nothing if that is late, or too much."""
     deadline = time.monotonic() + time_s
+    ready = select.poll()  # select.select knows no handle above 1023
+    ready.register(reader, select.POLLIN)
     chunks: list[bytes] = []
     size = 0
     while size <= largest_bytes:
-        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        left_ms = 1000 * max(0.0, deadline - time.monotonic())
+        if not ready.poll(min(left_ms, _LONGEST_POLL_MS)):
             return None
         chunk = os.read(reader, _CHUNK_BYTES)
         if not chunk:

@@ -161,11 +161,12 @@ def _entries(directory: bytes, count: int) -> Iterator[_Entry]:
         if magic != b"PK\1\2" or place > len(directory):
             raise ValueError("its directory is damaged")
         name = directory[name_at:extra_at]
+        told = repr(name.decode("utf-8", "backslashreplace"))
         if flags & _ENCRYPTED:
-            raise ValueError(f"{name!r} is encrypted")
+            raise ValueError(f"{told} is encrypted")
         kind = stat.S_IFMT(mode >> 16) if made_by >> 8 == _UNIX else 0
         if kind not in (0, stat.S_IFREG):
-            raise ValueError(f"{name!r} is no regular file, but a link or a folder")
+            raise ValueError(f"{told} is no regular file, but a link or a folder")
         size, stored, header = _wide(
             directory[extra_at : extra_at + lengths[1]], [size, stored, header]
         )

@@ -11,7 +11,23 @@ import numpy as np
 from edgeport.runtimes.errors import InputError
 from edgeport.runtimes.inputs import Array
 
+MOST_ELEMENTS: Final = 2**20
+"""Of one tensor: each is an object here, so that 60 MB of empty ones would be 3 GB."""
+
 _LENGTH: Final = struct.Struct("<I")
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse a tensor of too many elements before they are made.
+
+    Raises:
+        InputError: They are too many.
+    """
+    if count > MOST_ELEMENTS:
+        raise InputError(
+            f"input {name!r} has {count:,} strings, at most {MOST_ELEMENTS:,} are read",
+            remedy="send fewer at a time",
+        )
 
 
 def read(name: str, data: bytes | memoryview, count: int) -> Array:
@@ -26,8 +42,9 @@ def read(name: str, data: bytes | memoryview, count: int) -> Array:
         (count,) object: ``bytes``.
 
     Raises:
-        InputError: They are more, fewer, or cut off.
+        InputError: They are more, fewer, cut off, or too many.
     """
+    check_count(name, count)
     if count * _LENGTH.size > len(data):  # before anything of that size is made
         raise _wrong(name, f"{len(data)} bytes cannot hold {count} elements")
     found = np.empty(count, object)

@@ -8,6 +8,9 @@ from edgeport.runtimes.errors import InputError
 SMALLEST_BYTES: Final = 1024
 """An answer that is shorter is sent as it is, even to a client that takes gzip."""
 
+MOST_EXPANSION: Final = 1032
+"""Bytes that one of deflate can hold: https://zlib.net/zlib_tech.html"""
+
 _FORMATS: Final = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
 _LEVEL: Final = 1  # numbers hardly shrink further
 

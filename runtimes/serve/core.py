@@ -21,9 +21,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeAlias
 
 from edgeport import __version__
-from edgeport.runtimes.errors import ForbiddenError, UnknownModelError
+from edgeport.runtimes.errors import ForbiddenError, InputError, UnknownModelError
 
 from .describe import config, metadata, statistics
+from .reading import Reading
 from .repository import Repository
 from .requests import InferRequest, InferResponse
 from .work import Done, Result, Work
@@ -49,13 +50,19 @@ class Core:
         draining: Whether the server is shutting down: what is accepted is answered, and new
             requests should go elsewhere.
         starting: Whether models are still being opened for the first time.
+        reading: Reads and writes for every transport what takes long.
     """
 
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
         self.repository = repository
         self.draining = False
         self.starting = False
+        self.reading = Reading(repository.bounds.deadline_s)
         self._control = control
+
+    def close(self) -> None:
+        """End the threads that read and write."""
+        self.reading.close()
 
     # ---- inference
 
@@ -159,14 +166,24 @@ class Core:
 
     # ---- control
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, parameters: object = None) -> None:
         """Load a model, or load it again: the old one answers until the new one is proved.
 
+        Args:
+            name: Which.
+            parameters: Of the request; none is known here.
+
         Raises:
+            InputError: There are parameters.
             ForbiddenError: Clients may not.
             UnknownModelError: The repository holds no such model.
             EdgeportError: It cannot be opened, or does not compute what its module computed.
         """
+        if parameters:
+            raise InputError(
+                "this server loads models as they are, without parameters",
+                remedy="leave 'parameters' out; change the bundle, and load it again",
+            )
         await self._controlled("load", name)
 
     async def unload(self, name: str) -> None:

@@ -13,7 +13,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias, cast
 
-from .messages import CONTINUE, Limits, Message, Receiver, Refusal, Request, Response, error
+from .messages import (
+    CONTINUE,
+    Limits,
+    Message,
+    OnTheirWay,
+    Receiver,
+    Refusal,
+    Request,
+    Response,
+    error,
+)
 
 DEFAULTS: Final = Limits()
 
@@ -25,7 +35,7 @@ _TCP_CLOSE: Final = 7  # of linux/tcp_states.h
 class Cancellable(Protocol):
     """Work that may be dropped."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Nobody wants it any more."""
         ...
 
@@ -79,6 +89,7 @@ class Connections:
         self.limits = limits
         self.open: set[Connection] = set()
         self.ending = False
+        self.bodies = OnTheirWay()
         shortest_s = min(limits.head_s, limits.body_s, limits.idle_s, limits.linger_s)
         self._sweep_s = min(_MOST_SWEEP_S, shortest_s / 4)
         self._loop = asyncio.get_running_loop()
@@ -117,7 +128,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, group: Connections) -> None:
         self._group = group
         self._limits = group.limits
-        self._receiver = Receiver(group.limits)
+        self._receiver = Receiver(group.limits, group.bodies)
         self._queue: deque[Message] = deque()
         self._exchange: Exchange | None = None
         self._advancing = False

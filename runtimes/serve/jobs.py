@@ -40,6 +40,10 @@ class Host(Protocol):
         """A model is not wanted any more."""
         ...
 
+    def told(self, text: str) -> None:
+        """What an operator should know."""
+        ...
+
 
 @dataclass(slots=True)
 class _Job:
@@ -170,4 +174,6 @@ class Jobs:
 
     def _answer(self, job: _Job, error: Mapping[str, str] | None) -> None:
         self._jobs.popleft()
+        result = "done" if error is None else error["problem"]
+        self._host.told(f"a client asks to {job.action} model {job.name!r}: {result}")
         self._host.send(job.worker, {"type": "answer", "number": job.asked, "error": error})

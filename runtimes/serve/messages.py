@@ -29,6 +29,8 @@ class Limits:
 
     Attributes:
         body_bytes: Longest body.
+        bodies: How many of the longest may be on their way together: a few clients who never end
+            theirs would take all memory.
         head_bytes: Longest request line and headers together. Repeated headers and spaces count
             as they arrive, so a head of those may be up to two pieces of 16 KiB longer.
         framing_bytes: Most of everything in a message but its body, chunk sizes included.
@@ -41,6 +43,7 @@ class Limits:
     """
 
     body_bytes: int = 64 * 2**20
+    bodies: int = 8
     head_bytes: int = 64 * 2**10
     framing_bytes: int = 2**20
     head_s: float = 10.0
@@ -119,6 +122,19 @@ def error(status: int, text: str, headers: Mapping[str, str] = _NO_HEADERS) -> R
     return json_response({"error": text}, status, headers)
 
 
+class OnTheirWay:
+    """Bodies that are not complete, of all connections.
+
+    Attributes:
+        size_bytes: Of what has come of them.
+    """
+
+    __slots__ = ("size_bytes",)
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+
 class Receiver:
     """Turns one connection's bytes into messages. After a refusal it must not be fed again.
 
@@ -127,11 +143,14 @@ class Receiver:
         stage: What is being received of it.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, bodies: OnTheirWay) -> None:
         self.count = 0
         self.stage: Stage = "nothing"
         self._limits = limits
         self._most_head_bytes = limits.head_bytes
+        self._bodies = bodies
+        self._body_bytes = 0
+        self._body: list[bytes] = []
         self._parser = httptools.HttpRequestParser(self)
         self._messages: list[Message] = []
         self._refusal: Refusal | None = None
@@ -156,6 +175,7 @@ class Receiver:
         except httptools.HttpParserError as e:
             self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}"))
         if self._refusal:
+            self._let_go()
             messages.append(self._refusal)
         self._messages = []  # an idle connection keeps no body
         return messages
@@ -163,9 +183,16 @@ class Receiver:
     def close(self) -> None:
         """Let go of the parser, which points back here: the garbage collector has enough to do."""
         del self._parser
+        self._let_go()
 
-    def _refuse(self, status: int, text: str) -> NoReturn:
-        self._refusal = Refusal(error(status, text))
+    def _let_go(self) -> None:
+        """Of a body that is complete, or will not be."""
+        self._bodies.size_bytes -= self._body_bytes
+        self._body_bytes = 0
+        self._body = []
+
+    def _refuse(self, status: int, text: str, headers: Mapping[str, str] = _NO_HEADERS) -> NoReturn:
+        self._refusal = Refusal(error(status, text, headers))
         raise _Refused
 
     # ---- called by httptools, several times per request: every line is felt
@@ -176,8 +203,6 @@ class Receiver:
         self.stage = "head"
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._body_bytes = 0
 
     def on_url(self, part: bytes) -> None:
         """A part of the request line's URL."""
@@ -208,6 +233,10 @@ class Receiver:
         self._framing_bytes -= len(part)
         self._body.append(part)
         self._body_bytes += len(part)
+        self._bodies.size_bytes += len(part)
+        if self._bodies.size_bytes > self._limits.bodies * self._limits.body_bytes:
+            text = "the bodies of other requests, which are on their way, take all the room"
+            self._refuse(503, f"{text}; fix: try again later", {"Retry-After": "1"})
         if self._body_bytes > self._limits.body_bytes:  # chunked: no length was announced
             self._refuse_body()
 
@@ -223,7 +252,7 @@ class Receiver:
                 parser.should_keep_alive(),
             )
         )
-        self._body = []
+        self._let_go()
         self.stage = "nothing"
         self._framing_bytes = 0
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import InputError, ParityError, UsageError
@@ -17,6 +18,9 @@ from edgeport.runtimes.verification import check_session, dead_outputs
 from .batching import most_rows
 from .raw import from_bytes, takes_bytes
 from .requests import InferRequest
+
+_QUICK_BYTES: Final = 4096
+"""So little text or image is decoded in the event loop: a thread would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,28 @@ class Model:
     outputs: tuple[str, ...]
     check: InputCheck
     raw: frozenset[str]
+
+    @property
+    def takes_strings(self) -> bool:
+        """Whether an input may be BYTES, which are read one by one."""
+        return bool(self.raw) or any(s.dtype == "object" for s in self.session.signature.inputs)
+
+    def decodes_long(self, request: InferRequest) -> bool:
+        """Whether ``decoded`` will take long."""
+        if not self.raw:
+            return False
+        given = (request.inputs.get(name) for name in self.raw)
+        strings = (a for a in given if a is not None and a.dtype.kind == "O")
+        return sum(sum(map(len, array.ravel().tolist())) for array in strings) > _QUICK_BYTES
+
+    def decoded(self, request: InferRequest) -> InferRequest:
+        """The same with tensors in place of texts and image files.
+
+        Raises:
+            InputError: Something is none.
+            BackendMissingError: Images are to be decoded, and Pillow is not installed.
+        """
+        return request._replace(inputs=self._decoded(request.inputs)) if self.raw else request
 
     def prepare(self, request: InferRequest) -> list[Array]:
         """The inputs in the order of the signature, checked; BYTES are decoded.

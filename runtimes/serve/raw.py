@@ -13,10 +13,13 @@ from edgeport.runtimes.errors import BackendMissingError, InputError
 from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import TensorSpec
-from edgeport.runtimes.text import encode, is_text
+from edgeport.runtimes.text import CODE_POINT_BYTES, SHORTEST, encode, is_text
 
 MOST_PIXELS = 2**26
 """Of one image: 64 million, which are 200 MB as colours."""
+
+MOST_BYTES = 2**28
+"""Of one tensor. Files of 900 KB may hold 5 GB of pixels, and one long text widens every row."""
 
 
 def takes_bytes(spec: TensorSpec) -> bool:
@@ -32,7 +35,8 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
         array: (n,) or (n, 1) object: UTF-8 texts, or encoded images.
 
     Raises:
-        InputError: It has another shape, a text is not UTF-8, an image is none or of another size.
+        InputError: It has another shape, a text is not UTF-8, an image is none or of another size,
+            or the tensor would be too large.
         BackendMissingError: Images are decoded by Pillow, which is not installed.
     """
     if array.ndim not in (1, 2) or array.size != len(array) or not len(array):
@@ -42,16 +46,33 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
         )
     values: Sequence[bytes] = array.ravel().tolist()
     if is_text(spec):
-        return encode([_text(spec, index, value) for index, value in enumerate(values)])
-    images = [_image(spec, index, value) for index, value in enumerate(values)]
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
+        texts = [_text(spec, index, value) for index, value in enumerate(values)]
+        _check_size(spec, len(texts), CODE_POINT_BYTES * max(SHORTEST, *map(len, texts)))
+        return encode(texts)
+    first = _image(spec, 0, values[0])
+    _check_size(spec, len(values), first.nbytes)
+    found = np.empty((len(values), *first.shape), np.uint8)
+    for index, value in enumerate(values):
+        image = _image(spec, index, value) if index else first
+        if image.shape != first.shape:
+            sizes = sorted((first.shape, image.shape))
+            raise InputError(
+                f"the images of input {spec.name!r} have different sizes: "
+                f"{', '.join(f'{size[1]} x {size[0]}' for size in sizes)}",
+                remedy="send them in requests of their own",
+            )
+        found[index] = image
+    return found
+
+
+def _check_size(spec: TensorSpec, rows: int, row_bytes: int) -> None:
+    """Before the tensor is made: all rows are as long as the longest."""
+    if rows * row_bytes > MOST_BYTES:
         raise InputError(
-            f"the images of input {spec.name!r} have different sizes: "
-            f"{', '.join(f'{s[1]} x {s[0]}' for s in sorted(shapes))}",
-            remedy="send them in requests of their own",
+            f"{rows} rows of {row_bytes:,} bytes, decoded, are {rows * row_bytes:,} bytes of input "
+            f"{spec.name!r}, at most {MOST_BYTES:,} are made",
+            remedy="send fewer rows at a time, and what is long in a request of its own",
         )
-    return np.stack(images)
 
 
 def _text(spec: TensorSpec, index: int, value: bytes) -> str:

@@ -110,6 +110,11 @@ class Catalogue:
             UsageError: The server has had too many models.
         """
         found = dict(self._paths(name))
+        if not found and name in self.names():
+            raise UnknownModelError(
+                f"the folder {name!r} of the repository holds no bundle named by its version",
+                remedy=f"put it there as {name}/1.edge, or as {name}.edge beside the folder",
+            )
         if not found:
             raise UnknownModelError(
                 f"the repository holds no model {name!r}",
@@ -173,7 +178,7 @@ class Repository:
     def __init__(self, opener: Opener, bounds: Bounds, board: Board, process: int = 0) -> None:
         self.board = board
         self._opener = opener
-        self._bounds = bounds
+        self.bounds = bounds
         self._process = process
         self._entries: dict[tuple[str, str], Entry] = {}
         self._current: dict[tuple[str, str], Scheduler] = {}  # version "": the newest
@@ -276,7 +281,7 @@ class Repository:
         """Let a model that is open and proved answer for its place."""
         entry = self._entry(place)
         counters = self.board.counters(self._process, place.slot)
-        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self._bounds)
+        old, entry.scheduler = entry.scheduler, Scheduler(model, counters, self.bounds)
         entry.state, entry.reason = "READY", ""
         self._index()
         if old is not None:

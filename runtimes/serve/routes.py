@@ -4,9 +4,8 @@ A client's mistake is a 4xx that says what is wrong; 500 is for an engine that f
 that are described in ``openapi.py`` are those that are answered here; a test compares them.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -23,22 +22,17 @@ from edgeport.runtimes.errors import (
 )
 
 from . import metrics, openapi, page
-from .compression import SMALLEST_BYTES, TooLong, accepted, compress, decompress
+from .compression import MOST_EXPANSION, SMALLEST_BYTES, TooLong, accepted, compress, decompress
 from .core import Core
 from .http import Exchange
 from .json_text import loads
 from .messages import JSON, Limits, Request, Response, error, json_response
+from .reading import LARGE_BYTES
 from .requests import InferResponse
 from .scheduler import Scheduler
 from .tasks import Tasks
 from .wire import Parsed, render_response
 from .work import Result
-
-LARGE_BYTES: Final = 2**18
-"""A body of JSON that is longer is read in a thread, so that others are answered in between."""
-
-MOST_READING_BYTES: Final = 2**28
-"""Bodies that may wait for that thread, together. One may be longer."""
 
 _MOST_CACHED: Final = 1024
 _BINARY: Final = "application/octet-stream"
@@ -82,8 +76,6 @@ class Routes:
         self._limits = limits
         self._cache: dict[bytes, Route | None] = {}
         self._tasks = Tasks()
-        self._reading_bytes = 0  # of bodies that wait for the thread
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="edgeport-read")
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one exchange; nothing is raised for a client's mistake."""
@@ -109,11 +101,13 @@ class Routes:
                 exchange.respond(refusal(e))
 
     def close(self) -> None:
-        """End the thread that reads large bodies."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """End what the core has begun."""
+        self._core.close()
 
     def _find(self, target: bytes) -> Route | None:
         path = target.decode("latin-1").partition("?")[0]
+        if path.startswith(("http://", "https://")):  # as to a proxy: RFC 9112, 3.2.2
+            path = "/" + path.partition("://")[2].partition("/")[2]
         if not path.startswith("/"):
             return None
         match [unquote(part) for part in path.strip("/").split("/")]:
@@ -215,18 +209,15 @@ class Routes:
 
     def _load(self, exchange: Exchange, model: str, _version: str) -> None:
         parameters = self._json_object(exchange.request).get("parameters")
-        if parameters:
-            raise InputError(
-                "this server loads models as they are, without parameters",
-                remedy="leave 'parameters' out; change the bundle, and load it again",
-            )
-        self._later(exchange, lambda: self._core.load(model))
+        self._later(exchange, lambda: self._core.load(model, parameters))
 
     def _unload(self, exchange: Exchange, model: str, _version: str) -> None:
         self._json_object(exchange.request)
         self._later(exchange, lambda: self._core.unload(model))
 
     def _later(self, exchange: Exchange, action: Callable[[], Awaitable[None]]) -> None:
+        _refuse_strange_pages(exchange.request)
+
         async def act() -> None:
             try:
                 await action()
@@ -256,60 +247,67 @@ class Routes:
         scheduler = self._core.repository.serving(model, version)
         scheduler.refuse_overload()  # before anything is read: it must cost next to nothing
         request = exchange.request
-        headers = request.headers
-        length = headers.get(_JSON_LENGTH)
-        if (len(request.body) > LARGE_BYTES and length is None) or (
-            b"content-encoding" in headers and len(request.body) > LARGE_BYTES // 16
+        headers, size = request.headers, len(request.body)
+        binary = _JSON_LENGTH in headers
+        if (size > LARGE_BYTES and (not binary or scheduler.model.takes_strings)) or (
+            b"content-encoding" in headers and size > LARGE_BYTES // MOST_EXPANSION
         ):
-            self._infer_later(exchange, scheduler, model, version)
-        else:
+            self._infer_later(
+                exchange, scheduler, version, lambda: self._parse(request, scheduler, version)
+            )
+            return
+        try:
             parsed = self._parse(request, scheduler, version)
+        except InputError as e:
+            scheduler.count_refused(e)
+            raise
+        if scheduler.model.decodes_long(parsed.request):
+            self._infer_later(exchange, scheduler, version, lambda: parsed)
+        else:
             self._submit(exchange, scheduler, parsed)
 
     def _infer_later(
-        self, exchange: Exchange, scheduler: Scheduler, model: str, version: str
+        self, exchange: Exchange, scheduler: Scheduler, version: str, parse: Callable[[], Parsed]
     ) -> None:
-        loop = asyncio.get_running_loop()
-        size = len(exchange.request.body)
-        if self._reading_bytes and self._reading_bytes + size > MOST_READING_BYTES:
-            raise OverloadedError(
-                f"{self._reading_bytes} bytes of other requests wait to be read",
-                remedy="try again later, or send binary tensors",
-            )
-        self._reading_bytes += size
+        """Read it in a thread, where texts and images are decoded too."""
+        model, core = scheduler.model, self._core
+
+        def read() -> Parsed:
+            parsed = parse()
+            return parsed._replace(request=model.decoded(parsed.request))
 
         async def act() -> None:
             try:
-                parsed = await loop.run_in_executor(
-                    self._readers, self._parse, exchange.request, scheduler, version
-                )
-                if not exchange.gone:  # the model may have been replaced meanwhile
-                    serving = self._core.repository.serving(model, version)
-                    self._submit(exchange, serving, parsed)
+                parsed = await core.reading.read(len(exchange.request.body), read)
+            except EdgeportError as e:
+                scheduler.count_refused(e)
+                exchange.respond(refusal(e))
+                return
+            try:  # the model may have been replaced meanwhile
+                self._submit(exchange, core.repository.serving(model.name, version), parsed)
             except EdgeportError as e:
                 exchange.respond(refusal(e))
-            finally:
-                self._reading_bytes -= size
 
-        self._tasks.start(act(), exchange.fail)
+        exchange.work = self._tasks.start(act(), exchange.fail)
 
     def _parse(self, request: Request, scheduler: Scheduler, version: str) -> Parsed:
         body, length = request.body, request.headers.get(_JSON_LENGTH)
         if b"content-encoding" in request.headers:
             body = self._decoded(request)
-        try:
-            return scheduler.reader.read(body, version, None if length is None else _number(length))
-        except InputError:
-            scheduler.count_rejected()
-            raise
+        return scheduler.reader.read(body, version, None if length is None else _number(length))
 
     def _submit(self, exchange: Exchange, scheduler: Scheduler, parsed: Parsed) -> None:
         def done(result: Result) -> None:
-            exchange.respond(
-                self._answer(exchange.request, parsed, result)
-                if isinstance(result, InferResponse)
-                else refusal(result)
-            )
+            if not isinstance(result, InferResponse):
+                exchange.respond(refusal(result))
+            elif sum([array.nbytes for array in result.outputs.values()]) > LARGE_BYTES:
+                exchange.work = self._tasks.start(later(result), exchange.fail)
+            else:
+                exchange.respond(self._answer(exchange.request, parsed, result))
+
+        async def later(result: InferResponse) -> None:
+            write = partial(self._answer, exchange.request, parsed, result)
+            exchange.respond(await self._core.reading.write(write))
 
         exchange.work = scheduler.submit(parsed.request, done)
 
@@ -352,6 +350,16 @@ def _status(error_: EdgeportError) -> int:
     if isinstance(error_, _BodyError):
         return 413
     return next(status for kind, status in _STATUS if isinstance(error_, kind))
+
+
+def _refuse_strange_pages(request: Request) -> None:
+    """A page of any site may let its reader's browser send a POST to this machine."""
+    origin = request.headers.get(b"origin")  # of a browser alone
+    if origin is not None and origin.partition(b"://")[2] != request.headers.get(b"host"):
+        raise ForbiddenError(
+            f"a page of {origin.decode('latin-1')} may not load or unload models",
+            remedy="ask without a browser, or from a page of this server",
+        )
 
 
 def _readiness(about: Mapping[str, str], ready: bool, why: str) -> Response:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from edgeport.runtimes.errors import (
     DeadlineError,
+    EdgeportError,
     EngineError,
     InputError,
     OverloadedError,
@@ -36,8 +37,8 @@ PROMISED: Final = 0.8
 
 _PROMISE: Final = 1e9 / PROMISED
 
-_Ran: TypeAlias = tuple[list[answers.Outputs], int, int]
-"""The outputs of each, and when that began and ended."""
+_Ran: TypeAlias = tuple[list[Result], int, int]
+"""What each is answered, and when that began and ended."""
 
 
 class Scheduler:
@@ -110,9 +111,12 @@ class Scheduler:
             self._schedule()
         return work
 
-    def count_rejected(self) -> None:
-        """A request did not fit the model."""
-        self._counters.add(c.REJECTED)
+    def count_refused(self, error: EdgeportError) -> None:
+        """A request for this model was refused before it could wait here."""
+        kinds = {InputError: c.REJECTED, OverloadedError: c.SHED, DeadlineError: c.EXPIRED}
+        for kind, counter in kinds.items():
+            if isinstance(error, kind):
+                self._counters.add(counter)
 
     def forget(self, work: Work) -> None:
         """Its client has left. What runs already is let run: the batch has others in it."""
@@ -132,8 +136,8 @@ class Scheduler:
         try:
             deadline_ns = deadline_of(request, now_ns, self._longest_ns)
             arrays = self.model.prepare(request)
-        except InputError:
-            self.count_rejected()
+        except InputError as e:
+            self.count_refused(e)
             raise
         batches = self.model.most_rows > 1
         return Work(self, request, arrays, batches, now_ns, deadline_ns, done)
@@ -152,7 +156,7 @@ class Scheduler:
         self._counters.add(c.SHED)
         rows, wait_s = self._waiting.rows, self._waiting.wait_s(time.monotonic_ns())
         raise OverloadedError(
-            f"model {self.model.name!r} has {rows} rows waiting, for about {wait_s:.2f} s",
+            f"model {self.model.name!r} has work for about {wait_s:.2f} s, and {rows} rows waiting",
             remedy="try again later, or send less at a time",
         )
 
@@ -212,20 +216,21 @@ class Scheduler:
         self._counters.set(c.RUNNING, 1)
         start_ns = time.monotonic_ns()
         try:
-            found = answers.compute(self.model, batch.works, self._defect)
+            found = self._results(batch)
         finally:
             self._counters.set(c.RUNNING, 0)
         return found, start_ns, time.monotonic_ns()
 
+    def _results(self, batch: Batch) -> list[Result]:
+        outputs = answers.compute(self.model, batch.works, self._defect)
+        pairs = zip(batch.works, outputs, strict=True)
+        return [answers.result_of(self.model, work, each) for work, each in pairs]
+
     # ---- answers
 
     def _answer(self, batch: Batch, ran: _Ran) -> None:
-        found, start_ns, end_ns = ran
+        results, start_ns, end_ns = ran
         self._times.learn(batch.size_bytes, (end_ns - start_ns) / 1e9)
-        results = [
-            answers.result_of(self.model, work, outputs)
-            for work, outputs in zip(batch.works, found, strict=True)
-        ]
         # First, because whoever has an answer may ask another process for the count.
         answers.count(self._counters, batch, results, start_ns, end_ns)
         for work, result in zip(batch.works, results, strict=True):

@@ -1,9 +1,11 @@
 """Serve bundles: the port, the rehearsals, and the processes behind it."""
 
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import BackendMissingError, UsageError
@@ -15,6 +17,9 @@ from .port import listen
 from .repository import Catalogue, Place
 from .supervisor import Supervisor
 from .worker import Settings
+
+MOST_FILES: Final = 2**16
+"""Open files of a process, where the system's hard limit allows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ def serve(
     ready: Callable[[Serving], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve bundles until SIGINT or SIGTERM. Call it in the main thread.
+    """Serve bundles until SIGINT, SIGTERM or SIGHUP. Call it in the main thread.
 
     Every model repeats its golden samples first, in every process that will run it.
 
@@ -54,7 +59,8 @@ def serve(
         rehearsal: What a child process may use that runs each model before this server does, for
             bundles of somebody else; ``None`` for no such rehearsal.
         ready: Called once requests are answered.
-        tell: Called with what an operator should know: a worker that died, a model left out.
+        tell: Called with what an operator should know: a worker that died, a model left out, loaded
+            or unloaded, the end.
 
     Raises:
         UsageError: The port or address cannot be had, two models have one name, or there is
@@ -74,6 +80,7 @@ def serve(
             f"{settings.backend} cannot be used here: {available.reason}",
             remedy=available.remedy or "choose another one with --backend",
         )
+    _allow_connections()
     listeners = listen(host, port, workers)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].getsockname()[1]}"
     attempt = partial(_rehearse, settings, rehearsal)
@@ -83,6 +90,17 @@ def serve(
     finally:
         for listener in listeners:
             listener.close()
+
+
+def _allow_connections() -> None:
+    """Each is an open file, and 1,024 is what systems give to programs that do not ask for more.
+
+    Beyond the limit the event loop closes new connections without a word to anybody.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _rehearse(settings: Settings, limits: Limits | None, place: Place) -> None:

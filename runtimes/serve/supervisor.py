@@ -15,12 +15,12 @@ import socket
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety.forked import fork
 
 from . import channel
 from .counters import Board
@@ -35,6 +35,7 @@ _MINUTE_S: Final = 60.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
 _GRACE_S: Final = 1.0
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Supervisor:
         self._names: list[str] = []  # what answers
 
     def run(self, ready: Callable[[Sequence[str]], None]) -> None:
-        """Serve until SIGINT or SIGTERM.
+        """Serve until SIGINT, SIGTERM or SIGHUP.
 
         Args:
             ready: Called with the names of the models once all workers answer.
@@ -113,7 +114,14 @@ class Supervisor:
     def _choose(self) -> None:
         """Try every model; what is not required may be left out."""
         for name in self._catalogue.names():
-            for place in self._catalogue.places(name):
+            try:
+                places = self._catalogue.places(name)
+            except EdgeportError as e:  # lost+found, say: no reason not to serve the others
+                if name in self._required:
+                    raise
+                self._tell(f"model {name!r} is not served: {e.problem}")
+                continue
+            for place in places:
                 try:
                     self._rehearsal(place)
                 except EdgeportError as e:
@@ -145,14 +153,17 @@ class Supervisor:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
         if self._stop_at is not None and self._stop_at <= now:
+            self._tell(f"not all was answered in {DRAIN_S + _GRACE_S:g} s: the rest is dropped")
             self._kill()
 
     @contextlib.contextmanager
-    def _signals(self) -> Any:
+    def _signals(self) -> Iterator[socket.socket]:
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         self._wakeup = reader
-        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        handled = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup wants it to be ignored
+            handled.append(signal.SIGHUP)
         before = {number: signal.signal(number, lambda *_: None) for number in handled}
         old = signal.set_wakeup_fd(writer.fileno())
         try:
@@ -168,13 +179,16 @@ class Supervisor:
         numbers = self._wakeup.recv(4096)
         if signal.SIGCHLD in numbers:
             self._reap()
-        if signal.SIGINT in numbers or signal.SIGTERM in numbers:
-            self._stop()
+        for number in _ENDING:
+            if number in numbers:
+                self._stop(number.name)
 
-    def _stop(self) -> None:
+    def _stop(self, why: str) -> None:
         if self._stop_at is not None:  # asked twice: now
+            self._tell(f"{why} again: it ends without the answers that are missing")
             self._kill()
             return
+        self._tell(f"{why}: what is accepted is answered, then it ends")
         self._stop_at = time.monotonic() + DRAIN_S + _GRACE_S
         for worker in self._workers:
             worker.restart_at = None
@@ -203,7 +217,7 @@ class Supervisor:
         assignment = Assignment(
             worker.number, worker.listener, theirs, places, list(self._withheld.values())
         )
-        pid = _fork()
+        pid = fork()
         if pid == 0:
             ours.close()
             self._child(lambda: work(self._settings, self._board, assignment), keep=worker.listener)
@@ -328,7 +342,7 @@ class Supervisor:
 
     def fork(self, life: Callable[[], None]) -> int:
         """Start a child that does something and ends."""
-        pid = _fork()
+        pid = fork()
         if pid == 0:
             self._child(life)
         return pid
@@ -345,6 +359,10 @@ class Supervisor:
         for place in self._wanted.pop(name, ()):
             self._withheld[name, place.version] = (place, "unloaded")
 
+    def told(self, text: str) -> None:
+        """What an operator should know."""
+        self._tell(text)
+
     def _send(self, worker: _Worker, message: Mapping[str, Any]) -> bool:
         if worker.channel is None:
             return False
@@ -353,14 +371,6 @@ class Supervisor:
         except OSError:  # it is ending
             return False
         return True
-
-
-def _fork() -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
-        return os.fork()
 
 
 def _cause(status: int) -> str:

@@ -13,12 +13,15 @@ class Tasks:
 
     def start(
         self, coroutine: Coroutine[Any, Any, None], failed: Callable[[Exception], None]
-    ) -> None:
+    ) -> asyncio.Task[None]:
         """Run it in the loop.
 
         Args:
             coroutine: What to do.
             failed: Called with what it raises.
+
+        Returns:
+            What may be cancelled.
         """
 
         async def run() -> None:
@@ -30,3 +33,4 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(run())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task

@@ -17,6 +17,7 @@ from edgeport.runtimes.errors import InputError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import LARGEST_DIMENSION
 
+from .bytes_tensor import check_count
 from .requests import DATATYPES
 
 _MOST_AXES: Final = 32  # what numpy 1 can hold
@@ -149,6 +150,7 @@ def _floats(name: str, flat: list[Any], dtype: np.dtype[Any]) -> Array:
 
 
 def _strings(name: str, flat: list[Any]) -> Array:
+    check_count(name, len(flat))
     _check_types(name, flat, frozenset({str}), "a string")
     array = np.empty(len(flat), object)
     try:

@@ -32,6 +32,9 @@ from .requests import (
 from .values import check_shape, shown, to_array
 
 _SIZE: Final = "binary_data_size"
+_MOST_AT_ONCE: Final = 2**16
+"""Numbers that are written in one call, which lets no other thread go on meanwhile."""
+
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
@@ -132,6 +135,10 @@ def _answer_head(model: str, version: str) -> bytes:
 def _data(array: Array) -> bytes:
     """The values of an output as JSON."""
     flat = array.ravel()
+    if flat.size > _MOST_AT_ONCE:
+        starts = range(0, flat.size, _MOST_AT_ONCE)
+        parts = [_data(flat[start : start + _MOST_AT_ONCE])[1:-1] for start in starts]
+        return b"[%b]" % b",".join(parts)
     kind = flat.dtype.kind
     if kind == "O":
         return dumps([value.decode("utf-8") for value in flat.tolist()])

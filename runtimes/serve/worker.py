@@ -22,8 +22,9 @@ from . import channel
 from .core import Core
 from .counters import Board
 from .http import Connections
+from .memory import Thrift
 from .messages import Limits
-from .port import ACCEPT_S, QUIET_S, hear_no_more
+from .port import BACKLOG, let_in
 from .repository import Place, Repository, opener
 from .routes import Routes
 from .work import Bounds
@@ -88,7 +89,8 @@ class Assignment:
 
 def work(settings: Settings, board: Board, assignment: Assignment) -> None:
     """Answer until SIGTERM comes, or the process that watches is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; one handles it
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to all; one handles it
+        signal.signal(number, signal.SIG_IGN)
     uvloop.run(_Worker(settings, board, assignment).live())
 
 
@@ -117,14 +119,17 @@ class _Worker:
         core.starting = True
         routes = Routes(core, settings.backend, settings.limits)
         connections = Connections(routes, settings.limits)
+        thrift = Thrift()
         starting = loop.create_task(self._start(core))
         await asyncio.wait({starting}, timeout=PATIENCE_S)
-        server = await loop.create_server(connections, sock=self._assignment.listener)
+        listener = self._assignment.listener
+        server = await loop.create_server(connections, sock=listener, backlog=BACKLOG)
         transports = [await start(core, self._assignment.process) for start in settings.transports]
         await stop.wait()
         starting.cancel()
         core.draining = True
-        await _drain(server, self._assignment.listener, connections, transports)
+        thrift.close()
+        await _drain(server, listener, connections, transports)
         routes.close()
         self._repository.close()
         server.close()
@@ -210,9 +215,7 @@ async def _drain(
         async with asyncio.timeout(DRAIN_S), asyncio.TaskGroup() as group:
             for transport in transports:
                 group.create_task(transport.drain())
-            await asyncio.sleep(QUIET_S)
-            hear_no_more(listener)
-            await asyncio.sleep(ACCEPT_S)
+            await let_in(listener)
             server.close()  # not before: what waits there to be accepted would be reset
             while connections.busy:
                 await asyncio.sleep(0.01)

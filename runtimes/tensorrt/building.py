@@ -54,7 +54,7 @@ def build(
     with process, Connection(ours.detach()) as connection:
         try:
             connection.send(order)
-            return _answer(connection, process, time.monotonic() + time_s, time_s, on_progress)
+            return _answer(connection, time.monotonic() + time_s, time_s, on_progress)
         except (EOFError, ConnectionError) as e:
             raise _died(process) from e
         finally:
@@ -63,7 +63,6 @@ def build(
 
 def _answer(
     connection: Connection[Order, Any],
-    process: subprocess.Popen[bytes],
     deadline: float,
     time_s: float,
     on_progress: Callable[[Progress], None],

@@ -123,7 +123,9 @@ def test_the_scenarios_of_mlperf(mlp_bundle: Path, capsys: Out) -> None:
         (("--mode", "fast"), "no mode is named 'fast'"),
         (("--mode", "closed:1"), "no mode is named 'closed:1'"),
         (("--mode", "paced:5"), "--mode paced:5 names no time between calls"),
+        (("--mode", "paced:86401s"), "86401 s between calls were asked for"),
         (("--mode", "poisson:0"), "--mode poisson:0 names no rate"),
+        (("--mode", "poisson:0.00001"), "the rate is 1e-05 requests/s"),
         (("--mode", "peak"), "--mode peak seeks the highest rate within a bound, and none was"),
         (("--mode", "server"), "mode server seeks the highest rate within a bound, and none was"),
         (("--slo-ms", "5"), "--slo-ms goes not with --mode closed"),
@@ -148,6 +150,8 @@ def test_bad_use(mlp_bundle: Path, capsys: Out, options: tuple[str, ...], messag
     [
         (("--batch", "1,1"), "'1,1' names something twice"),
         (("--batch", "0"), "expected a number of at least 1, got '0'"),
+        (("--seed", "-1"), "expected a number from 0 to 2**63 - 1, got '-1'"),
+        (("--mode", "peak", "--slo-ms", "nan"), "expected a number above 0, got 'nan'"),
         (("--shape", "3"), "expected DIM=N[,N], got '3'"),
     ],
 )

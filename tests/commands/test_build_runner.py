@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -30,15 +31,15 @@ def test_the_commands_that_it_tells_of_one_file_run(
     packed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(packed.parent)
-    assert main(["pack", "mlp.edge", "--zip", "-o", "one.edge"]) == 0
+    assert main(["pack", "mlp.edge", "--zip", "-o", "$(a) b.edge"]) == 0
     capsys.readouterr()
-    assert main(["build-runner", "one.edge"]) == 0
+    assert main(["build-runner", "$(a) b.edge"]) == 0
     _, pack, call = capsys.readouterr().out.splitlines()
-    assert pack == "next: edgeport pack one.edge --artefacts onnx -o one-folder.edge"
-    assert main(pack.removeprefix("next: edgeport ").split()) == 0
-    assert call == "next: ./run-one one-folder.edge/model.onnx x=x.npy -o ."
+    assert pack == "next: edgeport pack '$(a) b.edge' --artefacts onnx -o '$(a) b-folder.edge'"
+    assert main(shlex.split(pack.removeprefix("next: edgeport "))) == 0
+    assert call == "next: './run-$(a) b' '$(a) b-folder.edge/model.onnx' x=x.npy -o ."
     np.save("x.npy", np.ones((2, 8), np.float32))
-    command = call.removeprefix("next: ").split()
+    command = shlex.split(call.removeprefix("next: "))
     subprocess.run([*command, "--library", LIBRARY], check=True)
     assert np.load("logits.npy").shape == (2, 3)
 
@@ -48,7 +49,7 @@ def test_the_commands_that_it_tells_of_one_file_run(
     [
         (["absent.edge"], 2, "no such bundle"),
         (["mlp.edge", "--target", "z80"], 2, "no target is named 'z80'"),
-        (["mlp.edge", "-o", "mlp.edge"], 2, "mlp.edge exists already"),
+        (["mlp.edge", "-o", "mlp.edge"], 2, "mlp.edge is what is read"),
     ],
 )
 def test_bad_input(

@@ -59,6 +59,41 @@ def make_model():
 """
 
 
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("pack", "more.edge"),
+        ("embed", "infer.py"),
+        ("build-runner", "run"),
+        ("emit triton", "repo"),
+        ("emit kserve --storage-uri s3://repo", "k.yaml"),
+        ("emit ray", "app.py"),
+    ],
+)
+def test_nothing_is_written_into_the_bundle_that_is_read(
+    command: str, output: str, link: bool, mlp_bundle: Path, tmp_path: Path, capsys: Out
+) -> None:
+    bundle, held = mlp_bundle, sorted(mlp_bundle.iterdir())
+    if link:
+        bundle = tmp_path / "link.edge"
+        bundle.symlink_to(mlp_bundle)
+    assert main([*command.split(), str(bundle), "-o", str(mlp_bundle / output)]) == 2
+    assert f"{output} would be in {bundle}, and -o adds nothing to that" in capsys.readouterr().err
+    assert sorted(mlp_bundle.iterdir()) == held
+
+
+@pytest.mark.parametrize("more", [["--input", "x=float32[1]"], ["--keep-training-mode"]])
+def test_pack_takes_a_bundle_as_it_is(
+    more: list[str], mlp_bundle: Path, tmp_path: Path, capsys: Out
+) -> None:
+    assert main(["pack", str(mlp_bundle), *more, "-o", str(tmp_path / "m.edge")]) == 2
+    assert (
+        "is a bundle, which knows how it is called\n  fix: leave --input" in capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pack_exports_what_is_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
 ) -> None:
@@ -91,6 +126,18 @@ def test_sign_and_verify(own_bundle: Path, keys: Path, capsys: Out) -> None:
     small = own_bundle.with_name("small.edge")
     assert main(["pack", path, "--artefacts", "onnx", "-o", str(small)]) == 0
     assert "not signed: the manifest is another one" in capsys.readouterr().err
+
+
+def test_one_file_behind_a_link_is_signed_in_its_place(
+    own_bundle: Path, keys: Path, capsys: Out
+) -> None:
+    real, link = own_bundle.with_name("v3.edge"), own_bundle.with_name("current.edge")
+    assert main(["pack", str(own_bundle), "--zip", "-o", str(real)]) == 0
+    link.symlink_to(real.name)
+    assert main(["sign", str(link), "--key", str(keys / "ours.pem")]) == 0
+    assert link.is_symlink()
+    assert Bundle.read(real, trusted=[keys / "ours.pub"]).vouched
+    capsys.readouterr()
 
 
 def test_sign_as_model_signing_does(own_bundle: Path, keys: Path, capsys: Out) -> None:
@@ -153,7 +200,7 @@ def test_inspect_shows_and_runs_nothing(
         ("", "not checked: EDGEPORT_TRUSTED_KEYS names no key"),
         (str(keys / "ours.pub"), "the signature holds"),
         (str(keys / "theirs.pub"), "which is not trusted here"),
-        (str(keys / "gone.pub"), "not checked: no such key"),
+        (str(keys / "gone.pub"), "not checked: EDGEPORT_TRUSTED_KEYS names"),
     ):
         monkeypatch.setenv("EDGEPORT_TRUSTED_KEYS", trusted)
         assert main(["inspect", str(own_bundle), "--json"]) == 0

@@ -90,6 +90,18 @@ def test_a_curve_over_a_logarithmic_x_stays_in_its_frame(xs: list[float], ys: li
     assert "&lt;zero&gt;" in drawn
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "names"),
+    [
+        (4.1571, 4.1591, ["4.1575", "4.158", "4.1585", "4.159"]),
+        (1e9, 1e9 + 4, ["1000000000", "1000000001", "1000000002", "1000000003", "1000000004"]),
+        (0.0, 0.4, ["0", "0.1", "0.2", "0.3", "0.4"]),
+    ],
+)
+def test_names_of_ticks_tell_them_apart(low: float, high: float, names: list[str]) -> None:
+    assert [name for _, name in Axis(low, high).named_ticks()] == names
+
+
 def test_named_ticks_are_those_in_sight() -> None:
     axis = Axis(1.5, 200.0, log=True, names=((1.0, "p0"), (2.0, "p50"), (100.0, "p99")))
     assert axis.named_ticks() == [(2.0, "p50"), (100.0, "p99")]

@@ -28,6 +28,19 @@ def test_a_script_in_another_place_needs_the_bundle_beside_it(
     assert Path("infer.py").is_file()
 
 
+def test_what_it_tells_can_be_pasted(
+    packed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(packed.parent)
+    Path("$(a).edge").symlink_to(packed)
+    assert main(["embed", "$(a).edge", "-o", "a b/infer.py"]) == 0
+    out = capsys.readouterr().out
+    assert f"next: copy {packed} beside it\nnext: python 'a b/infer.py' --check\n" in out
+    packed.rename("a b.edge")
+    assert main(["embed", "a b.edge", "-o", "b/infer.py"]) == 0
+    assert "next: copy 'a b.edge' beside it\n" in capsys.readouterr().out
+
+
 def test_bad_input(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["embed", str(packed.with_name("absent.edge"))]) == 2
     assert "no such bundle" in capsys.readouterr().err

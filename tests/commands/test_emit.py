@@ -17,10 +17,10 @@ def test_triton(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_kserve(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mlp.yaml"
+    file = tmp_path / "my mlp.yaml"
     options = ["-o", str(file), "--storage-uri", "pvc://models/repo"]
     assert main(["emit", "kserve", str(packed), *options]) == 0
-    assert f"next: kubectl apply -f {file}" in capsys.readouterr().out
+    assert f"next: kubectl apply -f '{file}'" in capsys.readouterr().out
     assert 'storageUri: "pvc://models/repo"' in file.read_text()
     with pytest.raises(SystemExit, match="2"):
         main(["emit", "kserve", str(packed)])
@@ -34,9 +34,13 @@ def test_ray(
     assert main(["emit", "ray", "mlp.edge", "--replicas", "4"]) == 0
     assert "next: serve run app:app" in capsys.readouterr().out
     assert "num_replicas=4" in Path("app.py").read_text()
-    assert main(["emit", "ray", "mlp.edge", "-o", "made/app.py"]) == 0
-    out = capsys.readouterr().out
-    assert "next: copy mlp.edge beside it\nnext: serve run --app-dir made app:app\n" in out
+    packed.rename("$(a).edge")
+    assert main(["emit", "ray", "$(a).edge", "-o", "made here/app.py"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "next: copy '$(a).edge' beside it",
+        "next: serve run --app-dir 'made here' app:app",
+        "next: edgeport verify '$(a).edge' --url http://HOST:PORT",
+    ]
 
 
 def test_no_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,13 +72,24 @@ def test_a_mistake_is_two_lines_and_debug_shows_where(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> int:
-        raise EngineError("it broke", remedy="mend it")
+        raise EngineError("it \x1b[2Jbroke", remedy="mend it")
 
     monkeypatch.setattr(doctor, "run", fail)
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().err == "edgeport: it broke\n  fix: mend it\n"
+    assert capsys.readouterr().err == "edgeport: it \\x1b[2Jbroke\n  fix: mend it\n"
     with pytest.raises(EngineError):
         main(["doctor", "--debug"])
+
+
+def test_an_error_says_nothing_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise EngineError("a server said \x1b[2J\r", remedy="mend it")
+
+    monkeypatch.setattr(doctor, "run", fail)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "edgeport: a server said \\x1b[2J\\r\n  fix: mend it\n"
 
 
 @pytest.mark.parametrize(("bundle", "code"), [("mlp_bundle", 0), ("damaged", 1)])
@@ -133,7 +144,10 @@ def test_what_the_system_refuses_is_said_in_two_lines(
     )
     monkeypatch.setattr(doctor, "run", lambda _: np.empty((2**40, 2**20), np.int8))
     assert main(["doctor"]) == 2
-    assert "out of memory" in capsys.readouterr().err
+    assert "out of memory: Unable to allocate" in capsys.readouterr().err
+    monkeypatch.setattr(doctor, "run", lambda _: [0] * 2**62)
+    assert main(["doctor"]) == 2
+    assert "out of memory\n  fix: use smaller" in capsys.readouterr().err
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,10 +164,19 @@ def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 KiB"), (1500, "1 KiB"), (3_000_000, "2.9 MiB"), (5 << 30, "5.0 GiB")],
+    [(0, "0 B"), (1023, "1023 B"), (1500, "1 KiB"), (3_000_000, "2.9 MiB"), (5 << 30, "5.0 GiB")],
 )
 def test_a_size_is_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+def test_columns_are_aligned_in_every_script() -> None:
+    rows = [["日本語", "1"], ["e\u0301te\u0301", "10"], ["abc", "2"]]
+    assert table(["output", "n"], rows, right=[1]).splitlines()[2:] == [
+        "日本語   1",
+        "e\u0301te\u0301     10",
+        "abc      2",
+    ]
 
 
 def test_an_empty_table_is_its_header() -> None:

@@ -130,7 +130,10 @@ def test_a_report_is_not_in_the_bundle_that_is_made(
         ("area,place,rooms\n1,north,inf\n", 2, "line 2: 'rooms' is 'inf', expected a number"),
         ("area,place,rooms\n1,north\n", 2, "line 2 has 2 values, the header has 3"),
         ("area,place,rooms\n", 2, "holds nothing to predict from"),
-        ("", 2, "has no column 'area'"),
+        ("", 2, "is empty"),
+        ("area;place;rooms\n1;north;2\n", 2, "has no commas between its columns"),
+        ("area,place,rooms,area\n1,north,2,3\n", 2, "has two columns 'area'"),
+        ('area,place,rooms\n1,"no\nrth",2\n\n1,north,x\n', 2, "line 5: 'rooms' is 'x'"),
     ],
 )
 def test_tables_that_do_not_fit(

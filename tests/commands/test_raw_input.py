@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from edgeport.commands.raw_input import read
 from edgeport.runtimes import InputError, Range, Signature, TensorSpec
@@ -66,6 +67,8 @@ def test_numbers_that_a_type_holds(
         ("float32", "1e39", "a number that float32 can hold"),
         ("float64", "1e999", "a number that float64 can hold"),
         ("float32", "1" * 400, "a number that float32 can hold"),
+        ("float32", "1_0", "a number that float32 can hold"),
+        ("int64", "1_0", "an integer from"),
         ("float32", "one", "a number that float32 can hold"),
     ],
 )
@@ -117,3 +120,22 @@ def test_rows_are_cut_into_batches_that_the_model_takes(
         assert [row for raw in found for row in raw.rows] == [str(n + 1) for n in range(rows)]
         whole = np.concatenate([raw.inputs["x"] for raw in found])
         assert (whole == (x if name == "x.npz" else np.arange(rows))).all()
+
+
+def test_floats_of_an_archive_are_rounded_as_for_a_training(tmp_path: Path) -> None:
+    signature = Signature((TensorSpec("x", "float32", ("batch",)),), (), {})
+    np.savez(tmp_path / "x.npz", x=np.array([0.1, 2.0]))
+    (raw,) = read(tmp_path / "x.npz", signature)
+    assert raw.inputs["x"].dtype == np.float32
+    np.savez(tmp_path / "x.npz", x=np.array([1e39, 2.0]))
+    with pytest.raises(InputError, match="holds 1e\\+39, and float32 ends at"):
+        list(read(tmp_path / "x.npz", signature))
+
+
+def test_images_of_folders_in_a_folder_and_none_that_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / ".c").mkdir()
+    for name in ("a/b/2.PNG", "a/b/._2.PNG", ".c/3.png", "1.png", "a/4.txt"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name, "png")
+    signature = Signature((TensorSpec("image", "uint8", ("batch", 2, 2, 3)),), (), {})
+    assert [raw.rows for raw in read(tmp_path, signature)] == [("1.png",), ("a/b/2.PNG",)]

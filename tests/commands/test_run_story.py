@@ -56,6 +56,7 @@ def test_the_command_tells_runs_from_bundles(run: Path, capsys: pytest.CaptureFi
 
 def test_what_is_no_run(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
+    assert not is_run(tmp_path / ("x" * 300))  # where looking for a file is an error
     with pytest.raises(FormatError, match="is not a run"):
         look(tmp_path)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeport.commands.sample_files import read_labels, read_samples
-from edgeport.runtimes import EdgeportError, MissingFileError, SourceError
+from edgeport.runtimes import EdgeportError, FormatError, MissingFileError, SourceError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -34,9 +34,9 @@ def test_files_folders_and_arrays_in_order(tmp_path: Path) -> None:
         ("", MissingFileError, "no such file"),
         ("folder", SourceError, r"holds no \.npz or \.npy file"),
         ("both", SourceError, r"holds both \.npz and \.npy files"),
-        ("text", SourceError, r"is not an \.npz of plain arrays"),
-        ("array", SourceError, "it is one array, and says no input's name"),
-        ("objects", SourceError, r"is not an \.npz of plain arrays"),
+        ("text", FormatError, r"is not an \.npz of plain arrays"),
+        ("array", FormatError, "it is one array, without a name"),
+        ("objects", FormatError, r"is not an \.npz of plain arrays"),
     ],
 )
 def test_what_holds_no_samples(
@@ -64,5 +64,5 @@ def test_what_holds_no_labels(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file"):
         read_labels(tmp_path / "labels.npy")
     np.savez(tmp_path / "labels.npz", a=X)
-    with pytest.raises(SourceError, match=r"is not an \.npy of a plain array: it is an archive"):
+    with pytest.raises(FormatError, match=r"is not an \.npy of a plain array: it is an archive"):
         read_labels(tmp_path / "labels.npz")

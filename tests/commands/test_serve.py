@@ -1,8 +1,10 @@
 """The whole server, as a process, over real sockets, with real engines."""
 
 import contextlib
+import gzip
 import http.client
 import json
+import re
 import select
 import signal
 import socket
@@ -85,6 +87,12 @@ def test_health_and_metadata(server: Server) -> None:
         )
     for model in ("/v2/models/digits/ready", "/v2/models/digits/versions/1/ready"):
         assert server.ask("GET", model) == (200, {"name": "digits", "ready": True})
+
+
+def test_a_target_may_name_the_host_too(server: Server) -> None:
+    for host in (f"http://127.0.0.1:{server.port}", "https://elsewhere.example"):
+        assert server.ask("GET", f"{host}/v2/health/live?x=1") == (200, {"live": True})
+    assert server.ask("GET", "ftp://127.0.0.1/v2/health/live")[0] == 404
 
 
 def test_inference_answers_what_numpy_computes(server: Server) -> None:
@@ -259,6 +267,24 @@ def test_clients_at_the_same_time_get_their_own_answers(server: Server) -> None:
         assert all(pool.map(one, range(0, 400, 100)))
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_large_answer_is_whole(server: Server, encoding: str) -> None:
+    x = np.random.default_rng(0).normal(size=(30_000, 4)).astype(np.float32)
+    body = json.dumps(request(tensor(shape=list(x.shape), data=x.ravel().tolist()))).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v2/models/digits/infer", body, {"Accept-Encoding": encoding})
+        response = connection.getresponse()
+        data = response.read()
+    assert (response.status, response.headers.get("Content-Encoding", "identity")) == (
+        200,
+        encoding,
+    )
+    outputs = json.loads(gzip.decompress(data) if encoding == "gzip" else data)["outputs"]
+    found = np.array(outputs[0]["data"], np.float32).reshape(-1, 3)
+    np.testing.assert_allclose(found, x @ WEIGHT + 1, rtol=1e-5, atol=1e-6)
+
+
 def test_several_models_on_the_null_backend(tmp_path: Path) -> None:
     zeros = np.zeros((1, 2), np.float32)
     signature = Signature(
@@ -399,7 +425,21 @@ def test_samples_that_prove_nothing_stop_it(tmp_path: Path) -> None:
     assert "the golden samples prove nothing about output" in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_log_has_the_time_and_a_full_disk_does_not_end_the_server() -> None:
+    for stderr, said in (
+        ("/dev/stderr", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ all is well\n"),
+        ("/dev/full", ""),
+    ):
+        code = "from edgeport.commands.serve import log; log('all is well')"
+        ended = subprocess.run(
+            ["sh", "-c", f'"{sys.executable}" -c "{code}" 2>{stderr}'],
+            capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0
+        assert re.fullmatch(said, ended.stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
     with serving(slow(tmp_path)) as server, connections(server, 3) as (busy, kept, idle):
         body = slow_request(server, 1.5)

@@ -1,5 +1,6 @@
 """``edgeport serve --grpc-port``: the whole server, as a process, and Google's client."""
 
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from served import DEADLINE_S, WEIGHT, digits, picky, run_serve, serving, stiff
+from served import DEADLINE_S, WEIGHT, digits, photo, picky, run_serve, serving, stiff
 
 from edgeport.runtimes.serve.requests import DATATYPE_OF
 from edgeport.runtimes.serve.rpc import messages
@@ -25,13 +26,17 @@ def infer(port: int, model: str = "digits", name: str = "x", data: Any = X) -> A
         inputs=[{"name": name, "datatype": DATATYPE_OF[data.dtype], "shape": data.shape}],
         raw_input_contents=[data.tobytes()],
     )
+    return call(port, request)
+
+
+def call(port: int, request: Any) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(
+        method = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             messages.ModelInferRequest.SerializeToString,
             messages.ModelInferResponse.FromString,
         )
-        return call(request, timeout=30)
+        return method(request, timeout=30)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -51,6 +56,40 @@ def test_both_ports_answer_and_count_together(tmp_path: Path, workers: int) -> N
         assert stats["inference_stats"]["success"]["count"] == 7
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE_S) == 0
+
+
+def test_image_files_are_read_over_both_ports(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    data = (tmp_path / "noise.png").read_bytes()
+    assert len(data) > 4096  # of less the event loop decodes itself
+    with serving(photo(tmp_path), "--grpc-port", 0) as server:
+        assert server.process.stdout
+        port = int(server.process.stdout.readline().rpartition(":")[2])
+        for sent in (data, data[:5000]):
+            value = len(sent).to_bytes(4, "little") + sent
+            tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
+            head = json.dumps(
+                {"inputs": [tensor | {"parameters": {"binary_data_size": len(value)}}]}
+            ).encode()
+            status, answer = server.ask(
+                "POST", "/v2/models/photo/infer", head + value,
+                Inference_Header_Content_Length=str(len(head)),
+            )  # fmt: skip
+            request = messages.ModelInferRequest(
+                model_name="photo", inputs=[tensor], raw_input_contents=[value]
+            )
+            if sent == data:
+                found = np.array(answer["outputs"][0]["data"], np.float32)
+                np.testing.assert_allclose(found, pixels.mean((0, 1)), rtol=1e-5)
+                raw = call(port, request).raw_output_contents[0]
+                np.testing.assert_array_equal(np.frombuffer(raw, np.float32), found)
+            else:
+                assert (status, "cannot be read as an image" in answer["error"]) == (400, True)
+                with pytest.raises(grpc.RpcError, match="cannot be read as an image"):
+                    call(port, request)
 
 
 def test_a_message_is_no_longer_than_a_body(tmp_path: Path) -> None:

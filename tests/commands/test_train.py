@@ -4,11 +4,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeport.__main__ import main
-from edgeport.training import load
+from edgeport.training import load, recipes
 
 QUICK = ["--epochs", "1", "--batch-size", "64"]
 
@@ -186,6 +187,23 @@ def test_ctrl_c_after_an_epoch_keeps_a_whole_run(tmp_path: Path) -> None:
         "training on 1,437 images of digits, 360 held out\n"
         f"interrupted after {done} of 5000 epochs; the run so far is in run\n"
     )
+
+
+def test_ctrl_c_while_what_was_trained_is_measured_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: Any) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return scores(*given)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    scores = recipes.scores
+    monkeypatch.setattr(recipes, "scores", interrupted)
+    try:
+        assert main(["train", "digits", "-o", str(tmp_path / "run"), *QUICK]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert load(tmp_path / "run").history.completed
 
 
 @pytest.mark.parametrize("pause_s", [0, 0.002])

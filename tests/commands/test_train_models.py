@@ -103,6 +103,22 @@ def test_a_checkpoint_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "is of a training with seed 0, this one has 1" in err
 
 
+def test_what_was_guessed_of_a_table_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, asked = tmp_path / "a.csv", ["--target", "y", "--epochs", "1"]
+    table.write_text(
+        "a,b,y\n" + "".join(f"{n % 3},{'uv'[n % 2]},{n % 4 // 2}\n" for n in range(40))
+    )
+    err = run(capsys, "mlp", "--data", str(table), *asked, "-o", str(tmp_path / "a"))[2]
+    assert "taken as categories, for there is text in them: 'b'\n" in err
+    assert "8 of 8 held-out examples have the inputs of one that is trained on" in err
+    assert "'y' holds 2 different whole numbers, taken as values; if they are classes: --cat" in err
+    asked += ["--categorical", "y", "--drop", "b"]
+    err = run(capsys, "mlp", "--data", str(table), *asked, "-o", str(tmp_path / "b"))[2]
+    assert "taken as" not in err
+
+
 def test_find_lr_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["mlp", "--data", "iris", "--find-lr", "-o", str(tmp_path / "a")]
     code, out, _ = run(capsys, *asked)
@@ -145,6 +161,9 @@ def test_without_torchvision(
         (["mlp", "--data", "iris", "--drop", "x"], "iris has no column 'x'"),
         (["mlp", "--data", "iris", "--optimizer", "sgdd"], "torch.optim has no optimizer 'sgdd'"),
         (["mlp", "--data", "iris", "--option", "x=1"], "AdamW has no option 'x'"),
+        (["mlp", "--data", "iris", "--norm", "batch", "--batch", "1"], "has no deviation to norm"),
+        (["mlp", "--data", "iris", "--checkpoint", "/"], "/ is a folder, and a file is to be"),
+        (["mlp", "--data", "diabetes", "--stratify"], "'target' holds values, and a stratified"),
         (["mlp", "--data", "iris", "--held-out", "0.999"], "150 examples cannot be split"),
     ],
 )

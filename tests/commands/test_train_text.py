@@ -66,6 +66,7 @@ def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Confusion" in page
     assert "Ünïque" in page  # the texts with the largest loss
+    assert page.count('<table class="wide">') == 4  # what no phone has the width for
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,9 @@ def test_stop_words_that_cannot_be_read(
             "looks like a header: no other line has the label 'label'\n"
             "  fix: give --text 'text' --label 'label'",
         ),
+        (["--token-pattern", "("], "token_pattern '(' cannot be compiled: it is no regular"),
         (["--token-pattern", "(a)"], "token_pattern '(a)' cannot be compiled"),
-        (["--token-pattern", "zzz+"], "scikit-learn refuses: empty vocabulary"),
+        (["--token-pattern", "[z]{3,}"], "scikit-learn refuses: empty vocabulary"),
     ],
 )
 def test_what_cannot_be_trained(

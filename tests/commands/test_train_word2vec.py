@@ -99,8 +99,12 @@ def test_a_classifier_of_texts(
         (["--text", "body"], "who.csv has no column 'body'"),
         (["--text", "7"], "line 1 has 2 columns, 7 are needed"),
         (["--text", "text", "--min-count", "9999"], "0 of .* words occur 9999 times or more"),
-        (["--text", "text", "--seed", "-1"], "expected skip-gram or cbow"),
+        (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression, bad char"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
+        (
+            ["--text", "text", "--token-pattern", "("],
+            r"token_pattern '\(' cannot be compiled: it is",
+        ),
     ],
 )
 def test_what_cannot_be_trained(

@@ -147,6 +147,21 @@ def stored(bundle: Path, capsys: pytest.CaptureFixture[str], *arguments: str) ->
     return value
 
 
+def test_a_stored_report_says_nothing_to_the_terminal(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    escaped = json.dumps(stored(mlp_bundle, capsys)).replace('"output": "', '"output": "\\u001b[2J')
+    value = json.loads(escaped)
+    value |= {"name": "\x1b]0;", "thresholds": {**value["thresholds"], "max_ratio": 1e-9}}
+    value["backends"][0] |= {"backend": "\x9b", "reason": "\x1b"}
+    file = tmp_path / "verdicts.json"
+    file.write_text(json.dumps(value))
+    assert main(["verify", "--from", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert {c for c in out if not c.isprintable()} == {"\n"}
+    assert out.count("\\x1b") > 3
+
+
 def test_stored_verdicts_are_judged_again(
     mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +185,22 @@ def test_stored_verdicts_are_judged_again(
     assert main(["verify", "--from", str(file), *lenient]) == 0
     said = f"at most 0.001 (0.000354 in the median, 0.004 on edge cases), 8 of {output}"
     assert said in capsys.readouterr().out
+
+
+def test_no_name_of_a_stranger_moves_the_cursor(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = stored(mlp_bundle, capsys, "--max-ratio", "1e-3")
+    for told in (value, *value["backends"]):
+        told["name" if told is value else "backend"] += "\x1b[2J"
+    for verdict in value["backends"][0]["verdicts"]:
+        verdict["sample"] += "\x1b[2J"
+    (tmp_path / "v.json").write_text(json.dumps(value))
+    assert main(["verify", "--from", str(tmp_path / "v.json")]) == 1
+    out = capsys.readouterr().out
+    assert out.count("ort-cpu\\x1b[2J") == 2
+    assert f"{value['name'][:-4]}\\x1b[2J: 0 of 1 backends" in out
+    assert "\x1b" not in out
 
 
 def test_what_a_bundle_holds_can_be_judged_too(
@@ -215,6 +246,10 @@ def test_nothing_usable_is_an_error_when_it_is_judged_again_too(
         (["--from", "v.json", "a.edge"], "--from judges stored figures and runs", "leave --from"),
         (["--from", "v.json", "--threads", "1"], "runs nothing, so it takes no", "leave --from"),
         (["--from", "v.json", "--device", "cpu"], "runs nothing, so it takes no", "leave --from"),
+        (["--from", "v.json", "--require-signature"], "so it takes no bundle", "leave --from"),
+        (["--from", "v.json", "--public-key", "k.pub"], "so it takes no bundle", "leave --from"),
+        (["--from", "v.json", "--tf32"], "so it takes no bundle, --url, sig", "leave --from"),
+        (["--from", "v.json", "--time-limit", "9"], "so it takes no bundle", "leave --from"),
         (["--from", "v.json", "--backend", "torch"], "runs nothing, so it takes", "leave --from"),
         (["--from", "v.json"], "v.json is no report of edgeport verify: 'name' is m", "make one"),
         (["--from", "old.json"], "old.json: it has report version 1, this edgeport", "make it"),

@@ -181,6 +181,14 @@ def test_an_output_without_elements_proves_nothing(tmp_path: Path) -> None:
         deploy.export(nn.Linear(4, 2), {"input": torch.zeros(0, 4)}, tmp_path / "m.edge")
 
 
+def test_an_output_of_nan_proves_nothing(tmp_path: Path) -> None:
+    lost = nn.Linear(4, 2)
+    nn.init.constant_(lost.weight, torch.nan)
+    with pytest.raises(ParityError, match="'output' is NaN on every sample") as caught:
+        deploy.export(lost, {"input": torch.zeros(2, 4)}, tmp_path / "m.edge")
+    assert "weights that are" in caught.value.remedy
+
+
 def test_a_constant_output_is_allowed_by_name(tmp_path: Path) -> None:
     thresholds = Thresholds(constant_outputs=("output_1",))
     made = deploy.export(
@@ -218,9 +226,16 @@ class Complex(nn.Module):
         return spectrum
 
 
+class Gradient(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        return torch.autograd.grad(x.square().sum(), x)[0]
+
+
 @pytest.mark.parametrize(
     ("module", "changes", "error", "problem", "remedy"),
     [
+        (Gradient(), {}, SourceError, "Gradient fails on", "torch.func.grad, in place of"),
         (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),

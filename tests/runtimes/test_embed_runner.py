@@ -213,6 +213,33 @@ def test_wrong_inputs(
     assert not list(tmp_path.glob("out_*"))
 
 
+def test_a_header_that_ends_anywhere_is_read_no_further(
+    mlp_program: tuple[Path, Path], tmp_path: Path
+) -> None:
+    program, model = tmp_path / "run", mlp_program[1]
+    source = mlp_program[0].with_name("run-mlp.c")
+    command = ["cc", "-fsanitize=address,undefined", "-o", str(program), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    np.save(tmp_path / "x.npy", np.zeros((1, 8), np.float32))
+    header = (tmp_path / "x.npy").read_bytes()[10:].partition(b"}")[0].rstrip(b" ,")
+    for length in range(len(header)):
+        cut = length.to_bytes(2, "little") + header[:length]
+        (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\1\0" + cut)
+        done = run(program, model, f"x={tmp_path / 'x.npy'}", "-o", tmp_path)
+        assert (done.returncode, "Sanitizer" in done.stderr) == (2, False), done.stderr
+
+
+def test_two_at_once_write_into_one_folder(mlp_program: tuple[Path, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 8), np.float32))
+    program, model = mlp_program
+    command = [program, model, f"x={tmp_path / 'x.npy'}", "-o", tmp_path, "--library", LIBRARY]
+    words = [str(word) for word in command]
+    for _ in range(8):
+        running = [subprocess.Popen(words) for _ in range(3)]
+        assert [each.wait() for each in running] == [0, 0, 0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["label.npy", "logits.npy", "x.npy"]
+
+
 def test_a_size_that_is_no_multiple_of_the_step(every_dtype: Path, tmp_path: Path) -> None:
     bundle = Bundle.read(every_dtype)
     signature = replace(bundle.manifest.signature, ranges={"größe": Range(0, 9, step=4)})
@@ -233,6 +260,7 @@ def test_a_size_that_is_no_multiple_of_the_step(every_dtype: Path, tmp_path: Pat
     [
         ([], 2, "usage: run-mlp MODEL.onnx INPUT=FILE.npy ... -o FOLDER"),
         (["{model}", "-o", "."], 2, 'input "x" is missing: pass x=FILE.npy'),
+        (["{model}", "x={x}", "-o", ""], 2, "usage: run-mlp MODEL.onnx"),
         (["{model}", "y={x}", "-o", "."], 2, "y={x} is no input=FILE of this model"),
         (["{model}", "x={x}", "x={x}", "-o", "."], 2, 'input "x" is given twice'),
         (["{model}", "x={x}", "-o"], 2, "-o needs a value"),
@@ -366,6 +394,30 @@ def test_the_users_compiler_comes_first_and_its_failure_is_told(
     (tmp_path / "bad.c").write_text("int main(void) { return x; }\n")
     with pytest.raises(EngineError, match=r"cc failed: .*error: .*undeclared"):
         compile_c(tmp_path / "bad.c", tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "problem"),
+    [
+        ("absent-cc -O", BackendMissingError, "the compiler absent-cc cannot be started: No such"),
+        ("true", EngineError, "true failed: it made no program"),
+        ("false", EngineError, "false failed: it made no program"),
+    ],
+)
+def test_a_compiler_that_is_none_leaves_nothing(
+    name: str,
+    kind: type[Exception],
+    problem: str,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CC", name)
+    with pytest.raises(kind, match=problem):
+        build_runner(Bundle.read(packed), tmp_path / "made" / "run")
+    assert not (tmp_path / "made").exists()
+    monkeypatch.setenv("CC", " ")
+    assert find_compiler() != []
 
 
 @pytest.mark.slow

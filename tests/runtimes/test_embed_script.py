@@ -173,6 +173,26 @@ def test_a_flipped_byte_is_not_run(packed: Path) -> None:
         write_script(Bundle.read(packed), script.with_name("again.py"))
 
 
+def test_a_number_of_numpy_is_an_array_without_axes(template: dict[str, Any]) -> None:
+    template["check_inputs"].__globals__.update(INPUTS={"scale": ("float32", ())})
+    (array,) = template["check_inputs"]({"scale": np.float32(2)})
+    np.testing.assert_array_equal(array, np.array(2, np.float32), strict=True)
+
+
+@pytest.mark.parametrize("flag", [0x1, 0x20, 0x40])  # encrypted, patched, strongly encrypted
+def test_a_zip_file_that_python_does_not_read_is_told(
+    flag: int, tmp_path: Path, template: dict[str, Any]
+) -> None:
+    path = tmp_path / "m.edge"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model.onnx", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= flag
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"cannot read model\.onnx of the bundle .*m\.edge: "):
+        template["read"](path, "model.onnx", "")
+
+
 def test_it_says_what_it_misses(packed: Path) -> None:
     script = embedded(packed)
     packed.rename(packed.with_name("elsewhere.edge"))
@@ -205,6 +225,8 @@ def test_nothing_is_overwritten(packed: Path) -> None:
         ({"x": [[0.0] * 8]}, "input 'x' is list, expected float32"),
         ({"x": np.zeros((1, 8))}, "input 'x' is float64, expected float32"),
         ({"x": np.zeros((1, 8), ">f4")}, "input 'x' is >f4, expected float32"),
+        ({"x": np.ma.zeros((1, 8), np.float32)}, "input 'x' is masked"),
+        ({"x": np.float32(0)}, r"has shape \(\), expected \('batch', 8\)"),
         ({"x": np.zeros(8, np.float32)}, r"has shape \(8,\), expected \('batch', 8\)"),
         ({"x": np.zeros((1, 9), np.float32)}, r"9 is not in 8\.\.8"),
         ({"x": np.zeros((65, 8), np.float32)}, r"65 is not in 1\.\.64"),
@@ -294,3 +316,9 @@ def test_it_judges_as_the_rule_does(
     for median in medians.values():
         right = right and rms / (bar.rms or 1) <= median.share
     assert right == (verdict.status == "pass"), (rms, largest, bar, medians, verdict)
+
+
+@pytest.mark.parametrize("eager", [[np.nan, np.inf], []])
+def test_no_number_to_compare_is_no_error(eager: list[float], template: dict[str, Any]) -> None:
+    answer = np.array(eager, np.float32)
+    assert template["errors"](answer, answer, answer.astype(np.float64)) == (0.0, 0.0)

@@ -84,7 +84,9 @@ def answer_to(body: bytes, signature: Signature, session: Session) -> Any:
 
 
 @contextlib.contextmanager
-def honest(packed: Path, change: Change = lambda _, value: value) -> Iterator[tuple[Bundle, str]]:
+def honest(
+    packed: Path, change: Change = lambda _, value: value, model: str = "mlp"
+) -> Iterator[tuple[Bundle, str]]:
     """A server that computes the model; ``change`` sees "metadata" and "answer" before it sends."""
     bundle = Bundle.read(packed)
     signature = bundle.manifest.signature
@@ -94,7 +96,7 @@ def honest(packed: Path, change: Change = lambda _, value: value) -> Iterator[tu
             return change("answer", answer_to(body, signature, session))
 
         metadata = change("metadata", about("mlp", signature))
-        with server(metadata, answer) as url:
+        with server(metadata, answer, model) as url:
             yield bundle, url
 
 
@@ -243,11 +245,20 @@ def test_another_model_is_refused(metadata: Any, problem: str, packed: Path) -> 
         "http://a:0",
         "http://a?b",
         "http://u@a",
+        "http://a b",
+        "http://a..b",
+        f"http://{'a' * 64}",
     ],
 )
 def test_what_is_no_address(url: str, packed: Path) -> None:
     with pytest.raises(UsageError, match="is no address of a server"):
         verify_endpoint(Bundle.read(packed), url)
+
+
+def test_an_address_may_have_letters_of_any_script(packed: Path) -> None:
+    with honest(packed, model="gr%C3%B6%C3%9Fe%20x") as (bundle, url):
+        for name in ("größe x", "gr%C3%B6%C3%9Fe%20x"):
+            assert verify_endpoint(bundle, f"{url}/v2/models/{name}").passed
 
 
 def test_nobody_is_there_or_has_no_such_model(packed: Path) -> None:

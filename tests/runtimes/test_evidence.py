@@ -9,6 +9,8 @@ import pytest
 from edgeport.runtimes import Bundle, FormatError, IntegrityError, verify
 from edgeport.runtimes.evidence import latencies_ns, proofs
 
+HUGE_RATIO = {"figures": {"ratio": 10**400}}
+
 
 def put(path: Path, kind: str, data: bytes) -> Bundle:
     (path / "reports").mkdir(exist_ok=True)
@@ -68,12 +70,24 @@ def test_none_is_none(packed: Path) -> None:
         ({"backends": [{"verdicts": [{"figures": 1}]}]}, "figures is 1, expected an object"),
         ({"backends": [{"verdicts": [], "backend": 1}]}, "a backend is 1, expected a string"),
         ({"backends": [{"verdicts": [], "backend": "x", "engine": 3}]}, "an engine is 3, expected"),
+        (
+            {"backends": [{"verdicts": [HUGE_RATIO], "backend": "x", "outcome": "pass"}]},
+            r"a ratio is 10+\.\.\.0+, expected a number",
+        ),
     ],
 )
 def test_what_is_no_report(packed: Path, report: Any, message: str) -> None:
     bundle = put(packed, "parity", json.dumps(report).encode())
     with pytest.raises(FormatError, match=rf"a report of .*mlp\.edge cannot be read: {message}"):
         proofs(bundle)
+
+
+def test_a_latency_beyond_all_numbers(packed: Path) -> None:
+    percentile = {"percent": 50, "latency_ns": {"value": 10**400}}
+    report = {"variants": [{"backend": "x", "percentiles": [percentile]}]}
+    bundle = put(packed, "bench", json.dumps(report).encode())
+    with pytest.raises(FormatError, match=r"cannot be read: a latency is 10+\.\.\.0+, expected a"):
+        latencies_ns(bundle)
 
 
 def test_damage(packed: Path) -> None:

@@ -143,6 +143,22 @@ def test_a_place_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == {"m.edge"}
 
 
+def test_a_place_that_is_taken_in_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.edge"
+
+    def take(_: Path) -> None:
+        path.mkdir()
+        (path / "theirs").touch()
+
+    monkeypatch.setattr("edgeport.runtimes.files._sync_folder", take)
+    with pytest.raises(ExistingFileError, match=r"m\.edge exists already"), new_folder(path):
+        pass
+    assert names(path) == {"theirs"}
+    assert names(tmp_path) == {"m.edge"}
+
+
 def test_a_folder_that_is_gone_at_the_end(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"cannot write .*m\.edge: No such file or directory\n"),

@@ -1,6 +1,7 @@
 """An InferenceService, read back as YAML and held against KServe's own schema."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,12 @@ def test_a_storage_that_kserve_lacks(uri: str, packed: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"KServe takes one of gs://, s3://"):
         emit(Bundle.read(packed), tmp_path / "mlp.yaml", uri)
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_bundle_that_no_repository_can_hold(packed: Path, tmp_path: Path) -> None:
+    """KServe runs Triton over what ``emit triton`` wrote, which would refuse the same."""
+    bundle = Bundle.read(packed)
+    odd = replace(bundle, manifest=replace(bundle.manifest, name="größe 2"))
+    with pytest.raises(UsageError, match="is named 'größe 2', and Triton takes the name for that"):
+        emit(odd, tmp_path / "mlp.yaml", "s3://models/repo")
+    assert not (tmp_path / "mlp.yaml").exists()

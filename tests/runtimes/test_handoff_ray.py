@@ -83,7 +83,7 @@ def test_any_name_of_a_bundle_is_spelled_right(packed: Path) -> None:
     assert odd.name in constants
 
 
-@pytest.mark.parametrize("name", ["app", "my-app.py", "1.py"])
+@pytest.mark.parametrize("name", ["app", "my-app.py", "1.py", "ray.py"])
 def test_a_name_that_python_cannot_import(name: str, packed: Path) -> None:
     with pytest.raises(UsageError, match="is no name of a Python module"):
         emit(Bundle.read(packed), packed.with_name(name), 2)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_the_steps_of_a_call_are_timed(tmp_path: Path) -> None:
         parts = lent.times([array])
         wall_ns = time.perf_counter_ns() - start
     assert min(parts.copy_in_ns, parts.compute_ns, parts.copy_out_ns) > 0
-    assert parts.device_ns <= wall_ns
+    assert sum(astuple(parts)) <= wall_ns
 
 
 def test_a_call_that_failed_leaves_nothing_behind(tmp_path: Path) -> None:

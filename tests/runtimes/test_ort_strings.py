@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -83,11 +84,14 @@ def test_what_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_closed_session(tmp_path: Path) -> None:
-    session = runtimes.open(write(tmp_path / "m.onnx"), "ort-strings")
+    session: Any = runtimes.open(write(tmp_path / "m.onnx"), "ort-strings")
     session.close()
     session.close()
+    inputs = {"text": encode(["a"]), "by": np.array([1])}
     with pytest.raises(EngineError, match="the session is closed"):
-        session.run({"text": encode(["a"]), "by": np.array([1])})
+        session.run(inputs)
+    with pytest.raises(EngineError, match="the session is closed"), session.engine_call(inputs):
+        pass
 
 
 def test_a_file_of_somebody_else(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_there_and_back() -> None:
         ({"place": None}, "place is None, expected an integer"),
         ({"weight": True}, "weight is True, expected a number"),
         ({"weight": None}, "weight is None, expected a number"),
+        ({"weight": 10**400}, r"weight is 10+\.\.\.0+, expected a number"),
         ({"good": 1}, "good is 1, expected true or false"),
         ({"note": 1}, "note is 1, expected a string"),
         ({"parts": {}}, "parts is {}, expected a list"),

@@ -183,3 +183,7 @@ def test_bins_are_as_many_as_are_counted(made: Report) -> None:
     histogram = made.backends[0].verdicts[0].figures.histogram
     assert histogram is not None
     assert len(histogram.actual) == len(histogram.eager) == BINADES
+    told = made.to_json()
+    told["backends"][0]["verdicts"][0]["figures"]["histogram"]["eager"].pop()
+    with pytest.raises(FormatError, match="a histogram has 32 and 31 bins"):
+        Report.loads(json.dumps(told), "r")

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from edgeport.runtimes.serve.http import Connections, Exchange, Handler
-from edgeport.runtimes.serve.messages import Limits, Receiver, Refusal, Response
+from edgeport.runtimes.serve.messages import Limits, OnTheirWay, Receiver, Refusal, Response
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
@@ -169,7 +169,7 @@ def test_a_head_of_repeats_or_spaces_is_too_long_even_in_one_read(
     line: bytes, first: bytes
 ) -> None:
     sent = b"GET / HTTP/1.1\r\n" + line * (120_000 // len(line)) + b"\r\n"
-    messages = Receiver(Limits()).feed(first + sent)
+    messages = Receiver(Limits(), OnTheirWay()).feed(first + sent)
     assert isinstance(messages[-1], Refusal)
     assert messages[-1].response.status == 431
     assert len(messages) == 1 + bool(first)
@@ -319,6 +319,35 @@ def test_an_idle_connection_keeps_no_body() -> None:
         return b"%d" % kept
 
     assert with_server(client) == b"0"
+
+
+def test_bodies_on_their_way_take_no_more_than_a_few_whole_ones() -> None:
+    head = b"POST /p HTTP/1.1\r\nContent-Length: 100\r\n\r\n"
+
+    async def client(port: int, group: Connections) -> bytes:
+        async def send(size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + b"a" * size)
+            return reader, writer
+
+        many = [await send(90) for _ in range(8)]
+        await wait_until(lambda: group.bodies.size_bytes == 720)
+        reader, refused = await send(90)
+        answer = await reader.read()
+        many[0][1].close()
+        await wait_until(lambda: group.bodies.size_bytes == 630)
+        reader, writer = await send(100)
+        await reader.readuntil(b"POST /p " + b"a" * 100)
+        assert group.bodies.size_bytes == 630
+        for each in (refused, writer, *(writer for _, writer in many)):
+            each.close()
+        await wait_until(lambda: group.bodies.size_bytes == 0)
+        return answer
+
+    answer = with_server(client)
+    assert refusal(answer) == (503, "the bodies of other requests, which are on their way, take "
+                                    "all the room; fix: try again later")  # fmt: skip
+    assert b"\r\nRetry-After: 1\r\n" in answer
 
 
 def test_an_answer_that_is_not_sent_yet_keeps_a_connection_busy() -> None:

@@ -20,6 +20,7 @@ class Host:
         self.broadcasts: list[Mapping[str, Any]] = []
         self.sent: list[tuple[int, Mapping[str, Any]]] = []
         self.workers = {0, 1}
+        self.log: list[str] = []
 
     def broadcast(self, message: Mapping[str, Any]) -> set[int]:
         self.broadcasts.append(message)
@@ -35,6 +36,9 @@ class Host:
     def loaded(self, name: str, places: Sequence[Place]) -> None: ...
 
     def unloaded(self, name: str) -> None: ...
+
+    def told(self, text: str) -> None:
+        self.log.append(text)
 
 
 class Rig:
@@ -67,6 +71,7 @@ def test_a_job_is_answered_when_every_worker_has_done_it(packed: Path) -> None:
         assert rig.answers == []
         rig.jobs.done(worker, {"number": message["number"], "error": None})
     assert rig.answers == [(7, None)]
+    assert rig.host.log == ["a client asks to load model 'mlp': done"]
 
 
 def test_a_worker_that_dies_is_not_waited_for(packed: Path) -> None:
@@ -85,6 +90,7 @@ def test_a_model_that_fails_its_trial_reaches_no_worker(packed: Path) -> None:
     rig.ask(1, "load", "mlp")
     rig.turn()
     assert (rig.answers, rig.host.broadcasts) == ([(1, "no mlp")], [])
+    assert rig.host.log == ["a client asks to load model 'mlp': no mlp"]
 
 
 def test_a_thousand_unknown_models_behind_one_job_are_all_refused(packed: Path) -> None:

@@ -104,3 +104,19 @@ def test_an_image_of_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeport.runtimes.serve.raw.MOST_PIXELS", 47)
     with pytest.raises(InputError, match="has 6 x 8 pixels, at most 47 are decoded"):
         from_bytes(GREY, rows(png(np.zeros((8, 6), np.uint8))))
+
+
+@pytest.mark.parametrize(
+    ("spec", "array", "size"),
+    [
+        (TEXT, rows(b"a" * 100, b"b"), "2 rows of 400 bytes, decoded, are 800 bytes of input 'tex"),
+        (COLOURS, rows(*[png(np.zeros((9, 9), np.uint8))] * 3), "3 rows of 243 bytes, decoded"),
+    ],
+)
+def test_a_tensor_that_would_be_too_large_is_not_made(
+    spec: TensorSpec, array: Array, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.runtimes.serve.raw.MOST_BYTES", 500)
+    with pytest.raises(InputError, match=f"{size}.*, at most 500 are made"):
+        from_bytes(spec, array)
+    assert from_bytes(spec, array[:1]).nbytes <= 500

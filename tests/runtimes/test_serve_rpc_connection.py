@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes.serve.rpc import connection as module
 from edgeport.runtimes.serve.rpc import frames as f
-from edgeport.runtimes.serve.rpc.connection import Connection, Limits
+from edgeport.runtimes.serve.rpc.connection import Connection, Group, Limits
 from edgeport.runtimes.serve.rpc.frames import Code
 from edgeport.runtimes.serve.rpc.headers import Headers, literal
 from edgeport.runtimes.serve.rpc.stream import Stream
@@ -78,7 +78,7 @@ class Client:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.calls: list[Heard] = []
-        self.group: set[Connection] = set()
+        self.group = Group()
         self.wire = Wire()
         self.connection = Connection(self._open, self.group, limits or Limits())
         self.connection.connection_made(self.wire)
@@ -402,6 +402,21 @@ def test_messages_too_many_to_hold_are_told_so() -> None:
     assert client.connection.hold(stream, 200)
     assert not client.connection.hold(stream, 201)
     assert client.connection.hold(stream, 0)
+
+
+def test_all_connections_together_hold_no_more_than_a_few_messages() -> None:
+    limits = Limits(message_bytes=100, messages=3)
+    clients = [Client(limits) for _ in range(2)]
+    one, other = (client.connection for client in clients)
+    other._group = one._group
+    streams = [client.says(HELLO, OPEN).calls[0].stream for client in clients]
+    assert one.hold(streams[0], 200)
+    assert other.hold(streams[1], 100)
+    assert not other.hold(streams[1], 101)
+    one.connection_lost(None)
+    assert other.hold(streams[1], 200)
+    other.connection_lost(None)
+    assert one._group.held_bytes == 0
 
 
 def test_the_end_is_announced_and_what_is_on_its_way_is_taken() -> None:

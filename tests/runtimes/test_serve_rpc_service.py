@@ -234,6 +234,21 @@ def test_who_watches_health_hears_of_the_end(make: Make) -> None:
     assert [message.status for message in watch] == [2]
 
 
+def test_who_watches_health_hears_of_every_change(make: Make) -> None:
+    server = make(control=True)
+    watch = server.channel.unary_stream(
+        f"/{HEALTH}/Watch",
+        messages.HealthCheckRequest.SerializeToString,
+        messages.HealthCheckResponse.FromString,
+    )(messages.HealthCheckRequest(service=INFERENCE), timeout=30)
+    assert next(watch).status == 1
+    server.ask("RepositoryModelUnload", model_name="mlp")
+    assert next(watch).status == 2
+    server.ask("RepositoryModelLoad", model_name="mlp")
+    assert next(watch).status == 1
+    watch.cancel()
+
+
 def test_models_are_loaded_and_unloaded_where_that_is_allowed(make: Make) -> None:
     server = make(control=True)
     server.ask("RepositoryModelUnload", model_name="mlp")
@@ -243,6 +258,9 @@ def test_models_are_loaded_and_unloaded_where_that_is_allowed(make: Make) -> Non
     server.ask("RepositoryModelLoad", model_name="mlp")
     assert server.infer(draw(1)).outputs
     assert refusal(lambda: server.ask("RepositoryModelLoad", model_name="a"))[0] is CODE.NOT_FOUND
+    asked: dict[str, Any] = {"model_name": "mlp", "parameters": {"config": {"string_param": "{}"}}}
+    code, text = refusal(lambda: server.ask("RepositoryModelLoad", **asked))
+    assert (code, "without parameters" in text) == (CODE.INVALID_ARGUMENT, True)
     forbidden = make()
     code, text = refusal(lambda: forbidden.ask("RepositoryModelUnload", model_name="mlp"))
     assert (code, "may not unload" in text) == (CODE.PERMISSION_DENIED, True)
@@ -422,5 +440,5 @@ def test_what_is_http_but_no_grpc_gets_a_status(
 
 def test_a_port_that_is_taken_is_told(make: Make) -> None:
     taken = make().door.port
-    with pytest.raises(UsageError, match="is in use"):
+    with pytest.raises(UsageError, match="is in use\n  fix: choose another one with --grpc-port"):
         Door("127.0.0.1", taken, 1, CallLimits())

@@ -56,6 +56,15 @@ def test_strings_arrive_as_they_are(strings: list[bytes], raw: bool) -> None:
     assert read_request(message, None).inputs["x"].tolist() == strings
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_strings_that_are_too_many_are_refused(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeport.runtimes.serve.bytes_tensor.MOST_ELEMENTS", 2)
+    entry = {"name": "x", "datatype": "BYTES", "shape": [3]}
+    typed = request(entry | {"contents": {"bytes_contents": [b""] * 3}})
+    with pytest.raises(InputError, match="input 'x' has 3 strings, at most 2 are read"):
+        read_request(request(entry, raw=[bytes(12)]) if raw else typed, None)
+
+
 def test_all_that_is_asked_arrives() -> None:
     message = request(
         outputs=[

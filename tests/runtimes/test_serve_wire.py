@@ -85,6 +85,19 @@ def test_a_row_may_be_flat_or_nested() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [6, 7, 9])
+def test_what_is_written_in_parts_is_the_same(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(size, dtype=np.float32) / 3
+    array[4] = np.nan
+    texts = np.array([b"a,]["] * size, object)
+    monkeypatch.setattr("edgeport.runtimes.serve.wire._MOST_AT_ONCE", 3)
+    answer, _ = render({"y": array, "z": np.arange(size), "texts": texts})
+    outputs = json.loads(answer)["outputs"]
+    np.testing.assert_array_equal(np.float32(outputs[0]["data"]), array)
+    assert outputs[1]["data"] == list(range(size))
+    assert outputs[2]["data"] == ["a,]["] * size
+
+
 def test_nan_and_infinity_are_numbers_both_ways() -> None:
     array = parsed("float32", [float("nan"), float("-inf")])
     assert b"[NaN,-Infinity]" in render({"y": array})[0]
@@ -155,6 +168,12 @@ def test_a_key_that_comes_twice_is_refused_wherever_it_is() -> None:
         assert twice != good
         with pytest.raises(InputError, match=r"the key '[a-z]+' appears twice in one object"):
             parse(twice)
+
+
+def test_a_key_that_comes_twice_among_very_many_is_found_at_once() -> None:
+    many = b",".join(b'"%d":0' % key for key in (*range(100_000), 99_999))  # squared: minutes
+    with pytest.raises(InputError, match="the key '99999' appears twice in one object"):
+        parse(b"{%b}" % many)
 
 
 def test_depth_is_counted_outside_strings_only() -> None:
@@ -412,3 +431,15 @@ def test_data_in_front_of_the_shape_and_strings_named_data_are_no_trap() -> None
             f'{values}, "name": "float32", "shape": [1, 2], "datatype": "FP32"}}]}}'
         )
         assert read.read(front.encode(), "", None).request.inputs["float32"].tolist() == [values]
+
+
+@pytest.mark.parametrize("in_json", [True, False])
+def test_strings_that_are_too_many_are_refused(
+    in_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.runtimes.serve.bytes_tensor.MOST_ELEMENTS", 2)
+    entry = {"name": "text", "datatype": "BYTES", "shape": [3], "data": ["a"] * 3}
+    body, length = binary(("text", "BYTES", [3], packed(b"a", b"a", b"a")))
+    with pytest.raises(InputError, match="input 'text' has 3 strings, at most 2 are read"):
+        text_request(json.dumps({"inputs": [entry]}).encode() if in_json else body,
+                     None if in_json else length)  # fmt: skip

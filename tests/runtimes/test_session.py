@@ -118,3 +118,21 @@ def test_a_missing_backend_error_is_an_import_error() -> None:
 def test_an_engine_may_rewrite_the_graph_unless_told_otherwise() -> None:
     assert Options().optimize
     assert Options(1, None, False) == Options(threads=1, optimize=False)
+
+
+def test_an_interrupt_comes_when_the_engine_is_loaded() -> None:
+    """ONNX Runtime swallows one while it is loaded."""
+    code = """
+import os, signal, sys
+from edgeport.runtimes.session import probe
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime.capi._pybind_state":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+try:
+    probe("ort-cpu")
+except KeyboardInterrupt:
+    print(hasattr(sys.modules["onnxruntime"], "InferenceSession"), probe("ort-cpu").usable)
+"""
+    assert python(code) == "True True\n"

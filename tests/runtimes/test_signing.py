@@ -49,7 +49,9 @@ def bundle(request: pytest.FixtureRequest, packed: Path) -> Path:
 
 
 def test_who_signed_is_demanded(bundle: Path, keys: Path) -> None:
-    with pytest.raises(SignatureError, match=r"edge is not signed\n  fix: sign it: edgeport sign"):
+    with pytest.raises(
+        SignatureError, match=r"edge is not signed, as .* demands\n  fix: sign it: edg"
+    ):
         Bundle.read(bundle, trusted=[keys / "ours.pub"])
     sign_bundle(bundle, keys / "ours.pem")
     assert Bundle.read(bundle, trusted=[keys / "theirs.pub", keys / "ours.pub"]).vouched
@@ -74,8 +76,13 @@ def test_the_environment_demands_it(
     sign_bundle(packed, keys / "ours.pem")
     assert Bundle.read(packed).vouched
     monkeypatch.setenv(TRUSTED_KEYS, str(keys / "gone.pub"))
-    with pytest.raises(MissingFileError, match=r"no such key: .*gone\.pub\n  fix: check the path"):
+    with pytest.raises(
+        MissingFileError,
+        match=r"EDGEPORT_TRUSTED_KEYS names .*gone\.pub, which is no file\n  fix: ch",
+    ):
         Bundle.read(packed)
+    with pytest.raises(MissingFileError, match=r"no such key: .*gone\.pub\n  fix: check the path"):
+        Bundle.read(packed, trusted=[keys / "gone.pub"])
     with pytest.raises(
         UsageError, match=r"a signature is demanded, and no key is trusted\n  fix: set EDGEPORT_TR"
     ):
@@ -179,8 +186,10 @@ def test_a_key_with_a_password(packed: Path, keys: Path) -> None:
 def test_what_is_no_public_key(packed: Path, keys: Path, name: str) -> None:
     with pytest.raises(
         FormatError, match="is no public key in PEM form, of Ed25519 or on P-256, P-"
-    ):
+    ) as caught:
         Bundle.read(packed, trusted=[keys / name])
+    assert "openssl pkey -in PRIVATE.pem -pubout" in caught.value.remedy
+    assert "-out k.pem" not in caught.value.remedy  # pasted, it would overwrite that key
 
 
 def test_without_cryptography(packed: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

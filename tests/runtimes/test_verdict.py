@@ -147,6 +147,12 @@ def judged(
     return judge_together(alone, thresholds)
 
 
+def test_a_floor_of_zero_which_only_a_changed_report_has_is_no_floor() -> None:
+    figures = Figures("oracle", elements=64, error_rms=1.0)
+    (verdict,) = judge_together([judge("y", "s", figures, T)], T)
+    assert (verdict.status, verdict.figures.rms_ratio) == ("fail", math.inf)
+
+
 def statuses(verdicts: Sequence[Verdict]) -> list[str]:
     return [verdict.status for verdict in verdicts]
 

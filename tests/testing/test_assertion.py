@@ -22,6 +22,7 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.packing import pack
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.testing import assert_parity
 
@@ -177,6 +178,8 @@ def test_a_bundle_is_checked_on_every_backend(tmp_path: Path) -> None:
     deploy.export(lstm, example, tmp_path / "m.edge", formats=("onnx", "torchscript"))
     verdicts = assert_parity(lstm, tmp_path / "m.edge", [example])
     assert len(verdicts) == 3 * 3  # ONNX twice and TorchScript; three outputs
+    pack(tmp_path / "m.edge", tmp_path / "z.edge", zipped=True)
+    assert len(assert_parity(lstm, tmp_path / "z.edge", [example])) == len(verdicts)
     with pytest.raises(UsageError, match=r"backend 'torch' does not open m\.edge"):
         assert_parity(lstm, tmp_path / "m.edge", [example], backend="torch")
 

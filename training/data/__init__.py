@@ -7,7 +7,7 @@ from .examples import Array, DataSet, Labelled, Origin, Split, ragged
 from .idx import read_idx, read_idx_set
 from .images import image_files, read_image, read_images
 from .opening import image_folder, one_size, open_data
-from .splitting import fingerprint, split
+from .splitting import fingerprint, repeated, split
 from .table import Table, code_points, dataset, read_csv
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "read_image",
     "read_images",
     "read_npz",
+    "repeated",
     "split",
 ]

@@ -1,13 +1,13 @@
 """Data as numpy arrays in one ``.npz`` file."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
+from edgeport.runtimes import numpy_files
+from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 
-from .examples import Array, DataSet, Labelled, Split
+from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
 
 
@@ -24,11 +24,14 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
 
     Raises:
         MissingFileError: There is no such file.
-        FormatError: It holds no plain arrays.
+        FormatError: It holds no plain arrays, or is damaged.
+        StorageError: It cannot be read.
         UsageError: No array has the target's name.
         SourceError: The arrays do not fit one another, or nothing can be learned from them.
     """
-    arrays = _read(path)
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
+    arrays = numpy_files.read_npz(path)
     if target not in arrays or len(arrays) == 1:
         raise UsageError(
             f"{path} has no array {target!r} beside inputs",
@@ -40,30 +43,29 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
             f"{target!r} is {labels.dtype}, expected integers or floats",
             remedy="number the classes",
         )
-    labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
-    inputs = {name: _narrow(array) for name, array in arrays.items()}
-    for name, array in inputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise SourceError(
-                f"{name!r} in {path} is not finite in example {row}",
-                remedy="correct it, or leave the example out",
-            )
+    if labels.dtype.kind == "f" and labels.ndim != 1:
+        raise SourceError(
+            f"{target!r} in {path} is {list(labels.shape)}, expected one value per example",
+            remedy="give (n,) numbers: one model predicts one value",
+        )
+    labels = _raw(path, target, labels) if labels.dtype.kind == "f" else labels.astype(np.int64)
+    inputs = {name: _raw(path, name, array) for name, array in arrays.items()}
     return split(path.stem, Labelled(inputs, labels), how=how, target=target)
 
 
-def _read(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise FormatError(
-            f"{path} is not an .npz of plain arrays: {e}",
-            remedy="write it with np.savez(path, NAME=array)",
-        ) from e
-
-
-def _narrow(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+def _raw(path: Path, name: str, array: Array) -> Array:
+    """An array as a model takes it."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise SourceError(
+            f"{name!r} in {path} is {array.dtype}{list(array.shape)}, expected numbers",
+            remedy="save it as integers or floats, or leave it out",
+        )
+    if array.dtype.kind != "f":
+        return array
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise SourceError(
+            f"{name!r} in {path} is not finite in example {row}",
+            remedy="correct it, or leave the example out",
+        )
+    return narrowed(array, f"{name!r} in {path}")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from edgeport.runtimes.errors import SourceError
 
 Array = NDArray[Any]
+
+
+_TAKEN_NAMES: Final = {
+    "labels": "as what is predicted is in a run",
+    "self": "as the module itself is when it is called",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,11 @@ class Labelled:
                 "classes or float32[n] for values",
                 remedy="give one class number or value per example, and at least one example",
             )
-        if "labels" in self.inputs:
-            raise SourceError(
-                "an input is named 'labels', as what is predicted is in a run",
-                remedy="rename the column or array",
-            )
+        for name, why in _TAKEN_NAMES.items():
+            if name in self.inputs:
+                raise SourceError(
+                    f"an input is named {name!r}, {why}", remedy="rename the column or array"
+                )
         for name, array in self.inputs.items():
             if array.shape[:1] != self.labels.shape[:1]:
                 raise SourceError(
@@ -70,6 +76,34 @@ class Labelled:
         """Some of the examples, by index."""
         inputs = {name: array[chosen] for name, array in self.inputs.items()}
         return Labelled(inputs, self.labels[chosen])
+
+
+def narrowed(values: Array, what: str) -> Array:
+    """Floats as float32, which is what a model takes.
+
+    Args:
+        values: Finite.
+        what: They are, for an error.
+
+    Raises:
+        SourceError: They are beyond float32; or it rounds them by more than a hundredth of the span
+            they have, as it does 1e9, 1e9 + 1, 1e9 + 2, ... or numbers below 1e-45.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        found = values.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise SourceError(f"{what} holds numbers beyond float32", remedy="use another unit")
+    if not values.size:
+        return found
+    least, most = values.min(), values.max()
+    lost = float(np.abs(found.astype(values.dtype) - values).max())
+    if least < most and lost / 2 > 0.01 * (most / 2 - least / 2):  # the span may be beyond a type
+        raise SourceError(
+            f"{what} lies between {least:.17g} and {most:.17g}, and float32, which a model takes, "
+            f"rounds that by up to {lost:.2g}",
+            remedy="use another unit, or subtract what all have in common",
+        )
+    return found
 
 
 def together(arrays: Sequence[Array]) -> Array:

@@ -14,16 +14,12 @@ from edgeport.runtimes.errors import (
     MissingFileError,
     SourceError,
 )
-from edgeport.runtimes.images import decoded, seen_size
+from edgeport.runtimes.images import decoded, images_in, is_image_file, seen_size
 
 from .examples import Array, ragged, together
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
-)
 
 LARGEST_DECODED: Final = 2**30
 """Bytes of decoded images that are kept in memory. Not a share of it: a run keeps the same held-out
@@ -38,26 +34,35 @@ def image_files(folder: Path) -> tuple[list[Path], list[int], list[str]]:
 
     Raises:
         MissingFileError: There is no such folder.
-        SourceError: It has no folders of images, or only one.
+        SourceError: It has no folders of images, or only one; one is empty, or has others in it.
     """
     if not folder.is_dir():
         raise MissingFileError(f"no such folder: {folder}", remedy="check the path of --data")
-    found = {
-        place.name: sorted(f for f in place.iterdir() if f.suffix.lower() in SUFFIXES)
-        for place in sorted(folder.iterdir())
-        if place.is_dir() and not place.name.startswith(".")
-    }
-    found = {name: files for name, files in found.items() if files}
-    if len(found) < 2:
+    places = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    found = {place: images_in(place) for place in places}
+    for place, files in found.items():
+        inside = next((file.parent for file in files if file.parent != place), None)
+        if inside is not None:
+            raise SourceError(
+                f"{place} is a class, and has a folder of images, {inside.relative_to(place)}",
+                remedy=f"lay images out as {folder}/CLASS/IMAGE.png",
+            )
+    empty = [place for place, files in found.items() if not files]
+    if len(found) - len(empty) < 2:
+        count = len(found) - len(empty)
         raise SourceError(
-            f"{folder} has {len(found)} folder{'s' * (len(found) != 1)} with images, expected one "
-            "per class, at least 2",
+            f"{folder} has {count} folder{'s' * (count != 1)} with images, expected one per "
+            "class, at least 2",
             remedy=f"lay images out as {folder}/CLASS/IMAGE.png",
         )
-    classes = list(found)
-    files = [file for name in classes for file in found[name]]
-    labels = [number for number, name in enumerate(classes) for _ in found[name]]
-    return files, labels, classes
+    if empty:
+        raise SourceError(
+            f"{empty[0]} is a class without images",
+            remedy="remove it, or put images of a kind that is read there, as .png",
+        )
+    every = [file for files in found.values() for file in files]
+    labels = [number for number, files in enumerate(found.values()) for _ in files]
+    return every, labels, [place.name for place in found]
 
 
 def own_parts(folder: Path) -> list[Path]:
@@ -70,7 +75,7 @@ def own_parts(folder: Path) -> list[Path]:
     places = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
     if not {"train"} < places <= {"train", "val", "test"}:
         return []
-    if any(file.suffix.lower() in SUFFIXES for file in (folder / "train").iterdir()):
+    if any(map(is_image_file, (folder / "train").iterdir())):
         return []
     return [folder / "train", folder / ("val" if "val" in places else "test")]
 

@@ -14,7 +14,7 @@ from .examples import DataSet, Labelled, Split
 from .idx import is_idx_set, read_idx_set
 from .images import image_files, own_parts, read_images
 from .splitting import split, split_before
-from .table import Table, dataset, read_csv
+from .table import dataset, read_csv
 
 
 def open_data(
@@ -43,12 +43,22 @@ def open_data(
     tabular = path.suffix.lower() == ".csv" or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
+    if target not in (None, "label") and (where == "digits" or path.is_dir()):
+        raise UsageError(
+            f"{where} has no column or array {target!r}: what is predicted is the class",
+            remedy="leave --target out",
+        )
+    if target in drop:
+        raise UsageError(
+            f"{target!r} is to be predicted and left out", remedy="take it out of --drop"
+        )
     if where == "digits":
         return digits(how)
     if where in BUNDLED:
-        return _table(bundled_table(where), target or "target", drop, how)
+        return dataset(bundled_table(where), target or "target", drop=drop, how=how)
     if path.suffix.lower() == ".csv":
-        return _table(read_csv(path, categorical=categorical), _needed(target, path), drop, how)
+        target = _needed(target, path)
+        return dataset(read_csv(path, categorical=categorical, drop=drop), target, how=how)
     if path.suffix.lower() == ".npz":
         return read_npz(path, _needed(target, path), how=how)
     if path.is_dir():
@@ -127,10 +137,6 @@ def _check_not_drawn(path: Path, how: Split | None) -> None:
             f"{path} comes with a part to test on, which is what is held out",
             remedy="leave --held-out and --stratify out",
         )
-
-
-def _table(table: Table, target: str, drop: Collection[str], how: Split | None) -> DataSet:
-    return dataset(table, target, drop=drop, how=how)
 
 
 def _needed(target: str | None, path: Path) -> str:

@@ -1,13 +1,16 @@
 """Hold examples out, and say which data it was."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from edgeport.runtimes.errors import BackendMissingError, SourceError, UsageError
 
 from .examples import Array, DataSet, Labelled, Origin, Split
+
+_MARKED_ROWS: Final = 1024
 
 
 def split(
@@ -30,15 +33,22 @@ def split(
         classes: Names of the classes; empty for their numbers.
 
     Raises:
-        SourceError: There are too few examples, only one class, or nothing but one value.
-        UsageError: ``how`` has no seed.
+        SourceError: There are too few examples, only one class, or nothing but one value; or that
+            is so of a part, or a class is only in the part that is held out.
+        UsageError: ``how`` has no seed, or is stratified and the labels are values.
         BackendMissingError: scikit-learn is not installed.
     """
     how = how or Split(test_size=0.2, random_state=42, stratified=False)
     if how.random_state is None:
         raise UsageError("a split is drawn without a seed", remedy="give it a random_state")
     check_labels(whole, target, classes)
+    if how.stratified and not whole.classification:
+        raise UsageError(
+            f"{target!r} holds values, and a stratified split holds out as much of every class",
+            remedy="leave --stratify out; numbers that are classes: --categorical NAME",
+        )
     train, held_out = _rows(whole, how)
+    _check_parts(whole.labels[train], whole.labels[held_out], target, classes)
     found = fingerprint([*whole.inputs.values(), whole.labels])
     schema = described(whole.inputs) if schema is None else dict(schema)
     names = tuple(classes) or _numbers(whole)
@@ -92,7 +102,7 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
         classes: Names of the classes; empty for their numbers.
 
     Raises:
-        SourceError: They are all equal, negative, or not finite.
+        SourceError: They are all equal, not finite, negative, or numbers that no class has.
     """
     labels = whole.labels
     if len(labels) < 2:
@@ -107,7 +117,7 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
                 f"{target!r} is {labels[row]} in example {row}, expected a finite number",
                 remedy="correct it, or leave the example out",
             )
-        if np.ptp(labels) == 0:
+        if (labels == labels[0]).all():
             raise SourceError(
                 f"{target!r} is {labels.flat[0]:g} in every example: there is nothing to learn",
                 remedy="name another target",
@@ -124,6 +134,56 @@ def check_labels(whole: Labelled, target: str, classes: Sequence[str] = ()) -> N
             "there is nothing to learn",
             remedy="add examples of another class",
         )
+    if found[-1] >= len(labels) and not classes:
+        raise SourceError(
+            f"{target!r} holds the class {found[-1]} and {len(found)} classes in all, in "
+            f"{len(labels):,} examples",
+            remedy="number the classes from 0 without gaps: np.unique(y, return_inverse=True)[1]",
+        )
+
+
+def _check_parts(train: Array, held_out: Array, target: str, classes: Sequence[str]) -> None:
+    """Refuse parts of which one teaches too little, or cannot be measured on."""
+    if train.dtype == np.int64:
+        unknown = np.setdiff1d(held_out, train)
+        if len(unknown):
+            raise SourceError(
+                f"the class {classes[unknown[0]] if classes else unknown[0]} of {target!r} is in "
+                f"none of the {len(train):,} examples that are trained on",
+                remedy="add or remove examples of it, or hold out as much of every class "
+                "(--stratify)",
+            )
+        return
+    for labels, what in ((train, "trained on"), (held_out, "held out, which leaves R2 undefined")):
+        if (labels == labels[0]).all():
+            raise SourceError(
+                f"{target!r} is {labels.flat[0]:g} in all examples ({len(labels):,}) that are "
+                f"{what}",
+                remedy="use another share of held-out examples (--held-out 0.5), or more data",
+            )
+
+
+def repeated(data: DataSet) -> int:
+    """How many held-out examples have the inputs of one that is trained on: they measure memory.
+
+    Of images that stay files, as the memory has no room for them, none is counted.
+    """
+    known = set(_marks(data.train.inputs))
+    return sum(mark in known for mark in _marks(data.held_out.inputs))
+
+
+def _marks(inputs: Mapping[str, Array]) -> Iterator[int]:
+    """A number for each example: equal if its inputs are, and else as good as never."""
+    arrays = list(inputs.values())
+    if any(array.dtype == object for array in arrays):
+        for row in zip(*arrays, strict=True):
+            if all(isinstance(one, np.ndarray) for one in row):
+                yield hash(tuple((one.shape, one.tobytes()) for one in row))
+        return
+    for start in range(0, len(arrays[0]), _MARKED_ROWS):
+        cut = [np.ascontiguousarray(array[start : start + _MARKED_ROWS]) for array in arrays]
+        parts = [part.reshape(len(part), -1).view(np.uint8) for part in cut]
+        yield from map(hash, map(bytes, np.concatenate(parts, 1)))
 
 
 def described(inputs: Mapping[str, Array]) -> dict[str, str]:
@@ -160,7 +220,8 @@ def _rows(whole: Labelled, how: Split) -> tuple[Array, Array]:
         )
     except ValueError as e:
         raise SourceError(
-            f"{len(whole)} examples cannot be split: {e}",
-            remedy="use another share of held-out examples, or more data",
+            f"{len(whole)} examples cannot be split: {str(e).partition('. ')[0]}",
+            remedy="use another share of held-out examples, or more data"
+            + " of the rare classes" * how.stratified,
         ) from e
     return np.asarray(train), np.asarray(held_out)

@@ -1,6 +1,5 @@
 """Tables: a CSV file as raw columns, numbers and text, and what is wrong with it."""
 
-import csv
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.runtimes.csv_table import read_table
 from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
 
-from .examples import Array, DataSet, Labelled, Split
+from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
 
 MOST_CATEGORIES: Final = 1000
@@ -35,7 +35,7 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
 
-def read_csv(path: Path, *, categorical: Collection[str] = ()) -> Table:
+def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[str] = ()) -> Table:
     """Read a CSV file with a header, in UTF-8.
 
     A column is numbers if every value is one, else text.
@@ -43,32 +43,32 @@ def read_csv(path: Path, *, categorical: Collection[str] = ()) -> Table:
     Args:
         path: The file.
         categorical: Columns to read as text, though they may look like numbers.
+        drop: Columns to leave out, whatever is in them.
 
     Raises:
         MissingFileError: There is no such file.
         FormatError: It is not a CSV file: no header, a name twice, a line of another length.
         SourceError: A value is missing, or a column mixes numbers and text.
-        UsageError: ``categorical`` names a column that is not there.
+        UsageError: ``categorical`` or ``drop`` names a column that is not there.
     """
-    lines = _lines(path)
-    header, rows = lines[0], lines[1:]
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
+    found = read_table(path)
+    header, rows = found.header, found.rows
     _check_header(path, header)
-    for column in categorical:
+    for column in (*categorical, *drop):
         _check_column(column, header, str(path))
     if len(rows) < 2:
         raise FormatError(
             f"{path} has a header and {'one row' if rows else 'no rows'}",
             remedy="give it some rows",
         )
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise FormatError(
-                f"{path} line {number} has {len(row)} values, the header has {len(header)}",
-                remedy="correct the line; text with commas stands in quotes",
-            )
     columns = {
-        name: _column(path, name, [row[index].strip() for row in rows], name in categorical)
+        name: _column(
+            path, name, [row[index].strip() for row in rows], found.lines, name in categorical
+        )
         for index, name in enumerate(header)
+        if name not in drop
     }
     return Table(path.stem, columns)
 
@@ -109,9 +109,13 @@ def dataset(
         classes, labels = [str(name) for name in known], numbers.astype(np.int64)
         _check_category(table.name, target, found)
     else:
-        _check_range(table.name, target, found)
-        labels = found.astype(np.float32)
-    inputs = {name: _raw(values) for name, values in columns.items()}
+        labels = narrowed(found, f"{target!r} in {table.name}")
+    inputs = {
+        name: code_points(values)
+        if values.dtype.kind == "U"
+        else narrowed(values, f"{name!r} in {table.name}")
+        for name, values in columns.items()
+    }
     schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
     whole = Labelled(inputs, labels)
     return split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
@@ -131,50 +135,33 @@ def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array
     return codes
 
 
-def _raw(values: Array) -> Array:
-    return code_points(values) if values.dtype.kind == "U" else values.astype(np.float32)
-
-
-def _lines(path: Path) -> list[list[str]]:
-    if not path.is_file():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
-    except (csv.Error, UnicodeDecodeError) as e:
-        raise FormatError(
-            f"{path} is not a CSV file in UTF-8: {e}", remedy="save it as CSV, UTF-8, with commas"
-        ) from e
-    if not lines:
-        raise FormatError(f"{path} is empty", remedy="give it a header and rows")
-    return lines
-
-
 def _check_header(path: Path, header: Sequence[str]) -> None:
-    for name in header:
-        if not name.strip() or not name.isprintable():
-            raise FormatError(
-                f"{path} has a column named {name!r}", remedy="name every column in the first line"
-            )
-        if header.count(name) > 1:
-            raise FormatError(f"{path} has two columns {name!r}", remedy="rename one")
     if all(_number(name) is not None for name in header):
         raise FormatError(
             f"{path} has numbers in its first line, not names: {', '.join(header[:4])}",
             remedy="name the columns in the first line",
         )
+    for index, name in enumerate(header, 1):
+        if not name or not name.isprintable():
+            raise FormatError(
+                f"column {index} of {path} is named {name!r}",
+                remedy="give it a name of letters in the first line; no comma ends a line",
+            )
+        if header.count(name) > 1:
+            raise FormatError(f"{path} has two columns {name!r}", remedy="rename one")
 
 
 def _check_column(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
-        remedy = f"it has {', '.join(map(repr, names))}"
-        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-            remedy += ": save it with commas between the columns"
-        raise UsageError(f"{where} has no column {column!r}", remedy=remedy)
+        raise UsageError(
+            f"{where} has no column {column!r}", remedy=f"it has {', '.join(map(repr, names))}"
+        )
 
 
-def _column(path: Path, name: str, texts: Sequence[str], categorical: bool) -> Array:
-    for line, text in enumerate(texts, 2):
+def _column(
+    path: Path, name: str, texts: Sequence[str], lines: Sequence[int], categorical: bool
+) -> Array:
+    for line, text in zip(lines, texts, strict=True):
         if text.lower() in _MISSING:
             raise SourceError(
                 f"{path} line {line}: {name!r} is missing ({text!r})",
@@ -187,10 +174,10 @@ def _column(path: Path, name: str, texts: Sequence[str], categorical: bool) -> A
     if count == len(texts):
         return np.asarray(numbers, np.float64)
     if count >= len(texts) / 2:
-        line = numbers.index(None)
+        first = numbers.index(None)
         raise SourceError(
-            f"{path} line {line + 2}: {name!r} is {texts[line]!r}, and a number in {count:,} of "
-            f"{len(texts):,} lines",
+            f"{path} line {lines[first]}: {name!r} is {texts[first]!r}, and a number in "
+            f"{count:,} of {len(texts):,} lines",
             remedy=f"correct it, or name the column with --categorical {name}",
         )
     return np.asarray(texts)
@@ -211,14 +198,6 @@ def _check_feature(table: str, name: str, values: Array) -> None:
         raise SourceError(
             f"{name!r} in {table} is {values[0]} in every row: nothing can be learned from it",
             remedy=f"leave it out: --drop {name!r}",
-        )
-    _check_range(table, name, values)
-
-
-def _check_range(table: str, name: str, values: Array) -> None:
-    if values.dtype.kind == "f" and np.abs(values).max() > np.finfo(np.float32).max:
-        raise SourceError(
-            f"{name!r} in {table} holds numbers beyond float32", remedy="use another unit"
         )
 
 

@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import FormatError, UsageError
+from edgeport.training.data import Origin
 
 from .history import Epoch, Norms, Settings
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 State = Mapping[str, Tensor]
 
@@ -39,7 +40,12 @@ class Progress:
 
 
 def write(
-    path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings, progress: Progress
+    path: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    settings: Settings,
+    origin: Origin,
+    progress: Progress,
 ) -> None:
     """Write everything that the next epoch depends on: also the random state.
 
@@ -53,6 +59,7 @@ def write(
     told = {
         "checkpoint_version": VERSION,
         "settings": asdict(settings),
+        "data": _of_data(origin),
         "epochs": [asdict(epoch) for epoch in progress.epochs],
         "norms": [asdict(norms) for norms in progress.norms],
         "warnings": progress.warnings,
@@ -63,11 +70,13 @@ def write(
         files.write(path, safetensors.torch.save(tensors, {"edgeport": json.dumps(told)}))
 
 
-def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings) -> Progress:
+def read(
+    path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings, origin: Origin
+) -> Progress:
     """Put the state of a checkpoint into a module, an optimizer and the random generator.
 
     Raises:
-        UsageError: It is of a training with other settings, or of another module.
+        UsageError: It is of a training with other settings, on other data, or of another module.
         FormatError: It is not a checkpoint.
     """
     try:
@@ -82,6 +91,11 @@ def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings
                 remedy="start again without it",
             )
         _check_settings(path, told["settings"], settings)
+        if told["data"] != _of_data(origin):
+            raise UsageError(
+                f"{path} is of a training on other data, or on another part of {origin.name}",
+                remedy="give the same data, columns and --held-out, or another --checkpoint",
+            )
         best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         progress = Progress(
             tuple(Epoch(**epoch) for epoch in told["epochs"]),
@@ -91,11 +105,11 @@ def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings
         )
         state = _unpack(told["optimizer"], tensors)
         own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    except UsageError:
+        torch.set_rng_state(tensors["random"])
+    except (UsageError, FormatError):  # ours, and ValueErrors too
         raise
-    except FormatError:
-        raise
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, AttributeError) as e:
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+            RuntimeError) as e:  # fmt: skip  # of a file that is damaged
         raise FormatError(
             f"{path} is not a checkpoint of edgeport: {e}", remedy="remove it, and start again"
         ) from e
@@ -107,7 +121,6 @@ def read(path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings
             f"{path} is the checkpoint of another module: {str(e).splitlines()[0]}",
             remedy="train the same module, or remove the file to start again",
         ) from e
-    torch.set_rng_state(tensors["random"])
     return progress
 
 
@@ -119,6 +132,11 @@ def _check_settings(path: Path, found: Mapping[str, Any], settings: Settings) ->
                 f"{path} is of a training with {name} {found.get(name)}, this one has {value}",
                 remedy="use the same settings, or remove the file to start again",
             )
+
+
+def _of_data(origin: Origin) -> dict[str, Any]:
+    """What makes the examples of a step the same; as raw data, they are so on every machine."""
+    return {"sha256": origin.sha256, "split": asdict(origin.split)}
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

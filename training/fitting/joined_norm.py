@@ -31,17 +31,16 @@ def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
     if not layer.training:
         usual: Tensor = type(layer).forward(layer, x)
         return usual
-    # (B, C, ...) -> (C,): count, sum and sum of squares about 0 of the joined batch
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    wide = x.double()  # squares about 0 lose digits in float32
+    # (B, C, ...) -> (C,): count and sum of the joined batch, then squares about its mean: about 0
+    # they lose all digits where a batch hardly varies
+    axes, shape = [axis for axis in range(x.ndim) if axis != 1], [1, -1] + [1] * (x.ndim - 2)
+    wide = x.double()
     count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64, device=x.device)
-    joined = _sum(torch.cat([count, wide.sum(axes), wide.square().sum(axes)]))
-    total, planes = joined[0], x.shape[1]
-    sums, squares = joined[1 : planes + 1], joined[planes + 1 :]
-    mean = sums / total
-    variance = squares / total - mean.square()
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    result = (wide - mean.view(shape)) / torch.sqrt(variance.view(shape) + layer.eps)
+    joined = _sum(torch.cat([count, wide.sum(axes)]))
+    total, mean = joined[0], joined[1:] / joined[0]
+    centred = wide - mean.view(shape)
+    variance = _sum(centred.square().sum(axes)) / total
+    result = centred / torch.sqrt(variance.view(shape) + layer.eps)
     if layer.affine:
         result = result * layer.weight.view(shape) + layer.bias.view(shape)
     _remember(layer, mean.detach(), (variance * total / (total - 1)).detach())

@@ -6,8 +6,9 @@
 import contextlib
 import copy
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,7 @@ def fit(
 
     Raises:
         UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
-            another training.
+            another training, or of other data.
         SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
             which epoch, step and layer.
         FormatError: The checkpoint is damaged.
@@ -126,6 +127,7 @@ class _Training:
         self.settings = settings
         self.module = module
         self.optimizer: Optimizer = make_optimizer(module, settings)
+        self._origin = data.origin
         self._device = next(module.parameters()).device
         self._inputs, self._labels = tensors(data.train, self._device)
         self._held_out = tensors(data.held_out, self._device)
@@ -135,6 +137,12 @@ class _Training:
         self._forward = self._rank.parallel(module)
         self._batch_size = min(settings.batch_size or len(self._labels), len(self._labels))
         self._steps = math.ceil(len(self._labels) / self._batch_size)
+        self._joins_last = (
+            self._batch_size > 1
+            and len(self._labels) % self._batch_size == 1
+            and any(_takes_statistics(layer) for layer in module.modules())
+        )
+        self._steps -= self._joins_last
         self._watch_every = max(1, settings.epochs // _WATCHED_EPOCHS)
         self._closure = needs_closure(self.optimizer)
         self._rate: float | None = None
@@ -144,14 +152,16 @@ class _Training:
 
     @property
     def out_of_patience(self) -> bool:
-        patience, costs = self.settings.patience, [e.held_out_cost for e in self.progress.epochs]
-        return patience is not None and bool(costs) and _since_best(costs) >= patience
+        patience, epochs = self.settings.patience, self.progress.epochs
+        return patience is not None and bool(epochs) and _since_best(epochs) >= patience
 
     def joined(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._rank.count == 1 else joined_statistics(self.module)
 
     def resume(self, checkpoint: Path) -> None:
-        self.progress = checkpoints.read(checkpoint, self.module, self.optimizer, self.settings)
+        self.progress = checkpoints.read(
+            checkpoint, self.module, self.optimizer, self.settings, self._origin
+        )
 
     def restore_last(self) -> None:
         if self._last is not None:
@@ -174,7 +184,9 @@ class _Training:
     def _checkpoint(self, path: Path, *, last: bool) -> None:
         due = last or self.out_of_patience or time.monotonic() - self._written > _CHECKPOINT_EVERY_S
         if due and self._rank.number == 0:
-            checkpoints.write(path, self.module, self.optimizer, self.settings, self.progress)
+            checkpoints.write(
+                path, self.module, self.optimizer, self.settings, self._origin, self.progress
+            )
             self._written = time.monotonic()
 
     def _epoch(self, number: int) -> Progress:
@@ -217,6 +229,8 @@ class _Training:
 
         def take(start: int) -> tuple[Tensors, Tensor]:
             end = start + size  # a slice ends at the last row by itself
+            if self._joins_last and end == len(labels) - 1:
+                end += 1  # one example alone has no deviation to normalise by
             part = slice(start, end) if alone else rank.share(start, min(end, len(labels)))
             chosen = part if rows is None else rows[part]
             return {name: tensor[chosen] for name, tensor in inputs.items()}, labels[chosen]
@@ -324,25 +338,28 @@ def _to_training_mode(module: nn.Module) -> None:
     """All layers but frozen batch normalisation, whose statistics belong to its weights."""
     module.train()
     for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if isinstance(layer, _BatchNorm) and own and not any(p.requires_grad for p in own):
+        if isinstance(layer, _BatchNorm) and not _takes_statistics(layer):
             layer.eval()
 
 
-def _since_best(epochs: "tuple[Epoch, ...] | list[float]") -> int:
-    costs = [e.held_out_cost if isinstance(e, Epoch) else e for e in epochs]
+def _takes_statistics(layer: nn.Module) -> bool:
+    """Whether it is a batch normalisation that is not frozen."""
+    own = list(layer.parameters(recurse=False))
+    return isinstance(layer, _BatchNorm) and (not own or any(p.requires_grad for p in own))
+
+
+def _since_best(epochs: Sequence[Epoch]) -> int:
+    costs = [epoch.held_out_cost for epoch in epochs]
     return len(costs) - 1 - costs.index(min(costs))
 
 
 def _finite_norms(norms: Norms) -> Norms:
     """JSON has no infinity: the largest float stands for it; the warning has said so."""
-    clean = {
-        n: g if math.isfinite(g) else 1.7976931348623157e308 for n, g in norms.gradient.items()
-    }
-    shown = {
-        n: a if math.isfinite(a) else 1.7976931348623157e308 for n, a in norms.activation.items()
-    }
-    return Norms(norms.epoch, clean, shown)
+
+    def finite(sizes: Mapping[str, float]) -> dict[str, float]:
+        return {n: s if math.isfinite(s) else sys.float_info.max for n, s in sizes.items()}
+
+    return Norms(norms.epoch, finite(norms.gradient), finite(norms.activation))
 
 
 @torch.no_grad()

@@ -59,10 +59,14 @@ def _mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def r2(outputs: Tensor, labels: Tensor) -> float:
-    """Coefficient of determination, 1 - SS_res / SS_tot, as scikit-learn's ``r2_score``."""
-    residual = (labels - outputs).double().square().sum()
-    total = (labels - labels.mean(0)).double().square().sum()
-    return float(1 - residual / total) if total else float("nan")
+    """Coefficient of determination, 1 - SS_res / SS_tot, as scikit-learn's ``r2_score``.
+
+    Of equal labels it is that, too: 1 if they are all met, else 0.
+    """
+    outputs, labels = outputs.double(), labels.double()  # float32 has no room for their mean
+    residual = (labels - outputs).square().sum()
+    total = (labels - labels.mean(0)).square().sum()
+    return float(1 - residual / total) if total else float(residual == 0)
 
 
 CLASSIFICATION = Objective(

@@ -58,6 +58,13 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
             f"{type(module).__name__} has no parameter to train",
             remedy="leave some with requires_grad=True",
         )
+    if kind is torch.optim.SparseAdam and not any(
+        getattr(layer, "sparse", False) for layer in module.modules()
+    ):
+        raise UsageError(
+            f"SparseAdam takes sparse gradients alone, and {type(module).__name__} has none",
+            remedy="use Adam",
+        )
     options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
     groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))

@@ -5,6 +5,7 @@ from .fit import Fitted, fit_classifier
 from .fit_vectors import METRIC, FittedVectors, Texts, fit_vectors
 from .from_text import hyperparameters
 from .lines import Lines, read_lines, read_texts, read_words
+from .options import read_token_pattern
 from .vectorizer import TextVectorizer, compile_vectorizer
 from .word2vec import Word2Vec
 from .word_vectors import WordVectors, compile_vectors, nearest
@@ -28,5 +29,6 @@ __all__ = [
     "nearest",
     "read_lines",
     "read_texts",
+    "read_token_pattern",
     "read_words",
 ]

@@ -5,7 +5,6 @@ Code points that a vectorizer can't tell apart are one class. The table of class
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,21 +20,6 @@ _ALONE: Final = 2 * CODE_POINTS  # + symbol: above every number of an expansion
 
 Symbols = tuple[int, ...]
 """What is left of one code point."""
-
-
-@dataclass(frozen=True, slots=True)
-class Classes:
-    """The classes of code points.
-
-    Attributes:
-        tables: For ``Characters``.
-        members: (0x110000,) int64, the class of each code point.
-        representatives: (classes,) int64, one code point of each class; -1 for no character.
-    """
-
-    tables: dict[str, Tensor]
-    members: Array
-    representatives: Array
 
 
 class Characters(nn.Module):
@@ -123,8 +107,8 @@ class Characters(nn.Module):
 
 def classify(
     plain: Array, changed: Mapping[int, Symbols], dropped: Array, *, sigma: bool
-) -> Classes:
-    """Find the classes and make the tables.
+) -> dict[str, Tensor]:
+    """Find the classes of code points, and make the tables of ``Characters``.
 
     Args:
         plain: (0x110000,) int64, the symbol of each code point that is one symbol.
@@ -144,7 +128,7 @@ def classify(
     if sigma:
         keys += cases().astype(np.int64) * 2
         keys[SIGMA] += 1
-    keys, firsts, members = np.unique(keys, return_index=True, return_inverse=True)
+    keys, members = np.unique(keys, return_inverse=True)
     nothing = len(keys)
     texts = {number: symbols for symbols, number in pool.items()}
     expansions = [
@@ -154,7 +138,7 @@ def classify(
     if sigma:
         tables["cases"] = _int32([*(keys % 8 // 2), 2])
         tables["sigmas"] = _int32([members[SIGMA], members[FINAL_SIGMA]])
-    return Classes(tables, members, np.append(firsts, -1))
+    return tables
 
 
 def _symbols(expansions: list[Symbols], *, alone: bool) -> dict[str, Tensor]:

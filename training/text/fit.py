@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from edgeport.runtimes.errors import ParityError, SourceError
 from edgeport.runtimes.text import encode
@@ -14,6 +16,7 @@ from edgeport.training.fitting import Epoch, History, Settings
 from .classifier import TextClassifier, compile_classifier
 from .lines import Lines
 from .lookup import Array
+from .options import read_token
 
 _LARGEST_HELD_OUT = 2**24
 """Code points kept with a run, padding included: 64 MiB."""
@@ -21,7 +24,7 @@ _LARGEST_HELD_OUT = 2**24
 _ROWS = 64
 
 _TOLERANCE = 1e-4
-"""Of a logit, relative to the largest: float32 sums against scikit-learn's float64."""
+"""Of a logit or vector, relative to the largest: float32 against float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
     """
     from sklearn.linear_model import LogisticRegression
 
+    read_token(vectorizer)
     split = Split(test_size=0.2, random_state=42, stratified=False)
     rows, held = part(len(lines.texts), split)
     names, numbers = classes_of(lines.labels, rows)
@@ -72,7 +76,10 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
     classifier.classes_ = names
     module = compile_classifier(vectorizer, classifier)
     held_texts = [lines.texts[row] for row in held]
-    _compare(module, vectorizer, classifier, held_texts)
+    expected = classifier.decision_function(vectorizer.transform(held_texts))
+    if expected.ndim == 1:
+        expected = np.stack([-expected, expected], 1) / 2
+    refuse_difference(module, held_texts, expected, "scikit-learn")
     losses, right = _judge(classifier, vectorizer, held_texts, numbers[held])
     loss, _ = _judge(classifier, vectorizer, texts, numbers[rows])
     settings = Settings(
@@ -117,10 +124,12 @@ def classes_of(labels: Sequence[str], rows: Array) -> tuple[Array, Array]:
         SourceError: One of them is in no row that is trained on.
     """
     names, numbers = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    if len(np.unique(numbers[rows])) < len(names):
+    unknown = np.setdiff1d(numbers, numbers[rows])
+    if len(unknown):
         raise SourceError(
-            f"some of the {len(names)} labels are in no text that is trained on",
-            remedy="give more texts for each label",
+            f"the label {names[unknown[0]]!r} is in none of the {len(rows):,} texts that are "
+            "trained on",
+            remedy="give more texts with it, or remove those that have it",
         )
     return names, numbers
 
@@ -132,22 +141,29 @@ def _judge(classifier: Any, vectorizer: Any, texts: list[str], numbers: Any) -> 
     return float(-likely.mean()), float((chances.argmax(1) == numbers).mean())
 
 
-def _compare(module: TextClassifier, vectorizer: Any, classifier: Any, texts: list[str]) -> None:
-    import torch
+@torch.no_grad()
+def refuse_difference(module: nn.Module, texts: list[str], expected: Array, whose: str) -> None:
+    """Ask a compiled module for what it was compiled from, which answers as expected.
 
-    by_length = sorted(texts, key=len)
-    for first in range(0, len(texts), _ROWS):
-        part = by_length[first : first + _ROWS]
-        with torch.no_grad():
-            found = module(torch.tensor(encode(part))).numpy().astype(np.float64)
-        expected = classifier.decision_function(vectorizer.transform(part))
-        if expected.ndim == 1:
-            expected = np.stack([-expected, expected], 1) / 2
-        apart = np.abs(found - expected).max(1) > _TOLERANCE * max(1.0, np.abs(expected).max())
-        if apart.any():
-            text = part[int(np.argmax(apart))]
+    Args:
+        module: Raw text to logits, or to a vector.
+        texts: The rows.
+        expected: (texts, columns) float64.
+        whose: Who says so.
+
+    Raises:
+        ParityError: They disagree on a text.
+    """
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    bar = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    for first in range(0, len(order), _ROWS):
+        rows = order[first : first + _ROWS]
+        found = module(torch.tensor(encode([texts[row] for row in rows]))).double().numpy()
+        right = np.abs(found - expected[rows]).max(1) <= bar  # NaN is not
+        if not right.all():
+            text = texts[rows[int(np.argmin(right))]]
             raise ParityError(
-                f"the compiled module and scikit-learn disagree on {text[:80]!r}",
+                f"the compiled module and {whose} disagree on {text[:80]!r}",
                 remedy="please report this text and the options as a bug",
             )
 

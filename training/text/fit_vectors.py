@@ -5,23 +5,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 
-from edgeport.runtimes.errors import ParityError
-from edgeport.runtimes.text import encode
 from edgeport.training.data import Labelled, Origin, Split
 from edgeport.training.fitting import Epoch, History, Settings
 
 from .corpus import Corpus, read_corpus
-from .fit import classes_of, kept_texts, part
+from .fit import classes_of, kept_texts, part, refuse_difference
 from .from_text import hyperparameters
 from .lookup import Array
+from .options import read_token
 from .word2vec import OnChunk, Trainer, Word2Vec
 from .word_vectors import WordVectors, compile_vectors
-
-_ROWS: Final = 64
-_TOLERANCE: Final = 1e-4
-"""Of a vector or logit, relative to the largest: float32 against numpy's float64."""
 
 METRIC: Final = "AUC of pairs"
 """How often a word that is there beats a drawn one: the score of an epoch."""
@@ -98,6 +92,7 @@ def fit_vectors(
         ParityError: The compiled module and numpy disagree on a held-out text.
         KeyboardInterrupt: Ctrl-C before the end of the first epoch; later ones end it early.
     """
+    read_token(vectorizer)
     split = Split(0.2 if texts.labels else 0.05, 42, stratified=False)
     rows, held = part(len(texts.texts), split)
     names, numbers = (
@@ -126,7 +121,7 @@ def fit_vectors(
     else:
         module, expected = compile_vectors(vectorizer, vectors), means
         labels = known.astype(np.float32)
-    _compare(module, kept_out, expected)
+    refuse_difference(module, kept_out, expected, "numpy")
     return FittedVectors(
         module,
         corpus.words,
@@ -160,6 +155,8 @@ def _train(
         for number in range(1, asked.epochs + 1):
             cost = trainer.epoch(on_chunk)
             held_cost, auc = trainer.judge(unseen, asked.seed)
+            if not np.isfinite(held_cost):  # the last step of an epoch has no cost after it
+                raise trainer.diverged(number, held_cost)
             rate = asked.first_rate * (1 - number / asked.epochs)
             epoch = Epoch(number, cost, held_cost, auc, rate)
             vectors, epochs = trainer.vectors, (*epochs, epoch)
@@ -190,22 +187,6 @@ def _classifier(means: Array, numbers: Array, penalty: float) -> tuple[Array, Ar
     if len(weight) == 1:  # two classes: half of the decision against the other half
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias
-
-
-@torch.no_grad()
-def _compare(module: WordVectors, texts: list[str], expected: Array) -> None:
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    largest = max(1.0, float(np.abs(expected).max()))
-    for first in range(0, len(order), _ROWS):
-        rows = order[first : first + _ROWS]
-        found = module(torch.tensor(encode([texts[row] for row in rows]))).double().numpy()
-        apart = np.abs(found - expected[rows]).max(1) > _TOLERANCE * largest
-        if apart.any():
-            text = texts[rows[int(np.argmax(apart))]]
-            raise ParityError(
-                f"the compiled module and numpy disagree on {text[:80]!r}",
-                remedy="please report this text and the options as a bug",
-            )
 
 
 def _settings(asked: Word2Vec, least: int) -> Settings:

@@ -1,11 +1,10 @@
 """Texts with labels from a .csv or .tsv file."""
 
-import csv
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeport.runtimes.csv_table import numbered_rows
 from edgeport.runtimes.errors import MissingFileError, SourceError, StorageError
 
 
@@ -38,10 +37,11 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks a column, holds fewer than two labels, or numbers
             are given and its first line is a header.
+        FormatError: It is a ``.csv`` with broken quotes, or not in UTF-8.
         StorageError: It cannot be read.
     """
     rows = _rows(path)
-    header = rows[0]
+    header = [name.strip() for name in rows[0]]
     if text in header and label in header:
         columns, rows = (header.index(text), header.index(label)), rows[1:]
     elif text.isdecimal() and label.isdecimal():
@@ -60,11 +60,12 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
                 f"{path}: text {number} has {len(row)} columns, {max(columns) + 1} are needed",
                 remedy="correct the line; a .tsv has tabs between columns, a .csv commas",
             )
-        if not row[columns[1]]:
+        label_ = row[columns[1]].strip()
+        if not label_:
             raise SourceError(
                 f"{path}: text {number} has no label", remedy="give it one, or remove the line"
             )
-        found.setdefault(row[columns[0]], row[columns[1]])
+        found.setdefault(row[columns[0]], label_)
     if len(set(found.values())) < 2:
         raise SourceError(
             f"{path} holds {len(set(found.values()))} label, two are needed to tell apart",
@@ -103,9 +104,10 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
     Raises:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks the column, or holds fewer than two texts.
+        FormatError: As ``read_lines``.
         StorageError: It cannot be read.
     """
-    if path.suffix == ".txt":
+    if path.suffix.lower() == ".txt":
         if text is not None:
             raise SourceError(
                 f"{path} has a text per line and no column {text!r}",
@@ -114,18 +116,19 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
         found = [line for line in _content(path).split("\n") if line.strip()]
     else:
         rows = _rows(path)
+        header = [name.strip() for name in rows[0]]
         if text is None:
             raise SourceError(
                 f"{path} is a table, and no column is named",
-                remedy=f"give --text; its first line has {', '.join(rows[0][:20])}",
+                remedy=f"give --text; its first line has {', '.join(header[:20])}",
             )
-        if text not in rows[0] and not text.isdecimal():
+        if text not in header and not text.isdecimal():
             raise SourceError(
                 f"{path} has no column {text!r}",
-                remedy=f"its first line has {', '.join(rows[0][:20])}; or give a number from 1",
+                remedy=f"its first line has {', '.join(header[:20])}; or give a number from 1",
             )
-        named = text in rows[0]
-        column = rows[0].index(text) if named else int(text) - 1
+        named = text in header
+        column = header.index(text) if named else int(text) - 1
         short = next((n for n, row in enumerate(rows, 1) if not 0 <= column < len(row)), None)
         if short is not None:
             raise SourceError(
@@ -143,20 +146,18 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    if path.suffix not in (".csv", ".tsv"):
-        raise SourceError(f"{path} is neither .csv nor .tsv", remedy="name it by what it is")
-    content = _content(path)
-    if path.suffix == ".tsv":
-        rows = [line.removesuffix("\r").split("\t") for line in content.split("\n") if line]
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        raise SourceError(
+            f"{path} is neither .csv nor .tsv",
+            remedy="name it by what it is; what has a text per line, for word2vec, .txt",
+        )
+    if suffix == ".tsv":
+        lines = _content(path).split("\n")
+        rows = [line.removesuffix("\r").split("\t") for line in lines if line]
     else:
-        csv.field_size_limit(2**31 - 1)
-        try:
-            # lines end where a file's do: splitlines cuts a text at U+2028 and U+0085 too
-            rows = [row for row in csv.reader(io.StringIO(content), strict=True) if row]
-        except csv.Error as e:
-            raise SourceError(
-                f"{path} is not a table: {e}", remedy="quote texts with commas"
-            ) from e
+        _check_there(path)
+        rows = [row for _, row in numbered_rows(path)]
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
     return rows
@@ -173,9 +174,13 @@ def read_words(path: Path) -> list[str]:
     return _content(path).split()
 
 
-def _content(path: Path) -> str:
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path")
+
+
+def _content(path: Path) -> str:
+    _check_there(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:

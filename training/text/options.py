@@ -76,7 +76,7 @@ def read_options(vectorizer: Any) -> Options:
             f"a {type(vectorizer).__name__} cannot be compiled",
             "use scikit-learn's CountVectorizer or TfidfVectorizer",
         )
-    _refuse_code(vectorizer)
+    token = read_token(vectorizer)
     fitted: Any = vectorizer  # its own annotations are of every release
     weighted = isinstance(vectorizer, TfidfVectorizer)
     vocabulary = _vocabulary(fitted)
@@ -85,9 +85,7 @@ def read_options(vectorizer: Any) -> Options:
         analyzer=fitted.analyzer,
         lowercase=bool(fitted.lowercase),
         accents=fitted.strip_accents,
-        token=read_token_pattern(fitted.token_pattern)
-        if fitted.analyzer == "word"
-        else TokenPattern(r"\w", 1, bounded=False),
+        token=token,
         shortest=shortest,
         longest=longest,
         stop_words=frozenset(fitted.get_stop_words() or ())
@@ -99,6 +97,18 @@ def read_options(vectorizer: Any) -> Options:
         sublinear=bool(weighted and fitted.sublinear_tf),
         norm=fitted.norm if weighted else None,
     )
+
+
+def read_token(vectorizer: Any) -> TokenPattern:
+    """What a vectorizer takes for a token: before it is fitted, as that may take long.
+
+    Raises:
+        SourceError: It does what tensors can't.
+    """
+    _refuse_code(vectorizer)
+    if vectorizer.analyzer != "word":
+        return TokenPattern(r"\w", 1, bounded=False)
+    return read_token_pattern(vectorizer.token_pattern)
 
 
 def read_token_pattern(pattern: str) -> TokenPattern:
@@ -113,7 +123,10 @@ def read_token_pattern(pattern: str) -> TokenPattern:
         >>> read_token_pattern("[a-z']{3,}")
         TokenPattern(letter="[a-z']", least=3, bounded=False)
     """
-    found = _TOKEN.fullmatch(pattern) if isinstance(pattern, str) else None
+    try:
+        found = re.compile(pattern) and _TOKEN.fullmatch(pattern)
+    except (re.error, TypeError) as e:
+        _refuse_pattern(pattern, f"it is no regular expression: {e}")
     if found is None or (found["open"] is None) != (found["close"] is None):
         _refuse_pattern(pattern, "it is not one class of characters, repeated")
     letter, times = found["letter"], found["times"]

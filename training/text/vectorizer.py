@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .characters import PAGE, Characters, Classes, Symbols, classify
+from .characters import PAGE, Characters, Symbols, classify
 from .chars import SPACE, Chars, build_chars, fan_of
 from .layout import Layout
 from .lookup import Array, Tables, named, part
@@ -156,7 +156,7 @@ def compile_tables(options: Options) -> tuple[Layout, dict[str, Tensor]]:
     columns = max(options.vocabulary.values(), default=-1) + 1
     idf = np.ones(columns) if options.idf is None else options.idf
     tables = {
-        **named("characters.", classes_of(options, alphabet).tables),
+        **named("characters.", character_tables(options, alphabet)),
         **named("analyzer.", analyzer),
         "idf": torch.tensor(np.append(idf, 0.0), dtype=torch.float32),
     }
@@ -175,8 +175,8 @@ def compile_tables(options: Options) -> tuple[Layout, dict[str, Tensor]]:
     return layout, tables
 
 
-def classes_of(options: Options, alphabet: dict[str, int]) -> Classes:
-    """The classes of code points that a vectorizer tells apart."""
+def character_tables(options: Options, alphabet: dict[str, int]) -> dict[str, Tensor]:
+    """The tables of the code points that a vectorizer tells apart."""
     plain = _plain(options, alphabet)
     made = changes(options.lowercase, options.accents)
     changed: dict[int, Symbols] = {}

@@ -169,10 +169,7 @@ class Trainer:
             costs += self._chunk(chunk, words)
             words += chunk.near[:, :, 0].size
             if not np.isfinite(costs[-1]):
-                raise EngineError(
-                    f"training diverged in epoch {self._done + 1}: the cost is {costs[-1]}",
-                    remedy=f"use a smaller --lr than {asked.first_rate:g}, or a smaller --batch",
-                )
+                raise self.diverged(self._done + 1, costs[-1])
             if on_chunk is not None:
                 on_chunk(self._share(words), float(np.mean(costs)))
         self._done += 1
@@ -211,6 +208,13 @@ class Trainer:
             if cost is not None:
                 costs.append(cost)
         return costs
+
+    def diverged(self, epoch: int, cost: float) -> EngineError:
+        """The error that vectors are not finite any more."""
+        return EngineError(
+            f"training diverged in epoch {epoch}: the cost is {cost}",
+            remedy=f"use a smaller --lr than {self._asked.first_rate:g}, or a smaller --batch",
+        )
 
     def _share(self, words: int) -> float:
         """How much is done; frequent words are left out, so that it may jump at an epoch's end."""

@@ -137,7 +137,9 @@ def nearest(
     place = {word: index for index, word in enumerate(words)}
     for word in (*plus, *minus):
         if word not in place:
-            close = difflib.get_close_matches(word, words, n=3)
+            close = difflib.get_close_matches(word, words) or difflib.get_close_matches(
+                word.lower(), words
+            )
             raise UsageError(
                 f"{word!r} is none of the {len(words):,} words",
                 remedy=f"did you mean {' or '.join(close)}?" if close else "try another word",

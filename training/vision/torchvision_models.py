@@ -50,6 +50,27 @@ def make_network(name: str, classes: int) -> nn.Module:
     return network
 
 
+@torch.no_grad()
+def check_size(network: nn.Module, side: int) -> None:
+    """Find out before a training whether a network takes images of a size.
+
+    Args:
+        network: Left in eval mode.
+        side: Height and width.
+
+    Raises:
+        SourceError: It does not.
+    """
+    try:
+        network.eval()(torch.zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, AssertionError) as e:
+        raise SourceError(
+            f"{type(network).__name__} takes no images of {side}x{side}: {str(e).splitlines()[0]}",
+            remedy="use the --crop that it was made for, 224 of most, and a --resize of at least "
+            "as much",
+        ) from e
+
+
 def load_weights(network: nn.Module, file: Path) -> list[str]:
     """Take weights from a local file, but those of layers that have another shape here.
 

@@ -88,8 +88,8 @@ def tensors(sides: Sides, judge: Judge, found: Divergence) -> Iterator[Tensor]:
     first = sides.module.values[found.module]
     if found.artefact is None:
         for number in first.sources:
-            yield _module_tensor(sides, sides.module.values[number])
-        yield _module_tensor(sides, first)
+            yield _module_tensor(sides.module.values[number])
+        yield _module_tensor(first)
         return
     other = sides.artefact.values[found.artefact]
     weights = [] if found.paths[1:] else _weights(sides, first)  # fused weights are new ones
@@ -102,7 +102,7 @@ def tensors(sides: Sides, judge: Judge, found: Divergence) -> Iterator[Tensor]:
     yield _compared("output", other, last, judge)
 
 
-def _module_tensor(sides: Sides, value: Value) -> Tensor:
+def _module_tensor(value: Value) -> Tensor:
     role = "output" if value.operator else "input" if value.varies else "weight"
     name = value.name or value.operator
     oracle = None if value.oracle is None else Summary.of(value.oracle)

@@ -124,7 +124,7 @@ class Call:
         self._have, self._need = 0, _PREFIX  # bytes
         self._started = self._over = False
         self._only: bytes | None = None
-        self.left: Callable[[], None] | None = None
+        self.left: Callable[[], object] | None = None
         self._encoding = headers.get(b"grpc-encoding", b"identity")
         accepted = headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
         mirrored = self._encoding in _ENCODINGS and self._encoding in accepted
@@ -143,7 +143,7 @@ class Call:
             if self._have >= self._need:
                 self._messages(part if len(self._parts) == 1 else b"".join(self._parts))
             if (self._have or self._stream.held_bytes) and not self._stream.hold(self._have):
-                text = "too many long messages at once over one connection"
+                text = "too many long messages are on their way at once; fix: try again later"
                 raise CallError(Status.RESOURCE_EXHAUSTED, text)
         except CallError as e:
             self._parts, self._have = [], 0

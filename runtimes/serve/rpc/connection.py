@@ -35,16 +35,28 @@ class Limits:
 
     Attributes:
         message_bytes: Longest message, decompressed.
+        messages: How many of the longest may be on their way together, over all connections.
         receive_s: Time for a request to be complete, and for an answer to be taken.
         idle_s: Time without a call, after which the connection is closed.
     """
 
     message_bytes: int = 64 * 2**20
+    messages: int = 8
     receive_s: float = 30.0
     idle_s: float = 300.0
 
 
 Opener: TypeAlias = Callable[[Stream, Headers], Receiver]
+
+
+class Group(set["Connection"]):
+    """Open connections.
+
+    Attributes:
+        held_bytes: Of messages that are not complete.
+    """
+
+    held_bytes = 0
 
 
 class Connection(asyncio.Protocol):
@@ -56,7 +68,7 @@ class Connection(asyncio.Protocol):
         limits: What the client may take.
     """
 
-    def __init__(self, opener: Opener, group: "set[Connection]", limits: Limits) -> None:
+    def __init__(self, opener: Opener, group: Group, limits: Limits) -> None:
         self._opener = opener
         self._group = group
         self._limits = limits
@@ -295,9 +307,14 @@ class Connection(asyncio.Protocol):
 
     def hold(self, stream: Stream, size_bytes: int) -> bool:
         """What ``Stream.hold`` says."""
-        self._held_bytes += size_bytes - stream.held_bytes
+        more, limits, group = size_bytes - stream.held_bytes, self._limits, self._group
+        self._held_bytes += more
+        group.held_bytes += more
         stream.held_bytes = size_bytes
-        return self._held_bytes <= 2 * self._limits.message_bytes
+        return (
+            self._held_bytes <= 2 * limits.message_bytes
+            and group.held_bytes <= limits.messages * limits.message_bytes
+        )
 
     def _reset(self, number: int, code: Code) -> None:
         self._sender.write(f.reset(number, code))
@@ -312,8 +329,7 @@ class Connection(asyncio.Protocol):
             if len(self._early) >= MOST_STREAMS:
                 del self._early[next(iter(self._early))]
             self._early[stream.id] = None
-        self._held_bytes -= stream.held_bytes
-        stream.held_bytes = 0
+        self.hold(stream, 0)
         if not self._streams:
             self._since_s = time.monotonic()
 
@@ -321,6 +337,7 @@ class Connection(asyncio.Protocol):
         streams = list(self._streams.values())
         self._streams.clear()
         for stream in streams:
+            self.hold(stream, 0)
             stream.receiver.cancel()
 
     def _close_if_done(self) -> None:

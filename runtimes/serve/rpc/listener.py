@@ -5,9 +5,9 @@ import socket
 from collections.abc import Sequence
 
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.port import ACCEPT_S, QUIET_S, hear_no_more, listen
+from edgeport.runtimes.serve.port import BACKLOG, let_in, listen
 
-from .connection import Connection, Limits
+from .connection import Connection, Group, Limits
 from .service import Service
 
 
@@ -28,7 +28,7 @@ class Door:
     """
 
     def __init__(self, host: str, port: int, workers: int, limits: Limits) -> None:
-        self._listeners: Sequence[socket.socket] = listen(host, port, workers)
+        self._listeners: Sequence[socket.socket] = listen(host, port, workers, "--grpc-port")
         self._limits = limits
         self.port: int = self._listeners[0].getsockname()[1]
 
@@ -50,13 +50,15 @@ class Answering:
     def __init__(self, core: Core, limits: Limits) -> None:
         self._service = Service(core, limits)
         self._limits = limits
-        self._group: set[Connection] = set()
+        self._group = Group()
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections."""
         self._listener, loop = listener, asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._service.open, self._group, self._limits), sock=listener
+            lambda: Connection(self._service.open, self._group, self._limits),
+            sock=listener,
+            backlog=BACKLOG,
         )
 
     async def drain(self) -> None:
@@ -65,9 +67,7 @@ class Answering:
             self._service.end_watches()
             for connection in list(self._group):
                 connection.end()
-            await asyncio.sleep(QUIET_S)
-            hear_no_more(self._listener)
-            await asyncio.sleep(ACCEPT_S)
+            await let_in(self._listener)
             self._server.close()  # not before: what waits there to be accepted would be reset
             for connection in list(self._group):
                 connection.close_door()

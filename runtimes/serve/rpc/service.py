@@ -9,9 +9,10 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import EdgeportError, InputError
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.requests import InferResponse
+from edgeport.runtimes.serve.reading import LARGE_BYTES
+from edgeport.runtimes.serve.requests import InferRequest, InferResponse
 from edgeport.runtimes.serve.tasks import Tasks
 from edgeport.runtimes.serve.work import Result
 
@@ -28,6 +29,14 @@ HEALTH: Final = "grpc.health.v1.Health"
 
 MOST_PENDING: Final = 256
 """Requests of one stream that wait for their answers; a client that sends more is sent away."""
+
+WATCH_S: Final = 0.5
+"""How often it is looked whether those who watch the health of something must be told."""
+
+Reader: TypeAlias = Callable[
+    [Call, Any, Callable[[InferRequest], None], Callable[[EdgeportError], None]],
+    asyncio.Task[None] | None,
+]
 
 Answer: TypeAlias = Callable[[Any], Any] | Callable[[Any], Coroutine[Any, Any, Any]]
 
@@ -59,7 +68,8 @@ class Service:
         self._core = core
         self._limits = limits
         self._tasks = Tasks()
-        self._watchers: dict[Call, str] = {}
+        self._watchers: dict[Call, tuple[str, int]] = {}  # what, and what they heard last
+        self._looking = False
         self._methods = self._table()
 
     def open(self, stream: Stream, headers: Headers) -> Receiver:
@@ -75,9 +85,9 @@ class Service:
 
     def end_watches(self) -> None:
         """Tell those who watch the health of something that it ends, and let them go."""
+        self._tell_watchers()
         watchers, self._watchers = self._watchers, {}
-        for call, service in watchers.items():
-            call.send(_message(messages.HealthCheckResponse(status=self._health(service))))
+        for call in watchers:
             call.finish()
 
     def _hear(self, method: Method) -> Callable[[Call, bytes], None]:
@@ -129,7 +139,10 @@ class Service:
         found = {
             _path(INFERENCE, name): self._plain(name, answer) for name, answer in plain.items()
         }
-        for name, action in (("Load", core.load), ("Unload", core.unload)):
+        for name, action in (
+            ("Load", lambda m: core.load(m.model_name, m.parameters)),
+            ("Unload", lambda m: core.unload(m.model_name)),
+        ):
             found[_path(INFERENCE, f"RepositoryModel{name}")] = self._control(name, action)
         found[_path(INFERENCE, "ModelInfer")] = Method(messages.ModelInferRequest, self._infer)
         found[_path(INFERENCE, "ModelStreamInfer")] = self._stream_infer()
@@ -144,19 +157,19 @@ class Service:
 
         return Method(getattr(messages, f"{name}Request"), heard)
 
-    def _control(self, name: str, action: Callable[[str], Coroutine[Any, Any, None]]) -> Method:
+    def _control(self, name: str, action: Callable[[Any], Coroutine[Any, Any, None]]) -> Method:
         response = getattr(messages, f"RepositoryModel{name}Response")
 
-        async def act(call: Call, model: str) -> None:
+        async def act(call: Call, message: Any) -> None:
             try:
-                await action(model)
+                await action(message)
             except EdgeportError as e:
                 call.fail(*self._status(e))
             else:
                 call.answer(_message(response()))
 
         def heard(call: Call, message: Any) -> None:
-            self._tasks.start(act(call, message.model_name), partial(_defect, call))
+            self._tasks.start(act(call, message), partial(_defect, call))
 
         return Method(getattr(messages, f"RepositoryModel{name}Request"), heard)
 
@@ -169,8 +182,59 @@ class Service:
             else:
                 call.fail(*self._status(result))
 
-        work = self._core.submit(read_request(message, call.deadline), done)
-        call.left = work.cancel
+        def read(request: InferRequest) -> None:
+            call.left = self._core.submit(request, done).cancel
+
+        def failed(error: EdgeportError) -> None:
+            call.fail(*self._status(error))
+
+        task = self._read(call, message, read, failed)
+        if task is not None:
+            call.left = task.cancel
+
+    def _read(
+        self,
+        call: Call,
+        message: Any,
+        read: Callable[[InferRequest], None],
+        failed: Callable[[EdgeportError], None],
+    ) -> asyncio.Task[None] | None:
+        """Read a request: at once, or in a thread if it takes long.
+
+        Returns:
+            What will call one of the two functions, and may be cancelled; ``None`` if ``read`` was
+            called.
+
+        Raises:
+            EdgeportError: It was read at once, and is refused.
+        """
+        scheduler = self._core.repository.serving(message.model_name, message.model_version)
+        model, size = scheduler.model, message.ByteSize()
+        parse = partial(read_request, message, call.deadline)
+        if size <= LARGE_BYTES or (message.raw_input_contents and not model.takes_strings):
+            try:
+                request = parse()
+            except InputError as e:
+                scheduler.count_refused(e)
+                raise
+            if not model.decodes_long(request):
+                read(request)
+                return None
+            parse = partial(InferRequest._replace, request)
+
+        async def act() -> None:
+            try:
+                found = await self._core.reading.read(size, lambda: model.decoded(parse()))
+            except EdgeportError as e:
+                scheduler.count_refused(e)
+                failed(e)
+                return
+            try:
+                read(found)
+            except EdgeportError as e:
+                failed(e)
+
+        return self._tasks.start(act(), partial(_defect, call))
 
     def _stream_infer(self) -> Method:
         open_ones: dict[Call, _Answers] = {}
@@ -178,7 +242,7 @@ class Service:
         def heard(call: Call, message: Any) -> None:
             if call not in open_ones:
                 open_ones[call] = _Answers(self._status, call, lambda: open_ones.pop(call, None))
-            open_ones[call].ask(self._core, message)
+            open_ones[call].ask(message, self._core, self._read)
 
         def ended(call: Call) -> None:
             if call in open_ones:
@@ -203,10 +267,30 @@ class Service:
             call.answer(_message(messages.HealthCheckResponse(status=status)))
 
     def _watch(self, call: Call, message: Any) -> None:
-        status = self._health(message.service)
-        self._watchers[call] = message.service
+        self._watchers[call] = (message.service, _UNTOLD)
+        if not self._looking:
+            self._look_later()
         call.left = partial(self._unwatch, call)
-        call.send(_message(messages.HealthCheckResponse(status=status)))
+        self._tell_watchers()
+
+    def _look(self) -> None:
+        """Models come and go by many ways: looking is simpler than being told."""
+        self._tell_watchers()
+        self._looking = False
+        if self._watchers:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(WATCH_S, self._look)
+
+    def _tell_watchers(self) -> None:
+        """Tell those for whom something is new."""
+        for call, (service, told) in list(self._watchers.items()):
+            status = self._health(service)
+            if status != told:
+                self._watchers[call] = (service, status)
+                call.send(_message(messages.HealthCheckResponse(status=status)))
 
     def _unwatch(self, call: Call) -> None:
         self._watchers.pop(call, None)
@@ -218,7 +302,7 @@ class Service:
         call.answer(_message(messages.HealthListResponse(statuses=statuses)))
 
 
-_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+_UNTOLD, _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = range(4)
 
 
 class _Answers:
@@ -237,7 +321,7 @@ class _Answers:
         self._ending = False
         call.left = self._leave
 
-    def ask(self, core: Core, message: Any) -> None:
+    def ask(self, message: Any, core: Core, reader: Reader) -> None:
         """Ask the model."""
         if len(self._waiting) >= MOST_PENDING or self._call.waiting_bytes > 2**24:
             self._leave()
@@ -245,20 +329,23 @@ class _Answers:
                 Status.RESOURCE_EXHAUSTED, f"{MOST_PENDING} requests of this stream wait already"
             )
             return
-        asked = _Asked()
+        asked = _Asked(message.id)
         self._waiting.append(asked)
 
         def done(result: Result) -> None:
             asked.result = result
             self._flush()
 
-        try:
-            request = read_request(message, self._call.deadline)
+        def read(request: InferRequest) -> None:
             asked.cancel = core.submit(request, done).cancel
+
+        try:
+            task = reader(self._call, message, read, done)
         except EdgeportError as e:
-            asked.result = e
-            asked.id = message.id
-            self._flush()
+            done(e)
+        else:
+            if task is not None:
+                asked.cancel = task.cancel
 
     def end(self) -> None:
         """The client has nothing more to ask."""
@@ -291,9 +378,9 @@ class _Answers:
 
 @dataclass(slots=True)
 class _Asked:
+    id: str
     result: Result | None = None
-    cancel: Callable[[], None] | None = None
-    id: str = ""
+    cancel: Callable[[], object] | None = None
 
 
 class _Refused:

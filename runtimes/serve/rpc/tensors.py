@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeport.runtimes.errors import InputError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.serve.bytes_tensor import read
+from edgeport.runtimes.serve.bytes_tensor import check_count, read
 from edgeport.runtimes.serve.requests import (
     NO_PARAMETERS,
     NUMPY,
@@ -128,6 +128,8 @@ def _from_typed(name: str, tensor: Any, shape: tuple[int, ...]) -> Array:
             f"{math.prod(shape)}",
             remedy="correct 'shape' or 'contents'",
         )
+    if dtype.kind == "O":
+        check_count(name, len(values))
     if dtype.kind in "iu" and len(values):
         limits = np.iinfo(dtype)
         lowest, highest = min(values), max(values)

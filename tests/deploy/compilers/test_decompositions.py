@@ -77,6 +77,10 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.linalg_det.default, (SQUARE,), {}),
     (aten.linalg_inv.default, (SQUARE,), {}),
     (aten.linalg_solve.default, (SQUARE, SQUARE[..., :2]), {}),
+    (aten.linalg_slogdet.default, (SQUARE,), {}),
+    (aten.slogdet.default, (SQUARE,), {}),
+    (aten.linalg_solve_triangular.default, (SQUARE, SQUARE), {"upper": True}),
+    (aten.cholesky_solve.default, (SQUARE[..., :2], SQUARE), {}),
     (aten.det.default, (SQUARE,), {}),
     (aten.inverse.default, (SQUARE,), {}),
     (aten.searchsorted.Scalar, (EDGES, 0.0), {}),
@@ -242,6 +246,48 @@ def test_pooling_and_enlarging_images_of_free_sizes(tmp_path: Path) -> None:
     made = deploy.export(
         Free(_pyramid), {"x": torch.randn(2, 3, 6, 7)}, tmp_path / "m.edge",
         formats=["onnx", "pt2"], dimensions=free,
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
+def _turned(x: Tensor) -> list[Tensor]:
+    flat = torch.eye(2, 3).roll(1, 1).expand(x.shape[0], 2, 3)
+    deep = torch.eye(3, 4).roll(1, 0).expand(x.shape[0], 3, 4)
+    grids = [
+        functional.affine_grid(theta, [x.shape[0], 3, *sides], aligned)
+        for aligned in (False, True)
+        for theta, sides in ((flat, x.shape[2:]), (deep, (4, *x.shape[2:])))
+    ]
+    return [grid * x.mean() for grid in grids]
+
+
+def test_affine_grids_of_free_sizes(tmp_path: Path) -> None:
+    made = deploy.export(
+        Free(_turned), {"x": torch.randn(2, 3, 6, 7)}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "height", 3: "width"}},
+        ranges={"height": Range(2, 40), "width": Range(2, 40)},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
+class Restores(nn.Module):
+    """Halved, and enlarged to what it was: one size of two is odd."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        down, up = ((nn.Conv1d, nn.ConvTranspose1d), (nn.Conv2d, nn.ConvTranspose2d))[rank - 1]
+        self.down, self.up = down(1, 2, 3, 2, 1), up(2, 1, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        restored: Tensor = self.up(self.down(x), output_size=x.shape[2:])
+        return restored + x
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_transposed_convolutions_to_a_free_size(rank: int, tmp_path: Path) -> None:
+    made = deploy.export(
+        Restores(rank), {"x": torch.randn(2, 1, *[6, 5][:rank])}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "height"}},
     )  # fmt: skip  # one call
     assert made.report.passed
 

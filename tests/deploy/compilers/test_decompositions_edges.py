@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers import decompositions
-from edgeport.deploy.compilers.decompositions import TABLE
+from edgeport.deploy.compilers.decompositions import ONNX_TABLE, TABLE
 
 NAN, INF = math.nan, math.inf
 
@@ -25,7 +25,7 @@ def seeded() -> None:
 
 
 def assert_same(operator: Any, *args: Any, **kwargs: Any) -> None:
-    found = TABLE[operator](*args, **kwargs)
+    found = ONNX_TABLE[operator](*args, **kwargs)
     expected = operator(*args, **kwargs)
     torch.testing.assert_close(found, expected, equal_nan=True)
 
@@ -162,7 +162,13 @@ def test_linear_algebra() -> None:
         assert_same(aten.linalg_inv.default, a)
         assert_same(aten.linalg_solve.default, a, a[..., :1])
         assert_same(aten.linalg_cholesky.default, a @ a.mT + torch.eye(n), upper=n == 3)
-    assert_same(aten.linalg_det.default, torch.tensor([[0.0, 1], [1, 0]]))
+        assert_same(aten.linalg_slogdet.default, a)
+        for upper in (False, True):
+            assert_same(aten.linalg_solve_triangular.default, a, a, upper=upper)
+            assert_same(aten.cholesky_solve.default, a, a, upper)
+    for rows in ([[0.0, 1], [1, 0]], [[0.0, 1], [0, 2]], [[0.0, 0], [0, 0]]):
+        assert_same(aten.linalg_det.default, torch.tensor(rows))
+        assert_same(aten.linalg_slogdet.default, torch.tensor(rows))
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4), (2, 2, 2, 5, 4)])
@@ -188,6 +194,7 @@ def test_what_is_not_covered_is_left_as_it_is() -> None:
     assert TABLE[aten.scaled_dot_product_attention.default](x, x, x) is NotImplemented
     assert TABLE[aten.div.Tensor_mode](x, x, rounding_mode="floor") is NotImplemented
     assert TABLE[aten.linalg_det.default](torch.eye(9)) is NotImplemented
+    assert ONNX_TABLE[aten.slogdet.default](torch.eye(9)) is NotImplemented
     assert TABLE[aten.scatter_reduce.two](x, 0, x.long(), x, "sum") is NotImplemented
 
 
@@ -231,13 +238,32 @@ def _matrices(x: Tensor) -> list[Tensor]:
     return [torch.linalg.inv(square), torch.linalg.cholesky(square), torch.det(square), pooled]
 
 
+def _solutions(x: Tensor) -> list[Tensor]:
+    a = x[:, :4].reshape(-1, 2, 2)
+    square = a @ a.mT + torch.eye(2)
+    half = torch.linalg.cholesky(square)
+    return [
+        torch.linalg.solve_triangular(square, a, upper=True),
+        torch.cholesky_solve(a, half) + torch.cholesky_solve(a, half.mT, upper=True),
+        torch.stack(torch.slogdet(-square @ a)),
+        torch.logdet(square),
+    ]
+
+
 def _attention(x: Tensor) -> list[Tensor]:
     three, four = x.reshape(-1, 3, 2), x.reshape(-1, 1, 3, 2)
     attend = functional.scaled_dot_product_attention
     return [attend(three, three, three), attend(four, four, four, is_causal=True)]
 
 
-@pytest.mark.parametrize("function", [_along_rows, _integers, _matrices, _attention])
+def _clamps(x: Tensor) -> list[Tensor]:
+    in_place = x.clone().clamp_(-1, 0.5)
+    return [x.clamp(1e-6, 1), in_place, (x * 9).long().clamp(0, 2.5), (x * 9).long().clamp(0, 3)]
+
+
+@pytest.mark.parametrize(
+    "function", [_along_rows, _integers, _matrices, _solutions, _attention, _clamps]
+)
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
 

@@ -40,6 +40,33 @@ class Loop(nn.Module):
         return total
 
 
+class Differences(nn.Module):
+    """Writes into slices, which have one element where two are declared."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[:, 1:] -= x[:, :-1]
+        y[..., ::2] *= 3
+        return y
+
+
+class Forces(nn.Module):
+    """The gradient of an energy, of all rows at once or of each."""
+
+    def __init__(self, each: bool) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
+        self.each = each
+
+    def energy(self, x: Tensor) -> Tensor:
+        total: Tensor = self.net(x).sum()
+        return total
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        slope = torch.func.grad(self.energy)
+        return -(torch.func.vmap(slope) if self.each else slope)(x), self.energy(x)
+
+
 def exported(module: nn.Module, example: Tensor, axes: dict[int, str], folder: Path) -> Path:
     name = "input" if isinstance(module, nn.RNN) else "x"
     path = folder / "m.edge"
@@ -64,6 +91,20 @@ def test_values_decide_in_the_artefact(
     monkeypatch.setattr(further, "PATIENCE_S", 0.3)  # the loop never ends on Inf
     path = exported(module, torch.randn(3, 4), {0: "batch"}, tmp_path)
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_derivatives_are_operators_of_the_artefact(each: bool, tmp_path: Path) -> None:
+    made = deploy.export(
+        Forces(each), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}
+    )
+    assert made.report.passed
+    assert len(made.report.backends) == 3
+
+
+def test_a_slice_that_is_written_to_may_have_one_element(tmp_path: Path) -> None:
+    path = exported(Differences(), torch.randn(2, 5), {0: "batch", 1: "time"}, tmp_path)
+    check(path, Differences(), *(torch.randn(3, time) for time in (1, 2, 3, 8)))
 
 
 def test_a_module_that_does_not_end_on_inf_is_told(

@@ -63,3 +63,33 @@ def test_a_stable_sort_stays_one(tmp_path: Path) -> None:
     with runtimes.open(tmp_path / "m.edge", "libtorch") as session:
         found = session.run({"x": x})["output"]
     assert (found == x.argsort(1, kind="stable")).all()
+
+
+class Sizes(nn.Module):
+    """Sizes go to operators of many kinds; its dictionary is no TorchScript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = {"dim": 1, "keepdim": True}
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time = x.shape
+        y = x.unsqueeze(1).expand(batch, 3, time).reshape(batch, 3 * time)
+        y = y + torch.arange(3 * time) + torch.ones(batch, 3 * time).cumsum(1)
+        y[:, time : 2 * time] = x.repeat(1, 2)[:, time:]
+        y = functional.pad(y, (time, 0)) - torch.zeros(batch, 4 * time)
+        return y - y.mean(**self.options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_what_was_captured_keeps_its_free_sizes(tmp_path: Path) -> None:
+    proved: list[str] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, deploy.Attempt) and event.outcome == "proved":
+            proved.append(event.route)
+
+    deploy.export(
+        Sizes(), {"x": torch.randn(2, 5)}, tmp_path / "m.edge", formats="torchscript",
+        dimensions={"x": {0: "batch", 1: "time"}}, on_event=keep,
+    )  # fmt: skip  # one call
+    assert proved == ["export"]

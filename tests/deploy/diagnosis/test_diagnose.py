@@ -173,6 +173,12 @@ class Inverse(nn.Module):
         return found
 
 
+class Smoothed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = nn.functional.cross_entropy(x, x.argmax(1), label_smoothing=0.1)  # here
+        return found
+
+
 class Sparse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.sparse.mm(x.to_sparse(), x.T)  # here
@@ -207,6 +213,14 @@ class Expanded(nn.Module):
 class Rows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([x[row] * row for row in range(x.shape[0])])  # here
+
+
+class Grows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        for row in range(x.shape[0]):  # here
+            found.append(x[row] * 2)
+        return torch.stack(found)
 
 
 class Recurrent(nn.Module):
@@ -353,7 +367,8 @@ CASES = [
     Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
     Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
     Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
-    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "buffer"),
+    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "at most 8 x 8"),
+    Case(onnx_legacy, Smoothed, Family.OPERATOR, None, "leave ONNX out", "support label_smoothing"),
     Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
     Case(pt2_strict, Sparse, Family.OPERATOR, "aten._to_sparse.default", problem="captured"),
     Case(onnx_legacy, Spectrum, Family.COMPLEX, "aten.fft_fft", "two real tensors"),
@@ -363,6 +378,7 @@ CASES = [
         for module in (Viewed, Expanded, Rows)
         for compiler in (pt2, pt2_strict)
     ),
+    Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(trace, Binarised, Family.AUTOGRAD, None, "in place of .apply", "_StraightThrough"),
     Case(script, Counter, Family.MUTATION, None, "buffer", "'count'"),

@@ -59,7 +59,11 @@ def _sample(inputs: Mapping[str, Array]) -> Any:
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    module = Net().eval()
+    return made(Net())
+
+
+def made(module: nn.Module) -> Reference:
+    module.eval()
     example = {"x": torch.zeros(2, 4), "ids": torch.zeros(2, dtype=torch.int64)}
     specs = [TensorSpec("x", "float32", ("batch", 4)), TensorSpec("ids", "int64", ("batch",))]
     return Reference(make_source("m", module, make_call(module, (), example), specs, {}))
@@ -90,6 +94,30 @@ def test_a_fault_that_no_sample_shows_is_found(
     seen_ids = {int(i) for g in golden for i in g.inputs["ids"]}
     assert {*found.sample.inputs["ids"].tolist()} <= seen_ids <= set(range(9))
     assert found.sample.oracle["output"].dtype == np.float64
+
+
+class Chooses(Net):
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+        return super().forward(x, ids).argmax(-1)
+
+
+class Refuses:
+    def __init__(self, reference: Reference, edge: float) -> None:
+        self._reference, self._edge = reference, edge
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if (inputs["x"][:, 0] > self._edge).any():
+            raise EngineError("no kernel", remedy="none")
+        return self._reference.answer(_sample(inputs)).eager
+
+
+def test_an_engine_that_fails_is_found_where_all_outputs_are_integers() -> None:
+    chooses = made(Chooses())
+    golden = make_golden(chooses)
+    seen = max(float(g.inputs["x"][:, 0].max()) for g in golden if g.kind == "random")
+    backend: Any = Refuses(chooses, seen)
+    found = search("b", backend, chooses, golden, time_s=60)
+    assert (found.usual, found.worst) == (0, np.inf)
 
 
 def test_a_climb_goes_up(reference: Reference, golden: tuple[Golden, ...]) -> None:

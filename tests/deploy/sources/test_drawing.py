@@ -52,6 +52,17 @@ def test_what_an_example_makes_of_them(name: str, like: Array, kind: str) -> Non
     assert kind_of(DECLARED, spec, Values(like={name: like})) == kind
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 2e4), ("float32", 1e30)])
+def test_an_example_of_large_numbers(dtype: str, size: float) -> None:
+    """Whose squares, or whose distance from one another, are beyond their own type."""
+    spec = TensorSpec("x", dtype, (100,))
+    declared, like = Signature((spec,), ()), np.array([-2 * size, 0, size], dtype)
+    values = Values(like={"x": like})
+    assert kind_of(declared, spec, values) == "floats like"
+    found = draw(declared, spec, {}, values, np.random.default_rng(0)).astype(np.float64)
+    assert 0.5 * size < found.std() < 2 * size
+
+
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 1]))
 def test_no_row_of_a_mask_is_all_one_way(batch: int, time: int, style: int) -> None:
     mask = drawn("mask", Values(style={"mask": style}), batch=batch, time=time)

@@ -35,10 +35,13 @@ def test_wrappers_are_taken_off_inside_too() -> None:
 def test_what_is_changed_is_said() -> None:
     half = Parts(nn.Dropout(0.5)).eval()
     half.part.train()
+    broken = nn.Linear(2, 2).eval()
+    nn.init.constant_(broken.bias, torch.nan)
     cases: list[tuple[nn.Module, bool, str]] = [
         (nn.Dropout(0.5), False, "the module was in training mode; what is exported is its eval"),
         (half, False, "part was in training mode; what is exported is its eval mode"),
         (nn.Dropout(0.5), True, "the module is exported in training mode, as asked"),
+        (broken, False, "NaN is among the weights of bias: what they reach is NaN"),
         (nn.LazyLinear(2).eval(), False, "lazy parameters were initialised by one run"),
     ]
     for module, keep, text in cases:

@@ -127,7 +127,6 @@ def test_parts_are_asked_of_a_tenth_of_the_calls(
     assert found.shape == (rows, 4)
     assert found[:, :3].tolist() == [[10, 100, 5]] * rows
     assert (found[:, 3] > 0).all()
-    assert Parts(10, 100, 5).device_ns == 115
 
 
 def test_it_is_json() -> None:

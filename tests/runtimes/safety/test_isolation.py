@@ -172,6 +172,20 @@ def test_with_a_gpu_threads_may_be_named(gpu: bool) -> None:
     assert run_limited(name, SHORT, gpu=gpu) == ["named" if gpu else "refused", "refused"]
 
 
+def test_with_many_open_files_the_answer_comes_too() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    held: list[int] = []
+    try:
+        while not held or held[-1] < 1024:  # as many as select.select knows
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        assert run_limited(lambda: 1, SHORT) == 1
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_limits_are_those_of_the_child_alone() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit = run_limited(lambda: resource.getrlimit(resource.RLIMIT_AS)[0], Limits(20, 2**30))

@@ -77,14 +77,14 @@ ENTRY = GOOD.index(b"PK\1\2")
 @pytest.mark.parametrize(
     ("place", "new", "message"),
     [
-        (ENTRY + 8, b"\1\0", "b'first' is encrypted"),
-        (ENTRY + 8, b"\0\x20", "b'first' is encrypted"),
+        (ENTRY + 8, b"\1\0", "'first' is encrypted"),
+        (ENTRY + 8, b"\0\x20", "'first' is encrypted"),
         (ENTRY + 10, b"\x63\0", "'first' is compressed by method 99"),
         (ENTRY + 20, b"\xf0\xff\0\0\xf0\xff\0\0", "'first' is longer than the file"),
         (ENTRY + 24, b"\5\0", "'first' has two sizes"),
         (ENTRY + 20, b"\xff\xff\xff\xff", "a size does not fit, and nothing says what it is"),
         (ENTRY + 28, b"\4\0", "'firs' has another name in its own header"),
-        (ENTRY + 38, b"\0\0\xff\xa1", "b'first' is no regular file, but a link or a folder"),
+        (ENTRY + 38, b"\0\0\xff\xa1", "'first' is no regular file, but a link or a folder"),
         (ENTRY + 42, b"\xff\xff\0\0", "'first' lies outside"),
         (ENTRY + 42, b"\1\0\0\0", "the header of 'first' is damaged"),
         (ENTRY + 46, b"fxrst", "'fxrst' has another name in its own header"),

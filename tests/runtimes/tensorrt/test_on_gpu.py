@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_where_the_time_of_a_call_goes(session: TensorRTSession) -> None:
     session.timed_parts(x)
     parts = session.timed_parts(x)
     assert min(parts.copy_in_ns, parts.compute_ns, parts.copy_out_ns) > 0
-    assert parts.device_ns < 10**9
+    assert sum(astuple(parts)) < 10**9
 
 
 def test_the_engines_own_call(session: TensorRTSession) -> None:

@@ -9,7 +9,16 @@ from PIL import Image
 from torch import nn
 
 from edgeport.runtimes import EdgeportError
-from edgeport.training.data import Split, image_folder, images, one_size, open_data
+from edgeport.training.data import (
+    DataSet,
+    Labelled,
+    Split,
+    image_folder,
+    images,
+    one_size,
+    open_data,
+    repeated,
+)
 from edgeport.training.models import Staged, core_data
 from edgeport.training.vision import Preprocess
 
@@ -110,7 +119,46 @@ def test_arrays(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 1)), "y": np.zeros(4)}, "y", "'y' is 0 in every example"),
         ({"x": np.zeros((4, 1)), "y": np.zeros(4, int)}, "y", "'y' holds one class only, 0"),
         ({"x": np.zeros((4, 1)), "y": np.arange(4) - 1}, "y", "'y' holds the class -1"),
-        ({"x": np.zeros((2, 1)), "y": np.array([1, np.inf])}, "y", "'y' is inf in example 1"),
+        (
+            {"x": np.zeros((4, 1)), "y": np.arange(4) * 10**12},
+            "y",
+            "'y' holds the class 3000000000000",
+        ),
+        (
+            {"x": np.zeros((4, 1)), "y": np.array([0, 1, 0, 0])},
+            "y",
+            "the class 1 of 'y' is in none",
+        ),
+        (
+            {"x": np.zeros((2, 1)), "y": np.array([1, np.inf])},
+            "y",
+            "a.npz is not finite in example 1",
+        ),
+        (
+            {"x": np.zeros((4, 1), "M8[s]"), "y": np.arange(4)},
+            "y",
+            "is datetime64[s][4, 1], expected",
+        ),
+        ({"x": np.zeros((4, 1), complex), "y": np.arange(4)}, "y", "is complex128[4, 1], expected"),
+        ({"x": np.array(list("abcd")), "y": np.arange(4)}, "y", "is <U1[4], expected numbers"),
+        ({"x": np.zeros((4, 0)), "y": np.arange(4)}, "y", "is float64[4, 0], expected numbers"),
+        ({"x": np.array([[1e300], [0]]), "y": np.arange(2)}, "y", "a.npz holds numbers beyond"),
+        (
+            {"x": 1e9 + np.arange(4.0), "y": np.arange(4)},
+            "y",
+            "between 1000000000 and 1000000003, ",
+        ),
+        (
+            {"x": np.arange(4) * 1e-60, "y": np.arange(4)},
+            "y",
+            "and float32, which a model takes, r",
+        ),
+        ({"x": np.zeros((4, 1)), "y": np.eye(4)}, "y", "is [4, 4], expected one value per example"),
+        (
+            {"self": np.zeros((4, 1)), "y": np.arange(4)},
+            "y",
+            "an input is named 'self', as the mod",
+        ),
         ({"x": np.zeros((1, 1)), "y": np.array([1])}, "y", "there is 1 example, expected at least"),
     ],
 )
@@ -120,6 +168,18 @@ def test_arrays_that_do_not_fit(
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's own stub
     with pytest.raises(EdgeportError, match=re.escape(problem)):
         open_data(str(tmp_path / "a.npz"), target=target)
+
+
+def test_examples_that_are_in_both_parts_are_counted(tmp_path: Path) -> None:
+    x = np.arange(4.0).reshape(2, 2)
+    pair = Labelled({"x": x, "z": np.array([1, 2])}, np.array([0, 1]))
+    other = Labelled({"x": x, "z": np.array([1, 3])}, np.array([1, 1]))
+    origin = open_data("digits").origin
+    assert repeated(DataSet(origin, pair, other)) == 1
+    photos(tmp_path / "pets", (6, 5), (7, 9), (3, 3))
+    data = image_folder(tmp_path / "pets")
+    assert repeated(data) == 0
+    assert repeated(DataSet(origin, data.train, data.train)) == len(data.train)
 
 
 def test_parts_named_train_and_val_are_what_came_to_train_and_to_test_on(tmp_path: Path) -> None:
@@ -160,6 +220,25 @@ def test_a_folder_of_data_sets_is_none(tmp_path: Path) -> None:
     assert caught.value.remedy == "leave --held-out and --stratify out"
 
 
+def test_no_image_is_left_out_in_silence(tmp_path: Path) -> None:
+    pets = photos(tmp_path / "pets", *[(2, 2)] * 5)
+    (pets / "cat" / "._0.png").write_bytes(b"of macOS")
+    (pets / ".cache").mkdir()
+    assert open_data(str(pets)).origin.examples == 10
+    (pets / "bird").mkdir()
+    (pets / "bird" / "a.heic").touch()
+    with pytest.raises(EdgeportError, match="pets/bird is a class without images"):
+        open_data(str(pets))
+    (pets / "bird").rename(pets / "cat" / "bird")
+    assert open_data(str(pets)).origin.examples == 10
+    (pets / "cat" / "0.png").rename(pets / "cat" / "bird" / "0.png")
+    with pytest.raises(EdgeportError, match="cat is a class, and has a folder of images, bird"):
+        open_data(str(pets))
+    photos(tmp_path / "deep" / "Train", (2, 2))
+    with pytest.raises(EdgeportError, match="Train is a class, and has a folder of images, cat"):
+        open_data(str(tmp_path / "deep"))
+
+
 def test_digits_are_held_out_as_asked() -> None:
     assert len(open_data("digits", how=Split(0.5, 42, stratified=True)).held_out) == 899
     with pytest.raises(EdgeportError, match="a split is drawn without a seed"):
@@ -185,6 +264,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("bad", {}, "9.png cannot be read as an image"),
         ("deep", {}, "8.png cannot be read as an image: its pixels have more than 8 bits (mode I"),
         ("bad", {"drop": ["x"]}, "has no columns"),
+        ("bad", {"target": "x"}, "bad has no column or array 'x': what is predicted is the class"),
     )
     for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):

@@ -1,13 +1,16 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeport.runtimes import FormatError, UsageError
-from edgeport.training import DataSet, Epoch, History, Settings, fit
+from edgeport.training import DataSet, Epoch, History, Settings, Split, fit
 from edgeport.training.fitting import loop
 
 
@@ -95,6 +98,34 @@ def test_other_settings_are_refused(line: DataSet, tmp_path: Path) -> None:
         fit(module(), line, Settings(1, 7, 0.1), checkpoint=file)
     with pytest.raises(UsageError, match="is the checkpoint of another module: Error"):
         fit(nn.Linear(2, 1), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sha256": "0" * 64}, {"split": Split(0.5, 42, stratified=False)}], ids=str
+)
+def test_other_data_are_refused(line: DataSet, tmp_path: Path, changed: dict[str, Any]) -> None:
+    file, settings = tmp_path / "state", Settings(1, 7, 0.05)
+    fit(module(), line, settings, checkpoint=file)
+    other = replace(line, origin=replace(line.origin, **changed))
+    with pytest.raises(
+        UsageError, match=f"is of a training on other data, or .* of {line.origin.name}"
+    ):
+        fit(module(), other, settings, checkpoint=file)
+
+
+@pytest.mark.parametrize("random", [None, torch.zeros(3, dtype=torch.uint8), torch.zeros(5056)])
+def test_a_random_state_that_is_none(
+    line: DataSet, tmp_path: Path, random: torch.Tensor | None
+) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+    with safe_open(str(file), "pt") as opened:
+        told = opened.metadata()
+    tensors = load_file(file)
+    del tensors["random"]
+    save_file(tensors | ({} if random is None else {"random": random}), file, told)
+    with pytest.raises(FormatError, match="is not a checkpoint of edgeport"):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
 
 
 @pytest.mark.parametrize("content", [b"", b"no", b"\x08\0\0\0\0\0\0\0{}      "])

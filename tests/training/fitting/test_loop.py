@@ -101,6 +101,27 @@ def test_dropout_is_seeded_and_the_callers_random_state_is_left_alone() -> None:
     assert same(*states)
 
 
+@pytest.mark.parametrize(("rows", "batches"), [(13, [4, 4, 5]), (14, [4, 4, 4, 2]), (5, [5])])
+def test_one_example_is_no_batch_to_normalise_by(rows: int, batches: list[int]) -> None:
+    seen: list[int] = []
+
+    class Watched(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                seen.append(len(x))
+            return super().forward(x)
+
+    module = Watched()
+    module.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    planned: list[int] = []
+    train(
+        module, examples(rows), batch_size=4,
+        on_batch=lambda done, all_, cost: planned.append(all_),
+    )  # fmt: skip  # one line for what, one for how
+    assert seen == batches
+    assert planned == [len(batches)] * len(batches)
+
+
 @settings(max_examples=25)
 @given(rows=st.integers(1, 20), batch_size=st.integers(1, 25), epochs=st.integers(1, 3))
 def test_every_example_is_in_one_batch_of_an_epoch(rows: int, batch_size: int, epochs: int) -> None:

@@ -48,6 +48,13 @@ def test_muon_trains_matrices_only(line: DataSet) -> None:
     assert "matrices only" in caught.value.remedy
 
 
+def test_sparse_adam_takes_sparse_gradients_alone() -> None:
+    asked = Settings(1, 1, 0.1, optimizer="SparseAdam")
+    with pytest.raises(UsageError, match="takes sparse gradients alone, and Linear has none"):
+        make_optimizer(module(), asked)
+    assert make_optimizer(nn.EmbeddingBag(3, 2, sparse=True), asked)
+
+
 @pytest.mark.parametrize(("decay", "sizes"), [(0.1, [1, 1]), (0, [2]), (None, [2])])
 def test_a_decay_is_of_weights_alone(decay: float | None, sizes: list[int]) -> None:
     options = {} if decay is None else {"weight_decay": decay}

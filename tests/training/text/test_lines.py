@@ -25,3 +25,12 @@ def test_a_text_per_line(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one\u2028two\n\nthree\x85\n", "utf-8-sig")
     assert read_texts(path, None)[0] == ["one\u2028two", "three\x85"]
+
+
+def test_white_space_around_labels_and_names_is_none_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.CSV"
+    path.write_text("text, label\n one , a\ntwo,a \nthree,b\n")
+    found = read_lines(path, "text", "label")
+    assert found.labels == ["a", "a", "b"]
+    assert found.texts == [" one ", "two", "three"]
+    assert read_texts(path, "text")[0] == found.texts

@@ -31,6 +31,8 @@ def test_a_class_that_is_repeated(pattern: str, expected: TokenPattern) -> None:
         (r"\w{2,5}", "it is not one class of characters, repeated"),
         (r"\b\w+", "it is not one class of characters, repeated"),
         (r"(?i)[a-z]+", "it is not one class of characters, repeated"),
+        ("(", "it is no regular expression: missing ), unterminated subpattern at position 0"),
+        ("[z-a]+", "it is no regular expression: bad character range z-a at position 1"),
         (r"\w*", "its shortest token has 0 characters"),
         (r"\b[\w'-]+\b", r"[\w'-] matches characters that are no \w, beside \b"),
     ],

@@ -47,6 +47,9 @@ def test_words_that_are_not_there() -> None:
     with pytest.raises(UsageError, match="'kin' is none of the 5 words") as caught:
         nearest(WORDS, VECTORS, ["kin"])
     assert caught.value.remedy == "did you mean king?"
+    with pytest.raises(UsageError, match="'KING' is none of the 5 words") as caught:
+        nearest(WORDS, VECTORS, ["KING"])
+    assert caught.value.remedy == "did you mean king?"
     with pytest.raises(UsageError, match="'xyz' is none of") as caught:
         nearest(WORDS, VECTORS, ["king"], ["xyz"])
     assert caught.value.remedy == "try another word"

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgeport.runtimes import BackendMissingError, FormatError, MissingFileError, SourceError
-from edgeport.training.vision import freeze_all_but, load_weights, make_network
+from edgeport.training.vision import check_size, freeze_all_but, load_weights, make_network
 
 
 class Network(nn.Module):
@@ -24,6 +24,15 @@ def test_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendMissingError, match="vision models come with torchvision") as caught:
         make_network("resnet18", 2)
     assert caught.value.remedy == "pip install 'edgeport[vision]'"
+
+
+def test_a_size_that_a_network_takes_is_known_before_a_training() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 5), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    check_size(network, 5)
+    assert network[1].num_batches_tracked == 0
+    for side, reason in ((4, "Calculated padded input size"), (6, "mat1 and mat2 shapes cannot")):
+        with pytest.raises(SourceError, match=f"takes no images of {side}x{side}: {reason}"):
+            check_size(network, side)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
