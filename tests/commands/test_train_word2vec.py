@@ -99,7 +99,7 @@ def test_a_classifier_of_texts(
         (["--text", "body"], "who.csv has no column 'body'"),
         (["--text", "7"], "line 1 has 2 columns, 7 are needed"),
         (["--text", "text", "--min-count", "9999"], "0 of .* words occur 9999 times or more"),
-        (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression, bad char"),
+        (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression: bad char"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
         (
             ["--text", "text", "--token-pattern", "("],
