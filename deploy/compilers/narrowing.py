@@ -116,9 +116,22 @@ def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) ->
     before = onnx.load(wide.path)
     details = {"float32": f"in {len(kept)} of {len(before.graph.node)} nodes"} if kept else {}
     made = convert_float_to_float16(before, keep_io_types=True, node_block_list=[*kept])
+    _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
     return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", details)
+
+
+def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
+    """Keep one of those that the converter writes for each node that takes a value in float32."""
+    known: set[str] = set()
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Cast" or node.output[0] not in known:
+            kept.append(node)
+            known.update(node.output)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _static(

@@ -131,6 +131,15 @@ def test_float16_keeps_float32_at_both_ends(tmp_path: Path) -> None:
     assert signal_db(made) > 50
 
 
+def test_one_value_for_two_operators_that_stay_in_float32(tmp_path: Path) -> None:
+    class Ranks(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.topk(3).values, x.cumsum(1)
+
+    made = narrow(Ranks(), images(2, 8), tmp_path / "m.edge", "float16")
+    assert signal_db(made) > 50
+
+
 def test_edge_cases_beyond_float16_are_left_out_and_told(tmp_path: Path) -> None:
     class Shout(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
