@@ -147,7 +147,7 @@ def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attem
     if failed.diagnosis is None:
         return failed
     remedy = _WIDER[precision]
-    if failed.outcome == "wrong":
+    if any(report.failures for report in failed.reports):  # not one that an engine refused
         lacking = precision == "int8" and not source.real
         remedy = f"{_WITHOUT_SAMPLES if lacking else _WRONG[precision]}, or {remedy}"
     return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))

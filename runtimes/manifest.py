@@ -13,7 +13,7 @@ from .errors import EdgeportError, FormatError
 from .session import FORMATS
 from .signature import Signature
 from .strict_json import expect, fields, open_fields, parse
-from .thresholds import REDUCED, Precision, Thresholds
+from .thresholds import Precision, Thresholds, narrower
 from .values import dataclass, field
 
 SCHEMA_VERSION: Final = 3
@@ -162,11 +162,7 @@ class Manifest:
 
     def reduced_precision(self, artefact: Artefact) -> Precision | None:
         """The precision of an artefact, where it is narrower than the module's."""
-        if artefact.precision != self.signature.precision:
-            for narrow in REDUCED:
-                if artefact.precision == narrow:
-                    return narrow
-        return None
+        return narrower(artefact.precision, self.signature.precision)
 
     def dumps(self) -> str:
         """Write JSON, indented for people."""

@@ -142,6 +142,18 @@ class Thresholds:
         return records.from_json(cls, value)
 
 
+def narrower(precision: str, module: str) -> Precision | None:
+    """The precision of an artefact by name, if it is one for which another rule holds.
+
+    Args:
+        precision: What the artefact computes in.
+        module: What the module does.
+    """
+    if precision == module:
+        return None
+    return next((known for known in REDUCED if known == precision), None)
+
+
 def floor_scale(precision: str, module: str) -> float:
     """How many times larger the rounding error of a precision is than that of the module's.
 

@@ -17,7 +17,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.thresholds import Thresholds, narrower
 from edgeport.runtimes.verification import check_session, dead_outputs
 
 from .artefacts import Answer, Way, ways
@@ -49,7 +49,8 @@ def assert_parity(
 
     The module is run in eval mode, on a copy, in its own precision and in float64; the artefact's
     error is counted in units of the module's own rounding error (``docs/parity.md``). Who made
-    the artefact does not matter.
+    the artefact does not matter. One of ours that says it computes in float16 or int8 is judged by
+    signal over noise.
 
     Args:
         module: What the artefact has to equal.
@@ -154,12 +155,15 @@ def _check(way: Way, flat: "Flat", answers: Sequence[Answer], thresholds: Thresh
     with way.open() as session:
         golden = list(_golden(session, flat, answers))
         try:
-            verdicts = check_session(session, golden, thresholds)
+            reduced = narrower(session.engine.precision, session.signature.precision)
+            verdicts = check_session(session, golden, thresholds, reduced)
         except EngineError as e:
             return Checked(way.backend, session.engine, golden, (), refusal=e.problem)
         answers_there = _answers_at_failure(session, golden, verdicts)
     dead = dead_outputs(golden, thresholds)
-    return Checked(way.backend, session.engine, golden, verdicts, dead, answers_there)
+    return Checked(
+        way.backend, session.engine, golden, verdicts, dead, answers_there, reduced=reduced
+    )
 
 
 def _answers_at_failure(

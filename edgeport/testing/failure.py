@@ -11,7 +11,7 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import Verdict
 from edgeport.runtimes.session import EngineInfo
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.thresholds import Precision, Thresholds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,7 @@ class Checked:
         dead: Outputs that the samples prove nothing about.
         answers: Of the first sample that it failed on.
         refusal: Why it did not answer at all.
+        reduced: What it computes in, where that is narrower than the module's precision.
     """
 
     backend: str
@@ -40,6 +41,7 @@ class Checked:
     dead: Sequence[str] = ()
     answers: Mapping[str, Array] | None = None
     refusal: str | None = None
+    reduced: Precision | None = None
 
     @property
     def failed(self) -> list[Verdict]:
@@ -90,7 +92,7 @@ def _where(bad: Checked, thresholds: Thresholds) -> dict[str, str]:
     worst = bad.failed[0]
     figures = worst.figures
     rows = {"output": worst.output, "sample": worst.sample, "backend": engine}
-    if figures.mismatch or figures.rule == "exact":
+    if figures.mismatch or figures.rule == "exact" or bad.reduced:
         rows["problem"] = worst.reason
     else:
         rows["ratio"] = (

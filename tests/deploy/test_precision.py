@@ -163,6 +163,18 @@ def test_what_float16_cannot_hold_is_not_packed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_engine_that_refuses_says_nothing_of_values(tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor, at: Tensor) -> Tensor:
+            return torch.zeros_like(x).scatter_add(1, at, x)
+
+    torch.manual_seed(0)
+    example = {"x": torch.randn(2, 8), "at": torch.randint(8, (2, 8))}
+    with pytest.raises(ParityError, match="ONNX Runtime failed") as raised:
+        deploy.export(Counts(), example, tmp_path / "m.edge", precision="float16")
+    assert raised.value.remedy == "leave --precision out"
+
+
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="0% of its weights would be in int8") as raised:
         narrow(nn.Softmax(1), images(2, 8), tmp_path / "m.edge", "int8")

@@ -236,3 +236,18 @@ def test_no_such_artefact(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("")
     with pytest.raises(UsageError, match=r"nothing opens m\.txt"):
         assert_parity(net(), tmp_path / "m.txt", SAMPLES)
+
+
+def test_a_file_in_int8_is_judged_by_signal_over_noise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    drawn = {"input": np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)}
+    path = tmp_path / "m.edge"
+    deploy.export(module, drawn, path, dimensions={"input": {0: "batch"}}, precision="int8")
+    for artefact in (path, path / "model.onnx"):
+        reasons = [verdict.reason for verdict in assert_parity(module, artefact, drawn)]
+        assert reasons
+        assert all(reason.startswith("signal-to-noise ratio is") for reason in reasons)
+    other = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    with pytest.raises(ParityError, match=r"problem +signal-to-noise ratio is .* 20 expected"):
+        assert_parity(other, path, drawn)
