@@ -71,10 +71,10 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     Raises:
         RuntimeError: There is none.
     """
-    captured = _first(
-        partial(_oblivious, partial(program.capture, source)),
-        partial(program.capture, source),  # some need special sizes
-        partial(program.capture, source, strict=True),
+    from .special_sizes import oblivious_first  # loads sympy
+
+    captured = oblivious_first(
+        partial(program.capture, source), partial(program.capture, source, strict=True)
     )
     constants.fold(captured)
     bounds_of_one_kind(captured)
@@ -83,11 +83,12 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
-        captured = _decomposed(captured, {**table, **_noting(exact, used)})
+        table = {**table, **_noting(exact, used)}
+        captured = oblivious_first(partial(captured.run_decompositions, table))
         if not used:
             raise RuntimeError("there is no sum in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
-        captured = _decomposed(captured, table)
+        captured = oblivious_first(partial(captured.run_decompositions, table))
     constants.fold(captured)  # what is solved with now
     return captured
 
@@ -105,30 +106,6 @@ def _noting(table: Table, used: list[Any]) -> Table:
         return noted
 
     return {operator: noting(function) for operator, function in table.items()}
-
-
-def _decomposed(
-    captured: torch.export.ExportedProgram, table: Table
-) -> torch.export.ExportedProgram:
-    """By a table; a size that is 1 in the example, as after a convolution, stays free."""
-    decompose = partial(captured.run_decompositions, dict(table))
-    return _first(partial(_oblivious, decompose), decompose)
-
-
-def _oblivious(make: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
-    with program.oblivious_sizes():
-        return make()
-
-
-def _first(*ways: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
-    """The first that succeeds; else the first error, which has the user's own frames."""
-    errors: list[Exception] = []
-    for way in ways:
-        try:
-            return way()
-        except Exception as e:  # torch.export raises a dozen kinds
-            errors.append(e)
-    raise errors[0]
 
 
 def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:

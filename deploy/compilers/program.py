@@ -5,7 +5,6 @@ import io
 import json
 import traceback
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
@@ -42,6 +41,8 @@ def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compile
     Raises:
         Exception: Whatever torch.export raises.
     """
+    from .special_sizes import oblivious_sizes  # loads sympy
+
     with oblivious_sizes():
         return _saved(source, folder, capture(source), save)
 
@@ -73,13 +74,6 @@ def free_time() -> contextlib.AbstractContextManager[None]:
     return recurrent.free_time()
 
 
-def oblivious_sizes() -> contextlib.AbstractContextManager[object]:
-    """Sizes of 0 and 1 are not taken as special."""
-    config: Any = import_module("torch.fx.experimental._config")
-    patched: contextlib.AbstractContextManager[object] = config.patch(backed_size_oblivious=True)
-    return patched
-
-
 def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedProgram:
     """Capture a module with its free dimensions.
 
@@ -106,7 +100,7 @@ def _exported(
 ) -> torch.export.ExportedProgram:
     return torch.export.export(
         module,
-        source.example_tensors(),
+        source.roomy_tensors(),
         dynamic_shapes=(dynamic_shapes(source),),
         strict=strict,
     )
@@ -131,7 +125,7 @@ class _Recorded(torch.nn.Module):
         from torch.fx.experimental.proxy_tensor import make_fx  # loads sympy
 
         record = make_fx(source.flat, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-        self.module = record(*source.example_tensors())
+        self.module = record(*source.roomy_tensors())
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         return self.module(*inputs)

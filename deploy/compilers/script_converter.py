@@ -80,7 +80,7 @@ def convert(source: Source) -> torch.export.ExportedProgram:
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
     return torch.export.export(
         _Interpreter(scripted.graph),
-        source.example_tensors(),
+        source.roomy_tensors(),
         dynamic_shapes=(program.dynamic_shapes(source),),
         strict=False,
     )

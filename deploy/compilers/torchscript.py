@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +48,12 @@ def exported(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export and torch.jit raise.
     """
+    from .special_sizes import oblivious_first  # loads sympy
+
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    module = program.capture(source).run_decompositions(table).module(check_guards=False)
+    captured = oblivious_first(partial(program.capture, source))
+    decomposed = oblivious_first(partial(captured.run_decompositions, table))
+    module = decomposed.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():
         part.training = False  # eval() is refused: what was captured has one mode

@@ -58,7 +58,7 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         values: Where values come from.
     """
     kind: Kind = "real" if values.real else "random"
-    plans = list(_size_plans(declared, sizes_of(declared, values.like))) or [{}]
+    plans = _size_plans(declared, sizes_of(declared, values.like))
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     numbered = [(plans[number % len(plans)], number) for number in range(count)]
     own = [(sizes, number) for sizes, number in _own_sizes(declared, values) if sizes not in plans]
@@ -76,10 +76,26 @@ def usual_sizes(declared: Signature) -> dict[str, int]:
     A compiler may take 0 and 1 as special, and two equal sizes as one dimension. What a module
     divides by the step is 2 at least, too.
     """
+    return _apart(declared, {})
+
+
+def roomy_sizes(declared: Signature) -> dict[str, int]:
+    """The same, and twice the smallest at least: what is left after convolutions is then no 1.
+
+    A compiler that looks at one set of sizes would take that 1 for more than chance. Inputs that
+    would be large are left at their usual sizes.
+    """
+    least = {name: 2 * declared.range_of(name).min for name in declared.dimensions}
+    sizes = _apart(declared, least)
+    return sizes if _elements(declared, sizes) <= _LARGEST_OWN else usual_sizes(declared)
+
+
+def _apart(declared: Signature, least: Mapping[str, int]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name in declared.dimensions:
         range_ = declared.range_of(name)
         size = range_.opt or range_.nearest(max(2 * range_.step, range_.min))
+        size = max(size, range_.nearest(least.get(name, 0)))
         while size in sizes.values() and size + range_.step in range_:
             size += range_.step
         sizes[name] = size
@@ -161,7 +177,7 @@ def inputs_at(
 
 def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
     for spec in declared.inputs:
-        shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+        shape = _shape(spec, sizes)
         if math.prod(shape) > LARGEST_SAMPLE:
             raise UsageError(
                 f"{spec} would be proved at {shape}, which is {math.prod(shape):,} elements",
@@ -169,16 +185,23 @@ def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
             )
 
 
-def _size_plans(declared: Signature, example: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Sizes to probe, all dimensions at once, each at a different place of its own list."""
+def _size_plans(declared: Signature, example: Mapping[str, int]) -> list[dict[str, int]]:
+    """Sizes to probe, all dimensions at once, each at a different place of its own list.
+
+    Then all at their smallest: what is made of them may be of one element there alone.
+    """
     probes = {
         name: _probes(declared.range_of(name), example.get(name)) for name in declared.dimensions
     }
-    for step in range(max(map(len, probes.values()), default=0)):
-        yield {
+    plans = [
+        {
             name: sizes[(step + offset) % len(sizes)]
             for offset, (name, sizes) in enumerate(probes.items())
         }
+        for step in range(max(map(len, probes.values()), default=0))
+    ]
+    smallest = {name: sizes[0] for name, sizes in probes.items()}
+    return plans if smallest in plans else [*plans, smallest]
 
 
 def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
@@ -190,16 +213,21 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
         for name in rows:
             range_ = declared.range_of(name)
             sizes[name] = range_.nearest(range_.step)
-        elements = sum(
-            math.prod(sizes[size] if isinstance(size, str) else size for size in spec.shape)
-            for spec in declared.inputs
-        )
+        elements = _elements(declared, sizes)
         if elements <= _LARGEST_OWN and all(
             n in declared.range_of(name) for name, n in sizes.items()
         ):
             found.setdefault(elements, (sizes, number))
     for elements in dict.fromkeys((min(found), max(found)) if found else ()):
         yield found[elements]
+
+
+def _elements(declared: Signature, sizes: Mapping[str, int]) -> int:
+    return sum(math.prod(_shape(spec, sizes)) for spec in declared.inputs)
+
+
+def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> list[int]:
+    return [size if isinstance(size, int) else sizes[size] for size in spec.shape]
 
 
 def _rows(declared: Signature) -> list[str]:

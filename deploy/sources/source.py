@@ -17,7 +17,7 @@ from .lookups import with_tables
 from .modules import is_uninitialised, prepared
 from .outputs import Measured, answers_numbers, measure_outputs
 from .running import run_or_explain
-from .samples import Sample, guessed, inputs_at, untried, usual_sizes
+from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Source:
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
         """Fresh copies of the example, in the order of forward."""
         return tuple(torch.tensor(array) for array in self.example.values())
+
+    def roomy_tensors(self) -> tuple[torch.Tensor, ...]:
+        """As the example, at sizes for what follows them: see ``roomy_sizes``."""
+        inputs = inputs_at(self.signature, roomy_sizes(self.signature), self.values, seed=0)
+        return tuple(map(torch.tensor, inputs.values()))
 
 
 def make_source(

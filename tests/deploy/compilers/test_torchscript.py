@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.torchscript import without_debug_records
+from edgeport.runtimes import Range
 
 
 class Newer(nn.Module):
@@ -66,13 +67,14 @@ def test_a_stable_sort_stays_one(tmp_path: Path) -> None:
 
 
 class Sizes(nn.Module):
-    """Sizes go to operators of many kinds; its dictionary is no TorchScript."""
+    """Sizes, as small as 1, go to operators of many kinds; its dictionary is no TorchScript."""
 
     def __init__(self) -> None:
         super().__init__()
         self.options = {"dim": 1, "keepdim": True}
 
     def forward(self, x: Tensor) -> Tensor:
+        x = functional.avg_pool1d(x, 3, 1)
         batch, time = x.shape
         y = x.unsqueeze(1).expand(batch, 3, time).reshape(batch, 3 * time)
         y = y + torch.arange(3 * time) + torch.ones(batch, 3 * time).cumsum(1)
@@ -90,6 +92,6 @@ def test_what_was_captured_keeps_its_free_sizes(tmp_path: Path) -> None:
 
     deploy.export(
         Sizes(), {"x": torch.randn(2, 5)}, tmp_path / "m.edge", formats="torchscript",
-        dimensions={"x": {0: "batch", 1: "time"}}, on_event=keep,
+        dimensions={"x": {0: "batch", 1: "time"}}, ranges={"time": Range(3, 64)}, on_event=keep,
     )  # fmt: skip  # one call
     assert proved == ["export"]

@@ -1,0 +1,80 @@
+"""Free sizes that can be 1, after convolutions or as they are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.runtimes import EdgeportError, Range
+
+
+class Attends(nn.Module):
+    """One step of three by three and a half of what is left: the smallest image is one token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3, stride=2)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        tokens = y.flatten(2).transpose(1, 2)
+        attended, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        z: Tensor = attended.transpose(1, 2).reshape(y.shape)
+        return z
+
+
+class Shuffles(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        z: Tensor = y.view(y.shape[0], 4, 2, *y.shape[2:]).transpose(1, 2).reshape(y.shape)
+        return z
+
+
+class BranchesOnRest(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[2] % 8 == 1 else x
+
+
+class BranchesOnOne(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x[:, :, 2:] + 1
+        return y * 2 if y.shape[2] == 1 else y * 3
+
+
+def export(module: nn.Module, path: Path, format_: str, smallest: int) -> list[tuple[str, str]]:
+    torch.manual_seed(0)
+    events: list[Any] = []
+    deploy.export(
+        module.eval(), {"x": torch.randn(2, 3, 20, 30)}, path, formats=format_,
+        dimensions={"x": {0: "batch", 2: "height", 3: "width"}},
+        ranges={"height": Range(smallest, 64), "width": Range(smallest, 64)},
+        on_event=events.append,
+    )  # fmt: skip  # one call
+    return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+
+
+@pytest.mark.parametrize("make", [Attends, Shuffles])
+def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) -> None:
+    assert export(make(), tmp_path / "o.edge", "onnx", 3) == [("dynamo", "proved")]
+    tried = export(make(), tmp_path / "p.edge", "pt2", 3)
+    assert tried == [("export", "refused"), ("oblivious", "proved")]
+
+
+def test_a_branch_on_another_size_is_kept(tmp_path: Path) -> None:
+    tried = export(BranchesOnRest(), tmp_path / "p.edge", "pt2", 1)
+    assert [outcome for _, outcome in tried] == ["refused", "refused", "refused", "proved"]
+    assert tried[-1][0] == "script"  # has branches
+
+
+def test_a_branch_on_one_is_seen_by_the_proof(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="oblivious  wrong: torch: output"):
+        export(BranchesOnOne(), tmp_path / "p.edge", "pt2", 3)
+    assert not (tmp_path / "p.edge").exists()
