@@ -13,7 +13,15 @@ from torch import nn
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError
 
-from . import complex_parts, constants, decompositions, exact_sums, program, torchscript
+from . import (
+    complex_parts,
+    constants,
+    decompositions,
+    exact_resizing,
+    exact_sums,
+    program,
+    torchscript,
+)
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
@@ -33,12 +41,12 @@ def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
 
 
 def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """The same, without kernels that are quick and less exact: see ``exact_sums``.
+    """The same, without kernels that are quick and less exact: of sums, and of resized images.
 
     Raises:
         Exception: Whatever torch.onnx raises, or that there is nothing to write out.
     """
-    return _dynamo(source, folder, request, exact_sums.TABLE)
+    return _dynamo(source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE})
 
 
 def _dynamo(
@@ -86,7 +94,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         table = {**table, **_noting(exact, used)}
         captured = oblivious_first(partial(captured.run_decompositions, table))
         if not used:
-            raise RuntimeError("there is no sum in it that this route writes otherwise")
+            raise RuntimeError("there is nothing in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
         captured = oblivious_first(partial(captured.run_decompositions, table))
     constants.fold(captured)  # what is solved with now

@@ -163,5 +163,5 @@ def test_nothing_to_write_out(tmp_path: Path) -> None:
         "net", nn.Linear(2, 2), make_call(nn.Linear(2, 2), (), {"x": torch.randn(3, 2)}),
         [TensorSpec("x", "float32", (3, 2))], {},
     )  # fmt: skip  # one call
-    with quiet(), pytest.raises(RuntimeError, match="no sum in it that this route writes"):
+    with quiet(), pytest.raises(RuntimeError, match="nothing in it that this route writes"):
         written_out(source, tmp_path, negotiate())

@@ -1,0 +1,65 @@
+"""Resized images, beside torch's own and through ONNX Runtime."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeport import deploy
+from edgeport.deploy.compilers.exact_resizing import TABLE
+from edgeport.runtimes import Range
+
+_aten: Any = torch.ops.aten
+
+OPERATORS = {
+    "linear": (_aten.upsample_linear1d.vec, (2, 3, 7)),
+    "bilinear": (_aten.upsample_bilinear2d.vec, (2, 3, 7, 5)),
+    "trilinear": (_aten.upsample_trilinear3d.vec, (1, 2, 4, 5, 3)),
+    "bicubic": (_aten.upsample_bicubic2d.vec, (2, 3, 7, 5)),
+}
+
+
+@pytest.mark.parametrize("mode", OPERATORS)
+def test_what_torch_computes(mode: str) -> None:
+    torch.manual_seed(0)
+    operator, shape = OPERATORS[mode]
+    x = torch.randn(shape)
+    axes = len(shape) - 2
+    for size in ([16, 9, 2][:axes], [3, 1, 3][:axes], [32, 11, 4][:axes]):
+        exact = functional.interpolate(x.double(), size=size, mode=mode)
+        torch.testing.assert_close(
+            TABLE[operator](x, size, False, None).double(), exact, rtol=0, atol=3e-6
+        )
+    doubled = TABLE[operator](x.half(), None, False, [2.0] * axes)
+    assert doubled.dtype == torch.float16
+    torch.testing.assert_close(
+        doubled, functional.interpolate(x, scale_factor=2, mode=mode).half(), rtol=2e-3, atol=2e-3
+    )
+
+
+def test_what_is_as_exact_as_torch_is_kept() -> None:
+    operator, shape = OPERATORS["bilinear"]
+    x = torch.randn(shape)
+    assert TABLE[operator](x, [4, 4], True, None) is NotImplemented
+    assert TABLE[operator](x, None, False, [1.5, 2.0]) is NotImplemented
+
+
+class Enlarged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x, size=(16, 16), mode="bicubic")
+
+
+def test_a_right_file_is_not_refused_for_the_kernel(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    events: list[object] = []
+    made = deploy.export(
+        Enlarged(), {"x": torch.randn(1, 4, 7, 7)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "batch"}}, ranges={"batch": Range(1, 4)}, on_event=events.append,
+    )  # fmt: skip  # one call
+    tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+    assert tried == [("dynamo", "wrong"), ("written out", "proved")]
+    (report,) = made.report.backends
+    assert max(v.figures.ratio for v in report.verdicts if v.kind == "random") < 2
