@@ -22,7 +22,7 @@ from .report import BackendReport, Report
 from .session import EngineInfo
 from .signature import Signature, TensorSpec
 from .thresholds import Thresholds
-from .verification import check_session, output_facts
+from .verification import check_session, output_facts, proving_samples
 
 LARGEST_ANSWER_BYTES: Final = 2**30
 
@@ -57,14 +57,9 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         IntegrityError: It is not the file that was packed.
         FormatError: It is damaged.
     """
-    manifest, samples = bundle.manifest, bundle.golden()
+    manifest, samples = bundle.manifest, proving_samples(bundle)
     thresholds = thresholds or manifest.thresholds
     thresholds.check_outputs([spec.name for spec in manifest.signature.outputs])
-    if not samples:
-        raise UsageError(
-            f"{bundle.path} holds no golden samples, so it cannot prove anything",
-            remedy="export the model again",
-        )
     session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
     report = BackendReport(session.engine.backend, session.path, "pass", engine=session.engine)
     try:

@@ -68,8 +68,10 @@ def _read(kind: Any, value: object, what: str) -> Any:
                 )
                 for key, each in pairs
             }
+        case _ if kind is float:
+            return strict_json.number(value, what)
         case _:
-            return strict_json.number(value, what) if kind is float else _plain(kind, value, what)
+            return strict_json.expect(kind, value, what)
 
 
 def _record(kind: Any, value: object) -> Any:
@@ -113,7 +115,3 @@ def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected one of {', '.join(choices)}")
-
-
-def _plain(kind: Any, value: object, what: str) -> Any:
-    return strict_json.expect(kind, value, what)

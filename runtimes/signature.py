@@ -205,6 +205,12 @@ class Signature:
         return tuple(dict.fromkeys(free))
 
     @property
+    def sizes_follow(self) -> bool:
+        """Whether the sizes of the inputs tell those of the outputs."""
+        sizes = {size for spec in self.outputs for size in spec.shape if isinstance(size, str)}
+        return sizes <= {*self.dimensions}
+
+    @property
     def precision(self) -> str:
         """The dtype of the first output of floats; "integer" if there is none."""
         floats = (spec.dtype for spec in self.outputs if spec.dtype.startswith("float"))

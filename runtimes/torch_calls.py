@@ -1,4 +1,4 @@
-"""What the two torch backends share: numpy in, numpy out, one thread count per process."""
+"""What the backends of torch share: numpy in, numpy out, one thread count per process."""
 
 import contextlib
 import itertools
@@ -351,16 +351,12 @@ def _finished(call: Callable[[], object], device: torch.device) -> None:
 
 def _failed(error: Exception, device: torch.device) -> EngineError:
     if isinstance(error, torch.OutOfMemoryError):
+        told = ". ".join(" ".join(str(error).split()).split(". ")[:3])  # then advice on settings
         return EngineError(
-            f"{device} is out of memory: {first_sentences(error)}",
+            f"{device} is out of memory: {told}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
     return run_failure("torch", last_line(error))
-
-
-def first_sentences(error: Exception, count: int = 3) -> str:
-    """The beginning of a message that goes on with advice about torch's own settings."""
-    return ". ".join(" ".join(str(error).split()).split(". ")[:count])
 
 
 def last_line(error: Exception) -> str:

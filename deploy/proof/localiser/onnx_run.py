@@ -15,6 +15,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edgeport.deploy.compilers.onnx_messages import label
 from edgeport.runtimes import EngineError
+from edgeport.runtimes.errors import first_line
 from edgeport.runtimes.inputs import Array
 
 from .trace import Trace, Value, keep
@@ -136,9 +137,8 @@ def _write_beside(file: OnnxFile, folder: Path) -> str:
 
 
 def _refused(error: Exception) -> EngineError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     return EngineError(
-        f"ONNX Runtime failed: {lines[0]}", remedy="open the file with onnxruntime alone"
+        f"ONNX Runtime failed: {first_line(error)}", remedy="open the file with onnxruntime alone"
     )
 
 
