@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from . import strict_json
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ Size: TypeAlias = Annotated[float, "size"]
 
 
 def to_json(value: Any) -> Any:
-    """Plain values for ``json.dumps``: a dataclass as an object, a tuple as a list.
+    """Plain values for ``json.dumps``: a dataclass as an object, a tuple or integers as a list.
 
     A class may name properties in ``DERIVED``: they are written for readers, and not read.
     """
@@ -34,6 +36,8 @@ def to_json(value: Any) -> Any:
         return {key: to_json(each) for key, each in value.items()}
     if isinstance(value, tuple):
         return [to_json(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

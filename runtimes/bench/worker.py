@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from edgeport.runtimes.session import Session, backend
 
 from . import loops
 from .arrivals import schedule
-from .disturbance import Reading
+from .disturbance import Reading, difference
 from .energy import meter
 from .gpu import Gauge, gpu_round, timed_parts
 from .loops import Call, Durations
@@ -79,7 +80,7 @@ class Worker:
     def _open(self, request: Open) -> Opened:
         setting = request.setting
         start = time.perf_counter_ns()
-        _import_engine(setting.backend)
+        importlib.import_module(backend(setting.backend).module)
         imported = time.perf_counter_ns()
         bundle = Bundle.read(setting.bundle, trusted=request.trusted)
         session = self._stack.enter_context(bundle.open(setting.backend, setting.options))
@@ -122,10 +123,8 @@ class Worker:
         loop()
         after, energy_after, drawn_after = Reading.now(), meter(), self._gauge.energy_mj()
         gpu = gpu_round(idle, self._gauge.read(), (drawn, drawn_after))
-        energy = None
-        if energy_before is not None and energy_after is not None:
-            energy = energy_after - energy_before
         parts = self._parts[request.workload](request.calls)
+        energy = difference(energy_before, energy_after)
         return Timed(durations, before.until(after), energy, gpu, parts)
 
 
@@ -148,12 +147,6 @@ def _loop(request: Round, call: Call, durations: Durations) -> Callable[[], None
         case OpenLoop(arrivals, rate_hz):
             moments = schedule(arrivals, rate_hz, request.calls, request.seed)
             return partial(loops.open_loop, call, durations, moments)
-
-
-def _import_engine(name: str) -> None:
-    from importlib import import_module
-
-    import_module(backend(name).module)
 
 
 def serve(descriptor: int, started_ns: int) -> None:
