@@ -19,7 +19,7 @@ from .bundle import Bundle
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .inputs import Array
 from .report import BackendReport, Report
-from .session import EngineInfo
+from .session import Closes, EngineInfo
 from .signature import Signature, TensorSpec
 from .thresholds import Thresholds
 from .verification import check_session, output_facts, proving_samples
@@ -85,7 +85,7 @@ class _Remote:
     padded: bool
 
 
-class Endpoint:
+class Endpoint(Closes):
     """A session whose engine is somewhere else. Safe to share between threads."""
 
     def __init__(self, url: str, name: str, signature: Signature) -> None:
@@ -140,12 +140,6 @@ class Endpoint:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-    def __enter__(self) -> "Endpoint":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         where = f"{self._server.scheme}://{self._server.netloc}"

@@ -10,11 +10,11 @@ import numpy as np
 
 from .errors import EngineError
 from .inputs import Array, InputCheck
-from .session import Availability, EngineInfo, Options, check_signature
+from .session import Availability, Closes, EngineInfo, Options, check_signature
 from .signature import Signature
 
 
-class NullSession:
+class NullSession(Closes):
     """Checks its inputs and answers zeros."""
 
     def __init__(self, signature: Signature, threads: int) -> None:
@@ -46,12 +46,6 @@ class NullSession:
     def close(self) -> None:
         """Refuse to run from now on, as every other backend does."""
         self._open = False
-
-    def __enter__(self) -> "NullSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def probe() -> Availability:

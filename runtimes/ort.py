@@ -24,12 +24,12 @@ from .ort_load import (
     signature_of,
 )
 from .outputs import OutputCheck
-from .session import Availability, Options, check_signature
+from .session import Availability, Closes, Options, check_signature
 
 PROVIDER: Final = "CPUExecutionProvider"
 
 
-class OrtSession:
+class OrtSession(Closes):
     """An ONNX file, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
@@ -86,12 +86,6 @@ class OrtSession:
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
             give_back()
-
-    def __enter__(self) -> "OrtSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def probe() -> Availability:

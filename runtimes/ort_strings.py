@@ -18,14 +18,14 @@ from .inputs import Array, InputCheck
 from .ort import open_engine, probe
 from .ort_load import engine_of, failed, spec_of
 from .outputs import OutputCheck
-from .session import Options, check_signature
+from .session import Closes, Options, check_signature
 from .signature import METADATA_KEY, Signature
 from .text import is_text, strings
 
 __all__ = ["OrtStringsSession", "open", "probe"]
 
 
-class OrtStringsSession:
+class OrtStringsSession(Closes):
     """An ONNX file of strings, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
@@ -69,12 +69,6 @@ class OrtStringsSession:
     def close(self) -> None:
         """Give the engine's memory back."""
         self._session = None
-
-    def __enter__(self) -> "OrtStringsSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _opened(self) -> Any:
         session = self._session  # another thread may close it meanwhile

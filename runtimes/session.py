@@ -138,6 +138,20 @@ class Session(Protocol):
     ) -> None: ...
 
 
+class Closes:
+    """What is closed at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class _Module(Protocol):
     """A module that is a backend."""
 

@@ -54,8 +54,13 @@ class Range:
     opt: int | None = None
     step: int = 1
 
+    @property
+    def largest(self) -> int:
+        """The largest size, limited or not."""
+        return LARGEST_DIMENSION if self.max is None else self.max
+
     def __post_init__(self) -> None:
-        top = LARGEST_DIMENSION if self.max is None else self.max
+        top = self.largest
         opt = self.min if self.opt is None else self.opt
         if not 0 <= self.min <= opt <= top <= LARGEST_DIMENSION:
             raise FormatError(

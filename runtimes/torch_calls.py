@@ -18,7 +18,7 @@ from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
 from .run_failures import run_failure
-from .session import EngineInfo, Options, check_signature
+from .session import Closes, EngineInfo, Options, check_signature
 from .signature import Signature
 from .torch_device import GpuChoices, require_all_on, require_torch_device
 
@@ -35,7 +35,7 @@ _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
 
 
-class TorchSession:
+class TorchSession(Closes):
     """A callable that takes and gives torch tensors, behind the session protocol.
 
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
@@ -162,12 +162,6 @@ class TorchSession:
                 remedy="make new tensors in the module with device=x.device, and export it again",
             )
         return tensor.cpu().numpy()
-
-    def __enter__(self) -> "TorchSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class TorchGpuSession(TorchSession):
