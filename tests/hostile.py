@@ -327,7 +327,8 @@ def _named(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
     return member
 
 
-def _members(path: Path) -> dict[str, bytes]:
+def contents(path: Path) -> dict[str, bytes]:
+    """Of every file in a folder, by name."""
     files = (file for file in path.rglob("*") if file.is_file())
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
@@ -335,7 +336,7 @@ def _members(path: Path) -> dict[str, bytes]:
 def _tricked(trick: Callable[[zipfile.ZipFile], object], path: Path) -> Path:
     file = path.with_name("one.edge")
     with zipfile.ZipFile(file, "w") as archive:
-        for name, data in _members(path).items():
+        for name, data in contents(path).items():
             archive.writestr(name, data)
         trick(archive)
     return file

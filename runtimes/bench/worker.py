@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ import numpy as np
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.errors import EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.safety.forked import end_with_parent
 from edgeport.runtimes.session import Session, backend
 
 from . import loops
@@ -39,7 +39,6 @@ from .workload import feed
 COLD_CALLS: Final = 5
 """The first can take thousands of times the steady one; TorchScript optimises in its second."""
 
-_SET_PDEATHSIG: Final = 1
 _SET_TIMERSLACK: Final = 29
 
 
@@ -157,9 +156,8 @@ def serve(descriptor: int, started_ns: int) -> None:
         started_ns: When this process was started, on the clock of ``perf_counter_ns``.
     """
     worker = Worker(time.perf_counter_ns() - started_ns)
-    kernel = ctypes.CDLL(None)
-    kernel.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    kernel.prctl(_SET_TIMERSLACK, 1)  # sleeps end on time, not up to 50 us later
+    end_with_parent()
+    ctypes.CDLL(None).prctl(_SET_TIMERSLACK, 1)  # sleeps end on time, not up to 50 us later
     connection: Connection[Any, Request] = Connection(descriptor)
     for request in _requests(connection):
         try:
