@@ -49,10 +49,7 @@ class Words(nn.Module):
         for name in ("factors", "spelling", "starts", "lengths", "stops", "columns"):
             self.register_buffer(name, tables[name])
         self.longest, self.least, self.drops = longest, least, drops
-        self.wrong, self.foreign = (
-            _WRONG,
-            _FOREIGN,
-        )  # TorchScript reads no global, and 2**21 as float
+        self.wrong, self.foreign = _WRONG, _FOREIGN  # TorchScript reads 2**21 as float
         self.known = len(tables["lengths"]) - 1
         self.last = len(tables["factors"]) - 1
         self.vocabulary = Lookup(part(tables, "vocabulary."))
