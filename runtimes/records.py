@@ -4,6 +4,7 @@ What is written is finite: JSON has neither NaN nor infinity. Reading takes exac
 makes, so that a file of another version, or a damaged one, is told from a right one.
 """
 
+import contextlib
 import math
 import reprlib
 import types
@@ -41,13 +42,13 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def from_json(kind: type[T], value: object) -> T:
-    """Read what ``to_json`` wrote of a ``kind``.
+def from_json(kind: type[T], value: object, what: str = "it") -> T:
+    """Read what ``to_json`` wrote of a ``kind``; ``what`` is its name in an error.
 
     Raises:
         ValueError: It is something else.
     """
-    return typing.cast("T", _read(kind, value, "it"))
+    return typing.cast("T", _read(kind, value, what))
 
 
 def _read(kind: Any, value: object, what: str) -> Any:
@@ -59,12 +60,12 @@ def _read(kind: Any, value: object, what: str) -> Any:
             return _bounded(arguments[1], value, what)
         case typing.Literal:
             return _choice(arguments, value, what)
-        case types.UnionType | typing.Union:  # X | None
-            return None if value is None else _read(arguments[0], value, what)
+        case types.UnionType | typing.Union:
+            return _one_of(arguments, value, what)
         case origin if origin is tuple:
             items = strict_json.expect(list, value, what)
             return tuple(_read(arguments[0], each, what) for each in items)
-        case origin if origin is Mapping:
+        case origin if origin in (dict, Mapping):
             pairs = strict_json.expect(dict, value, what).items()
             return {
                 _read(arguments[0], key, f"a key of {what}"): _read(
@@ -113,6 +114,16 @@ def _bounded(bound: str, value: object, what: str) -> float:
     if number < 0:
         raise ValueError(f"{what} is {reprlib.repr(value)}, expected none below 0")
     return number
+
+
+def _one_of(kinds: tuple[Any, ...], value: object, what: str) -> Any:
+    *others, last = (kind for kind in kinds if kind is not types.NoneType)
+    if value is None and types.NoneType in kinds:
+        return None
+    for kind in others:
+        with contextlib.suppress(ValueError):
+            return _read(kind, value, what)
+    return _read(last, value, what)
 
 
 def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
