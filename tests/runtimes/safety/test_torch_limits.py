@@ -1,7 +1,6 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from hostile import zipped
 
 from edgeport.runtimes.safety import torch_limits
 from edgeport.runtimes.safety.torch_limits import check_pt2, check_torchscript
-
-Check = Callable[[io.BytesIO, int], None]
 
 
 def run(check: Any, data: bytes) -> None:
