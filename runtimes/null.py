@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import EngineError
 from .inputs import Array, InputCheck
-from .session import Availability, Closes, EngineInfo, Options, check_signature
+from .session import Availability, Closes, EngineInfo, Options, check_signature, closed
 from .signature import Signature
 
 
@@ -31,7 +30,7 @@ class NullSession(Closes):
             EngineError: The session is closed.
         """
         if not self._open:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         sizes: dict[int | str, int] = {}
         for spec, array in zip(self.signature.inputs, self._check(inputs), strict=True):
             sizes.update(zip(spec.shape, array.shape, strict=True))

@@ -22,7 +22,7 @@ from .ort_load import engine_of, load, missing, precision_of, settings_of, signa
 from .ort_nodes import RECORD, on_cpu
 from .outputs import OutputCheck
 from .parts import Parts
-from .session import Availability, Closes, Options, check_signature
+from .session import Availability, Closes, Options, check_signature, closed
 from .shared_libraries import load_all, needed_by
 from .signature import Signature
 
@@ -137,7 +137,7 @@ class OrtCudaSession(Closes):
         try:
             return self._session, self._buffers
         except AttributeError:
-            raise EngineError("the session is closed", remedy="open it again") from None
+            raise closed() from None
 
 
 def probe() -> Availability:

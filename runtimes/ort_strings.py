@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ContractError, EngineError, FormatError
+from .errors import ContractError, FormatError
 from .inputs import Array, InputCheck
 from .ort import open_engine, probe
 from .ort_load import engine_of, failed, spec_of
 from .outputs import OutputCheck
-from .session import Closes, Options, check_signature
+from .session import Closes, Options, check_signature, closed
 from .signature import METADATA_KEY, Signature
 from .text import is_text, strings
 
@@ -73,7 +73,7 @@ class OrtStringsSession(Closes):
     def _opened(self) -> Any:
         session = self._session  # another thread may close it meanwhile
         if session is None:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         return session
 
     def _feed(self, arrays: Sequence[Array]) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
 from .devices import DeviceKind, GpuOptions, check_device, device_kind
-from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
+from .errors import BackendMissingError, ContractError, EngineError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
 from .values import dataclass, field, replace
@@ -150,6 +150,11 @@ class Closes:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def closed() -> EngineError:
+    """What a session that was closed says to whoever calls it."""
+    return EngineError("the session is closed", remedy="open it again")
 
 
 class _Module(Protocol):

@@ -18,7 +18,7 @@ from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
 from .run_failures import run_failure
-from .session import Closes, EngineInfo, Options, check_signature
+from .session import Closes, EngineInfo, Options, check_signature, closed
 from .signature import Signature
 from .torch_device import GpuChoices, require_all_on, require_torch_device
 
@@ -137,7 +137,7 @@ class TorchSession(Closes):
 
     def _opened(self) -> Callable[..., Any]:
         if self._call is None:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         return self._call
 
     def _tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
