@@ -50,41 +50,20 @@ def locate(
     if sample is None:
         return "no sample failed"
     work = partial(
-        _quietly,
+        quiet()(localise),
         source,
         failed.kept / failed.compiled.artefact.stored.file,
         sample,
-        report.backend,
-        failed.compiled.debug_map,
-        thresholds,
-        repro,
+        backend=report.backend,
+        debug_map=failed.compiled.debug_map,
+        thresholds=thresholds,
+        repro=repro,
     )
     try:
         found = run_isolated(work, replace(limits, time_s=min(limits.time_s, LONGEST_S)))
     except EdgeportError as e:
         return e.problem.partition("\n")[0]
     return found.problem if isinstance(found, Killed) else found
-
-
-def _quietly(
-    source: Source,
-    artefact: Path,
-    sample: Golden,
-    backend: str,
-    debug_map: str | None,
-    thresholds: Thresholds,
-    repro: Path | None,
-) -> Localisation:
-    with quiet():
-        return localise(
-            source,
-            artefact,
-            sample,
-            backend=backend,
-            debug_map=debug_map,
-            thresholds=thresholds,
-            repro=repro,
-        )
 
 
 def _sample_of_error(golden: Sequence[Golden], report: BackendReport) -> Golden | None:

@@ -60,9 +60,7 @@ class Bundle:
             SignatureError: A signature is demanded, and is missing or wrong.
             BackendMissingError: One is demanded, and ``cryptography`` is not installed.
         """
-        held = container(path)
-        data = read_manifest(held, path)
-        manifest = Manifest.loads(data, str(held.place(MANIFEST)))
+        held, data, manifest = opened(path)
         return cls(path, manifest, vouched=_is_vouched(held, path, data, trusted))
 
     @classmethod
@@ -74,8 +72,7 @@ class Bundle:
             FormatError: It is not a bundle.
             StorageError: It cannot be read.
         """
-        held = container(path)
-        return cls(path, Manifest.loads(read_manifest(held, path), str(held.place(MANIFEST))))
+        return cls(path, opened(path)[2])
 
     @property
     def files(self) -> Container:
@@ -244,6 +241,17 @@ class Bundle:
             names = [stored.file for stored in artefact.files]
             check_model(path, artefact.format, names, str(held.place(names[0])))
             yield path
+
+
+def opened(path: Path) -> tuple[Container, bytes, Manifest]:
+    """What holds a bundle, and its manifest: as it lies there, and as it is read.
+
+    Raises:
+        EdgeportError: As ``Bundle.peek``.
+    """
+    held = container(path)
+    data = read_manifest(held, path)
+    return held, data, Manifest.loads(data, str(held.place(MANIFEST)))
 
 
 def read_manifest(held: Container, path: Path) -> bytes:

@@ -168,9 +168,9 @@ def _bars(thresholds: Thresholds) -> dict[str, str]:
 
 
 def _artefact_facts(artefact: Artefact) -> dict[str, str]:
-    size_bytes = sum(stored.size_bytes for stored in artefact.files)
+    sha256 = artefact.stored.sha256[:12]
     facts = {
-        f"{artefact.format} bytes": f"{size_bytes:,} B, sha256 {artefact.stored.sha256[:12]}",
+        f"{artefact.format} bytes": f"{artefact.size_bytes:,} B, sha256 {sha256}",
         f"{artefact.format} precision": artefact.precision,
     }
     return facts | {f"{artefact.format} {key}": str(v) for key, v in artefact.details.items()}

@@ -19,10 +19,10 @@ from .bundle import Bundle
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .inputs import Array
 from .report import BackendReport, Report
-from .session import EngineInfo
+from .session import Closes, EngineInfo
 from .signature import Signature, TensorSpec
 from .thresholds import Thresholds
-from .verification import check_session, output_facts
+from .verification import check_session, output_facts, proving_samples
 
 LARGEST_ANSWER_BYTES: Final = 2**30
 
@@ -57,14 +57,9 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         IntegrityError: It is not the file that was packed.
         FormatError: It is damaged.
     """
-    manifest, samples = bundle.manifest, bundle.golden()
+    manifest, samples = bundle.manifest, proving_samples(bundle)
     thresholds = thresholds or manifest.thresholds
     thresholds.check_outputs([spec.name for spec in manifest.signature.outputs])
-    if not samples:
-        raise UsageError(
-            f"{bundle.path} holds no golden samples, so it cannot prove anything",
-            remedy="export the model again",
-        )
     session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
     report = BackendReport(session.engine.backend, session.path, "pass", engine=session.engine)
     try:
@@ -90,7 +85,7 @@ class _Remote:
     padded: bool
 
 
-class Endpoint:
+class Endpoint(Closes):
     """A session whose engine is somewhere else. Safe to share between threads."""
 
     def __init__(self, url: str, name: str, signature: Signature) -> None:
@@ -145,12 +140,6 @@ class Endpoint:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-    def __enter__(self) -> "Endpoint":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         where = f"{self._server.scheme}://{self._server.netloc}"

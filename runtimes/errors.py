@@ -58,6 +58,11 @@ def _rebuild(kind: type[EdgeportError], problem: str, remedy: str) -> EdgeportEr
     return kind(problem, remedy=remedy)
 
 
+def first_line(error: Exception) -> str:
+    """What happened, as a foreign exception says it, without what was called where."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class UsageError(EdgeportError, ValueError):
     """An argument or option makes no sense."""
 

@@ -108,6 +108,11 @@ class Artefact:
         """Every file that its engine reads."""
         return (self.stored, *self.external)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(stored.size_bytes for stored in self.files)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

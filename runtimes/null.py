@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import EngineError
 from .inputs import Array, InputCheck
-from .session import Availability, EngineInfo, Options, check_signature
+from .session import Availability, Closes, EngineInfo, Options, check_signature, closed
 from .signature import Signature
 
 
-class NullSession:
+class NullSession(Closes):
     """Checks its inputs and answers zeros."""
 
     def __init__(self, signature: Signature, threads: int) -> None:
@@ -31,7 +30,7 @@ class NullSession:
             EngineError: The session is closed.
         """
         if not self._open:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         sizes: dict[int | str, int] = {}
         for spec, array in zip(self.signature.inputs, self._check(inputs), strict=True):
             sizes.update(zip(spec.shape, array.shape, strict=True))
@@ -46,12 +45,6 @@ class NullSession:
     def close(self) -> None:
         """Refuse to run from now on, as every other backend does."""
         self._open = False
-
-    def __enter__(self) -> "NullSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def probe() -> Availability:

@@ -20,7 +20,14 @@ from typing import Final
 
 from . import files
 from .container import Container, Folder, reading
-from .errors import BackendMissingError, FormatError, SignatureError, StorageError, UsageError
+from .errors import (
+    BackendMissingError,
+    FormatError,
+    SignatureError,
+    StorageError,
+    UsageError,
+    first_line,
+)
 from .keys import KEY_PAIR
 from .manifest import FOLDER_SIGNATURE, MANIFEST, SIGNATURE
 from .strict_json import expect, fields, parse
@@ -31,7 +38,7 @@ _DIFFERENCES: Final = {
     "missing": r"Missing files in model '.*?': ([^\"]*)\"",
     "changed": r"Hash mismatch for '(.*?)'",
 }
-_DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
+DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def sign_folder(folder: Path, key: Path) -> bytes:
             config.sign(folder, made)
         except ValueError as e:
             raise FormatError(
-                f"{folder} cannot be signed: {_first_line(e)}", remedy="put a copy in its place"
+                f"{folder} cannot be signed: {first_line(e)}", remedy="put a copy in its place"
             ) from e
         except OSError as e:
             raise _unreadable(folder, e) from e
@@ -160,7 +167,7 @@ def require_signed_folder(
         except InvalidSignature as e:
             raise SignatureError(
                 f"{held.place(FOLDER_SIGNATURE)} was not made with {key}, though it says so",
-                remedy=_DON_T_OPEN,
+                remedy=DON_T_OPEN,
             ) from e
         except OSError as e:
             raise _unreadable(path, e) from e
@@ -181,14 +188,14 @@ def _signed_hash(payload: bytes) -> str | None:
 
 def _differences(error: Exception) -> str:
     """What the library says, without the hashes: they are the repr of Python's bytes."""
-    text = _first_line(error)
+    text = first_line(error)
     found = {word: re.findall(pattern, text) for word, pattern in _DIFFERENCES.items()}
     return "; ".join(f"{word} {', '.join(names)}" for word, names in found.items() if names) or text
 
 
 def _not_as_signed(path: Path, key: Path, what: str) -> SignatureError:
     return SignatureError(
-        f"{path} is not as it was signed with the key of {key}: {what}", remedy=_DON_T_OPEN
+        f"{path} is not as it was signed with the key of {key}: {what}", remedy=DON_T_OPEN
     )
 
 
@@ -209,7 +216,3 @@ def _library(why: str) -> Iterator[None]:
             remedy="pip install 'edgeport[model-signing]'; an Ed25519 key needs 'edgeport[sign]' "
             "alone",
         ) from e
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

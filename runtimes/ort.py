@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from .bound_buffers import BoundBuffers, unbound
-from .errors import ContractError, EngineError
+from .errors import ContractError
 from .heap import give_back
 from .inputs import Array, InputCheck
 from .ort_buffers import OrtBinder
@@ -24,12 +24,12 @@ from .ort_load import (
     signature_of,
 )
 from .outputs import OutputCheck
-from .session import Availability, Options, check_signature
+from .session import Availability, Closes, Options, check_signature, closed
 
 PROVIDER: Final = "CPUExecutionProvider"
 
 
-class OrtSession:
+class OrtSession(Closes):
     """An ONNX file, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
@@ -60,7 +60,7 @@ class OrtSession:
         try:
             bound, session = self._bound, self._session
         except AttributeError:
-            raise EngineError("the session is closed", remedy="open it again") from None
+            raise closed() from None
         try:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
@@ -86,12 +86,6 @@ class OrtSession:
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
             give_back()
-
-    def __enter__(self) -> "OrtSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def probe() -> Availability:

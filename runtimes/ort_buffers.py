@@ -25,9 +25,7 @@ class OrtBinder:
         self._options = onnxruntime.RunOptions()  # to make one costs a us
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
-        known = {size for spec in signature.inputs for size in spec.shape}
-        sizes = {size for spec in signature.outputs for size in spec.shape}
-        self._bindable = all(isinstance(size, int) or size in known for size in sizes)
+        self._bindable = signature.sizes_follow
 
     def __call__(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> Bound | None:
         """Bind buffers for inputs and outputs like these."""

@@ -22,7 +22,7 @@ from .ort_load import engine_of, load, missing, precision_of, settings_of, signa
 from .ort_nodes import RECORD, on_cpu
 from .outputs import OutputCheck
 from .parts import Parts
-from .session import Availability, Options, check_signature
+from .session import Availability, Closes, Options, check_signature, closed
 from .shared_libraries import load_all, needed_by
 from .signature import Signature
 
@@ -34,7 +34,7 @@ _CUDNN: Final = "libcudnn.so.9"
 _INSTALL: Final = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
-class OrtCudaSession:
+class OrtCudaSession(Closes):
     """An ONNX file, opened on a GPU. Safe to share between threads.
 
     ONNX Runtime copies what goes in and out, on the stream it computes on, and waits once; bound
@@ -133,17 +133,11 @@ class OrtCudaSession:
         with contextlib.suppress(AttributeError):  # closed already
             del self._buffers, self._session
 
-    def __enter__(self) -> OrtCudaSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _opened(self) -> tuple[Any, DeviceBuffers]:
         try:
             return self._session, self._buffers
         except AttributeError:
-            raise EngineError("the session is closed", remedy="open it again") from None
+            raise closed() from None
 
 
 def probe() -> Availability:

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from .cuda.failures import KNOWN
 from .cuda.failures import failure as by_code
-from .errors import BackendMissingError, EdgeportError, EngineError
-from .ort_load import failed, first_line
+from .errors import BackendMissingError, EdgeportError, EngineError, first_line
+from .ort_load import failed
 
 _CODE: Final = re.compile(r"CUDA failure (\d+): ([^;\n]*)")
 _INSUFFICIENT_DRIVER: Final = 35  # cudaErrorInsufficientDriver, of the runtime library alone

@@ -58,9 +58,7 @@ class DeviceBuffers:
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
         self._spare: dict[_Shapes, list[Lent]] = {}
-        known = {size for spec in signature.inputs for size in spec.shape}
-        sizes = {size for spec in signature.outputs for size in spec.shape}
-        self._same_sizes = all(isinstance(size, int) or size in known for size in sizes)
+        self._same_sizes = signature.sizes_follow
 
     @contextlib.contextmanager
     def lent(self, arrays: Sequence[Array]) -> Iterator[Lent]:
@@ -146,7 +144,7 @@ class Lent:
 
     def _copy_in(self, arrays: Sequence[Array]) -> None:
         for value, array in zip(self._values, arrays, strict=True):
-            value.update_inplace(_contiguous(array))
+            value.update_inplace(array)
 
     def _copy_out(self) -> list[Array]:
         return [_own(value.numpy()) for value in self._binding.get_outputs()]
@@ -154,10 +152,6 @@ class Lent:
     def _bind_outputs(self) -> None:
         for name, place in self._outputs:
             self._binding.bind_output(name, *place)
-
-
-def _contiguous(array: Array) -> Array:
-    return array if array.flags.c_contiguous else array.copy(order="C")
 
 
 def _own(array: Array) -> Array:

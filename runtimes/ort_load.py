@@ -6,7 +6,7 @@ from typing import Any, Final
 import onnxruntime
 
 from .cpus import available_cpus
-from .errors import ContractError, EngineError
+from .errors import ContractError, EngineError, first_line
 from .ort_weights import opened
 from .run_failures import run_failure
 from .session import Availability, EngineInfo, Options
@@ -149,11 +149,6 @@ def precision_of(session: onnxruntime.InferenceSession, signature: Signature) ->
     """What the file says that it computes in, or else the dtype of its outputs."""
     said: str | None = session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY)
     return said or signature.precision
-
-
-def first_line(error: Exception) -> str:
-    """What happened, without what was called where."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _is_installed(wheel: str) -> bool:

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ContractError, EngineError, FormatError
+from .errors import ContractError, FormatError
 from .inputs import Array, InputCheck
 from .ort import open_engine, probe
 from .ort_load import engine_of, failed, spec_of
 from .outputs import OutputCheck
-from .session import Options, check_signature
+from .session import Closes, Options, check_signature, closed
 from .signature import METADATA_KEY, Signature
 from .text import is_text, strings
 
 __all__ = ["OrtStringsSession", "open", "probe"]
 
 
-class OrtStringsSession:
+class OrtStringsSession(Closes):
     """An ONNX file of strings, opened. Safe to share between threads."""
 
     def __init__(self, path: Path, options: Options) -> None:
@@ -70,16 +70,10 @@ class OrtStringsSession:
         """Give the engine's memory back."""
         self._session = None
 
-    def __enter__(self) -> "OrtStringsSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _opened(self) -> Any:
         session = self._session  # another thread may close it meanwhile
         if session is None:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         return session
 
     def _feed(self, arrays: Sequence[Array]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Final, TypeAlias
 
 from . import files
-from .bundle import Bundle, read_manifest
+from .bundle import Bundle, opened
 from .container import Container, Zip, container, reading
 from .errors import UsageError
 from .manifest import (
@@ -65,9 +65,7 @@ def pack(
         StorageError: The disk is full, or a place cannot be read or written.
     """
     files.refuse_existing(output)
-    held = container(path)
-    data = read_manifest(held, path)
-    manifest = Manifest.loads(data, str(held.place(MANIFEST)))
+    held, data, manifest = opened(path)
     chosen = _chosen(manifest, path, artefacts)
     signature = None
     if chosen != manifest:
@@ -99,9 +97,8 @@ def sign_bundle(path: Path, key: Path) -> Claim:
         EdgeportError: As ``Bundle.read``, ``Bundle.check_files`` and ``signing.sign``.
         StorageError: It cannot be written; the bundle is as it was.
     """
-    held = container(path)
-    data = read_manifest(held, path)
-    Bundle(path, Manifest.loads(data, str(held.place(MANIFEST)))).check_files()
+    held, data, manifest = opened(path)
+    Bundle(path, manifest).check_files()
     signature, claim = sign(path, data, key)
     if not isinstance(held, Zip):
         files.write(path / claim.file, signature)
@@ -151,8 +148,7 @@ def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
         StorageError: It cannot be written; the bundle is as it was.
     """
     refuse_signed(path)
-    held = container(path)
-    manifest = Manifest.loads(read_manifest(held, path), str(held.place(MANIFEST)))
+    held, _, manifest = opened(path)
     digest = hashlib.sha256(data).hexdigest()
     stored = StoredFile(f"reports/{kind}-{digest[:8]}.json", digest, len(data))
     changed = replace(manifest, evidence={**manifest.evidence, kind: stored})

@@ -12,7 +12,7 @@ from .bundle import open_labelled
 from .devices import GpuOptions
 from .errors import FormatError, InputError, UsageError
 from .inputs import Array
-from .session import Session
+from .session import Closes, Session
 from .signature import TensorSpec
 from .text import encode, is_text
 from .values import dataclass
@@ -37,7 +37,7 @@ class Prediction:
     outputs: Mapping[str, Array]
 
 
-class Predictor:
+class Predictor(Closes):
     """An open model that takes raw data. Close it, or use it in a ``with`` block.
 
     Args:
@@ -84,12 +84,6 @@ class Predictor:
     def close(self) -> None:
         """Give the engine's memory back."""
         self.session.close()
-
-    def __enter__(self) -> Predictor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_predictor(

@@ -4,6 +4,7 @@ What is written is finite: JSON has neither NaN nor infinity. Reading takes exac
 makes, so that a file of another version, or a damaged one, is told from a right one.
 """
 
+import contextlib
 import math
 import reprlib
 import types
@@ -11,6 +12,8 @@ import typing
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, TypeAlias, TypeVar
+
+import numpy as np
 
 from . import strict_json
 
@@ -24,7 +27,7 @@ Size: TypeAlias = Annotated[float, "size"]
 
 
 def to_json(value: Any) -> Any:
-    """Plain values for ``json.dumps``: a dataclass as an object, a tuple as a list.
+    """Plain values for ``json.dumps``: a dataclass as an object, a tuple or integers as a list.
 
     A class may name properties in ``DERIVED``: they are written for readers, and not read.
     """
@@ -34,16 +37,18 @@ def to_json(value: Any) -> Any:
         return {key: to_json(each) for key, each in value.items()}
     if isinstance(value, tuple):
         return [to_json(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def from_json(kind: type[T], value: object) -> T:
-    """Read what ``to_json`` wrote of a ``kind``.
+def from_json(kind: type[T], value: object, what: str = "it") -> T:
+    """Read what ``to_json`` wrote of a ``kind``; ``what`` is its name in an error.
 
     Raises:
         ValueError: It is something else.
     """
-    return typing.cast("T", _read(kind, value, "it"))
+    return typing.cast("T", _read(kind, value, what))
 
 
 def _read(kind: Any, value: object, what: str) -> Any:
@@ -55,12 +60,12 @@ def _read(kind: Any, value: object, what: str) -> Any:
             return _bounded(arguments[1], value, what)
         case typing.Literal:
             return _choice(arguments, value, what)
-        case types.UnionType | typing.Union:  # X | None
-            return None if value is None else _read(arguments[0], value, what)
+        case types.UnionType | typing.Union:
+            return _one_of(arguments, value, what)
         case origin if origin is tuple:
             items = strict_json.expect(list, value, what)
             return tuple(_read(arguments[0], each, what) for each in items)
-        case origin if origin is Mapping:
+        case origin if origin in (dict, Mapping):
             pairs = strict_json.expect(dict, value, what).items()
             return {
                 _read(arguments[0], key, f"a key of {what}"): _read(
@@ -68,8 +73,10 @@ def _read(kind: Any, value: object, what: str) -> Any:
                 )
                 for key, each in pairs
             }
+        case _ if kind is float:
+            return strict_json.number(value, what)
         case _:
-            return strict_json.number(value, what) if kind is float else _plain(kind, value, what)
+            return strict_json.expect(kind, value, what)
 
 
 def _record(kind: Any, value: object) -> Any:
@@ -109,11 +116,17 @@ def _bounded(bound: str, value: object, what: str) -> float:
     return number
 
 
+def _one_of(kinds: tuple[Any, ...], value: object, what: str) -> Any:
+    *others, last = (kind for kind in kinds if kind is not types.NoneType)
+    if value is None and types.NoneType in kinds:
+        return None
+    for kind in others:
+        with contextlib.suppress(ValueError):
+            return _read(kind, value, what)
+    return _read(last, value, what)
+
+
 def _choice(choices: tuple[Any, ...], value: object, what: str) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     raise ValueError(f"{what} is {reprlib.repr(value)}, expected one of {', '.join(choices)}")
-
-
-def _plain(kind: Any, value: object, what: str) -> Any:
-    return strict_json.expect(kind, value, what)

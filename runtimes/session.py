@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
 from .devices import DeviceKind, GpuOptions, check_device, device_kind
-from .errors import BackendMissingError, ContractError, MissingFileError, UsageError
+from .errors import BackendMissingError, ContractError, EngineError, MissingFileError, UsageError
 from .inputs import Array
 from .signature import Signature
 from .values import dataclass, field, replace
@@ -136,6 +136,25 @@ class Session(Protocol):
         trace: TracebackType | None,
         /,
     ) -> None: ...
+
+
+class Closes:
+    """What is closed at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def closed() -> EngineError:
+    """What a session that was closed says to whoever calls it."""
+    return EngineError("the session is closed", remedy="open it again")
 
 
 class _Module(Protocol):

@@ -54,8 +54,13 @@ class Range:
     opt: int | None = None
     step: int = 1
 
+    @property
+    def largest(self) -> int:
+        """The largest size, limited or not."""
+        return LARGEST_DIMENSION if self.max is None else self.max
+
     def __post_init__(self) -> None:
-        top = LARGEST_DIMENSION if self.max is None else self.max
+        top = self.largest
         opt = self.min if self.opt is None else self.opt
         if not 0 <= self.min <= opt <= top <= LARGEST_DIMENSION:
             raise FormatError(
@@ -203,6 +208,12 @@ class Signature:
         """Names of the free dimensions of the inputs, in order of appearance."""
         free = (size for spec in self.inputs for size in spec.shape if isinstance(size, str))
         return tuple(dict.fromkeys(free))
+
+    @property
+    def sizes_follow(self) -> bool:
+        """Whether the sizes of the inputs tell those of the outputs."""
+        sizes = {size for spec in self.outputs for size in spec.shape if isinstance(size, str)}
+        return sizes <= {*self.dimensions}
 
     @property
     def precision(self) -> str:

@@ -21,7 +21,13 @@ from .container import Container, reading
 from .errors import FormatError, MissingFileError, SignatureError, UsageError
 from .keys import identity, read_private_key, read_public_key
 from .manifest import FOLDER_SIGNATURE, SIGNATURE
-from .openssf import SignedFolder, read_folder_signature, require_signed_folder, sign_folder
+from .openssf import (
+    DON_T_OPEN,
+    SignedFolder,
+    read_folder_signature,
+    require_signed_folder,
+    sign_folder,
+)
 from .strict_json import expect, fields, parse
 
 if TYPE_CHECKING:
@@ -32,7 +38,6 @@ TRUSTED_KEYS: Final = "EDGEPORT_TRUSTED_KEYS"
 
 _ALGORITHM: Final = "ed25519"
 _LARGEST_BYTES: Final = 4096
-_DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +234,7 @@ def _require_signed(signed: Signed, path: Path, manifest: bytes, key: Ed25519Pub
         raise SignatureError(
             f"{path}: the manifest, or its signature, was changed after it was signed with the "
             f"key {_short(signed.identity)}",
-            remedy=_DON_T_OPEN,
+            remedy=DON_T_OPEN,
         ) from e
 
 
@@ -244,7 +249,7 @@ def _untrusted(path: Path, found: Sequence[Claim], trusted: Sequence[str]) -> Si
     return SignatureError(
         f"{path} is signed with the key {' and the key '.join(names)}, which is not trusted here "
         f"(trusted: {', '.join(map(_short, trusted))})",
-        remedy=f"pass the public key of whoever signed it; else {_DON_T_OPEN}",
+        remedy=f"pass the public key of whoever signed it; else {DON_T_OPEN}",
     )
 
 

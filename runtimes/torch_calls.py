@@ -1,4 +1,4 @@
-"""What the two torch backends share: numpy in, numpy out, one thread count per process."""
+"""What the backends of torch share: numpy in, numpy out, one thread count per process."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
 from .run_failures import run_failure
-from .session import EngineInfo, Options, check_signature
+from .session import Closes, EngineInfo, Options, check_signature, closed
 from .signature import Signature
 from .torch_device import GpuChoices, require_all_on, require_torch_device
 
@@ -35,7 +35,7 @@ _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
 
 
-class TorchSession:
+class TorchSession(Closes):
     """A callable that takes and gives torch tensors, behind the session protocol.
 
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
@@ -137,7 +137,7 @@ class TorchSession:
 
     def _opened(self) -> Callable[..., Any]:
         if self._call is None:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         return self._call
 
     def _tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
@@ -162,12 +162,6 @@ class TorchSession:
                 remedy="make new tensors in the module with device=x.device, and export it again",
             )
         return tensor.cpu().numpy()
-
-    def __enter__(self) -> "TorchSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class TorchGpuSession(TorchSession):
@@ -351,16 +345,12 @@ def _finished(call: Callable[[], object], device: torch.device) -> None:
 
 def _failed(error: Exception, device: torch.device) -> EngineError:
     if isinstance(error, torch.OutOfMemoryError):
+        told = ". ".join(" ".join(str(error).split()).split(". ")[:3])  # then advice on settings
         return EngineError(
-            f"{device} is out of memory: {first_sentences(error)}",
+            f"{device} is out of memory: {told}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
     return run_failure("torch", last_line(error))
-
-
-def first_sentences(error: Exception, count: int = 3) -> str:
-    """The beginning of a message that goes on with advice about torch's own settings."""
-    return ". ".join(" ".join(str(error).split()).split(". ")[:count])
 
 
 def last_line(error: Exception) -> str:

@@ -74,12 +74,7 @@ def verify(
     for name in backends or ():
         _require_usable(bundle, name, device)
     bundle.check_files()
-    samples = bundle.golden()
-    if not samples:
-        raise UsageError(
-            f"{bundle.path} holds no golden samples, so it cannot prove anything",
-            remedy="export the model again",
-        )
+    samples = proving_samples(bundle)
     facts = output_facts(samples)
     run = _run if limits is None else partial(_run_apart, limits)
     reports = [run(bundle, name, samples, options, thresholds) for name in asked]
@@ -93,6 +88,22 @@ def verify(
         tuple(report.judged(facts, thresholds) for report in reports),
         facts,
     )
+
+
+def proving_samples(bundle: Bundle) -> tuple[Golden, ...]:
+    """The golden samples of a bundle, of which there has to be one.
+
+    Raises:
+        EdgeportError: As ``Bundle.golden``.
+        UsageError: There are none.
+    """
+    samples = bundle.golden()
+    if not samples:
+        raise UsageError(
+            f"{bundle.path} holds no golden samples, so it cannot prove anything",
+            remedy="export the model again",
+        )
+    return samples
 
 
 def check_session(

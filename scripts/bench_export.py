@@ -21,7 +21,6 @@ out, and named. The full zoo takes an hour or two on two cores.
 """
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import sys
@@ -41,6 +40,7 @@ from edgeport.commands.terminal import note, table
 from scripts.export_attempt import attempt, make_reference
 from scripts.export_routes import OURS, RAW, ROUTES
 from scripts.export_time import time_exports
+from scripts.zoo_sources import chosen_modules
 
 Cells: TypeAlias = dict[str, dict[str, Any]]
 """Route -> outcome, detail and seconds."""
@@ -62,7 +62,7 @@ PRELOADED: Final = (
 
 def main() -> int:
     arguments = _parser().parse_args()
-    names = _chosen(arguments)
+    names = chosen_modules(arguments.only, arguments.family)
     if arguments.time:
         return time_exports(names, arguments.rounds, arguments.json)
     routes = arguments.routes.split(",") if arguments.routes else list(ROUTES)
@@ -97,22 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--time", action="store_true", help="wall time instead of outcomes")
     parser.add_argument("--rounds", type=int, default=3, help="pairs per module with --time")
     return parser
-
-
-def _chosen(arguments: argparse.Namespace) -> list[str]:
-    only = [name for name in arguments.only.split(",") if name]
-    unknown = [name for name in only if name not in zoo.ZOO]
-    if unknown:
-        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(zoo.ZOO)}")
-    names = only or [n for n, e in zoo.ZOO.items() if arguments.family in ("", e.family)]
-    lacking = [
-        name
-        for name in names
-        if any(importlib.util.find_spec(package) is None for package in zoo.ZOO[name].needs)
-    ]
-    if lacking:
-        note(f"left out, torchvision or transformers is missing: {', '.join(lacking)}")
-    return [name for name in names if name not in lacking]
 
 
 def _entry(name: str, number: int, routes: Sequence[str], folder: Path, limit_s: float) -> Cells:

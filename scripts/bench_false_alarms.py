@@ -15,7 +15,6 @@ order, so that all of it is soon seen once.
 """
 
 import argparse
-import importlib.util
 import json
 import math
 import sys
@@ -30,7 +29,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts bes
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the zoo
 
 import torch
-import zoo
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.isolation import Killed, Limits, run_isolated
@@ -40,7 +38,7 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.thresholds import Thresholds
 from edgeport.runtimes.verification import check_session
 from scripts.meaning_kept import Way, ways
-from scripts.zoo_sources import source_of_entry
+from scripts.zoo_sources import chosen_modules, source_of_entry
 
 Cell: TypeAlias = dict[str, Any]
 """One module and seed: ``worst`` ratio by transformation, ``alarms``, what it ``lacks``."""
@@ -53,7 +51,8 @@ def main() -> int:
     cells: dict[str, Cell] = {}
     if arguments.json and arguments.json.exists():
         cells = json.loads(arguments.json.read_text())["cells"]
-    jobs = [(name, seed) for seed in range(arguments.seeds) for name in _chosen(arguments.modules)]
+    names = chosen_modules(arguments.modules)
+    jobs = [(name, seed) for seed in range(arguments.seeds) for name in names]
     for number, (name, seed) in enumerate(jobs):
         key = f"{name}, seed {seed}"
         if key not in cells:
@@ -72,18 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-s", type=float, default=900.0, help="for one module and seed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="results; gone on with if there")
     return parser
-
-
-def _chosen(asked: str) -> list[str]:
-    names = [name for name in asked.split(",") if name] or list(zoo.ZOO)
-    unknown = [name for name in names if name not in zoo.ZOO]
-    if unknown:
-        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(zoo.ZOO)}")
-    return [
-        name
-        for name in names
-        if all(importlib.util.find_spec(package) is not None for package in zoo.ZOO[name].needs)
-    ]
 
 
 def _cell(name: str, seed: int, limit_s: float) -> Cell:

@@ -36,7 +36,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts bes
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the zoo
 
 import torch
-import zoo
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.attempts import Attempt, attempt
@@ -49,7 +48,7 @@ from edgeport.deploy.tensorrt.request import engines, target_of
 from edgeport.runtimes import EdgeportError, UsageError
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from scripts.zoo_sources import source_of_entry
+from scripts.zoo_sources import chosen_modules, source_of_entry
 
 PRELOADED: Final = (
     "onnxscript.function_libs.torch_lib.ops",
@@ -70,7 +69,7 @@ def main() -> int:
     asked = EngineOptions(tuple(filter(None, arguments.compute_capability.split(","))))
     library, options = next(iter(engines([arguments.library], asked).items()))
     results: dict[str, Cell] = {}
-    for name in _chosen(arguments):
+    for name in chosen_modules(arguments.only, arguments.family):
         results[name] = _entry(name, library, options, Limits(arguments.limit_s))
         note(f"{name}: {_line(results[name])}")
         if arguments.json:
@@ -92,22 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-s", type=float, default=300.0, help="of one attempt")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything")
     return parser
-
-
-def _chosen(arguments: argparse.Namespace) -> list[str]:
-    only = [name for name in arguments.only.split(",") if name]
-    unknown = [name for name in only if name not in zoo.ZOO]
-    if unknown:
-        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(zoo.ZOO)}")
-    names = only or [n for n, e in zoo.ZOO.items() if arguments.family in ("", e.family)]
-    return [name for name in names if not _lacking(name)]
-
-
-def _lacking(name: str) -> list[str]:
-    lacking = [each for each in zoo.ZOO[name].needs if importlib.util.find_spec(each) is None]
-    if lacking:
-        note(f"{name}: left out, for want of {', '.join(lacking)}")
-    return lacking
 
 
 def _entry(name: str, library: Library, options: EngineOptions, limits: Limits) -> Cell:

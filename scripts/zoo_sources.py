@@ -1,16 +1,32 @@
 """Modules of the zoo as sources, with weights and examples of any seed."""
 
+from importlib.util import find_spec
+
 import torch
 import zoo
 from zoo.nested import flat
 from zoo.reference import as_array
 
+from edgeport.commands.terminal import note
 from edgeport.deploy.exporter import source_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.inputs import Array
 
 REAL_SAMPLE_SEED = 10_000
 """Where the draws of the samples that a user gives begin; other draws are below it."""
+
+
+def chosen_modules(only: str, family: str = "") -> list[str]:
+    """Names of modules: those of a list with commas, or all of a family; none that needs more."""
+    names = [name for name in only.split(",") if name]
+    unknown = [name for name in names if name not in zoo.ZOO]
+    if unknown:
+        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(zoo.ZOO)}")
+    names = names or [n for n, e in zoo.ZOO.items() if family in ("", e.family)]
+    lacking = [name for name in names if not all(map(find_spec, zoo.ZOO[name].needs))]
+    if lacking:
+        note(f"left out, torchvision or transformers is missing: {', '.join(lacking)}")
+    return [name for name in names if name not in lacking]
 
 
 def source_of_entry(name: str, seed: int = 0) -> Source:

@@ -1,26 +1,24 @@
 """A bundle made by hand: an ONNX MLP whose golden answers are numpy's, so no torch is needed."""
 
-import hashlib
 import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import handmade
 import hypothesis
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save
 
 from edgeport.runtimes import BackendMissingError, Range, Signature, TensorSpec
-from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
+from edgeport.runtimes.manifest import Kind
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.tensorrt.library import Library, load
-from edgeport.runtimes.thresholds import Thresholds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of pytest for every CPU: threads of
 # torch that wait for one another take three times the CPU time and more of the wall's
@@ -108,27 +106,8 @@ def packed(
     tmp_path: Path, mlp_onnx: bytes, samples: tuple[Golden, ...], signature: Signature
 ) -> Path:
     """A bundle of one's own to damage: ``onnx`` and ``null`` artefacts."""
-    path = tmp_path / "mlp.edge"
-    path.mkdir()
-
-    def store(file: str, data: bytes) -> StoredFile:
-        (path / file).write_bytes(data)
-        return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
-
-    null = json.dumps(signature.to_json()).encode()
-    manifest = Manifest(
-        name="mlp",
-        signature=signature,
-        artefacts=(
-            Artefact("onnx", "float32", store("model.onnx", mlp_onnx), {"opset": 20}),
-            Artefact("null", "none", store("model.null", null)),
-        ),
-        golden=store("golden.safetensors", save(to_tensors(samples))),
-        samples=tuple((sample.name, sample.kind) for sample in samples),
-        thresholds=Thresholds(),
-        producer={"edgeport": "0"},
-    )
-    (path / "manifest.json").write_text(manifest.dumps())
+    artefacts = {"onnx": mlp_onnx, "null": json.dumps(signature.to_json()).encode()}
+    path: Path = handmade.bundle(tmp_path / "mlp.edge", signature, artefacts, samples)
     return path
 
 

@@ -327,7 +327,22 @@ def _named(name: str, mode: int = 0o100644) -> zipfile.ZipInfo:
     return member
 
 
-def _members(path: Path) -> dict[str, bytes]:
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    """A zip file of these members."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def moments(folder: Path) -> dict[str, int]:
+    """When every file below a folder was written last: equal if nobody touched one."""
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Of every file in a folder, by name."""
     files = (file for file in path.rglob("*") if file.is_file())
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
@@ -335,7 +350,7 @@ def _members(path: Path) -> dict[str, bytes]:
 def _tricked(trick: Callable[[zipfile.ZipFile], object], path: Path) -> Path:
     file = path.with_name("one.edge")
     with zipfile.ZipFile(file, "w") as archive:
-        for name, data in _members(path).items():
+        for name, data in contents(path).items():
             archive.writestr(name, data)
         trick(archive)
     return file

@@ -37,6 +37,12 @@ class Page(HTMLParser):
     def text(self) -> str:
         return " ".join(self.words)
 
+    def assert_in_order(self, parts: list[str]) -> None:
+        """All of these texts are shown, each where it begins before the next."""
+        found = [self.text.find(part) for part in parts]
+        assert -1 not in found, parts[found.index(-1)]
+        assert found == sorted(found)
+
     @property
     def names(self) -> set[str]:
         return {tag for tag, _ in self.tags}

@@ -1,7 +1,6 @@
 """Bundles that need no torch, and ``edgeport serve`` as a process, for tests of servers."""
 
 import contextlib
-import hashlib
 import http.client
 import json
 import re
@@ -15,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import onnx
-import safetensors.numpy
 from onnx import TensorProto, helper
 
 from edgeport.runtimes import Signature, TensorSpec
-from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.signature import DTYPES
 from edgeport.runtimes.thresholds import Thresholds
 
@@ -36,35 +34,14 @@ DEADLINE_S = 60
 
 
 def pack(
-    folder: Path,
-    name: str,
-    file: str,
-    data: bytes,
-    signature: Signature,
-    inputs: Arrays,
-    outputs: Arrays,
-) -> Path:
+    path: Path, data: bytes, signature: Signature, inputs: Arrays, outputs: Arrays,
+    format_: str = "onnx",
+) -> Path:  # fmt: skip
     """Make a bundle of one artefact and one golden sample."""
-    path = folder / f"{name}.edge"
-    path.mkdir()
     sample = Golden("real", "real", inputs, outputs, {})
-    golden = safetensors.numpy.save(dict(to_tensors([sample])))
-    manifest = Manifest(
-        name=name,
-        signature=signature,
-        artefacts=(Artefact(Path(file).suffix[1:], "float32", stored(path, file, data)),),
-        golden=stored(path, "golden.safetensors", golden),
-        samples=(("real", "real"),),
-        thresholds=Thresholds(constant_outputs=tuple(outputs)),  # one sample shows no change
-        producer={},
-    )
-    (path / "manifest.json").write_text(manifest.dumps())
+    allowed = Thresholds(constant_outputs=tuple(outputs))  # one sample shows no change
+    handmade.bundle(path, signature, {format_: data}, [sample], allowed)
     return path
-
-
-def stored(path: Path, file: str, data: bytes) -> StoredFile:
-    (path / file).write_bytes(data)
-    return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def onnx_bytes(nodes: list[Any], signature: Signature, constants: Arrays) -> bytes:
@@ -96,7 +73,7 @@ def digits(folder: Path) -> Path:
     x = np.array([[0.5, -1, 2, 0]], np.float32)
     logits = x @ WEIGHT + 1
     outputs = {"logits": logits, "label": logits.argmax(1)}
-    return pack(folder, "digits", "model.onnx", data, signature, {"x": x}, outputs)
+    return pack(folder / "digits.edge", data, signature, {"x": x}, outputs)
 
 
 def slow(folder: Path) -> Path:
@@ -127,7 +104,7 @@ def slow(folder: Path) -> Path:
     signature = Signature(one, (TensorSpec("rows", "int64", (1,)),))
     data = onnx_bytes(nodes, signature, {"eye": np.eye(256, dtype=np.float32)})
     inputs, outputs = {"rounds": np.array([2])}, {"rows": np.array([512])}
-    return pack(folder, "slow", "model.onnx", data, signature, inputs, outputs)
+    return pack(folder / "slow.edge", data, signature, inputs, outputs)
 
 
 def picky(folder: Path) -> Path:
@@ -138,7 +115,7 @@ def picky(folder: Path) -> Path:
     nodes = [helper.make_node("Gather", ["table", "index"], ["held"])]
     data = onnx_bytes(nodes, signature, {"table": np.array([5, 6, 7], np.float32)})
     outputs = {"held": np.array([6], np.float32)}
-    return pack(folder, "picky", "model.onnx", data, signature, {"index": np.array([1])}, outputs)
+    return pack(folder / "picky.edge", data, signature, {"index": np.array([1])}, outputs)
 
 
 def photo(folder: Path) -> Path:
@@ -154,7 +131,7 @@ def photo(folder: Path) -> Path:
     data = onnx_bytes(nodes, signature, {"axes": np.array([1, 2])})
     image = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
     mean = image.mean((1, 2), np.float32)
-    return pack(folder, "photo", "model.onnx", data, signature, {"image": image}, {"mean": mean})
+    return pack(folder / "photo.edge", data, signature, {"image": image}, {"mean": mean})
 
 
 def stiff(folder: Path) -> Path:
@@ -166,7 +143,7 @@ def stiff(folder: Path) -> Path:
     table = np.array([5, 6, 7], np.float32)
     data = onnx_bytes(nodes, signature, {"table": table})
     inputs, outputs = {"size": np.array([3])}, {"shaped": table}
-    return pack(folder, "stiff", "model.onnx", data, signature, inputs, outputs)
+    return pack(folder / "stiff.edge", data, signature, inputs, outputs)
 
 
 # ---- a server and its clients

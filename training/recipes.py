@@ -194,9 +194,9 @@ def vision(
     return _staged("vision", hyperparameters, module, data)
 
 
-def small_cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
+def small_cnn(data: DataSet) -> Recipe:
     """``models.SmallCnn`` alone on the digits, which need no pre-processing."""
-    hyperparameters = {"channels": channels, "hidden": hidden}
+    hyperparameters = {"channels": 32, "hidden": 128}
     module = SmallCnn(**hyperparameters)
     return Recipe("small_cnn", hyperparameters, module, module, data, data)
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from edgeport.runtimes.errors import EdgeportError, FormatError
+from edgeport.runtimes.records import from_json
+from edgeport.runtimes.strict_json import parse
 from edgeport.training.data import Origin
 from edgeport.training.fitting import Epoch, History, Norms, Settings
-
-from . import typed_json
 
 SCHEMA_VERSION: Final = 1
 
@@ -69,7 +69,7 @@ class Record:
             FormatError: Not JSON, not a record, or of a later version of edgeport.
         """
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            value = parse(text)
             _require(isinstance(value, dict), "it is not a JSON object")
             version = value["schema_version"]
             _require(type(version) is int and version >= 1, f"schema_version is {version!r}")
@@ -82,14 +82,14 @@ class Record:
             return cls(
                 model=str(model["name"]),
                 hyperparameters=dict(model["hyperparameters"].items()),
-                origin=typed_json.read(Origin, value["data"], "data"),
+                origin=from_json(Origin, value["data"], "data"),
                 history=_history(value),
-                scores=typed_json.read(dict[str, float], value["scores"], "scores"),
-                versions=typed_json.read(dict[str, str], value["versions"], "versions"),
+                scores=from_json(dict[str, float], value["scores"], "scores"),
+                versions=from_json(dict[str, str], value["versions"], "versions"),
             )
         except FormatError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise FormatError(
                 f"{file} is not the record of a run: {_detail(e)}",
                 remedy="don't edit it; train again, or copy the whole run again",
@@ -97,16 +97,16 @@ class Record:
 
 
 def _history(value: Mapping[str, Any]) -> History:
-    epochs = typed_json.read(tuple[Epoch, ...], value["epochs"], "epochs")
+    epochs = from_json(tuple[Epoch, ...], value["epochs"], "epochs")
     training = value["training"]
     history = History(
-        settings=typed_json.read(Settings, value["settings"], "settings"),
-        objective=typed_json.read(str, training["objective"], "objective"),
-        metric=typed_json.read(str, training["metric"], "metric"),
+        settings=from_json(Settings, value["settings"], "settings"),
+        objective=from_json(str, training["objective"], "objective"),
+        metric=from_json(str, training["metric"], "metric"),
         epochs=epochs,
-        norms=typed_json.read(tuple[Norms, ...], value["norms"], "norms"),
-        warnings=typed_json.read(tuple[str, ...], training["warnings"], "warnings"),
-        stopped_early=typed_json.read(bool, training["stopped_early"], "stopped_early"),
+        norms=from_json(tuple[Norms, ...], value["norms"], "norms"),
+        warnings=from_json(tuple[str, ...], training["warnings"], "warnings"),
+        stopped_early=from_json(bool, training["stopped_early"], "stopped_early"),
     )
     done, asked = len(epochs), history.settings.epochs
     _require(1 <= done <= asked, f"it has {done} epochs of {asked}")
@@ -120,10 +120,6 @@ def _history(value: Mapping[str, Any]) -> History:
 def _require(condition: bool, otherwise: str) -> None:
     if not condition:
         raise ValueError(otherwise)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _detail(error: Exception) -> str:

@@ -14,6 +14,8 @@ import onnx
 
 from edgeport.deploy.origins import origin
 
+from .onnx_messages import label
+
 VERSION: Final = 1
 """Of the JSON that ``dumps`` writes."""
 
@@ -70,12 +72,7 @@ def _graph_origins(nodes: Sequence[onnx.NodeProto], module: str | None) -> Itera
     """The nodes of a graph and of all bodies in it; what is not known is the enclosing node's."""
     for node in nodes:
         found = _module(node)
-        origin = NodeOrigin(
-            node.name or next(iter(node.output), ""),
-            f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
-            module if found is None else found,
-            _source(node),
-        )
+        origin = NodeOrigin(*label(node), module if found is None else found, _source(node))
         yield origin
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):

@@ -9,6 +9,7 @@ import inspect
 import linecache
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +73,12 @@ def chain(error: BaseException) -> list[BaseException]:
 
 def frames_of(error: BaseException) -> list[tuple[FrameType, int]]:
     """The frames of one exception's traceback, innermost first."""
-    found = []
-    entry = error.__traceback__
-    while entry is not None:
-        found.append((entry.tb_frame, entry.tb_lineno))
-        entry = entry.tb_next
-    return found[::-1]
+    return list(traceback.walk_tb(error.__traceback__))[::-1]
 
 
 def stack() -> Iterator[tuple[FrameType, int]]:
     """The frames that run now, innermost first."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        yield frame, frame.f_lineno
-        frame = frame.f_back
+    return traceback.walk_stack(sys._getframe())
 
 
 class Map:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands.bench_options import BenchArgs, add_options, bench_args, method
-from edgeport.commands.options import is_report
+from edgeport.commands.options import check_report
 from edgeport.commands.terminal import Progress, note, progress, show
 from edgeport.runtimes import Bundle, files
 from edgeport.runtimes.errors import UsageError
@@ -32,7 +32,7 @@ def run(args: BenchArgs) -> int:
     """Measure, print, and keep the result where that was asked for."""
     from edgeport.commands.bench_tables import render
 
-    is_report(args.report, args.bundles)
+    check_report(args.report, args.bundles)
     kept_in = args.bundles[0]
     if args.save and len(args.bundles) > 1:
         raise UsageError(

@@ -13,14 +13,12 @@ _HEIGHT: Final = 96
 _BASE: Final = 80
 _SMALLEST: Final = -10
 _MOST_LARGE: Final = 30
-_CHARACTERS: Final = 28
 
 _WALK: Final = (1000, 300)
 _LEFT: Final = 64
 _RIGHT: Final = 14
 _TOP: Final = 24
 _BOTTOM: Final = 268
-_MOST_POINTS: Final = 60
 
 
 def histogram(verdicts: Sequence[Verdict]) -> Html:

@@ -13,8 +13,8 @@ from edgeport.commands import sources
 from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_max_ratio,
+    check_report,
     file_path,
-    is_report,
     names,
     positive,
     ratios_of,
@@ -267,11 +267,11 @@ def _render(made: "Export", output: Path) -> str:
 
     lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
-        size_bytes = sum(s.size_bytes for s in (artefact.stored, *artefact.external))
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         if not artefact.proved:
             details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
-        lines.append(f"  {artefact.stored.file:<12}{size_text(size_bytes):>10}  {details}".rstrip())
+        size = size_text(artefact.size_bytes)
+        lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 
@@ -288,7 +288,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
     run = [] if arguments.model is None else [Path(arguments.model)]  # or it is no path
-    is_report(arguments.report, [arguments.output, *run])
+    check_report(arguments.report, [arguments.output, *run])
     thresholds = Thresholds(constant_outputs=tuple(arguments.constant_output))
     return ExportArgs(
         source=parse_source(arguments),

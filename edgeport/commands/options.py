@@ -156,7 +156,7 @@ def read_stored(path: Path, example: str) -> bytes:
         ) from e
 
 
-def is_report(path: Path | None, kept: Sequence[Path]) -> None:
+def check_report(path: Path | None, kept: Sequence[Path]) -> None:
     """Refuse a report that is neither a page nor JSON, or that could not be written in the end.
 
     Args:

@@ -21,6 +21,7 @@ from edgeport.commands.options import (
     positive,
     refuse_overwriting,
 )
+from edgeport.commands.run_story import is_run
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.devices import GpuOptions
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from edgeport.training import Run
 
 _MOST_COLUMNS: Final = 4096
-_RECORD: Final = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def run(args: PredictArgs) -> int:
 
 def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
     """The run or bundle that was named."""
-    if not (args.model / _RECORD).is_file():
+    if not is_run(args.model):
         return _bundle(args)
     if args.device not in (None, "cpu"):
         raise UsageError(

@@ -5,11 +5,12 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgeport.commands.predict import run_signature
 from edgeport.commands.sample_files import read_samples
 from edgeport.commands.terminal import note
-from edgeport.runtimes import MissingFileError, TensorSpec, UsageError
+from edgeport.runtimes import MissingFileError, UsageError
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
@@ -74,15 +75,11 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
         done, asked = len(trained.history.epochs), trained.history.settings.epochs
         note(f"this run was interrupted after {done} of {asked} epochs")
     samples = trained.samples
-    specs = [
-        TensorSpec(name, str(samples[0][name].dtype), shape)
-        for name, shape in trained.shapes.items()
-    ]
     source = make_source(
         model_name(output),
         trained.module,
         make_call(trained.module, (), samples[0]),
-        specs,
+        run_signature(trained).inputs,
         trained.ranges,
         values=Values(samples),
         output_names=[trained.output],
@@ -99,6 +96,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
         make_call,
         make_source,
         model_name,
+        nested,
         parse_inputs,
         source_of,
     )
@@ -127,7 +125,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
             remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
             "or --samples FILE.npz to take them from",
         )
-    arguments = _nested(real[0])
+    arguments = nested(real[0])
     _refuse_both(set(arguments) & set(constants))
     return source_of(
         model_name(output),
@@ -186,9 +184,3 @@ def _refuse_both(names: Collection[str]) -> None:
 
 def _flat(samples: Mapping[str, Array]) -> dict[str, Array]:
     return {name.replace(".", "_"): array for name, array in samples.items()}
-
-
-def _nested(samples: Mapping[str, Array]) -> dict[str, Any]:
-    from edgeport.deploy import nested
-
-    return nested(samples)

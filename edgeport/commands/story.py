@@ -134,8 +134,7 @@ class Story:
         note(text)
 
     def _clear(self) -> None:
-        if self._visible:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+        self._bar.clear()
 
     def _write(self, report: Path, error: BaseException | None) -> None:
         try:
@@ -237,7 +236,7 @@ def _artefact_to_json(artefact: "Artefact") -> dict[str, Any]:
     return {
         "format": artefact.format,
         "file": artefact.stored.file,
-        "size_bytes": sum(stored.size_bytes for stored in artefact.files),
+        "size_bytes": artefact.size_bytes,
         "sha256": artefact.stored.sha256,
         "precision": artefact.precision,
         "details": dict(artefact.details),

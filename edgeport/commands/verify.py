@@ -9,9 +9,9 @@ from pathlib import Path
 from edgeport.commands.options import (
     add_engine_options,
     add_max_ratio,
+    check_report,
     file_path,
     gpu_options,
-    is_report,
     ratios_of,
     read_stored,
 )
@@ -156,7 +156,7 @@ def _write(path: Path, report: Report) -> None:
 
 def _parse(arguments: argparse.Namespace) -> VerifyArgs:
     kept = [path for path in (arguments.bundle, arguments.stored) if path is not None]
-    is_report(arguments.report, kept)
+    check_report(arguments.report, kept)
     return VerifyArgs(
         arguments.bundle,
         arguments.stored,

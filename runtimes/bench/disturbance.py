@@ -59,16 +59,8 @@ class Disturbance:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The counters of this moment."""
-
-    wall_ns: int
-    cpu_ns: int
-    thread_ns: int
-    involuntary: int
-    voluntary: int
-    steal_ns: int | None
-    pressure_ns: int | None
+class Reading(Disturbance):
+    """The counters of this moment: the same figures, since each of them began to count."""
 
     @classmethod
     def now(cls) -> Reading:
@@ -93,13 +85,14 @@ class Reading:
             thread_ns=later.thread_ns - self.thread_ns,
             involuntary=later.involuntary - self.involuntary,
             voluntary=later.voluntary - self.voluntary,
-            steal_ns=_difference(later.steal_ns, self.steal_ns),
-            pressure_ns=_difference(later.pressure_ns, self.pressure_ns),
+            steal_ns=difference(self.steal_ns, later.steal_ns),
+            pressure_ns=difference(self.pressure_ns, later.pressure_ns),
         )
 
 
-def _difference(later: int | None, before: int | None) -> int | None:
-    return None if later is None or before is None else later - before
+def difference(before: int | None, later: int | None) -> int | None:
+    """How far a counter went; ``None`` where it isn't told."""
+    return None if before is None or later is None else later - before
 
 
 def _steal_ns() -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from edgeport.runtimes.nvml import Gpu, GpuReading, Watch
 from edgeport.runtimes.parts import TimesParts
 from edgeport.runtimes.session import Session
 
+from .disturbance import difference
 from .loops import Durations
 
 PARTS_SHARE: Final = 10
@@ -124,8 +125,7 @@ def gpu_round(
     """What was read around a round; ``None`` without a GPU that can be read."""
     if before is None or after is None:
         return None
-    first, last = energy
-    return GpuRound(before, after, None if first is None or last is None else last - first)
+    return GpuRound(before, after, difference(*energy))
 
 
 def energy_uj_per_call(
@@ -143,17 +143,3 @@ def energy_uj_per_call(
     if not calls or wall_ns < ENERGY_NS or len(known) < len(used) or not known:
         return None
     return sum(known) * 1000 / calls
-
-
-def plain(use: GpuUse | None) -> dict[str, Any] | None:
-    """Plain values for ``json.dumps``."""
-    from edgeport.runtimes.records import to_json
-
-    if use is None:
-        return None
-    return {
-        "card": to_json(use.card),
-        "energy_uj_per_call": use.energy_uj_per_call,
-        "parts_ns": None if use.parts_ns is None else use.parts_ns.tolist(),
-        "rounds": to_json(use.rounds),
-    }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeport.runtimes.records import to_json
 from edgeport.runtimes.session import EngineInfo
 
 from .compared import Comparison
 from .disturbance import Disturbance
 from .environment import Environment
-from .gpu import GpuUse, plain
+from .gpu import GpuUse
 from .loops import Durations
 from .orders import ColdStart
 from .peak import PeakFound
@@ -88,6 +89,13 @@ class Latency:
     rounds_ns: NDArray[np.int64]
     disturbances: tuple[tuple[Disturbance, ...], ...]
 
+    DERIVED: ClassVar = ("backend", "calls")
+
+    @property
+    def backend(self) -> str:
+        """Of the engine."""
+        return self.engine.backend
+
     @property
     def calls(self) -> int:
         """How many calls were counted."""
@@ -100,40 +108,6 @@ class Latency:
             if percentile.percent == 50 and percentile.latency_ns is not None:
                 return percentile.latency_ns.value
         return None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dumps``."""
-        return {
-            "label": self.label,
-            "bundle": self.bundle,
-            "manifest_sha256": self.manifest_sha256,
-            "file": self.file,
-            "sha256": self.sha256,
-            "backend": self.engine.backend,
-            "engine": asdict(self.engine),
-            "spinning": self.spinning,
-            "engine_only": self.engine_only,
-            "sample": self.sample,
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
-            "rows": self.rows,
-            "calls": self.calls,
-            "percentiles": [asdict(each) for each in self.percentiles],
-            "clean": [asdict(each) for each in self.clean],
-            "clean_share": self.clean_share,
-            "rows_per_s": self.rows_per_s,
-            "cpu_ns_per_call": self.cpu_ns_per_call,
-            "energy_uj_per_call": self.energy_uj_per_call,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "cold_starts": [asdict(each) for each in self.cold_starts],
-            "times_fastest": _optional(self.times_fastest),
-            "peak_hz": _optional(self.peak_hz),
-            "peaks": [asdict(each) for each in self.peaks],
-            "doubts": list(self.doubts),
-            "gpu": plain(self.gpu),
-            "warmup_ns": [each.tolist() for each in self.warmup_ns],
-            "rounds_ns": self.rounds_ns.tolist(),
-            "disturbances": [[asdict(e) for e in process] for process in self.disturbances],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +154,7 @@ class Result:
         """Plain values for ``json.dumps``; the schema is versioned."""
         return {
             "bench_version": BENCH_VERSION,
-            "mode": str(self.mode),
-            "seed": self.seed,
-            "budget_s": self.budget_s,
-            "elapsed_s": self.elapsed_s,
-            "processes": self.processes,
             "rounds": self.rounds,
-            "environment": asdict(self.environment),
-            "variants": [variant.to_json() for variant in self.variants],
-            "comparisons": [asdict(comparison) for comparison in self.comparisons],
-            "unusable": [asdict(unusable) for unusable in self.unusable],
-            "doubts": list(self.doubts),
+            **to_json(self),
+            "mode": str(self.mode),
         }
-
-
-def _optional(interval: Interval | None) -> dict[str, Any] | None:
-    return None if interval is None else asdict(interval)

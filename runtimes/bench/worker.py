@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import signal
+import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -21,11 +21,12 @@ import numpy as np
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.errors import EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.safety.forked import end_with_parent
 from edgeport.runtimes.session import Session, backend
 
 from . import loops
 from .arrivals import schedule
-from .disturbance import Reading
+from .disturbance import Reading, difference
 from .energy import meter
 from .gpu import Gauge, gpu_round, timed_parts
 from .loops import Call, Durations
@@ -38,7 +39,6 @@ from .workload import feed
 COLD_CALLS: Final = 5
 """The first can take thousands of times the steady one; TorchScript optimises in its second."""
 
-_SET_PDEATHSIG: Final = 1
 _SET_TIMERSLACK: Final = 29
 
 
@@ -79,7 +79,7 @@ class Worker:
     def _open(self, request: Open) -> Opened:
         setting = request.setting
         start = time.perf_counter_ns()
-        _import_engine(setting.backend)
+        importlib.import_module(backend(setting.backend).module)
         imported = time.perf_counter_ns()
         bundle = Bundle.read(setting.bundle, trusted=request.trusted)
         session = self._stack.enter_context(bundle.open(setting.backend, setting.options))
@@ -122,10 +122,8 @@ class Worker:
         loop()
         after, energy_after, drawn_after = Reading.now(), meter(), self._gauge.energy_mj()
         gpu = gpu_round(idle, self._gauge.read(), (drawn, drawn_after))
-        energy = None
-        if energy_before is not None and energy_after is not None:
-            energy = energy_after - energy_before
         parts = self._parts[request.workload](request.calls)
+        energy = difference(energy_before, energy_after)
         return Timed(durations, before.until(after), energy, gpu, parts)
 
 
@@ -150,12 +148,6 @@ def _loop(request: Round, call: Call, durations: Durations) -> Callable[[], None
             return partial(loops.open_loop, call, durations, moments)
 
 
-def _import_engine(name: str) -> None:
-    from importlib import import_module
-
-    import_module(backend(name).module)
-
-
 def serve(descriptor: int, started_ns: int) -> None:
     """Answer until the other end is closed.
 
@@ -164,9 +156,8 @@ def serve(descriptor: int, started_ns: int) -> None:
         started_ns: When this process was started, on the clock of ``perf_counter_ns``.
     """
     worker = Worker(time.perf_counter_ns() - started_ns)
-    kernel = ctypes.CDLL(None)
-    kernel.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    kernel.prctl(_SET_TIMERSLACK, 1)  # sleeps end on time, not up to 50 us later
+    end_with_parent()
+    ctypes.CDLL(None).prctl(_SET_TIMERSLACK, 1)  # sleeps end on time, not up to 50 us later
     connection: Connection[Any, Request] = Connection(descriptor)
     for request in _requests(connection):
         try:

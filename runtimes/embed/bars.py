@@ -7,12 +7,11 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.session import EngineInfo
+from edgeport.runtimes.session import Closes, EngineInfo
 from edgeport.runtimes.signature import Signature
 from edgeport.runtimes.thresholds import Precision, Thresholds, floor_scale
 from edgeport.runtimes.verdict import Verdict, counts_together, median_bar
@@ -102,7 +101,7 @@ def _medians(
     return found
 
 
-class _Eager:
+class _Eager(Closes):
     """A session that answers what the module answered, sample after sample."""
 
     def __init__(self, samples: Sequence[Golden]) -> None:
@@ -116,15 +115,3 @@ class _Eager:
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
-        pass

@@ -12,7 +12,7 @@ from typing import Final
 from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
-from edgeport.runtimes.signature import LARGEST_DIMENSION, Signature, TensorSpec
+from edgeport.runtimes.signature import Signature, TensorSpec
 
 from .compiler import compile_c
 from .template import filled, template
@@ -80,10 +80,10 @@ def source_of(bundle: Bundle, program: str) -> str:
     folder = artefact.stored.file.rpartition("/")[0]
     names = [stored.file.removeprefix(f"{folder}/") for stored in artefact.files]
     hashes = [stored.sha256 for stored in artefact.files]
-    ranges = [(name, signature.range_of(name)) for name in _dimensions(signature)]
     limits = [
-        f"{{{_string(name)}, {r.min}, {LARGEST_DIMENSION if r.max is None else r.max}, {r.step}}}"
-        for name, r in ranges
+        f"{{{_string(name)}, {r.min}, {r.largest}, {r.step}}}"
+        for name in _dimensions(signature)
+        for r in [signature.range_of(name)]
     ]
     pairs = [f"{{{_string(n)}, {_string(h)}}}" for n, h in zip(names, hashes, strict=True)]
     lines = [

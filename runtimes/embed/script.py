@@ -12,7 +12,6 @@ from edgeport.runtimes.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.signature import LARGEST_DIMENSION
 
 from .bars import bars
 from .template import block, filled, template
@@ -74,10 +73,7 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
         "FILES": {stored.file: stored.sha256 for stored in artefact.files},
         "INPUTS": {spec.name: (spec.dtype, spec.shape) for spec in signature.inputs},
         "OUTPUTS": tuple(spec.name for spec in signature.outputs),
-        "RANGES": {
-            name: (r.min, LARGEST_DIMENSION if r.max is None else r.max, r.step)
-            for name, r in ranges.items()
-        },
+        "RANGES": {name: (r.min, r.largest, r.step) for name, r in ranges.items()},
         "GOLDEN": (manifest.golden.file, manifest.golden.sha256),
         "BARS": [
             (label, {name: (bar.reference, bar.rms, bar.largest) for name, bar in found.items()})

@@ -22,7 +22,7 @@ from .pbtxt import Message, Word, dumps
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """How one backend of Triton wants a model.
 
     Attributes:
@@ -41,12 +41,12 @@ class _Layout:
 
 
 LAYOUTS: Final = {  # format -> layout; the first that a bundle holds is taken
-    "tensorrt": _Layout(
+    "tensorrt": Layout(
         "tensorrt", "model.plan", "KIND_GPU",
         frozenset({"bool", "uint8", "int8", "int32", "int64", "float16", "float32"}),
     ),
-    "onnx": _Layout("onnxruntime", "model.onnx"),
-    "torchscript": _Layout(
+    "onnx": Layout("onnxruntime", "model.onnx"),
+    "torchscript": Layout(
         "pytorch", "model.pt", "KIND_CPU",
         frozenset({"bool", "uint8", "int8", "int16", "int32", "int64",
                    "float16", "float32", "float64"}),
@@ -92,7 +92,7 @@ def emit(bundle: Bundle, repository: Path, format_: str | None = None) -> Path:
     name, artefact = servable(bundle, format_)
     samples = [sample for sample in bundle.golden() if sample.kind != "edge"]
     layout = LAYOUTS[artefact.format]
-    config = configuration(bundle.manifest.signature, samples, name, layout.backend)
+    config = configuration(bundle.manifest.signature, samples, name, layout)
     folder = repository / name
     with writing(folder):
         versions = _versions(folder, dumps(config))
@@ -118,7 +118,7 @@ def servable(bundle: Bundle, format_: str | None = None) -> tuple[str, Artefact]
 
 
 def configuration(
-    signature: Signature, samples: Sequence[Golden], name: str, backend: str
+    signature: Signature, samples: Sequence[Golden], name: str, layout: Layout
 ) -> Message:
     """What ``config.pbtxt`` says: a ``ModelConfig`` of Triton.
 
@@ -126,16 +126,15 @@ def configuration(
         signature: Inputs and outputs.
         samples: Real or random ones, for warming up; and the largest batch that was proved.
         name: The model's.
-        backend: Of ``LAYOUTS``.
+        layout: One of ``LAYOUTS``.
 
     Raises:
         UsageError: Triton could not serve the model.
     """
-    layout = next(layout for layout in LAYOUTS.values() if layout.backend == backend)
     batch = max_batch_size(signature, samples)
     config: Message = {
         "name": name,
-        "backend": backend,
+        "backend": layout.backend,
         "default_model_filename": layout.file,
         "max_batch_size": batch,
         "input": _tensors(signature.inputs, "INPUT", layout, batched=batch > 0),
@@ -158,7 +157,7 @@ def configuration(
                     },
                 }
                 for place, (spec, tensor) in enumerate(
-                    zip(signature.inputs, _messages(config["input"]), strict=True)
+                    zip(signature.inputs, config["input"], strict=True)
                 )
             ],
         }
@@ -188,7 +187,8 @@ def _versions(folder: Path, config: str) -> list[int] | None:
     """Numbers of the versions that are there of a model; ``None`` if it is not."""
     if not folder.exists():
         return None
-    if _text(folder / "config.pbtxt") != config:
+    told = folder / "config.pbtxt"
+    if not told.is_file() or told.read_text("utf-8") != config:
         raise ExistingFileError(
             f"{folder} holds a model with another configuration",
             remedy="choose another repository with -o, or remove that model",
@@ -219,7 +219,7 @@ def _name(bundle: Bundle) -> str:
 
 
 def _tensors(
-    specs: Sequence[TensorSpec], kind: str, layout: _Layout, *, batched: bool
+    specs: Sequence[TensorSpec], kind: str, layout: Layout, *, batched: bool
 ) -> list[Message]:
     found: list[Message] = []
     for place, spec in enumerate(specs):
@@ -279,11 +279,3 @@ def _copy(bundle: Bundle, artefact: Artefact, folder: Path, name: str) -> None:
         for stored in artefact.external:
             file = Path(stored.file).name
             write(folder / file, (path.parent / file).read_bytes())
-
-
-def _messages(value: object) -> list[Message]:
-    return value if isinstance(value, list) else []
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8") if path.is_file() else ""

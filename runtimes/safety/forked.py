@@ -77,13 +77,18 @@ def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
             memory, so that what is written is counted then, and not what is reserved (Linux 4.7).
     """
     os.setsid()
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = memory_bytes or free_memory_bytes()
     if allowed is not None:
         field, kind = (5, resource.RLIMIT_DATA) if gpu else (0, resource.RLIMIT_AS)
         limit(kind, _memory_bytes(field) + allowed)
+
+
+def end_with_parent() -> None:
+    """Called in a child: the kernel kills it when its parent ends."""
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit(kind: int, most: int) -> None:

@@ -152,7 +152,6 @@ def test_a_narrower_precision_is_told_by_its_signal() -> None:
 
 
 def test_a_success_from_the_verdict_to_the_versions() -> None:
-    text = Page(page(SUCCESS)).text
     parts = [
         "digits.edge is proved",
         "the largest error is 1.25 times the rounding error that PyTorch itself makes; 8 times is",
@@ -170,9 +169,7 @@ def test_a_success_from_the_verdict_to_the_versions() -> None:
         "all 2 comparisons on ort-cpu",
         "target ort-1.20 limit error at most 8 times the noise floor, scores 4 made with torch",
     ]
-    found = [text.find(part) for part in parts]
-    assert -1 not in found, parts[found.index(-1)]
-    assert found == sorted(found)
+    Page(page(SUCCESS)).assert_in_order(parts)
 
 
 def test_an_engine_that_is_not_proved_is_told_in_the_verdict() -> None:

@@ -54,11 +54,11 @@ def check(
 ) -> None:
     monkeypatch.chdir(folder)
     path = hostile.build(case, good, folder)
-    before = everything(folder)
+    before = hostile.moments(folder)
     capsys.readouterr()
     code = main(arguments(command, path, case.backend))
     out, err = capsys.readouterr()
-    assert everything(folder) == before, "a file was written"
+    assert hostile.moments(folder) == before, "a file was written"
     assert "Traceback" not in out + err
     if code == 0 and command in case.blind:
         return
@@ -68,10 +68,6 @@ def check(
         assert len(said) == 2, out + err
     assert "  fix: " in out + err
     assert not set(err) & {"\x1b", "\0"}
-
-
-def everything(folder: Path) -> dict[str, int]:
-    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 MEETINGS = [

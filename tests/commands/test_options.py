@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.commands.options import add_max_ratio, file_path, is_report, ratios_of
+from edgeport.commands.options import add_max_ratio, check_report, file_path, ratios_of
 from edgeport.runtimes import UsageError
 
 
@@ -44,9 +44,9 @@ def test_what_is_no_number(text: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_report_is_a_page_or_json() -> None:
     for path in (None, Path("a.html"), Path("b/c.json")):
-        is_report(path, ())
+        check_report(path, ())
     with pytest.raises(UsageError, match=r"--report a\.txt is neither \.html nor \.json"):
-        is_report(Path("a.txt"), ())
+        check_report(Path("a.txt"), ())
 
 
 @pytest.mark.parametrize("text", ["out.csv/", "out.csv/.", "a/..", "/"])
@@ -85,5 +85,5 @@ def test_a_report_is_nowhere_in_what_is_read(
     Path("b.edge/away.json").symlink_to("../other.json")
     kept = [Path("x" * 300), Path("b.edge"), Path("stored.json")]
     with pytest.raises(UsageError, match=f"{problem}.*\n  fix: choose another place"):
-        is_report(Path(place), kept)
-    is_report(Path("other.json"), kept)
+        check_report(Path(place), kept)
+    check_report(Path("other.json"), kept)

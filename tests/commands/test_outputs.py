@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import moments
 
 from edgeport.__main__ import main
 
@@ -33,16 +34,12 @@ def folder(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return packed.parent
 
 
-def entries(folder: Path) -> dict[str, int]:
-    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
 def refused(name: str, place: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What was said, in two lines, to a command that wrote nothing and ended with code 2."""
-    before = entries(Path())
+    before = moments(Path())
     capsys.readouterr()
     assert main([*(FILES | FOLDERS)[name], place]) == 2
-    assert entries(Path()) == before
+    assert moments(Path()) == before
     out, err = capsys.readouterr()
     assert out == ""
     problem, remedy = err.splitlines()
@@ -85,11 +82,11 @@ def test_a_link_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_place_that_is_written_as_a_folder(
     name: str, end: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = entries(Path())
+    before = moments(Path())
     with pytest.raises(SystemExit, match="2"):
         main([*FILES[name], name + end])
     assert f"expected a file, got the folder '{name}{end}'" in capsys.readouterr().err
-    assert entries(Path()) == before
+    assert moments(Path()) == before
 
 
 @each

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from handmade import stored
 from served import (
     DEADLINE_S,
     WEIGHT,
@@ -35,7 +36,6 @@ from served import (
     slow,
     slow_request,
     stiff,
-    stored,
     tensor,
     wait_until_refused,
 )
@@ -292,8 +292,8 @@ def test_several_models_on_the_null_backend(tmp_path: Path) -> None:
     )
     data = json.dumps(signature.to_json()).encode()
     paths = [
-        pack(tmp_path, name, "model.null", data, signature, {"a": zeros}, {"b": zeros})
-        for name in ("one", "two words")
+        pack(tmp_path / file, data, signature, {"a": zeros}, {"b": zeros}, "null")
+        for file in ("one.edge", "two words.edge")
     ]
     with serving(*paths, "--backend", "null") as server:
         assert "serving one, two words on " in server.line

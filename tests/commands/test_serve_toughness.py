@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from handmade import stored
 from served import (
     DEADLINE_S,
     WEIGHT,
@@ -29,7 +30,6 @@ from served import (
     serving,
     slow,
     slow_request,
-    stored,
     tensor,
 )
 

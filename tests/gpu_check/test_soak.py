@@ -12,10 +12,11 @@ from edgeport.gpu_check.tasks import Place
 from edgeport.runtimes import Bundle, EngineError, Session
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.session import Closes
 from edgeport.runtimes.thresholds import Thresholds
 
 
-class Spoiled:
+class Spoiled(Closes):
     """A session whose answers are changed from some call on."""
 
     def __init__(self, inner: Session, *, after: int, by: float = 0.0, fails: bool = False) -> None:
@@ -33,11 +34,6 @@ class Spoiled:
         return {**answer, "logits": answer["logits"] * np.float32(1 + self._by)}
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> "Spoiled":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def soaked(packed: Path, seconds: float = 0.2, **how: float) -> tuple[Figures, list[Figures]]:

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hostile import edit
 from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load, save
 
@@ -28,13 +28,6 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.session import open_artefact
-
-
-def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    file = path / "manifest.json"
-    value = json.loads(file.read_text())
-    change(value)
-    file.write_text(json.dumps(value))
 
 
 def test_it_holds_what_was_packed(packed: Path, samples: tuple[Golden, ...]) -> None:
@@ -56,7 +49,7 @@ def test_open_is_the_verb_of_the_package(packed: Path, samples: tuple[Golden, ..
 
 
 def test_a_session_declares_the_bundles_signature(packed: Path) -> None:
-    edit_manifest(packed, lambda m: m["signature"]["ranges"]["batch"].update(max=8))
+    edit(packed, lambda m: m["signature"]["ranges"]["batch"].update(max=8))
     with pytest.raises(ContractError, match=r"model\.onnx declares .*1\.\.64\n  but .*1\.\.8 was"):
         Bundle.read(packed).open("ort-cpu")
 
@@ -94,7 +87,7 @@ def test_a_file_that_is_not_the_one_that_was_packed(
 
 
 def test_a_wrong_size_is_a_wrong_file(packed: Path) -> None:
-    edit_manifest(packed, lambda m: m["golden"].update(size_bytes=1))
+    edit(packed, lambda m: m["golden"].update(size_bytes=1))
     bundle = Bundle.read(packed)
     for call in (bundle.golden, bundle.check_files):
         with pytest.raises(IntegrityError, match="its size or sha256 differs"):
@@ -124,7 +117,7 @@ def test_a_linked_folder_leads_out_too(packed: Path) -> None:
     (packed.parent / "other").mkdir()
     (packed / "model.onnx").rename(packed.parent / "other" / "model.onnx")
     (packed / "parts").symlink_to("../other")
-    edit_manifest(packed, lambda m: m["artefacts"][0].update(file="parts/model.onnx"))
+    edit(packed, lambda m: m["artefacts"][0].update(file="parts/model.onnx"))
     with pytest.raises(FormatError, match=r"parts/model\.onnx leads out of the bundle"):
         Bundle.read(packed).check_files()
 
@@ -253,7 +246,7 @@ def repack(path: Path, what: str, data: bytes) -> None:
         (path / entry["file"]).write_bytes(data)
         entry.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
-    edit_manifest(path, change)
+    edit(path, change)
 
 
 def test_a_packed_file_that_is_none(packed: Path) -> None:
@@ -284,7 +277,7 @@ def split(packed: Path) -> Path:
         }
         manifest["artefacts"][0].update(file="parts/model.onnx", external=[stored])
 
-    edit_manifest(packed, change)
+    edit(packed, change)
     repack(packed, "0", (packed / "parts" / "model.onnx").read_bytes())
     return packed
 
@@ -356,7 +349,7 @@ def test_weights_that_no_hash_covers(split: Path, listed: str | None) -> None:
         (stored,) = manifest["artefacts"][0]["external"]
         manifest["artefacts"][0]["external"] = [{**stored, "file": listed}] if listed else []
 
-    edit_manifest(split, change)
+    edit(split, change)
     if listed:
         (split / listed).write_bytes((split / WEIGHTS).read_bytes())
     for call in checks(split):

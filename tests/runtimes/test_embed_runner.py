@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from safetensors.numpy import save
 
 from edgeport.runtimes import (
     BackendMissingError,
@@ -33,11 +33,9 @@ from edgeport.runtimes import (
 from edgeport.runtimes.embed import compiler, runner
 from edgeport.runtimes.embed.compiler import compile_c, find_compiler
 from edgeport.runtimes.embed.runner import build_runner, source_of
-from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
 from edgeport.runtimes.signature import DTYPES, METADATA_KEY
-from edgeport.runtimes.thresholds import Thresholds
 
 LIBRARY = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))
 
@@ -53,8 +51,6 @@ def program(tmp_path_factory: pytest.TempPathFactory, every_dtype: Path) -> Path
 @pytest.fixture(scope="session")
 def every_dtype(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``out/DTYPE`` = ``in "DTYPE"``; a free size, a fixed one, and an output that has no axes."""
-    path = tmp_path_factory.mktemp("bundles") / "every.edge"
-    path.mkdir()
     signature = Signature(
         tuple(TensorSpec(f'in "{dtype}"', dtype, ("größe", 3)) for dtype in DTYPES),
         (
@@ -88,20 +84,8 @@ def every_dtype(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers["sum"] = inputs['in "float32"'].sum()
     golden = Golden("drawn", "random", inputs, answers, {})
 
-    def store(file: str, data: bytes) -> StoredFile:
-        (path / file).write_bytes(data)
-        return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
-
-    manifest = Manifest(
-        name="every",
-        signature=signature,
-        artefacts=(Artefact("onnx", "float32", store("model.onnx", model.SerializeToString())),),
-        golden=store("golden.safetensors", save(to_tensors([golden]))),
-        samples=(("drawn", "random"),),
-        thresholds=Thresholds(),
-        producer={},
-    )
-    (path / "manifest.json").write_text(manifest.dumps())
+    path: Path = tmp_path_factory.mktemp("bundles") / "every.edge"
+    handmade.bundle(path, signature, {"onnx": model.SerializeToString()}, [golden])
     return path
 
 
@@ -295,18 +279,9 @@ def mlp_program(
     tmp_path_factory: pytest.TempPathFactory, mlp_onnx: bytes, signature: Signature
 ) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("mlp")
-    (folder / "mlp.edge").mkdir()
-
-    def store(file: str, data: bytes) -> StoredFile:
-        (folder / "mlp.edge" / file).write_bytes(data)
-        return StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
-
-    artefact = Artefact("onnx", "float32", store("model.onnx", mlp_onnx))
-    golden = store("golden.safetensors", save({}))
-    manifest = Manifest("mlp", signature, (artefact,), golden, (), Thresholds(), {})
-    (folder / "mlp.edge" / "manifest.json").write_text(manifest.dumps())
-    build_runner(Bundle.read(folder / "mlp.edge"), folder / "run-mlp")
-    return folder / "run-mlp", folder / "mlp.edge" / "model.onnx"
+    bundle = handmade.bundle(folder / "mlp.edge", signature, {"onnx": mlp_onnx})
+    build_runner(Bundle.read(bundle), folder / "run-mlp")
+    return folder / "run-mlp", bundle / "model.onnx"
 
 
 def test_a_graph_that_does_not_fit_its_manifest_is_told(packed: Path, tmp_path: Path) -> None:

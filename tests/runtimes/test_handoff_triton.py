@@ -23,7 +23,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.handoff.pbtxt import dumps
-from edgeport.runtimes.handoff.triton import configuration, emit
+from edgeport.runtimes.handoff.triton import LAYOUTS, configuration, emit
 from edgeport.runtimes.signature import DTYPES
 
 # Messages of Triton's model_config.proto that are used, field by field (BSD-3-Clause,
@@ -289,7 +289,7 @@ def test_when_triton_may_batch(
 ) -> None:
     shape = [{"n": 7, "t": 5}.get(str(size), size) for size in signature.inputs[0].shape]
     sample = Golden("s", "real", {"x": np.zeros([int(s) for s in shape], np.float32)}, {}, {})
-    text = dumps(configuration(signature, [sample], "m", "onnxruntime"))
+    text = dumps(configuration(signature, [sample], "m", LAYOUTS["onnx"]))
     config = text_format.Parse(text, MODEL_CONFIG())
     check_config(config)
     assert config.max_batch_size == batch
@@ -299,9 +299,9 @@ def test_when_triton_may_batch(
 def test_what_a_backend_lacks_is_told() -> None:
     signature = Signature((spec("x", 1, dtype="uint16"),), (spec("y", 1),))
     with pytest.raises(UsageError, match="'x' is uint16, which Triton's pytorch backend lacks"):
-        configuration(signature, [], "m", "pytorch")
+        configuration(signature, [], "m", LAYOUTS["torchscript"])
     with pytest.raises(UsageError, match="is always empty, and Triton takes no size of 0"):
-        configuration(Signature((spec("x", 0),), ()), [], "m", "onnxruntime")
+        configuration(Signature((spec("x", 0),), ()), [], "m", LAYOUTS["onnx"])
 
 
 sizes = st.one_of(st.integers(1, 3), st.sampled_from(["n", "t"]))
@@ -327,7 +327,7 @@ def test_every_configuration_keeps_the_rules(
         for s in signature.inputs
     }
     text = dumps(
-        configuration(signature, [Golden(name, "real", inputs, {}, {})], "m", "onnxruntime")
+        configuration(signature, [Golden(name, "real", inputs, {}, {})], "m", LAYOUTS["onnx"])
     )
     config = text_format.Parse(text, MODEL_CONFIG())
     check_config(config)

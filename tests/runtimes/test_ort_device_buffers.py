@@ -38,7 +38,7 @@ def test_inputs_of_a_second_call_are_its_own(tmp_path: Path) -> None:
     lender = buffers(session(tmp_path))
     first = np.arange(6, dtype=np.float32).reshape(2, 3)
     answers = []
-    for array in (first, first + 1, np.asfortranarray(first), first[::-1], first[:1]):
+    for array in (first, first + 1, first[:1]):
         with lender.lent([array]) as lent:
             (answer,) = lent.run([array])
         answers.append((array * 2, answer))

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hostile import contents
 
 from edgeport.runtimes import (
     Bundle,
@@ -12,11 +13,6 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.packing import pack, sign_bundle
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    files = (file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def test_there_and_back_again(packed: Path, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import most_likely, tensors
+from edgeport.runtimes.session import Closes
 from edgeport.runtimes.text import decode
 
 
-class Stub:
+class Stub(Closes):
     """A session that answers what a function makes of its inputs."""
 
     engine = EngineInfo("stub", "stub", "0", "stub", "cpu", "float32", 1)
@@ -35,12 +36,6 @@ class Stub:
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> "Stub":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 TEXT = TensorSpec("text", "int32", ("batch", "characters"))

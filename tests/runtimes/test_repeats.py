@@ -13,6 +13,7 @@ from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.repeats import RUNS, Repeats, distance, repeat
 from edgeport.runtimes.report import BackendReport, OutputFacts
+from edgeport.runtimes.session import Closes
 from edgeport.runtimes.thresholds import Precision, Thresholds
 from edgeport.runtimes.verification import check_session
 
@@ -23,7 +24,7 @@ SIGNATURE = Signature(
 ENGINE = EngineInfo("ort-cuda", "onnxruntime", "1", "CUDAExecutionProvider", "cuda:0", "float32", 1)
 
 
-class Engine:
+class Engine(Closes):
     """Adds to each answer what it is told, call by call."""
 
     signature, engine = SIGNATURE, ENGINE
@@ -38,11 +39,6 @@ class Engine:
         return {"y": y, "label": np.int64(y.argmax())}  # type: ignore[dict-item]  # as a 0-d array
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> "Engine":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def answer(x: Array) -> Array:

@@ -21,7 +21,6 @@ from edgeport.runtimes.parity import (
 from edgeport.runtimes.thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
 
 T = Thresholds()
-EXACT = {"float16": np.float16, "float32": np.float32}
 
 
 def truth(rows: int = 64) -> Array:

@@ -1,10 +1,10 @@
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import handmade
 import numpy as np
 import onnx
 import pytest
@@ -24,7 +24,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.golden import Golden, to_tensors
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Manifest, StoredFile
+from edgeport.runtimes.manifest import Manifest
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.safety.isolation import Limits
@@ -35,8 +35,7 @@ from edgeport.runtimes.verification import check_session
 
 def repack(path: Path, file: str, data: bytes, **changes: object) -> Bundle:
     """Put a file into a bundle, with the hash that belongs to it."""
-    (path / file).write_bytes(data)
-    stored = StoredFile(file, hashlib.sha256(data).hexdigest(), len(data))
+    stored = handmade.stored(path, file, data)
     manifest = Manifest.loads((path / "manifest.json").read_bytes(), "manifest")
     if file == manifest.golden.file:
         manifest = replace(manifest, golden=stored)

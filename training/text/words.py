@@ -49,10 +49,7 @@ class Words(nn.Module):
         for name in ("factors", "spelling", "starts", "lengths", "stops", "columns"):
             self.register_buffer(name, tables[name])
         self.longest, self.least, self.drops = longest, least, drops
-        self.wrong, self.foreign = (
-            _WRONG,
-            _FOREIGN,
-        )  # TorchScript reads no global, and 2**21 as float
+        self.wrong, self.foreign = _WRONG, _FOREIGN  # TorchScript reads 2**21 as float
         self.known = len(tables["lengths"]) - 1
         self.last = len(tables["factors"]) - 1
         self.vocabulary = Lookup(part(tables, "vocabulary."))
@@ -138,15 +135,12 @@ class Words(nn.Module):
         return gaps.scatter(1, torch.where(kept, rank, 0), torch.where(kept, state, -1))[:, 1:]
 
 
-def build_words(
-    options: Options, alphabet: Mapping[str, int], seed: int = 0
-) -> tuple[dict[str, Tensor], bool]:
+def build_words(options: Options, alphabet: Mapping[str, int]) -> tuple[dict[str, Tensor], bool]:
     """Make the tables of ``Words``, and say whether some tokens are dropped before n-grams.
 
     Args:
         options: What the vectorizer does.
         alphabet: Letter to symbol, for every letter of ``vocabulary_words``.
-        seed: Of the hash.
 
     Raises:
         SourceError: No hash was found.
@@ -164,7 +158,7 @@ def build_words(
     ]
     spelled = [[alphabet[letter] for letter in word] for word in words]
     tables = {
-        **_spelling(spelled, seed),
+        **_spelling(spelled),
         "stops": torch.tensor([*stops, False]).to(torch.int32),
         "columns": torch.tensor([*columns, -1], dtype=torch.int64),
         **build_steps(
@@ -202,9 +196,9 @@ def _is_token(word: str, options: Options) -> bool:
     return len(word) >= options.token.least and all(inside[ord(letter)] for letter in word)
 
 
-def _spelling(words: Sequence[Sequence[int]], seed: int) -> dict[str, Tensor]:
+def _spelling(words: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     longest = max(map(len, words), default=0)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     for _ in range(_TRIES):
         factors = generator.integers(1, 2**_KEY_BITS, longest + 1, dtype=np.int64)
         hashes = np.array([np.dot(word, factors[: len(word)]) for word in words], np.int64)

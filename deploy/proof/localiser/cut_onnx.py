@@ -13,11 +13,8 @@ from .divergence import Sides
 from .onnx_run import OnnxFile, read_by, run_outputs
 from .repro import script, stored_arrays
 from .result import Localisation
-from .segment import Segment
+from .segment import Segment, Whole, inputs_of
 from .trace import Value
-
-Whole = Mapping[int, tuple[Array, Array | None]]
-"""Number of a value of the module -> eager's answer and the oracle's, flat."""
 
 _LARGEST_CASE: Final = 2**30
 """Bytes of weights that are copied into a case."""
@@ -50,12 +47,7 @@ def cut(
         if node.op_type == "Constant" and node.output[0] in needed
     ]
     weights = [tensor for tensor in file.model.graph.initializer if tensor.name in needed]
-    inputs = {
-        f"input_{index}": whole[number][0]
-        .reshape(values[n].shape)
-        .astype(values[n].kept.dtype, copy=False)
-        for index, (n, number) in enumerate(segment.inputs.items())
-    }
+    inputs = inputs_of(segment, sides, whole)
     if sum(tensor.ByteSize() for tensor in weights) > _LARGEST_CASE:
         return None
     model = _model(

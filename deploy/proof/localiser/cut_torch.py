@@ -3,7 +3,6 @@
 import io
 import operator
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,9 +16,7 @@ from .divergence import Sides
 from .recording import Call, Recorder, Reference
 from .repro import script, stored_arrays
 from .result import Localisation
-from .segment import Segment
-
-Whole = Mapping[int, tuple[Array, Array | None]]
+from .segment import Segment, Whole, inputs_of
 
 
 def cut(
@@ -37,13 +34,7 @@ def cut(
     Returns:
         What the case answers, and its files; ``None`` if it cannot be cut out or does not run.
     """
-    values = sides.artefact.values
-    arrays = {
-        f"input_{index}": whole[number][0]
-        .reshape(values[n].shape)
-        .astype(values[n].kept.dtype, copy=False)
-        for index, (n, number) in enumerate(segment.inputs.items())
-    }
+    arrays = inputs_of(segment, sides, whole)
     try:
         module = _module(recorder, sides, segment)
         tensors = tuple(torch.tensor(array) for array in arrays.values())

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.runtimes.distances import rms
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import (
     FALLBACK_ULPS,
@@ -185,12 +186,12 @@ def _noise(value: Value) -> _Noise:
     scale = np.abs(truth[finite])
     noise = np.abs(value.kept[finite] - truth[finite])
     least = (FLOOR_ULPS if known else FALLBACK_ULPS) * float(np.finfo(value.kept.dtype).eps)
-    scale_rms, scale_max = _rms(scale), float(scale.max())
+    scale_rms, scale_max = rms(scale), float(scale.max())
     return _Noise(
         truth,
         scale.size,
         known,
-        max(_rms(noise), least * scale_rms),
+        max(rms(noise), least * scale_rms),
         max(float(noise.max()), least * scale_max),
         scale_rms,
         scale_max,
@@ -211,10 +212,3 @@ def _usual_noise(values: Sequence[Value], own: Sequence[_Noise]) -> tuple[float,
         float(np.median([noise.rms / noise.scale_rms for noise in many])),
         float(np.median([noise.max / noise.scale_max for noise in many])),
     )
-
-
-def _rms(values: Array) -> float:
-    peak = float(values.max())
-    if peak == 0 or not np.isfinite(peak):
-        return peak
-    return peak * float(np.sqrt(np.mean(np.square(values / peak))))

@@ -13,7 +13,9 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from edgeport.deploy.compilers.onnx_messages import label
 from edgeport.runtimes import EngineError
+from edgeport.runtimes.errors import first_line
 from edgeport.runtimes.inputs import Array
 
 from .trace import Trace, Value, keep
@@ -101,31 +103,23 @@ def run_outputs(
     return {n: a for n, a in zip(names, found, strict=True) if isinstance(a, np.ndarray)}
 
 
-class _opened:  # noqa: N801  # a context manager
+@contextlib.contextmanager
+def _opened(file: OnnxFile, settings: Any) -> Iterator[Any]:
     """A session, and the temporary folder that its model may need."""
+    import onnxruntime
 
-    def __init__(self, file: OnnxFile, settings: Any) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    with contextlib.ExitStack() as stack:
         source: bytes | str
         if file.external or file.model.ByteSize() > _LARGEST_IN_MEMORY:
-            self._folder = tempfile.TemporaryDirectory()
-            source = _write_beside(file, Path(self._folder.name))
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            source = _write_beside(file, Path(folder))
         else:
             source = file.model.SerializeToString()
-        import onnxruntime
-
         try:
-            self._session = onnxruntime.InferenceSession(source, settings, providers=_PROVIDERS)
+            session = onnxruntime.InferenceSession(source, settings, providers=_PROVIDERS)
         except Exception as e:  # ONNX Runtime's exceptions have no common base
-            self.__exit__()
             raise _refused(e) from e
-
-    def __enter__(self) -> Any:
-        return self._session
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
+        yield session
 
 
 def _write_beside(file: OnnxFile, folder: Path) -> str:
@@ -143,9 +137,8 @@ def _write_beside(file: OnnxFile, folder: Path) -> str:
 
 
 def _refused(error: Exception) -> EngineError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     return EngineError(
-        f"ONNX Runtime failed: {lines[0]}", remedy="open the file with onnxruntime alone"
+        f"ONNX Runtime failed: {first_line(error)}", remedy="open the file with onnxruntime alone"
     )
 
 
@@ -190,7 +183,7 @@ def trace_onnx(
         place = _failed_node(file, e)
         if place is None:
             raise
-        failure, failed = e.problem, _label(file.model.graph.node[place])
+        failure, failed = e.problem, label(file.model.graph.node[place])
         file = _before(file, place)
         arrays, shapes = _all_arrays(file, inputs, limit, chunk)
     graph = file.model.graph
@@ -216,7 +209,7 @@ def trace_onnx(
     for node in nodes:
         sources = tuple(dict.fromkeys(numbers[n] for n in read_by(node) if n in numbers))
         varies = any(values[source].varies for source in sources)
-        node_name, operator = _label(node)
+        node_name, operator = label(node)
         module = modules.get(node_name)
         for name in node.output:
             if name in arrays:
@@ -259,11 +252,6 @@ def _before(file: OnnxFile, place: int) -> OnnxFile:
     cut.CopyFrom(file.model)
     del cut.graph.node[place:]
     return OnnxFile(cut, file.folder)
-
-
-def _label(node: onnx.NodeProto) -> tuple[str, str]:
-    name = node.name or next(iter(node.output), "")
-    return name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def _plain(array: Array) -> Array:

@@ -1,12 +1,13 @@
 """What the localiser found: data for a report, and lines for a person."""
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from edgeport.runtimes import records
+from edgeport.runtimes.distances import rms
 from edgeport.runtimes.inputs import Array
 
 VERSION: Final = 1
@@ -32,9 +33,9 @@ class Summary:
         """Summarise an array of numbers."""
         wide = array.astype(np.float64)
         finite = np.abs(wide[np.isfinite(wide)])
+        size = rms(finite) if finite.size else 0.0
         peak = float(finite.max(initial=0.0))
-        rms = peak * math.sqrt(float(np.mean(np.square(finite / peak)))) if peak else 0.0
-        return cls(rms, peak, int(np.isnan(wide).sum()), int(np.isinf(wide).sum()))
+        return cls(size, peak, int(np.isnan(wide).sum()), int(np.isinf(wide).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,9 @@ class Localisation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``; a figure that is infinite becomes ``None``."""
-        plain = {name: value for name, value in asdict(self).items() if name != "repro"}
-        found: dict[str, Any] = _plain({"localisation_version": VERSION, **plain})
-        return found
+        told: dict[str, Any] = records.to_json(self)
+        del told["repro"]
+        return {"localisation_version": VERSION, **told}
 
     def place_lines(self) -> Iterator[str]:
         """Where it is, as ``name  value`` lines."""
@@ -195,13 +196,3 @@ def _summary(summary: Summary) -> str:
         if count
     )
     return f"rms {summary.rms:.4g} max {summary.max:.4g}{odd}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    return value

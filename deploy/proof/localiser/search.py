@@ -12,7 +12,6 @@ from edgeport.deploy.diagnosis.places import Line, users_line
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ParityError, UsageError, files
 from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity import measure
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.thresholds import Thresholds
@@ -25,7 +24,7 @@ from .matching import Judge
 from .onnx_run import LEVELS, OnnxFile, run_outputs, trace_onnx
 from .recording import Recorder
 from .result import Localisation
-from .segment import segment_of
+from .segment import Whole, segment_of
 from .torch_run import trace_torch
 from .trace import Trace, kept_per_value
 
@@ -317,9 +316,7 @@ def _with_case(
     return replace(told, reproduced=not judge.agrees(figures), repro=content)
 
 
-def _whole(
-    source: Source, sample: Golden, sides: Sides, numbers: Sequence[int]
-) -> dict[int, tuple[Array, Array | None]]:
+def _whole(source: Source, sample: Golden, sides: Sides, numbers: Sequence[int]) -> Whole:
     """Eager's answer and the oracle's, all elements of them; run again if some were left out."""
     values = sides.module.values
     if not all(values[number].whole for number in numbers):

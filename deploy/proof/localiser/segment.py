@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from edgeport.runtimes.inputs import Array
+
 from .divergence import Divergence, Sides
 
+Whole = Mapping[int, tuple[Array, Array | None]]
+"""Number of a value of the module -> eager's answer and the oracle's, flat."""
 _LARGEST: Final = 64
 """Values in a case that is still small."""
 
@@ -55,3 +59,14 @@ def segment_of(sides: Sides, found: Divergence) -> Segment | None:
     return Segment(
         found.artefact, frozenset(inner), dict(sorted(inputs.items())), found.counterpart
     )
+
+
+def inputs_of(segment: Segment, sides: Sides, whole: Whole) -> dict[str, Array]:
+    """What a segment is fed with, as the artefact has it: ``input_0``, ``input_1``, ..."""
+    values = sides.artefact.values
+    return {
+        f"input_{index}": whole[number][0]
+        .reshape(values[n].shape)
+        .astype(values[n].kept.dtype, copy=False)
+        for index, (n, number) in enumerate(segment.inputs.items())
+    }

@@ -18,12 +18,13 @@ from edgeport.runtimes.bench.gpu import (
     GpuUse,
     energy_uj_per_call,
     gpu_round,
-    plain,
     timed_parts,
 )
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.nvml import Gpu, GpuReading
 from edgeport.runtimes.parts import Parts
+from edgeport.runtimes.records import to_json
+from edgeport.runtimes.session import Closes
 
 CARD = Card(Gpu("A card", "GPU-1", "0:1", "580.1", "13.0", "8.6", 8 << 30, 150_000, 1800, 7000,
                 divided=False))  # fmt: skip
@@ -97,7 +98,7 @@ def test_a_session_on_the_cpu_has_no_gpu_and_no_parts(packed: Path) -> None:
         assert timed_parts(session, bundle.golden()[0].inputs, 100) is None
 
 
-class Parted:
+class Parted(Closes):
     """A session that can tell its parts."""
 
     def __init__(self, signature: Signature) -> None:
@@ -111,11 +112,6 @@ class Parted:
         return Parts(10, 100, 5)
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> "Parted":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize(("calls", "rows"), [(1, 1), (9, 1), (100, 10)])
@@ -131,8 +127,7 @@ def test_parts_are_asked_of_a_tenth_of_the_calls(
 
 def test_it_is_json() -> None:
     found = replace(use(CALM), parts_ns=np.array([[1, 2, 3, 9]]))
-    told = json.loads(json.dumps(plain(found), allow_nan=False))
+    told = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert told["card"]["gpu"]["compute_capability"] == "8.6"
     assert told["rounds"][0][0]["after"]["power_mw"] == 90_000
     assert told["parts_ns"] == [[1, 2, 3, 9]]
-    assert plain(None) is None

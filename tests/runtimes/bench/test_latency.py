@@ -1,6 +1,5 @@
 """Benchmarks of a bundle made by hand: one ONNX file and one null artefact."""
 
-import hashlib
 import json
 import shutil
 import sys
@@ -8,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save
 
 from edgeport.runtimes import (
     BackendMissingError,
@@ -37,10 +36,9 @@ from edgeport.runtimes.bench import (
 from edgeport.runtimes.bench.compared import paired_ratio
 from edgeport.runtimes.bench.sweep import variants
 from edgeport.runtimes.bench.workload import Workload, feed, fitting_rows
-from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.manifest import Artefact, Kind, Manifest, StoredFile
+from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.manifest import Kind
 from edgeport.runtimes.safety.isolation import Limits
-from edgeport.runtimes.thresholds import Thresholds
 
 Make = Callable[..., Bundle]
 
@@ -77,30 +75,12 @@ def make(tmp_path: Path) -> Make:
     ) -> Bundle:
         x, y = TensorSpec("x", "float32", (rows, 4)), TensorSpec("y", "float32", (rows, 2))
         signature = Signature((x,), (y,), ranges or {})
-        contents = {
-            "model.onnx": _onnx(rows) if not ranges else b"never opened",
-            "model.null": json.dumps(signature.to_json()).encode(),
-            "golden.safetensors": save(to_tensors(samples)),
-            **{f"model.{format_}": b"never opened" for format_ in more},
+        artefacts = {
+            "onnx": _onnx(rows) if not ranges else b"never opened",
+            "null": json.dumps(signature.to_json()).encode(),
+            **dict.fromkeys(more, b"never opened"),
         }
-        path = tmp_path / "linear.edge"
-        path.mkdir()
-        for name, data in contents.items():
-            (path / name).write_bytes(data)
-        stored = {
-            name: StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
-            for name, data in contents.items()
-        }
-        artefacts = [
-            Artefact(format_, "float32", stored[f"model.{format_}"])
-            for format_ in ("onnx", "null", *more)
-        ]
-        labels: tuple[tuple[str, Kind], ...] = tuple(
-            (sample.name, sample.kind) for sample in samples
-        )
-        golden = stored["golden.safetensors"]
-        manifest = Manifest("linear", signature, tuple(artefacts), golden, labels, Thresholds(), {})
-        (path / "manifest.json").write_text(manifest.dumps(), "utf-8")
+        path = handmade.bundle(tmp_path / "linear.edge", signature, artefacts, samples)
         return Bundle.read(path)
 
     return make

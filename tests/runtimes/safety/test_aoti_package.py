@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import zipped
 
 from edgeport.runtimes import StorageError
 from edgeport.runtimes.safety import aoti_package
@@ -30,14 +31,6 @@ WHOLE = {
 }
 
 
-def package(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return made.getvalue()
-
-
 def check(data: bytes) -> None:
     check_aoti(io.BytesIO(data), len(data))
 
@@ -54,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     file = tmp_path / "m.aoti"
-    file.write_bytes(package(WHOLE))
+    file.write_bytes(zipped(WHOLE))
     return file
 
 
@@ -89,17 +82,17 @@ def test_what_is_used_is_unpacked_for_a_while(file: Path, place: Path) -> None:
     ],
 )
 def test_what_edgeport_does_not_write_is_refused(name: str, message: str) -> None:
-    check(package(WHOLE))
+    check(zipped(WHOLE))
     with pytest.raises(ValueError, match=message):
-        check(package({**WHOLE, name: b"x"}))
+        check(zipped({**WHOLE, name: b"x"}))
 
 
 def test_compressed_members_and_no_library_are_refused() -> None:
     with pytest.raises(ValueError, match="is compressed, which torch never does"):
-        check(package(WHOLE, zipfile.ZIP_DEFLATED))
+        check(zipped(WHOLE, zipfile.ZIP_DEFLATED))
     with pytest.raises(ValueError, match="it holds no library"):
-        check(package({"m/archive_format": b"pt2"}))
-    for damaged in (b"", b"no zip file", package(WHOLE)[:-5]):
+        check(zipped({"m/archive_format": b"pt2"}))
+    for damaged in (b"", b"no zip file", zipped(WHOLE)[:-5]):
         with pytest.raises(ValueError, match="it is no zip file"):
             check(damaged)
 

@@ -1,4 +1,3 @@
-import hashlib
 import os
 import zipfile
 from collections.abc import Callable
@@ -7,18 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handmade import stored
 
 from edgeport.runtimes import EngineError, IntegrityError, StorageError
 from edgeport.runtimes.container import Folder, Zip
-from edgeport.runtimes.manifest import StoredFile
 from edgeport.runtimes.safety import private_copy as module
 from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read, steady
-
-
-def stored(folder: Path, name: str, data: bytes) -> StoredFile:
-    (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_bytes(data)
-    return StoredFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
 @pytest.mark.parametrize("size", [0, 1, module._CHUNK_BYTES, 3 * module._CHUNK_BYTES + 7])

@@ -1,25 +1,15 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hostile import zipped
 
 from edgeport.runtimes.safety import torch_limits
 from edgeport.runtimes.safety.torch_limits import check_pt2, check_torchscript
-
-Check = Callable[[io.BytesIO, int], None]
-
-
-def archive(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return made.getvalue()
 
 
 def run(check: Any, data: bytes) -> None:
@@ -70,7 +60,7 @@ def test_what_torch_writes_passes(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_code_that_touches_files(code: str, message: str, method: int) -> None:
-    data = archive({"m/data.pkl": b"", "m/code/__torch__.py": code.encode()}, method)
+    data = zipped({"m/data.pkl": b"", "m/code/__torch__.py": code.encode()}, method)
     with pytest.raises(ValueError, match=message):
         run(check_torchscript, data)
 
@@ -79,7 +69,7 @@ def test_code_that_touches_files(code: str, message: str, method: int) -> None:
     "code", ["y = self.save", "torch.relu(x)", "ops.prim.device(x)", "ops.torchvision.nms(x)"]
 )
 def test_code_that_does_not(code: str) -> None:
-    run(check_torchscript, archive({"m/code/__torch__.py": code.encode()}))
+    run(check_torchscript, zipped({"m/code/__torch__.py": code.encode()}))
 
 
 MODEL = {
@@ -103,7 +93,7 @@ def expression(text: object) -> dict[str, Any]:
 
 
 def test_a_program_passes() -> None:
-    run(check_pt2, archive(program()))
+    run(check_pt2, zipped(program()))
     for text in (
         "Mul(Integer(-4), Symbol('s41', positive=True, integer=True))",
         "Max(1, s0 + 2*u1) // 3",
@@ -111,7 +101,7 @@ def test_a_program_passes() -> None:
         "TruncToInt(Mul(Float('1.5', precision=53), ToFloat(Symbol('s54'))))",
         "StrictLessThan(Symbol('u0', integer=True), Integer(9223372036854775807))",
     ):
-        run(check_pt2, archive(program(**expression(text))))
+        run(check_pt2, zipped(program(**expression(text))))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +125,7 @@ def test_a_program_passes() -> None:
 )
 def test_an_expression_that_torch_would_evaluate(text: object) -> None:
     with pytest.raises(ValueError, match=r"has the size .* which torch would evaluate"):
-        run(check_pt2, archive(program(**expression(text))))
+        run(check_pt2, zipped(program(**expression(text))))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +145,7 @@ def test_an_expression_that_torch_would_evaluate(text: object) -> None:
 )
 def test_a_call_that_is_no_operator(target: str) -> None:
     with pytest.raises(ValueError, match=r"calls .*, which is no operator of a model"):
-        run(check_pt2, archive(program(nodes=[{"target": target}])))
+        run(check_pt2, zipped(program(nodes=[{"target": target}])))
 
 
 @pytest.mark.parametrize(
@@ -176,11 +166,11 @@ def test_a_call_that_is_no_operator(target: str) -> None:
 )
 def test_what_a_program_must_not_hold(name: str, data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        run(check_pt2, archive({**program(), name: data}))
+        run(check_pt2, zipped({**program(), name: data}))
 
 
 def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = archive({"m/code/a.py": bytes(10**6)}, zipfile.ZIP_DEFLATED)
+    data = zipped({"m/code/a.py": bytes(10**6)}, zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(torch_limits, "LARGEST_TEXT_BYTES", 10**5)
     with pytest.raises(ValueError, match=r"'m/code/a\.py' has 1000000 bytes, which is too"):
         run(check_torchscript, data)
@@ -189,13 +179,13 @@ def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_descriptions_of_a_program_that_are_larger_than_the_file() -> None:
     members = program()
     members["m/models/model.json"] = b"[" + b"[]," * 100_000 + b"[]]"
-    run(check_pt2, archive(members))
+    run(check_pt2, zipped(members))
     with pytest.raises(ValueError, match="compressed or share bytes, which torch never does"):
-        run(check_pt2, archive(members, zipfile.ZIP_DEFLATED))
+        run(check_pt2, zipped(members, zipfile.ZIP_DEFLATED))
 
 
 def test_a_size_that_lies() -> None:
-    data = bytearray(archive({"m/code/a.py": bytes(5000)}, zipfile.ZIP_DEFLATED))
+    data = bytearray(zipped({"m/code/a.py": bytes(5000)}, zipfile.ZIP_DEFLATED))
     entry = data.index(b"PK\1\2")
     data[entry + 24 : entry + 28] = (4000).to_bytes(4, "little")
     with pytest.raises(ValueError, match=r"'m/code/a\.py' does not have the size that it says"):

@@ -2,19 +2,12 @@ import io
 import zipfile
 
 import pytest
+from hostile import zipped
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.runtimes.safety import zip_directory
 from edgeport.runtimes.safety.zip_directory import DEFLATED, STORED, read_directory
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return made.getvalue()
 
 
 def read(data: bytes, most: int = 100) -> dict[str, zip_directory.Member]:
