@@ -23,7 +23,7 @@ BOUNDS_S: Final = (
 
 _BOUNDS_NS: Final = tuple(round(bound * 1e9) for bound in BOUNDS_S)
 
-# What a slot holds: 64-bit integers.
+# What a slot holds: 64-bit integers. RUNNING is when a run began, time.monotonic_ns(), or 0.
 RUNNING, OPENING, QUEUED_ROWS, QUEUED_BYTES = range(4)
 SUCCESS, SUCCESS_NS, FAILED, FAILED_NS, QUEUE_NS, INFER_NS = range(4, 10)
 ROWS, EXECUTIONS, SHED, EXPIRED, LEFT, REJECTED, LAST_MS = range(10, 17)
@@ -96,6 +96,10 @@ class Board:
             for slot in range(MOST_MODELS)
             if (row := self._row(process, slot))[RUNNING] or row[OPENING]
         ]
+
+    def running_since_ns(self, process: int, slot: int) -> int:
+        """When the run began in which a model is, ``time.monotonic_ns()``; 0 if it is in none."""
+        return self._row(process, slot)[RUNNING]
 
     def forget_gauges(self, process: int) -> None:
         """A process has died: nothing waits in it any more."""

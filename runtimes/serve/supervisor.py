@@ -2,6 +2,7 @@
 
 A worker that dies is replaced, after a while if it goes on dying; the next clients wait at the
 port meanwhile. A model that was running each time is left out, so that the others are served.
+One whose model does not come back from a run dies by our hand: nothing else ends an engine.
 What a client asks of the repository is done by all workers, and tried in a child first.
 """
 
@@ -31,6 +32,9 @@ from .worker import DRAIN_S, Assignment, Settings, work
 MOST_DEATHS: Final = 3
 """A model that was running at so many deaths within a minute is left out."""
 
+LOOK_S: Final = 1.0
+"""How often it is looked whether a model hangs, and how long its worker has to tell its clients."""
+
 _MINUTE_S: Final = 60.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
@@ -47,6 +51,7 @@ class _Worker:
     started: bool = False
     deaths: list[float] = field(default_factory=list)
     restart_at: float | None = None
+    hanging: list[int] = field(default_factory=list)  # slots of models for which it was killed
 
 
 class Supervisor:
@@ -83,6 +88,7 @@ class Supervisor:
         self._blamed: dict[int, list[float]] = {}
         self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
         self._stop_at: float | None = None
+        self._look_at = time.monotonic() + LOOK_S
         self._announced = False
         self._names: list[str] = []  # what answers
 
@@ -143,12 +149,14 @@ class Supervisor:
     def _turn(self) -> None:
         now = time.monotonic()
         due = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
-        if self._stop_at is not None:
-            due.append(self._stop_at)
-        timeout = max(0.0, min(due) - now) if due else None
-        for key, _ in self._selector.select(timeout):
+        due.append(self._look_at if self._stop_at is None else self._stop_at)
+        for key, _ in self._selector.select(max(0.0, min(due) - now)):
             key.data()
         now = time.monotonic()
+        if self._stop_at is None and self._look_at <= now:
+            if now < self._look_at + LOOK_S:  # else we all were stopped, and they may be done soon
+                self._look()
+            self._look_at = now + LOOK_S
         for worker in self._workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
@@ -203,6 +211,29 @@ class Supervisor:
                 os.waitpid(worker.pid, 0)
                 worker.pid = 0
         self._stop_at = self._stop_at or time.monotonic()
+
+    # ---- engines that hang
+
+    def _look(self) -> None:
+        for worker in self._workers:
+            if worker.pid and not worker.hanging:
+                self._end_hanging(worker)
+
+    def _end_hanging(self, worker: _Worker) -> None:
+        """Kill a worker in which a run has taken longer than any may; another follows."""
+        longest_s = self._settings.bounds.run_s
+        for place in [place for places in self._wanted.values() for place in places]:
+            since_ns = self._board.running_since_ns(worker.number, place.slot)
+            ran_s = (time.monotonic_ns() - since_ns) / 1e9
+            if since_ns and ran_s > longest_s + LOOK_S:
+                worker.hanging.append(place.slot)
+                self._tell(
+                    f"model {place.name!r} version {place.version} hangs: worker "
+                    f"{worker.number} has run it for {ran_s:.0f} s, and --run-limit is "
+                    f"{longest_s:g} s; the worker is killed, with what else it was to answer"
+                )
+        if worker.hanging:
+            os.kill(worker.pid, signal.SIGKILL)
 
     # ---- workers
 
@@ -266,7 +297,8 @@ class Supervisor:
             worker.channel = None
         if self._stop_at is not None:
             return
-        suspects = self._board.busy(worker.number)
+        suspects = worker.hanging or self._board.busy(worker.number)
+        worker.hanging = []
         self._board.forget_gauges(worker.number)
         names = self._blame(suspects)
         now = time.monotonic()
@@ -317,6 +349,8 @@ class Supervisor:
         elif message["type"] == "started":
             self._started(worker, message["failures"])
             self._names = message["models"]
+        elif message["type"] == "told":
+            self._tell(message["text"])
         elif message["type"] == "ask":
             self._jobs.ask(worker.number, message)
         else:
