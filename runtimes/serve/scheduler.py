@@ -124,7 +124,7 @@ class Scheduler:
         waiting.add(work)
         if not alone and not self._is_kept(work):
             waiting.remove_last()
-            self._shed()
+            self._shed(work)
         self._shedding = False
         if not self._scheduled and self._running is None:
             self._schedule()
@@ -176,14 +176,20 @@ class Scheduler:
         """Whether there is room for it, and time, now that it waits with the others."""
         waiting, bounds = self._waiting, self._bounds
         return (
-            waiting.rows <= bounds.rows
-            and waiting.size_bytes <= bounds.size_bytes
+            waiting.rows <= max(bounds.rows, work.rows)
+            and waiting.size_bytes <= max(bounds.size_bytes, work.size)
             and waiting.wait_s(work.arrived_ns) * _PROMISE <= work.deadline_ns - work.arrived_ns
         )
 
-    def _shed(self) -> None:
-        self._shedding = True
+    def _shed(self, work: Work | None = None) -> None:
         self._counters.add(c.SHED)
+        if work is not None and self._waiting and work.rows > self._bounds.rows:
+            raise OverloadedError(
+                f"model {self.model.name!r}: {work.rows} rows cannot wait beside those of others, "
+                f"{self._bounds.rows} rows together could",
+                remedy="send fewer at a time, try again later, or allow more: --max-queue-rows",
+            )
+        self._shedding = True
         rows, wait_s = self._waiting.rows, self._waiting.wait_s(time.monotonic_ns())
         raise OverloadedError(
             f"model {self.model.name!r} has work for about {wait_s:.2f} s, and {rows} rows waiting",
