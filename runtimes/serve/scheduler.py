@@ -176,17 +176,17 @@ class Scheduler:
         """Whether there is room for it, and time, now that it waits with the others."""
         waiting, bounds = self._waiting, self._bounds
         return (
-            waiting.rows <= max(bounds.rows, work.rows)
-            and waiting.size_bytes <= max(bounds.size_bytes, work.size)
+            waiting.rows <= bounds.rows
+            and waiting.size_bytes <= bounds.size_bytes
             and waiting.wait_s(work.arrived_ns) * _PROMISE <= work.deadline_ns - work.arrived_ns
         )
 
     def _shed(self, work: Work | None = None) -> None:
         self._counters.add(c.SHED)
-        if work is not None and self._waiting and work.rows > self._bounds.rows:
+        if work is not None and work.rows > self._bounds.rows:
             raise OverloadedError(
-                f"model {self.model.name!r}: {work.rows} rows cannot wait beside those of others, "
-                f"{self._bounds.rows} rows together could",
+                f"model {self.model.name!r} is at work, and {work.rows} rows of one request are "
+                f"more than may wait, {self._bounds.rows}",
                 remedy="send fewer at a time, try again later, or allow more: --max-queue-rows",
             )
         self._shedding = True

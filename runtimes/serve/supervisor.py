@@ -119,7 +119,10 @@ class Supervisor:
 
     def _choose(self) -> None:
         """Try every model; what is not required may be left out."""
-        for name in self._catalogue.names():
+        names = self._catalogue.names()
+        if not names:
+            self._tell("the folder holds no bundle: put NAME.edge into it, and start again")
+        for name in names:
             try:
                 places = self._catalogue.places(name)
             except EdgeportError as e:  # lost+found, say: no reason not to serve the others

@@ -192,7 +192,7 @@ def _tensor(
 ) -> Array:
     datatype = entry.get("datatype")
     expected = None if spec is None else DATATYPES[spec.dtype]
-    if datatype != expected and not (raw and datatype == "BYTES"):
+    if expected is None or (datatype != expected and not (raw and datatype == "BYTES")):
         known = [expected, *(["BYTES"] if raw else [])] if expected else list(NUMPY)
         if datatype not in known:
             raise InputError(

@@ -335,6 +335,13 @@ def spoil(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_folder_without_bundles_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with serving("--model-dir", tmp_path / "empty", log=tmp_path / "log") as server:
+        assert server.line.startswith("serving no model on ")
+    assert "the folder holds no bundle: put NAME.edge into it" in (tmp_path / "log").read_text()
+
+
 def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(folder: Path) -> None:
     with serving("--model-dir", folder) as server:
         assert server.line.startswith("serving many, one on ")

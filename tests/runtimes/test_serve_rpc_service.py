@@ -296,7 +296,12 @@ def test_mistakes_are_told(make: Make, more: dict[str, Any], code: Any, text: st
 def test_what_is_no_call_is_told(make: Make) -> None:
     server = make(limits=CallLimits(message_bytes=2**20))
     ask = server.channel.unary_unary
-    assert refusal(lambda: ask("/a.B/C")(b"", timeout=9))[0] is CODE.UNIMPLEMENTED
+    for path, said in (
+        ("/a.B/C", "nothing is at '/a.B/C'; this server has inference.GRPCInferenceService and"),
+        (f"/{INFERENCE}/LogSettings", f"{INFERENCE} of this server has no 'LogSettings'; docs/"),
+    ):
+        code, text = refusal(partial(ask(path), b"", timeout=9))
+        assert (code, said in text) == (CODE.UNIMPLEMENTED, True)
     code, text = refusal(lambda: ask(f"/{INFERENCE}/ModelInfer")(b"\xff\xff", timeout=9))
     assert code is CODE.INVALID_ARGUMENT
     assert text.startswith("not a ModelInferRequest: ")

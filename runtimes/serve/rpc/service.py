@@ -177,7 +177,11 @@ def _deaf(call: Call, data: bytes) -> None:
 
 def _unknown(call: Call, path: bytes) -> Call:
     name = path.decode("latin-1")
-    text = f"nothing is at {name!r}; this server has {INFERENCE} and {HEALTH}"
+    service, _, method = name.strip("/").rpartition("/")
+    if service in (INFERENCE, HEALTH):
+        text = f"{service} of this server has no {method!r}; docs/serving.md tells what it has"
+    else:
+        text = f"nothing is at {name!r}; this server has {INFERENCE} and {HEALTH}"
     call.fail(Status.UNIMPLEMENTED, text)
     return call
 
