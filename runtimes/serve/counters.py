@@ -5,6 +5,7 @@ that watches over them sees which model was running when one died.
 """
 
 import mmap
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
@@ -97,9 +98,12 @@ class Board:
             if (row := self._row(process, slot))[RUNNING] or row[OPENING]
         ]
 
-    def running_since_ns(self, process: int, slot: int) -> int:
-        """When the run began in which a model is, ``time.monotonic_ns()``; 0 if it is in none."""
-        return self._row(process, slot)[RUNNING]
+    def overdue(self, process: int, longest_s: float) -> dict[int, float]:
+        """Slots of the models whose run has taken longer, and how many seconds it has."""
+        now_ns = time.monotonic_ns()
+        since_ns = {slot: self._row(process, slot)[RUNNING] for slot in range(MOST_MODELS)}
+        ran_s = {slot: (now_ns - since) / 1e9 for slot, since in since_ns.items() if since}
+        return {slot: seconds for slot, seconds in ran_s.items() if seconds > longest_s}
 
     def forget_gauges(self, process: int) -> None:
         """A process has died: nothing waits in it any more."""

@@ -8,7 +8,6 @@ What a client asks of the repository is done by all workers, and tried in a chil
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -16,7 +15,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,9 +23,11 @@ from edgeport.runtimes.errors import EdgeportError, EngineError
 from edgeport.runtimes.safety.forked import fork
 
 from . import channel
+from .changes import Changes
 from .counters import Board
 from .jobs import Jobs, Rehearsal
 from .repository import Catalogue, Place
+from .signals import ENDING, heard
 from .worker import DRAIN_S, Assignment, Settings, work
 
 MOST_DEATHS: Final = 3
@@ -39,7 +40,6 @@ _MINUTE_S: Final = 60.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
 _GRACE_S: Final = 1.0
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -86,6 +86,7 @@ class Supervisor:
         self._wanted: dict[str, list[Place]] = {}
         self._withheld: dict[tuple[str, str], tuple[Place, str]] = {}
         self._blamed: dict[int, list[float]] = {}
+        self._changes = Changes()
         self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
         self._stop_at: float | None = None
         self._look_at = time.monotonic() + LOOK_S
@@ -102,8 +103,8 @@ class Supervisor:
             EdgeportError: A model that is required cannot be served.
         """
         self._choose()
-        with self._signals() as wakeup:
-            self._selector.register(wakeup, selectors.EVENT_READ, self._woken)
+        with heard() as wakeup:
+            self._selector.register(wakeup, selectors.EVENT_READ, lambda: self._woken(wakeup))
             try:
                 for worker in self._workers:
                     self._start(worker)
@@ -167,30 +168,11 @@ class Supervisor:
             self._tell(f"not all was answered in {DRAIN_S + _GRACE_S:g} s: the rest is dropped")
             self._kill()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[socket.socket]:
-        reader, writer = socket.socketpair()
-        writer.setblocking(False)
-        self._wakeup = reader
-        handled = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup wants it to be ignored
-            handled.append(signal.SIGHUP)
-        before = {number: signal.signal(number, lambda *_: None) for number in handled}
-        old = signal.set_wakeup_fd(writer.fileno())
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(old)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            reader.close()
-            writer.close()
-
-    def _woken(self) -> None:
-        numbers = self._wakeup.recv(4096)
+    def _woken(self, wakeup: socket.socket) -> None:
+        numbers = wakeup.recv(4096)
         if signal.SIGCHLD in numbers:
             self._reap()
-        for number in _ENDING:
+        for number in ENDING:
             if number in numbers:
                 self._stop(number.name)
 
@@ -218,36 +200,40 @@ class Supervisor:
     # ---- engines that hang
 
     def _look(self) -> None:
-        for worker in self._workers:
-            if worker.pid and not worker.hanging:
-                self._end_hanging(worker)
-
-    def _end_hanging(self, worker: _Worker) -> None:
-        """Kill a worker in which a run has taken longer than any may; another follows."""
+        """Kill workers in which a run has taken longer than any may; others follow."""
         longest_s = self._settings.bounds.run_s
-        for place in [place for places in self._wanted.values() for place in places]:
-            since_ns = self._board.running_since_ns(worker.number, place.slot)
-            ran_s = (time.monotonic_ns() - since_ns) / 1e9
-            if since_ns and ran_s > longest_s + LOOK_S:
-                worker.hanging.append(place.slot)
-                self._tell(
-                    f"model {place.name!r} version {place.version} hangs: worker "
-                    f"{worker.number} has run it for {ran_s:.0f} s, and --run-limit is "
-                    f"{longest_s:g} s; the worker is killed, with what else it was to answer"
-                )
-        if worker.hanging:
-            os.kill(worker.pid, signal.SIGKILL)
+        for worker in self._workers:
+            if not worker.pid or worker.hanging:
+                continue
+            overdue = self._board.overdue(worker.number, longest_s + LOOK_S)
+            for place in self._places():
+                if place.slot in overdue:
+                    worker.hanging.append(place.slot)
+                    self._tell(
+                        f"model {place.name!r} version {place.version} hangs: worker "
+                        f"{worker.number} has run it for {overdue[place.slot]:.0f} s, and "
+                        f"--run-limit is {longest_s:g} s; the worker is killed, with what else "
+                        "it was to answer"
+                    )
+            if worker.hanging:
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _places(self) -> list[Place]:
+        return [place for places in self._wanted.values() for place in places]
 
     # ---- workers
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = channel.pair()
         places = [
-            place
-            for places in self._wanted.values()
-            for place in places
-            if (place.name, place.version) not in self._withheld
+            each for each in self._places() if (each.name, each.version) not in self._withheld
         ]
+        for place in self._changes.since(places):
+            self._tell(
+                f"model {place.name!r} version {place.version}: {place.path} is not what was "
+                f"opened before; worker {worker.number} serves what is there now: load it, or "
+                "start again, and all workers do"
+            )
         assignment = Assignment(
             worker.number, worker.listener, theirs, places, list(self._withheld.values())
         )
@@ -319,15 +305,14 @@ class Supervisor:
         """Count a death, and leave a model out that has caused too many."""
         now = time.monotonic()
         blamed = []
-        for places in self._wanted.values():
-            for place in places:
-                if place.slot not in slots:
-                    continue
-                blamed.append(f"{place.name!r} version {place.version}")
-                times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
-                self._blamed[place.slot] = [*times, now]
-                if len(times) + 1 >= MOST_DEATHS:
-                    self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
+        for place in self._places():
+            if place.slot not in slots:
+                continue
+            blamed.append(f"{place.name!r} version {place.version}")
+            times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
+            self._blamed[place.slot] = [*times, now]
+            if len(times) + 1 >= MOST_DEATHS:
+                self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
         return " and ".join(blamed)
 
     def _withhold(self, place: Place, reason: str) -> None:
@@ -387,6 +372,7 @@ class Supervisor:
     def loaded(self, name: str, places: Sequence[Place]) -> None:
         """A model is wanted, in these versions; what was held against it is forgotten."""
         self._wanted[name] = list(places)
+        self._changes.remember(places)
         for place in places:
             self._withheld.pop((name, place.version), None)
             self._blamed.pop(place.slot, None)

@@ -50,7 +50,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rounds(count: int, **more: Any) -> dict[str, Any]:
     x = tensor(shape=[2, 4], data=[0.1] * 8)
-    return request(x, tensor(name="rounds", datatype="INT64", shape=[1], data=[count]), **more)
+    count_ = tensor(name="rounds", datatype="INT64", shape=[1], data=[count])
+    return {**request(x, count_), **more}
 
 
 def test_what_may_loop_is_known_from_its_file(
@@ -110,7 +111,7 @@ def test_a_model_that_never_answers_is_told_and_replaced(bundle: Path, tmp_path:
 def answer_of(server: Server) -> int:
     """A status; 0 if its worker was killed meanwhile."""
     try:
-        return server.infer(rounds(3), "rounds")[0]
+        return int(server.infer(rounds(3), "rounds")[0])
     except (OSError, http.client.HTTPException):
         return 0
 

@@ -335,6 +335,21 @@ def spoil(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_bundle_that_was_replaced_is_told_when_a_worker_opens_it(tmp_path: Path) -> None:
+    path, log = digits(tmp_path), tmp_path / "log"
+    told = f"model 'digits' version 1: {path} is not what was opened before; worker 0 serves what"
+    with serving(path, log=log) as server:
+        for replaced in (False, True):
+            if replaced:
+                manifest = json.loads((path / "manifest.json").read_text())
+                (path / "manifest.json").write_text(json.dumps(manifest | {"producer": {"a": "b"}}))
+            (worker,) = workers(server)
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda dead=worker: workers(server) not in ([], [dead]))
+            assert server.infer(request())[0] == 200
+            assert (told in log.read_text()) is replaced
+
+
 def test_a_folder_without_bundles_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with serving("--model-dir", tmp_path / "empty", log=tmp_path / "log") as server:
