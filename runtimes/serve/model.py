@@ -41,7 +41,8 @@ class Model:
         outputs: Their names, in the order of the signature.
         check: The check of inputs that every backend does.
         raw: Inputs that may be given as BYTES.
-        loops: Whether the values of a request may say how long it runs.
+        may_hang: Whether a run may last much longer than its size says: it loops, or waits for a
+            GPU.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Model:
     outputs: tuple[str, ...]
     check: InputCheck
     raw: frozenset[str]
-    loops: bool = False
+    may_hang: bool = False
 
     @property
     def takes_strings(self) -> bool:
@@ -197,7 +198,7 @@ def _proved(
         tuple(spec.name for spec in signature.outputs),
         InputCheck(signature),
         frozenset(spec.name for spec in signature.inputs if takes_bytes(spec)),
-        loops(bundle, artefact),
+        loops(bundle, artefact) or session.engine.device.startswith("cuda"),
     )
 
 

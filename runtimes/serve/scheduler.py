@@ -3,9 +3,9 @@
 Everything that arrived in one turn of the event loop runs in the next one, together where the
 model allows it: under load batches grow by themselves, and without load nothing is delayed. A
 model that answers within a millisecond runs in the loop itself, because a thread would cost more
-than that; any other has one thread, so that the loop goes on answering. So has one that loops,
-because the next request may let it do so for ever: those who wait are told when their time is
-over, and nothing more is taken until it answers.
+than that; any other has one thread, so that the loop goes on answering. So has one that may not
+come back, because it loops or runs on a GPU: those who wait are told when their time is over, and
+nothing more is taken until it answers.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Scheduler:
         for work in late:
             self._expire(work)
         if batch.works:
-            if not self.model.loops and self._times.is_quick(batch.size_bytes):
+            if not self.model.may_hang and self._times.is_quick(batch.size_bytes):
                 self._answer(batch, self._compute(batch))
             else:
                 self._start(batch)
