@@ -226,16 +226,16 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 def test_a_model_that_goes_on_killing_is_left_out_and_others_are_served(tmp_path: Path) -> None:
     arguments = (slow(tmp_path), digits(tmp_path), "--deadline", "60s", "--repository-control")
     with serving(*arguments) as server:
-        body = slow_request(server, 3)
+        endless = request(tensor(name="rounds", datatype="INT64", shape=[1], data=[10**12]))
         for _ in range(3):
             with connections(server, 1) as (client,):
-                client.request("POST", INFER, body)
+                client.request("POST", INFER, json.dumps(endless))
                 wait_until(lambda: rows_running(server))
                 (worker,) = workers(server)
                 os.kill(worker, signal.SIGSEGV)
                 wait_until(lambda dead=worker: workers(server) not in ([], [dead]))
                 wait_until(lambda: server.ask("GET", "/v2/health/ready")[0] == 200)
-        status, answer = server.infer(json.loads(body), "slow")
+        status, answer = server.infer(endless, "slow")
         assert status == 503
         assert "it ended 3 processes within a minute" in answer["error"]
         assert server.infer(request())[0] == 200
