@@ -180,9 +180,13 @@ def run_serve(*arguments: object) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object) -> Iterator[Server]:
+def serving(*arguments: object, log: Path | None = None) -> Iterator[Server]:
     command = run_serve(*arguments, "--port", 0, "--threads", 1)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with contextlib.ExitStack() as stack:
+        stderr = None if log is None else stack.enter_context(log.open("wb"))
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        )
         try:
             assert process.stdout
             assert select.select([process.stdout], [], [], DEADLINE_S)[0], "never became ready"

@@ -37,6 +37,7 @@ class ServeArgs:
     max_queue_rows: int
     max_body_bytes: int
     deadline_s: float
+    run_limit_s: float
     max_delay_s: float
     repository_control: bool
     trusted: tuple[Path, ...] | None
@@ -89,6 +90,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         default=1.0,
         metavar="TIME",
         help="how long a request may wait: 500ms, 2s (default: 1s)",
+    )
+    parser.add_argument(
+        "--run-limit",
+        type=duration,
+        default=120.0,
+        metavar="TIME",
+        help="how long a model may compute before it is taken to hang (default: 120s)",
     )
     parser.add_argument(
         "--max-delay-ms",
@@ -153,7 +161,10 @@ def run(args: ServeArgs) -> int:
                 options=options,
                 trusted=args.trusted,
                 bounds=Bounds(
-                    rows=args.max_queue_rows, deadline_s=args.deadline_s, delay_s=args.max_delay_s
+                    rows=args.max_queue_rows,
+                    deadline_s=args.deadline_s,
+                    run_s=args.run_limit_s,
+                    delay_s=args.max_delay_s,
                 ),
                 limits=TransportLimits(body_bytes=args.max_body_bytes),
                 control=args.repository_control,
@@ -195,6 +206,6 @@ def milliseconds(text: str) -> float:
 def _args(a: argparse.Namespace) -> ServeArgs:
     return ServeArgs(
         tuple(a.bundles), a.model_dir, a.host, a.port, a.grpc_port, a.backend, a.threads, a.device,
-        gpu_options(a), a.workers, a.max_queue_rows, a.max_body, a.deadline, a.max_delay_ms,
-        a.repository_control, trusted(a), limits(a),
+        gpu_options(a), a.workers, a.max_queue_rows, a.max_body, a.deadline, a.run_limit,
+        a.max_delay_ms, a.repository_control, trusted(a), limits(a),
     )  # fmt: skip

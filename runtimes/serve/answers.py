@@ -69,10 +69,12 @@ def count(
 ) -> None:
     """Count what came of a batch that ran from then till then."""
     counters.batch(batch.rows, end_ns - start_ns)
-    good = rejected = queued_ns = total_ns = failed_ns = 0
+    good = lost = rejected = queued_ns = total_ns = failed_ns = 0
     for work, result in zip(batch.works, results, strict=True):
         latency_ns = end_ns - work.arrived_ns
-        if isinstance(result, InputError):
+        if work.is_lost:
+            lost += 1
+        elif isinstance(result, InputError):
             rejected += 1
         elif isinstance(result, EdgeportError):
             failed_ns += latency_ns
@@ -87,7 +89,7 @@ def count(
     counters.set(c.LAST_MS, time.time_ns() // 1_000_000)
     if good < len(results):
         counters.add(c.REJECTED, rejected)
-        counters.add(c.FAILED, len(results) - good - rejected)
+        counters.add(c.FAILED, len(results) - good - lost - rejected)
         counters.add(c.FAILED_NS, failed_ns)
 
 

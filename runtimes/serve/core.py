@@ -74,7 +74,7 @@ class Core:
             UnknownModelError: There is no such model or version.
             UnavailableError: The model is not ready.
             OverloadedError: Too much is waiting.
-            DeadlineError: It waited longer than it may.
+            DeadlineError: It waited, or the model ran, longer than it may.
             EngineError: The engine failed.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -103,7 +103,7 @@ class Core:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome: not at the start, at the end, and without a model."""
+        """Whether requests are welcome: not at the start or the end, nor if no model answers."""
         known = self.repository.is_empty or self.repository.names()
         return not self.draining and not self.starting and bool(known)
 
@@ -153,15 +153,11 @@ class Core:
         Args:
             ready: Only those that are ready.
         """
+        rows = [(entry, *entry.condition()) for entry in self.repository.entries()]
         return [
-            {
-                "name": entry.name,
-                "version": entry.version,
-                "state": entry.state,
-                "reason": entry.reason,
-            }
-            for entry in self.repository.entries()
-            if not ready or entry.state == "READY"
+            {"name": entry.name, "version": entry.version, "state": state, "reason": reason}
+            for entry, state, reason in rows
+            if not ready or state == "READY"
         ]
 
     # ---- control

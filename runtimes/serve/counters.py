@@ -5,6 +5,7 @@ that watches over them sees which model was running when one died.
 """
 
 import mmap
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
@@ -23,7 +24,7 @@ BOUNDS_S: Final = (
 
 _BOUNDS_NS: Final = tuple(round(bound * 1e9) for bound in BOUNDS_S)
 
-# What a slot holds: 64-bit integers.
+# What a slot holds: 64-bit integers. RUNNING is when a run began, time.monotonic_ns(), or 0.
 RUNNING, OPENING, QUEUED_ROWS, QUEUED_BYTES = range(4)
 SUCCESS, SUCCESS_NS, FAILED, FAILED_NS, QUEUE_NS, INFER_NS = range(4, 10)
 ROWS, EXECUTIONS, SHED, EXPIRED, LEFT, REJECTED, LAST_MS = range(10, 17)
@@ -96,6 +97,13 @@ class Board:
             for slot in range(MOST_MODELS)
             if (row := self._row(process, slot))[RUNNING] or row[OPENING]
         ]
+
+    def overdue(self, process: int, longest_s: float) -> dict[int, float]:
+        """Slots of the models whose run has taken longer, and how many seconds it has."""
+        now_ns = time.monotonic_ns()
+        since_ns = {slot: self._row(process, slot)[RUNNING] for slot in range(MOST_MODELS)}
+        ran_s = {slot: (now_ns - since) / 1e9 for slot, since in since_ns.items() if since}
+        return {slot: seconds for slot, seconds in ran_s.items() if seconds > longest_s}
 
     def forget_gauges(self, process: int) -> None:
         """A process has died: nothing waits in it any more."""

@@ -30,6 +30,8 @@ def loads(body: bytes) -> Any:
     Raises:
         InputError: It is not JSON in UTF-8, repeats a key, or nests too deeply.
     """
+    if not body:
+        raise InputError("the body is empty", remedy="send an Open Inference Protocol v2 request")
     _check_depth(body)
     try:
         value = orjson.loads(body)

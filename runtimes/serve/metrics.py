@@ -45,7 +45,9 @@ def render(repository: Repository, backend: str) -> bytes:
         for entry in repository.entries()
     ]
     lines = [*_head("model_ready", "gauge", "Whether the model answers.")]
-    lines += [f"edgeport_model_ready{{{at}}} {int(e.state == 'READY')}" for at, e, _ in rows]
+    lines += [
+        f"edgeport_model_ready{{{at}}} {int(e.condition()[0] == 'READY')}" for at, e, _ in rows
+    ]
     lines += _head("requests_total", "counter", "Requests by what became of them.")
     for at, _, total in rows:
         for outcome, index in _OUTCOMES.items():

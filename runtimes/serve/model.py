@@ -16,6 +16,7 @@ from edgeport.runtimes.session import Options, Session
 from edgeport.runtimes.verification import check_session, dead_outputs
 
 from .batching import most_rows
+from .loops import loops
 from .raw import from_bytes, takes_bytes
 from .requests import InferRequest
 
@@ -40,6 +41,8 @@ class Model:
         outputs: Their names, in the order of the signature.
         check: The check of inputs that every backend does.
         raw: Inputs that may be given as BYTES.
+        may_hang: Whether a run may last much longer than its size says: it loops, or waits for a
+            GPU.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Model:
     outputs: tuple[str, ...]
     check: InputCheck
     raw: frozenset[str]
+    may_hang: bool = False
 
     @property
     def takes_strings(self) -> bool:
@@ -194,6 +198,7 @@ def _proved(
         tuple(spec.name for spec in signature.outputs),
         InputCheck(signature),
         frozenset(spec.name for spec in signature.inputs if takes_bytes(spec)),
+        loops(bundle, artefact) or session.engine.device.startswith("cuda"),
     )
 
 

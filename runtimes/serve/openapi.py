@@ -165,7 +165,7 @@ _REFUSALS: Final = {
     "500": "the engine failed",
     "501": "the server lacks the library that decodes images",
     "503": "too much is waiting, the model is not ready, or the server is shutting down",
-    "504": "the request waited longer than it may",
+    "504": "the request waited, or its model ran, longer than it may",
 }
 
 

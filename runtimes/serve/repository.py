@@ -160,6 +160,11 @@ class Entry:
     reason: str = ""
     scheduler: Scheduler | None = None
 
+    def condition(self) -> tuple[State, str]:
+        """Whether it answers now, and why not."""
+        why_not = self.scheduler.why_not_ready if self.scheduler is not None else ""
+        return ("UNAVAILABLE", why_not) if why_not else (self.state, self.reason)
+
 
 Opener = Callable[[Place, Callable[[bool], None]], Model]
 """Opens and proves a model, in a thread."""
@@ -205,8 +210,9 @@ class Repository:
             ) from None
 
     def find(self, name: str, version: str = "") -> Scheduler | None:
-        """The same; ``None`` if it is not ready or not there."""
-        return self._current.get((name, version))
+        """The same; ``None`` if it is not ready, hangs or is not there."""
+        found = self._current.get((name, version))
+        return None if found is None or found.hangs else found
 
     def versions(self, name: str) -> list[str]:
         """Of a model that are ready, oldest first."""
@@ -215,7 +221,7 @@ class Repository:
 
     def names(self) -> list[str]:
         """Of the models that are ready."""
-        return [name for name, version in self._current if not version]
+        return [name for name, version in self._current if not version and self.find(name)]
 
     def entries(self, name: str = "", version: str = "") -> list[Entry]:
         """All, or those of a model, or a version of it; oldest version first.
@@ -304,6 +310,10 @@ class Repository:
         """List a version that is not to be opened, and say why."""
         entry = self._entry(place)
         self._retire(entry, reason)
+
+    def give_up(self) -> int:
+        """Tell all who wait for an answer that there will be none, and count them."""
+        return sum(e.scheduler.give_up() for e in self.entries() if e.scheduler is not None)
 
     def close(self) -> None:
         """Close every engine."""

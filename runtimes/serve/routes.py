@@ -178,7 +178,7 @@ class Routes:
     def _model_ready(self, exchange: Exchange, model: str, version: str) -> None:
         entry = self._core.repository.entries(model, version)[-1]
         ready = self._core.model_ready(model, version)
-        why = entry.reason or self._why_not()
+        why = entry.condition()[1] or self._why_not()
         exchange.respond(_readiness({"name": model}, ready, why))
 
     def _why_not(self) -> str:

@@ -2,12 +2,12 @@
 
 A worker that dies is replaced, after a while if it goes on dying; the next clients wait at the
 port meanwhile. A model that was running each time is left out, so that the others are served.
+One whose model does not come back from a run dies by our hand: nothing else ends an engine.
 What a client asks of the repository is done by all workers, and tried in a child first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,19 +23,23 @@ from edgeport.runtimes.errors import EdgeportError, EngineError
 from edgeport.runtimes.safety.forked import fork
 
 from . import channel
+from .changes import Changes
 from .counters import Board
 from .jobs import Jobs, Rehearsal
 from .repository import Catalogue, Place
+from .signals import ENDING, heard
 from .worker import DRAIN_S, Assignment, Settings, work
 
 MOST_DEATHS: Final = 3
 """A model that was running at so many deaths within a minute is left out."""
 
+LOOK_S: Final = 1.0
+"""How often it is looked whether a model hangs, and how long its worker has to tell its clients."""
+
 _MINUTE_S: Final = 60.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
 _GRACE_S: Final = 1.0
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class _Worker:
     started: bool = False
     deaths: list[float] = field(default_factory=list)
     restart_at: float | None = None
+    hanging: list[int] = field(default_factory=list)  # slots of models for which it was killed
 
 
 class Supervisor:
@@ -81,8 +86,10 @@ class Supervisor:
         self._wanted: dict[str, list[Place]] = {}
         self._withheld: dict[tuple[str, str], tuple[Place, str]] = {}
         self._blamed: dict[int, list[float]] = {}
+        self._changes = Changes()
         self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
         self._stop_at: float | None = None
+        self._look_at = time.monotonic() + LOOK_S
         self._announced = False
         self._names: list[str] = []  # what answers
 
@@ -96,8 +103,8 @@ class Supervisor:
             EdgeportError: A model that is required cannot be served.
         """
         self._choose()
-        with self._signals() as wakeup:
-            self._selector.register(wakeup, selectors.EVENT_READ, self._woken)
+        with heard() as wakeup:
+            self._selector.register(wakeup, selectors.EVENT_READ, lambda: self._woken(wakeup))
             try:
                 for worker in self._workers:
                     self._start(worker)
@@ -113,7 +120,10 @@ class Supervisor:
 
     def _choose(self) -> None:
         """Try every model; what is not required may be left out."""
-        for name in self._catalogue.names():
+        names = self._catalogue.names()
+        if not names:
+            self._tell("the folder holds no bundle: put NAME.edge into it, and start again")
+        for name in names:
             try:
                 places = self._catalogue.places(name)
             except EdgeportError as e:  # lost+found, say: no reason not to serve the others
@@ -143,12 +153,14 @@ class Supervisor:
     def _turn(self) -> None:
         now = time.monotonic()
         due = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
-        if self._stop_at is not None:
-            due.append(self._stop_at)
-        timeout = max(0.0, min(due) - now) if due else None
-        for key, _ in self._selector.select(timeout):
+        due.append(self._look_at if self._stop_at is None else self._stop_at)
+        for key, _ in self._selector.select(max(0.0, min(due) - now)):
             key.data()
         now = time.monotonic()
+        if self._stop_at is None and self._look_at <= now:
+            if now < self._look_at + LOOK_S:  # else we all were stopped, and they may be done soon
+                self._look()
+            self._look_at = now + LOOK_S
         for worker in self._workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
@@ -156,30 +168,11 @@ class Supervisor:
             self._tell(f"not all was answered in {DRAIN_S + _GRACE_S:g} s: the rest is dropped")
             self._kill()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[socket.socket]:
-        reader, writer = socket.socketpair()
-        writer.setblocking(False)
-        self._wakeup = reader
-        handled = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup wants it to be ignored
-            handled.append(signal.SIGHUP)
-        before = {number: signal.signal(number, lambda *_: None) for number in handled}
-        old = signal.set_wakeup_fd(writer.fileno())
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(old)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            reader.close()
-            writer.close()
-
-    def _woken(self) -> None:
-        numbers = self._wakeup.recv(4096)
+    def _woken(self, wakeup: socket.socket) -> None:
+        numbers = wakeup.recv(4096)
         if signal.SIGCHLD in numbers:
             self._reap()
-        for number in _ENDING:
+        for number in ENDING:
             if number in numbers:
                 self._stop(number.name)
 
@@ -204,16 +197,43 @@ class Supervisor:
                 worker.pid = 0
         self._stop_at = self._stop_at or time.monotonic()
 
+    # ---- engines that hang
+
+    def _look(self) -> None:
+        """Kill workers in which a run has taken longer than any may; others follow."""
+        longest_s = self._settings.bounds.run_s
+        for worker in self._workers:
+            if not worker.pid or worker.hanging:
+                continue
+            overdue = self._board.overdue(worker.number, longest_s + LOOK_S)
+            for place in self._places():
+                if place.slot in overdue:
+                    worker.hanging.append(place.slot)
+                    self._tell(
+                        f"model {place.name!r} version {place.version} hangs: worker "
+                        f"{worker.number} has run it for {overdue[place.slot]:.0f} s, and "
+                        f"--run-limit is {longest_s:g} s; the worker is killed, with what else "
+                        "it was to answer"
+                    )
+            if worker.hanging:
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _places(self) -> list[Place]:
+        return [place for places in self._wanted.values() for place in places]
+
     # ---- workers
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = channel.pair()
         places = [
-            place
-            for places in self._wanted.values()
-            for place in places
-            if (place.name, place.version) not in self._withheld
+            each for each in self._places() if (each.name, each.version) not in self._withheld
         ]
+        for place in self._changes.since(places):
+            self._tell(
+                f"model {place.name!r} version {place.version}: {place.path} is not what was "
+                f"opened before; worker {worker.number} serves what is there now: load it, or "
+                "start again, and all workers do"
+            )
         assignment = Assignment(
             worker.number, worker.listener, theirs, places, list(self._withheld.values())
         )
@@ -266,7 +286,8 @@ class Supervisor:
             worker.channel = None
         if self._stop_at is not None:
             return
-        suspects = self._board.busy(worker.number)
+        suspects = worker.hanging or self._board.busy(worker.number)
+        worker.hanging = []
         self._board.forget_gauges(worker.number)
         names = self._blame(suspects)
         now = time.monotonic()
@@ -284,15 +305,14 @@ class Supervisor:
         """Count a death, and leave a model out that has caused too many."""
         now = time.monotonic()
         blamed = []
-        for places in self._wanted.values():
-            for place in places:
-                if place.slot not in slots:
-                    continue
-                blamed.append(f"{place.name!r} version {place.version}")
-                times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
-                self._blamed[place.slot] = [*times, now]
-                if len(times) + 1 >= MOST_DEATHS:
-                    self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
+        for place in self._places():
+            if place.slot not in slots:
+                continue
+            blamed.append(f"{place.name!r} version {place.version}")
+            times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
+            self._blamed[place.slot] = [*times, now]
+            if len(times) + 1 >= MOST_DEATHS:
+                self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
         return " and ".join(blamed)
 
     def _withhold(self, place: Place, reason: str) -> None:
@@ -317,6 +337,8 @@ class Supervisor:
         elif message["type"] == "started":
             self._started(worker, message["failures"])
             self._names = message["models"]
+        elif message["type"] == "told":
+            self._tell(message["text"])
         elif message["type"] == "ask":
             self._jobs.ask(worker.number, message)
         else:
@@ -350,6 +372,7 @@ class Supervisor:
     def loaded(self, name: str, places: Sequence[Place]) -> None:
         """A model is wanted, in these versions; what was held against it is forgotten."""
         self._wanted[name] = list(places)
+        self._changes.remember(places)
         for place in places:
             self._withheld.pop((name, place.version), None)
             self._blamed.pop(place.slot, None)

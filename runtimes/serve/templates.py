@@ -15,6 +15,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import Signature
 
 from .json_text import loads
+from .reading import LARGE_BYTES
 from .requests import InferRequest
 from .values import narrowed, to_array
 from .wire import Parsed, parse_request
@@ -67,7 +68,10 @@ class Reader:
 
     def read(self, body: bytes, version: str, json_length: int | None) -> Parsed:
         """Read a request; as ``parse_request``, which see for what it raises."""
-        if json_length is None:
+        is_long = json_length is None and len(body) > LARGE_BYTES  # all the time goes to its data
+        if is_long:
+            found = None
+        elif json_length is None:
             found = self._like_earlier_json(body, version)
         else:
             found = self._like_earlier_binary(body, version, json_length)
@@ -75,7 +79,7 @@ class Reader:
             return found
         parsed = parse_request(body, self._model, version, self._signature, self._raw, json_length)
         inputs = parsed.request.inputs
-        if len(inputs) == 1 and not parsed.request.id:
+        if len(inputs) == 1 and not parsed.request.id and not is_long:
             ((name, array),) = inputs.items()
             meant = parsed._replace(request=parsed.request._replace(inputs={}))  # keeps no data
             if json_length is None:

@@ -18,6 +18,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import LARGEST_DIMENSION
 
 from .bytes_tensor import check_count
+from .long_json import Numbers
 from .requests import DATATYPES
 
 _MOST_AXES: Final = 32  # what numpy 1 can hold
@@ -51,13 +52,18 @@ def to_array(name: str, data: object, shape: list[int], dtype: np.dtype[Any]) ->
 
     Args:
         name: The input's, for an error.
-        data: A list of values in row-major order, flat or nested as ``shape`` says.
+        data: A list of values in row-major order, flat or nested as ``shape`` says; or its text.
         shape: Its sizes.
         dtype: What a value is; ``object`` for strings, which become UTF-8.
 
     Raises:
         InputError: The values do not fit shape or dtype.
     """
+    if isinstance(data, Numbers):
+        array = _in_pieces(name, data, shape, dtype)
+        if array is not None:
+            return array
+        data = data.loads()
     flat = _flat(name, data, shape)
     count = math.prod(shape)
     if len(flat) != count:
@@ -106,6 +112,17 @@ def shown(value: object) -> str:
         return "a list" if isinstance(value, list) else "an object"
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _in_pieces(name: str, numbers: Numbers, shape: list[int], dtype: np.dtype[Any]) -> Array | None:
+    """Make the array; ``None`` if something is wrong, which can be told when all of it is known."""
+    try:
+        array = np.concatenate([_array(name, piece, dtype) for piece in numbers.pieces()])
+    except ValueError:  # InputError is one
+        return None
+    if array.size != math.prod(shape) or not numbers.has_shape(shape):
+        return None
+    return array.reshape(shape)
 
 
 def _flat(name: str, data: object, shape: Sequence[int]) -> list[Any]:

@@ -108,6 +108,13 @@ class Waiting:
             self.size_bytes -= sum(work.size for work in late)
         return Batch(works, rows, size_bytes), late
 
+    def take_late(self, now_ns: int) -> list[Work]:
+        """Those who have waited too long."""
+        late = [work for work in self._works if work.deadline_ns < now_ns]
+        for work in late:
+            self.remove(work)
+        return late
+
     def _most_bytes(self, first: Work, now_ns: int) -> float:
         """Those who join the first must not make it late.
 

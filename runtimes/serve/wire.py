@@ -18,7 +18,8 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import Signature, TensorSpec
 
 from . import bytes_tensor
-from .json_text import dumps, dumps_all, loads
+from .json_text import dumps, dumps_all
+from .long_json import loads_long
 from .requests import (
     DATATYPE_OF,
     DATATYPES,
@@ -78,7 +79,7 @@ def parse_request(
     if json_length == 0:
         return _raw_request(body, model, version, signature)
     tail = _Tail(body, json_length)
-    value = _object(loads(body if json_length is None else body[:json_length]), "the request")
+    value = _object(loads_long(body if json_length is None else body[:json_length]), "the request")
     specs = {spec.name: spec for spec in signature.inputs}
     inputs: dict[str, Array] = {}
     for entry in _objects(value, "inputs"):
@@ -191,7 +192,7 @@ def _tensor(
 ) -> Array:
     datatype = entry.get("datatype")
     expected = None if spec is None else DATATYPES[spec.dtype]
-    if datatype != expected and not (raw and datatype == "BYTES"):
+    if expected is None or (datatype != expected and not (raw and datatype == "BYTES")):
         known = [expected, *(["BYTES"] if raw else [])] if expected else list(NUMPY)
         if datatype not in known:
             raise InputError(

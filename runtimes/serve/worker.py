@@ -35,6 +35,9 @@ PATIENCE_S: Final = 2.0
 DRAIN_S: Final = 8.0
 """How long requests that have begun have to end; less than the 10 s that supervisors give."""
 
+_LAST_WORD_S: Final = 0.5
+"""How long it may take to tell the rest that they have no answer."""
+
 
 class Transport(Protocol):
     """Another way to the same core, beside HTTP."""
@@ -129,6 +132,7 @@ class _Worker:
         starting.cancel()
         core.draining = True
         thrift.close()
+        loop.call_later(DRAIN_S, self._give_up)
         await _drain(server, listener, connections, transports)
         routes.close()
         self._repository.close()
@@ -198,6 +202,12 @@ class _Worker:
             error = channel.error_to_json(_as_ours(e))
         self._send({"type": "done", "number": message["number"], "error": error})
 
+    def _give_up(self) -> None:
+        count = self._repository.give_up()
+        if count:
+            text = f"requests that had no answer in {DRAIN_S:g} s, and were told so: {count}"
+            self._send({"type": "told", "text": f"worker {self._assignment.process}: {text}"})
+
     def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # who should read it is gone, and so are we soon
             channel.send(self._channel, message)
@@ -212,7 +222,7 @@ async def _drain(
     """Answer everything that is accepted, in time."""
     connections.end()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(DRAIN_S + _LAST_WORD_S), asyncio.TaskGroup() as group:
             for transport in transports:
                 group.create_task(transport.drain())
             await let_in(listener)

@@ -129,7 +129,7 @@ def test_nan_is_taken_and_given(server: Server) -> None:
 DEEP = b'{"inputs":' + b"[" * 64 + b"]" * 64 + b"}"
 
 MALFORMED: list[tuple[Any, str]] = [
-    (b"", "the body is not valid JSON"),
+    (b"", "the body is empty; fix: send an Open Inference Protocol v2 request"),
     (b"{", "the body is not valid JSON"),
     (b"\xff{}", "not valid JSON: 'utf-8' codec can't decode"),
     (b'{"inputs":[],"inputs":[]}', "the key 'inputs' appears twice"),
@@ -156,6 +156,7 @@ MALFORMED: list[tuple[Any, str]] = [
     (request(tensor(), tensor()), "input 'x' is given twice"),
     (request(tensor(), tensor(name="y")), "wrong input names: unknown 'y'"),
     (request(tensor(datatype=...)), "input 'x' has datatype null, expected FP32"),
+    (request(tensor(name="z", datatype=...)), "input 'z' has datatype null, expected BOOL or"),
     (request(tensor(datatype="FP64")), """has datatype "FP64", expected FP32"""),
     (request(tensor(datatype="BYTES", data=["a"] * 4)), "expected FP32"),
     (request(tensor(datatype=[])), "has datatype a list"),

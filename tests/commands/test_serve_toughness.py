@@ -226,16 +226,16 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 def test_a_model_that_goes_on_killing_is_left_out_and_others_are_served(tmp_path: Path) -> None:
     arguments = (slow(tmp_path), digits(tmp_path), "--deadline", "60s", "--repository-control")
     with serving(*arguments) as server:
-        body = slow_request(server, 3)
+        endless = request(tensor(name="rounds", datatype="INT64", shape=[1], data=[10**12]))
         for _ in range(3):
             with connections(server, 1) as (client,):
-                client.request("POST", INFER, body)
+                client.request("POST", INFER, json.dumps(endless))
                 wait_until(lambda: rows_running(server))
                 (worker,) = workers(server)
                 os.kill(worker, signal.SIGSEGV)
                 wait_until(lambda dead=worker: workers(server) not in ([], [dead]))
                 wait_until(lambda: server.ask("GET", "/v2/health/ready")[0] == 200)
-        status, answer = server.infer(json.loads(body), "slow")
+        status, answer = server.infer(endless, "slow")
         assert status == 503
         assert "it ended 3 processes within a minute" in answer["error"]
         assert server.infer(request())[0] == 200
@@ -333,6 +333,28 @@ def spoil(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["golden"] |= {"sha256": file.sha256, "size_bytes": file.size_bytes}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_bundle_that_was_replaced_is_told_when_a_worker_opens_it(tmp_path: Path) -> None:
+    path, log = digits(tmp_path), tmp_path / "log"
+    told = f"model 'digits' version 1: {path} is not what was opened before; worker 0 serves what"
+    with serving(path, log=log) as server:
+        for replaced in (False, True):
+            if replaced:
+                manifest = json.loads((path / "manifest.json").read_text())
+                (path / "manifest.json").write_text(json.dumps(manifest | {"producer": {"a": "b"}}))
+            (worker,) = workers(server)
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda dead=worker: workers(server) not in ([], [dead]))
+            assert server.infer(request())[0] == 200
+            assert (told in log.read_text()) is replaced
+
+
+def test_a_folder_without_bundles_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with serving("--model-dir", tmp_path / "empty", log=tmp_path / "log") as server:
+        assert server.line.startswith("serving no model on ")
+    assert "the folder holds no bundle: put NAME.edge into it" in (tmp_path / "log").read_text()
 
 
 def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(folder: Path) -> None:

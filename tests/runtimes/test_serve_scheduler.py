@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -11,7 +12,12 @@ import numpy as np
 import pytest
 
 from edgeport.runtimes import InputError, Signature, TensorSpec
-from edgeport.runtimes.errors import EngineError, OverloadedError
+from edgeport.runtimes.errors import (
+    DeadlineError,
+    EngineError,
+    OverloadedError,
+    UnavailableError,
+)
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.serve import counters as c
@@ -211,6 +217,64 @@ def test_company_is_waited_for_if_that_was_asked() -> None:
     run(trial)
 
 
+def test_who_waits_behind_a_long_run_is_told_in_time() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(deadline_s=0.1))
+        queue.ask()
+        await until(queue.session.began.is_set)
+        queue.ask()
+        await until(lambda: bool(queue.results))
+        (late,) = queue.results
+        assert isinstance(late, DeadlineError)
+        assert "the request waited 0.1" in late.problem
+        queue.session.open.set()
+        await until(lambda: len(queue.results) == 2)
+        assert (queue.count(c.EXPIRED), queue.count(c.SUCCESS)) == (1, 1)
+        assert queue.count(c.QUEUED_ROWS) == 0
+
+    run(trial)
+
+
+def test_a_model_that_hangs_takes_nothing_until_it_answers() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(deadline_s=9, run_s=0.1))
+        queue.ask()
+        await until(queue.session.began.is_set)
+        queue.ask()
+        await until(lambda: queue.scheduler.hangs)
+        ran, waited = queue.results
+        assert isinstance(ran, DeadlineError)
+        assert re.fullmatch(r"the model has run for 0\.\d+ s, and has no answer yet", ran.problem)
+        assert isinstance(waited, UnavailableError)
+        with pytest.raises(UnavailableError, match=r"'m' version 1 is not ready: a run has taken"):
+            queue.ask()
+        queue.session.open.set()
+        await until(lambda: not queue.scheduler.hangs)
+        queue.ask()
+        await until(lambda: len(queue.results) == 3)
+        assert [queue.count(each) for each in (c.EXPIRED, c.FAILED, c.SUCCESS)] == [1, 1, 1]
+
+    run(trial)
+
+
+def test_who_has_no_answer_at_the_end_is_told() -> None:
+    async def trial() -> None:
+        queue = Queue()
+        queue.ask()
+        await until(queue.session.began.is_set)
+        queue.ask()
+        assert queue.scheduler.give_up() == 2
+        for result in queue.results:
+            assert isinstance(result, UnavailableError)
+            assert result.problem == "the server has ended before the model answered"
+        queue.session.open.set()
+        await until(lambda: queue.scheduler.idle)
+        assert queue.scheduler.give_up() == 0
+        assert (queue.count(c.FAILED), queue.count(c.SUCCESS)) == (2, 0)
+
+    run(trial)
+
+
 def test_bytes_are_bounded_too() -> None:
     async def trial() -> None:
         queue = Queue(Bounds(size_bytes=32, deadline_s=9))
@@ -219,6 +283,20 @@ def test_bytes_are_bounded_too() -> None:
         queue.ask(4)
         with pytest.raises(OverloadedError, match="and 4 rows waiting"):
             queue.ask()
+        queue.session.open.set()
+        await until(lambda: len(queue.results) == 2)
+
+    run(trial)
+
+
+def test_one_request_may_have_more_rows_than_the_queue_if_it_meets_no_other() -> None:
+    async def trial() -> None:
+        queue = Queue(Bounds(rows=4, deadline_s=9))
+        queue.ask(9)
+        await until(queue.session.began.is_set)
+        with pytest.raises(OverloadedError, match="9 rows of one request are more than may wait"):
+            queue.ask(9)
+        queue.ask()
         queue.session.open.set()
         await until(lambda: len(queue.results) == 2)
 

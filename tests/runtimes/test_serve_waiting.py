@@ -8,7 +8,7 @@ import pytest
 from edgeport.runtimes.serve.requests import InferRequest
 from edgeport.runtimes.serve.run_times import RunTimes
 from edgeport.runtimes.serve.waiting import Waiting
-from edgeport.runtimes.serve.work import Work
+from edgeport.runtimes.serve.work import NEVER_NS, Work
 
 ROW = 8
 S = 10**9
@@ -27,7 +27,7 @@ def work(rows: int = 1, width: int = 2, deadline_ns: int = S, batches: bool = Tr
     x = np.ones((rows, width), np.float32)
     owner: Any = None  # nobody is told
     request = InferRequest("m", {"x": x})
-    return Work(owner, request, [x], batches, 0, deadline_ns, lambda _: None)
+    return Work(owner, request, [x], batches, 0, deadline_ns, NEVER_NS, lambda _: None)
 
 
 def filled(times: RunTimes, *works: Work, most_rows: int = 128) -> Waiting:

@@ -4,6 +4,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 https://github.com/grpc/grpc/blob/master/doc/compression.md
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -234,6 +235,12 @@ class Call:
         message = quote(text[:_LARGEST_TEXT], safe=_UNQUOTED).encode("ascii")
         trailers = literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", message)
         self._stream.finish(trailers if self._started else _PLAIN + trailers)
+
+    def break_off(self, defect: Exception) -> None:
+        """End for a defect of ours: the client gets an answer, the log the trace."""
+        context = {"message": "a call failed", "exception": defect}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self.fail(Status.INTERNAL, "internal error; the server's log says more")
 
     def _framed(self, message: bytes) -> tuple[bytes, bytes]:
         if self._replies == b"identity":
