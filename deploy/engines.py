@@ -121,6 +121,7 @@ def make_engine(
         shapes(source.signature, sizes),
         values,
         options,
+        compiled.artefact.precision,
     )
     attempt = Attempt(name, ROUTE, False, "ended", 0.0)
     try:
@@ -195,7 +196,10 @@ def _judged(attempt: Attempt, artefact: Artefact, reports: tuple[BackendReport, 
     wrong = next((r for r in reports if r.outcome not in ("pass", "unusable")), None)
     if wrong is not None:
         problem = f"{wrong.backend}: {wrong.reason}"
-        found = Diagnosis(family=Family.PARITY, problem=problem, remedy=REMEDIES[Family.PARITY])
+        remedy = REMEDIES[Family.PARITY] if wrong.failures else wrong.remedy  # not of one unopened
+        found = Diagnosis(
+            family=Family.PARITY, problem=problem, remedy=remedy or REMEDIES[Family.PARITY]
+        )
         return replace(attempt, outcome="wrong", reports=reports, diagnosis=found)
     proved = any(report.outcome == "pass" for report in reports)
     return replace(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import onnxruntime
 
-from .devices import require_no_forced_tf32
+from .devices import require_no_forced_tf32, rounded
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .gpus import Gpus, gpus
 from .inputs import Array, InputCheck
@@ -54,7 +54,7 @@ class OrtCudaSession:
         cpu_nodes = _require_no_cpu_nodes(self._session, path, name, options)
         self._device = f"cuda:{used['device_id']}"
         own = precision_of(self._session, self.signature)
-        precision = "tf32" if used.get("use_tf32") == "1" else own
+        precision = rounded(own, tf32=used.get("use_tf32") == "1")
         engine = engine_of("ort-cuda", self._session, precision, self._device)
         self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None

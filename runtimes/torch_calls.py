@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from .bound_buffers import Bound, BoundBuffers, unbound
 from .cpus import available_cpus
+from .devices import rounded
 from .errors import ContractError, EngineError, FormatError, UsageError
 from .inputs import Array, InputCheck
 from .outputs import OutputCheck
@@ -30,6 +32,9 @@ _storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
 ExtraFiles: TypeAlias = dict[str, Any]
 
 _CPU: Final = torch.device("cpu")
+
+_CUDA_ERROR: Final = re.compile("CUDA error: .*")
+"""Four lines of advice follow it, and the stack of a script is in front."""
 
 _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
@@ -83,7 +88,7 @@ class TorchSession:
             version=torch.__version__,
             provider=self._device.type,
             device=str(self._device),
-            precision="tf32" if self._choices.tf32 else self.signature.precision,
+            precision=rounded(self.signature.precision, tf32=self._choices.tf32),
             threads=torch.get_num_threads(),
         )
 
@@ -311,6 +316,8 @@ def open_signed(
     device = require_torch_device(options.device)
     try:
         module = load(extra_files, device)
+    except torch.OutOfMemoryError as e:
+        raise _failed(e, device) from e
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
         raise EngineError(
             f"torch cannot open {name}: {last_line(e)}",
@@ -354,6 +361,12 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
         return EngineError(
             f"{device} is out of memory: {first_sentences(error)}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
+        )
+    if crashed := _CUDA_ERROR.search(str(error)):
+        return EngineError(
+            f"torch failed on {device}: {crashed[0].strip()}",
+            remedy="CUDA may be of no use in this process now: start a new one; an index behind "
+            "the end of a table is told by device='cpu'",
         )
     return run_failure("torch", last_line(error))
 

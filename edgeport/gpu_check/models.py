@@ -62,7 +62,12 @@ def find(folder: Path) -> tuple[list[Model], list[Unread]]:
 
 
 def spread(models: Sequence[Model]) -> list[Model]:
-    """The smallest, the one in the middle and the largest: where overheads and arithmetic show."""
+    """The smallest, the one in the middle and the largest: where overheads and arithmetic show.
+
+    Of those that most backends take, so that these stand beside one another.
+    """
+    most = max((len(model.backends) for model in models), default=0)
+    models = [model for model in models if len(model.backends) == most]
     places = dict.fromkeys((0, len(models) // 2, len(models) - 1)) if models else {}
     return [models[place] for place in places]
 

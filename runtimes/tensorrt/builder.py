@@ -73,7 +73,7 @@ def make(order: Order, library: Library, tell: Connection) -> Built | Refused:
         if not parser.parse_from_file(order.onnx):
             return Refused("parse", _parser_problems(library, builder, order, parser))
         check_network(library, network, order)
-        network.name = carry(order.signature) or network.name
+        network.name = carry(order.signature, order.precision) or network.name
         config = builder.create_builder_config()
         configure(library, config, order)
         config.progress_monitor = monitor = _monitor(trt, tell)

@@ -17,7 +17,7 @@ from .failures import explain
 from .lane import Lane
 from .library import Library
 from .profile import Profile
-from .tensors import Tensors, read, signature
+from .tensors import Tensors, precision_of, read, signature
 
 
 class TensorRTSession:
@@ -63,7 +63,7 @@ class TensorRTSession:
             version=library.version,
             provider=f"{device.name} (compute capability {major}.{minor})",
             device=f"cuda:{device.index}",
-            precision=self.signature.precision,
+            precision=precision_of(engine.name, self.signature),
             threads=1,
         )
 
