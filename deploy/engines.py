@@ -132,7 +132,8 @@ def make_engine(
         return replace(attempt, compile_s=wall_s, diagnosis=found), []
     wall_s = time.perf_counter() - start
     if isinstance(answer, Refused):
-        found = diagnose(str(library), answer, compiled.debug_map, source.module)
+        narrowed = compiled.artefact.precision != source.precision
+        found = diagnose(str(library), answer, compiled.debug_map, source.module, narrowed=narrowed)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
     artefact = _artefact(compiled.artefact.precision, folder, library, options, sizes)
     other = _for_other_gpus(options)

@@ -14,6 +14,7 @@ import onnxruntime
 from .devices import require_no_forced_tf32, rounded
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .gpus import Gpus, gpus
+from .heap import give_back
 from .inputs import Array, InputCheck
 from .ort_cuda_failures import failure
 from .ort_cuda_needs import require_cuda, require_gpu
@@ -132,6 +133,7 @@ class OrtCudaSession:
         """Give the engine's memory back, the GPU's too."""
         with contextlib.suppress(AttributeError):  # closed already
             del self._buffers, self._session
+            give_back()
 
     def __enter__(self) -> OrtCudaSession:
         return self
@@ -255,6 +257,7 @@ def _open(path: Path, options: Options, asked: dict[str, str]) -> onnxruntime.In
     try:
         with _quietly():
             session = load(path, options, settings, PROVIDER, asked)
+            give_back()  # free pages that optimising the graph leaves behind on the host
     except EngineError as e:
         raise failure(
             e.__cause__ or e,

@@ -194,6 +194,9 @@ def _deserialise(library: Library, context: Context, data: bytes, name: str) -> 
     with context.current(), library.listening("error") as heard:
         try:
             runtime: Runtime = library.module.Runtime(library.logger)
+            # one that is version-compatible brings its runtime; every engine is code (NVIDIA's
+            # "Engine Deserialization and the Trust Boundary")
+            runtime.engine_host_code_allowed = library.name == "tensorrt"
             engine = runtime.deserialize_cuda_engine(data)
         except Exception as e:  # pybind11's "factory function returned nullptr"
             raise explain(library, heard, f"open {name}") from e

@@ -348,6 +348,31 @@ def test_an_engine_of_another_gpu(
         open_artefact(Path(order.engine), library.name)
 
 
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible", "refit"])
+def test_an_engine_with_an_option_runs(
+    library: Library,
+    mlp: Path,
+    signature: Signature,
+    weights: Mapping[str, Array],
+    option: str,
+) -> None:
+    if library.name != "tensorrt" and option != "refit":
+        pytest.skip(f"{library} has no such option")
+    order = Order(
+        library.name,
+        str(mlp.with_name("m.onnx")),
+        str(mlp.with_name(f"{option}.engine")),
+        signature,
+        {"x": Bounds((1, 8), (4, 8), (64, 8))},
+        options=EngineOptions(**{option: True}),  # type: ignore[arg-type]  # a flag
+    )
+    assert isinstance(build(order, 600), Built)
+    x = np.random.default_rng(4).normal(size=(3, 8)).astype("f4")
+    with open_artefact(Path(order.engine), library.name) as session:
+        answer = session.run({"x": x})["logits"]
+    np.testing.assert_allclose(answer, expected(x, weights), rtol=1e-4, atol=1e-5)
+
+
 def test_a_damaged_engine(library: Library, mlp: Path, tmp_path: Path) -> None:
     for data in (b"", b"junk" * 1000, mlp.read_bytes()[:1000]):
         (tmp_path / "m.engine").write_bytes(data)
