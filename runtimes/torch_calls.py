@@ -15,7 +15,7 @@ import torch
 from .bound_buffers import Bound, BoundBuffers, unbound
 from .cpus import available_cpus
 from .devices import rounded
-from .errors import ContractError, EngineError, FormatError, UsageError
+from .errors import ContractError, EngineError, FormatError, LostGpuError, UsageError
 from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
@@ -35,6 +35,15 @@ _CPU: Final = torch.device("cpu")
 
 _CUDA_ERROR: Final = re.compile("CUDA error: .*")
 """Four lines of advice follow it, and the stack of a script is in front."""
+_CRASHES: Final = (
+    "device-side assert triggered",
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "unspecified launch failure",
+    "the launch timed out",
+)
+"""After these no call of CUDA succeeds any more."""
 
 _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
@@ -362,12 +371,15 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
             f"{device} is out of memory: {first_sentences(error)}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
-    if crashed := _CUDA_ERROR.search(str(error)):
-        return EngineError(
-            f"torch failed on {device}: {crashed[0].strip()}",
-            remedy="CUDA may be of no use in this process now: start a new one; an index behind "
-            "the end of a table is told by device='cpu'",
-        )
+    if said := _CUDA_ERROR.search(str(error)):
+        problem = f"torch failed on {device}: {said[0].strip()}"
+        if any(words in problem for words in _CRASHES):
+            return LostGpuError(
+                problem,
+                remedy="CUDA cannot be used again in this process: start a new one; an index "
+                "behind the end of its table is told on the CPU",
+            )
+        return EngineError(problem, remedy="edgeport doctor shows the driver and the GPUs")
     return run_failure("torch", last_line(error))
 
 

@@ -9,6 +9,8 @@ than that; any other has one thread, so that the loop goes on answering.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
@@ -18,6 +20,7 @@ from edgeport.runtimes.errors import (
     EdgeportError,
     EngineError,
     InputError,
+    LostGpuError,
     OverloadedError,
     UnavailableError,
 )
@@ -222,7 +225,7 @@ class Scheduler:
         return found, start_ns, time.monotonic_ns()
 
     def _results(self, batch: Batch) -> list[Result]:
-        outputs = answers.compute(self.model, batch.works, self._defect)
+        outputs = answers.compute(self.model, batch.works, self._defect, self._lost)
         pairs = zip(batch.works, outputs, strict=True)
         return [answers.result_of(self.model, work, each) for work, each in pairs]
 
@@ -250,6 +253,11 @@ class Scheduler:
         """Let the log have the trace; from any thread."""
         context = {"message": f"model {self.model.name!r} failed", "exception": error}
         self._loop.call_soon_threadsafe(self._loop.call_exception_handler, context)
+
+    def _lost(self, error: LostGpuError) -> None:
+        """Let the process end, as if it was told to: another follows, with a GPU that answers."""
+        self._defect(error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _expire(self, work: Work) -> None:
         self._counters.add(c.EXPIRED)

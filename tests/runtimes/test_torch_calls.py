@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils import dlpack
 
-from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
+from edgeport.runtimes import (
+    EngineError,
+    InputError,
+    LostGpuError,
+    Options,
+    Signature,
+    TensorSpec,
+)
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.torch_calls import (
     ExtraFiles,
@@ -321,8 +328,12 @@ def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
         "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
     )
     error = _failed(RuntimeError(said), torch.device("cuda", 0))
+    assert type(error) is LostGpuError
     assert error.problem == "torch failed on cuda:0: CUDA error: device-side assert triggered"
-    assert error.remedy.startswith("CUDA may be of no use in this process now: start a new one")
+    assert error.remedy.startswith("CUDA cannot be used again in this process: start a new one")
+    other = _failed(RuntimeError("CUDA error: no kernel image is"), torch.device("cuda", 0))
+    assert type(other) is EngineError
+    assert other.problem == "torch failed on cuda:0: CUDA error: no kernel image is"
 
 
 def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
