@@ -28,6 +28,9 @@ from .isolation import Limits
 
 ROUTE: Final = "build"
 
+_OF_GRAPH: Final = ("widened", "float32", "quantization")
+"""What is told of an ONNX file's precision, and holds for its engine."""
+
 
 def build_engines(
     source: Source,
@@ -135,7 +138,7 @@ def make_engine(
         narrowed = compiled.artefact.precision != source.precision
         found = diagnose(str(library), answer, compiled.debug_map, source.module, narrowed=narrowed)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
-    artefact = _artefact(compiled.artefact.precision, folder, library, options, sizes)
+    artefact = _artefact(compiled.artefact, folder, library, options, sizes)
     other = _for_other_gpus(options)
     reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
     made = _judged(attempt, artefact, reports)
@@ -149,7 +152,7 @@ def make_engine(
 
 
 def _artefact(
-    precision: str,
+    onnx: Artefact,
     folder: Path,
     library: Library,
     options: EngineOptions,
@@ -165,8 +168,9 @@ def _artefact(
     for flag in ("version_compatible", "hardware_compatible", "refit"):
         if getattr(options, flag):
             details[flag] = "yes"
+    details |= {key: onnx.details[key] for key in _OF_GRAPH if key in onnx.details}
     return Artefact(
-        library.name, precision, stored(folder, f"model{FORMATS[library.name]}"), details
+        library.name, onnx.precision, stored(folder, f"model{FORMATS[library.name]}"), details
     )
 
 
