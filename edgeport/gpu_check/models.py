@@ -21,6 +21,7 @@ class Model:
         backends: That its artefacts fit.
         size_bytes: Of its largest artefact.
         digest: SHA-256 of its manifest, which holds the hashes of all its files.
+        narrow: Whether an artefact computes in less than the module does.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Model:
     backends: tuple[str, ...]
     size_bytes: int
     digest: str
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,12 @@ def spread(models: Sequence[Model]) -> list[Model]:
     return [models[place] for place in places]
 
 
+def by_interest(models: Sequence[Model]) -> list[Model]:
+    """Those first of which a short time should tell: each size, and the narrower ones."""
+    narrow = (model for model in models if model.narrow)
+    return list(dict.fromkeys([*spread(models), *narrow, *models]))
+
+
 def _model(path: Path) -> Model:
     bundle = Bundle.read(path)
     return Model(
@@ -80,4 +88,5 @@ def _model(path: Path) -> Model:
         bundle.backends,
         max((artefact.stored.size_bytes for artefact in bundle.manifest.artefacts), default=0),
         hashlib.sha256(read_manifest(bundle.files, path)).hexdigest(),
+        any(bundle.manifest.reduced_precision(each) for each in bundle.manifest.artefacts),
     )

@@ -18,7 +18,7 @@ from .child import Child, Figures, LateError
 from .commands import COMMANDS, Command, call, fits
 from .journal import Journal
 from .machine import Machine
-from .models import Model, spread
+from .models import Model, by_interest, spread
 from .rows import Key, Row, Status
 from .tasks import Benchmark, BuildEngine, Place, Prove, Soak, Task
 
@@ -108,13 +108,13 @@ class Check:
                 yield "soak", "", backend
 
     def _pairs(self) -> Iterator[tuple[Model, str]]:
-        for model in self._models:
+        for model in by_interest(self._models):
             for backend in self._machine.usable:
                 if backend in model.backends:
                     yield model, backend
 
     def _buildable(self) -> Iterator[tuple[Model, Name]]:
-        for model in self._models:
+        for model in by_interest(self._models):
             for library in NAMES:
                 fits = "ort-cpu" in model.backends and library not in model.backends
                 if fits and library in self._machine.usable:

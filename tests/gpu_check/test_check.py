@@ -18,6 +18,7 @@ from edgeport.gpu_check.__main__ import CheckArgs, main, run
 from edgeport.gpu_check.child import Child
 from edgeport.gpu_check.commands import COMMANDS
 from edgeport.gpu_check.journal import JOURNAL
+from edgeport.gpu_check.models import Model, by_interest
 from edgeport.gpu_check.page import page
 from edgeport.gpu_check.tasks import Place, Prove
 from edgeport.runtimes import BackendMissingError, EngineError
@@ -79,6 +80,8 @@ def test_a_rehearsal_does_every_step_and_says_what_it_is(
     ]  # fmt: skip
     shown = Page((output / "rehearsal-report.html").read_text())
     assert "nothing here says anything about a GPU" in shown.text
+    assert "Do the commands work?" in shown.text
+    assert "edgeport serve" in shown.text
     # killed while it wrote its last row, it does that once more and no other
     lines = (output / JOURNAL).read_bytes().splitlines(keepends=True)
     kept = b"".join(lines[:-1])
@@ -183,6 +186,13 @@ def test_usage(
     assert main([*(["--device", "cpu"] if "--device" not in arguments else []), *arguments]) == code
     assert f"gpu-check: {told}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_short_time_should_tell_of_comes_first() -> None:
+    path, both = Path("m.edge"), ("ort-cuda", "torch")
+    models = [Model(f"{size}", path, both, size, "") for size in range(1, 6)]
+    models.insert(1, Model("int8", path, both[:1], 1, "", narrow=True))
+    assert [model.name for model in by_interest(models)] == ["1", "3", "5", "int8", "2", "4"]
 
 
 @pytest.fixture
