@@ -28,6 +28,9 @@ from .isolation import Limits
 
 ROUTE: Final = "build"
 
+_OF_GRAPH: Final = ("widened", "float32", "quantization")
+"""What is told of an ONNX file's precision, and holds for its engine."""
+
 
 def build_engines(
     source: Source,
@@ -121,6 +124,7 @@ def make_engine(
         shapes(source.signature, sizes),
         values,
         options,
+        compiled.artefact.precision,
     )
     attempt = Attempt(name, ROUTE, False, "ended", 0.0)
     try:
@@ -131,9 +135,10 @@ def make_engine(
         return replace(attempt, compile_s=wall_s, diagnosis=found), []
     wall_s = time.perf_counter() - start
     if isinstance(answer, Refused):
-        found = diagnose(str(library), answer, compiled.debug_map, source.module)
+        narrowed = compiled.artefact.precision != source.precision
+        found = diagnose(str(library), answer, compiled.debug_map, source.module, narrowed=narrowed)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
-    artefact = _artefact(compiled.artefact.precision, folder, library, options, sizes)
+    artefact = _artefact(compiled.artefact, folder, library, options, sizes)
     other = _for_other_gpus(options)
     reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
     made = _judged(attempt, artefact, reports)
@@ -147,7 +152,7 @@ def make_engine(
 
 
 def _artefact(
-    precision: str,
+    onnx: Artefact,
     folder: Path,
     library: Library,
     options: EngineOptions,
@@ -163,8 +168,9 @@ def _artefact(
     for flag in ("version_compatible", "hardware_compatible", "refit"):
         if getattr(options, flag):
             details[flag] = "yes"
+    details |= {key: onnx.details[key] for key in _OF_GRAPH if key in onnx.details}
     return Artefact(
-        library.name, precision, stored(folder, f"model{FORMATS[library.name]}"), details
+        library.name, onnx.precision, stored(folder, f"model{FORMATS[library.name]}"), details
     )
 
 
@@ -195,7 +201,10 @@ def _judged(attempt: Attempt, artefact: Artefact, reports: tuple[BackendReport, 
     wrong = next((r for r in reports if r.outcome not in ("pass", "unusable")), None)
     if wrong is not None:
         problem = f"{wrong.backend}: {wrong.reason}"
-        found = Diagnosis(family=Family.PARITY, problem=problem, remedy=REMEDIES[Family.PARITY])
+        remedy = REMEDIES[Family.PARITY] if wrong.failures else wrong.remedy  # not of one unopened
+        found = Diagnosis(
+            family=Family.PARITY, problem=problem, remedy=remedy or REMEDIES[Family.PARITY]
+        )
         return replace(attempt, outcome="wrong", reports=reports, diagnosis=found)
     proved = any(report.outcome == "pass" for report in reports)
     return replace(

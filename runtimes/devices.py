@@ -55,6 +55,16 @@ def require_no_forced_tf32() -> None:
         )
 
 
+def rounded(precision: str, *, tf32: bool) -> str:
+    """What a model computes in where products of float32, and no others, may be rounded to TF32.
+
+    Examples:
+        >>> [rounded(own, tf32=True) for own in ("float32", "integer", "float16", "float64")]
+        ['tf32', 'tf32', 'float16', 'float64']
+    """
+    return "tf32" if tf32 and precision in ("float32", "integer") else precision
+
+
 def check_device(device: str | None) -> None:
     """Refuse what names no device; ``None`` is the backend's own choice.
 

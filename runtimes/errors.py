@@ -14,6 +14,7 @@
   - ExportError           1    a compiler refused the module
   - EngineError           1    an engine refused a file or failed while it ran
     - ValuesError         2    and it was the values of an input; it is an InputError too
+    - LostGpuError        1    and it took along all that this process had on the GPU
   - UnknownModelError     2    a server has no such model or version
   - ForbiddenError        2    a server does not let its clients do that
   - OverloadedError       1    a server has more work than it can do in time
@@ -127,6 +128,10 @@ class ValuesError(InputError, EngineError):
     """An engine refused the values of an input, such as an index behind the end of its table."""
 
     exit_code = 2
+
+
+class LostGpuError(EngineError):
+    """A kernel crashed: nothing can be computed on the GPU any more in this process."""
 
 
 class UnknownModelError(EdgeportError, LookupError):

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import onnxruntime
 
-from .devices import require_no_forced_tf32
+from .devices import require_no_forced_tf32, rounded
 from .errors import BackendMissingError, ContractError, EdgeportError, EngineError, UsageError
 from .gpus import Gpus, gpus
+from .heap import give_back
 from .inputs import Array, InputCheck
 from .ort_cuda_failures import failure
 from .ort_cuda_needs import require_cuda, require_gpu
@@ -54,7 +55,7 @@ class OrtCudaSession(Closes):
         cpu_nodes = _require_no_cpu_nodes(self._session, path, name, options)
         self._device = f"cuda:{used['device_id']}"
         own = precision_of(self._session, self.signature)
-        precision = "tf32" if used.get("use_tf32") == "1" else own
+        precision = rounded(own, tf32=used.get("use_tf32") == "1")
         engine = engine_of("ort-cuda", self._session, precision, self._device)
         self.engine = replace(engine, cpu_nodes=cpu_nodes)
         self._limited = options.gpu.memory_bytes is not None
@@ -132,6 +133,7 @@ class OrtCudaSession(Closes):
         """Give the engine's memory back, the GPU's too."""
         with contextlib.suppress(AttributeError):  # closed already
             del self._buffers, self._session
+            give_back()
 
     def _opened(self) -> tuple[Any, DeviceBuffers]:
         try:
@@ -249,6 +251,7 @@ def _open(path: Path, options: Options, asked: dict[str, str]) -> onnxruntime.In
     try:
         with _quietly():
             session = load(path, options, settings, PROVIDER, asked)
+            give_back()  # free pages that optimising the graph leaves behind on the host
     except EngineError as e:
         raise failure(
             e.__cause__ or e,

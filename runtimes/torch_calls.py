@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 
 from .bound_buffers import Bound, BoundBuffers, unbound
 from .cpus import available_cpus
-from .errors import ContractError, EngineError, FormatError, UsageError
+from .devices import rounded
+from .errors import ContractError, EngineError, FormatError, LostGpuError, UsageError
 from .inputs import Array, InputCheck
 from .outputs import OutputCheck
 from .parts import Parts
@@ -30,6 +32,18 @@ _storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
 ExtraFiles: TypeAlias = dict[str, Any]
 
 _CPU: Final = torch.device("cpu")
+
+_CUDA_ERROR: Final = re.compile("CUDA error: .*")
+"""Four lines of advice follow it, and the stack of a script is in front."""
+_CRASHES: Final = (
+    "device-side assert triggered",
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "unspecified launch failure",
+    "the launch timed out",
+)
+"""After these no call of CUDA succeeds any more."""
 
 _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
@@ -83,7 +97,7 @@ class TorchSession(Closes):
             version=torch.__version__,
             provider=self._device.type,
             device=str(self._device),
-            precision="tf32" if self._choices.tf32 else self.signature.precision,
+            precision=rounded(self.signature.precision, tf32=self._choices.tf32),
             threads=torch.get_num_threads(),
         )
 
@@ -305,6 +319,8 @@ def open_signed(
     device = require_torch_device(options.device)
     try:
         module = load(extra_files, device)
+    except torch.OutOfMemoryError as e:
+        raise _failed(e, device) from e
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
         raise EngineError(
             f"torch cannot open {name}: {last_line(e)}",
@@ -350,6 +366,15 @@ def _failed(error: Exception, device: torch.device) -> EngineError:
             f"{device} is out of memory: {told}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )
+    if said := _CUDA_ERROR.search(str(error)):
+        problem = f"torch failed on {device}: {said[0].strip()}"
+        if any(words in problem for words in _CRASHES):
+            return LostGpuError(
+                problem,
+                remedy="CUDA cannot be used again in this process: start a new one; an index "
+                "behind the end of its table is told on the CPU",
+            )
+        return EngineError(problem, remedy="edgeport doctor shows the driver and the GPUs")
     return run_failure("torch", last_line(error))
 
 

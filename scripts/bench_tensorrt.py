@@ -3,15 +3,18 @@
     python scripts/bench_tensorrt.py --json engines.json
     python scripts/bench_tensorrt.py --family recurrent --compute-capability 8.6,8.9
     python scripts/bench_tensorrt.py --only "lstm,top k" --library tensorrt
+    python scripts/bench_tensorrt.py --precision float32,float16,int8
 
 Each module is exported to ONNX by the first route that takes it, without the proof (which
 ``scripts/bench_export.py`` counts), and an engine is built from that, with the optimisation
-profile that ``edgeport export`` gives it. TensorRT-RTX builds where no GPU is. What comes of it is
+profile that ``edgeport export`` gives it. A narrower precision is made from that file by the
+first route whose file ONNX Runtime opens and runs. TensorRT-RTX builds where no GPU is. What comes
+of it is
 
     built     an engine with the names, dtypes and sizes of the signature
     refused   with the diagnosis that a user gets: operator, module, line, remedy
     ended     the process crashed or took too long
-    no ONNX   there is nothing to build from
+    no ONNX   there is nothing to build from, in this precision
     unfit     an input or output has a dtype that TensorRT has not
 
 Exit code 1 if a build ended, or was refused without a node to name.
@@ -22,11 +25,12 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -38,7 +42,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the z
 import torch
 
 from edgeport.commands.terminal import note, table
-from edgeport.deploy.attempts import Attempt, attempt
+from edgeport.deploy.attempts import Attempt, attempt, keep
+from edgeport.deploy.compilers.narrowing import NARROW, Wide
+from edgeport.deploy.compilers.narrowing import routes as narrower
 from edgeport.deploy.compilers.routes import routes
 from edgeport.deploy.compilers.targets import check_dtypes, negotiate
 from edgeport.deploy.engines import make_engine
@@ -46,6 +52,9 @@ from edgeport.deploy.isolation import Limits
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import engines, target_of
 from edgeport.runtimes import EdgeportError, UsageError
+from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.session import open_artefact
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
 from scripts.zoo_sources import chosen_modules, source_of_entry
@@ -59,6 +68,9 @@ PRELOADED: Final = (
 
 Cell = dict[str, Any]
 
+_WIDE: Final = "float32"
+"""What the zoo's modules compute in, and what others are made from."""
+
 
 def main() -> int:
     arguments = _parser().parse_args()
@@ -68,15 +80,21 @@ def main() -> int:
             importlib.import_module(name)
     asked = EngineOptions(tuple(filter(None, arguments.compute_capability.split(","))))
     library, options = next(iter(engines([arguments.library], asked).items()))
-    results: dict[str, Cell] = {}
+    precisions = _precisions(arguments.precision)
+    results: dict[str, dict[str, Cell]] = {precision: {} for precision in precisions}
     for name in chosen_modules(arguments.only, arguments.family):
-        results[name] = _entry(name, library, options, Limits(arguments.limit_s))
-        note(f"{name}: {_line(results[name])}")
+        for precision, cell in _entry(
+            name, library, options, precisions, Limits(arguments.limit_s)
+        ):
+            results[precision][name] = cell
+            note(f"{name}, {precision}: {_line(cell)}")
         if arguments.json:
-            report = {"library": str(library), "modules": results}
+            report = {"library": str(library), "precisions": results}
             arguments.json.write_text(json.dumps(report, indent=1))
-    _print(library, results)
-    lost = (cell for cell in results.values() if cell["outcome"] in ("ended", "refused"))
+    for precision, found in results.items():
+        _print(f"{library}, {precision}", found)
+    cells = [cell for found in results.values() for cell in found.values()]
+    lost = (cell for cell in cells if cell["outcome"] in ("ended", "refused"))
     return 1 if any(cell["outcome"] == "ended" or not cell["operator"] for cell in lost) else 0
 
 
@@ -88,34 +106,101 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--family", default="", help="modules of this family")
     parser.add_argument("--library", default="tensorrt-rtx", help="or tensorrt, beside its GPU")
     parser.add_argument("--compute-capability", default="", metavar="M.N,...")
+    parser.add_argument("--precision", default=_WIDE, metavar="NAME,...", help="(%(default)s)")
     parser.add_argument("--limit-s", type=float, default=300.0, help="of one attempt")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything")
     return parser
 
 
-def _entry(name: str, library: Library, options: EngineOptions, limits: Limits) -> Cell:
-    try:
-        source = source_of_entry(name)
-        check_dtypes(target_of(library), source.signature)
-    except UsageError as e:
-        return _cell("unfit", problem=e.problem)
-    except EdgeportError as e:
-        return _cell("no ONNX", problem=e.problem)
+def _precisions(text: str) -> list[str]:
+    asked = [each for each in text.split(",") if each]
+    unknown = [each for each in asked if each not in (_WIDE, *NARROW)]
+    if unknown or not asked:
+        raise SystemExit(f"there is no precision {text!r}; there are {', '.join((_WIDE, *NARROW))}")
+    return asked
+
+
+def _entry(
+    name: str,
+    library: Library,
+    options: EngineOptions,
+    precisions: Sequence[str],
+    limits: Limits,
+) -> Iterator[tuple[str, Cell]]:
+    """What becomes of a module in each precision."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        made = _onnx(source, library, folder, limits)
-        if made.compiled is None or made.outcome != "proved":
-            problem = made.diagnosis.problem if made.diagnosis else ""
-            return _cell("no ONNX", problem=problem)
-        start = time.perf_counter()
         try:
-            built, notes = make_engine(
-                source, made.compiled, folder, library, options, limits, lambda _: (), _watch
-            )
+            source = source_of_entry(name)
+            check_dtypes(target_of(library), source.signature)
+            made = _onnx(source, library, folder, limits)
+        except UsageError as e:
+            yield from ((each, _cell("unfit", problem=e.problem)) for each in precisions)
+            return
         except EdgeportError as e:
-            return _cell("unfit", problem=e.problem, route=made.route)
-        cell = _of_engine(built, made.route)
-        return {**cell, "wall_s": time.perf_counter() - start, "notes": notes}
+            yield from ((each, _cell("no ONNX", problem=e.problem)) for each in precisions)
+            return
+        if made.compiled is None or made.outcome != "proved":
+            problem = made.diagnosis and made.diagnosis.problem
+            yield from ((each, _cell("no ONNX", problem=problem)) for each in precisions)
+            return
+        kept = keep(made.compiled, folder, made.route)
+        for precision in precisions:
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+            yield precision, _built(source, made, kept, library, options, precision, limits)
+
+
+def _built(
+    source: Source,
+    wide: Attempt,
+    kept: Path,
+    library: Library,
+    options: EngineOptions,
+    precision: str,
+    limits: Limits,
+) -> Cell:
+    folder = kept.parents[2]
+    made = wide if precision == _WIDE else _narrow(source, wide, kept, library, precision, limits)
+    if made.compiled is None or made.outcome != "proved":
+        return _cell("no ONNX", problem=made.diagnosis and made.diagnosis.problem)
+    start = time.perf_counter()
+    try:
+        built, notes = make_engine(
+            source, made.compiled, folder, library, options, limits, lambda _: (), _watch
+        )
+    except EdgeportError as e:
+        return _cell("unfit", problem=e.problem, route=made.route)
+    cell = _of_engine(built, made.route)
+    return {**cell, "wall_s": time.perf_counter() - start, "notes": notes}
+
+
+def _narrow(
+    source: Source, wide: Attempt, kept: Path, library: Library, precision: str, limits: Limits
+) -> Attempt:
+    """By the first route that takes the file, and whose own ONNX Runtime runs."""
+    folder, asked = kept.parents[2], negotiate(target=target_of(library))
+    assert wide.compiled is not None
+    inputs = [source.example, *(each.inputs for each in source.samples if each.kind != "edge")]
+    path = kept / wide.compiled.artefact.stored.file
+    given = Wide(path, wide.compiled, inputs, asked, for_engines=True)
+    work = partial(attempt, source, "onnx", folder=folder, limits=limits)
+    made: list[Attempt] = []
+    for route in narrower(next(each for each in NARROW if each == precision), given):
+        made.append(work(route, prove=partial(_opens, source, folder)))
+        if made[-1].outcome == "proved":
+            break
+    return made[-1]
+
+
+def _opens(source: Source, folder: Path, artefact: Artefact) -> tuple[BackendReport, ...]:
+    """Whether ONNX Runtime opens and runs it, on whose float16 it crashes."""
+    file = artefact.stored.file
+    try:
+        with open_artefact(folder / file, "ort-cpu") as session:
+            session.run(source.example)
+    except EdgeportError as e:
+        return (BackendReport("ort-cpu", file, "fail", e.problem, e.remedy),)
+    return ()
 
 
 def _onnx(source: Source, library: Library, folder: Path, limits: Limits) -> Attempt:
@@ -162,23 +247,23 @@ def _line(cell: Cell) -> str:
     return f"{cell['outcome']}: {cell['problem']}{f' ({place})' if place else ''}"
 
 
-def _print(library: Library, results: dict[str, Cell]) -> None:
+def _print(title: str, results: dict[str, Cell]) -> None:
     rows = [
         [name, cell["outcome"], (cell["operator"] or "").partition(",")[0], cell["problem"]]
         for name, cell in results.items()
         if cell["problem"] is not None
     ]
     print(table(["module", "outcome", "operator", "why"], rows))
-    print(_summary(library, list(results.values())))
+    print(_summary(title, list(results.values())))
 
 
-def _summary(library: Library, cells: Sequence[Cell]) -> str:
+def _summary(title: str, cells: Sequence[Cell]) -> str:
     counts = Counter(cell["outcome"] for cell in cells)
     tried = len(cells) - counts["no ONNX"] - counts["unfit"]
     walls = [cell["wall_s"] for cell in cells if cell["outcome"] == "built"]
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     speed = f"; median {median(walls):.2f} s, longest {max(walls):.1f} s" if walls else ""
-    return f"{library}: {counts['built']} of {tried} ONNX files built; {told}{speed}"
+    return f"{title}: {counts['built']} of {tried} ONNX files built; {told}{speed}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Export the zoo into a folder of bundles, to be carried to another machine or checked on this one.
 
-    python -m scripts.export_zoo zoo [--minutes 30] [--jobs 2] [--only "mlp,convnet"]
+    python -m scripts.export_zoo zoo [--minutes 30] [--jobs 2] [--only "mlp,convnet,convnet int8"]
 
-One of every family comes first, so that a short time gives a broad choice. What is there already is
-left as it is, so the same command goes on. Modules whose packages are missing are left out, and
-named; formats that can't hold a module are too. Exit code 1 if an export that should work fails.
+One of every family comes first, then some in float16 and int8, so that a short time gives a broad
+choice. What is there already is left as it is, so the same command goes on. Modules whose packages
+are missing are left out, and named; formats that can't hold a module are too. Exit code 1 if an
+export that should work fails.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +31,38 @@ import zoo
 
 from edgeport import deploy
 from edgeport.commands.terminal import note
+from edgeport.deploy.compilers.targets import find_target
 from edgeport.runtimes import EdgeportError
+from edgeport.runtimes.thresholds import Precision
 from scripts.zoo_sources import source_of_entry
 
 JOBS: Final = max(1, (os.cpu_count() or 2) // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A module in a narrower precision, as ONNX.
+
+    Attributes:
+        module: Its name in the zoo.
+        precision: As ``--precision`` takes it.
+        target: As ``--target`` takes it.
+    """
+
+    module: str
+    precision: Precision
+    target: str | None = None
+
+
+NARROW: Final[Mapping[str, Narrow]] = {
+    "convnet float16": Narrow("convnet", "float16"),
+    "convnet int8": Narrow("convnet", "int8"),  # static
+    "convnet int8 for tensorrt": Narrow("convnet", "int8", "tensorrt-10"),  # symmetric
+    "mlp int8": Narrow("mlp", "int8"),  # dynamic
+    "patch transformer float16": Narrow("patch transformer", "float16"),
+    "lstm float16": Narrow("lstm", "float16"),
+    "wide mlp float16": Narrow("wide mlp", "float16"),
+}
 
 
 def main() -> int:
@@ -60,15 +90,18 @@ def export_all(names: Sequence[str], folder: Path, minutes: float, jobs: int) ->
 
 def chosen(only: list[str]) -> list[str]:
     """Names in the order of their export."""
-    unknown = [name for name in only if name not in zoo.ZOO]
+    known = [*zoo.ZOO, *NARROW]
+    unknown = [name for name in only if name not in known]
     if unknown:
-        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(zoo.ZOO)}")
+        raise SystemExit(f"no module is named {unknown[0]!r}; there are {', '.join(known)}")
+    wide = [name for name in only or zoo.ZOO if name in zoo.ZOO]
     families: dict[str, list[str]] = {}
-    for name in only or zoo.ZOO:
+    for name in wide:
         families.setdefault(zoo.ZOO[name].family, []).append(name)
     turns = itertools.zip_longest(*families.values())
     names = [name for turn in turns for name in turn if name is not None]
-    lacking = [n for n in names if not all(map(importlib.util.find_spec, zoo.ZOO[n].needs))]
+    names[len(families) : len(families)] = [name for name in NARROW if not only or name in only]
+    lacking = [n for n in names if not all(map(importlib.util.find_spec, _entry(n).needs))]
     if lacking:
         note(f"left out, torchvision or transformers is missing: {', '.join(lacking)}")
     return [name for name in names if name not in lacking]
@@ -98,17 +131,27 @@ def _export(missing: dict[str, Path], jobs: int, end_s: float) -> int:
 def export_entry(name: str, path: Path) -> str | None:
     """Export one module to every format that can hold it. Returns why not."""
     torch.set_num_threads(1)
-    entry = zoo.ZOO[name]
-    formats = tuple(f for f in deploy.DEFAULT_FORMATS if f not in entry.expected)
-    if not formats:
-        return None
+    narrow = NARROW.get(name)
+    if narrow is not None:
+        target = find_target(narrow.target) if narrow.target else None
+        request = deploy.Request(("onnx",), target=target, precision=narrow.precision)
+    else:
+        formats = tuple(f for f in deploy.DEFAULT_FORMATS if f not in _entry(name).expected)
+        if not formats:
+            return None
+        request = deploy.Request(formats)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            deploy.export_source(source_of_entry(name), path, deploy.Request(formats))
+            source = source_of_entry(narrow.module if narrow else name)
+            deploy.export_source(source, path, request)
     except EdgeportError as e:
         return f"{type(e).__name__}: {e.problem}"
     return None
+
+
+def _entry(name: str) -> zoo.Entry:
+    return zoo.ZOO[NARROW[name].module if name in NARROW else name]
 
 
 def _file_name(name: str) -> str:

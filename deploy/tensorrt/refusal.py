@@ -52,7 +52,17 @@ _REMEDIES: Final = {
 }
 
 
-def diagnose(title: str, refused: Refused, debug_map: str | None, module: nn.Module) -> Diagnosis:
+_OTHERWISE: Final = "write it with operators that TensorRT has"
+
+
+def diagnose(
+    title: str,
+    refused: Refused,
+    debug_map: str | None,
+    module: nn.Module,
+    *,
+    narrowed: bool = False,
+) -> Diagnosis:
     """Explain a refusal.
 
     Args:
@@ -60,10 +70,13 @@ def diagnose(title: str, refused: Refused, debug_map: str | None, module: nn.Mod
         refused: What it said.
         debug_map: From the nodes of the ONNX file to the user's code; ``None`` if there is none.
         module: The user's.
+        narrowed: Whether the graph was made narrower than it, which some operators don't bear.
     """
     origins: list[dict[str, Any]] = json.loads(debug_map)["nodes"] if debug_map else []
     first, *others = (_located(problem, origins) for problem in refused.problems)
     found = _told(title, refused.phase, first)
+    if narrowed and found.remedy == _OTHERWISE:
+        found = replace(found, remedy=f"leave --precision out, or {_OTHERWISE}")
     origin = next((each for each in origins if each["node"] == first.node), None)
     if origin is not None:
         found = replace(
@@ -86,7 +99,9 @@ def _located(problem: Problem, origins: Sequence[dict[str, Any]]) -> Problem:
 
 
 def _names(text: str, node: str) -> bool:
-    return bool(node) and re.search(rf"(?<![\w/.]){re.escape(node)}(?![\w/])", text) is not None
+    """Whether a text names a node, or a part that TensorRT-RTX made of it: ``node_arange_U2``."""
+    ends = r"(?![\w/])|(?=_(?:shape_)?U\d)"
+    return bool(node) and re.search(rf"(?<![\w/.]){re.escape(node)}(?:{ends})", text) is not None
 
 
 def _of_node(problem: Problem, node: str | None, origins: Iterable[dict[str, Any]]) -> Problem:
@@ -118,7 +133,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
         problem_text = f"{title} cannot take {what} as it is: {text.splitlines()[0]}"
     else:
         problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
-    remedy = _REMEDIES.get(problem.operator or "", "write it with operators that TensorRT has")
+    remedy = _REMEDIES.get(problem.operator or "", _OTHERWISE)
     return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
 
 

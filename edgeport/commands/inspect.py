@@ -214,7 +214,8 @@ def _bars(manifest: Manifest) -> str:
         for artefact in manifest.artefacts
         if (precision := manifest.reduced_precision(artefact)) is not None
     ]
-    bars = [f"error / noise floor at most {thresholds.max_ratio:g}", *own, *constant, *signals]
+    bars = [f"error / noise floor at most {thresholds.max_ratio:g}", *own, *constant]
+    bars += dict.fromkeys(signals)
     return plain(", ".join(bars))
 
 

@@ -29,6 +29,11 @@ from .run import Check
 EXPORT_SHARE: Final = 0.3
 """Of the time, where there are no bundles yet."""
 
+REPORT_EVERY_S: Final = 5.0
+
+CUT_OFF: Final = "the check was cut off before it"
+"""In a report that is written on the way; the last one takes its place."""
+
 MakeModels: TypeAlias = Callable[[Path, float], None]
 """Fills a folder with bundles, in some minutes."""
 
@@ -55,6 +60,9 @@ def main(argv: Sequence[str] | None = None, make_models: MakeModels | None = Non
         make_models: Makes bundles where no folder of them was named.
     """
     a = _parser().parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # of whoever lends the machine, of a terminal
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         return run(CheckArgs(a.models, a.output, a.minutes, a.device), make_models)
     except EdgeportError as e:
@@ -84,18 +92,33 @@ def run(
     budget = Budget.start(args.minutes, clock)
     models, unread = find(args.models or _made(args, make_models))
     journal = Journal(args.output, _subject(machine, models))
-    check = Check(machine, models, args.output / "models", journal, budget, note)
+    copies = args.output / "models"
+    written_at = time.monotonic()
+
+    def kept() -> None:
+        """Write the report of what there is, for whoever finds it if this is killed."""
+        nonlocal written_at
+        if time.monotonic() - written_at >= REPORT_EVERY_S:
+            told(CUT_OFF).write(args.output)
+            written_at = time.monotonic()
+
+    def told(cut_off: str | None) -> Report:
+        rows = check.rows() if cut_off is None else check.rows(cut_off)
+        return Report.of(machine, models, unread, rows, args.minutes, cut_off is not None)
+
+    check = Check(machine, models, copies, journal, budget, note, kept)
     if journal.rows:
         note(f"going on: {len(journal.rows)} steps are done already")
-    interrupted = False
+    interrupted = None
     try:
+        told(CUT_OFF).write(args.output)
         check.run()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: the report is being written
-        interrupted = True
-        check.leave("interrupted")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # one is enough: the report is being written
+        interrupted = "interrupted"
     journal.close()
-    report = Report.of(machine, models, unread, check.rows, args.minutes, interrupted)
+    report = told(interrupted)
     for path in report.write(args.output):
         note(f"written: {path}")
     show(report.summary)
@@ -143,7 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=float, default=40.0, metavar="M",
-        help="for everything; three tenths, and at most 10 minutes, are the soak's (%(default)g)",
+        help="for everything, and a minute more for what hangs; three tenths, and at most 10 "
+        "minutes, are the soak's; 6 are enough for a first look (%(default)g)",
     )  # fmt: skip
     parser.add_argument(
         "--device", default="cuda:0", metavar="NAME",

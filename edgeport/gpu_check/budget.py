@@ -21,13 +21,19 @@ SOAK_S: Final = 600.0
 ENGINE_SHARE: Final = 0.5
 """Of what the soak and the benchmarks leave; engines are built in half of it at most."""
 
+COMMAND_SHARE: Final = 0.2
+"""Of the same: the proofs have to end before."""
+
 BENCHMARK_SHARE: Final = 0.3
 """Of what the soak leaves."""
+
+GRACE_S: Final = 60.0
+"""After the whole time, for what is under way; then it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A stage may begin a step as long as its time is not over; a step is not cut short.
+    """A stage may begin a step as long as its time is not over.
 
     Attributes:
         minutes: For everything.
@@ -68,7 +74,11 @@ class Budget:
         whole_s = self.minutes * 60
         proofs_s = whole_s - self.soak_s - self.benchmark_s
         until_s = {
-            "engine": ENGINE_SHARE * proofs_s, "parity": proofs_s,
-            "benchmark": whole_s - self.soak_s, "soak": whole_s,
+            "engine": ENGINE_SHARE * proofs_s, "parity": (1 - COMMAND_SHARE) * proofs_s,
+            "command": proofs_s, "benchmark": whole_s - self.soak_s, "soak": whole_s,
         }  # fmt: skip
         return self.began_s + until_s[stage] - self.clock()
+
+    def limit_s(self, most_s: float) -> float:
+        """How long a step may take, so that everything ends a minute after the time is over."""
+        return min(most_s, max(0.0, self.left_s("soak")) + GRACE_S)

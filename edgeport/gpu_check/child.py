@@ -26,6 +26,18 @@ _TAIL_BYTES: Final = 2000
 _END_S: Final = 10
 
 
+class LateError(EngineError):
+    """There was no answer in time."""
+
+    @classmethod
+    def of(cls, who: str) -> LateError:
+        """The error for something that was ended."""
+        return cls(
+            f"{who} was ended, because it took too long",
+            remedy="run this model alone with edgeport verify to see where it hangs",
+        )
+
+
 class Child:
     """One process. It is asked one thing at a time."""
 
@@ -39,7 +51,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=self._said,
-                env=_environment(),
+                env=environment(),
                 process_group=0,  # Ctrl-C is the parent's affair
             )
         self.connection: Connection[Task, Any] = Connection(ours.detach())
@@ -70,16 +82,13 @@ class Child:
         """Send a task and wait for its figures.
 
         Raises:
-            EdgeportError: What it met; ``EngineError`` if it died or took too long, and then the
-                process is of no use any more.
+            EdgeportError: What it met; ``EngineError`` if it died, and ``LateError`` if it took too
+                long: then the process is of no use any more.
         """
         self.send(task)
         if not self.connection.poll(limit_s):
             self.end()
-            raise EngineError(
-                f"no answer within {limit_s:.0f} s",
-                remedy="run this model alone with edgeport verify to see where it hangs",
-            )
+            raise LateError.of(f"a step of {limit_s:.0f} s")
         answer = self.receive()
         if isinstance(answer, EdgeportError):
             raise answer
@@ -118,7 +127,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, and the place that this edgeport was imported from, which may be a checkout."""
     home = str(Path(edgeport.__file__).parent.parent)
     known = os.environ.get("PYTHONPATH")

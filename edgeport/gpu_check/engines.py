@@ -63,6 +63,7 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
         signature,
         shapes(signature, sizes),
         values(signature, usual, samples),
+        precision=onnx.precision,
     )
     answer = build(order, BUILD_LIMIT_S)
     if isinstance(answer, Refused):

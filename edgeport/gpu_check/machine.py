@@ -65,7 +65,7 @@ def look(device: str) -> Machine:
     check_device(device)
     kind = device_kind(device)
     names = [name for name, entry in BACKENDS.items() if kind in entry.devices]
-    found = {name: probe(name) for name in names}
+    found = {name: probe(name, kind) for name in names}
     cuda = _driver(device, found) if kind == "cuda" else None
     if not any(available.usable for available in found.values()):
         raise BackendMissingError(

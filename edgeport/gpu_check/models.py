@@ -21,6 +21,7 @@ class Model:
         backends: That its artefacts fit.
         size_bytes: Of its largest artefact.
         digest: SHA-256 of its manifest, which holds the hashes of all its files.
+        narrow: Whether an artefact computes in less than the module does.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Model:
     backends: tuple[str, ...]
     size_bytes: int
     digest: str
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,20 @@ def find(folder: Path) -> tuple[list[Model], list[Unread]]:
 
 
 def spread(models: Sequence[Model]) -> list[Model]:
-    """The smallest, the one in the middle and the largest: where overheads and arithmetic show."""
+    """The smallest, the one in the middle and the largest: where overheads and arithmetic show.
+
+    Of those that most backends take, so that these stand beside one another.
+    """
+    most = max((len(model.backends) for model in models), default=0)
+    models = [model for model in models if len(model.backends) == most]
     places = dict.fromkeys((0, len(models) // 2, len(models) - 1)) if models else {}
     return [models[place] for place in places]
+
+
+def by_interest(models: Sequence[Model]) -> list[Model]:
+    """Those first of which a short time should tell: each size, and the narrower ones."""
+    narrow = (model for model in models if model.narrow)
+    return list(dict.fromkeys([*spread(models), *narrow, *models]))
 
 
 def _model(path: Path) -> Model:
@@ -75,4 +88,5 @@ def _model(path: Path) -> Model:
         bundle.backends,
         max((artefact.stored.size_bytes for artefact in bundle.manifest.artefacts), default=0),
         hashlib.sha256(read_manifest(bundle.files, path)).hexdigest(),
+        any(bundle.manifest.reduced_precision(each) for each in bundle.manifest.artefacts),
     )

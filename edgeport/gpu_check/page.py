@@ -27,7 +27,8 @@ Told: TypeAlias = dict[str, Any]
 _SIGNS: Final = {"pass": "✓", "fail": "✗", "open": "-", "unreached": "…"}
 _KINDS: Final = {"pass": "pass", "fail": "fail", "open": "unusable", "unreached": "uninformative"}
 _STAGE_NAMES: Final = {
-    "engine": "engine", "parity": "same numbers", "benchmark": "benchmark", "soak": "soak",
+    "engine": "engine", "parity": "same numbers", "command": "commands",
+    "benchmark": "benchmark", "soak": "soak",
 }  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def page(told: Told) -> str:
         _engines(rows),
         _parity(told),
         _repeats(rows),
+        _commands(rows),
         *benchmarks([row for row in rows if row["stage"] == "benchmark"]),
         *soaks([row for row in rows if row["stage"] == "soak"]),
         _machine(told),
@@ -178,7 +180,8 @@ def _parity(told: Told) -> Html:
         tag(
             "p",
             "The worst ratio of a model's golden samples: the backend's error over that of "
-            "PyTorch's own float32, both against float64. Around 1 is what a right engine does.",
+            "PyTorch's own float32, both against float64. Around 1 is what a right engine does. "
+            "Of a narrower file: signal over noise, where it is least.",
             class_="quiet",
         ),
         _keys(),
@@ -189,8 +192,12 @@ def _parity(told: Told) -> Html:
 def _cell(row: Told | None) -> Html:
     if row is None:
         return Html("")
-    ratio = row["figures"].get("ratio")
-    text = _SIGNS[row["status"]] + (f" {ratio:.2f}" if ratio is not None else "")
+    figures = row["figures"]
+    ratio, reduced, signal_db = (figures.get(n) for n in ("ratio", "reduced", "snr_db"))
+    told = "" if ratio is None else f" {ratio:.2f}"
+    if reduced:
+        told = f" {reduced}" if signal_db is None else f" {reduced}, {signal_db:.1f} dB"
+    text = _SIGNS[row["status"]] + told
     moved = len((row["figures"].get("engine") or {}).get("cpu_nodes") or ())
     aside = f"{moved} node{'s' * (moved > 1)} on the CPU" if moved else ""
     return join([mark(text, _KINDS[row["status"]]), tag("span", aside, class_="sub")])
@@ -228,6 +235,21 @@ def _repeats(rows: Sequence[Told]) -> Html:
         tag("p", f"One sample of each model, run {runs} times in one session.", class_="quiet"),
         table("Answers, bit by bit", ["backend", "models", "always the same", "others"], body),
     )
+
+
+def _commands(rows: Sequence[Told]) -> Html:
+    found = {(row["model"], row["backend"]): row for row in rows if row["stage"] == "command"}
+    if not found:
+        return Html()
+    backends = list(dict.fromkeys(backend for _, backend in found))
+    body = [
+        [f"edgeport {command}", *(_cell(found.get((command, backend))) for backend in backends)]
+        for command in dict.fromkeys(command for command, _ in found)
+    ]
+    about = "Each as people type it, on the smallest model that it takes."
+    header = ["command", *backends]
+    return section("Do the commands work?", tag("p", about, class_="quiet"),
+                   table("A process each", header, body))  # fmt: skip
 
 
 def _floors(largest: float | None) -> str:

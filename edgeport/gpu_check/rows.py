@@ -11,12 +11,13 @@ from edgeport.runtimes.errors import FormatError
 Status = Literal["pass", "fail", "open", "unreached"]
 """``open``: it could not be had here, so nothing is known. ``unreached``: no time was left."""
 
-Stage = Literal["engine", "parity", "benchmark", "soak"]
+Stage = Literal["engine", "parity", "command", "benchmark", "soak"]
 
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 Key: TypeAlias = tuple[Stage, str, str]
-"""Stage, model, backend; a benchmark is of all backends at once, and names none."""
+"""Stage, model, backend. A command has its own name in the place of the model's; a benchmark is of
+all backends at once, and names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Row:
     """A step.
 
     Attributes:
-        model: Name of the bundle.
+        model: Name of the bundle, or of the command.
         backend: Which engine; empty for a benchmark of all of them.
         reason: Why it is not ``pass``.
         remedy: What to do about it.

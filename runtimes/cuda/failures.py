@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError
+from edgeport.runtimes.errors import (
+    BackendMissingError,
+    EdgeportError,
+    EngineError,
+    LostGpuError,
+)
 
 KERNEL_MODULE: Final = Path("/proc/driver/nvidia/version")
 """What the kernel's part of the driver says of itself."""
@@ -56,9 +61,12 @@ KNOWN: Final = {  # CUresult, from cuda.h
         "use a build of the library, or of the engine, that is made for this GPU",
     ),
     214: _Known(EngineError, "the GPU's memory has an error that cannot be corrected", _REPORT),
-    700: _Known(EngineError, "a kernel touched memory that is not its own", _NEW_PROCESS),
-    702: _Known(EngineError, "a kernel took longer than the system allows", _NEW_PROCESS),
-    719: _Known(EngineError, "a kernel crashed", _NEW_PROCESS),
+    700: _Known(LostGpuError, "a kernel touched memory that is not its own", _NEW_PROCESS),
+    702: _Known(LostGpuError, "a kernel took longer than the system allows", _NEW_PROCESS),
+    710: _Known(
+        LostGpuError, "a kernel met what must not be, as an index out of range", _NEW_PROCESS
+    ),
+    719: _Known(LostGpuError, "a kernel crashed", _NEW_PROCESS),
     802: _Known(
         BackendMissingError,
         "the system's GPUs are not ready yet",

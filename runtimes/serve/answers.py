@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edgeport.runtimes.errors import EdgeportError, EngineError, InputError
+from edgeport.runtimes.errors import EdgeportError, EngineError, InputError, LostGpuError
 from edgeport.runtimes.inputs import Array
 
 from . import counters as c
@@ -21,7 +21,10 @@ Outputs: TypeAlias = dict[str, Array] | EdgeportError
 
 
 def compute(
-    model: Model, works: Sequence[Work], defect: Callable[[Exception], None]
+    model: Model,
+    works: Sequence[Work],
+    defect: Callable[[Exception], None],
+    lost: Callable[[LostGpuError], None],
 ) -> list[Outputs]:
     """Run requests together, or one by one if an error would hit those who are not at fault.
 
@@ -29,6 +32,7 @@ def compute(
         model: For which they are.
         works: What is asked.
         defect: Told of what an engine must not raise.
+        lost: Told that nothing can be computed here any more.
     """
     try:
         if len(works) == 1:
@@ -36,10 +40,13 @@ def compute(
         columns = zip(*[work.arrays for work in works], strict=True)
         outputs = model.run([np.concatenate(column) for column in columns])
         return _split(outputs, [work.rows for work in works])
+    except LostGpuError as e:
+        lost(e)
+        return [e] * len(works)
     except EdgeportError as e:
         if len(works) == 1:
             return [e]
-        return [compute(model, [work], defect)[0] for work in works]  # whose fault was it?
+        return [compute(model, [work], defect, lost)[0] for work in works]  # whose fault was it?
     except Exception as e:  # whatever an engine raises must not end the loop
         defect(e)
         text = f"the engine failed: {type(e).__name__}: {e}"

@@ -21,6 +21,7 @@ knocks again after a second."""
 _ACCEPT_S: Final = 0.02
 
 _ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER of asm-generic/socket.h
+_DETACH_FILTER: Final = 27
 _RETURN: Final = 0x06  # BPF_RET | BPF_K
 
 
@@ -72,6 +73,15 @@ async def let_in(listener: socket.socket) -> None:
     await asyncio.sleep(_ACCEPT_S)
     while poll.poll(0):
         await asyncio.sleep(_ACCEPT_S)
+
+
+def hear(listener: socket.socket) -> None:
+    """Let a port hear who knocks, although the process before this one has given it up.
+
+    The socket is that process's too, and ``let_in`` has made it deaf.
+    """
+    with contextlib.suppress(OSError):  # nothing was attached
+        listener.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
 
 
 def _hear_no_more(listener: socket.socket) -> None:

@@ -11,6 +11,8 @@ nothing more is taken until it answers.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from edgeport.runtimes.errors import (
     EdgeportError,
     EngineError,
     InputError,
+    LostGpuError,
     OverloadedError,
     UnavailableError,
 )
@@ -263,7 +266,7 @@ class Scheduler:
         return found, start_ns, time.monotonic_ns()
 
     def _results(self, batch: Batch) -> list[Result]:
-        outputs = answers.compute(self.model, batch.works, self._defect)
+        outputs = answers.compute(self.model, batch.works, self._defect, self._lost)
         pairs = zip(batch.works, outputs, strict=True)
         return [answers.result_of(self.model, work, each) for work, each in pairs]
 
@@ -336,6 +339,11 @@ class Scheduler:
         """Let the log have the trace; from any thread."""
         context = {"message": f"model {self.model.name!r} failed", "exception": error}
         self._loop.call_soon_threadsafe(self._loop.call_exception_handler, context)
+
+    def _lost(self, error: LostGpuError) -> None:
+        """Let the process end, as if it was told to: another follows, with a GPU that answers."""
+        self._defect(error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _expire(self, work: Work) -> None:
         waited_s = (time.monotonic_ns() - work.arrived_ns) / 1e9

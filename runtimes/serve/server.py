@@ -74,7 +74,8 @@ def serve(
         raise UsageError("there is nothing to serve", remedy="name a bundle, or --model-dir FOLDER")
     catalogue = Catalogue(bundles, model_dir)
     required = catalogue.names()[: len(bundles)]
-    available = probe(settings.backend)  # its library is imported here, once for all processes
+    # its library is imported here, once for all processes
+    available = probe(settings.backend, settings.options.device)
     if not available.usable:
         raise BackendMissingError(
             f"{settings.backend} cannot be used here: {available.reason}",

@@ -24,7 +24,7 @@ from .counters import Board
 from .http import Connections
 from .memory import Thrift
 from .messages import Limits
-from .port import BACKLOG, let_in
+from .port import BACKLOG, hear, let_in
 from .repository import Place, Repository, opener
 from .routes import Routes
 from .work import Bounds
@@ -126,6 +126,7 @@ class _Worker:
         starting = loop.create_task(self._start(core))
         await asyncio.wait({starting}, timeout=PATIENCE_S)
         listener = self._assignment.listener
+        hear(listener)
         server = await loop.create_server(connections, sock=listener, backlog=BACKLOG)
         transports = [await start(core, self._assignment.process) for start in settings.transports]
         await stop.wait()

@@ -80,6 +80,12 @@ class ICudaEngine(Protocol):
 class Runtime(Protocol):
     """What opens engines."""
 
+    @property
+    def engine_host_code_allowed(self) -> bool: ...
+
+    @engine_host_code_allowed.setter
+    def engine_host_code_allowed(self, allowed: bool, /) -> None: ...
+
     def deserialize_cuda_engine(self, serialized_engine: bytes, /) -> ICudaEngine | None: ...
 
 

@@ -73,7 +73,7 @@ def make(order: Order, library: Library, tell: Connection) -> Built | Refused:
         if not parser.parse_from_file(order.onnx):
             return Refused("parse", _parser_problems(library, builder, order, parser))
         check_network(library, network, order)
-        network.name = carry(order.signature) or network.name
+        network.name = carry(order.signature, order.precision) or network.name
         config = builder.create_builder_config()
         configure(library, config, order)
         config.progress_monitor = monitor = _monitor(trt, tell)
@@ -257,9 +257,15 @@ def _reasons(heard: list[Message]) -> list[str]:
 _NOISE: Final = re.compile(
     r"^Invalid Node - .*\n"
     r"|^I\w+::\w+: Error Code \d+: (?:API Usage Error|Internal Error|Myelin) "
-    r"|\[\w+\.(?:cpp|h):\d+: \w+\] | In \w+ at /?[\w/.]+:\d+|\n\[checkMacros(?:.|\n)*",
+    r"|\[\w+\.(?:cpp|h):\d+: ~?\w+\] | In \w+ at /?[\w/.]+:\d+|\n\[checkMacros(?:.|\n)*",
     re.MULTILINE,
 )
+
+
+_INFERRED: Final = re.compile(
+    r"Error during shape inference of\n.*?, name=(\S+)\nError is:\n(.+?)(?:[;\n](?:.|\n)*)?\Z"
+)
+"""What follows is of nodes that take what this one gives."""
 
 
 def _plain(text: str) -> str:
@@ -268,8 +274,11 @@ def _plain(text: str) -> str:
     Examples:
         >>> _plain("IBuilder::build: Error Code 4: API Usage Error (no. In x at /_src/a.cpp:2)")
         'no.'
+        >>> _plain("Error during shape inference of\ny = a, name=n_U1\nError is:\nIt differs.")
+        'It differs. (n_U1)'
     """
     short = _NOISE.sub("", text).strip()
+    short = _INFERRED.sub(r"\2 (\1)", short)
     return short[1:-1].strip() if short.startswith("(") and short.endswith(")") else short
 
 

@@ -18,7 +18,7 @@ def probe() -> Availability:
 
 
 def open(path: Path, options: Options) -> TensorRTSession:
-    """Open an engine. It is code for the GPU: open only what you trust.
+    """Open an engine. It is code for the GPU, and may bring some for the host: trust it first.
 
     Raises:
         BackendMissingError: TensorRT or a GPU is not here, or not the one that it was built for.

@@ -77,7 +77,7 @@ _MEMORY: Final = re.compile(
     r"out of memory|could not be allocated|cudaError 2\b|MEM_ALLOC|bad_alloc|OutOfMemory",
     re.IGNORECASE,
 )
-_OLD_DRIVER: Final = re.compile(r"cudaError 35\b|driver version is insufficient", re.IGNORECASE)
+_OLD_DRIVER: Final = re.compile(r"cudaError 3[56]\b|driver version is insufficient", re.IGNORECASE)
 _CUDA: Final = re.compile(r"cudaError(?:_t)? (\d+)\b", re.IGNORECASE)
 _REST: Final = "see the NVIDIA driver's log, and try another release: edgeport doctor"
 

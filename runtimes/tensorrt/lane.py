@@ -117,6 +117,8 @@ class Lane:
     def close(self) -> None:
         """Give everything back. Never fails: it comes behind what may have failed."""
         with contextlib.suppress(EdgeportError), self._cuda.current():
+            with contextlib.suppress(EdgeportError):  # a call that was cut off is under way still
+                self._stream.wait()
             self._execution = None  # before the memory that it knows of
         self._execution = None  # the GPU is lost
         self._stop_listening()

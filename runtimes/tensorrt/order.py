@@ -55,6 +55,7 @@ class Order:
         signature: What the engine must take and give.
         shapes: By input with a free dimension.
         values: By input of integers, flat: used for one that says how large something is.
+        precision: What the model computes in; empty for the dtype of its outputs.
     """
 
     library: Name
@@ -64,6 +65,7 @@ class Order:
     shapes: Mapping[str, Bounds] = field(default_factory=dict)
     values: Mapping[str, Bounds] = field(default_factory=dict)
     options: EngineOptions = field(default_factory=EngineOptions)
+    precision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

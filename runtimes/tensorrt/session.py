@@ -17,7 +17,7 @@ from .failures import explain
 from .lane import Lane
 from .library import Library
 from .profile import Profile
-from .tensors import Tensors, read, signature
+from .tensors import Tensors, precision_of, read, signature
 
 
 class TensorRTSession:
@@ -63,7 +63,7 @@ class TensorRTSession:
             version=library.version,
             provider=f"{device.name} (compute capability {major}.{minor})",
             device=f"cuda:{device.index}",
-            precision=self.signature.precision,
+            precision=precision_of(engine.name, self.signature),
             threads=1,
         )
 
@@ -194,6 +194,9 @@ def _deserialise(library: Library, context: Context, data: bytes, name: str) -> 
     with context.current(), library.listening("error") as heard:
         try:
             runtime: Runtime = library.module.Runtime(library.logger)
+            # one that is version-compatible brings its runtime; every engine is code (NVIDIA's
+            # "Engine Deserialization and the Trust Boundary")
+            runtime.engine_host_code_allowed = library.name == "tensorrt"
             engine = runtime.deserialize_cuda_engine(data)
         except Exception as e:  # pybind11's "factory function returned nullptr"
             raise explain(library, heard, f"open {name}") from e

@@ -24,6 +24,7 @@ PROFILE: Final = 0
 """A new context has this one, and edgeport builds no second."""
 
 _MARK: Final = f"{METADATA_KEY}:"
+_PRECISION: Final = ";"
 _LONGEST_NAME: Final = 4095  # the interface says 4096 with the zero at its end
 _LONGEST_TEXT: Final = 2**20
 
@@ -99,15 +100,32 @@ def read(engine: ICudaEngine, file: str) -> Tensors:
     )
 
 
-def carry(signature: Signature) -> str | None:
+def carry(signature: Signature, precision: str = "") -> str | None:
     """The name of a network that carries a signature; ``None`` if it is too long for one.
 
     A longer name is dropped by TensorRT, with an error in its log only. About 300 tensors fit; an
     engine with more has its signature from the bundle.
+
+    Args:
+        signature: Of the network.
+        precision: What it computes in, where that is not the dtype of its outputs.
     """
     packed = base64.b64encode(zlib.compress(json.dumps(signature.to_json()).encode(), 9))
     name = _MARK + packed.decode()
+    if precision not in ("", signature.precision):
+        name += f"{_PRECISION}{precision}"
     return name if len(name) <= _LONGEST_NAME else None
+
+
+def precision_of(name: str, signature: Signature) -> str:
+    """What an engine computes in, as far as its network's name tells.
+
+    Examples:
+        >>> precision_of("edgeport.signature:eJyr;int8", Signature((), ()))
+        'int8'
+    """
+    carried = name.partition(_PRECISION)[2] if name.startswith(_MARK) else ""
+    return carried or signature.precision
 
 
 def signature(path: Path, tensors: Tensors, name: str, options: Options) -> Signature:
@@ -138,7 +156,7 @@ def _carried(name: str, file: str) -> Signature | None:
     if not name.startswith(_MARK):
         return None
     try:
-        packed = base64.b64decode(name[len(_MARK) :], validate=True)
+        packed = base64.b64decode(name.removeprefix(_MARK).partition(_PRECISION)[0], validate=True)
         text = zlib.decompressobj().decompress(packed, _LONGEST_TEXT)
     except (binascii.Error, zlib.error) as e:
         raise FormatError(

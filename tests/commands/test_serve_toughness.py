@@ -212,11 +212,13 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path: Path) 
 # ---- engines that crash
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM])
+def test_a_worker_that_dies_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
+    """Told to end, it makes its port deaf, which is the next one's too."""
     with serving(digits(tmp_path)) as server:
         for _ in range(2):
             (worker,) = workers(server)
-            os.kill(worker, signal.SIGSEGV)
+            os.kill(worker, number)
             wait_until(lambda dead=worker: workers(server) not in ([], [dead]))
             assert server.infer(request())[0] == 200
         server.process.send_signal(signal.SIGTERM)

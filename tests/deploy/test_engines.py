@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.engines import _judged
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
@@ -22,6 +23,8 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.gpus import gpus
+from edgeport.runtimes.manifest import Artefact, StoredFile
+from edgeport.runtimes.report import BackendReport
 from edgeport.runtimes.tensorrt.library import Library, load
 
 
@@ -150,6 +153,18 @@ def test_a_refusal_names_the_layer_and_the_line(tmp_path: Path) -> None:
     assert "one_hot" in caught.value.remedy
     assert caught.value.remedy.endswith("or leave TensorRT-RTX out: --format onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_is_not_opened_is_not_called_wrong() -> None:
+    report = BackendReport("tensorrt", "m.engine", "fail", "it is damaged", "copy it again")
+    stored = StoredFile("m.engine", "0" * 64, 1)
+    attempt = deploy.Attempt("tensorrt", "build", False, "ended", 0.0)
+    made = _judged(attempt, Artefact("tensorrt", "float32", stored), (report,))
+    assert made.diagnosis is not None
+    assert (made.diagnosis.problem, made.diagnosis.remedy) == (
+        "tensorrt: it is damaged",
+        "copy it again",
+    )
 
 
 @pytest.mark.parametrize(

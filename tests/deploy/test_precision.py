@@ -221,6 +221,8 @@ def test_an_engine_is_built_from_the_narrower_file(precision: Precision, tmp_pat
     )
     onnx_file, engine = made.bundle.manifest.artefacts
     assert (onnx_file.precision, engine.precision) == (precision, precision)
+    assert engine.details.get("quantization") == onnx_file.details.get("quantization")
+    assert f";{precision}".encode() in (made.bundle.path / "model.rtx").read_bytes()
     if precision == "int8":
         assert str(onnx_file.details["quantization"]).startswith("static, symmetric, ")
 

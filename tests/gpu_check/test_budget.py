@@ -34,6 +34,16 @@ def test_every_stage_leaves_time_for_what_follows(minutes: float) -> None:
     assert budget.left_s("parity") < 0
 
 
+def test_nothing_takes_longer_than_a_minute_beyond_the_time() -> None:
+    clock = Clock()
+    budget = Budget.start(10, clock)
+    assert budget.limit_s(300) == 300
+    clock.now += 590
+    assert budget.limit_s(300) == pytest.approx(70)
+    clock.now += 1000
+    assert budget.limit_s(300) == 60
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), 1e6])
 def test_a_time_that_makes_no_sense_is_refused(minutes: float) -> None:
     with pytest.raises(UsageError, match=r"--minutes is ") as e:

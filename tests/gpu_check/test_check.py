@@ -16,7 +16,9 @@ from page import Page
 
 from edgeport.gpu_check.__main__ import CheckArgs, main, run
 from edgeport.gpu_check.child import Child
+from edgeport.gpu_check.commands import COMMANDS
 from edgeport.gpu_check.journal import JOURNAL
+from edgeport.gpu_check.models import Model, by_interest
 from edgeport.gpu_check.page import page
 from edgeport.gpu_check.tasks import Place, Prove
 from edgeport.runtimes import BackendMissingError, EngineError
@@ -69,6 +71,8 @@ def test_a_rehearsal_does_every_step_and_says_what_it_is(
     found = statuses(output)
     assert found["parity", "good", "ort-cpu"] == found["soak", "good", "ort-cpu"] == "pass"
     assert found["parity", "wrong", "ort-cpu"] == "fail"
+    for command in COMMANDS:
+        assert found["command", command, "ort-cpu"] == "pass"
     assert found["benchmark", "wrong", ""] == "open"
     assert found["benchmark", "good", ""] == "pass"
     assert sorted(p.name for p in output.iterdir()) == [
@@ -76,6 +80,8 @@ def test_a_rehearsal_does_every_step_and_says_what_it_is(
     ]  # fmt: skip
     shown = Page((output / "rehearsal-report.html").read_text())
     assert "nothing here says anything about a GPU" in shown.text
+    assert "Do the commands work?" in shown.text
+    assert "edgeport serve" in shown.text
     # killed while it wrote its last row, it does that once more and no other
     lines = (output / JOURNAL).read_bytes().splitlines(keepends=True)
     kept = b"".join(lines[:-1])
@@ -106,6 +112,38 @@ def test_ctrl_c_writes_what_there_is(models: Path, tmp_path: Path) -> None:
     assert reasons
     assert all("interrupted" in reason for reason in reasons)
     assert "It was interrupted." in Page((output / "rehearsal-report.html").read_text()).text
+
+
+def test_a_check_that_is_killed_leaves_the_report_of_what_there_was(
+    models: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "edgeport.gpu_check", "--models", str(models), "--output",
+               str(output), "--device", "cpu", "--minutes", "30"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "parity: good on ort-cpu" in process.stderr.readline()
+        process.kill()
+    told = json.loads((output / REPORT).read_text())
+    assert told["interrupted"]
+    assert {row["reason"] for row in told["rows"]} == {"the check was cut off before it"}
+    assert "It was interrupted." in Page((output / "rehearsal-report.html").read_text()).text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_lends_the_machine_may_end_it(
+    models: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "edgeport.gpu_check", "--models", str(models), "--output",
+               str(output), "--device", "cpu", "--minutes", "30"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    told = json.loads((output / REPORT).read_text())
+    assert "interrupted" in {row["reason"] for row in told["rows"]}
 
 
 def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
@@ -150,6 +188,13 @@ def test_usage(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_short_time_should_tell_of_comes_first() -> None:
+    path, both = Path("m.edge"), ("ort-cuda", "torch")
+    models = [Model(f"{size}", path, both, size, "") for size in range(1, 6)]
+    models.insert(1, Model("int8", path, both[:1], 1, "", narrow=True))
+    assert [model.name for model in by_interest(models)] == ["1", "3", "5", "int8", "2", "4"]
+
+
 @pytest.fixture
 def child() -> Iterator[Child]:
     child = Child()
@@ -166,7 +211,7 @@ def test_a_child_that_dies_is_told_with_what_it_said_last(child: Child, packed: 
 
 def test_a_child_that_is_slow_is_ended(child: Child, packed: Path) -> None:
     os.kill(child._process.pid, signal.SIGSTOP)
-    with pytest.raises(EngineError, match="no answer within 0 s"):
+    with pytest.raises(EngineError, match="a step of 0 s was ended, because it took too long"):
         child.ask(Prove(Place(packed, "ort-cpu", "cpu")), 0.2)
     assert not child.alive
 

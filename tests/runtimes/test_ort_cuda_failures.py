@@ -5,7 +5,7 @@ The texts are of onnxruntime-gpu 1.31.1; those on memory and graphs are of its s
 
 import pytest
 
-from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError
+from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError, LostGpuError
 from edgeport.runtimes.ort_cuda_failures import failure
 
 DRIVER = (
@@ -33,7 +33,7 @@ ARENA = (
         ("CUDA failure 2: out of memory ; GPU=0", EngineError, "cuda:1 is out of memory: CUDA fai"),
         ("CUDA failure 209: no kernel image is available ; GPU=0", BackendMissingError,
          "cannot compute on cuda:1: there is no code for this GPU's compute capability in it"),
-        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", EngineError,
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", LostGpuError,
          "cannot compute on cuda:1: a kernel touched memory that is not its own"),
         ("cuDNN is unavailable for CUDA Execution Provider: cuDNN library was not found",
          BackendMissingError, "cuDNN cannot be used on cuda:1: .*\n  fix: pip install 'onnxru"),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -15,6 +16,7 @@ from edgeport.runtimes import InputError, Signature, TensorSpec
 from edgeport.runtimes.errors import (
     DeadlineError,
     EngineError,
+    LostGpuError,
     OverloadedError,
     UnavailableError,
 )
@@ -202,6 +204,23 @@ def test_what_an_engine_raises_is_answered_and_logged() -> None:
         assert result.problem == "the engine failed: RuntimeError: a kernel"
 
     run(trial, ["a kernel"])
+
+
+def test_a_process_that_lost_its_gpu_answers_and_ends() -> None:
+    """A worker takes SIGTERM for the wish to end, and the server starts another."""
+
+    async def trial() -> None:
+        queue, told = Queue(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+        queue.session.fault = LostGpuError("a kernel crashed", remedy="start a new process")
+        queue.session.open.set()
+        queue.ask(2)
+        queue.ask(3)
+        await until(lambda: len(queue.results) == 2)
+        assert queue.results == [queue.session.fault] * 2
+        await asyncio.wait_for(told.wait(), 20)
+
+    run(trial, ["a kernel crashed\n  fix: start a new process"])
 
 
 def test_company_is_waited_for_if_that_was_asked() -> None:

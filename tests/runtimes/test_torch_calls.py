@@ -4,6 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils import dlpack
 
-from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec
+from edgeport.runtimes import (
+    EngineError,
+    InputError,
+    LostGpuError,
+    Options,
+    Signature,
+    TensorSpec,
+)
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import TorchSession, last_line
+from edgeport.runtimes.torch_calls import (
+    ExtraFiles,
+    TorchSession,
+    _failed,
+    last_line,
+    open_signed,
+)
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -304,3 +318,31 @@ def test_whatever_a_module_keeps_of_its_input(
 )
 def test_the_line_that_says_what_happened(text: str, said: str) -> None:
     assert last_line(RuntimeError(text)) == said
+
+
+def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
+    said = (
+        "The following operation failed in the TorchScript interpreter.\nTraceback (most recent "
+        "call last):\nRuntimeError: CUDA error: device-side assert triggered\nSearch for "
+        "`cudaErrorAssert' in https://docs.nvidia.com for more information.\n"
+        "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+    )
+    error = _failed(RuntimeError(said), torch.device("cuda", 0))
+    assert type(error) is LostGpuError
+    assert error.problem == "torch failed on cuda:0: CUDA error: device-side assert triggered"
+    assert error.remedy.startswith("CUDA cannot be used again in this process: start a new one")
+    other = _failed(RuntimeError("CUDA error: no kernel image is"), torch.device("cuda", 0))
+    assert type(other) is EngineError
+    assert other.problem == "torch failed on cuda:0: CUDA error: no kernel image is"
+
+
+def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
+    def load(extra_files: ExtraFiles, device: torch.device) -> torch.nn.Module:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full."
+        )
+
+    with pytest.raises(
+        EngineError, match=r"^cpu is out of memory: CUDA out .* is full\.\n  fix: use sm"
+    ):
+        open_signed("libtorch", tmp_path / "model.ts", Options(), load)

@@ -106,6 +106,12 @@ ENTRIES: Mapping[str, Entry] = {
         "dense",
         rows("x"),
     ),
+    "wide mlp": Entry(  # 9 MB: large weights go to an engine without a copy
+        lambda: nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 512)),
+        lambda batch: {"x": torch.randn(batch, 64)},
+        "dense",
+        rows("x"),
+    ),
     "convnet": Entry(
         ConvNet, lambda batch: {"image": torch.rand(batch, 3, 16, 16)}, "image", rows("image")
     ),

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Sequence
 
 from edgeport.runtimes.serve.core import Core
-from edgeport.runtimes.serve.port import BACKLOG, let_in, listen
+from edgeport.runtimes.serve.port import BACKLOG, hear, let_in, listen
 
 from .connection import Connection, Group, Limits
 from .service import Service
@@ -55,6 +55,7 @@ class Answering:
     async def start(self, listener: socket.socket) -> None:
         """Accept connections."""
         self._listener, loop = listener, asyncio.get_running_loop()
+        hear(listener)
         self._server = await loop.create_server(
             lambda: Connection(self._service.open, self._group, self._limits),
             sock=listener,

@@ -109,3 +109,13 @@ def test_what_nobody_knows_keeps_its_own_words() -> None:
     found = diagnose("RTX", Refused("build", (Problem("Something else."),)), None, model())
     assert found.problem == "RTX cannot build the graph: Something else."
     assert found.operator is None
+
+
+def test_a_part_that_tensorrt_made_of_a_node_is_the_node() -> None:
+    text = "Input 0's element type (float) differs. (node_arange_shape_U11_mul)"
+    nodes = debug_map(("node_arange", "Range", "0"), ("node_arange_1", "Range", "1"))
+    found = diagnose("RTX", Refused("build", (Problem(text),)), nodes, model(), narrowed=True)
+    assert found.operator == "Range, ONNX node node_arange"
+    assert found.layer == "0 (Linear)"
+    assert found.problem == f"RTX cannot build Range: {text}"
+    assert found.remedy == ("leave --precision out, or write it with operators that TensorRT has")

@@ -82,6 +82,7 @@ def test_numbers_are_those_of_cuda_h(version: str) -> None:
         214: "ECC_UNCORRECTABLE",
         700: "ILLEGAL_ADDRESS",
         702: "LAUNCH_TIMEOUT",
+        710: "ASSERT",
         719: "LAUNCH_FAILED",
         802: "SYSTEM_NOT_READY",
         803: "SYSTEM_DRIVER_MISMATCH",

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError, Signature
+from edgeport.runtimes import (
+    BackendMissingError,
+    EdgeportError,
+    EngineError,
+    LostGpuError,
+    Signature,
+)
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.failures import explain
 from edgeport.runtimes.tensorrt.library import Library, Message
@@ -76,7 +82,7 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "nvidia-smi",
         ),
         (
-            EngineError,
+            LostGpuError,
             f"{CUDA}(cudaError 700: an illegal memory access was encountered))",
             "a kernel touched memory that is not its own",
             "start a new one",
@@ -106,6 +112,17 @@ def test_each_cause_is_told_with_a_remedy(
     assert problem in error.problem
     assert remedy in error.remedy
     assert "\n" not in error.problem
+
+
+@pytest.mark.parametrize("code", [35, 36])
+def test_a_driver_that_is_too_old(rtx: Library, code: int) -> None:
+    heard = [Message("error", f"{CUDA}(cudaError {code}: driver))")]
+    try:
+        error = explain(rtx, heard, "open m.rtx")
+    except BackendMissingError as e:  # its version is asked for, and there is none here
+        error = e
+    assert type(error) is BackendMissingError
+    assert "driver" in error.problem
 
 
 def test_a_refusal_without_a_word(rtx: Library) -> None:

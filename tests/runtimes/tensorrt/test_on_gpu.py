@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import (
     BackendMissingError,
@@ -32,7 +32,7 @@ from edgeport.runtimes.tensorrt.session import TensorRTSession
 
 pytestmark = pytest.mark.gpu
 
-Builder = Callable[[bytes, Signature], Path]
+Builder = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,13 @@ def rows_of(spec: TensorSpec) -> Bounds:
 def engine_of(library: Library, tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """Builds an engine for 1 to 64 rows."""
 
-    def make(model: bytes, signature: Signature) -> Path:
+    def make(model: bytes, signature: Signature, precision: str = "") -> Path:
         folder = tmp_path_factory.mktemp("engine")
         (folder / "m.onnx").write_bytes(model)
         shapes = {spec.name: rows_of(spec) for spec in signature.inputs}
         paths = (str(folder / "m.onnx"), str(folder / "m.engine"))
-        answer = build(Order(library.name, *paths, signature, shapes), 600)
+        order = Order(library.name, *paths, signature, shapes, precision=precision)
+        answer = build(order, 600)
         assert isinstance(answer, Built), answer
         return Path(paths[1])
 
@@ -253,6 +254,59 @@ def test_dtypes_pass(library: Library, engine_of: Builder, dtype: str) -> None:
     np.testing.assert_array_equal(answer, np.concatenate([given, given], 1), strict=True)
 
 
+def narrow(precision: str, weights: Mapping[str, Array]) -> bytes:
+    """One product between float32 and float32, that is computed in less."""
+    initial = {"w": weights["w1"].astype("f2"), "s": np.float32(1 / 32), "z": np.int8(0)}
+    make = helper.make_node
+    nodes = [make("Cast", ["x"], ["a"], to=TensorProto.FLOAT16), make("MatMul", ["a", "w"], ["b"]),
+             make("Cast", ["b"], ["y"], to=TensorProto.FLOAT)]  # fmt: skip
+    if precision == "int8":
+        initial["w"] = np.clip(np.round(weights["w1"] * 32), -127, 127).astype("i1")
+        nodes = [make("QuantizeLinear", ["x", "s", "z"], ["q"]),
+                 make("DequantizeLinear", ["q", "s", "z"], ["a"]),
+                 make("DequantizeLinear", ["w", "s", "z"], ["b"]),
+                 make("MatMul", ["a", "b"], ["y"])]  # fmt: skip
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in initial.items()
+            if name in used
+        ],
+    )
+    opset = helper.make_opsetid("", 20)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize(("precision", "apart"), [("float16", 2e-2), ("int8", 0.2)])
+def test_a_narrower_precision(
+    library: Library,
+    engine_of: Builder,
+    weights: Mapping[str, Array],
+    precision: str,
+    apart: float,
+) -> None:
+    signature = Signature(
+        (TensorSpec("x", "float32", ("batch", 8)),),
+        (TensorSpec("y", "float32", ("batch", 16)),),
+        {"batch": Range(1, 64)},
+    )
+    engine = engine_of(narrow(precision, weights), signature, precision)
+    x = np.random.default_rng(3).uniform(-1, 1, (5, 8)).astype("f4")
+    with open_artefact(engine, library.name) as session:
+        assert session.engine.precision == precision
+        answer = session.run({"x": x})["y"]
+    exact = x.astype("f8") @ weights["w1"].astype("f8")
+    error = np.abs(answer - exact).max()
+    assert 1e-6 < error < apart  # not float32, and not far from it
+
+
 def test_an_output_whose_size_depends_on_the_values(library: Library, tmp_path: Path) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 5])
     y = helper.make_tensor_value_info("y", TensorProto.INT64, [2, "hits"])
@@ -288,8 +342,35 @@ def test_an_engine_of_another_gpu(
         options=EngineOptions(compute_capabilities=(other,)),
     )
     assert isinstance(build(order, 600), Built)
-    with pytest.raises(EngineError, match=r"cannot open .*: it was (not )?built for compute capab"):
+    with pytest.raises(
+        BackendMissingError, match=r"cannot open .*: it was (not )?built for compute"
+    ):
         open_artefact(Path(order.engine), library.name)
+
+
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible", "refit"])
+def test_an_engine_with_an_option_runs(
+    library: Library,
+    mlp: Path,
+    signature: Signature,
+    weights: Mapping[str, Array],
+    option: str,
+) -> None:
+    if library.name != "tensorrt" and option != "refit":
+        pytest.skip(f"{library} has no such option")
+    order = Order(
+        library.name,
+        str(mlp.with_name("m.onnx")),
+        str(mlp.with_name(f"{option}.engine")),
+        signature,
+        {"x": Bounds((1, 8), (4, 8), (64, 8))},
+        options=EngineOptions(**{option: True}),  # type: ignore[arg-type]  # a flag
+    )
+    assert isinstance(build(order, 600), Built)
+    x = np.random.default_rng(4).normal(size=(3, 8)).astype("f4")
+    with open_artefact(Path(order.engine), library.name) as session:
+        answer = session.run({"x": x})["logits"]
+    np.testing.assert_allclose(answer, expected(x, weights), rtol=1e-4, atol=1e-5)
 
 
 def test_a_damaged_engine(library: Library, mlp: Path, tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.tensorrt.order import Bounds
-from edgeport.runtimes.tensorrt.tensors import DTYPES, Tensor, Tensors, carry, signature
+from edgeport.runtimes.tensorrt.tensors import (
+    DTYPES,
+    Tensor,
+    Tensors,
+    carry,
+    precision_of,
+    signature,
+)
 
 PATH = Path("m.engine")
 TENSORS = Tensors(
@@ -111,6 +118,21 @@ def test_tensorrt_may_know_an_output_better() -> None:
 def test_a_carried_signature_that_is_damaged(name: str, problem: str) -> None:
     with pytest.raises(FormatError, match=rf"^digits\.edge: {problem}"):
         signature(PATH, TENSORS, name, Options(name="digits.edge"))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        (carry(DECLARED, "int8"), "int8"),
+        (carry(DECLARED, "float16"), "float16"),
+        (carry(DECLARED), "float16"),  # of its output
+        (UNNAMED, "float16"),
+        ("mine;int8", "float16"),  # of somebody else's network
+    ],
+)
+def test_a_precision_survives_in_the_name_of_a_network(name: str, precision: str) -> None:
+    assert signature(PATH, TENSORS, name, Options(signature=DECLARED)) == DECLARED
+    assert precision_of(name, DECLARED) == precision
 
 
 def many(count: int) -> Signature:
