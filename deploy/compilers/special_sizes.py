@@ -65,21 +65,20 @@ def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) ->
     return found
 
 
-def _is_least(env: ShapeEnv, size: sympy.Expr) -> bool:
+def _is_least(env: ShapeEnv, size: Any) -> bool:
     """Whether 1 is the least that a size can be: where all dimensions are at their smallest."""
-    ranges = env.var_to_range
     symbols = size.free_symbols
-    if not symbols or not all(each in ranges and ranges[each].is_int for each in symbols):
+    if not symbols or not symbols <= env.backed_var_to_val.keys() or not _rises(size):
         return False
-    smallest = {each: ranges[each].lower for each in symbols}
-    return _rises(size) and size.xreplace(smallest) == 1
+    return bool(size.xreplace({each: env.var_to_range[each].lower for each in symbols}) == 1)
 
 
-def _rises(size: sympy.Basic) -> bool:
-    """Whether it is made of free sizes, and larger ones never make it smaller."""
-    if isinstance(size, sympy.Mul | FloorDiv) and any(part.is_negative for part in size.args):
+def _rises(size: Any) -> bool:
+    """Whether it is made of free sizes, and a larger one never makes it smaller."""
+    if isinstance(size, FloorDiv):
+        over, under = size.args
+        return bool(under.is_Integer and under.is_positive) and _rises(over)
+    if isinstance(size, sympy.Mul) and any(part.is_negative for part in size.args):
         return False
-    is_sum = isinstance(size, sympy.Add | sympy.Mul | FloorDiv)
-    return (is_sum and all(map(_rises, size.args))) or isinstance(
-        size, sympy.Symbol | sympy.Integer
-    )
+    is_sum = isinstance(size, sympy.Add | sympy.Mul)
+    return all(map(_rises, size.args)) if is_sum else bool(size.is_Symbol or size.is_Integer)
