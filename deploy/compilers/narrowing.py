@@ -59,15 +59,17 @@ class Wide:
     Attributes:
         path: Of an ONNX file in float32 that is proved.
         compiled: What its compiler said of it.
-        inputs: To measure ranges of values on.
         request: What was asked of it, and is of the narrower one.
+        inputs: To measure ranges of values on.
+        origin: What these are.
         for_engines: Whether engines of TensorRT are to be built from it.
     """
 
     path: Path
     compiled: Compiled
-    inputs: Sequence[Mapping[str, Array]]
     request: OnnxRequest
+    inputs: Sequence[Mapping[str, Array]]
+    origin: str
     for_engines: bool = False
 
 
@@ -157,7 +159,7 @@ def _static(
             },
         )
         way = "static, symmetric" if symmetric else "static"
-        return _quantized(onnx.load(made), source, folder, wide, way)
+        return _quantized(onnx.load(made), source, folder, wide, way, {"ranges": wide.origin})
 
 
 def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
@@ -174,7 +176,7 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )
-        return _quantized(onnx.load(made), source, folder, wide, "dynamic")
+        return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
 
 
 @contextlib.contextmanager
@@ -218,7 +220,12 @@ class _Inputs:
 
 
 def _quantized(
-    model: onnx.ModelProto, source: Source, folder: Path, wide: Wide, way: str
+    model: onnx.ModelProto,
+    source: Source,
+    folder: Path,
+    wide: Wide,
+    way: str,
+    details: Mapping[str, Any],
 ) -> Compiled:
     share = _share(model)
     if share < _LEAST_SHARE:
@@ -227,7 +234,7 @@ def _quantized(
             remedy="leave --precision out, or ask for float16",
         )
     told = f"{way}, {share:.0%} of the weights"
-    return _packed(model, source, folder, wide, "int8", {"quantization": told})
+    return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
 
 
 def _share(model: onnx.ModelProto) -> float:

@@ -48,6 +48,7 @@ class ExportArgs:
     search_s: int
     engine: EngineOptions
     labels: Path | None
+    calibration: tuple[Path, ...]
     debug_map: bool
     report: Path | None
     repro: Path | None
@@ -90,6 +91,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--precision",
         metavar="NAME",
         help="what the ONNX file computes in: float16 or int8 (default: as the module)",
+    )
+    ask(
+        "--calibration",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="int8: inputs to measure ranges of values on, as files of --samples; a hundred rows "
+        "or more; repeat (default: half of the samples)",
     )
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
     ask(
@@ -230,6 +240,7 @@ def run(args: ExportArgs) -> int:
         args.repro,
         args.engine,
         args.precision,
+        sources.flat_samples(args.calibration, "--calibration"),
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -303,6 +314,7 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         search_s=arguments.search_seconds,
         engine=_engine_options(arguments),
         labels=arguments.labels,
+        calibration=tuple(arguments.calibration),
         debug_map=arguments.debug_map,
         report=arguments.report,
         repro=arguments.repro,

@@ -16,7 +16,7 @@ from edgeport.runtimes import ContractError, ParityError, StorageError, UsageErr
 from edgeport.runtimes.thresholds import Precision
 
 BATCH = {"x": {0: "batch"}}
-DRAWN = "int8: ranges of values were measured on drawn inputs, and real ones may leave them"
+MEASURED = "int8: ranges of values were measured on"
 
 
 class Tagger(nn.Module):
@@ -85,7 +85,8 @@ def test_convolutions_have_ranges_that_are_measured_on_samples(tmp_path: Path) -
     assert artefact.details["quantization"] == "static, 100% of the weights"
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators(made)
     assert 25 < signal_db(made) < 80  # rounded, and not by much
-    assert not any(DRAWN in note for note in made.notes)
+    assert artefact.details["ranges"] == "of 8 rows, half of the samples"
+    assert any(note.startswith(f"{MEASURED} 8 rows, and others may leave") for note in made.notes)
     with runtimes.open(made.bundle.path) as session:
         assert session.engine.precision == "int8"
         assert session.signature == made.source.signature  # floats go in and come out
@@ -111,12 +112,14 @@ def test_recurrent_layers_measure_ranges_in_each_call(tmp_path: Path) -> None:
     made = narrow(Tagger(), {"x": torch.randn(2, 5, 8)}, tmp_path / "m.edge", "int8")
     assert "DynamicQuantizeLSTM" in operators(made)
     assert str(made.bundle.manifest.artefacts[0].details["quantization"]).startswith("dynamic, ")
-    assert not any(DRAWN in note for note in made.notes)
+    assert "ranges" not in made.bundle.manifest.artefacts[0].details
+    assert not any(MEASURED in note for note in made.notes)
 
 
 def test_ranges_of_drawn_inputs_are_told(tmp_path: Path) -> None:
     made = narrow(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", "int8")
-    assert any(note.startswith(DRAWN) for note in made.notes)
+    assert any(f"{MEASURED} drawn inputs, and real ones may leave" in note for note in made.notes)
+    assert made.bundle.manifest.artefacts[0].details["ranges"] == "of 42 rows, drawn"
 
 
 def test_float16_keeps_float32_at_both_ends(tmp_path: Path) -> None:
