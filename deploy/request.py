@@ -141,6 +141,11 @@ def _check_narrower(source: Source, request: Request) -> None:
             remedy="leave --precision out, or give the module in float32",
         )
     check_given(source.signature, request.calibration, "calibration")
+    if request.calibration and not source.real:
+        raise UsageError(
+            "calibration was given without samples, and what is drawn to prove with is unlike it",
+            remedy="give it as --samples: ranges are measured on half of them",
+        )
 
 
 def _check_provable(format_: str) -> None:

@@ -124,14 +124,11 @@ def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
     rows = np.random.default_rng(0).random((40, 3, 8, 8), np.float32)
     np.savez("rows.npz", image=rows)
     command = ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]"]
-    command += ["--calibration", "rows.npz", "-o", "m.edge"]
-    assert main([*command, "--precision", "float16"]) == 2
-    err = capsys.readouterr().err
-    assert "calibration was given, and nothing is made in int8" in err
-    assert main([*command, "--precision", "int8"]) == 0
-    assert "ranges of 40 rows, given as calibration" in capsys.readouterr().out
-    assert main([*command[:-3], "none.npz", "--precision", "int8", "-o", "n.edge"]) == 2
+    command += ["--samples", "rows.npz", "--precision", "int8", "-o", "m.edge"]
+    assert main([*command, "--calibration", "none.npz"]) == 2
     assert "check the path of --calibration" in capsys.readouterr().err
+    assert main([*command, "--calibration", "rows.npz"]) == 0
+    assert "ranges of 40 rows, given as calibration" in capsys.readouterr().out
 
 
 def test_files_of_samples_labels_and_a_search(

@@ -1,6 +1,7 @@
 """What ranges of values are measured on is not what the proof has alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from edgeport import deploy
 from edgeport.deploy.calibration import calibration_of
 from edgeport.deploy.exporter import source_of
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import Range, SourceError, UsageError
+from edgeport.runtimes import EdgeportError, ParityError, Range
 from edgeport.runtimes.inputs import Array
 
 BATCH = {"x": {0: "batch"}}
@@ -110,23 +111,34 @@ def test_rows_that_are_columns_too_stay_together() -> None:
     assert part["near"].shape == (70, 70)
 
 
-def test_calibration_is_for_int8_and_as_declared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "given", "problem"),
+    [
+        ({}, rows(3), "calibration was given, and nothing is made in int8"),
+        ({"precision": "int8"}, rows(3), "calibration was given without samples"),
+        (
+            {"precision": "int8", "samples": [rows(3)]},
+            {"x": np.zeros((3, 5), np.float32)},
+            "calibration 0 does not fit the declared inputs",
+        ),
+    ],
+)
+def test_calibration_is_for_int8_and_like_samples(
+    options: dict[str, Any], given: dict[str, Array], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EdgeportError, match=problem):
+        deploy.export(
+            Head(), rows(3), tmp_path / "m.edge", dimensions=BATCH, calibration=[given], **options
+        )
+
+
+def test_how_far_off_is_told_before_what_has_no_kernel(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    with pytest.raises(UsageError, match="calibration was given, and nothing is made in int8"):
+    module = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    large = {"input": np.random.default_rng(0).normal(0, 100, (64, 1, 8)).astype(np.float32)}
+    small = {"input": large["input"] / 1000}
+    with pytest.raises(ParityError, match=r"signal-to-noise ratio is (?s:.*) refused: 0% of its"):
         deploy.export(
-            Head(),
-            rows(3),
-            tmp_path / "m.edge",
-            dimensions=BATCH,
-            calibration=[rows(3)],
-        )
-    wrong = {"x": np.zeros((3, 5), np.float32)}
-    with pytest.raises(SourceError, match="calibration 0 does not fit the declared inputs"):
-        deploy.export(
-            Head(),
-            rows(3),
-            tmp_path / "m.edge",
-            dimensions=BATCH,
-            precision="int8",
-            calibration=[wrong],
-        )
+            module, large, tmp_path / "m.edge", dimensions={"input": {0: "batch"}},
+            precision="int8", samples=[large], calibration=[small],
+        )  # fmt: skip  # one thing
