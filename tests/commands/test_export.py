@@ -125,6 +125,10 @@ def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
     np.savez("rows.npz", image=rows)
     command = ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]"]
     command += ["--samples", "rows.npz", "--precision", "int8", "-o", "m.edge"]
+    assert main([*command, "--min-signal", "150"]) == 1
+    assert "at least 150 expected" in capsys.readouterr().err
+    assert main([*command[:-4], "-o", "m.edge", "--min-signal", "30"]) == 2
+    assert "--min-signal is for what computes in less" in capsys.readouterr().err
     assert main([*command, "--calibration", "none.npz"]) == 2
     assert "check the path of --calibration" in capsys.readouterr().err
     assert main([*command, "--calibration", "rows.npz"]) == 0
