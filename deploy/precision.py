@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.deploy.compilers.narrowing import CALIBRATED, Wide, routes
+from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.sources.source import Source
@@ -97,7 +97,7 @@ def narrowed(
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
-    notes = _notes(calibration, request, made[-1].route in CALIBRATED)
+    notes = _notes(calibration, request, is_measured(made[-1].route))
     return [made[-1] if found is first else found for found in won], notes
 
 

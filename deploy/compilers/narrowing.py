@@ -35,9 +35,8 @@ from .targets import OnnxRequest
 
 NARROW: Final[tuple[Precision, ...]] = ("float16", "int8")
 
-_STATIC, _SYMMETRIC = "int8 static", "int8 symmetric"
-CALIBRATED: Final = (_STATIC, _SYMMETRIC)
-"""Routes that measure ranges of values on samples."""
+_DYNAMIC_ROUTE: Final = "int8 dynamic"
+"""The one of int8 that does not measure ranges of values before."""
 
 _LEAST_SHARE: Final = 0.5
 """Of the weights, in int8: or the file is not what was asked for."""
@@ -45,7 +44,9 @@ _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
 _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
-"""Where nothing convolves, no others: a mask of -Inf that is added takes all of a range."""
+"""No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
+_ADDED: Final = ("ScatterElements", "ScatterND")
+"""Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
@@ -81,18 +82,44 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     """
     graph = onnx.load(wide.path, load_external_data=False).graph
     if precision == "float16":
-        float16 = Route("float16", partial(_float16, wide=wide, kept=()))
+        added = _sums_by_scattering(graph)
+        float16 = Route("float16", partial(_float16, wide=wide, kept=added))
         turned = _products_of_transposed(graph)
-        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=turned))
+        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=(*added, *turned)))
         return (float16, mixed) if turned else (float16,)
+    dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
     convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
-    measured = partial(_static, wide=wide, operators=None if convolves else _PRODUCTS)
-    static = Route(_STATIC, partial(measured, symmetric=False))
-    dynamic = Route("int8 dynamic", partial(_dynamic, wide=wide))
-    symmetric = Route(_SYMMETRIC, partial(measured, symmetric=True))
+    static, symmetric = (_measured(wide, convolves, symmetric=way) for way in (False, True))
     if wide.for_engines:
-        return (symmetric,)
-    return (static, dynamic, symmetric) if convolves else (dynamic, static, symmetric)
+        return symmetric
+    return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
+
+
+def is_measured(route: str) -> bool:
+    """Whether a route to int8 measures ranges of values on samples."""
+    return route.startswith("int8") and route != _DYNAMIC_ROUTE
+
+
+def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, ...]:
+    name = "int8 symmetric" if symmetric else "int8 static"
+    rounded = partial(_static, wide=wide, symmetric=symmetric)
+    if not convolves:
+        return (Route(name, partial(rounded, operators=_PRODUCTS)),)
+    alone = partial(rounded, operators=[*_CONVOLUTIONS, *_PRODUCTS])
+    return (
+        Route(name, partial(rounded, operators=None)),
+        Route(f"{name} products", alone, mends=True),
+    )
+
+
+def _sums_by_scattering(graph: onnx.GraphProto) -> tuple[str, ...]:
+    return tuple(
+        node.name
+        for node in graph.node
+        if node.op_type in _ADDED
+        for attribute in node.attribute
+        if attribute.name == "reduction" and attribute.s != b"none"
+    )
 
 
 def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:

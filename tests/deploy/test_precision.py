@@ -166,16 +166,55 @@ def test_what_float16_cannot_hold_is_not_packed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_that_refuses_says_nothing_of_values(tmp_path: Path) -> None:
-    class Counts(nn.Module):
-        def forward(self, x: Tensor, at: Tensor) -> Tensor:
-            return torch.zeros_like(x).scatter_add(1, at, x)
+class Counts(nn.Module):
+    def forward(self, x: Tensor, at: Tensor) -> Tensor:
+        return torch.zeros_like(x).scatter_add(1, at, x.sin())
 
-    torch.manual_seed(0)
-    example = {"x": torch.randn(2, 8), "at": torch.randint(8, (2, 8))}
+
+COUNTED = {"x": torch.ones(2, 8), "at": torch.zeros(2, 8, dtype=torch.int64)}
+
+
+def test_what_is_added_by_scattering_stays_in_float32(tmp_path: Path) -> None:
+    made = deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
+    (artefact,) = made.bundle.manifest.artefacts
+    assert str(artefact.details["float32"]).startswith("in 1 of ")
+    assert signal_db(made) > 50
+
+
+def test_an_engine_that_refuses_says_nothing_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.deploy.compilers.narrowing._sums_by_scattering", lambda _: ())
     with pytest.raises(ParityError, match="ONNX Runtime failed") as raised:
-        deploy.export(Counts(), example, tmp_path / "m.edge", precision="float16")
+        deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
     assert raised.value.remedy == "leave --precision out"
+
+
+class Heard(nn.Module):
+    """A convolution, then attention to which a mask of -Inf is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(4, 16, 3)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.first(x).transpose(1, 2)
+        hidden = values.sum(2) * 0 + torch.arange(values.shape[1]) > 3
+        mask = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+        y: Tensor = self.encoder(values, src_key_padding_mask=mask)
+        return y
+
+
+@pytest.mark.parametrize(("target", "way"), [(None, "static, "), ("tensorrt-10", "static, symm")])
+def test_a_mask_behind_a_convolution_is_not_rounded(
+    target: str | None, way: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(2, 4, 10)}
+    made = narrow(Heard(), example, tmp_path / "m.edge", "int8", target=target)
+    assert str(made.bundle.manifest.artefacts[0].details["quantization"]).startswith(way)
+    assert signal_db(made) > 20
 
 
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
