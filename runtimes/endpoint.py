@@ -66,9 +66,13 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
             remedy="export the model again",
         )
     session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
-    report = BackendReport(session.engine.backend, session.path, "pass", engine=session.engine)
+    precisions = {manifest.reduced_precision(artefact) for artefact in manifest.artefacts}
+    reduced = precisions.pop() if len(precisions) == 1 else None  # which one it serves is not known
+    report = BackendReport(
+        session.engine.backend, session.path, "pass", reduced=reduced, engine=session.engine
+    )
     try:
-        verdicts = check_session(session, samples, thresholds)
+        verdicts = check_session(session, samples, thresholds, reduced)
         report = replace(report, verdicts=verdicts).judged(facts, thresholds)
     except EdgeportError as e:
         report = replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
