@@ -12,7 +12,6 @@ from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
-from edgeport.runtimes import UsageError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.thresholds import Precision
@@ -70,12 +69,6 @@ def narrowed(
     first = next(found for found in won if found.format == "onnx")
     if precision is None or first.compiled is None:
         raise ValueError("nothing to make narrower")
-    if first.compiled.artefact.external:
-        raise UsageError(
-            f"the weights of {type(source.module).__name__} take more than 2 GiB, and what makes "
-            f"{precision} takes less",
-            remedy="leave --precision out",
-        )
     kept = keep(first.compiled, folder, first.route)
     calibration = Calibration((), "")
     if precision == "int8":

@@ -73,6 +73,11 @@ class Wide:
     origin: str
     for_engines: bool = False
 
+    @property
+    def is_large(self) -> bool:
+        """Whether its weights are in a file of their own, beyond 2 GiB."""
+        return bool(self.compiled.artefact.external)
+
 
 def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     """The ways to a precision, in the order in which they are tried.
@@ -142,9 +147,10 @@ def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) ->
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    before = onnx.load(wide.path)
-    details = {"float32": f"in {len(kept)} of {len(before.graph.node)} nodes"} if kept else {}
-    made = convert_float_to_float16(before, keep_io_types=True, node_block_list=[*kept])
+    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
+    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
+    path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
+    made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
     _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
@@ -169,7 +175,7 @@ def _static(
     from onnxruntime.quantization import QuantType, quantize_static
 
     reader: Any = _Inputs(wide.inputs)  # what is asked of a CalibrationDataReader
-    with _prepared(wide.path) as (prepared, made):
+    with _prepared(wide) as (prepared, made):
         quantize_static(
             prepared,
             made,
@@ -184,6 +190,7 @@ def _static(
                 "MatMulConstBOnly": True,
                 "QuantizeBias": not symmetric,  # TensorRT has no int32 there
             },
+            use_external_data_format=wide.is_large,
         )
         way = "static, symmetric" if symmetric else "static"
         return _quantized(onnx.load(made), source, folder, wide, way, {"ranges": wide.origin})
@@ -192,7 +199,7 @@ def _static(
 def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _prepared(wide.path) as (prepared, made):
+    with _prepared(wide) as (prepared, made):
         model = onnx.load(prepared)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
         quantize_dynamic(
@@ -202,12 +209,13 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            use_external_data_format=wide.is_large,
         )
         return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
 
 
 @contextlib.contextmanager
-def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
+def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
     """The file with its constants folded and its shapes inferred, and where to write the next.
 
     They are beside it, as is what ONNX Runtime's tools write on the way: the export clears it away,
@@ -218,8 +226,9 @@ def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    place = path.parent
-    needed, free = _COPIES * path.stat().st_size, shutil.disk_usage(place).free
+    place = wide.path.parent
+    size_bytes = sum(stored.size_bytes for stored in wide.compiled.artefact.files)
+    needed, free = _COPIES * size_bytes, shutil.disk_usage(place).free
     if free < needed:  # a file would be cut short without an error
         raise StorageError(
             f"making int8 takes {needed:,} bytes beside the bundle, and {free:,} are free",
@@ -231,7 +240,14 @@ def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
     ):
         prepared = Path(folder, "prepared.onnx")
         with contextlib.redirect_stdout(io.StringIO()):
-            quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            quant_pre_process(
+                wide.path,
+                prepared,
+                skip_symbolic_shape=True,
+                save_as_external_data=wide.is_large,
+                all_tensors_to_one_file=True,
+                external_data_location="prepared.data",
+            )
         yield prepared, Path(folder, "made.onnx")
 
 

@@ -1,6 +1,7 @@
 """Files in a narrower precision: made from the proved one, proved themselves."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -320,10 +321,24 @@ def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
     assert score.artefact > 0.9
 
 
-def test_weights_in_a_file_of_their_own_stay_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("make", [convolutions, Tagger])
+def test_weights_in_a_file_of_their_own(
+    make: Callable[[], nn.Module],
+    precision: Precision,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """As those beyond 2 GiB are."""
     monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
-    with pytest.raises(UsageError, match="the weights of Linear take more than 2 GiB") as raised:
-        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
-    assert raised.value.remedy == "leave --precision out"
+    torch.manual_seed(0)
+    example = images(2, 3, 8, 8) if make is convolutions else {"x": torch.randn(2, 5, 8)}
+    made = narrow(make(), example, tmp_path / "m.edge", precision)
+    (artefact,) = made.bundle.manifest.artefacts
+    assert [file.file for file in artefact.external] == ["model.onnx.data"]
+    assert signal_db(made) > 20
+    files = {str(path.relative_to(made.bundle.path)) for path in made.bundle.path.rglob("*.*")}
+    assert files == {
+        "manifest.json", "model.onnx", "model.onnx.data", "golden.safetensors",
+        "reports/parity.json",
+    }  # fmt: skip  # one line
