@@ -21,7 +21,7 @@ from .inputs import Array
 from .report import BackendReport, Report
 from .session import EngineInfo
 from .signature import Signature, TensorSpec
-from .thresholds import Thresholds
+from .thresholds import Precision, Thresholds
 from .verification import check_session, output_facts
 
 LARGEST_ANSWER_BYTES: Final = 2**30
@@ -66,8 +66,10 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
             remedy="export the model again",
         )
     session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
-    precisions = {manifest.reduced_precision(artefact) for artefact in manifest.artefacts}
-    reduced = precisions.pop() if len(precisions) == 1 else None  # which one it serves is not known
+    precisions: list[Precision | None] = [
+        manifest.reduced_precision(artefact) for artefact in manifest.artefacts
+    ]
+    reduced = precisions[0] if len(set(precisions)) == 1 else None  # or nobody knows which
     report = BackendReport(
         session.engine.backend, session.path, "pass", reduced=reduced, engine=session.engine
     )

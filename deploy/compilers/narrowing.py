@@ -200,10 +200,11 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _prepared(wide) as (prepared, made):
-        model = onnx.load(prepared)
+        model = onnx.load(prepared, load_external_data=False)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
+        onnx.save_model(model, prepared)
         quantize_dynamic(
-            model,
+            prepared,
             made,
             op_types_to_quantize=_DYNAMIC,
             per_channel=True,
