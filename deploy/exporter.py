@@ -58,6 +58,7 @@ def export(
     repro: str | Path | None = None,
     engine: EngineOptions | None = None,
     precision: Precision | None = None,
+    calibration: Sequence[Mapping[str, Array]] = (),
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -100,6 +101,8 @@ def export(
         precision: ``float16`` or ``int8``: what the ONNX file, and engines that are built from it,
             compute in; inputs and outputs stay as they are. Proved by the rule for narrower
             precisions.
+        calibration: Real inputs to measure ranges of values on, for ``int8``; a hundred rows or
+            more. None for every second of ``samples``, or every second row of a single one.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
@@ -133,6 +136,7 @@ def export(
         None if repro is None else Path(repro),
         engine or EngineOptions(),
         precision,
+        calibration,
     )
     source = source_of(
         model_name(Path(output)),

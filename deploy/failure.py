@@ -54,7 +54,8 @@ def explain(
             where it is wrong everywhere.
         nonsense: What is the matter with the samples, if something is: the first suspect.
     """
-    chief = min(failed, key=_rank)
+    far_off = [attempt for attempt in failed if locate is None and attempt.outcome == "wrong"]
+    chief = min(far_off or failed, key=_rank)  # more is known than of a want of narrower kernels
     found = _diagnosis(chief)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())

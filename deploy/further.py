@@ -17,6 +17,12 @@ from edgeport.runtimes.verification import places_of_worst
 
 from .isolation import Killed, Limits, run_isolated
 
+_REMEDY: Final = "give more --samples, and see which format or --opset is right on them"
+_REMEDY_INT8: Final = (
+    "give --calibration with such inputs, ask for --precision float16, or leave --search-seconds "
+    "out if inputs are never so far from the samples"
+)
+
 PATIENCE_S: Final = 3.0
 PATIENCE_TIMES: Final = 20
 """How long the module may take over NaN and Inf: some seconds, and some times the example's."""
@@ -53,12 +59,13 @@ def ask_further(
             remedy="leave this format out, or make it in a wider precision",
         )
     for backend, verdicts in (trial.verdicts or {}).items():
+        narrower = bundle.manifest.reduced_precision(bundle.artefact(backend))
         for verdict in verdicts:
             if verdict.status == "fail":
                 raise ParityError(
                     f"{backend}: {verdict.output}: {verdict.reason}, on inputs that were looked "
                     "for, though all samples passed",
-                    remedy="give more --samples, and see which format or --opset is right on them",
+                    remedy=_REMEDY if narrower != "int8" else _REMEDY_INT8,
                 )
     return trial
 

@@ -59,7 +59,7 @@ from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .localisation import locate
-from .precision import calibration_note, held_by, narrowed
+from .precision import held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
 
 GOLDEN: Final = "golden.safetensors"
@@ -165,7 +165,8 @@ def export_source(
                 )
             won.append(found[-1])
         if request.precision is not None:
-            won = narrowed(source, won, golden, folder, request, asked, prove, begin, on_event)
+            won, ranges = narrowed(source, won, folder, request, asked, prove, begin, on_event)
+            left_out += ranges
         with _step("more inputs", on_event):
             trial = ask_further(
                 Bundle(folder, manifest(_artefacts(won))),
@@ -188,7 +189,6 @@ def export_source(
     notes = (
         *reference.notes,
         *left_out,
-        *calibration_note(source, won),
         *limits_of_proof(golden, request.thresholds),
         *trial.notes,
         *_notes(source, won, partial(_decisions, source, golden)),

@@ -1,6 +1,5 @@
 """The narrower precision that was asked for: made from the proved ONNX file, and proved too."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,23 +7,19 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.deploy.compilers.narrowing import CALIBRATED, Wide, routes
+from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.targets import OnnxRequest
-from edgeport.deploy.proof.task import parts_of
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
-from edgeport.runtimes import SourceError, UsageError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.thresholds import Precision
 
 from .attempts import Attempt, Prove, attempt, first_proved, keep
+from .calibration import Calibration, calibration_of
 from .failure import explain
 from .request import Request
-
-_MOST_INPUTS: Final = 64
-"""To measure ranges on: of about 32 rows each, where rows are free."""
 
 _MOST: Final = float(np.finfo(np.float16).max)
 _LEAST: Final = float(np.finfo(np.float16).smallest_subnormal)
@@ -35,36 +30,37 @@ _WIDER: Final[Mapping[str, str]] = {
 }
 _WRONG: Final[Mapping[str, str]] = {
     "float16": "scale what leaves the values that float16 holds, 6e-8 to 65504",
-    "int8": "give more --samples, or a module that was trained with rounded values",
+    "int8": "give more --samples or --calibration, or train the module with rounded values",
 }
 _WITHOUT_SAMPLES: Final = (
-    "give --samples of real inputs: ranges of values were measured on drawn ones"
+    "give --samples of real inputs, or --calibration: ranges were measured on drawn ones"
 )
 
 
 def narrowed(
     source: Source,
     won: Sequence[Attempt],
-    golden: Sequence[Golden],
     folder: Path,
     request: Request,
     asked: OnnxRequest,
     prove: Prove,
     begin: Callable[[str], None],
     ended: Callable[[Attempt], None],
-) -> list[Attempt]:
+) -> tuple[list[Attempt], list[str]]:
     """Put a file in the precision that was asked for in the place of the ONNX file.
 
     Args:
         source: What is compiled.
         won: Proved artefacts, of which one is ONNX.
-        golden: What they were proved with.
         folder: Where they are.
         request: What was asked.
         asked: What of it is for ONNX.
         prove: Opens the artefact and compares.
         begin: Called with the name of each step.
         ended: Called with what came of it.
+
+    Returns:
+        The artefacts, and sentences for the user on what ranges of values were measured on.
 
     Raises:
         EdgeportError: The precision is not to be had, or not near enough to the module.
@@ -73,18 +69,16 @@ def narrowed(
     first = next(found for found in won if found.format == "onnx")
     if precision is None or first.compiled is None:
         raise ValueError("nothing to make narrower")
-    if first.compiled.artefact.external:
-        raise UsageError(
-            f"the weights of {type(source.module).__name__} take more than 2 GiB, and what makes "
-            f"{precision} takes less",
-            remedy="leave --precision out",
-        )
     kept = keep(first.compiled, folder, first.route)
+    calibration = Calibration((), "")
+    if precision == "int8":
+        calibration = calibration_of(source, request.calibration)
     wide = Wide(
         kept / first.compiled.artefact.stored.file,
         first.compiled,
-        _inputs(source, golden),
         asked,
+        calibration.inputs,
+        calibration.origin,
         for_engines=any(name in ENGINES for name in request.formats)
         or (asked.target or "").startswith(ENGINES),
     )
@@ -96,7 +90,15 @@ def narrowed(
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
-    return [made[-1] if found is first else found for found in won]
+    notes = _notes(calibration, request, is_measured(made[-1].route))
+    return [made[-1] if found is first else found for found in won], notes
+
+
+def _notes(calibration: Calibration, request: Request, used: bool) -> list[str]:
+    if used:
+        return [] if calibration.doubt is None else [calibration.doubt]
+    unused = "calibration was not used: this file measures its ranges in each call"
+    return [unused] if request.calibration else []
 
 
 def held_by(
@@ -121,26 +123,6 @@ def _leaves(sample: Golden) -> bool:
 
 def _is_float(array: Array) -> bool:
     return array.dtype.kind == "f"
-
-
-def calibration_note(source: Source, won: Sequence[Attempt]) -> list[str]:
-    """What the user should know of where ranges of values come from."""
-    if source.real or all(found.route not in CALIBRATED for found in won):
-        return []
-    return [
-        "int8: ranges of values were measured on drawn inputs, and real ones may leave them: "
-        "give --samples"
-    ]
-
-
-def _inputs(source: Source, golden: Sequence[Golden]) -> list[Mapping[str, Array]]:
-    """Real ones, if there are any; else those that the module was proved with."""
-    found: list[Mapping[str, Array]] = []
-    with contextlib.suppress(SourceError):  # more rows than the model takes at once
-        for sample in source.real:
-            found += parts_of(source, sample)
-    usual = [sample.inputs for sample in golden if sample.kind != "edge"]
-    return (found or usual)[:_MOST_INPUTS]
 
 
 def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attempt:

@@ -1,6 +1,6 @@
 """What is asked of an export, and whether it can be done, before anything is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ from edgeport.deploy.compilers import aotinductor
 from edgeport.deploy.compilers.narrowing import NARROW
 from edgeport.deploy.compilers.string_input import FORMAT
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
-from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.source import Source, check_given
 from edgeport.deploy.tensorrt.request import ENGINES, target_of
 from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.inputs import Array
@@ -43,6 +43,8 @@ class Request:
         engine: How engines are built.
         precision: What the ONNX file computes in, ``float16`` or ``int8``; ``None`` for what the
             module computes in.
+        calibration: Inputs to measure ranges of values on for int8, each complete; none for some of
+            the samples.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -55,6 +57,7 @@ class Request:
     repro: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     precision: Precision | None = None
+    calibration: Sequence[Mapping[str, Array]] = ()
 
 
 def default_formats(precision: Precision | None) -> tuple[str, ...]:
@@ -96,6 +99,11 @@ def onnx_request(
         BackendMissingError: A format cannot be compiled or proved here.
     """
     request.thresholds.check_outputs([spec.name for spec in source.signature.outputs])
+    if request.calibration and request.precision != "int8":
+        raise UsageError(
+            "calibration was given, and nothing is made in int8",
+            remedy="leave --calibration out, or ask for --precision int8",
+        )
     if request.precision is not None:
         _check_narrower(source, request)
     for name in formats:
@@ -131,6 +139,12 @@ def _check_narrower(source: Source, request: Request) -> None:
             f"--precision {asked} is for modules in float32, and this one computes in "
             f"{source.precision}",
             remedy="leave --precision out, or give the module in float32",
+        )
+    check_given(source.signature, request.calibration, "calibration")
+    if request.calibration and not source.real:
+        raise UsageError(
+            "calibration was given without samples, and what is drawn to prove with is unlike it",
+            remedy="give it as --samples: ranges are measured on half of them",
         )
 
 

@@ -21,7 +21,7 @@ from .inputs import Array
 from .report import BackendReport, Report
 from .session import Closes, EngineInfo
 from .signature import Signature, TensorSpec
-from .thresholds import Thresholds
+from .thresholds import Precision, Thresholds
 from .verification import check_session, output_facts, proving_samples
 
 LARGEST_ANSWER_BYTES: Final = 2**30
@@ -61,9 +61,15 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
     thresholds = thresholds or manifest.thresholds
     thresholds.check_outputs([spec.name for spec in manifest.signature.outputs])
     session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
-    report = BackendReport(session.engine.backend, session.path, "pass", engine=session.engine)
+    precisions: list[Precision | None] = [
+        manifest.reduced_precision(artefact) for artefact in manifest.artefacts
+    ]
+    reduced = precisions[0] if len(set(precisions)) == 1 else None  # or nobody knows which
+    report = BackendReport(
+        session.engine.backend, session.path, "pass", reduced=reduced, engine=session.engine
+    )
     try:
-        verdicts = check_session(session, samples, thresholds)
+        verdicts = check_session(session, samples, thresholds, reduced)
         report = replace(report, verdicts=verdicts).judged(facts, thresholds)
     except EdgeportError as e:
         report = replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)

@@ -114,6 +114,21 @@ class Thresholds:
         general = ratios.get(None, self.max_ratio)
         return replace(self, max_ratio=general, outputs={**self.outputs, **own})
 
+    def with_signal(self, min_snr_db: float | None) -> "Thresholds":
+        """Another smallest signal over noise, of every narrower precision; ``None``: the same.
+
+        Examples:
+            >>> Thresholds().with_signal(30).bar_of("int8")
+            Reduced(min_snr_db=30, max_flips=0.1)
+
+        Raises:
+            UsageError: It is no bar.
+        """
+        if min_snr_db is None:
+            return self
+        bars = {name: replace(self.bar_of(name), min_snr_db=min_snr_db) for name in REDUCED}
+        return replace(self, reduced=bars)
+
     def check_outputs(self, names: Sequence[str]) -> None:
         """Refuse a threshold of an output that is not there.
 

@@ -43,6 +43,7 @@ import torch
 
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.attempts import Attempt, attempt, keep
+from edgeport.deploy.calibration import calibration_of
 from edgeport.deploy.compilers.narrowing import NARROW, Wide
 from edgeport.deploy.compilers.narrowing import routes as narrower
 from edgeport.deploy.compilers.routes import routes
@@ -180,9 +181,9 @@ def _narrow(
     """By the first route that takes the file, and whose own ONNX Runtime runs."""
     folder, asked = kept.parents[2], negotiate(target=target_of(library))
     assert wide.compiled is not None
-    inputs = [source.example, *(each.inputs for each in source.samples if each.kind != "edge")]
     path = kept / wide.compiled.artefact.stored.file
-    given = Wide(path, wide.compiled, inputs, asked, for_engines=True)
+    found = calibration_of(source, ())
+    given = Wide(path, wide.compiled, asked, found.inputs, found.origin, for_engines=True)
     work = partial(attempt, source, "onnx", folder=folder, limits=limits)
     made: list[Attempt] = []
     for route in narrower(next(each for each in NARROW if each == precision), given):

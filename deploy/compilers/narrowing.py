@@ -35,9 +35,8 @@ from .targets import OnnxRequest
 
 NARROW: Final[tuple[Precision, ...]] = ("float16", "int8")
 
-_STATIC, _SYMMETRIC = "int8 static", "int8 symmetric"
-CALIBRATED: Final = (_STATIC, _SYMMETRIC)
-"""Routes that measure ranges of values on samples."""
+_DYNAMIC_ROUTE: Final = "int8 dynamic"
+"""The one of int8 that does not measure ranges of values before."""
 
 _LEAST_SHARE: Final = 0.5
 """Of the weights, in int8: or the file is not what was asked for."""
@@ -45,7 +44,9 @@ _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
 _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
-"""Where nothing convolves, no others: a mask of -Inf that is added takes all of a range."""
+"""No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
+_ADDED: Final = ("ScatterElements", "ScatterND")
+"""Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
@@ -59,16 +60,23 @@ class Wide:
     Attributes:
         path: Of an ONNX file in float32 that is proved.
         compiled: What its compiler said of it.
-        inputs: To measure ranges of values on.
         request: What was asked of it, and is of the narrower one.
+        inputs: To measure ranges of values on.
+        origin: What these are.
         for_engines: Whether engines of TensorRT are to be built from it.
     """
 
     path: Path
     compiled: Compiled
-    inputs: Sequence[Mapping[str, Array]]
     request: OnnxRequest
+    inputs: Sequence[Mapping[str, Array]]
+    origin: str
     for_engines: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its weights are in a file of their own, beyond 2 GiB."""
+        return bool(self.compiled.artefact.external)
 
 
 def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
@@ -79,18 +87,44 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     """
     graph = onnx.load(wide.path, load_external_data=False).graph
     if precision == "float16":
-        float16 = Route("float16", partial(_float16, wide=wide, kept=()))
+        added = _sums_by_scattering(graph)
+        float16 = Route("float16", partial(_float16, wide=wide, kept=added))
         turned = _products_of_transposed(graph)
-        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=turned))
+        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=(*added, *turned)))
         return (float16, mixed) if turned else (float16,)
+    dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
     convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
-    measured = partial(_static, wide=wide, operators=None if convolves else _PRODUCTS)
-    static = Route(_STATIC, partial(measured, symmetric=False))
-    dynamic = Route("int8 dynamic", partial(_dynamic, wide=wide))
-    symmetric = Route(_SYMMETRIC, partial(measured, symmetric=True))
+    static, symmetric = (_measured(wide, convolves, symmetric=way) for way in (False, True))
     if wide.for_engines:
-        return (symmetric,)
-    return (static, dynamic, symmetric) if convolves else (dynamic, static, symmetric)
+        return symmetric
+    return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
+
+
+def is_measured(route: str) -> bool:
+    """Whether a route to int8 measures ranges of values on samples."""
+    return route.startswith("int8") and route != _DYNAMIC_ROUTE
+
+
+def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, ...]:
+    name = "int8 symmetric" if symmetric else "int8 static"
+    rounded = partial(_static, wide=wide, symmetric=symmetric)
+    if not convolves:
+        return (Route(name, partial(rounded, operators=_PRODUCTS)),)
+    alone = partial(rounded, operators=[*_CONVOLUTIONS, *_PRODUCTS])
+    return (
+        Route(name, partial(rounded, operators=None)),
+        Route(f"{name} products", alone, mends=True),
+    )
+
+
+def _sums_by_scattering(graph: onnx.GraphProto) -> tuple[str, ...]:
+    return tuple(
+        node.name
+        for node in graph.node
+        if node.op_type in _ADDED
+        for attribute in node.attribute
+        if attribute.name == "reduction" and attribute.s != b"none"
+    )
 
 
 def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
@@ -113,9 +147,10 @@ def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) ->
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    before = onnx.load(wide.path)
-    details = {"float32": f"in {len(kept)} of {len(before.graph.node)} nodes"} if kept else {}
-    made = convert_float_to_float16(before, keep_io_types=True, node_block_list=[*kept])
+    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
+    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
+    path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
+    made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
     _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
@@ -140,7 +175,7 @@ def _static(
     from onnxruntime.quantization import QuantType, quantize_static
 
     reader: Any = _Inputs(wide.inputs)  # what is asked of a CalibrationDataReader
-    with _prepared(wide.path) as (prepared, made):
+    with _prepared(wide) as (prepared, made):
         quantize_static(
             prepared,
             made,
@@ -155,30 +190,33 @@ def _static(
                 "MatMulConstBOnly": True,
                 "QuantizeBias": not symmetric,  # TensorRT has no int32 there
             },
+            use_external_data_format=wide.is_large,
         )
         way = "static, symmetric" if symmetric else "static"
-        return _quantized(onnx.load(made), source, folder, wide, way)
+        return _quantized(onnx.load(made), source, folder, wide, way, {"ranges": wide.origin})
 
 
 def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _prepared(wide.path) as (prepared, made):
-        model = onnx.load(prepared)
+    with _prepared(wide) as (prepared, made):
+        model = onnx.load(prepared, load_external_data=False)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
+        onnx.save_model(model, prepared)
         quantize_dynamic(
-            model,
+            prepared,
             made,
             op_types_to_quantize=_DYNAMIC,
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            use_external_data_format=wide.is_large,
         )
-        return _quantized(onnx.load(made), source, folder, wide, "dynamic")
+        return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
 
 
 @contextlib.contextmanager
-def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
+def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
     """The file with its constants folded and its shapes inferred, and where to write the next.
 
     They are beside it, as is what ONNX Runtime's tools write on the way: the export clears it away,
@@ -189,8 +227,9 @@ def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    place = path.parent
-    needed, free = _COPIES * path.stat().st_size, shutil.disk_usage(place).free
+    place = wide.path.parent
+    size_bytes = sum(stored.size_bytes for stored in wide.compiled.artefact.files)
+    needed, free = _COPIES * size_bytes, shutil.disk_usage(place).free
     if free < needed:  # a file would be cut short without an error
         raise StorageError(
             f"making int8 takes {needed:,} bytes beside the bundle, and {free:,} are free",
@@ -202,7 +241,14 @@ def _prepared(path: Path) -> Iterator[tuple[Path, Path]]:
     ):
         prepared = Path(folder, "prepared.onnx")
         with contextlib.redirect_stdout(io.StringIO()):
-            quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            quant_pre_process(
+                wide.path,
+                prepared,
+                skip_symbolic_shape=True,
+                save_as_external_data=wide.is_large,
+                all_tensors_to_one_file=True,
+                external_data_location="prepared.data",
+            )
         yield prepared, Path(folder, "made.onnx")
 
 
@@ -218,7 +264,12 @@ class _Inputs:
 
 
 def _quantized(
-    model: onnx.ModelProto, source: Source, folder: Path, wide: Wide, way: str
+    model: onnx.ModelProto,
+    source: Source,
+    folder: Path,
+    wide: Wide,
+    way: str,
+    details: Mapping[str, Any],
 ) -> Compiled:
     share = _share(model)
     if share < _LEAST_SHARE:
@@ -227,7 +278,7 @@ def _quantized(
             remedy="leave --precision out, or ask for float16",
         )
     told = f"{way}, {share:.0%} of the weights"
-    return _packed(model, source, folder, wide, "int8", {"quantization": told})
+    return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
 
 
 def _share(model: onnx.ModelProto) -> float:

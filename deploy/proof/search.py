@@ -3,15 +3,16 @@
 It stays where the samples are: floats between the smallest and the largest value of their input,
 integers among those that were seen. What it raises is the error in units of the usual floor: the
 median over the samples where that is larger than a candidate's own, or it would only find inputs
-on which eager is right by luck. The steps are the same each time; the clock decides how many are
-taken.
+on which eager is right by luck. Of an artefact in a narrower precision it lowers the signal over
+noise, and the usual signal counts where that is larger. The steps are the same each time; the clock
+decides how many are taken.
 """
 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -33,6 +34,9 @@ PATIENCE: Final = 40
 _FRACTIONS: Final = (0.0, 0.02, 0.2, 1.0)
 """Shares of the elements that one step changes; 0 for a single one."""
 
+_USUAL: Final = ("floor_rms", "floor_max", "signal_rms")
+"""Figures of a sample that are raised to those of the samples there were, in the median."""
+
 _STEPS: Final = (0.003, 0.03, 0.3)
 """Sizes of a step, in standard deviations of the input."""
 
@@ -42,10 +46,12 @@ class Searched:
     """What a search on one backend found.
 
     Attributes:
-        usual: The largest figure on the samples there were, in usual floors.
-        worst: The largest that was found.
+        usual: The worst figure on the samples there were: the largest in usual floors, or the
+            smallest in dB.
+        worst: The worst that was found.
         steps: Inputs that were tried.
         sample: Where it was found; ``None`` if no step was worse than the samples.
+        unit: Of the figures; ``dB`` of signal over noise where the artefact is narrower.
     """
 
     backend: str
@@ -53,6 +59,7 @@ class Searched:
     worst: float
     steps: int
     sample: Golden | None
+    unit: Literal["floors", "dB"] = "floors"
 
 
 def search(
@@ -62,6 +69,7 @@ def search(
     golden: Sequence[Golden],
     *,
     time_s: float,
+    narrower: bool = False,
 ) -> Searched:
     """Climb until the time is over, or a fault is found that no number can express.
 
@@ -71,24 +79,35 @@ def search(
         reference: Answers what the module answers.
         golden: The samples, answered; edge cases are not looked at.
         time_s: Wall time.
+        narrower: Whether it computes in less than the module.
     """
     deadline = time.monotonic() + time_s
-    climb = _Climb(session, reference, [g for g in golden if g.kind in ("real", "random")])
-    while time.monotonic() < deadline and math.isfinite(climb.worst):
+    usual = [g for g in golden if g.kind in ("real", "random")]
+    climb = _Climb(session, reference, usual, narrower)
+    while time.monotonic() < deadline and climb.worst < math.inf:
         climb.step()
     name = f"search, {backend}"
     found = climb.found and Golden(
         name, "search", climb.found.inputs, climb.found.eager, climb.found.oracle, climb.found.gap
     )
+    if narrower:
+        return Searched(backend, -climb.usual, -climb.worst, climb.steps, found, "dB")
     return Searched(backend, climb.usual, climb.worst, climb.steps, found)
 
 
 class _Climb:
     """One search: what is known, and where it stands."""
 
-    def __init__(self, session: Session, reference: Reference, golden: Sequence[Golden]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        reference: Reference,
+        golden: Sequence[Golden],
+        narrower: bool,
+    ) -> None:
         self._session = session
         self._reference = reference
+        self._narrower = narrower
         self._generator = np.random.default_rng(0)
         self._texts = [s.name for s in reference.source.signature.inputs if is_text(s)]
         self._pool = {
@@ -96,10 +115,9 @@ class _Climb:
             for name in golden[0].inputs
         }
         figures = [self._figures(each) for each in golden]
-        self._floors = {
-            name: (
-                float(np.median([f[name].floor_rms for f in figures])),
-                float(np.median([f[name].floor_max for f in figures])),
+        self._usual = {
+            name: tuple(
+                float(np.median([getattr(f[name], figure) for f in figures])) for figure in _USUAL
             )
             for name in golden[0].eager
         }
@@ -150,17 +168,23 @@ class _Climb:
         return {name: sample.measure(name, answer[name]) for name in sample.eager}
 
     def _height(self, figures: Mapping[str, Figures]) -> float:
-        return max(self._in_floors(name, found) for name, found in figures.items())
+        return max(self._of_output(name, found) for name, found in figures.items())
 
-    def _in_floors(self, name: str, found: Figures) -> float:
+    def _of_output(self, name: str, found: Figures) -> float:
         if found.mismatch:
             return math.inf
-        if found.rule == "exact":
-            return 0.0  # near a tie, an argmax may go either way: no fault of a backend's
-        rms, peak = self._floors[name]
-        return replace(
-            found, floor_rms=max(found.floor_rms, rms), floor_max=max(found.floor_max, peak)
-        ).ratio
+        if (
+            found.rule == "exact"
+        ):  # near a tie, an argmax may go either way: no fault of a backend's
+            return -math.inf if self._narrower else 0.0
+        rms, peak, signal = self._usual[name]
+        found = replace(
+            found,
+            floor_rms=max(found.floor_rms, rms),
+            floor_max=max(found.floor_max, peak),
+            signal_rms=max(found.signal_rms, signal),
+        )
+        return -found.snr_db if self._narrower else found.ratio
 
 
 def _elements(sample: Golden) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.samples import rows_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range, Session, SourceError
 from edgeport.runtimes.inputs import Array
@@ -97,9 +98,8 @@ def parts_of(source: Source, sample: Mapping[str, Array]) -> list[dict[str, Arra
     Raises:
         SourceError: The model does not take so many, however they are cut.
     """
-    first = [spec.shape[0] if spec.shape else None for spec in source.signature.inputs]
-    batch = first[0]
-    if not isinstance(batch, str) or set(first) != {batch}:
+    batch = rows_of(source.signature)
+    if batch is None:
         return [dict(sample)]
     rows, range_ = len(next(iter(sample.values()))), source.signature.range_of(batch)
     if not _fits(rows, range_):

@@ -99,7 +99,14 @@ def try_further(
 
     kept, notes = _agreed(unusual, list(sessions), check)
     searched = [
-        search(name, session, reference, golden, time_s=search_s / len(sessions))
+        search(
+            name,
+            session,
+            reference,
+            golden,
+            time_s=search_s / len(sessions),
+            narrower=reduced[name] is not None,
+        )
         for name, session in sessions.items()
         if search_s > 0
     ]

@@ -142,7 +142,7 @@ def untried(declared: Signature, samples: Sequence[Sample]) -> Iterator[str]:
     open_ = [
         f"{name} up to {max(each[name] for each in sizes):,}"
         for name in declared.dimensions
-        if declared.range_of(name).max is None and name not in (*_rows(declared), CHARACTERS)
+        if declared.range_of(name).max is None and name not in (rows_of(declared), CHARACTERS)
     ]
     if open_:
         yield (
@@ -206,13 +206,13 @@ def _size_plans(declared: Signature, example: Mapping[str, int]) -> list[dict[st
 
 def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
     """The smallest and the largest that real samples have, of one row, and which sample that is."""
-    rows = _rows(declared)
+    rows = rows_of(declared)
     found: dict[int, tuple[dict[str, int], int]] = {}
     for number, sample in enumerate(values.real):
         sizes = sizes_of(declared, sample)
-        for name in rows:
-            range_ = declared.range_of(name)
-            sizes[name] = range_.nearest(range_.step)
+        if rows is not None:
+            range_ = declared.range_of(rows)
+            sizes[rows] = range_.nearest(range_.step)
         elements = _elements(declared, sizes)
         if elements <= _LARGEST_OWN and all(
             n in declared.range_of(name) for name, n in sizes.items()
@@ -230,10 +230,14 @@ def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> list[int]:
     return [size if isinstance(size, int) else sizes[size] for size in spec.shape]
 
 
-def _rows(declared: Signature) -> list[str]:
-    """The dimension that is first in every input: more of it is more of the same."""
-    firsts = {spec.shape[:1] for spec in declared.inputs}
-    return [name for name in declared.dimensions if firsts == {(name,)}]
+def rows_of(declared: Signature) -> str | None:
+    """The dimension that is first in every input, and nowhere else: more is more of the same."""
+    for name in declared.dimensions:
+        if all(
+            spec.shape[:1] == (name,) and spec.shape.count(name) == 1 for spec in declared.inputs
+        ):
+            return name
+    return None
 
 
 def _probes(range_: Range, example: int | None) -> list[int]:

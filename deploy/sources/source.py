@@ -104,7 +104,7 @@ def make_source(
     values = values or Values()
     declared = Signature(tuple(inputs), (), dict(ranges))
     _check_ranges(declared)
-    _check_real(declared, values.real)
+    check_given(declared, values.real, "sample")
     module, notes = prepared(module, keep_training_mode=keep_training_mode)
     flat = Flat(module, call)
     if is_uninitialised(module):
@@ -160,14 +160,19 @@ def _check_ranges(declared: Signature) -> None:
             )
 
 
-def _check_real(declared: Signature, real: Sequence[Mapping[str, Array]]) -> None:
+def check_given(declared: Signature, given: Sequence[Mapping[str, Array]], what: str) -> None:
+    """Refuse inputs of the caller's that are not as declared.
+
+    Raises:
+        SourceError: They are not; ``what`` they are is told.
+    """
     check = InputCheck(Signature(declared.inputs, ()))
-    for number, sample in enumerate(real):
+    for number, sample in enumerate(given):
         try:
             check(sample)
         except ValueError as e:
             raise SourceError(
-                f"sample {number} does not fit the declared inputs: {getattr(e, 'problem', e)}",
+                f"{what} {number} does not fit the declared inputs: {getattr(e, 'problem', e)}",
                 remedy=f"the inputs are {', '.join(map(str, declared.inputs))}",
             ) from e
         empty = [
@@ -176,4 +181,4 @@ def _check_real(declared: Signature, real: Sequence[Mapping[str, Array]]) -> Non
             if 0 not in spec.shape and not sample[spec.name].size
         ]
         if empty:
-            raise SourceError(f"sample {number}: {empty[0]!r} is empty", remedy="leave it out")
+            raise SourceError(f"{what} {number}: {empty[0]!r} is empty", remedy="leave it out")

@@ -13,6 +13,7 @@ from edgeport.commands import sources
 from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_max_ratio,
+    add_min_signal,
     check_report,
     file_path,
     names,
@@ -26,7 +27,7 @@ from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
 from edgeport.runtimes.tensorrt.library import NAMES
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, Precision, Thresholds
+from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds
 
 if TYPE_CHECKING:
     from edgeport.deploy import Export
@@ -48,6 +49,7 @@ class ExportArgs:
     search_s: int
     engine: EngineOptions
     labels: Path | None
+    calibration: tuple[Path, ...]
     debug_map: bool
     report: Path | None
     repro: Path | None
@@ -91,7 +93,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="NAME",
         help="what the ONNX file computes in: float16 or int8 (default: as the module)",
     )
+    ask(
+        "--calibration",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="int8: inputs to measure ranges of values on, as files of --samples; a hundred rows "
+        "or more; repeat (default: half of the samples)",
+    )
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
+    add_min_signal(made, ", ".join(f"{n} {REDUCED[n].min_snr_db:g}" for n in ("int8", "float16")))
     ask(
         "--constant-output",
         action="append",
@@ -230,6 +242,7 @@ def run(args: ExportArgs) -> int:
         args.repro,
         args.engine,
         args.precision,
+        sources.flat_samples(args.calibration, "--calibration"),
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -289,6 +302,11 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
 def _parse(arguments: argparse.Namespace) -> ExportArgs:
     run = [] if arguments.model is None else [Path(arguments.model)]  # or it is no path
     check_report(arguments.report, [arguments.output, *run])
+    if arguments.min_signal is not None and arguments.precision is None:
+        raise UsageError(
+            "--min-signal is for what computes in less than the module",
+            remedy="leave it out, or ask for it with --precision",
+        )
     thresholds = Thresholds(constant_outputs=tuple(arguments.constant_output))
     return ExportArgs(
         source=parse_source(arguments),
@@ -297,12 +315,15 @@ def _parse(arguments: argparse.Namespace) -> ExportArgs:
         opset=arguments.opset,
         target=arguments.target,
         precision=arguments.precision,
-        thresholds=thresholds.with_ratios(ratios_of(arguments.max_ratio)),
+        thresholds=thresholds.with_ratios(ratios_of(arguments.max_ratio)).with_signal(
+            arguments.min_signal
+        ),
         time_limit_s=arguments.time_limit,
         memory_limit_gib=arguments.memory_limit,
         search_s=arguments.search_seconds,
         engine=_engine_options(arguments),
         labels=arguments.labels,
+        calibration=tuple(arguments.calibration),
         debug_map=arguments.debug_map,
         report=arguments.report,
         repro=arguments.repro,

@@ -21,7 +21,6 @@ from edgeport.commands.ratio_plot import RatioPlot
 from edgeport.commands.terminal import size_text
 from edgeport.commands.verify_page import walk_section
 from edgeport.runtimes.structure import describe
-from edgeport.runtimes.thresholds import Precision, Thresholds
 
 _FORMATS: Final = {
     "onnx": "ONNX",
@@ -61,7 +60,7 @@ def page(told: Mapping[str, Any]) -> str:
             _signature(told["module"], told["signature"]),
             section("Good to know", items("ul", told["notes"])) if told["notes"] else "",
             _compiled(told, plot),
-            _proof(told["attempts"], plot, told["asked"]["precision"]),
+            _proof(told["attempts"], plot, told["asked"]),
             _made_with(told),
         ],
     )
@@ -106,12 +105,12 @@ def _unproved(told: Mapping[str, Any]) -> str:
 
 def _in_one_sentence(told: Mapping[str, Any]) -> str:
     backends = told["parity"]["backends"] if told["passed"] else []
-    precision = told["asked"]["precision"]
+    precision, least_db = told["asked"]["precision"], told["asked"]["min_signal_db"]
     narrow = [least_signal(backend) for backend in backends if backend["reduced"]]
     if narrow:
         return (
             f"In {precision} it answers as the PyTorch model does: the signal is at least "
-            f"{min(narrow):.0f} dB above the noise; {_signal_bar(precision):g} dB is enough."
+            f"{min(narrow):.0f} dB above the noise; {least_db:g} dB is enough."
         )
     if told["passed"]:
         verdicts = [v for backend in backends for v in backend["verdicts"]]
@@ -136,10 +135,6 @@ def _in_one_sentence(told: Mapping[str, Any]) -> str:
             return f"No compiler takes the model to {name} as it is, so nothing was written."
         case _:
             return "It did not come to its end, and nothing was written."
-
-
-def _signal_bar(precision: Precision) -> float:
-    return Thresholds().bar_of(precision).min_snr_db
 
 
 def _failure(error: Mapping[str, str] | None) -> str:
@@ -242,9 +237,7 @@ def _bar(times_s: Mapping[str, float], longest_s: float) -> Html:
     return tag("span", *parts, class_="bar", role="img", aria_label=label)
 
 
-def _proof(
-    attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, precision: Precision | None
-) -> str:
+def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, asked: Mapping[str, Any]) -> str:
     proved = [attempt for attempt in attempts if attempt["outcome"] == "proved"]
     if not proved:
         return ""
@@ -254,10 +247,10 @@ def _proof(
         f"it is as good as PyTorch. Dots passed, crosses failed; the limit is {plot.bar:g}, and "
         "higher where a made-up edge case drives a model to its ends."
     )
-    if precision:
+    if asked["precision"]:
         about += (
-            f" In {precision} the signal, the answer itself, has to be {_signal_bar(precision):g} "
-            "dB above the error, edge cases left out."
+            f" In {asked['precision']} the signal, the answer itself, has to be "
+            f"{asked['min_signal_db']:g} dB above the error, edge cases left out."
         )
     last = {attempt["format"]: attempt for attempt in proved}
     return section(

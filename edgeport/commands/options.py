@@ -93,6 +93,16 @@ def add_max_ratio(parser: "argparse._ActionsContainer", default: str) -> None:
     )
 
 
+def add_min_signal(parser: "argparse._ActionsContainer", default: str) -> None:
+    """Declare ``--min-signal``."""
+    parser.add_argument(
+        "--min-signal",
+        type=float,
+        metavar="DB",
+        help=f"smallest signal over noise of int8 and float16 (default: {default})",
+    )
+
+
 def ratios_of(given: Sequence[tuple[str | None, float]]) -> dict[str | None, float]:
     """What ``--max-ratio`` said, by output; ``None`` for all that have none of their own.
 

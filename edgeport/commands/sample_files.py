@@ -1,4 +1,4 @@
-"""Real inputs and labels, as files of numpy's: ``--samples``, ``--labels``."""
+"""Real inputs and labels, as files of numpy's: ``--samples``, ``--calibration``, ``--labels``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,13 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.numpy_files import read_npy, read_npz
 
 
-def read_samples(paths: Sequence[Path]) -> list[dict[str, Array]]:
+def read_samples(paths: Sequence[Path], option: str = "--samples") -> list[dict[str, Array]]:
     """Every sample of some files and folders, in order; those of a folder by name.
 
     Args:
         paths: Each an ``.npz`` of one array per input; a folder of such files; or a folder of one
             ``NAME.npy`` per input, which is one sample.
+        option: That named them.
 
     Raises:
         MissingFileError: There is no such file or folder.
@@ -21,7 +22,7 @@ def read_samples(paths: Sequence[Path]) -> list[dict[str, Array]]:
         FormatError: A file holds no plain arrays, or is damaged.
         StorageError: One cannot be read.
     """
-    return [sample for path in paths for sample in _samples(path)]
+    return [sample for path in paths for sample in _samples(path, option)]
 
 
 def read_labels(path: Path) -> Array:
@@ -37,9 +38,9 @@ def read_labels(path: Path) -> Array:
     return read_npy(path)
 
 
-def _samples(path: Path) -> list[dict[str, Array]]:
+def _samples(path: Path, option: str) -> list[dict[str, Array]]:
     if not path.exists():
-        raise MissingFileError(f"no such file: {path}", remedy="check the path of --samples")
+        raise MissingFileError(f"no such file: {path}", remedy=f"check the path of {option}")
     if not path.is_dir():
         return [read_npz(path)]
     archives, arrays = (sorted(path.glob(pattern)) for pattern in ("*.npz", "*.npy"))

@@ -182,5 +182,14 @@ def _refuse_both(names: Collection[str]) -> None:
         )
 
 
+def flat_samples(paths: Sequence[Path], option: str) -> list[dict[str, Array]]:
+    """Samples of an option, with the names of the artefact's inputs.
+
+    Raises:
+        EdgeportError: They cannot be read.
+    """
+    return [_flat(sample) for sample in read_samples(paths, option)]
+
+
 def _flat(samples: Mapping[str, Array]) -> dict[str, Array]:
     return {name.replace(".", "_"): array for name, array in samples.items()}

@@ -1,6 +1,7 @@
 """The story of an export: shown while it runs, and written as ``--report`` however it ends."""
 
 import json
+import math
 import platform
 import re
 import sys
@@ -16,6 +17,7 @@ from edgeport.commands.export_page import page
 from edgeport.commands.terminal import Colour, coloured, note
 from edgeport.commands.terminal import Progress as Bar
 from edgeport.runtimes import EdgeportError, StorageError, files
+from edgeport.runtimes.thresholds import narrower
 
 if TYPE_CHECKING:
     from edgeport.deploy import Attempt, Event, Export, Request, Searched, Source
@@ -103,7 +105,7 @@ class Story:
                 self._bar.update(round(100 * done), stage.lower(), 100)
             case Searched():
                 self._told["searches"].append(_search_to_json(event))
-                self._line(_search_line(event, self._told["asked"]["precision"]))
+                self._line(_search_line(event))
             case Localisation():
                 self._told["localisation"] = event.to_json()
             case _:
@@ -160,6 +162,7 @@ class Story:
 
 
 def _request_to_json(request: "Request") -> dict[str, Any]:
+    known = narrower(request.precision or "", "float32")
     return {
         "formats": list(request.formats),
         "opset": request.opset,
@@ -167,6 +170,7 @@ def _request_to_json(request: "Request") -> dict[str, Any]:
         "precision": request.precision,
         "max_ratio": request.thresholds.max_ratio,
         "max_ratios": dict(request.thresholds.outputs),
+        "min_signal_db": known and request.thresholds.bar_of(known).min_snr_db,
         "constant_outputs": list(request.thresholds.constant_outputs),
     }
 
@@ -215,10 +219,10 @@ def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
     }
 
 
-def _search_line(event: "Searched", precision: str | None) -> str:
-    floors = "floors of float32" if precision else "floors"
+def _search_line(event: "Searched") -> str:
+    unit = "dB over noise" if event.unit == "dB" else "floors"
     return (
-        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  {floors} at worst in "
+        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  {unit} at worst in "
         f"{event.steps} inputs; {event.usual:.3g} on the samples"
     )
 
@@ -226,8 +230,9 @@ def _search_line(event: "Searched", precision: str | None) -> str:
 def _search_to_json(event: "Searched") -> dict[str, Any]:
     return {
         "backend": event.backend,
-        "usual": event.usual,
-        "worst": event.worst,
+        "usual": event.usual if math.isfinite(event.usual) else None,  # no noise at all
+        "worst": event.worst if math.isfinite(event.worst) else None,
+        "unit": event.unit,
         "steps": event.steps,
     }
 

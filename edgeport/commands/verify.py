@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeport.commands.options import (
     add_engine_options,
     add_max_ratio,
+    add_min_signal,
     check_report,
     file_path,
     gpu_options,
@@ -27,6 +28,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.devices import GpuOptions
+from edgeport.runtimes.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class VerifyArgs:
     device: str | None
     gpu: GpuOptions
     max_ratios: Mapping[str | None, float]
+    min_signal_db: float | None
     report: Path | None
     trusted: tuple[Path, ...] | None
     limits: Limits
@@ -75,6 +78,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     add_engine_options(parser)
     add_trust_options(parser)
     add_max_ratio(parser, "what the bundle holds")
+    add_min_signal(parser, "what the bundle holds")
     parser.add_argument(
         "--report", type=file_path, metavar="FILE", help="every figure: .html or .json"
     )
@@ -86,6 +90,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 def run(args: VerifyArgs) -> int:
     """Verify and print the report; 1 if anything failed, as an error if nothing could run."""
     report = _judge_again(args.stored, args) if args.stored else _verify(args)
+    _say_what_changes_nothing(report, args)
     if args.report is not None:
         _write(args.report, report)
     show(json.dumps(report.to_json(), allow_nan=False) if args.as_json else render(report))
@@ -111,7 +116,7 @@ def _verify(args: VerifyArgs) -> Report:
         threads=args.threads,
         device=args.device,
         gpu=args.gpu,
-        thresholds=bundle.manifest.thresholds.with_ratios(args.max_ratios),
+        thresholds=_bars(bundle.manifest.thresholds, args),
         limits=args.limits,
     )
 
@@ -125,7 +130,7 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
         )
     from edgeport.runtimes.endpoint import verify_endpoint
 
-    return verify_endpoint(bundle, url, bundle.manifest.thresholds.with_ratios(args.max_ratios))
+    return verify_endpoint(bundle, url, _bars(bundle.manifest.thresholds, args))
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
@@ -138,7 +143,22 @@ def _judge_again(stored: Path, args: VerifyArgs) -> Report:
             remedy="leave these out, or leave --from out to run the bundle",
         )
     report = Report.loads(read_stored(stored, "NAME.edge/reports/parity.json"), str(stored))
-    return report.judged(report.thresholds.with_ratios(args.max_ratios))
+    return report.judged(_bars(report.thresholds, args))
+
+
+def _bars(stored: Thresholds, args: VerifyArgs) -> Thresholds:
+    return stored.with_ratios(args.max_ratios).with_signal(args.min_signal_db)
+
+
+def _say_what_changes_nothing(report: Report, args: VerifyArgs) -> None:
+    narrower = {b.backend: b.reduced for b in report.backends if b.reduced and b.verdicts}
+    int8 = ", ".join(name for name, precision in narrower.items() if precision == "int8")
+    if args.max_ratios and int8:
+        note(
+            f"--max-ratio changes nothing for {int8}: int8 has no floor, its bar is --min-signal DB"
+        )
+    if args.min_signal_db is not None and not narrower:
+        note("--min-signal changes nothing: nothing here computes in less than the module")
 
 
 def _write(path: Path, report: Report) -> None:
@@ -165,6 +185,7 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         arguments.device,
         gpu_options(arguments),
         ratios_of(arguments.max_ratio),
+        arguments.min_signal,
         arguments.report,
         trusted(arguments),
         limits(arguments),

@@ -117,6 +117,24 @@ def test_samples_and_names_and_formats(
     assert bundle.manifest.artefacts[0].details["opset"] == 18
 
 
+def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "own_models.py").write_text(MODELS)
+    rows = np.random.default_rng(0).random((40, 3, 8, 8), np.float32)
+    np.savez("rows.npz", image=rows)
+    command = ["export", "own_models:make_model", "--input", "image=float32[batch,3,8,8]"]
+    command += ["--samples", "rows.npz", "--precision", "int8", "-o", "m.edge"]
+    assert main([*command, "--min-signal", "150"]) == 1
+    assert "at least 150 expected" in capsys.readouterr().err
+    assert main([*command[:-4], "-o", "m.edge", "--min-signal", "30"]) == 2
+    assert "--min-signal is for what computes in less" in capsys.readouterr().err
+    assert main([*command, "--calibration", "none.npz"]) == 2
+    assert "check the path of --calibration" in capsys.readouterr().err
+    assert main([*command, "--calibration", "rows.npz"]) == 0
+    assert "ranges of 40 rows, given as calibration" in capsys.readouterr().out
+
+
 def test_files_of_samples_labels_and_a_search(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

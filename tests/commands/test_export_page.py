@@ -107,6 +107,7 @@ def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]
             "precision": None,
             "max_ratio": 8.0,
             "max_ratios": {"scores": 4.0},
+            "min_signal_db": None,
             "constant_outputs": [],
         },
         "module": "Digits",
@@ -137,7 +138,7 @@ def test_a_narrower_precision_is_told_by_its_signal() -> None:
     edge = {**verdict("zeros", 9e5, snr_db=3.0), "status": "pass", "kind": "edge"}
     narrow = {**backend("pass", right, edge), "reduced": "int8"}
     told = story(attempt("dynamo", "proved", PASSED), attempt("int8 static", "proved", narrow))
-    told["asked"]["precision"] = "int8"
+    told["asked"] |= {"precision": "int8", "min_signal_db": 20}
     text = Page(page(told)).text
     assert "In int8 it answers as the PyTorch model does: the signal is at least 33 dB" in text
     assert text.count("not in the bundle: what is in it was made from this") == 1
@@ -147,7 +148,7 @@ def test_a_narrower_precision_is_told_by_its_signal() -> None:
     told = story(
         attempt("dynamo", "proved", PASSED), attempt("int8 static", "wrong"), error="ParityError"
     )
-    told["asked"]["precision"] = "int8"
+    told["asked"] |= {"precision": "int8", "min_signal_db": 20}
     assert "As ONNX in int8, the model gives other answers" in Page(page(told)).text
 
 

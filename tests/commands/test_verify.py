@@ -220,6 +220,31 @@ def test_a_bundle_under_another_bar(mlp_bundle: Path, capsys: pytest.CaptureFixt
     assert "no output is named 'absent'\n  fix: the outputs are" in capsys.readouterr().err
 
 
+def test_what_changes_nothing_is_told(
+    mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / "verdicts.json"
+    report = json.loads((mlp_bundle / "reports" / "parity.json").read_text())
+    stored.write_text(json.dumps(report))
+    assert main(["verify", "--from", str(stored), "--min-signal", "30"]) == 0
+    told = "--min-signal changes nothing: nothing here computes in less than the module"
+    assert told in capsys.readouterr().err
+
+    for backend in report["backends"]:
+        backend["reduced"] = "int8"
+    stored.write_text(json.dumps(report))
+    assert main(["verify", "--from", str(stored), "--max-ratio", "4"]) == 0
+    err = capsys.readouterr().err
+    told = "for ort-cpu, libtorch, torch: int8 has no floor, its bar is --min-signal DB"
+    assert f"--max-ratio changes nothing {told}" in err
+    assert main(["verify", "--from", str(stored), "--min-signal", "180"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "at least 180 expected" in out
+    assert main(["verify", "--from", str(stored), "--min-signal", "-1"]) == 2
+    assert "min_snr_db -1.0" in capsys.readouterr().err
+
+
 def test_nothing_usable_is_an_error_when_it_is_judged_again_too(
     mlp_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Files in a narrower precision: made from the proved one, proved themselves."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgeport.runtimes import ContractError, ParityError, StorageError, UsageErr
 from edgeport.runtimes.thresholds import Precision
 
 BATCH = {"x": {0: "batch"}}
-DRAWN = "int8: ranges of values were measured on drawn inputs, and real ones may leave them"
+MEASURED = "int8: ranges of values were measured on"
 
 
 class Tagger(nn.Module):
@@ -85,7 +86,8 @@ def test_convolutions_have_ranges_that_are_measured_on_samples(tmp_path: Path) -
     assert artefact.details["quantization"] == "static, 100% of the weights"
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators(made)
     assert 25 < signal_db(made) < 80  # rounded, and not by much
-    assert not any(DRAWN in note for note in made.notes)
+    assert artefact.details["ranges"] == "of 8 rows, half of the samples"
+    assert any(note.startswith(f"{MEASURED} 8 rows, and others may leave") for note in made.notes)
     with runtimes.open(made.bundle.path) as session:
         assert session.engine.precision == "int8"
         assert session.signature == made.source.signature  # floats go in and come out
@@ -111,12 +113,14 @@ def test_recurrent_layers_measure_ranges_in_each_call(tmp_path: Path) -> None:
     made = narrow(Tagger(), {"x": torch.randn(2, 5, 8)}, tmp_path / "m.edge", "int8")
     assert "DynamicQuantizeLSTM" in operators(made)
     assert str(made.bundle.manifest.artefacts[0].details["quantization"]).startswith("dynamic, ")
-    assert not any(DRAWN in note for note in made.notes)
+    assert "ranges" not in made.bundle.manifest.artefacts[0].details
+    assert not any(MEASURED in note for note in made.notes)
 
 
 def test_ranges_of_drawn_inputs_are_told(tmp_path: Path) -> None:
     made = narrow(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", "int8")
-    assert any(note.startswith(DRAWN) for note in made.notes)
+    assert any(f"{MEASURED} drawn inputs, and real ones may leave" in note for note in made.notes)
+    assert made.bundle.manifest.artefacts[0].details["ranges"] == "of 42 rows, drawn"
 
 
 def test_float16_keeps_float32_at_both_ends(tmp_path: Path) -> None:
@@ -163,16 +167,55 @@ def test_what_float16_cannot_hold_is_not_packed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_that_refuses_says_nothing_of_values(tmp_path: Path) -> None:
-    class Counts(nn.Module):
-        def forward(self, x: Tensor, at: Tensor) -> Tensor:
-            return torch.zeros_like(x).scatter_add(1, at, x)
+class Counts(nn.Module):
+    def forward(self, x: Tensor, at: Tensor) -> Tensor:
+        return torch.zeros_like(x).scatter_add(1, at, x.sin())
 
-    torch.manual_seed(0)
-    example = {"x": torch.randn(2, 8), "at": torch.randint(8, (2, 8))}
+
+COUNTED = {"x": torch.ones(2, 8), "at": torch.zeros(2, 8, dtype=torch.int64)}
+
+
+def test_what_is_added_by_scattering_stays_in_float32(tmp_path: Path) -> None:
+    made = deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
+    (artefact,) = made.bundle.manifest.artefacts
+    assert str(artefact.details["float32"]).startswith("in 1 of ")
+    assert signal_db(made) > 50
+
+
+def test_an_engine_that_refuses_says_nothing_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.deploy.compilers.narrowing._sums_by_scattering", lambda _: ())
     with pytest.raises(ParityError, match="ONNX Runtime failed") as raised:
-        deploy.export(Counts(), example, tmp_path / "m.edge", precision="float16")
+        deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
     assert raised.value.remedy == "leave --precision out"
+
+
+class Heard(nn.Module):
+    """A convolution, then attention to which a mask of -Inf is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(4, 16, 3)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.first(x).transpose(1, 2)
+        hidden = values.sum(2) * 0 + torch.arange(values.shape[1]) > 3
+        mask = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+        y: Tensor = self.encoder(values, src_key_padding_mask=mask)
+        return y
+
+
+@pytest.mark.parametrize(("target", "way"), [(None, "static, "), ("tensorrt-10", "static, symm")])
+def test_a_mask_behind_a_convolution_is_not_rounded(
+    target: str | None, way: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(2, 4, 10)}
+    made = narrow(Heard(), example, tmp_path / "m.edge", "int8", target=target)
+    assert str(made.bundle.manifest.artefacts[0].details["quantization"]).startswith(way)
+    assert signal_db(made) > 20
 
 
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
@@ -280,10 +323,24 @@ def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
     assert score.artefact > 0.9
 
 
-def test_weights_in_a_file_of_their_own_stay_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("make", [convolutions, Tagger])
+def test_weights_in_a_file_of_their_own(
+    make: Callable[[], nn.Module],
+    precision: Precision,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """As those beyond 2 GiB are."""
     monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
-    with pytest.raises(UsageError, match="the weights of Linear take more than 2 GiB") as raised:
-        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
-    assert raised.value.remedy == "leave --precision out"
+    torch.manual_seed(0)
+    example = images(2, 3, 8, 8) if make is convolutions else {"x": torch.randn(2, 5, 8)}
+    made = narrow(make(), example, tmp_path / "m.edge", precision)
+    (artefact,) = made.bundle.manifest.artefacts
+    assert [file.file for file in artefact.external] == ["model.onnx.data"]
+    assert signal_db(made) > 20
+    files = {str(path.relative_to(made.bundle.path)) for path in made.bundle.path.rglob("*.*")}
+    assert files == {
+        "manifest.json", "model.onnx", "model.onnx.data", "golden.safetensors",
+        "reports/parity.json",
+    }  # fmt: skip  # one line

@@ -4,6 +4,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,22 @@ def test_a_right_server_passes(packed: Path) -> None:
         assert len(backend.verdicts) == 8
         for path in ("/", "/v2", "/v2/models/mlp", "/v2/models/mlp/", "/v2/models/mlp/infer"):
             assert verify_endpoint(bundle, url + path).passed
+
+
+def test_a_narrower_bundle_is_judged_by_its_signal(packed: Path) -> None:
+    def rounded(what: str, value: Any) -> Any:
+        if what == "answer":
+            logits = next(o for o in value["outputs"] if o["name"] == "logits")
+            logits["data"] = [1.01 * number for number in logits["data"]]
+        return value
+
+    with honest(packed, rounded) as (bundle, url):
+        assert not verify_endpoint(bundle, url).passed
+        artefacts = tuple(replace(a, precision="int8") for a in bundle.manifest.artefacts)
+        narrower = replace(bundle, manifest=replace(bundle.manifest, artefacts=artefacts))
+        report = verify_endpoint(narrower, url)
+        assert report.passed
+        assert report.backends[0].reduced == "int8"
 
 
 def test_a_server_that_computes_something_else_fails(packed: Path) -> None:

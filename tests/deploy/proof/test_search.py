@@ -123,13 +123,34 @@ def test_an_engine_that_fails_is_found_where_all_outputs_are_integers() -> None:
 def test_a_climb_goes_up(reference: Reference, golden: tuple[Golden, ...]) -> None:
     backend: Any = Backend(reference, 0.5)
     backend.grows = True
-    climb = _Climb(backend, reference, [g for g in golden if g.kind == "random"])
+    climb = _Climb(backend, reference, [g for g in golden if g.kind == "random"], False)
     heights = []
     for _ in range(120):
         climb.step()
         heights.append(climb.worst)
     assert heights == sorted(heights)
     assert heights[-1] > 1.05 * climb.usual > 8
+
+
+def test_of_a_narrower_artefact_the_signal_goes_down(
+    reference: Reference, golden: tuple[Golden, ...]
+) -> None:
+    class Coarse:
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            answer = reference.answer(_sample(inputs)).eager["output"]
+            return {"output": np.clip(np.round(answer, 1), -1.5, 1.5)}
+
+    backend: Any = Coarse()
+    usual = [g for g in golden if g.kind == "random"]
+    climb = _Climb(backend, reference, usual, True)
+    for _ in range(120):
+        climb.step()
+    assert climb.usual + 1 < climb.worst < 0
+    assert climb.found is not None
+    found = climb.found.measure("output", backend.run(climb.found.inputs)["output"])
+    assert found.snr_db <= -climb.worst + 1e-9  # what the verdict says, or less
+    searched = search("b", backend, reference, golden, time_s=0, narrower=True)
+    assert (searched.unit, searched.usual) == ("dB", -climb.usual)
 
 
 def test_steps_depend_on_the_seed_alone() -> None:

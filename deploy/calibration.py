@@ -1,0 +1,107 @@
+"""On what ranges of values for int8 are measured: on more than the proof has, wherever it can be.
+
+Of a digits CNN whose ranges are those of one image, that image keeps 42 dB and others 19; from a
+hundred images on there is no difference. So half of what there is proves without having been
+measured on.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edgeport.deploy.proof.task import parts_of
+from edgeport.deploy.sources.samples import inputs_at, rows_of, sizes_of
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import SourceError
+from edgeport.runtimes.inputs import Array
+
+_MOST: Final = 2048
+"""Rows, or samples where rows are not free: more would take minutes, and change nothing."""
+
+_FEW: Final = 32
+"""Of a hundred, others keep as much as these do; of 32, up to 10 dB less; of 8, up to 25."""
+
+_UNSEEN: Final = 2000
+"""The first seed: no sample of the proof is drawn with so many."""
+
+Inputs = Sequence[Mapping[str, Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What ranges are measured on.
+
+    Attributes:
+        inputs: As many as the model takes at once in each.
+        origin: What they are, for the manifest.
+        doubt: A sentence for the user, if they show less than they should.
+    """
+
+    inputs: Inputs
+    origin: str
+    doubt: str | None = None
+
+
+def calibration_of(source: Source, given: Inputs) -> Calibration:
+    """What was given for it; or half of the samples; or what is drawn and is no sample.
+
+    Args:
+        source: What is compiled.
+        given: By the caller, for this alone.
+    """
+    if given:
+        real, what = given, "given as calibration"
+    elif half := _every_second(source):
+        real, what = half, "half of the samples"
+    else:
+        real, what = source.real, "which the proof has too" if source.real else "drawn"
+    inputs = _inputs(source, real)
+    count = _count(source, inputs)
+    what_counts = "sample" if rows_of(source.signature) is None else "row"
+    counted = f"{count:,} {what_counts}{'s' * (count != 1)}"
+    few = f"{counted}, and others" if count < _FEW else None
+    doubted = few if real else "drawn inputs, and real ones"
+    doubt = doubted and (
+        f"int8: ranges of values were measured on {doubted} may leave them: give a hundred real "
+        "ones or more, with --samples or --calibration"
+    )
+    return Calibration(inputs, f"of {counted}, {what}", doubt)
+
+
+def _every_second(source: Source) -> Inputs:
+    """Every second sample, or every second row of a single one; none if there is but one."""
+    if len(source.real) > 1:
+        return source.real[::2]
+    if rows_of(source.signature) is None:
+        return ()
+    return [
+        {name: array[::2] for name, array in sample.items()}
+        for sample in source.real
+        if all(len(array) > 1 for array in sample.values())
+    ]
+
+
+def _inputs(source: Source, real: Inputs) -> Inputs:
+    """Cut to what the model takes at once; of many, some from everywhere."""
+    parts: Inputs = []
+    with contextlib.suppress(SourceError):  # however it is cut, the model does not take it
+        parts = [part for sample in real for part in parts_of(source, sample)]
+    parts = parts or list(_at_sizes_of_proof(source, real))
+    return parts[:: math.ceil(_count(source, parts) / _MOST)]
+
+
+def _at_sizes_of_proof(source: Source, real: Inputs) -> Iterator[dict[str, Array]]:
+    """Real values, or drawn ones, as large as the samples of the proof."""
+    values = replace(source.values, real=real)
+    usual = [sample for sample in source.samples if sample.kind != "edge"]
+    for seed, sample in enumerate(usual, _UNSEEN):
+        sizes = sizes_of(source.signature, sample.inputs)
+        yield inputs_at(source.signature, sizes, values, seed)
+
+
+def _count(source: Source, inputs: Inputs) -> int:
+    if rows_of(source.signature) is None:
+        return len(inputs)
+    return sum(len(next(iter(sample.values()))) for sample in inputs)
