@@ -69,7 +69,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         type=Path,
         required=True,
         metavar="FILE",
-        help=".csv, .npz, .txt (a text per line), an image or a folder of images",
+        help=".csv, .tsv, .npz, .txt (a text per line), an image or a folder of images",
     )
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
