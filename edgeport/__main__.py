@@ -4,12 +4,14 @@
 130 interrupted.
 """
 
+import codecs
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Final
 
 from edgeport import __version__
 
@@ -19,14 +21,28 @@ COMMANDS = (
 )
 
 
+_IN_ASCII: Final = "edgeport-in-ascii"
+"""How what a terminal without UTF-8 has no sign for is written."""
+
+_INSTEAD: Final = {"─": "-", "✓": "+", "✗": "x", "µ": "u", "█": "#", "░": ".", "…": "~"}
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_INSTEAD.get(sign, "?") for sign in text), error.end
+
+
+codecs.register_error(_IN_ASCII, _in_ascii)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(
-                stream, TextIOWrapper
-            ):  # a terminal that is not UTF-8 gets a "?" for a "✓"
-                stream.reconfigure(errors="replace")
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors=_IN_ASCII)
         arguments = _parser().parse_args(argv)
         return _run(arguments)
     except KeyboardInterrupt as e:

@@ -1,8 +1,12 @@
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 import edgeport
 from edgeport.__main__ import COMMANDS, main
 from edgeport.commands import doctor
-from edgeport.commands.terminal import coloured, size_text, table
+from edgeport.commands.terminal import coloured, progress, size_text, table
 from edgeport.runtimes import EngineError
 
 NAMES = [
@@ -126,7 +130,19 @@ def test_a_terminal_without_unicode() -> None:
         capture_output=True,
         check=True,
     )
-    assert b"???????" in done.stdout
+    assert b"-------" in done.stdout
+
+
+def test_a_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with progress("measuring", 10) as bar:
+            bar.update(10, "what is measured now, in many words")
+        drawn = os.read(reader, 4096).decode()
+    os.close(reader)
+    assert re.fullmatch(r"\r\x1b\[2K(measuring .{29})\r\x1b\[2K", drawn)
 
 
 def test_what_the_system_refuses_is_said_in_two_lines(
