@@ -5,6 +5,8 @@
 """
 
 import codecs
+import contextlib
+import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -40,6 +42,7 @@ codecs.register_error(_IN_ASCII, _in_ascii)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
+        _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors=_IN_ASCII)
@@ -52,6 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _open_closed_streams() -> None:
+    """Let a closed stream (``2>&-``) lead nowhere.
+
+    The next file that is opened would get its number, and with it what libraries log.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: PTH123, SIM115
+
+
 def _run(arguments: Namespace) -> int:
     from edgeport.runtimes.errors import EdgeportError
 
@@ -62,7 +79,8 @@ def _run(arguments: Namespace) -> int:
             raise
         from edgeport.commands.terminal import plain_lines
 
-        print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # of a full disk; the exit code tells
+            print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 

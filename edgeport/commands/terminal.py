@@ -124,7 +124,7 @@ def _write(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again at exit
-        if isinstance(e, BrokenPipeError):
+        if isinstance(e, BrokenPipeError) or stream is sys.stderr:
             return  # nobody reads on: the work, and its exit code, matter all the same
         raise StorageError(
             f"cannot print the result: {e.strerror}", remedy="send it to a place that has room"

@@ -112,11 +112,20 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
 
 
 @pytest.mark.parametrize(
-    ("redirect", "code", "said"),
-    [(">&-", 0, ""), (">/dev/full", 3, "cannot print the result: No space left on device")],
+    ("typed", "code", "said"),
+    [
+        ("doctor >&-", 0, ""),
+        ("doctor >/dev/full", 3, "cannot print the result: No space left on device"),
+        ("verify nothing 2>/dev/full", 2, ""),
+        ("verify nothing 2>&-", 2, ""),
+        ("train digits --epochs 1 -o x --find-lr 0<&- 2>&-", 0, ""),
+    ],
 )
-def test_an_output_that_cannot_be_written(redirect: str, code: int, said: str) -> None:
-    command = f"{sys.executable} -m edgeport doctor {redirect}"
+def test_an_output_that_cannot_be_written(
+    typed: str, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"{sys.executable} -m edgeport {typed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
