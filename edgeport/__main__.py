@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Final
+from typing import Any, Final
 
 from edgeport import __version__
 
@@ -101,7 +101,11 @@ def _parser() -> ArgumentParser:
         "and prove that it is still the same model.",
     )
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    from edgeport.commands.parsers import Commands
+
+    commands: Any = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", action=Commands
+    )
     for name in COMMANDS:
         child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")

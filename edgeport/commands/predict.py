@@ -61,7 +61,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser = commands.add_parser(
         "predict",
         help="what a run or a bundle says of raw data",
-        epilog="a bundle needs numpy and one engine; a run needs torch",
+        epilog="a bundle needs numpy and one engine; a run needs torch. "
+        "example: edgeport predict price.edge --input new.csv",
     )
     parser.add_argument("model", type=Path, help="a run folder or a bundle")
     parser.add_argument(

@@ -54,11 +54,13 @@ def test_two_onnxruntime_wheels_are_reported(
 
 def test_a_remedy_is_told_once_and_none_for_a_gpu_that_is_not_there() -> None:
     machine = {"edgeport": "1", "python": "3", "platform": "x", "cpus": 2, "gpus": []}
-    lacks = {"reason": "torch is not installed", "remedy": "pip install torch"}
+    lacks = Availability(
+        False, "torch", reason="torch is not installed", remedy="pip install torch"
+    )
     found = {
         "ort-cuda": Availability(False, "onnxruntime", reason="no build", remedy="pip uninstall"),
-        "libtorch": Availability(False, "torch", **lacks),
-        "torch": Availability(False, "torch", **lacks),
+        "libtorch": lacks,
+        "torch": lacks,
     }
     out = _render({**machine, "no_gpu": "no driver"}, found)
     assert "ort-cuda: for an NVIDIA GPU, and there is none here\n" in out

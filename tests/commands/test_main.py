@@ -206,3 +206,14 @@ def test_columns_are_aligned_in_every_script() -> None:
 
 def test_an_empty_table_is_its_header() -> None:
     assert table(["a", "bc"], []) == "a  bc\n─  ──"
+
+
+def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, said in (
+        (["bench"], "Measure the latency of every backend usable here, or compare bundles.\n"),
+        (["emit", "ray"], "A Ray Serve application.\n"),
+        (["train", "vision:resnet18"], "A classification model of torchvision: resnet18, mob"),
+    ):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([*command, "--help"])
+        assert f"\n\n{said}" in capsys.readouterr().out
