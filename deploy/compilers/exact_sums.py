@@ -295,7 +295,8 @@ def _is_narrow(x: Tensor) -> bool:
 def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
     wide = x.float()
     centred = wide - _mean(wide, axes)
-    return (centred / (_mean(centred.square(), axes) + eps).sqrt()).to(x.dtype)
+    spread = _sum(centred.square(), axes) / _count(x, axes)
+    return (centred / (spread + eps).sqrt()).to(x.dtype)
 
 
 def _variance(x: Tensor, axes: list[int], less: float) -> Tensor:
@@ -325,10 +326,17 @@ def _sum(x: Tensor, axes: list[int]) -> Tensor:
     rows = x.permute(*kept, *axes).reshape(_count(x, kept), _count(x, axes))
     with _inner():
         for _ in range(_STAGES):
-            blocks = functional.pad(rows, (0, _BLOCK - 1))
-            rows = functional.avg_pool1d(blocks, _BLOCK) * _BLOCK  # a power of two: exact
+            rows = _blocks(rows).sum(-1)
         found = rows.sum(-1)
     return found.reshape([1 if axis in axes else x.shape[axis] for axis in range(x.dim())])
+
+
+def _blocks(rows: Tensor) -> Tensor:
+    """(n, count) -> (n, blocks, size): what divides a known count, or 64 and zeros at the end."""
+    n, count = rows.shape
+    sizes = range(_BLOCK, _BLOCK // 2, -1) if isinstance(count, int) else ()
+    size = next((size for size in sizes if count % size == 0), _BLOCK)
+    return functional.pad(rows, (0, -count % size)).reshape(n, -1, size)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         RuntimeError: There is none.
     """
     captured = _first(
-        partial(_capture_oblivious, source),
+        partial(_oblivious, partial(program.capture, source)),
         partial(program.capture, source),  # some need special sizes
         partial(program.capture, source, strict=True),
     )
@@ -83,11 +83,11 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
-        captured = captured.run_decompositions({**table, **_noting(exact, used)})
+        captured = _decomposed(captured, {**table, **_noting(exact, used)})
         if not used:
             raise RuntimeError("there is no sum in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
-        captured = captured.run_decompositions(table)
+        captured = _decomposed(captured, table)
     constants.fold(captured)  # what is solved with now
     return captured
 
@@ -107,9 +107,17 @@ def _noting(table: Table, used: list[Any]) -> Table:
     return {operator: noting(function) for operator, function in table.items()}
 
 
-def _capture_oblivious(source: Source) -> torch.export.ExportedProgram:
+def _decomposed(
+    captured: torch.export.ExportedProgram, table: Table
+) -> torch.export.ExportedProgram:
+    """By a table; a size that is 1 in the example, as after a convolution, stays free."""
+    decompose = partial(captured.run_decompositions, dict(table))
+    return _first(partial(_oblivious, decompose), decompose)
+
+
+def _oblivious(make: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
     with program.oblivious_sizes():
-        return program.capture(source)
+        return make()
 
 
 def _first(*ways: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:

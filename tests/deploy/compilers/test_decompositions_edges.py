@@ -13,6 +13,7 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy.compilers import decompositions
 from edgeport.deploy.compilers.decompositions import ONNX_TABLE, TABLE
+from edgeport.runtimes import Range
 
 NAN, INF = math.nan, math.inf
 
@@ -280,3 +281,22 @@ def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path:
         on_event=keep,
     )
     assert [(attempt.route, attempt.outcome) for attempt in made] == [("dynamo", "proved")]
+
+
+def test_a_size_that_is_one_in_the_example_stays_free(tmp_path: Path) -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            return torch.hypot(y, y.relu())
+
+    events: list[object] = []
+    deploy.export(
+        Beside().eval(), {"x": torch.randn(1, 1, 9, 8)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {2: "height"}}, ranges={"height": Range(3, 64)}, on_event=events.append,
+    )  # fmt: skip  # one call
+    (tried,) = (event for event in events if isinstance(event, deploy.Attempt))
+    assert (tried.route, tried.outcome) == ("dynamo", "proved")
