@@ -4,12 +4,16 @@
 130 interrupted.
 """
 
+import codecs
+import contextlib
+import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any, Final
 
 from edgeport import __version__
 
@@ -19,14 +23,29 @@ COMMANDS = (
 )
 
 
+_IN_ASCII: Final = "edgeport-in-ascii"
+"""How what a terminal without UTF-8 has no sign for is written."""
+
+_INSTEAD: Final = {"─": "-", "✓": "+", "✗": "x", "µ": "u", "█": "#", "░": ".", "…": "~"}
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_INSTEAD.get(sign, "?") for sign in text), error.end
+
+
+codecs.register_error(_IN_ASCII, _in_ascii)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
+        _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(
-                stream, TextIOWrapper
-            ):  # a terminal that is not UTF-8 gets a "?" for a "✓"
-                stream.reconfigure(errors="replace")
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors=_IN_ASCII)
         arguments = _parser().parse_args(argv)
         return _run(arguments)
     except KeyboardInterrupt as e:
@@ -34,6 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = "; ".join(getattr(e, "__notes__", ())) or "nothing was written"
         print(f"edgeport: interrupted; {written}", file=sys.stderr)
         return 130
+
+
+def _open_closed_streams() -> None:
+    """Let a closed stream (``2>&-``) lead nowhere.
+
+    The next file that is opened would get its number, and with it what libraries log.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: PTH123, SIM115
 
 
 def _run(arguments: Namespace) -> int:
@@ -46,7 +79,8 @@ def _run(arguments: Namespace) -> int:
             raise
         from edgeport.commands.terminal import plain_lines
 
-        print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # of a full disk; the exit code tells
+            print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 
@@ -67,7 +101,11 @@ def _parser() -> ArgumentParser:
         "and prove that it is still the same model.",
     )
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    from edgeport.commands.parsers import Commands
+
+    commands: Any = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", action=Commands
+    )
     for name in COMMANDS:
         child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")

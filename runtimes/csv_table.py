@@ -1,4 +1,7 @@
-"""CSV files: commas, quotes, UTF-8; each row knows the line of the file on which it begins."""
+"""Tables in UTF-8: ``.csv`` has commas and quotes, ``.tsv`` tabs and no quotes.
+
+Each row knows the line of the file on which it begins.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from .errors import FormatError
+
+TABLES: Final = (".csv", ".tsv")
 
 _LONGEST_FIELD: Final = 2**31 - 1  # of Python's own 131,072 a long text has more
 
@@ -32,23 +37,25 @@ def read_table(path: Path) -> CsvTable:
     """Read a table whose first line names its columns.
 
     Raises:
-        FormatError: It is no CSV file in UTF-8, is empty, has no commas, or a line is of another
-            length.
+        FormatError: It is no such file in UTF-8, is empty, has other marks between its columns, or
+            a line is of another length.
     """
     found = list(numbered_rows(path))
     if not found:
         raise FormatError(f"{path} is empty", remedy="give it a header and rows")
+    marks, others = ("tabs", ",;|") if _has_tabs(path) else ("commas", ";\t|")
     header = [name.strip() for name in found[0][1]]
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+    if len(header) == 1 and any(mark in header[0] for mark in others):
         raise FormatError(
-            f"{path} has no commas between its columns: {header[0]!r}",
-            remedy="save it with commas between the columns, and points in its numbers",
+            f"{path} has no {marks} between its columns: {header[0]!r}",
+            remedy=f"save it with {marks} between the columns, and points in its numbers",
         )
     for line, row in found[1:]:
         if len(row) != len(header):
             raise FormatError(
                 f"{path} line {line} has {len(row)} values, the header has {len(header)}",
-                remedy="correct the line; text with commas stands in quotes",
+                remedy="correct the line; of a .csv text with commas stands in quotes, a .tsv has "
+                "tabs between its columns",
             )
     return CsvTable(header, [row for _, row in found[1:]], [line for line, _ in found[1:]])
 
@@ -57,8 +64,28 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a file, each with the line on which it begins; empty lines are left out.
 
     Raises:
-        FormatError: It is no CSV file in UTF-8.
+        FormatError: It is not in UTF-8, or a CSV file with broken quotes.
     """
+    if _has_tabs(path):
+        return _split_at_tabs(path)
+    return _split_at_commas(path)
+
+
+def _has_tabs(path: Path) -> bool:
+    return path.suffix.lower() == ".tsv"
+
+
+def _split_at_tabs(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if text := line.removesuffix("\n"):
+                    yield number, text.split("\t")
+    except UnicodeDecodeError as e:
+        raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
+
+
+def _split_at_commas(path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(_LONGEST_FIELD)
     line = 0
     try:

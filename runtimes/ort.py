@@ -57,10 +57,7 @@ class OrtSession(Closes):
         if found is not None:
             return found
         arrays = self._check(inputs)
-        try:
-            bound, session = self._bound, self._session
-        except AttributeError:
-            raise closed() from None
+        session, bound = self._opened()
         try:
             outputs: Any = session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as e:  # ONNX Runtime's exceptions have no common base
@@ -76,9 +73,11 @@ class OrtSession(Closes):
 
         Raises:
             InputError: An input does not fit the signature.
+            EngineError: The session is closed.
         """
         feed = dict(zip(self._inputs, self._check(inputs), strict=True))
-        yield partial(self._session.run, self._outputs, feed)
+        session, _ = self._opened()
+        yield partial(session.run, self._outputs, feed)
 
     def close(self) -> None:
         """Give the engine's memory back."""
@@ -86,6 +85,12 @@ class OrtSession(Closes):
         with contextlib.suppress(AttributeError):  # closed already
             del self._bound, self._session
             give_back()
+
+    def _opened(self) -> tuple[onnxruntime.InferenceSession, BoundBuffers]:
+        try:
+            return self._session, self._bound
+        except AttributeError:
+            raise closed() from None
 
 
 def probe() -> Availability:

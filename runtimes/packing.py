@@ -18,7 +18,7 @@ from typing import IO, Final, TypeAlias
 
 from . import files
 from .bundle import Bundle, opened
-from .container import Container, Zip, container, reading
+from .container import Zip, container, reading
 from .errors import UsageError
 from .manifest import (
     FOLDER_SIGNATURE,
@@ -29,7 +29,7 @@ from .manifest import (
     StoredFile,
 )
 from .safety.private_copy import copy
-from .signing import Claim, sign
+from .signing import Claim, read_signature, sign
 
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
 """The date of every member: the same bundle is always the same bytes."""
@@ -58,6 +58,7 @@ def pack(
 
     Raises:
         EdgeportError: As ``Bundle.read``.
+        FormatError: ``manifest.sig`` is to go along, and is no signature.
         UsageError: The bundle holds no such artefact.
         ExistingFileError: Something is at ``output``.
         MissingFileError: A file of the bundle is not there.
@@ -67,17 +68,15 @@ def pack(
     files.refuse_existing(output)
     held, data, manifest = opened(path)
     chosen = _chosen(manifest, path, artefacts)
-    signature = None
+    signature = read_signature(held) if chosen == manifest else None
     if chosen != manifest:
         data = chosen.dumps().encode()
-    elif SIGNATURE in held:
-        signature = _content(held, SIGNATURE)
     with files.parents(output), (_new_zip if zipped else _new_folder)(output) as create:
         for stored in {stored.file: stored for stored in chosen.files}.values():
             with create(stored.file, stored.size_bytes) as file:
                 copy(held, stored, file.write)
         if signature is not None:
-            _put(create, SIGNATURE, signature)
+            _put(create, SIGNATURE, signature.data)
         _put(create, MANIFEST, data)
         files.refuse_existing(output)
     return Bundle(output, chosen)
@@ -215,11 +214,6 @@ def _new_zip(output: Path) -> Iterator[_Create]:
 def _put(create: _Create, name: str, data: bytes) -> None:
     with create(name, len(data)) as file:
         file.write(data)
-
-
-def _content(held: Container, name: str) -> bytes:
-    with held.open(name) as (file, size_bytes), reading(held.place(name)):
-        return file.read(size_bytes)
 
 
 def _copy_all(source: IO[bytes], left: int, target: IO[bytes], path: Path) -> None:

@@ -59,10 +59,12 @@ class Signed:
     """What lies in ``manifest.sig``.
 
     Attributes:
+        data: The file.
         public_key: 32 bytes. It says who claims to have signed, and proves nothing.
         signature: 64 bytes.
     """
 
+    data: bytes
     public_key: bytes
     signature: bytes
 
@@ -126,7 +128,7 @@ def read_signature(held: Container) -> Signed | None:
         )
         if algorithm != _ALGORITHM:
             raise ValueError(f"its algorithm is {str(algorithm)[:40]!r}, expected {_ALGORITHM!r}")
-        return Signed(_decoded(public_key, 32), _decoded(signature, 64))
+        return Signed(data, _decoded(public_key, 32), _decoded(signature, 64))
     except ValueError as e:
         raise FormatError(
             f"{place} is no signature: {e}", remedy="sign the bundle again, or remove this file"

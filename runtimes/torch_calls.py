@@ -324,7 +324,8 @@ def open_signed(
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
         raise EngineError(
             f"torch cannot open {name}: {last_line(e)}",
-            remedy="check that its suffix is right, and that torch is as new as its producer",
+            remedy="check that its suffix is right, that torch is as new as its producer, and that "
+            "there is free memory",
         ) from e
     if not extra_files[EXTRA_FILE]:
         raise FormatError(

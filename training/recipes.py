@@ -250,6 +250,7 @@ def train(
         on_batch=on_batch,
         on_epoch=on_epoch,
         checkpoint=checkpoint,
+        made_with=recipe.hyperparameters,
     )
     return measured(recipe, history)
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "bench", help="measure the latency of every backend usable here, or compare bundles"
+        "bench",
+        help="measure the latency of every backend usable here, or compare bundles",
+        epilog="example: edgeport bench digits.edge --backend ort-cpu --batch 1,32 --report b.html",
     )
     add_options(parser)
     parser.set_defaults(run=lambda arguments: run(bench_args(arguments)))

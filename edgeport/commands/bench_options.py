@@ -170,6 +170,12 @@ def method(args: BenchArgs, bundles: Sequence[Bundle]) -> tuple[Mode, tuple[floa
                     f"{found.batch} samples",
                     remedy="leave --batch out",
                 )
+            if fitting_rows(bundles, found.batch) != found.batch:
+                raise UsageError(
+                    f"--mode {args.mode} has {found.batch} samples in a query, and a model takes "
+                    "no such batch",
+                    remedy="choose another --mode, or export the model with a range that holds it",
+                )
             batches = (found.batch,)
     else:
         mode = _mode(args.mode, bound_ns)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final
 
 from edgeport.commands.bench_gpu import gpu_text
-from edgeport.commands.quantities import rounded
+from edgeport.commands.quantities import ratio_within, rounded
 from edgeport.commands.terminal import Colour, coloured, plain, size_text, table
 from edgeport.runtimes.bench import Closed, Comparison, Latency, Result
 from edgeport.runtimes.bench.compared import Verdict
@@ -210,4 +210,4 @@ def _times(ratio: Interval | None) -> str:
         return WITHHELD
     if ratio.low is None or ratio.high is None or ratio.low == ratio.high == 1:
         return f"{ratio.value:.2f}"  # too few processes for an interval, or the fastest itself
-    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return ratio_within(ratio)

@@ -22,7 +22,9 @@ class BuildRunnerArgs:
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "build-runner", help="build a C program that runs the model without Python"
+        "build-runner",
+        help="build a C program that runs the model without Python",
+        epilog="example: edgeport build-runner digits.edge -o run-digits --target aarch64-linux",
     )
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     parser.add_argument(

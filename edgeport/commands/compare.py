@@ -28,7 +28,9 @@ class CompareArgs:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "compare", help="say whether a stored benchmark is faster or slower than another"
+        "compare",
+        help="say whether a stored benchmark is faster or slower than another",
+        epilog="example: edgeport compare old.json new.json --margin 5",
     )
     parser.add_argument("before", type=Path, metavar="OLD", help="from edgeport bench --report")
     parser.add_argument("after", type=Path, metavar="NEW", help="another one, of the same machine")

@@ -14,6 +14,9 @@ from edgeport.runtimes.weights import READABLE
 if TYPE_CHECKING:
     from edgeport.runtimes.difference import Difference, WeightChange
 
+LONGEST_CELL: Final = 40
+"""Characters of a value in a table; --json has all."""
+
 MOST_WEIGHTS: Final = 20
 """Rows of a table that people read; --json has all."""
 
@@ -51,7 +54,7 @@ def run(args: DiffArgs) -> int:
 def _render(found: "Difference") -> str:
     blocks: list[str] = []
     if found.changes:
-        rows = [[plain(c.what), _short(c.before), _short(c.after)] for c in found.changes]
+        rows = [[plain(c.what), *_cells(c.before, c.after)] for c in found.changes]
         blocks.append(table(["what", "before", "after"], rows))
     for format_, weights in found.weights.items():
         what = f"weights of {format_}"
@@ -72,6 +75,22 @@ def _counted(weights: "tuple[WeightChange, ...]") -> str:
         "only after": sum(each.before is None for each in weights),
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _cells(before: str | None, after: str | None) -> tuple[str, str]:
+    """Two values side by side; of long ones what is around the first difference."""
+    first, second = _short(before), _short(after)
+    if max(len(first), len(second)) <= LONGEST_CELL:
+        return first, second
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
+    start = max(0, same - LONGEST_CELL // 4)
+    return _cut(first, start), _cut(second, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + LONGEST_CELL
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
 
 
 def _short(text: str | None) -> str:

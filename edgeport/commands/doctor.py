@@ -90,7 +90,13 @@ def _render(machine: dict[str, Any], found: dict[str, Availability]) -> str:
         "",
         table(["backend", "usable", "engine", "provider", "opens"], rows),
     ]
-    for name, a in found.items():
-        if not a.usable:
-            lines += ["", f"{coloured(name, 'bold')}: {a.reason}", f"  fix: {a.remedy}"]
+    missing = {name: a for name, a in found.items() if not a.usable}
+    if not machine["gpus"]:
+        idle = [name for name in missing if not BACKENDS[name].runs_on("cpu")]
+        missing = {name: a for name, a in missing.items() if name not in idle}
+        lines += ["", f"{', '.join(idle)}: for an NVIDIA GPU, and there is none here"]
+    for remedy in dict.fromkeys(a.remedy for a in missing.values()):
+        alike = {name: a.reason for name, a in missing.items() if a.remedy == remedy}
+        lines += ["", *(f"{coloured(name, 'bold')}: {why}" for name, why in alike.items())]
+        lines.append(f"  fix: {remedy}")
     return "\n".join(lines)

@@ -21,7 +21,9 @@ class EmbedArgs:
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "embed", help="write a script that runs the model without edgeport"
+        "embed",
+        help="write a script that runs the model without edgeport",
+        epilog="example: edgeport embed digits.edge -o infer.py; python infer.py --check",
     )
     parser.add_argument("bundle", type=Path, help="a bundle: NAME.edge")
     parser.add_argument(

@@ -4,8 +4,10 @@ import argparse
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeport.commands.options import file_path, positive, refuse_overwriting
+from edgeport.commands.parsers import Commands
 from edgeport.commands.terminal import show, show_where_to_copy
 from edgeport.runtimes import Bundle
 
@@ -25,7 +27,9 @@ class EmitArgs:
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser("emit", help="hand a bundle over to Triton, KServe or Ray Serve")
-    engines = parser.add_subparsers(required=True, metavar="ENGINE", dest="engine")
+    engines: Any = parser.add_subparsers(
+        required=True, metavar="ENGINE", dest="engine", action=Commands
+    )
     for engine, what, output in (
         ("triton", "a model repository, or the next version in one", "repo"),
         ("kserve", "an InferenceService over a model repository", "inferenceservice.yaml"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from edgeport.commands.run_story import inspect_run, is_run
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
-from edgeport.runtimes import Bundle, EdgeportError, SignatureError
+from edgeport.runtimes import Bundle, EdgeportError, FormatError, SignatureError
 from edgeport.runtimes.container import Container, Zip
 from edgeport.runtimes.manifest import Artefact, Manifest
 from edgeport.runtimes.signature import Signature
@@ -118,7 +118,10 @@ def _signed(bundle: Bundle, held: Container) -> dict[str, Any]:
     from edgeport.runtimes.bundle import read_manifest
     from edgeport.runtimes.signing import claims, require_signature, trusted_keys
 
-    claimed = claims(held)
+    try:
+        claimed = claims(held)
+    except FormatError as e:
+        return {"file": None, "key": None, "trusted": False, "reason": e.problem}
     if not claimed:
         return {"file": None, "key": None, "trusted": False, "reason": "not signed"}
     found: dict[str, Any] = {"file": claimed[0].file, "key": claimed[0].key_name, "trusted": False}

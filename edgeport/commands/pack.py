@@ -90,7 +90,7 @@ def _repack(args: PackArgs, path: Path) -> Bundle:
 
 
 def _export(args: PackArgs) -> Bundle:
-    """Export to a hidden place first, if what is wanted is one file."""
+    """Export to a hidden place first, if what is wanted is one file, or not all that is made."""
     with needs("exporting", "export,ort"):
         from edgeport.deploy import DEFAULT_FORMATS, Request, export_source
     from edgeport.runtimes.packing import pack
@@ -98,11 +98,11 @@ def _export(args: PackArgs) -> Bundle:
     request = Request(args.artefacts or DEFAULT_FORMATS)
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is no result
         source = sources.make(args.source, args.output)
-        if not args.zipped:
+        if not args.zipped and args.artefacts is None:
             return export_source(source, args.output, request).bundle
         with files.parents(args.output), files.hidden_folder(args.output) as folder:
             made = export_source(source, folder / "bundle", request).bundle
-            return pack(made.path, args.output, zipped=True)
+            return pack(made.path, args.output, args.artefacts, zipped=args.zipped)
 
 
 def _to_json(bundle: Bundle) -> dict[str, object]:

@@ -61,7 +61,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser = commands.add_parser(
         "predict",
         help="what a run or a bundle says of raw data",
-        epilog="a bundle needs numpy and one engine; a run needs torch",
+        epilog="a bundle needs numpy and one engine; a run needs torch. "
+        "example: edgeport predict price.edge --input new.csv",
     )
     parser.add_argument("model", type=Path, help="a run folder or a bundle")
     parser.add_argument(
@@ -69,7 +70,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         type=Path,
         required=True,
         metavar="FILE",
-        help=".csv, .npz, .txt (a text per line), an image or a folder of images",
+        help=".csv, .tsv, .npz, .txt (a text per line), an image or a folder of images",
     )
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"

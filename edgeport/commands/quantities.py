@@ -80,6 +80,8 @@ def ratio_within(interval: Interval) -> str:
         ('1.031 (1.029 to 1.033)', '8.61 (8.50 to 8.70)')
         >>> ratio_within(Interval(0.0049, 0.000123, 1.56))
         '0.0049 (0.00012 to 1.56)'
+        >>> ratio_within(Interval(443.8, 1.1, 3567958.66))
+        '444 (1.10 to 3,567,959)'
     """
     digits = 3 if abs(math.log(interval.value)) < math.log(1.5) else 2
     text = _ratio(interval.value, digits)
@@ -89,6 +91,8 @@ def ratio_within(interval: Interval) -> str:
 
 
 def _ratio(value: float, digits: int) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
     return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.2g}"
 
 

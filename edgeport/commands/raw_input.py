@@ -22,7 +22,7 @@ from edgeport.runtimes import (
     TensorSpec,
     UsageError,
 )
-from edgeport.runtimes.csv_table import read_table
+from edgeport.runtimes.csv_table import TABLES, read_table
 from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.numpy_files import read_npz
@@ -44,8 +44,8 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     """Read a file in batches.
 
     Args:
-        path: ``.csv``: a column per input, by name. ``.npz``: an array per input. ``.txt``: a text
-            per line. An image, or a folder of them.
+        path: ``.csv`` or ``.tsv``: a column per input, by name. ``.npz``: an array per input.
+            ``.txt``: a text per line. An image, or a folder of them.
         signature: Of the model.
 
     Raises:
@@ -60,10 +60,11 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     suffix = path.suffix.lower()
     if path.is_dir() or is_image_file(path):
         return _images(path, signature)
-    readers = {".csv": _table, ".npz": _arrays, ".txt": _lines}
+    readers = {**dict.fromkeys(TABLES, _table), ".npz": _arrays, ".txt": _lines}
     if suffix not in readers:
         raise UsageError(
-            f"{path} is neither .csv, .npz, .txt nor an image", remedy="save it as one of them"
+            f"{path} is neither .csv, .tsv, .npz, .txt nor an image",
+            remedy="save it as one of them",
         )
     return readers[suffix](path, signature)
 

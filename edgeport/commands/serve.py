@@ -47,7 +47,9 @@ class ServeArgs:
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Declare the command."""
     parser = commands.add_parser(
-        "serve", help="answer requests over HTTP (Open Inference Protocol v2)"
+        "serve",
+        help="answer requests over HTTP (Open Inference Protocol v2)",
+        epilog="example: edgeport serve digits.edge --port 8000 --grpc-port 8001",
     )
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="what to serve")
     parser.add_argument(

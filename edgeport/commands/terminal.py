@@ -124,7 +124,7 @@ def _write(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries again at exit
-        if isinstance(e, BrokenPipeError):
+        if isinstance(e, BrokenPipeError) or stream is sys.stderr:
             return  # nobody reads on: the work, and its exit code, matter all the same
         raise StorageError(
             f"cannot print the result: {e.strerror}", remedy="send it to a place that has room"
@@ -156,12 +156,20 @@ class Progress:
         left_s = (now - self._start) * (self._total - done) / done if done else 0.0
         bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
         line = f"{self._title} {bar} {left_s:.0f} s left  {text}".rstrip()
-        print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[2K{line[: _room()]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Remove the bar."""
         if self._visible:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def _room() -> int | None:
+    """Signs that fit in a line of the terminal: what goes on in a second one is not removed."""
+    try:
+        return (os.get_terminal_size(sys.stderr.fileno()).columns or 81) - 1
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
+from edgeport.commands.parsers import Commands
+
 KINDS: Final = ("linear", "mlp", "cnn", "vision", "digits", "text", "word2vec")
 
 
@@ -24,7 +26,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     return parser
 
 
-class _Kinds(argparse._SubParsersAction):  # type: ignore[type-arg]  # not subscriptable at run time
+class _Kinds(Commands):
     """``vision:resnet18`` is ``vision resnet18``."""
 
     def __call__(

@@ -50,7 +50,13 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("--label", required=True, metavar="COLUMN", help="its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=above_zero, default=10.0, metavar="C", help="C, inverse (default: 10)")
+    say(
+        "--penalty",
+        type=above_zero,
+        default=10.0,
+        metavar="C",
+        help="C of the logistic regression; less holds weights back more (default: 10)",
+    )
     add_seeing_options(parser)
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")

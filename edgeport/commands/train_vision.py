@@ -22,11 +22,13 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     """Declare the command."""
     parser = kinds.add_parser(
         "vision",
+        prog="edgeport train vision:NAME",
+        description="A classification model of torchvision: resnet18, mobilenet_v3_small, ...",
         help="vision:resnet18 or any other classification model of torchvision",
         epilog="example: edgeport train vision:resnet18 --data photos/ "
         "--weights resnet18-f37072fd.pth -o runs/photos",
     )
-    parser.add_argument("network", help="name of the model: resnet18, mobilenet_v3_small, ...")
+    parser.add_argument("network", metavar="NAME", help=argparse.SUPPRESS)
     add_data_options(parser, "photos/")
     make = parser.add_argument_group("the module").add_argument
     make(

@@ -61,7 +61,13 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     say("--text", metavar="COLUMN", help="of a table: its name, or number from 1")
     say("--label", metavar="COLUMN", help="to classify texts by; its name, or number from 1")
     say("-o", "--output", type=Path, required=True, help="a folder for the run")
-    say("--penalty", type=above_zero, default=1.0, metavar="C", help="C, inverse (default: 1)")
+    say(
+        "--penalty",
+        type=above_zero,
+        default=1.0,
+        metavar="C",
+        help="C of the logistic regression; less holds weights back more (default: 1)",
+    )
     add_seeing_options(parser)
     ask = parser.add_argument_group("Word2Vec").add_argument
     ask("--kind", choices=["skip-gram", "cbow"], default="skip-gram", help="default: skip-gram")

@@ -163,8 +163,8 @@ def add_data_options(parser: argparse.ArgumentParser, example: str) -> None:
     say = parser.add_argument_group("what it is trained on").add_argument
     say(
         "--data", required=True, metavar="WHERE",
-        help=f"{example}; a .csv or .npz file, a folder with one folder of images per class, "
-        "or MNIST's or CIFAR's",
+        help=f"{example}; a .csv, .tsv or .npz file, a folder with one folder of images per "
+        "class, or MNIST's or CIFAR's",
     )  # fmt: skip
     say("--target", metavar="NAME", help="the column or array to predict")
     say(

@@ -2,19 +2,22 @@
 
 import contextlib
 import json
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.needs import needs
 from edgeport.commands.quantities import four_decimals
-from edgeport.commands.terminal import note, progress, show
+from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
-from edgeport.runtimes import UsageError
+from edgeport.runtimes import SourceError, UsageError
+from edgeport.runtimes.csv_table import TABLES
 
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings
@@ -40,7 +43,7 @@ def open_data(args: DataArgs) -> "DataSet":
         drop=args.drop,
         how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
-    if args.where.lower().endswith(".csv"):
+    if Path(args.where).suffix.lower() in TABLES:
         _tell_what_was_guessed(found)
     again = data.repeated(found)
     if again:
@@ -65,6 +68,24 @@ def _tell_what_was_guessed(data: "DataSet") -> None:
         )
 
 
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Say what helps where the memory is too small, which torch says in words alone."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        said = str(e)
+        if isinstance(e, RuntimeError) and not re.search("(can't allocate|out of) memory", said):
+            raise
+        wanted = re.search(r"allocate (\d+) bytes", said)
+        what = "" if wanted is None else f": {size_text(int(wanted[1]))} more could not be had"
+        raise SourceError(
+            f"the memory is too small for this training{what}",
+            remedy="take fewer examples in a step (--batch-size 16), a smaller model or less data",
+        ) from e
+
+
+@_within_memory()
 def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
     """Train, save what was trained, and say where it is.
 
@@ -138,11 +159,19 @@ def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float
 def _fit(
     args: TrainArgs, recipe: "Recipe", settings: "Settings", told: Events, *, quiet: bool
 ) -> "History":
-    from edgeport.training import fit
+    from edgeport import training
 
     data, asked = recipe.data, settings.epochs
+    fit = partial(
+        training.fit,
+        recipe.core,
+        recipe.seen,
+        settings,
+        checkpoint=args.checkpoint,
+        made_with=recipe.hyperparameters,
+    )
     if quiet:
-        return fit(recipe.core, recipe.seen, settings, checkpoint=args.checkpoint)
+        return fit()
     note(
         f"training on {len(data.train):,} {_noun(data)} of {data.origin.name}, "
         f"{len(data.held_out):,} held out"
@@ -163,14 +192,7 @@ def _fit(
             if bar.due:
                 bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{seen['score']}")
 
-        return fit(
-            recipe.core,
-            recipe.seen,
-            settings,
-            on_batch=on_batch,
-            on_epoch=on_epoch,
-            checkpoint=args.checkpoint,
-        )
+        return fit(on_batch=on_batch, on_epoch=on_epoch)
 
 
 def _noun(data: "DataSet") -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.errors import FormatError, UsageError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import Range, Signature
@@ -52,12 +53,27 @@ def batch_dimension(signature: Signature) -> str | None:
 
 
 def fitting_rows(bundles: Sequence[Bundle], rows: int) -> int:
-    """Rows that every bundle takes: those, or the nearest that it does, but never none."""
-    for signature in (bundle.manifest.signature for bundle in bundles):
-        dimension = batch_dimension(signature)
-        range_ = Range(1, 1) if dimension is None else signature.range_of(dimension)
-        rows = range_.nearest(max(rows, range_.step))
-    return rows
+    """Rows that every bundle takes: those, or the nearest that all of them do, but never none.
+
+    Raises:
+        UsageError: No number of rows fits all of them.
+    """
+    taken = [_rows_of(bundle.manifest.signature) for bundle in bundles]
+    ends = [range_.max for range_ in taken if range_.max is not None]
+    step = math.lcm(*(range_.step for range_ in taken))
+    try:
+        common = Range(max(r.min for r in taken), min(ends, default=None), step=step)
+    except FormatError as e:
+        each = ", ".join(f"{b.path} {range_}" for b, range_ in zip(bundles, taken, strict=True))
+        raise UsageError(
+            f"no number of rows fits all of the bundles: {each}", remedy="measure them one by one"
+        ) from e
+    return common.nearest(max(rows, common.step))
+
+
+def _rows_of(signature: Signature) -> Range:
+    dimension = batch_dimension(signature)
+    return Range(1, 1) if dimension is None else signature.range_of(dimension)
 
 
 def feed(bundle: Bundle, workload: Workload) -> Feed:
@@ -90,8 +106,7 @@ def feed(bundle: Bundle, workload: Workload) -> Feed:
             raise UsageError(
                 f"{what} of {size} was asked for, but {name!r} takes {each} "
                 f"in {signature.range_of(each)}",
-                remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range"
-                + (", and a --mode that has no batch of its own" if each == dimension else ""),
+                remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range",
             )
     sample = _first(bundle)
     inputs = {

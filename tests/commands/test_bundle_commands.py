@@ -128,6 +128,16 @@ def test_sign_and_verify(own_bundle: Path, keys: Path, capsys: Out) -> None:
     assert "not signed: the manifest is another one" in capsys.readouterr().err
 
 
+def test_what_is_no_signature_is_told_and_not_packed(own_bundle: Path, capsys: Out) -> None:
+    (own_bundle / "manifest.sig").write_bytes(bytes(10_000))
+    assert main(["inspect", str(own_bundle)]) == 0
+    assert "manifest.sig is no signature: it has 10000 bytes" in capsys.readouterr().out
+    other = own_bundle.with_name("other.edge")
+    assert main(["pack", str(own_bundle), "-o", str(other)]) == 2
+    assert "manifest.sig is no signature: it has 10000 bytes" in capsys.readouterr().err
+    assert not other.exists()
+
+
 def test_one_file_behind_a_link_is_signed_in_its_place(
     own_bundle: Path, keys: Path, capsys: Out
 ) -> None:

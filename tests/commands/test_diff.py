@@ -71,6 +71,15 @@ def test_other_weights_of_one_torch_archive(
     assert f"weights of {format_}: 1 differ\ntensor" in capsys.readouterr().out
 
 
+def test_a_long_value_is_shown_where_it_differs() -> None:
+    names = [f"class {number}" for number in range(100)]
+    other = [*names[:70], "a cat", *names[71:]]
+    change = Change("labels", ", ".join(names), ", ".join(other))
+    lines = _render(Difference((change, Change("b", None, "x" * 99)), {})).splitlines()
+    assert "…class 69, class 70, class 71, class 72, …  …class 69, a cat, class 71" in lines[2]
+    assert max(map(len, lines[:4])) < 100
+
+
 def test_what_changed_is_counted() -> None:
     changes = (
         WeightChange("a", "float32[1]", "float32[1]", 1.0, 0.5),

@@ -5,6 +5,8 @@ import onnxruntime
 import pytest
 
 from edgeport.__main__ import main
+from edgeport.commands.doctor import _render
+from edgeport.runtimes import Availability
 
 
 def test_every_backend_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +50,21 @@ def test_two_onnxruntime_wheels_are_reported(
     out = capsys.readouterr().out
     assert "onnxruntime and onnxruntime-gpu are both installed" in out
     assert "fix: pip uninstall -y onnxruntime onnxruntime-gpu" in out
+
+
+def test_a_remedy_is_told_once_and_none_for_a_gpu_that_is_not_there() -> None:
+    machine = {"edgeport": "1", "python": "3", "platform": "x", "cpus": 2, "gpus": []}
+    lacks = Availability(
+        False, "torch", reason="torch is not installed", remedy="pip install torch"
+    )
+    found = {
+        "ort-cuda": Availability(False, "onnxruntime", reason="no build", remedy="pip uninstall"),
+        "libtorch": lacks,
+        "torch": lacks,
+    }
+    out = _render({**machine, "no_gpu": "no driver"}, found)
+    assert "ort-cuda: for an NVIDIA GPU, and there is none here\n" in out
+    assert out.endswith(
+        "libtorch: torch is not installed\ntorch: torch is not installed\n  fix: pip install torch"
+    )
+    assert "pip uninstall" not in out

@@ -1,8 +1,12 @@
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 import edgeport
 from edgeport.__main__ import COMMANDS, main
 from edgeport.commands import doctor
-from edgeport.commands.terminal import coloured, size_text, table
+from edgeport.commands.terminal import coloured, progress, size_text, table
 from edgeport.runtimes import EngineError
 
 NAMES = [
@@ -108,11 +112,20 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
 
 
 @pytest.mark.parametrize(
-    ("redirect", "code", "said"),
-    [(">&-", 0, ""), (">/dev/full", 3, "cannot print the result: No space left on device")],
+    ("typed", "code", "said"),
+    [
+        ("doctor >&-", 0, ""),
+        ("doctor >/dev/full", 3, "cannot print the result: No space left on device"),
+        ("verify nothing 2>/dev/full", 2, ""),
+        ("verify nothing 2>&-", 2, ""),
+        ("train digits --epochs 1 -o x --find-lr 0<&- 2>&-", 0, ""),
+    ],
 )
-def test_an_output_that_cannot_be_written(redirect: str, code: int, said: str) -> None:
-    command = f"{sys.executable} -m edgeport doctor {redirect}"
+def test_an_output_that_cannot_be_written(
+    typed: str, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"{sys.executable} -m edgeport {typed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
@@ -126,7 +139,19 @@ def test_a_terminal_without_unicode() -> None:
         capture_output=True,
         check=True,
     )
-    assert b"???????" in done.stdout
+    assert b"-------" in done.stdout
+
+
+def test_a_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with progress("measuring", 10) as bar:
+            bar.update(10, "what is measured now, in many words")
+        drawn = os.read(reader, 4096).decode()
+    os.close(reader)
+    assert re.fullmatch(r"\r\x1b\[2K(measuring .{29})\r\x1b\[2K", drawn)
 
 
 def test_what_the_system_refuses_is_said_in_two_lines(
@@ -181,3 +206,14 @@ def test_columns_are_aligned_in_every_script() -> None:
 
 def test_an_empty_table_is_its_header() -> None:
     assert table(["a", "bc"], []) == "a  bc\n─  ──"
+
+
+def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, said in (
+        (["bench"], "Measure the latency of every backend usable here, or compare bundles.\n"),
+        (["emit", "ray"], "A Ray Serve application.\n"),
+        (["train", "vision:resnet18"], "A classification model of torchvision: resnet18, mob"),
+    ):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([*command, "--help"])
+        assert f"\n\n{said}" in capsys.readouterr().out

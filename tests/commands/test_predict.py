@@ -162,7 +162,7 @@ def test_files_that_do_not_fit(
     for name, message in (
         ("a.png", "not images as they are"),
         ("a.txt", "not lines of text"),
-        ("a.bin", "is neither .csv, .npz, .txt nor an image"),
+        ("a.bin", "is neither .csv, .tsv, .npz, .txt nor an image"),
         ("a.npz", "is not an .npz of plain arrays"),
         ("b.npz", "has no array 'place'"),
         ("c.csv", "no such file"),

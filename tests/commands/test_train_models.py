@@ -101,6 +101,17 @@ def test_a_checkpoint_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, _, err = run(capsys, *asked, "--seed", "1", "-o", str(tmp_path / "c"))
     assert code == 2
     assert "is of a training with seed 0, this one has 1" in err
+    code, _, err = run(capsys, *asked, "--dropout", "0.5", "-o", str(tmp_path / "c"))
+    assert code == 2
+    assert "is of a training with dropout 0.0, this one has 0.5" in err
+
+
+def test_too_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["mlp", "--data", "iris", "--hidden", "10000000,10000000"]  # 364 TiB
+    code, _, err = run(capsys, *asked, "-o", str(tmp_path / "a"))
+    assert code == 2
+    assert "the memory is too small for this training: 372,529.0 GiB more" in err
+    assert "fix: take fewer examples in a step (--batch-size 16)" in err
 
 
 def test_what_was_guessed_of_a_table_is_told(

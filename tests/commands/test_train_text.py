@@ -63,6 +63,9 @@ def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -
     rows = np.array(asked.read_text(encoding="utf-8").splitlines(), dtype=object)
     (logits,) = strings.run(None, {"text": rows})
     assert np.asarray(logits).argmax(1).tolist() == [1, 0]
+    only = table.parent / "only.edge"
+    assert main(["pack", str(run), "--artefacts", "onnx", "-o", str(only)]) == 0
+    assert sorted(path.name for path in only.glob("*.onnx")) == ["model.onnx"]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Confusion" in page
     assert "Ünïque" in page  # the texts with the largest loss

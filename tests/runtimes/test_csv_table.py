@@ -17,6 +17,19 @@ def test_a_row_knows_where_it_begins(tmp_path: Path) -> None:
     assert table.lines == [4, 6]
 
 
+def test_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "a.TSV"
+    path.write_text('\ufeffa\t b\n\n"1, 2\t"\r\n', "utf-8", newline="")
+    table = read_table(path)
+    assert (table.header, table.rows, table.lines) == (["a", "b"], [['"1, 2', '"']], [3])
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(FormatError, match=r"has no tabs between its columns: 'a,b'"):
+        read_table(path)
+    path.write_bytes(b"a\tb\n1\t\xe9\n")
+    with pytest.raises(FormatError, match=r"is not UTF-8: 'utf-8' codec can't decode byte 0xe9"):
+        read_table(path)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

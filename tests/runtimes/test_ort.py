@@ -279,6 +279,9 @@ def test_a_closed_session(packed: Path) -> None:
     session.close()
     with pytest.raises(EngineError, match=r"^the session is closed\n  fix: open it again$"):
         session.run({"x": np.zeros((1, 8), np.float32)})
+    call = session.engine_call({"x": np.zeros((1, 8), np.float32)})
+    with pytest.raises(EngineError, match="the session is closed"), call:
+        pass
     assert isinstance(session, OrtSession)
 
 

@@ -1,10 +1,11 @@
-"""One way in: a bundled name, a ``.csv``, an ``.npz``, or a folder of images, MNIST or CIFAR."""
+"""One way in: a bundled name, a table, an ``.npz``, or a folder of images, MNIST or CIFAR."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
+from edgeport.runtimes.csv_table import TABLES
 from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 
 from .arrays import read_npz
@@ -28,9 +29,9 @@ def open_data(
     """Read and split data.
 
     Args:
-        where: One of ``BUNDLED``, a ``.csv`` or ``.npz`` file, or a folder: of images, as for
-            ``image_folder``, or with the files of MNIST, as for ``read_idx_set``, or of CIFAR, as
-            for ``read_cifar``. A file of a bundled name is written ``./digits``.
+        where: One of ``BUNDLED``, a ``.csv``, ``.tsv`` or ``.npz`` file, or a folder: of images, as
+            for ``image_folder``, or with the files of MNIST, as for ``read_idx_set``, or of CIFAR,
+            as for ``read_cifar``. A file of a bundled name is written ``./digits``.
         target: Column or array to predict; needed for files, ``label`` for images.
         categorical: Columns of a table to read as categories.
         drop: Columns of a table to leave out.
@@ -40,7 +41,8 @@ def open_data(
         EdgeportError: They cannot be read, or nothing can be learned from them.
     """
     path = Path(where)
-    tabular = path.suffix.lower() == ".csv" or (where in BUNDLED and where != "digits")
+    is_table = path.suffix.lower() in TABLES
+    tabular = is_table or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
     if target not in (None, "label") and (where == "digits" or path.is_dir()):
@@ -56,7 +58,7 @@ def open_data(
         return digits(how)
     if where in BUNDLED:
         return dataset(bundled_table(where), target or "target", drop=drop, how=how)
-    if path.suffix.lower() == ".csv":
+    if is_table:
         target = _needed(target, path)
         return dataset(read_csv(path, categorical=categorical, drop=drop), target, how=how)
     if path.suffix.lower() == ".npz":
@@ -65,7 +67,7 @@ def open_data(
         return _folder(path, how)
     if path.exists():
         raise UsageError(
-            f"{path} is neither a .csv, nor an .npz, nor a folder",
+            f"{path} is neither a .csv, a .tsv, an .npz nor a folder",
             remedy="save it as one of them",
         )
     raise MissingFileError(

@@ -36,7 +36,7 @@ class Table:
 
 
 def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[str] = ()) -> Table:
-    """Read a CSV file with a header, in UTF-8.
+    """Read a ``.csv`` or ``.tsv`` file with a header, in UTF-8.
 
     A column is numbers if every value is one, else text.
 
@@ -47,7 +47,7 @@ def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[
 
     Raises:
         MissingFileError: There is no such file.
-        FormatError: It is not a CSV file: no header, a name twice, a line of another length.
+        FormatError: It is not such a file: no header, a name twice, a line of another length.
         SourceError: A value is missing, or a column mixes numbers and text.
         UsageError: ``categorical`` or ``drop`` names a column that is not there.
     """

@@ -19,7 +19,7 @@ from edgeport.training.data import Origin
 
 from .history import Epoch, Norms, Settings
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 State = Mapping[str, Tensor]
 
@@ -43,6 +43,7 @@ def write(
     path: Path,
     module: nn.Module,
     optimizer: Optimizer,
+    made_with: Mapping[str, Any],
     settings: Settings,
     origin: Origin,
     progress: Progress,
@@ -58,6 +59,7 @@ def write(
     packed = _pack(optimizer.state_dict(), tensors)
     told = {
         "checkpoint_version": VERSION,
+        "made_with": dict(made_with),
         "settings": asdict(settings),
         "data": _of_data(origin),
         "epochs": [asdict(epoch) for epoch in progress.epochs],
@@ -71,7 +73,12 @@ def write(
 
 
 def read(
-    path: Path, module: nn.Module, optimizer: Optimizer, settings: Settings, origin: Origin
+    path: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    made_with: Mapping[str, Any],
+    settings: Settings,
+    origin: Origin,
 ) -> Progress:
     """Put the state of a checkpoint into a module, an optimizer and the random generator.
 
@@ -90,12 +97,13 @@ def read(
                 f"reads {VERSION}",
                 remedy="start again without it",
             )
-        _check_settings(path, told["settings"], settings)
+        _check(path, told["settings"], asdict(settings))
         if told["data"] != _of_data(origin):
             raise UsageError(
                 f"{path} is of a training on other data, or on another part of {origin.name}",
                 remedy="give the same data, columns and --held-out, or another --checkpoint",
             )
+        _check(path, told["made_with"], made_with)
         best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         progress = Progress(
             tuple(Epoch(**epoch) for epoch in told["epochs"]),
@@ -124,8 +132,8 @@ def read(
     return progress
 
 
-def _check_settings(path: Path, found: Mapping[str, Any], settings: Settings) -> None:
-    wanted = json.loads(json.dumps(asdict(settings)))
+def _check(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    wanted = json.loads(json.dumps(dict(asked)))
     for name, value in wanted.items():
         if found.get(name) != value:
             raise UsageError(

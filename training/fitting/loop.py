@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ def fit(
     on_batch: OnBatch | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
+    made_with: Mapping[str, Any] | None = None,
 ) -> History:
     """Train a module in place and leave it in eval mode.
 
@@ -76,6 +77,8 @@ def fit(
         on_epoch: Called after each epoch.
         checkpoint: A file that is written after epochs, at most every 5 s, and at the end; if it
             is there already, the training goes on from it.
+        made_with: Hyperparameters of the module and of what prepares its data: plain JSON. A
+            checkpoint of others is refused.
 
     Raises:
         UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
@@ -89,7 +92,7 @@ def fit(
         torch.manual_seed(settings.seed)
         if settings.initialisation is not None:
             initialise(module, settings.initialisation)
-        training = _Training(module, data, settings, objective, on_batch)
+        training = _Training(module, data, settings, objective, on_batch, made_with or {})
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         try:
@@ -123,8 +126,10 @@ class _Training:
         settings: Settings,
         objective: Objective | None,
         on_batch: OnBatch | None,
+        made_with: Mapping[str, Any],
     ) -> None:
         self.settings = settings
+        self._made_with = made_with
         self.module = module
         self.optimizer: Optimizer = make_optimizer(module, settings)
         self._origin = data.origin
@@ -160,7 +165,12 @@ class _Training:
 
     def resume(self, checkpoint: Path) -> None:
         self.progress = checkpoints.read(
-            checkpoint, self.module, self.optimizer, self.settings, self._origin
+            checkpoint,
+            self.module,
+            self.optimizer,
+            self._made_with,
+            self.settings,
+            self._origin,
         )
 
     def restore_last(self) -> None:
@@ -185,7 +195,13 @@ class _Training:
         due = last or self.out_of_patience or time.monotonic() - self._written > _CHECKPOINT_EVERY_S
         if due and self._rank.number == 0:
             checkpoints.write(
-                path, self.module, self.optimizer, self.settings, self._origin, self.progress
+                path,
+                self.module,
+                self.optimizer,
+                self._made_with,
+                self.settings,
+                self._origin,
+                self.progress,
             )
             self._written = time.monotonic()
 

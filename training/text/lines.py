@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.runtimes.csv_table import numbered_rows
+from edgeport.runtimes.csv_table import TABLES, numbered_rows
 from edgeport.runtimes.errors import MissingFileError, SourceError, StorageError
 
 
@@ -37,7 +37,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks a column, holds fewer than two labels, or numbers
             are given and its first line is a header.
-        FormatError: It is a ``.csv`` with broken quotes, or not in UTF-8.
+        FormatError: It is not in UTF-8, or a ``.csv`` with broken quotes.
         StorageError: It cannot be read.
     """
     rows = _rows(path)
@@ -146,18 +146,13 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv"):
+    if path.suffix.lower() not in TABLES:
         raise SourceError(
             f"{path} is neither .csv nor .tsv",
             remedy="name it by what it is; what has a text per line, for word2vec, .txt",
         )
-    if suffix == ".tsv":
-        lines = _content(path).split("\n")
-        rows = [line.removesuffix("\r").split("\t") for line in lines if line]
-    else:
-        _check_there(path)
-        rows = [row for _, row in numbered_rows(path)]
+    _check_there(path)
+    rows = [row for _, row in numbered_rows(path)]
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
     return rows

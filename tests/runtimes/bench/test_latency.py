@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,9 +303,24 @@ def test_a_batch_out_of_range(make: Make) -> None:
 
 def test_a_batch_that_is_no_multiple(make: Make) -> None:
     bundle = make(ranges={"batch": Range(12, step=12)})
-    with pytest.raises(UsageError, match=r"in steps of 12\n  fix: .*--mode that has no b"):
+    with pytest.raises(UsageError, match=r"in steps of 12\n  fix: choose --batch in that"):
         benchmark([bundle], Sweep(batches=(13,)))
     assert (fitting_rows([bundle], 32), fitting_rows([bundle], 1)) == (24, 12)
+
+
+def test_rows_that_all_bundles_take(make: Make) -> None:
+    manifest = make().manifest
+    eights, twelves, three = (
+        Bundle(Path(name), replace(manifest, signature=replace(manifest.signature, ranges=ranges)))
+        for name, ranges in {
+            "8.edge": {"batch": Range(8, 100, step=8)},
+            "12.edge": {"batch": Range(12, step=12)},
+            "3.edge": {"batch": Range(3, 3)},
+        }.items()
+    )
+    assert [fitting_rows([eights, twelves], rows) for rows in (1, 30, 200)] == [24, 24, 96]
+    with pytest.raises(UsageError, match=r"fits all of the bundles: 8\.edge 8\.\.96 in "):
+        fitting_rows([eights, three], 1)
 
 
 def test_rows_that_nobody_asked_for_are_the_fewest_there_are(make: Make) -> None:

@@ -257,7 +257,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
         ("a.npz", {}, "what is to be predicted from"),
-        ("a.txt", {}, "is neither a .csv, nor an .npz, nor a folder"),
+        ("a.txt", {}, "is neither a .csv, a .tsv, an .npz nor a folder"),
         ("b.csv", {"target": "y"}, "no such file"),
         ("nowhere", {}, "no such data: "),
         ("only", {}, "has 1 folder with images, expected one per class, at least 2"),
