@@ -71,11 +71,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     Raises:
         RuntimeError: There is none.
     """
-    captured = _first(
-        partial(_oblivious, partial(program.capture, source)),
-        partial(program.capture, source),  # some need special sizes
-        partial(program.capture, source, strict=True),
-    )
+    captured = program.capture_somehow(source)
     constants.fold(captured)
     bounds_of_one_kind(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
@@ -112,23 +108,7 @@ def _decomposed(
 ) -> torch.export.ExportedProgram:
     """By a table; a size that is 1 in the example, as after a convolution, stays free."""
     decompose = partial(captured.run_decompositions, dict(table))
-    return _first(partial(_oblivious, decompose), decompose)
-
-
-def _oblivious(make: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
-    with program.oblivious_sizes():
-        return make()
-
-
-def _first(*ways: Callable[[], torch.export.ExportedProgram]) -> torch.export.ExportedProgram:
-    """The first that succeeds; else the first error, which has the user's own frames."""
-    errors: list[Exception] = []
-    for way in ways:
-        try:
-            return way()
-        except Exception as e:  # torch.export raises a dozen kinds
-            errors.append(e)
-    raise errors[0]
+    return program.first(partial(program.without_special_sizes, decompose), decompose)
 
 
 def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:

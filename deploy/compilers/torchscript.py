@@ -48,7 +48,7 @@ def exported(source: Source, folder: Path) -> Compiled:
         Exception: Whatever torch.export and torch.jit raise.
     """
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    module = program.capture(source).run_decompositions(table).module(check_guards=False)
+    module = program.capture_somehow(source).run_decompositions(table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():
         part.training = False  # eval() is refused: what was captured has one mode
