@@ -1,7 +1,7 @@
 """What hangs on weights alone, computed once: ONNX has no decompositions of matrices.
 
 An orthogonal parametrisation is the matrix exponential of a weight; a Gaussian process factors
-the covariance of the points that it was fitted on.
+the covariance of the points that it was fitted on; a state space has a kernel of complex powers.
 """
 
 import operator
@@ -37,6 +37,9 @@ _LACKED: Final = frozenset(
 """Operators that ONNX lacks, beside those that begin with ``linalg_``."""
 
 
+_CHECK: Final = torch.ops.aten._assert_tensor_metadata.default
+
+
 def fold(program: ExportedProgram) -> None:
     """Replace, in place, what needs an operator that ONNX lacks and hangs on no input."""
     constant = _constant(program)
@@ -45,10 +48,13 @@ def fold(program: ExportedProgram) -> None:
         if _is_lacked(node) or not lacking.isdisjoint(node.all_input_nodes):
             lacking.add(node)
     known = _given(program)
+    folded = {node for node in lacking if not _is_complex(node)}
     for node in constant:
-        if node in lacking and not constant.keys() >= node.users.keys():
+        if node.target is _CHECK:  # it would keep alive what it checks
+            program.graph.erase_node(node)
+        elif node in folded and not folded >= node.users.keys():
             value = _value(node, known)
-            if isinstance(value, Tensor) and not value.is_complex():
+            if isinstance(value, Tensor):
                 added = _added(program, node, value.contiguous())
                 known[added] = value
                 node.replace_all_uses_with(added)
@@ -88,8 +94,15 @@ def _given(program: ExportedProgram) -> dict[Node, Any]:
 def _is_lacked(node: Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
+    if _is_complex(node):
+        return True
     name = node.target._schema.name.removeprefix("aten::").lstrip("_")
     return name.startswith("linalg_") or name in _LACKED
+
+
+def _is_complex(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_complex()
 
 
 def _value(node: Node, known: dict[Node, Any]) -> Any:

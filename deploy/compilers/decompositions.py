@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import elementwise, ordering, small_matrices
+from . import elementwise, losses, ordering, small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -51,7 +51,20 @@ def _as_strided(
     return memory[place.expand(size)]
 
 
-def _attention(
+def _attention(query: Tensor, *args: Any, **options: Any) -> Any:
+    """Attention of other than four axes: the exporter takes no such queries."""
+    return _KEEP if query.dim() == _EXPORTED_RANK else _written_out(query, *args, **options)
+
+
+def _masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *rest: Any, **options: Any
+) -> Any:
+    """Attention with a mask too: of a row with all hidden the exporter makes NaN, and torch 0."""
+    attend = _attention if attn_mask is None else _written_out
+    return attend(query, key, value, attn_mask, *rest, **options)
+
+
+def _written_out(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -62,18 +75,21 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Attention written out: the exporter takes queries of four axes only."""
-    if query.dim() == _EXPORTED_RANK or dropout_p or enable_gqa:
+    if dropout_p:
         return _KEEP
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = (each.repeat_interleave(groups, -3) for each in (key, value))
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.transpose(-1, -2) * factor
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if attn_mask is None:
         return scores.softmax(-1) @ value
-    masked = attn_mask.dtype == torch.bool
-    scores = torch.where(attn_mask, scores, -math.inf) if masked else scores + attn_mask
-    nothing = (scores == -math.inf).all(-1, keepdim=True)  # to attend to
+    is_bool = attn_mask.dtype == torch.bool
+    hidden = ~attn_mask if is_bool else attn_mask == -math.inf
+    scores = scores.masked_fill(hidden, -math.inf) if is_bool else scores + attn_mask
+    nothing = hidden.all(-1, keepdim=True)  # to attend to
     return torch.where(nothing, 0, scores.softmax(-1)) @ value
 
 
@@ -157,118 +173,9 @@ def cdist(
     return apart.square().sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
 
 
-_own_linspace: Final = torch.linspace
-
-
-def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as torch.linspace
-    """With a size for its number of steps, which torch's own takes for a constant.
-
-    From both ends to the middle, as torch's own counts; a 16-bit type knows no count beyond its
-    mantissa.
-    """
-    dtype = options.get("dtype") or torch.get_default_dtype()
-    known = options.keys() <= {"dtype", "device"} and dtype.is_floating_point
-    if not (known and type(steps) is torch.SymInt):
-        own: Any = _own_linspace  # its types know no sizes
-        return own(start, end, steps, **options)  # type: ignore[no-any-return]
-    count: Any = steps
-    wide = dtype if dtype.itemsize > 2 else torch.float32
-    index = torch.arange(count, dtype=wide, device=options.get("device"))
-    last = index[-1:]  # (1,): one less than the steps
-    start, end = (torch.as_tensor(x, dtype=wide, device=index.device) for x in (start, end))
-    step = (end - start) / last.clamp(min=1)
-    is_first_half = (index < ((last + 1) / 2).floor()) | (last == 0)
-    return torch.where(is_first_half, start + step * index, end - step * (last - index)).to(dtype)
-
-
-_own_interpolate: Final = torch.nn.functional.interpolate
-
-
-def interpolate(  # as torch.nn.functional.interpolate
-    input: Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-    antialias: bool = False,
-) -> Tensor:
-    """With whole factors as sizes: torch's own goes through floats, which equal no other size."""
-    if size is None and scale_factor is not None:
-        sides = input.shape[2:]
-        several = isinstance(scale_factor, list | tuple)
-        factors = scale_factor if several else [scale_factor] * len(sides)
-        if all(float(factor).is_integer() for factor in factors):
-            size = [side * int(factor) for side, factor in zip(sides, factors, strict=True)]
-            scale_factor = recompute_scale_factor = None
-    own: Any = _own_interpolate
-    return own(  # type: ignore[no-any-return]
-        input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
-    )
-
-
-def _transposed(name: str, kind: type[Any]) -> Callable[..., Tensor]:
-    """A transposed convolution that may be asked for a free size.
-
-    It is made as large as it can be, and gathered, as nobody knows that what is asked for is less.
-    """
-    own, convolve = kind.forward, getattr(torch.nn.functional, name)
-
-    def forward(layer: Any, input: Tensor, output_size: Any = None) -> Tensor:
-        if not _is_free(output_size):
-            return own(layer, input, output_size)  # type: ignore[no-any-return]
-        most = [step - 1 for step in layer.stride]
-        options = layer.stride, layer.padding, most, layer.groups, layer.dilation
-        found: Tensor = convolve(input, layer.weight, layer.bias, *options)
-        for axis in range(-len(most), 0):
-            length = output_size[axis]
-            found = found.index_select(axis, torch.arange(length, device=found.device))
-        return found
-
-    return forward
-
-
-def _is_free(size: Any) -> bool:
-    return size is not None and any(type(length) is torch.SymInt for length in size)
-
-
-_own_affine_grid: Final = torch.nn.functional.affine_grid
-
-
-def affine_grid(
-    theta: Tensor, size: Any, align_corners: bool | None = None
-) -> Tensor:  # as torch.nn.functional.affine_grid
-    """With free sizes, which torch's own takes for constants."""
-    if not _is_free(size[2:]):
-        return _own_affine_grid(theta, size, align_corners)
-    places: list[Tensor] = []
-    for length in size[2:]:
-        index = torch.arange(length, dtype=theta.dtype, device=theta.device)
-        last = index[-1:]  # (1,): one less than the length
-        places.append((2 * index - last) / (last.clamp(min=1) if align_corners else last + 1))
-    mesh = torch.meshgrid(*places, indexing="ij")
-    base = torch.stack([*reversed(mesh), torch.ones_like(mesh[0])], -1)  # x, y, (z,) 1
-    grid = base.flatten(0, -2) @ theta.mT
-    return grid.reshape(size[0], *size[2:], len(places))
-
-
 def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
     return cdist(x, y, p)
 
-
-_functional: Final = torch.nn.functional
-
-WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
-    (torch, "cdist", cdist),
-    (torch, "linspace", linspace),
-    (_functional, "interpolate", interpolate),
-    (_functional, "affine_grid", affine_grid),
-    *(
-        (kind, "forward", _transposed(f"conv_transpose{rank}d", kind))
-        for rank, kind in enumerate((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), 1)
-    ),
-)
-"""Owner, name and what stands there while torch.export runs: its own fix free sizes."""
 
 _KEEP: Final = NotImplemented
 
@@ -294,8 +201,6 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.searchsorted.Tensor: ordering.searchsorted,
     _aten.searchsorted.Scalar: ordering.searchsorted_scalar,
     _aten.bucketize.Tensor: ordering.bucketize,
-    _aten.div.Tensor_mode: elementwise.divide,
-    _aten.div.Scalar_mode: elementwise.divide,
     _aten.fmod.Tensor: elementwise.fmod,
     _aten.fmax.default: elementwise.fmax,
     _aten.fmin.default: elementwise.fmin,
@@ -323,6 +228,10 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
     **_AVERAGES,
+    _ATTENTION: _masked_attention,
+    _aten.div.Tensor_mode: elementwise.divide,
+    _aten.div.Scalar_mode: elementwise.divide,
+    _aten.cross_entropy_loss.default: losses.cross_entropy,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
     _aten.linalg_solve_triangular.default: small_matrices.solve_triangular,
@@ -330,7 +239,9 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.linalg_slogdet.default: small_matrices.log_determinant,
     _aten.slogdet.default: small_matrices.log_determinant,
 }
-"""With what is right, or needed, in ONNX alone: torch's own plain sort is not stable."""
+"""With what is right, or needed, in ONNX alone: torch's own plain sort is not stable, and it
+writes ``x // y`` as that division, which would be its own decomposition.
+"""
 
 
 def applies(node: torch.fx.Node) -> bool:
@@ -338,7 +249,8 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target is _ATTENTION:
         query: Any = node.args[0]
         rank: int = query.meta["val"].dim()
-        return rank != _EXPORTED_RANK
+        mask: Any = [*node.args[3:4], node.kwargs.get("attn_mask")]
+        return rank != _EXPORTED_RANK or mask[0] is not None
     if node.target in _AVERAGES:
         pooled: Any = node.args[0]
         size: Any = node.args[1]

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -79,11 +78,9 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     Raises:
         RuntimeError: There is none.
     """
-    from .special_sizes import oblivious_first  # loads sympy
+    from . import special_sizes  # loads sympy
 
-    captured = oblivious_first(
-        partial(program.capture, source), partial(program.capture, source, strict=True)
-    )
+    captured = special_sizes.captured(source)
     constants.fold(captured)
     bounds_of_one_kind(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
@@ -92,11 +89,11 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
     if exact:
         used: list[Any] = []
         table = {**table, **_noting(exact, used)}
-        captured = oblivious_first(partial(captured.run_decompositions, table))
+        captured = special_sizes.decomposed(captured, table)
         if not used:
             raise RuntimeError("there is nothing in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
-        captured = oblivious_first(partial(captured.run_decompositions, table))
+        captured = special_sizes.decomposed(captured, table)
     constants.fold(captured)  # what is solved with now
     return captured
 

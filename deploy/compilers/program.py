@@ -5,18 +5,20 @@ import io
 import json
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorConverter
 
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
-from . import decompositions
+from . import derivatives, fake_quantisation, free_sizes, quotients
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -41,19 +43,21 @@ def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compile
     Raises:
         Exception: Whatever torch.export raises.
     """
-    from .special_sizes import oblivious_sizes  # loads sympy
+    from .special_sizes import without_special_sizes  # loads sympy
 
-    with oblivious_sizes():
-        return _saved(source, folder, capture(source), save)
+    return _saved(source, folder, without_special_sizes(partial(capture, source)), save)
 
 
 def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """Capture by reading the bytecode of forward.
+    """Capture by reading the bytecode of forward: ``int(x.shape[0] / 2)`` stays free there.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    return _saved(source, folder, capture(source, strict=True), save)
+    from .special_sizes import first, without_special_sizes  # loads sympy
+
+    read = partial(capture, source, strict=True)
+    return _saved(source, folder, first(read, partial(without_special_sizes, read)), save)
 
 
 def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
@@ -82,17 +86,48 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     """
     with (
         free_time(),
+        quotients.known(),
+        fake_quantisation.known(),
         contextlib.ExitStack() as stack,
         mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
     ):
-        for owner, name, function in decompositions.WHILE_CAPTURED:
-            stack.enter_context(mock.patch.object(owner, name, function))
+        for owner, name, function in (*free_sizes.WHILE_CAPTURED, *derivatives.WHILE_CAPTURED):
+            stack.enter_context(mock.patch.object(owner, name, function, create=True))
         try:
-            return _exported(source, source.flat, strict=strict)
+            plain = partial(_exported, source, source.flat, strict=strict)
+            return plain() if strict else _with_flags(source, plain)
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
             return _exported(source, _Recorded(source), strict=strict)
+
+
+def _with_flags(
+    source: Source, way: Callable[[], torch.export.ExportedProgram]
+) -> torch.export.ExportedProgram:
+    """Capture where buffers of one element, or of flags, may decide: ``if self.is_initialised``.
+
+    They are as fixed as weights, but torch takes their values for unknown (2.13). So it is for one
+    that forward writes to.
+    """
+    flags = {
+        name: (buffer, buffer.clone())
+        for name, buffer in source.flat.named_buffers()
+        if buffer.numel() == 1 or buffer.dtype == torch.bool
+    }
+    known = {id(buffer): value for buffer, value in flags.values()}
+    own: Any = FakeTensorConverter.from_real_tensor
+
+    def from_real_tensor(converter: Any, mode: Any, tensor: torch.Tensor, **options: Any) -> Any:
+        fake = own(converter, mode, tensor, **options)
+        if id(tensor) in known:
+            fake.constant = known[id(tensor)]
+        return fake
+
+    with mock.patch.object(FakeTensorConverter, "from_real_tensor", from_real_tensor):
+        program = way()
+    is_known = all(torch.equal(*pair) for pair in flags.values())
+    return program if is_known else way()
 
 
 def _exported(
@@ -164,9 +199,9 @@ def _saved(
     source: Source, folder: Path, program: torch.export.ExportedProgram, save: Save | None
 ) -> Compiled:
     """Make what was captured fit for a file, and hand it on."""
-    if any(map(_is_of_vmap, program.graph.nodes)):
+    if any(map(_needs_operators, program.graph.nodes)):
         with free_time():
-            program = program.run_decompositions({})
+            program = program.run_decompositions(dict(fake_quantisation.TABLE))
     forget_this_machine(program)
     return (save or _save)(source, folder, program)
 
@@ -181,9 +216,10 @@ def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -
     )
 
 
-def _is_of_vmap(node: torch.fx.Node) -> bool:
-    """Whether a node opens or closes a ``vmap``: a Python function, where a file has operators."""
-    return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
+def _needs_operators(node: torch.fx.Node) -> bool:
+    """Whether a node has no place in a file: it opens or closes a ``vmap``, or rounds to levels."""
+    opens = getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
+    return opens or node.target in fake_quantisation.TABLE
 
 
 def forget_this_machine(program: torch.export.ExportedProgram) -> None:

@@ -4,8 +4,7 @@ It asks whether a size is 1 and keeps the answer, so that what a convolution lea
 smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -16,43 +15,55 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
 
+from edgeport.deploy.sources.source import Source
 
-def oblivious_first(
-    make: Callable[[], ExportedProgram], *others: Callable[[], ExportedProgram]
-) -> ExportedProgram:
-    """Make a program whose sizes are not special.
+from . import program
 
-    Args:
-        make: Called so; then with special sizes, as some programs need them.
-        others: What is called then.
+
+def captured(source: Source) -> ExportedProgram:
+    """Capture a module by the first way that it bears.
 
     Raises:
-        Exception: The first of all errors: it has the user's own frames.
+        Exception: Whatever torch.export raises.
     """
-    errors: list[Exception] = []
-    ways: list[Callable[[], ExportedProgram]] = [partial(_obliviously, make), make, *others]
-    for way in ways:
-        try:
-            return way()
-        except Exception as e:  # torch.export raises a dozen kinds
-            errors.append(e)
-    raise errors[0]
+    run, read = (partial(program.capture, source, strict=strict) for strict in (False, True))
+    # some need special sizes
+    return first(
+        partial(without_special_sizes, run), run, read, partial(without_special_sizes, read)
+    )
 
 
-def _obliviously(make: Callable[[], ExportedProgram]) -> ExportedProgram:
-    with oblivious_sizes():
-        return make()
+def decomposed(
+    captured: ExportedProgram, table: Mapping[Any, Callable[..., Any]]
+) -> ExportedProgram:
+    """The same program in other operators.
+
+    Raises:
+        Exception: Whatever torch.export, or a function of the table, raises.
+    """
+    decompose = partial(captured.run_decompositions, dict(table))
+    return first(partial(without_special_sizes, decompose), decompose)
 
 
-@contextlib.contextmanager
-def oblivious_sizes() -> Iterator[None]:
+def without_special_sizes(way: Callable[[], ExportedProgram]) -> ExportedProgram:
     """What is asked of a size is answered as if it were none of 0 and 1; the proof tries 1."""
     config: Any = import_module("torch.fx.experimental._config")
     with (
         config.patch(backed_size_oblivious=True),
         mock.patch.object(ShapeEnv, "_evaluate_expr", _evaluated),
     ):
-        yield
+        return way()
+
+
+def first(*ways: Callable[[], ExportedProgram]) -> ExportedProgram:
+    """The first that succeeds; else the first error, which has the user's own frames."""
+    errors: list[Exception] = []
+    for way in ways:
+        try:
+            return way()
+        except Exception as e:  # torch.export raises a dozen kinds
+            errors.append(e)
+    raise errors[0]
 
 
 _original: Any = ShapeEnv._evaluate_expr

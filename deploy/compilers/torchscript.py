@@ -4,7 +4,6 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.torch_calls import EXTRA_FILE
 
-from . import decompositions, program
+from . import decompositions
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 
 PRODUCER_FILE: Final = "edgeport.producer.json"
@@ -48,12 +47,11 @@ def exported(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export and torch.jit raise.
     """
-    from .special_sizes import oblivious_first  # loads sympy
+    from . import special_sizes  # loads sympy
 
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    captured = oblivious_first(partial(program.capture, source))
-    decomposed = oblivious_first(partial(captured.run_decompositions, table))
-    module = decomposed.module(check_guards=False)
+    captured = special_sizes.captured(source)
+    module = special_sizes.decomposed(captured, table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():
         part.training = False  # eval() is refused: what was captured has one mode

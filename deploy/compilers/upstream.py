@@ -11,6 +11,7 @@ from typing import Any, Final
 from unittest import mock
 
 import torch
+from torch.autograd.function import _SingleLevelFunction
 from torch.distributions import Distribution
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
@@ -81,7 +82,8 @@ def inference_only() -> Iterator[None]:
     documented path, not a fused kernel that no format has, and whose answers on a GPU were 135 to
     219 noise floors away (a script is told that it may, whatever was set); ``nn.Transformer`` does
     not look at its mask to see whether it is causal, which is a hint beside the mask. A
-    distribution does not look at its arguments to see whether they are valid.
+    distribution does not look at its arguments to see whether they are valid. ``x.data`` is ``x``:
+    without gradients they are one, and whoever follows ``x`` loses it there.
     """
     apply = vars(torch.autograd.Function)["apply"]
     fast = torch.backends.mha.get_fastpath_enabled
@@ -92,13 +94,25 @@ def inference_only() -> Iterator[None]:
         torch.backends.mha.get_fastpath_enabled = _no_fast_path
         transformer._detect_is_causal_mask = _is_causal
         torch.autograd.Function.apply = classmethod(_forward_of)  # type: ignore[assignment]
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with (
+            torch.no_grad(),
+            torch.compiler.set_stance("force_eager"),
+            mock.patch.object(torch.Tensor, "data", _DATA, create=True),
+            mock.patch.object(_SingleLevelFunction, "apply", _CALL, create=True),
+        ):
             yield
     finally:
         torch.autograd.Function.apply = apply  # type: ignore[method-assign]
         torch.backends.mha.get_fastpath_enabled = fast
         transformer._detect_is_causal_mask = detect
         Distribution.set_default_validate_args(validate)
+
+
+def _data(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach() if isinstance(tensor, torch.nn.Parameter) else tensor
+
+
+_DATA: Final[Any] = property(_data, vars(torch._C.TensorBase)["data"].__set__)
 
 
 def _no_fast_path() -> bool:
@@ -124,6 +138,10 @@ def _forward_of(function: Any, *args: Any) -> Any:
     context = _Context()
     context.needs_input_grad = (False,) * len(args)
     return function.forward(context, *args)
+
+
+_CALL: Final[Any] = classmethod(_forward_of)
+"""Where ``apply`` itself looks: ``swish = Swish.apply`` was looked up before."""
 
 
 def cause(error: BaseException) -> str:

@@ -24,12 +24,15 @@ from .samples import inputs_at, other_sizes, sizes_of, usual_sizes
 _ATEN: Final = torch.ops.aten
 
 _SAME_VALUES: Final = {
-    _ATEN._to_copy, _ATEN._unsafe_view, _ATEN.alias, _ATEN.clamp, _ATEN.clone, _ATEN.detach,
-    _ATEN.expand, _ATEN.masked_fill, _ATEN.permute, _ATEN.repeat, _ATEN.select,
-    _ATEN.slice, _ATEN.split, _ATEN.squeeze, _ATEN.t, _ATEN.transpose, _ATEN.unbind,
-    _ATEN.unsqueeze, _ATEN.view,
+    _ATEN._to_copy, _ATEN._unsafe_view, _ATEN.alias, _ATEN.cat, _ATEN.clamp, _ATEN.clone,
+    _ATEN.detach, _ATEN.expand, _ATEN.flip, _ATEN.index, _ATEN.masked_fill, _ATEN.permute,
+    _ATEN.repeat, _ATEN.select, _ATEN.slice, _ATEN.split, _ATEN.squeeze, _ATEN.stack, _ATEN.t,
+    _ATEN.transpose, _ATEN.unbind, _ATEN.unsqueeze, _ATEN.view,
 }  # fmt: skip
-"""Operators whose result holds what their first argument holds, if that is a valid index."""
+"""Operators whose result holds what their first argument holds, if that is a valid index.
+
+Or one of its parts: loops are added to the edges of a graph by ``cat``.
+"""
 
 _BAGS: Final = {_ATEN._embedding_bag, _ATEN._embedding_bag_forward_only}
 """Operators of a table, indices, and where each bag of them begins."""
@@ -164,7 +167,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         self, packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
     ) -> tuple[str, int, int] | None:
         """The input that a result is, and the least and the most that was added to it."""
-        known = self._known.get(id(args[0])) if args else None
+        first = args[0] if args else ()
+        parts = first if isinstance(first, list | tuple) else [first]
+        among = [self._known[id(part)] for part in parts if id(part) in self._known]
+        known = among[0] if len(among) == 1 else None
         if known is not None and packet is _ATEN.remainder and type(args[1]) is int:
             return known[0], known[1], known[2] - _TURNS * args[1]
         if packet in _SAME_VALUES:

@@ -29,7 +29,22 @@ class Process(nn.Module):
         weights = torch.cholesky_solve(self.values, lower)
         near = self.covariance(x, self.points)
         spread = torch.linalg.solve_triangular(lower, near.T, upper=False).square().sum(0)
-        return near @ weights + torch.slogdet(known).logabsdet, 1 - spread
+        size = torch.slogdet(known.double()).logabsdet.float()  # of a checked type
+        return near @ weights + size, 1 - spread
+
+
+class StateSpace(nn.Module):
+    """A convolution whose kernel is a sum of complex powers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(torch.rand(4, 2) - torch.tensor([1.2, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rates = torch.view_as_complex(self.rates) + 1j * torch.arange(4)
+        kernel = torch.exp(rates.unsqueeze(-1) * torch.arange(6)).sum(0).real
+        found: Tensor = torch.fft.irfft(torch.fft.rfft(x, n=12) * torch.fft.rfft(kernel, n=12))
+        return found[..., :6]
 
 
 class Writes(nn.Module):
@@ -81,13 +96,15 @@ def test_dynamo_exports_it(tmp_path: Path) -> None:
         if isinstance(event, deploy.Attempt):
             made.append(event)
 
-    for number, module in enumerate((Process(20), nn.Sequential(nn.Linear(1, 6), orthogonal))):
+    after = (orthogonal, StateSpace())
+    modules = (Process(20), *(nn.Sequential(nn.Linear(1, 6), each) for each in after))
+    for number, module in enumerate(modules):
         deploy.export(
             module,
             torch.randn(4, 1),
             tmp_path / f"{number}.edge",
-            dimensions={("x", "input")[number]: {0: "batch"}},
+            dimensions={"input" if number else "x": {0: "batch"}},
             formats=["onnx"],
             on_event=keep,
         )
-    assert [(attempt.route, attempt.outcome) for attempt in made] == [("dynamo", "proved")] * 2
+    assert [(attempt.route, attempt.outcome) for attempt in made] == [("dynamo", "proved")] * 3

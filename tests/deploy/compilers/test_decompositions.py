@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.decompositions import (
-    ONNX_TABLE,
-    cdist,
-    interpolate,
-    linspace,
-)
+from edgeport.deploy.compilers.decompositions import ONNX_TABLE, cdist
+from edgeport.deploy.compilers.free_sizes import interpolate, linspace
 from edgeport.runtimes import ExportError, Range
 
 aten: Any = torch.ops.aten
@@ -89,6 +85,13 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
+    *((aten.cross_entropy_loss.default, (floats(*shape), target, weight, reduction, ignore),
+       {"label_smoothing": 0.2})
+      for shape, labels in (((4, 5), torch.tensor([0, 4, 2, 2])), ((5,), torch.tensor(3)),
+                            ((2, 5, 3), torch.tensor([[0, 1, 2], [2, 4, 4]])))
+      for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
+      for target, ignore in ((labels, 2), (floats(*shape).softmax(-1), -100))
+      for reduction in range(3)),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
@@ -290,6 +293,42 @@ def test_transposed_convolutions_to_a_free_size(rank: int, tmp_path: Path) -> No
         formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "height"}},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+def _sizes(x: Tensor) -> list[Tensor]:
+    half, rest = divmod(x.shape[2], 2)
+    best = x.argsort(1)
+    return [
+        functional.max_pool1d(x, 3, 2, padding=1) / math.sqrt(x.shape[2]),
+        torch.take_along_dim(x, best, 1) * half + rest,
+        torch.take_along_dim(x, best[:, :2, :1], dim=1),
+    ]
+
+
+def _through_floats(x: Tensor) -> list[Tensor]:
+    return [
+        x.view(int(x.shape[0] * 6 / 6.0), -1),
+        x[..., : int(x.shape[2] / 2)],
+        x[..., : int((x.shape[2] + 1) * 0.25)],
+    ]
+
+
+@pytest.mark.parametrize(("function", "route"), [(_sizes, "export"), (_through_floats, "strict")])
+def test_what_is_computed_of_a_free_size(
+    function: Callable[[Tensor], list[Tensor]], route: str, tmp_path: Path
+) -> None:
+    proved: list[str] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, deploy.Attempt) and event.outcome == "proved":
+            proved.append(event.route)
+
+    deploy.export(
+        Free(function), {"x": torch.randn(2, 4, 9)}, tmp_path / "m.edge",
+        formats=["onnx", "pt2"], dimensions={"x": {0: "batch", 2: "time"}},
+        ranges={"time": Range(3, 40)}, on_event=keep,
+    )  # fmt: skip  # one call
+    assert proved == ["dynamo", route]
 
 
 def test_what_is_no_whole_factor_stays_one() -> None:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver, disable_observer
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from edgeport import deploy, runtimes
 from edgeport.deploy import further
+from edgeport.deploy.compilers import program
 
 
 class EarlyExit(nn.Module):
@@ -152,3 +155,42 @@ def test_vmap_is_taken_apart_and_a_recurrent_layer_is_not(tmp_path: Path) -> Non
     module = VmapBefore().eval()
     path = exported(module, torch.randn(3, 4, 4), {0: "batch", 1: "time"}, tmp_path)
     check(path, module, torch.randn(2, 9, 4), torch.randn(5, 1, 4))
+
+
+class Decides(nn.Module):
+    """By buffers: one that is as it is, and one that forward writes to, if it is asked to."""
+
+    def __init__(self, writes: bool) -> None:
+        super().__init__()
+        self.is_initialised = nn.Buffer(torch.tensor([True]))
+        self.is_number = nn.Buffer(torch.tensor([False, True, True, False]))
+        self.calls: Tensor = nn.Buffer(torch.tensor(0))
+        self.writes = writes
+        fake: Any = FakeQuantize
+        self.quantize = fake(MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
+        self.quantize(torch.randn(64, 4))
+        self.quantize.apply(disable_observer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.is_initialised:
+            x = x * 100
+        for column, is_number in enumerate(self.is_number):
+            x = x + column if is_number else x
+        if self.writes:
+            self.calls += 1
+        if self.calls > 10**9:
+            x = x * 3
+        quantized: Tensor = self.quantize(x)
+        return quantized
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_buffer_of_one_element_may_decide_unless_it_is_written_to(writes: bool) -> None:
+    x = torch.randn(3, 4)
+    source = deploy.exporter.source_of("m", Decides(writes), {"x": x}, {"x": {0: "batch"}})
+    if writes:
+        with pytest.raises(GuardOnDataDependentSymNode):
+            program.capture(source)
+        return
+    (found,) = program.capture(source).module()(x[:2])
+    assert torch.equal(found, source.flat(x[:2])[0])

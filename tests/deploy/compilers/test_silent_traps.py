@@ -75,6 +75,33 @@ def test_small_constants_stay(tmp_path: Path) -> None:
         np.testing.assert_allclose(answer, expected, rtol=1e-6)
 
 
+class Attends(nn.Module):
+    """Where all is hidden from a row, torch attends to nothing; a softmax of -Inf alone is NaN."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        few = x[:, :1]
+        return (
+            attend(x, x, x, mask),
+            attend(x, x, x, added),
+            attend(x, few, few, mask, enable_gqa=True),
+        )
+
+
+def test_a_row_may_attend_to_nothing(tmp_path: Path) -> None:
+    x, mask = torch.randn(2, 2, 3, 4), torch.rand(2, 1, 3, 3) > 0.3
+    axes = {"x": {0: "batch"}, "mask": {0: "batch"}}
+    source = deploy.exporter.source_of("attends", Attends(), {"x": x, "mask": mask}, axes)
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+    mask[0, 0, 1] = False
+    inputs = {"x": x.numpy(), "mask": mask.numpy()}
+    found = [*answers(tmp_path / "model.onnx", inputs).values()]
+    for answer, expected in zip(found, Attends()(x, mask), strict=True):
+        np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-6)
+
+
 class Strided(nn.Module):
     """A permuted view: ``as_strided`` reads its memory, which a graph does not have."""
 

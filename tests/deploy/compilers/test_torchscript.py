@@ -77,7 +77,7 @@ class Sizes(nn.Module):
         x = functional.avg_pool1d(x, 3, 1)
         batch, time = x.shape
         y = x.unsqueeze(1).expand(batch, 3, time).reshape(batch, 3 * time)
-        y = y + torch.arange(3 * time) + torch.ones(batch, 3 * time).cumsum(1)
+        y = y + torch.arange(3 * time) // 2 + torch.ones(batch, 3 * time).cumsum(1)
         y[:, time : 2 * time] = x.repeat(1, 2)[:, time:]
         y = functional.pad(y, (time, 0)) - torch.zeros(batch, 4 * time)
         return y - y.mean(**self.options)  # type: ignore[call-overload, no-any-return]

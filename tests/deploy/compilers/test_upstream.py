@@ -34,11 +34,13 @@ def test_autograd_functions_are_their_forward_and_come_back() -> None:
     x = torch.randn(3, requires_grad=True)
     before = vars(torch.autograd.Function)["apply"]
     fast = torch.backends.mha.get_fastpath_enabled()
+    looked_up_before: Any = Newer.apply
     with inference_only():
         apply: Any = Older.apply
         assert torch.equal(apply(x, 2.0), x * 2)
         apply = Newer.apply
         assert torch.equal(apply(x), x.sin())
+        assert torch.equal(looked_up_before(x), x.sin())
         assert not torch.backends.mha.get_fastpath_enabled()
     assert vars(torch.autograd.Function)["apply"] is before
     assert torch.backends.mha.get_fastpath_enabled() == fast
@@ -68,6 +70,32 @@ def test_a_script_of_attention_takes_the_documented_path() -> None:
     ran = {event.name for event in told.function_events}
     assert "aten::scaled_dot_product_attention" in ran
     assert "aten::_transformer_encoder_layer_fwd" not in ran
+
+
+class Detached(torch.nn.Module):
+    """Writes past autograd, as attention over padded memories was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = x * self.scale.data
+        scores.data.masked_fill_(x > 0, -9.0)
+        return scores.softmax(-1)
+
+
+def test_data_is_the_tensor_itself() -> None:
+    module, x, other = Detached(), torch.randn(3, 4), torch.randn(3, 4)
+    with quiet(), inference_only():
+        made: tuple[Any, ...] = (
+            torch.jit.trace(module, x),  # type: ignore[no-untyped-call]
+            torch.export.export(module, (x,)).module(),
+        )
+    for each in made:
+        torch.testing.assert_close(each(other), module(other))
+    module.scale.data = torch.zeros(4)  # as ever
+    assert not module.scale.any()
 
 
 def test_quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -58,6 +58,7 @@ TABLE = torch.arange(30.0)
         lambda ids, x: TABLE[ids] / [][0],  # fails, but later
         lambda ids, x: TABLE[ids % 30] + TABLE[ids.clamp(0, 29)],
         lambda ids, x: TABLE[ids.masked_fill(ids < 0, 0)],
+        lambda ids, x: TABLE[torch.cat([ids[ids != 3], torch.arange(30)])],
         lambda ids, x: torch.arange(40.0)[ids[:, :1] + torch.tensor([0, 10])],  # fields
         lambda ids, x: torch.arange(31.0)[1 + ids],
     ],

@@ -1,0 +1,183 @@
+"""Functions of torch that take free sizes for constants, written otherwise while it captures.
+
+torch.export calls them as forward does: what stands here is given their names meanwhile.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from .decompositions import cdist
+
+_functional: Final[Any] = torch.nn.functional  # its types know no free sizes
+
+_own_linspace: Final = torch.linspace
+
+
+def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as torch.linspace
+    """With a size for its number of steps, which torch's own takes for a constant.
+
+    From both ends to the middle, as torch's own counts; a 16-bit type knows no count beyond its
+    mantissa.
+    """
+    dtype = options.get("dtype") or torch.get_default_dtype()
+    known = options.keys() <= {"dtype", "device"} and dtype.is_floating_point
+    if not (known and type(steps) is torch.SymInt):
+        own: Any = _own_linspace  # its types know no sizes
+        return own(start, end, steps, **options)  # type: ignore[no-any-return]
+    count: Any = steps
+    wide = dtype if dtype.itemsize > 2 else torch.float32
+    index = torch.arange(count, dtype=wide, device=options.get("device"))
+    last = index[-1:]  # (1,): one less than the steps
+    start, end = (torch.as_tensor(x, dtype=wide, device=index.device) for x in (start, end))
+    step = (end - start) / last.clamp(min=1)
+    is_first_half = (index < ((last + 1) / 2).floor()) | (last == 0)
+    return torch.where(is_first_half, start + step * index, end - step * (last - index)).to(dtype)
+
+
+_own_interpolate: Final = _functional.interpolate
+
+
+def interpolate(  # as torch.nn.functional.interpolate
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """With whole factors as sizes: torch's own goes through floats, which equal no other size."""
+    if size is None and scale_factor is not None:
+        sides = input.shape[2:]
+        several = isinstance(scale_factor, list | tuple)
+        factors = scale_factor if several else [scale_factor] * len(sides)
+        if all(float(factor).is_integer() for factor in factors):
+            size = [side * int(factor) for side, factor in zip(sides, factors, strict=True)]
+            scale_factor = recompute_scale_factor = None
+    own: Any = _own_interpolate
+    return own(  # type: ignore[no-any-return]
+        input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
+    )
+
+
+def _transposed(name: str, kind: type[Any]) -> Callable[..., Tensor]:
+    """A transposed convolution that may be asked for a free size.
+
+    It is made as large as it can be, and gathered, as nobody knows that what is asked for is less.
+    """
+    own, convolve = kind.forward, getattr(_functional, name)
+
+    def forward(layer: Any, input: Tensor, output_size: Any = None) -> Tensor:
+        if not _is_free(output_size):
+            return own(layer, input, output_size)  # type: ignore[no-any-return]
+        most = [step - 1 for step in layer.stride]
+        options = layer.stride, layer.padding, most, layer.groups, layer.dilation
+        found: Tensor = convolve(input, layer.weight, layer.bias, *options)
+        for axis in range(-len(most), 0):
+            length = output_size[axis]
+            found = found.index_select(axis, torch.arange(length, device=found.device))
+        return found
+
+    return forward
+
+
+def _is_free(size: Any) -> bool:
+    return size is not None and any(type(length) is torch.SymInt for length in size)
+
+
+_own_affine_grid: Final = _functional.affine_grid
+
+
+def affine_grid(
+    theta: Tensor, size: Any, align_corners: bool | None = None
+) -> Tensor:  # as torch.nn.functional.affine_grid
+    """With free sizes, which torch's own takes for constants."""
+    if not _is_free(size[2:]):
+        return _own_affine_grid(theta, size, align_corners)  # type: ignore[no-any-return]
+    places: list[Tensor] = []
+    for length in size[2:]:
+        index = torch.arange(length, dtype=theta.dtype, device=theta.device)
+        last = index[-1:]  # (1,): one less than the length
+        places.append((2 * index - last) / (last.clamp(min=1) if align_corners else last + 1))
+    mesh = torch.meshgrid(*places, indexing="ij")
+    base = torch.stack([*reversed(mesh), torch.ones_like(mesh[0])], -1)  # x, y, (z,) 1
+    grid = base.flatten(0, -2) @ theta.mT
+    return grid.reshape(size[0], *size[2:], len(places))
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Tensor:  # as torch.max_pool1d
+    """As the pooling of one row of pixels: torch's own asks for the free size as a number."""
+    if not _is_free(input.shape[-1:]):
+        return _own_max_pool1d(  # type: ignore[no-any-return]
+            input, kernel_size, stride, padding, dilation, ceil_mode
+        )
+    window, step, apart = (
+        (1, *_several(each, 1)) for each in (kernel_size, stride or kernel_size, dilation)
+    )
+    around = (0, *_several(padding, 1))
+    pooled: Tensor = _functional.max_pool2d(
+        input.unsqueeze(-2), window, step, around, apart, ceil_mode
+    )
+    return pooled.squeeze(-2)
+
+
+_own_max_pool1d: Final[Any] = torch.max_pool1d
+
+
+def _several(value: Any, count: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,) * count
+
+
+def take_along_dim(
+    input: Tensor, indices: Tensor, dim: int | None = None
+) -> Tensor:  # as torch.take_along_dim
+    """By ``gather``, where the indices alone have to be repeated."""
+    sizes = [*input.shape]
+    if dim is None or any(type(size) is int and size == 1 for size in sizes):
+        return _own_take_along_dim(input, indices, dim)  # type: ignore[no-any-return]
+    sizes[dim] = indices.shape[dim]
+    return input.gather(dim, indices.expand(sizes))
+
+
+_own_take_along_dim: Final[Any] = torch.take_along_dim
+
+
+def square_root(number: Any) -> Any:  # as math.sqrt
+    """Of a size too."""
+    return number**0.5 if type(number) is torch.SymInt else _own_square_root(number)
+
+
+_own_square_root: Final = math.sqrt
+
+
+def quotient_and_rest(number: Any, by: Any) -> tuple[Any, Any]:  # as divmod
+    """Of a size, which torch leaves out."""
+    return number // by, number % by
+
+
+WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
+    (torch, "cdist", cdist),
+    (torch, "linspace", linspace),
+    (torch, "max_pool1d", max_pool1d),
+    (torch, "take_along_dim", take_along_dim),
+    (torch.SymInt, "__divmod__", quotient_and_rest),
+    (math, "sqrt", square_root),
+    (_functional, "interpolate", interpolate),
+    (_functional, "affine_grid", affine_grid),
+    *(
+        (kind, "forward", _transposed(f"conv_transpose{rank}d", kind))
+        for rank, kind in enumerate((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), 1)
+    ),
+)
+"""Owner, name and what stands there while torch.export runs."""

@@ -1,0 +1,42 @@
+"""Losses that torch's ONNX exporter translates in part: smoothed labels, and shares of classes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+_NONE, _MEAN = 0, 1  # torch's numbers for a reduction
+
+
+def cross_entropy(
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: int = _MEAN,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """With smoothed labels, which the exporter drops, or shares, which it takes for labels."""
+    has_shares = target.is_floating_point()
+    if not (has_shares or label_smoothing):
+        return NotImplemented
+    axis = min(x.dim() - 1, 1)
+    classes = x.shape[axis]
+    log_p = log_softmax(x, axis)
+    if weight is None:
+        weight = torch.ones(classes, dtype=x.dtype)
+    of_class = -log_p * weight.reshape([-1] + [1] * (x.dim() - axis - 1))
+    if has_shares:
+        shares = target * (1 - label_smoothing) + label_smoothing / classes
+        each = (of_class * shares).sum(axis)
+        return each if reduction == _NONE else each.mean() if reduction == _MEAN else each.sum()
+    is_counted = target != ignore_index
+    label = torch.where(is_counted, target, 0)
+    own = of_class.gather(axis, label.unsqueeze(axis)).squeeze(axis)
+    every = of_class.mean(axis)
+    each = torch.where(is_counted, own * (1 - label_smoothing) + every * label_smoothing, 0)
+    if reduction == _NONE:
+        return each
+    total = each.sum()
+    return total / torch.where(is_counted, weight[label], 0).sum() if reduction == _MEAN else total

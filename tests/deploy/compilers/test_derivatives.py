@@ -1,0 +1,64 @@
+"""Jacobians, Hessians and derivatives along a direction: torch's own, and on symbols."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, func, nn
+
+from edgeport import deploy
+from edgeport.deploy.compilers import derivatives, program
+from edgeport.deploy.compilers.upstream import inference_only, quiet
+
+_vmap: Any = func.vmap
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"  # torch.func loads it
+)
+
+
+_Derive = Callable[[nn.Module, Tensor], Any]
+
+
+class Derives(nn.Module):
+    def __init__(self, derive: _Derive) -> None:
+        super().__init__()
+        self.derive = derive
+        self.field = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.derive(self.field, x)
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda field, x: _vmap(func.jacrev(field))(x),
+        lambda field, x: _vmap(func.jacfwd(field))(x),
+        lambda field, x: _vmap(func.hessian(lambda y: field(y).square().sum()))(x),
+        lambda field, x: func.jvp(field, (x,), (x.cos(),)),
+    ],
+)
+def test_what_is_recorded_is_what_torch_derives(derive: _Derive) -> None:
+    module = Derives(derive)
+    x = torch.randn(3, 4)
+    source = deploy.exporter.source_of("m", module, {"x": x}, {"x": {0: "batch"}})
+    with quiet(), inference_only():
+        made: Any = program.capture(source).module()
+    for rows in (x[:2], torch.randn(5, 4)):
+        expected = module(rows)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for found, right in zip(made(rows), expected, strict=True):
+            torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+
+
+def test_several_arguments_and_auxiliary_results_are_left_to_torch() -> None:
+    x, y = torch.randn(3), torch.randn(3)
+    expected = func.jacrev(torch.mul, (0, 1))(x, y)
+    for found, right in zip(derivatives.jacobian(torch.mul, (0, 1))(x, y), expected, strict=True):
+        assert torch.equal(found, right)
+    assert torch.equal(derivatives.jacobian(torch.mul, 1)(x, y), func.jacrev(torch.mul, 1)(x, y))
+    aside = derivatives.jvp(lambda x: (x * 2, x), (x,), (y,), has_aux=True)
+    assert torch.equal(aside[1], y * 2)
+    assert torch.equal(aside[2], x)
