@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process of pytest for every C
 
 hypothesis.settings.register_profile("edgeport", deadline=None)  # others may have the CPU
 hypothesis.settings.load_profile("edgeport")
+
+
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) == signal.SIG_IGN:  # behind nohup, or in the background
+        signal.signal(_number, lambda *_: None)  # what is ignored stays so in a new process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -440,15 +440,6 @@ def test_the_log_has_the_time_and_a_full_disk_does_not_end_the_server() -> None:
         assert re.fullmatch(said, ended.stderr)
 
 
-@pytest.fixture
-def hangups() -> Iterator[None]:
-    """What is ignored stays so in a new process, as behind ``nohup``; what is handled does not."""
-    before = signal.signal(signal.SIGHUP, lambda *_: None)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
     with serving(slow(tmp_path)) as server, connections(server, 3) as (busy, kept, idle):
