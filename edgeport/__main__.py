@@ -5,7 +5,6 @@
 """
 
 import codecs
-import contextlib
 import os
 import signal
 import sys
@@ -77,10 +76,9 @@ def _run(arguments: Namespace) -> int:
     except (EdgeportError, OSError, MemoryError) as e:
         if arguments.debug:
             raise
-        from edgeport.commands.terminal import plain_lines
+        from edgeport.commands.terminal import note, plain_lines
 
-        with contextlib.suppress(OSError):  # of a full disk; the exit code tells
-            print(f"edgeport: {plain_lines(_in_words(e))}", file=sys.stderr)
+        note(f"edgeport: {plain_lines(_in_words(e))}")
         return e.exit_code if isinstance(e, EdgeportError) else 2
     return code
 

@@ -36,7 +36,7 @@ _LARGEST_BYTES: Final = 2**24
 _DIFFERENCES: Final = {
     "added": r"Extra files found in model '.*?': ([^\"]*)\"",
     "missing": r"Missing files in model '.*?': ([^\"]*)\"",
-    "changed": r"Hash mismatch for '(.*?)'",
+    "changed": r"Hash mismatch for \\?'(.*?)\\?'",  # escaped, if a digest holds both quotes
 }
 DON_T_OPEN: Final = "don't open this bundle; ask whoever packed it"
 

@@ -20,17 +20,19 @@ from edgeport.deploy.sources.source import Source
 from . import program
 
 
-def captured(source: Source) -> ExportedProgram:
+def captured(source: Source, *, read: bool = True) -> ExportedProgram:
     """Capture a module by the first way that it bears.
+
+    Args:
+        source: What to capture.
+        read: Whether its bytecode may be read too, which follows arrays of numpy.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    run, read = (partial(program.capture, source, strict=strict) for strict in (False, True))
-    # some need special sizes
-    return first(
-        partial(without_special_sizes, run), run, read, partial(without_special_sizes, read)
-    )
+    ran, was_read = (partial(program.capture, source, strict=strict) for strict in (False, True))
+    free, free_read = (partial(without_special_sizes, way) for way in (ran, was_read))
+    return first(free, ran, *((was_read, free_read) if read else ()))  # some need special sizes
 
 
 def decomposed(

@@ -50,7 +50,7 @@ def exported(source: Source, folder: Path) -> Compiled:
     from . import special_sizes  # loads sympy
 
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    captured = special_sizes.captured(source)
+    captured = special_sizes.captured(source, read=False)
     module = special_sizes.decomposed(captured, table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():

@@ -356,3 +356,10 @@ def test_without_the_library(theirs: Path, keys: Path, monkeypatch: pytest.Monke
 
 def test_the_name_of_the_folder_is_not_signed(theirs: Path, keys: Path) -> None:
     assert read(theirs.rename(theirs.with_name("other.edge")), keys / "ours.pub").vouched
+
+
+def test_a_digest_with_quotes_hides_no_name() -> None:
+    told = repr(["Hash mismatch for 'manifest.json': Expected 'b\"\\x92'\"', Actual 'b'\\x96''"])
+    assert "\\'manifest" in told
+    error = ValueError(f"Signature mismatch: {told}")
+    assert openssf._differences(error) == "changed manifest.json"
