@@ -31,6 +31,9 @@ _COLOURS: dict[str, Colour] = {
     "wrong": "red",
     "ended": "red",
 }
+_STEP: Final = len("onnx: int8 symmetric products")
+"""Signs of the longest name of a step."""
+
 _PACKAGES: Final = (
     "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tensorrt", "tensorrt_rtx",
 )  # fmt: skip  # one line
@@ -100,7 +103,7 @@ class Story:
                 self._begin(step)
             case Ended(step, wall_s):
                 self._told["steps"].append({"step": step, "wall_s": wall_s})
-                self._line(f"  {step:<20}{wall_s:6.1f} s")
+                self._line(f"  {step:<{_STEP}}{wall_s:6.1f} s")
             case Progress(done, stage):
                 self._bar.update(round(100 * done), stage.lower(), 100)
             case Searched():
@@ -204,7 +207,7 @@ def _attempt_line(attempt: "Attempt") -> str:
     mark = coloured(outcome, _COLOURS.get(outcome, "dim"), sys.stderr)
     why = f": {attempt.diagnosis.problem}" if attempt.diagnosis else ""
     wall_s = attempt.compile_s + attempt.proof_s
-    return f"  {f'{attempt.format}: {attempt.route}':<20}{wall_s:6.1f} s  {mark}{why}"
+    return f"  {f'{attempt.format}: {attempt.route}':<{_STEP}}{wall_s:6.1f} s  {mark}{why}"
 
 
 def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
@@ -222,7 +225,7 @@ def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
 def _search_line(event: "Searched") -> str:
     unit = "dB over noise" if event.unit == "dB" else "floors"
     return (
-        f"  {f'search, {event.backend}':<20}{event.worst:8.3g}  {unit} at worst in "
+        f"  {f'search, {event.backend}':<{_STEP}}{event.worst:8.3g}  {unit} at worst in "
         f"{event.steps} inputs; {event.usual:.3g} on the samples"
     )
 
