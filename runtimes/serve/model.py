@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.errors import InputError, ParityError, UsageError
+from edgeport.runtimes.errors import InputError, ParityError
 from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.session import Options, Session
-from edgeport.runtimes.verification import check_session, dead_outputs
+from edgeport.runtimes.verification import check_session, dead_outputs, proving_samples
 
 from .batching import most_rows
 from .loops import loops
@@ -148,7 +148,7 @@ def open_model(
         ParityError: The model does not compute what its module computed.
     """
     bundle = Bundle.read(path, trusted=trusted)
-    samples = bundle.golden()
+    samples = proving_samples(bundle)
     opening(True)
     try:
         session = bundle.open(backend, options)
@@ -167,11 +167,6 @@ def _proved(
     artefact = bundle.artefact(session.engine.backend)
     reduced = bundle.manifest.reduced_precision(artefact)
     thresholds = bundle.manifest.thresholds
-    if not samples:
-        raise UsageError(
-            f"{bundle.path} holds no golden samples, so it cannot prove anything",
-            remedy="export the model again",
-        )
     if dead := dead_outputs(samples, thresholds):
         raise ParityError(
             f"model {name!r}: the golden samples prove nothing about output {', '.join(dead)}",

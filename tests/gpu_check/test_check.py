@@ -1,5 +1,6 @@
 """A check from end to end: rehearsed on the CPU, cut off, gone on with, and read as a page."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from page import Page
@@ -92,13 +93,23 @@ def test_a_rehearsal_does_every_step_and_says_what_it_is(
     assert statuses(output) == found
 
 
-def test_ctrl_c_writes_what_there_is(models: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
+@contextlib.contextmanager
+def rehearsing(models: Path, output: Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A check of half an hour as its own process, and what it says."""
     command = [sys.executable, "-m", "edgeport.gpu_check", "--models", str(models), "--output",
                str(output), "--device", "cpu", "--minutes", "30"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        for line in process.stderr:
+        try:
+            yield process, process.stderr
+        finally:
+            process.kill()  # one that goes on would be waited for
+
+
+def test_ctrl_c_writes_what_there_is(models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with rehearsing(models, output) as (process, said):
+        for line in said:
             if line.startswith(("benchmark", "soak")):
                 time.sleep(1)
                 process.send_signal(signal.SIGINT)
@@ -118,11 +129,8 @@ def test_a_check_that_is_killed_leaves_the_report_of_what_there_was(
     models: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "edgeport.gpu_check", "--models", str(models), "--output",
-               str(output), "--device", "cpu", "--minutes", "30"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "parity: good on ort-cpu" in process.stderr.readline()
+    with rehearsing(models, output) as (process, said):
+        assert "parity: good on ort-cpu" in said.readline()
         process.kill()
     told = json.loads((output / REPORT).read_text())
     assert told["interrupted"]
@@ -135,11 +143,8 @@ def test_whoever_lends_the_machine_may_end_it(
     models: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "edgeport.gpu_check", "--models", str(models), "--output",
-               str(output), "--device", "cpu", "--minutes", "30"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        process.stderr.readline()
+    with rehearsing(models, output) as (process, said):
+        said.readline()
         process.send_signal(number)
         assert process.wait(60) == 130
     told = json.loads((output / REPORT).read_text())
