@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import edgeport
-from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.errors import EdgeportError, EngineError, StorageError
 
 from .tasks import Task
 
@@ -39,11 +39,21 @@ class LateError(EngineError):
 
 
 class Child:
-    """One process. It is asked one thing at a time."""
+    """One process. It is asked one thing at a time.
+
+    Raises:
+        StorageError: There is no place for what it prints.
+    """
 
     def __init__(self) -> None:
+        try:
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
+        except OSError as e:
+            raise StorageError(
+                f"cannot make a temporary file: {e.strerror or e}",
+                remedy="make room on the disk, or name another place: TMPDIR",
+            ) from e
         ours, theirs = socket.socketpair()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _LIFE.format(theirs.fileno())],
@@ -103,14 +113,16 @@ class Child:
     def end(self) -> None:
         """End the process, whatever it is doing."""
         self.connection.close()
-        self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs keeps it
-            self._process.wait(_END_S)
+        kill(self._process)
         self._said.close()
 
     def _died(self) -> EngineError:
-        code = self._process.wait()
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        code = self._process.returncode
+        how = "it hangs while it ends"
+        if code is not None:
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         with contextlib.suppress(OSError, ValueError):
             self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
@@ -119,6 +131,13 @@ class Child:
             f"the process died: {how}",
             remedy="run this model alone with edgeport verify; SIGKILL is often a lack of memory",
         )
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """End a process; one that a driver keeps from ending is left alone."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
 
 
 def die_with_parent() -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
@@ -23,9 +23,10 @@ import numpy as np
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import device_kind
-from edgeport.runtimes.errors import BackendMissingError, EngineError
+from edgeport.runtimes.errors import BackendMissingError, EngineError, StorageError
+from edgeport.runtimes.inputs import Array
 
-from .child import Figures, LateError, environment
+from .child import Figures, LateError, environment, kill
 from .tasks import Place
 
 Command: TypeAlias = Literal["verify", "predict", "serve"]
@@ -65,6 +66,7 @@ def call(command: Command, place: Place, limit_s: float) -> Figures:
         BackendMissingError: There is nothing to serve with.
         LateError: It did not end in time.
         EngineError: It ended with another exit code than 0.
+        StorageError: The disk is full.
     """
     deadline = time.monotonic() + limit_s
     where = ["--backend", place.backend, "--device", place.device]
@@ -75,8 +77,7 @@ def call(command: Command, place: Place, limit_s: float) -> Figures:
             return _run(["verify", bundle, *where], deadline)
         case "predict":
             sample = _usual(Bundle.read(place.bundle))[0]
-            with tempfile.TemporaryDirectory() as folder:
-                np.savez(Path(folder, "inputs.npz"), allow_pickle=False, **sample.inputs)
+            with _kept(sample.inputs) as folder:
                 given = ["--input", f"{folder}/inputs.npz", "-o", f"{folder}/answers.csv"]
                 return _run(["predict", bundle, *given, *where], deadline)
         case "serve":
@@ -86,6 +87,21 @@ def call(command: Command, place: Place, limit_s: float) -> Figures:
 
 def _usual(bundle: Bundle) -> list[Golden]:
     return [sample for sample in bundle.golden() if sample.kind in ("real", "random")]
+
+
+@contextmanager
+def _kept(inputs: Mapping[str, Array]) -> Iterator[str]:
+    """A folder with a file of inputs in it."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+        np.savez(Path(folder.name, "inputs.npz"), allow_pickle=False, **inputs)
+    except OSError as e:
+        raise StorageError(
+            f"cannot keep the inputs of predict: {e.strerror or e}",
+            remedy="make room on the disk, or name another place: TMPDIR",
+        ) from e
+    with folder as place:
+        yield place
 
 
 def _run(words: Sequence[str], deadline: float) -> Figures:
@@ -129,11 +145,13 @@ def _started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         text=True,
         process_group=0,  # Ctrl-C is the parent's affair
     )
-    with process:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
         try:
             yield process
         finally:
-            process.kill()
+            kill(process)
 
 
 def _see(words: Sequence[str], code: int, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,20 @@ from edgeport.runtimes.bundles.manifest import (
     StoredFile,
 )
 from edgeport.runtimes.bundles.packing import pack
+from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.extents import extents, in_words, shapes, values
 from edgeport.runtimes.tensorrt.library import Name, load
-from edgeport.runtimes.tensorrt.order import Order, Refused
+from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Refused
 
 from .child import Figures
 
 BUILD_LIMIT_S: Final = 240.0
 
 
-def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
+def add_engine(bundle: Path, library: Name, to: Path, gpu: int = 0) -> Figures:
     """Build an engine from a bundle's ONNX, and put it into a copy of the bundle.
 
     Free dimensions run from the least to the greatest that the signature or, where that has no
@@ -38,6 +41,7 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
         bundle: With an ``onnx`` artefact.
         library: That builds.
         to: The copy; made if it isn't there.
+        gpu: For which GPU of this machine; where there is none, for all that the library takes.
 
     Returns:
         Its size, what the library said, and why it is ``refused``, if it is.
@@ -63,9 +67,10 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
         signature,
         shapes(signature, sizes),
         values(signature, usual, samples),
+        _options(library, gpu),
         precision=onnx.precision,
     )
-    answer = build(order, BUILD_LIMIT_S)
+    answer = build(order, BUILD_LIMIT_S, gpu=gpu)
     if isinstance(answer, Refused):
         said = "; ".join(
             f"{problem.operator}: {problem.text}" if problem.operator else problem.text
@@ -84,6 +89,14 @@ def add_engine(bundle: Path, library: Name, to: Path) -> Figures:
     manifest = replace(copy.manifest, artefacts=(*others, engine))
     files.write(to / MANIFEST, manifest.dumps())
     return {"refused": None, "size_bytes": len(data), "warnings": list(answer.warnings)}
+
+
+def _options(library: Name, gpu: int) -> EngineOptions:
+    """TensorRT takes the GPU that it finds, TensorRT-RTX has to be told: by itself not of 7.5."""
+    with contextlib.suppress(EdgeportError):
+        if library == "tensorrt-rtx":
+            return EngineOptions(compute_capabilities=(gpus().capabilities[gpu],))
+    return EngineOptions()
 
 
 def _usual_sample(bundle: Bundle) -> Golden:

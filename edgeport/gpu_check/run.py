@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes import Bundle
+from edgeport.runtimes.devices import cuda_index
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError
 from edgeport.runtimes.tensorrt.library import NAMES, Name
 
@@ -127,7 +128,8 @@ class Check:
                 if self._budget.left_s("engine") <= 0:
                     return
                 self._tell(f"engine: {model.name} with {library}")
-                task = BuildEngine(model.path, library, self._copies / f"{model.name}.edge")
+                copy, gpu = self._copies / f"{model.name}.edge", cuda_index(self._machine.device)
+                task = BuildEngine(model.path, library, copy, gpu)
                 self._add(_unless_refused(self._step(key, task, "engine", STEP_LIMIT_S)))
             row = self._journal.rows.get(key)
             if row is not None and row.status == "pass":

@@ -35,11 +35,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class BuildEngine:
-    """Build a TensorRT engine from the bundle's ONNX, into a copy of the bundle."""
+    """Build a TensorRT engine from the bundle's ONNX, into a copy of the bundle.
+
+    Attributes:
+        gpu: The number of the GPU that is checked.
+    """
 
     bundle: Path
     library: Name
     to: Path
+    gpu: int
 
 
 @dataclass(frozen=True, slots=True)

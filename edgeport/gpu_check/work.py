@@ -55,8 +55,8 @@ def answer(task: Task, tell: Callable[[Figures], None]) -> Figures | EdgeportErr
 
 def _done(task: Task, tell: Callable[[Figures], None]) -> Figures:
     match task:
-        case BuildEngine(bundle, library, to):
-            return add_engine(bundle, library, to)
+        case BuildEngine(bundle, library, to, gpu):
+            return add_engine(bundle, library, to, gpu)
         case Prove(place):
             return prove(place)
         case Soak(place, seconds):

@@ -98,6 +98,7 @@ class Context:
         self._handle = self.driver.handle(
             "cuDevicePrimaryCtxRetain", handle, doing=f"use cuda:{index}"
         )
+        self.driver.in_use = True
         giving_back = weakref.finalize(self, _release, self.driver, handle)
         giving_back.atexit = False  # by then the driver may be gone, and gives everything back
 

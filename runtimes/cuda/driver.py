@@ -14,9 +14,11 @@ from typing import Final
 
 from .failures import failure, no_driver
 
-LIBRARIES: Final = (
+LIBRARIES: Final = (  # where the loader is not always told of it
     "libcuda.so.1",
-    "/usr/lib/wsl/lib/libcuda.so.1",  # Windows' Linux, where the loader is not told of it
+    "/usr/lib/wsl/lib/libcuda.so.1",  # Windows' Linux
+    "/usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1",  # Jetson, from JetPack 6 on
+    "/usr/lib/aarch64-linux-gnu/tegra/libcuda.so.1",  # before
 )
 
 _HANDLE: Final = POINTER(c_void_p)
@@ -60,6 +62,9 @@ class Driver:
     Args:
         path: Where the library is, or its name for the loader.
 
+    Attributes:
+        in_use: Whether a GPU was made ready to compute.
+
     Raises:
         OSError: It cannot be loaded.
         BackendMissingError: It is not a driver's library, or there is no GPU that it can use.
@@ -67,6 +72,7 @@ class Driver:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.in_use = False
         self._library = ctypes.CDLL(path)
         for name, arguments in PROTOTYPES.items():
             try:
@@ -90,7 +96,7 @@ class Driver:
         """
         code = getattr(self._library, name)(*arguments)
         if code:
-            raise failure(code, self._name_of(code), doing)
+            raise failure(code, self._name_of(code), doing, in_use=self.in_use)
 
     def integer(self, name: str, *arguments: object, doing: str) -> int:
         """Call a function that writes an int through its first argument, and return that.

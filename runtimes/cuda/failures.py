@@ -66,7 +66,9 @@ KNOWN: Final = {  # CUresult, from cuda.h
     710: _Known(
         LostGpuError, "a kernel met what must not be, as an index out of range", _NEW_PROCESS
     ),
-    719: _Known(LostGpuError, "a kernel crashed", _NEW_PROCESS),
+    **dict.fromkeys(
+        (714, 715, 716, 717, 718, 719), _Known(LostGpuError, "a kernel crashed", _NEW_PROCESS)
+    ),
     802: _Known(
         BackendMissingError,
         "the system's GPUs are not ready yet",
@@ -86,13 +88,37 @@ KNOWN: Final = {  # CUresult, from cuda.h
 }
 
 
-def failure(code: int, name: str | None, doing: str) -> EdgeportError:
+UNKNOWN: Final = 999
+
+CRASHES: Final = {  # what CUDA says of a code, in the messages of the libraries that use it
+    "an illegal memory access was encountered": 700,
+    "the launch timed out": 702,
+    "device-side assert triggered": 710,
+    "hardware stack error": 714,
+    "an illegal instruction was encountered": 715,
+    "misaligned address": 716,
+    "operation not supported on global/shared address space": 717,
+    "invalid program counter": 718,
+    "unspecified launch failure": 719,
+    "unknown error": UNKNOWN,
+}
+"""After these no call of CUDA succeeds any more in the process."""
+
+
+def crash(text: str) -> int | None:
+    """The code of the crash that a message tells of; ``None`` if it tells of none."""
+    return next((code for words, code in CRASHES.items() if words in text), None)
+
+
+def failure(code: int, name: str | None, doing: str, *, in_use: bool = False) -> EdgeportError:
     """The error for a code that a function of the driver returned.
 
     Args:
         code: A ``CUresult`` that is not 0.
         name: What the driver calls it; ``None`` if it does not know it.
         doing: What failed, as an infinitive.
+        in_use: Whether the GPU has computed before. What is unknown is then that it is gone: it
+            fell off the bus, or its driver was reset.
 
     Examples:
         >>> print(failure(101, "CUDA_ERROR_INVALID_DEVICE", "use cuda:3"))
@@ -100,6 +126,9 @@ def failure(code: int, name: str | None, doing: str) -> EdgeportError:
           fix: nvidia-smi lists them; CUDA_VISIBLE_DEVICES hides and renumbers them
     """
     label = name or f"CUDA error {code}"
+    if in_use and code == UNKNOWN:
+        gone = f"cannot {doing}: the GPU that was used is lost ({label})"
+        return LostGpuError(gone, remedy=f"{_NEW_PROCESS}; {_REPORT}")
     if code not in KNOWN:
         return EngineError(f"cannot {doing}: {label}", remedy=_REPORT)
     known = KNOWN[code]

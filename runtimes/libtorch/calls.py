@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,9 @@ from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.devices import rounded
 from edgeport.runtimes.errors import (
     ContractError,
+    EdgeportError,
     EngineError,
     FormatError,
-    LostGpuError,
     UsageError,
 )
 from edgeport.runtimes.inputs import Array, InputCheck
@@ -29,7 +28,7 @@ from edgeport.runtimes.run_failures import run_failure
 from edgeport.runtimes.session import Closes, EngineInfo, Options, check_signature, closed
 from edgeport.runtimes.signature import Signature
 
-from .device import GpuChoices, require_all_on, require_torch_device
+from .device import GpuChoices, gpu_failure, require_all_on, require_torch_device
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
@@ -39,18 +38,6 @@ _storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
 ExtraFiles: TypeAlias = dict[str, Any]
 
 _CPU: Final = torch.device("cpu")
-
-_CUDA_ERROR: Final = re.compile("CUDA error: .*")
-"""Four lines of advice follow it, and the stack of a script is in front."""
-_CRASHES: Final = (
-    "device-side assert triggered",
-    "illegal memory access",
-    "misaligned address",
-    "illegal instruction",
-    "unspecified launch failure",
-    "the launch timed out",
-)
-"""After these no call of CUDA succeeds any more."""
 
 _INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
 """What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
@@ -326,10 +313,8 @@ def open_signed(
     device = require_torch_device(options.device)
     try:
         module = load(extra_files, device)
-    except torch.OutOfMemoryError as e:
-        raise _failed(e, device) from e
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
-        raise EngineError(
+        raise gpu_failure(e, device) or EngineError(
             f"torch cannot open {name}: {last_line(e)}",
             remedy="check that its suffix is right, that torch is as new as its producer, and that "
             "there is free memory",
@@ -367,23 +352,8 @@ def _finished(call: Callable[[], object], device: torch.device) -> None:
     torch.cuda.synchronize(device)
 
 
-def _failed(error: Exception, device: torch.device) -> EngineError:
-    if isinstance(error, torch.OutOfMemoryError):
-        told = ". ".join(" ".join(str(error).split()).split(". ")[:3])  # then advice on settings
-        return EngineError(
-            f"{device} is out of memory: {told}",
-            remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
-        )
-    if said := _CUDA_ERROR.search(str(error)):
-        problem = f"torch failed on {device}: {said[0].strip()}"
-        if any(words in problem for words in _CRASHES):
-            return LostGpuError(
-                problem,
-                remedy="CUDA cannot be used again in this process: start a new one; an index "
-                "behind the end of its table is told on the CPU",
-            )
-        return EngineError(problem, remedy="edgeport doctor shows the driver and the GPUs")
-    return run_failure("torch", last_line(error))
+def _failed(error: Exception, device: torch.device) -> EdgeportError:
+    return gpu_failure(error, device) or run_failure("torch", last_line(error))
 
 
 def last_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineE
 from .loading import failed
 
 _CODE: Final = re.compile(r"CUDA failure (\d+): ([^;\n]*)")
-_INSUFFICIENT_DRIVER: Final = 35  # cudaErrorInsufficientDriver, of the runtime library alone
+_OLD_DRIVER: Final = (35, 36)  # cudaErrorInsufficientDriver, cudaErrorCallRequiresNewerDriver
 
 _MEMORY: Final = (
     "Failed to allocate memory",  # its arena, at a limit too
@@ -53,12 +53,13 @@ def failure(
             f"cuDNN cannot be used on {device}: {said}",
             remedy="pip install 'onnxruntime-gpu[cudnn]'",
         )
-    if code and int(code[1]) == _INSUFFICIENT_DRIVER:
+    if code and int(code[1]) in _OLD_DRIVER:
         return BackendMissingError(
             f"the NVIDIA driver is too old for this onnxruntime, or sees no GPU: {said}",
             remedy="edgeport doctor shows which CUDA the driver runs",
         )
     if code and int(code[1]) in KNOWN:
-        known: Any = by_code(int(code[1]), said, f"compute on {device}")
+        in_use = otherwise is None  # a run, not the start of one
+        known: Any = by_code(int(code[1]), said, f"compute on {device}", in_use=in_use)
         return cast(EdgeportError, known)  # pyright takes .errors for another module
     return otherwise or failed(Exception(text))

@@ -30,7 +30,8 @@ from .forked import OUT_OF_MEMORY, restrict, run_forked
 
 _LONGEST_ANSWER: Final = 2**28
 
-_GPU_FILES: Final = ("nvidia*", "nvidia-caps/*", "dxg", "nvhost-*", "nvmap", "nvgpu/*/*", "dri/*")
+_GPU_FILES: Final = ("nvidia*", "nvidia-caps/*", "dxg", "nvhost-*", "nvmap", "nvgpu/*/*", "dri/*",
+                     "host1x-fence")  # fmt: skip
 
 _OWN_THREADS: Final = "/proc/self/task"
 """``cuInit`` names its threads there (``TID/comm``), and fails with 304 where it can't: seen on an

@@ -44,6 +44,16 @@ class IExecutionContext(Protocol):
     def execute_async_v3(self, stream_handle: int, /) -> bool: ...
 
 
+class IRuntimeConfig(Protocol):
+    """How contexts of an engine run; from TensorRT 10.11 on."""
+
+    @property
+    def dynamic_shapes_kernel_specialization_strategy(self) -> Member: ...
+
+    @dynamic_shapes_kernel_specialization_strategy.setter
+    def dynamic_shapes_kernel_specialization_strategy(self, strategy: Member, /) -> None: ...
+
+
 class ICudaEngine(Protocol):
     """An engine on the GPU."""
 
@@ -74,7 +84,11 @@ class ICudaEngine(Protocol):
         self, name: int, profile_index: str, /
     ) -> Sequence[Sequence[int]]: ...
 
-    def create_execution_context(self) -> IExecutionContext | None: ...
+    def create_runtime_config(self) -> IRuntimeConfig: ...
+
+    def create_execution_context(
+        self, runtime_config: IRuntimeConfig = ..., /
+    ) -> IExecutionContext | None: ...
 
 
 class Runtime(Protocol):

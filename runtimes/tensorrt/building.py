@@ -20,6 +20,8 @@ from .order import Built, Order, Progress, Refused
 
 _LIFE: Final = "from edgeport.runtimes.tensorrt.builder import serve; serve({}, {})"
 _TAIL_CHARACTERS: Final = 300
+_END_S: Final = 30
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 def build(
@@ -27,6 +29,7 @@ def build(
     time_s: float,
     memory_bytes: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    gpu: int = 0,
 ) -> Built | Refused:
     """Build an engine. However this ends, the process has ended, and no half file is left.
 
@@ -35,6 +38,7 @@ def build(
         time_s: Wall time that it may take.
         memory_bytes: Beyond what the library takes when it is loaded; ``None`` for no limit.
         on_progress: Called at most ten times a second.
+        gpu: For which of those that may be used here TensorRT builds; it builds for the first.
 
     Raises:
         EngineError: It took too long, or the process died.
@@ -48,7 +52,7 @@ def build(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # TensorRT says there again what its errors say
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=_environment(gpu),
             process_group=0,  # Ctrl-C comes here, and the process is ended below
         )
     with process, Connection(ours.detach()) as connection:
@@ -81,7 +85,11 @@ def _answer(
 
 
 def _died(process: subprocess.Popen[bytes]) -> EngineError:
-    _, output = process.communicate()
+    try:
+        _, output = process.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired:  # it crashes slowly: a core of many GB, a driver that hangs
+        process.kill()
+        _, output = process.communicate()
     code = process.returncode
     how = f"ended with exit code {code}" if code >= 0 else f"was ended by {_signal(-code)}"
     last = output.decode("utf-8", "replace").strip().rpartition("\n")[2][-_TAIL_CHARACTERS:]
@@ -99,8 +107,12 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _environment() -> dict[str, str]:
-    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
+def _environment(gpu: int) -> dict[str, str]:
+    """Ours, one GPU, and the place that this edgeport was imported from: it may be a checkout."""
     home = str(Path(edgeport.__file__).parent.parent)
     known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}
+    found = {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}
+    if gpu:  # counted among those that this process may use
+        visible = os.environ.get(_VISIBLE, "").split(",")
+        found[_VISIBLE] = visible[gpu].strip() if gpu < len(visible) else str(gpu)
+    return found

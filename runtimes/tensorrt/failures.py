@@ -77,8 +77,14 @@ _MEMORY: Final = re.compile(
     r"out of memory|could not be allocated|cudaError 2\b|MEM_ALLOC|bad_alloc|OutOfMemory",
     re.IGNORECASE,
 )
-_OLD_DRIVER: Final = re.compile(r"cudaError 3[56]\b|driver version is insufficient", re.IGNORECASE)
-_CUDA: Final = re.compile(r"cudaError(?:_t)? (\d+)\b", re.IGNORECASE)
+_NO_START: Final = "CUDA initialization failure with error"
+"""A warning, and the only word that TensorRT says of a driver that it cannot use."""
+
+_OLD_DRIVER: Final = re.compile(
+    rf"(?:cudaError|{_NO_START}:?) 3[56]\b|driver version is insufficient", re.IGNORECASE
+)
+_CUDA: Final = re.compile(rf"(?:cudaError(?:_t)?|{_NO_START}:?) (\d+)\b", re.IGNORECASE)
+_IN_WORDS: Final = re.compile(r"Cuda (?:Runtime|Driver) \(.*")  # TensorRT 10: without the number
 _REST: Final = "see the NVIDIA driver's log, and try another release: edgeport doctor"
 
 
@@ -94,7 +100,8 @@ def explain(library: Library, heard: Iterable[Message], doing: str) -> EdgeportE
         By the first cause that is known: GPU, version, damage, driver, memory, CUDA. What another
         GPU, version or driver would mend is a ``BackendMissingError``.
     """
-    texts = [each.text for each in heard if each.level == "error"]
+    told = [each for each in heard if each.level == "error" or _NO_START in each.text]
+    texts = [each.text for each in told]
     everything = "\n".join(texts)
     for rule in _RULES:
         if found := rule.pattern.search(everything):
@@ -107,6 +114,9 @@ def explain(library: Library, heard: Iterable[Message], doing: str) -> EdgeportE
         return _renamed(library, cuda.failure(2, "out of memory", doing))
     if code := _CUDA.search(everything):
         return _renamed(library, cuda.failure(int(code[1]), f"cudaError {code[1]}", doing))
+    words = " ".join(_IN_WORDS.findall(everything))
+    if crash := cuda.crash(words):
+        return _renamed(library, cuda.failure(crash, f"cudaError {crash}", doing))
     reason = texts[0].splitlines()[0] if texts and texts[0] else "it does not say why"
     return EngineError(f"{library} cannot {doing}: {reason}", remedy=_REST)
 

@@ -16,7 +16,7 @@ from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parts import Parts
 
-from .api import ICudaEngine, IExecutionContext
+from .api import ICudaEngine, IExecutionContext, IRuntimeConfig
 from .bound_inputs import BoundInputs
 from .bound_outputs import BoundOutputs
 from .failures import RefusedError, explain
@@ -50,7 +50,12 @@ class Lane:
         self._heard, self._stop_listening = _listen(library, self)
         self._execution: IExecutionContext | None = None
         with self._at_work:
-            self._execution = engine.create_execution_context()
+            self._config = _config(library, engine)
+            self._execution = (
+                engine.create_execution_context(self._config)
+                if self._config
+                else engine.create_execution_context()
+            )
             if self._execution is None:
                 raise RefusedError(f"make a context for {name}")
 
@@ -168,6 +173,21 @@ class _Work:
         self._lane._cuda.pop()
         if isinstance(error, RefusedError):
             raise self._lane._explain(error) from error
+
+
+def _config(library: Library, engine: ICudaEngine) -> IRuntimeConfig | None:
+    """Let TensorRT-RTX compile its kernels for a new shape at once.
+
+    By itself it does so in the background, and answers with others meanwhile: then what was proved
+    is not what computes later.
+    https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/performance/optimization.html
+    """
+    strategies = getattr(library.module, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:  # TensorRT compiles when it builds
+        return None
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return config
 
 
 def _listen(library: Library, lane: Lane) -> tuple[list[Message], Callable[[], object]]:

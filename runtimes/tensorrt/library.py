@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
-from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.cuda.gpus import Gpus, gpus
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError
 from edgeport.runtimes.session import Availability
 
@@ -52,7 +52,7 @@ class _Ear:
 
     def __init__(self) -> None:
         self._lists: list[tuple[int, list[Message]]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a lane that is collected meanwhile ends its listening
 
     def hear(self, severity: int, text: str) -> None:
         with self._lock:
@@ -158,16 +158,24 @@ def probe(name: Name) -> Availability:
         return Availability(
             False, library.title, library.version, reason=e.problem, remedy=e.remedy
         )
-    if lacks(library, found.capabilities[0]):
-        return Availability(
-            False,
-            library.title,
-            library.version,
-            reason=f"it has nothing for compute capability {found.capabilities[0]}, which "
-            f"{found.names[0]} has",
-            remedy="use another backend: ort-cuda, or tensorrt",
-        )
-    return Availability(True, library.title, library.version, "cuda")
+    reason = lacks_all(library, found)
+    if reason is None:
+        return Availability(True, library.title, library.version, "cuda")
+    remedy = "use another backend: ort-cuda, or tensorrt"
+    return Availability(False, library.title, library.version, reason=reason, remedy=remedy)
+
+
+def lacks_all(library: Library, found: Gpus) -> str | None:
+    """Why no engine of a library runs on any of some GPUs; which of them it takes, opening tells.
+
+    Returns:
+        ``None`` if there is one for which it has something.
+    """
+    if not all(lacks(library, capability) for capability in found.capabilities):
+        return None
+    each = zip(found.capabilities, found.names, strict=True)
+    told = dict.fromkeys(f"{capability}, which {name} has" for capability, name in each)
+    return f"it has nothing for compute capability {', nor for '.join(told)}"
 
 
 def lacks(library: Library, capability: str) -> bool:

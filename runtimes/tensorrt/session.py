@@ -191,7 +191,7 @@ def _tensors(library: Library, engine: ICudaEngine, name: str) -> Tensors:
 
 
 def _deserialise(library: Library, context: Context, data: bytes, name: str) -> ICudaEngine:
-    with context.current(), library.listening("error") as heard:
+    with context.current(), library.listening() as heard:
         try:
             runtime: Runtime = library.module.Runtime(library.logger)
             # one that is version-compatible brings its runtime; every engine is code (NVIDIA's

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import BackendMissingError, EngineError
+from edgeport.runtimes import BackendMissingError, EngineError, LostGpuError
 from edgeport.runtimes.cuda import device, driver, failures, memory, stream
 from edgeport.runtimes.cuda.device import Context, devices
 from edgeport.runtimes.cuda.driver import PROTOTYPES, Driver
-from edgeport.runtimes.cuda.failures import KNOWN, failure
+from edgeport.runtimes.cuda.failures import CRASHES, KNOWN, crash, failure
 
 HEADERS = json.loads((Path(__file__).parent / "cuda_api.json").read_text())
 
@@ -83,13 +83,18 @@ def test_numbers_are_those_of_cuda_h(version: str) -> None:
         700: "ILLEGAL_ADDRESS",
         702: "LAUNCH_TIMEOUT",
         710: "ASSERT",
+        714: "HARDWARE_STACK_ERROR",
+        715: "ILLEGAL_INSTRUCTION",
+        716: "MISALIGNED_ADDRESS",
+        717: "INVALID_ADDRESS_SPACE",
+        718: "INVALID_PC",
         719: "LAUNCH_FAILED",
         802: "SYSTEM_NOT_READY",
         803: "SYSTEM_DRIVER_MISMATCH",
         804: "COMPAT_NOT_SUPPORTED_ON_DEVICE",
         999: "UNKNOWN",
     }
-    assert expected.keys() == KNOWN.keys()
+    assert expected.keys() == KNOWN.keys() >= {*CRASHES.values()}
     for code, name in expected.items():
         assert numbers[f"CUDA_ERROR_{name}"] == code
 
@@ -195,6 +200,32 @@ def test_a_driver_that_starts_and_then_refuses(
     with pytest.raises(BackendMissingError, match=r"^cannot use cuda:7: there is no GPU of that"):
         Context(7)
     driver._started.cache_clear()
+
+
+def test_a_gpu_that_goes_away_while_it_is_used(
+    refusing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUSAL", "0")
+    monkeypatch.setattr(driver, "LIBRARIES", (str(refusing),))
+    context = Context(0)
+    monkeypatch.setenv("REFUSAL", "999")
+    with pytest.raises(
+        LostGpuError,
+        match=r"^cannot use the GPU: the GPU that was used is lost \(THE_NAME\)\n  fix: CUDA "
+        r"cannot be used again in this process: start a new one; see the kernel's log",
+    ):
+        context.push()
+    driver._started.cache_clear()
+    with pytest.raises(BackendMissingError, match=r"^cannot start .*: the driver failed for an u"):
+        driver.driver()  # at its start it is another matter
+    monkeypatch.setenv("REFUSAL", "0")
+
+
+def test_a_crash_is_known_by_its_words() -> None:
+    assert crash("Error Code 1: Cuda Runtime (an illegal memory access was encountered)") == 700
+    assert crash("CUDA error: out of memory") is None
+    for code in CRASHES.values():
+        assert issubclass(type(failure(code, None, "run", in_use=True)), LostGpuError)
 
 
 def test_versions_that_differ_are_both_told(

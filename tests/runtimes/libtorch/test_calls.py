@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils import dlpack
 
 from edgeport.runtimes import (
+    BackendMissingError,
+    EdgeportError,
     EngineError,
     InputError,
     LostGpuError,
@@ -331,9 +333,36 @@ def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
     assert type(error) is LostGpuError
     assert error.problem == "torch failed on cuda:0: CUDA error: device-side assert triggered"
     assert error.remedy.startswith("CUDA cannot be used again in this process: start a new one")
-    other = _failed(RuntimeError("CUDA error: no kernel image is"), torch.device("cuda", 0))
-    assert type(other) is EngineError
-    assert other.problem == "torch failed on cuda:0: CUDA error: no kernel image is"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "message"),
+    [
+        ("CUDA error: unspecified launch failure", LostGpuError, "torch failed on cuda:0: CUDA"),
+        ("CUDA error: unknown error", LostGpuError, "torch failed on cuda:0: CUDA error: unkno"),
+        ("CUDA error: no kernel image is available", BackendMissingError,
+         r"torch \S+ was not built for the GPU cuda:0: CUDA error: no .*\n  fix: install a torch"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", BackendMissingError,
+         r"torch failed on cuda:0: .*\n  fix: see whether another process has it alone"),
+        ("CUDA error: out of memory", EngineError, "cuda:0 is out of memory: CUDA error: out of"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", EngineError,
+         "cuda:0 is out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", EngineError, "cuda:0 is out of memory: cuDNN"),
+        ("CUDA error: invalid argument", EngineError,
+         r"torch failed on cuda:0: CUDA error: invalid argument\n  fix: edgeport doctor"),
+    ],
+)  # fmt: skip  # text and meaning side by side
+def test_what_a_gpu_does_not_do(
+    tmp_path: Path, said: str, kind: type[EdgeportError], message: str
+) -> None:
+    text = f"{said}\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+    assert type(_failed(RuntimeError(text), torch.device("cuda", 0))) is kind
+
+    def load(extra_files: ExtraFiles, device: torch.device) -> torch.nn.Module:
+        raise RuntimeError(text)
+
+    with pytest.raises(kind, match=message.replace("cuda:0", "cpu")):  # the same while it is loaded
+        open_signed("libtorch", tmp_path / "model.ts", Options(), load)
 
 
 def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from edgeport.runtimes.libtorch.device import (
     GpuChoices,
     _own_choices,
     require_all_on,
+    require_kernels,
     require_torch_device,
 )
 
@@ -36,6 +37,14 @@ def test_a_torch_without_cuda(asked: str) -> None:
     problem = rf"torch [\d.]+\+cpu was built without CUDA, so it cannot run on {asked}\n  fix: inst"
     with pytest.raises(BackendMissingError, match=problem):
         require_torch_device(asked)
+
+
+def test_a_device_that_does_not_compute() -> None:
+    require_kernels(torch.device("cpu"))
+    with pytest.raises(
+        BackendMissingError, match=r"^torch \S+ cannot compute on meta: .*\n  fix: e"
+    ):
+        require_kernels(torch.device("meta"))  # which gives no values
 
 
 def test_tf32_is_off_on_a_gpu_and_the_process_is_left_as_it_was() -> None:

@@ -35,6 +35,10 @@ ARENA = (
          "cannot compute on cuda:1: there is no code for this GPU's compute capability in it"),
         ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", LostGpuError,
          "cannot compute on cuda:1: a kernel touched memory that is not its own"),
+        ("CUDA failure 36: API call is not supported in the installed CUDA driver ; GPU=0",
+         BackendMissingError, "the NVIDIA driver is too old for this onnxruntime"),
+        ("CUDA failure 716: misaligned address ; GPU=0", LostGpuError, "a kernel crashed"),
+        ("CUDA failure 999: unknown error ; GPU=0", LostGpuError, "the GPU that was used is lost"),
         ("cuDNN is unavailable for CUDA Execution Provider: cuDNN library was not found",
          BackendMissingError, "cuDNN cannot be used on cuda:1: .*\n  fix: pip install 'onnxru"),
         ("CUDA failure 900: operation not permitted when stream is capturing ; GPU=0", EngineError,
@@ -57,3 +61,10 @@ def test_a_limit_may_be_the_reason() -> None:
 def test_what_is_no_failure_of_a_gpu_stays_as_it_was() -> None:
     own = EngineError("cannot open it", remedy="check it")
     assert failure(RuntimeError("bad file"), "cuda:0", limited=False, otherwise=own) is own
+
+
+def test_a_driver_that_fails_at_the_start_has_lost_nothing() -> None:
+    own = EngineError("cannot open it", remedy="check it")
+    said = RuntimeError("CUDA failure 999: unknown error ; GPU=0")
+    found = failure(said, "cuda:0", limited=False, otherwise=own)
+    assert type(found) is BackendMissingError

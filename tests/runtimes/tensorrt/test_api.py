@@ -77,6 +77,13 @@ def test_the_enumerations_have_the_names_that_are_compared(binding: int) -> None
             assert fact(binding, owner, name) == "value", f"{owner}.{name}"
 
 
+def test_kernels_are_compiled_at_once_by_the_one_that_compiles_them() -> None:
+    rtx = next(n for n, name in enumerate(BINDINGS) if "rtx" in name)
+    (name,) = (each for each in vars(api.IRuntimeConfig) if not each.startswith("_"))
+    assert fact(rtx, "IRuntimeConfig", name) == "property"
+    assert fact(rtx, "DynamicShapesKernelSpecializationStrategy", "EAGER") == "value"
+
+
 def takes(overload: list[str], count: int) -> bool:
     """Whether so many positional arguments are enough and not too many."""
     return len([name for name in overload if not name.endswith("=")]) <= count <= len(overload)

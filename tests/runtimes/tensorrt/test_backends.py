@@ -6,10 +6,10 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError, ContractError, Options, UsageError, probe
 from edgeport.runtimes.cuda import driver
-from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.cuda.gpus import Gpus, gpus
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.session import BACKENDS, open_artefact
-from edgeport.runtimes.tensorrt.library import Library, lacks, load
+from edgeport.runtimes.tensorrt.library import Library, lacks, lacks_all, load
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
@@ -82,6 +82,19 @@ def test_a_gpu_that_a_library_is_not_for(rtx: Library) -> None:
         True,
         False,
     ]
+
+
+def test_gpus_of_two_kinds(rtx: Library) -> None:
+    large, small = ("H100", "9.0"), ("RTX 4090", "8.9")
+    for each, reason in [
+        ((large,), "it has nothing for compute capability 9.0, which H100 has"),
+        ((large, ("B200", "10.0"), large), "it has nothing for compute capability 9.0, which H100 "
+         "has, nor for 10.0, which B200 has"),
+        ((large, small), None),
+        ((small, large), None),
+    ]:  # fmt: skip
+        names, capabilities = zip(*each, strict=True)
+        assert lacks_all(rtx, Gpus((13, 0), names, capabilities)) == reason
 
 
 @pytest.mark.usefixtures("installed", "no_driver")

@@ -88,6 +88,25 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "start a new one",
         ),
         (
+            LostGpuError,
+            "[checkMacros.cpp::catchCudaError::212] Error Code 1: Cuda Runtime (an illegal memory "
+            "access was encountered)",  # TensorRT 10.3
+            "a kernel touched memory that is not its own",
+            "start a new one",
+        ),
+        (
+            EngineError,
+            "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",
+            "the GPU has not enough memory",
+            "nvidia-smi",
+        ),
+        (
+            BackendMissingError,
+            "CUDA initialization failure with error: 100. Please check your CUDA installation",
+            "the driver sees no GPU",
+            "--gpus all",
+        ),
+        (
             BackendMissingError,
             f"{CUDA}(cudaError 209: no kernel image is available for execution on the device))",
             "there is no code for this GPU's compute capability in it",
@@ -114,9 +133,17 @@ def test_each_cause_is_told_with_a_remedy(
     assert "\n" not in error.problem
 
 
-@pytest.mark.parametrize("code", [35, 36])
-def test_a_driver_that_is_too_old(rtx: Library, code: int) -> None:
-    heard = [Message("error", f"{CUDA}(cudaError {code}: driver))")]
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("error", f"{CUDA}(cudaError 35: driver))"),
+        Message("error", f"{CUDA}(cudaError 36: driver))"),
+        # TensorRT 8.6 and later say nothing else: https://github.com/NVIDIA/TensorRT/issues/2913
+        Message("warning", "CUDA initialization failure with error: 35. Please check your CUDA"),
+    ],
+)
+def test_a_driver_that_is_too_old(rtx: Library, message: Message) -> None:
+    heard = [Message("warning", "another warning"), message]
     try:
         error = explain(rtx, heard, "open m.rtx")
     except BackendMissingError as e:  # its version is asked for, and there is none here

@@ -64,5 +64,12 @@ def test_what_it_says_is_heard_by_level_while_somebody_listens(rtx: Library) -> 
     ]  # fmt: skip  # one line
 
 
+def test_who_hears_may_be_collected_meanwhile(rtx: Library) -> None:
+    """A lane that garbage collection finds while a message is kept ends its listening there."""
+    with rtx._ear._lock, rtx.listening() as heard:
+        rtx.logger.log(rtx.module.ILogger.Severity.ERROR, "from inside")
+    assert [each.text for each in heard] == ["from inside"]
+
+
 def test_names_and_titles_fit_together() -> None:
     assert library.TITLES.keys() == library.INSTALL.keys() == set(library.NAMES)
