@@ -136,7 +136,14 @@ def make_engine(
     wall_s = time.perf_counter() - start
     if isinstance(answer, Refused):
         narrowed = compiled.artefact.precision != source.precision
-        found = diagnose(str(library), answer, compiled.debug_map, source.module, narrowed=narrowed)
+        found = diagnose(
+            str(library),
+            answer,
+            compiled.debug_map,
+            source.module,
+            file=Path(order.onnx),
+            narrowed=narrowed,
+        )
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
     artefact = _artefact(compiled.artefact, folder, library, options, sizes)
     other = _for_other_gpus(options)

@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
+import onnx
 from torch import nn
 
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
@@ -23,6 +25,11 @@ _ELEMENTS: Final = re.compile(
     r".*(?:requires inputs with type .*But type is (\w+)\.|has type (\w+) but must have ).*",
     re.DOTALL,
 )
+
+_CONSTANT: Final = re.compile(r".*Failed to import initializer: (\S+)\s*", re.DOTALL)
+"""All that the parser says of a constant whose dtype it has not: its name at the end."""
+
+_FLAT: Final = "at least 2 dimensions are required"
 
 _SUM: Final = (
     "a sum by index is a product with ones and zeros: "
@@ -51,8 +58,16 @@ _REMEDIES: Final = {
     "MatMulInteger": f"{_QUANTISED}DequantizeLinear around a product of floats",
 }
 
+_REMEDIES_OF_DTYPES: Final = {
+    "BitShift": "a shift of integers is a product with a power of two, or a floor division by one: "
+    "x * 8 in place of x << 3, x // 8 in place of x >> 3",
+}
+
+_DEFECT: Final = re.compile(r"MyelinCheckException|\bCHECK\(|\bAssertion ")
+"""A check inside its compiler failed: nothing is wrong with the graph."""
 
 _OTHERWISE: Final = "write it with operators that TensorRT has"
+_DTYPE: Final = "convert it in forward first: x.int() or x.float()"
 
 
 def diagnose(
@@ -61,6 +76,7 @@ def diagnose(
     debug_map: str | None,
     module: nn.Module,
     *,
+    file: Path | None = None,
     narrowed: bool = False,
 ) -> Diagnosis:
     """Explain a refusal.
@@ -70,10 +86,11 @@ def diagnose(
         refused: What it said.
         debug_map: From the nodes of the ONNX file to the user's code; ``None`` if there is none.
         module: The user's.
+        file: The ONNX file that was refused; asked which node takes a constant that is refused.
         narrowed: Whether the graph was made narrower than it, which some operators don't bear.
     """
     origins: list[dict[str, Any]] = json.loads(debug_map)["nodes"] if debug_map else []
-    first, *others = (_located(problem, origins) for problem in refused.problems)
+    first, *others = (_located(problem, origins, file) for problem in refused.problems)
     found = _told(title, refused.phase, first)
     if narrowed and found.remedy == _OTHERWISE:
         found = replace(found, remedy=f"leave --precision out, or {_OTHERWISE}")
@@ -90,12 +107,26 @@ def diagnose(
     return replace(found, problem=f"{found.problem}; nor does it take {told}{rest}")
 
 
-def _located(problem: Problem, origins: Sequence[dict[str, Any]]) -> Problem:
-    """A build error names nodes only in its text."""
+def _located(problem: Problem, origins: Sequence[dict[str, Any]], file: Path | None) -> Problem:
+    """A build error names nodes only in its text, and a constant that is refused none."""
+    if problem.node is None and file and (constant := _CONSTANT.fullmatch(problem.text)):
+        return _of_constant(problem, constant[1], file)
     if problem.node is None:
         named = (each["node"] for each in origins if _names(problem.text, each["node"]))
         return _of_node(problem, max(named, key=len, default=None), origins)
     return _of_node(problem, problem.node, origins)
+
+
+def _of_constant(problem: Problem, name: str, path: Path) -> Problem:
+    """In the words of the parser for a tensor of a dtype that an operator has not."""
+    graph = onnx.load(path, load_external_data=False).graph
+    kind = next((each.data_type for each in graph.initializer if each.name == name), None)
+    taker = next((node for node in graph.node if name in node.input), None)
+    if kind is None or taker is None:
+        return problem
+    dtype = onnx.TensorProto.DataType.Name(kind).lower()
+    text = f"constant {name!r} has type {dtype} but must have another"
+    return Problem(text, taker.name or None, taker.op_type)
 
 
 def _names(text: str, node: str) -> bool:
@@ -110,7 +141,8 @@ def _of_node(problem: Problem, node: str | None, origins: Iterable[dict[str, Any
 
 
 def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
-    what, text = problem.operator or "the graph", problem.text
+    what = problem.operator or "the graph"
+    text = problem.text.removeprefix(f"{problem.node}: ")
     operator = _operator(problem)
     if turing := _TURING.search(text):
         return Diagnosis(
@@ -124,7 +156,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
         return Diagnosis(
             family=Family.OPERATOR,
             problem=f"{title} has no {what} of {(elements[1] or elements[2]).lower()}",
-            remedy="convert it in forward first: x.int() or x.float()",
+            remedy=_REMEDIES_OF_DTYPES.get(problem.operator or "", _DTYPE),
             operator=operator,
         )
     if _LACKING.fullmatch(text):
@@ -134,6 +166,10 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     else:
         problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
     remedy = _REMEDIES.get(problem.operator or "", _OTHERWISE)
+    if phase == "build" and _DEFECT.search(text):
+        remedy = "it is a defect of TensorRT's compiler: try another release of it, or use ort-cuda"
+    if _FLAT in text:
+        remedy = "give it a second axis: x.unsqueeze(0).argmax(1).squeeze(0) in place of x.argmax()"
     return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
 
 

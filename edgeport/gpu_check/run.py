@@ -86,12 +86,17 @@ class Check:
         try:
             self._build()
             self._prove()
+            self._end_children()  # what they hold on the GPU is for others now
             self._command()
             self._benchmark()
+            self._end_children()
             self._soak()
         finally:
-            for child in self._children.values():
-                child.end()
+            self._end_children()
+
+    def _end_children(self) -> None:
+        while self._children:
+            self._children.popitem()[1].end()
 
     def _planned(self) -> Iterator[Key]:
         for model, library in self._buildable():
@@ -313,8 +318,6 @@ class _Soaks:
         self._looks: dict[str, list[Figures]] = {backend: [] for backend in models}
         self._started = time.monotonic()
         for backend in models:
-            if (used := children.pop(backend, None)) is not None:
-                used.end()  # what it ran before is no part of this
             children[backend] = self._children[backend] = Child()
             place = Place(models[backend].path, backend, device)
             self._children[backend].send(Soak(place, seconds))

@@ -113,6 +113,6 @@ def _environment(gpu: int) -> dict[str, str]:
     known = os.environ.get("PYTHONPATH")
     found = {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}
     if gpu:  # counted among those that this process may use
-        visible = os.environ.get(_VISIBLE, "").split(",")
-        found[_VISIBLE] = visible[gpu].strip() if gpu < len(visible) else str(gpu)
+        visible = os.environ.get(_VISIBLE)
+        found[_VISIBLE] = visible.split(",")[gpu].strip() if visible else str(gpu)
     return found

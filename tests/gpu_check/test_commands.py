@@ -2,14 +2,17 @@
 
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from edgeport.gpu_check.child import LateError
+from edgeport.gpu_check import child
+from edgeport.gpu_check.child import Child, LateError
 from edgeport.gpu_check.commands import _see, call, fits
 from edgeport.gpu_check.tasks import Place
 from edgeport.runtimes import BackendMissingError, Bundle, EngineError
+from edgeport.runtimes.errors import StorageError
 
 
 def test_a_command_that_fails_is_told_in_its_own_words(packed: Path) -> None:
@@ -53,6 +56,27 @@ def test_what_a_command_says(said: str, kind: type[Exception], problem: str) -> 
     with pytest.raises(kind) as e:
         _see(["serve", "m.edge"], -signal.SIGSEGV, said)
     assert e.value.args[0].endswith(f"ended with exit code -11: {problem}")
+
+
+def test_no_place_for_inputs(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
+    with pytest.raises(
+        StorageError, match=r"(?s)^cannot keep the inputs of predict: No such .*TMPDIR"
+    ):
+        call("predict", Place(packed, "ort-cpu", "cpu"), 60)
+    with pytest.raises(StorageError, match=r"(?s)^cannot make a temporary file: No such .*TMPDIR"):
+        Child()
+
+
+def test_a_process_that_hangs_while_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose driver does not let it go."""
+    monkeypatch.setattr(child, "_LIFE", "import os, time; os.close({}); time.sleep(60)")
+    monkeypatch.setattr(child, "_END_S", 0.1)
+    hanging = Child()
+    with pytest.raises(EngineError, match=r"^the process died: it hangs while it ends\n  fix: run"):
+        hanging.receive()
+    hanging.end()
+    assert not hanging.alive
 
 
 def test_the_model_that_commands_take(packed: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from torch import nn
 
 from edgeport.deploy.tensorrt.refusal import diagnose
@@ -76,6 +78,36 @@ def test_a_refusal_names_operator_layer_line_and_remedy(
         raise AssertionError(found.remedy)
 
 
+def test_a_constant_of_a_dtype_that_tensorrt_has_not(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.UINT64, [2])
+    y = helper.make_tensor_value_info("y", TensorProto.UINT64, [2])
+    by = helper.make_tensor("val_2", TensorProto.UINT64, [], [3])
+    shift = helper.make_node("BitShift", ["x", "val_2"], ["y"], "node_shift", direction="LEFT")
+    graph = helper.make_graph([shift], "g", [x], [y], [by])
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    said = "In node -1 with name:  and operator:  (importInitializers): UNSUPPORTED_NODE: Failed to"
+    refused = Refused("parse", (Problem(f"{said} import initializer: val_2"),))
+    nodes = debug_map(("node_shift", "BitShift", "0"))
+    found = diagnose("RTX", refused, nodes, model(), file=tmp_path / "m.onnx")
+    assert found.problem == "RTX has no BitShift of uint64"
+    assert found.operator == "BitShift, ONNX node node_shift"
+    assert found.layer == "0 (Linear)"
+    assert "x * 8 in place of x << 3" in found.remedy
+    other = Refused("parse", (Problem(f"{said} import initializer: val_9"),))
+    found = diagnose("RTX", other, nodes, model(), file=tmp_path / "m.onnx")
+    assert found.problem.startswith("RTX cannot take the graph as it is: In node -1")
+
+
+def test_a_search_in_one_dimension() -> None:
+    text = "/ArgMax: at least 2 dimensions are required for input."
+    refused = Refused("parse", (Problem(text, "/ArgMax", "ArgMax"),))
+    found = diagnose("RTX", refused, debug_map(("/ArgMax", "ArgMax", "0")), model())
+    assert found.problem == (
+        "RTX cannot take ArgMax as it is: at least 2 dimensions are required for input."
+    )
+    assert found.remedy.startswith("give it a second axis: x.unsqueeze(0).argmax(1)")
+
+
 def test_a_build_error_names_its_node_in_its_text() -> None:
     text = "Cannot compile operation 'node_10' for Turing (SM75): FP32 GEMM is not supported."
     nodes = debug_map(("node_1", "Relu", "1"), ("node_10", "MatMul", "0"))
@@ -109,6 +141,13 @@ def test_what_nobody_knows_keeps_its_own_words() -> None:
     found = diagnose("RTX", Refused("build", (Problem("Something else."),)), None, model())
     assert found.problem == "RTX cannot build the graph: Something else."
     assert found.operator is None
+
+
+def test_a_defect_of_its_compiler_is_told_as_one() -> None:
+    text = "MyelinCheckException: utils.cpp:3613: CHECK(i < op->input_size()) failed."
+    found = diagnose("RTX", Refused("build", (Problem(text),)), None, model())
+    assert found.problem == f"RTX cannot build the graph: {text}"
+    assert found.remedy.startswith("it is a defect of TensorRT's compiler: try another release")
 
 
 def test_a_part_that_tensorrt_made_of_a_node_is_the_node() -> None:

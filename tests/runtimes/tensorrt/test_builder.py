@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import ContractError, EngineError, Signature, TensorSpec
 from edgeport.runtimes.tensorrt.builder import Phases
-from edgeport.runtimes.tensorrt.building import build
+from edgeport.runtimes.tensorrt.building import _environment, build
 from edgeport.runtimes.tensorrt.library import load
 from edgeport.runtimes.tensorrt.order import (
     Bounds,
@@ -324,3 +324,16 @@ def test_progress_never_shrinks_and_ends_at_one(steps: list[int]) -> None:
     assert seen[-1] == 1
     phases.step("unknown", 3)
     assert phases.done == 1
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu", "built_for"),
+    [(None, 0, None), (None, 1, "1"), ("2,3", 0, "2,3"), ("2, 3", 1, "3")],
+)
+def test_the_gpu_that_tensorrt_finds_first(
+    visible: str | None, gpu: int, built_for: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _environment(gpu).get("CUDA_VISIBLE_DEVICES") == built_for
