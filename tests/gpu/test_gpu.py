@@ -1,6 +1,7 @@
 """The checks of ``scripts/gpu-check`` on a few modules of the zoo: ``pytest -m gpu``."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from edgeport.gpu_check.__main__ import CheckArgs, run
 from edgeport.gpu_check.machine import Machine, look
 from edgeport.gpu_check.work import sweep_of
-from edgeport.runtimes import BackendMissingError, Bundle, ContractError, open, probe
+from edgeport.runtimes import BackendMissingError, Bundle, ContractError, Options, open, probe
 from edgeport.runtimes.bench import benchmark
+from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.cuda.nvml import Watch
 from edgeport.runtimes.devices import GpuOptions
 from scripts.export_zoo import NARROW, export_entry
@@ -124,3 +126,46 @@ def test_large_weights_that_are_shown_where_they_lie(models: Path) -> None:
     with bundle.open("ort-cuda") as session:
         answer = session.run(sample.inputs)["output"]
         np.testing.assert_allclose(answer, sample.eager["output"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["ort-cuda", "libtorch", "torch"])
+def test_threads_that_come_and_go_leave_no_memory_behind(
+    machine: Machine, models: Path, backend: str
+) -> None:
+    """A session of ONNX Runtime 1.26 kept some for each: microsoft/onnxruntime#29351."""
+    if backend not in machine.usable:
+        pytest.skip(f"{backend} cannot be used here")
+    bundle = Bundle.read(models / "wide-mlp.edge")
+    x = bundle.golden()[0].inputs
+    with bundle.open(backend, Options(device="cuda:0")) as session:
+
+        def call_in_threads(count: int) -> None:
+            for _ in range(count):
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(session.run, x).result()
+
+        call_in_threads(5)
+        context = Context(0)
+        before = context.free_bytes()
+        call_in_threads(40)
+        assert context.free_bytes() > before - 64 * 2**20
+
+
+@pytest.mark.parametrize("backend", ["ort-cuda", "libtorch", "torch"])
+def test_a_session_gives_the_gpu_its_memory_back(
+    machine: Machine, models: Path, backend: str
+) -> None:
+    if backend not in machine.usable:
+        pytest.skip(f"{backend} cannot be used here")
+    bundle = Bundle.read(models / "wide-mlp.edge")
+
+    def use() -> None:
+        with bundle.open(backend, Options(device="cuda:0")) as session:
+            session.run(bundle.golden()[0].inputs)
+
+    use()
+    context = Context(0)
+    before = context.free_bytes()
+    for _ in range(10):
+        use()
+    assert context.free_bytes() > before - 16 * 2**20

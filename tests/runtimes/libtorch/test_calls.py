@@ -28,6 +28,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch.calls import (
     ExtraFiles,
+    TorchGpuSession,
     TorchSession,
     _failed,
     last_line,
@@ -363,6 +364,19 @@ def test_what_a_gpu_does_not_do(
 
     with pytest.raises(kind, match=message.replace("cuda:0", "cpu")):  # the same while it is loaded
         open_signed("libtorch", tmp_path / "model.ts", Options(), load)
+
+
+def test_a_session_on_a_gpu_leaves_nothing_of_a_module_that_refers_to_itself() -> None:
+    module = nn.Linear(2, 2)
+    module.own = module.forward  # as an exported program does
+    gone = weakref.ref(module)
+    opened = TorchGpuSession("torch", module.own, Signature((X,), (Y,)), Options())
+    del module
+    opened.close()
+    opened.close()
+    assert gone() is None
+    with pytest.raises(EngineError, match="the session is closed"):
+        opened.run({"x": batch(1, 2)})
 
 
 def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
