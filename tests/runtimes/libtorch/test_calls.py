@@ -367,7 +367,7 @@ def test_what_a_gpu_does_not_do(
 
 
 def test_a_session_on_a_gpu_leaves_nothing_of_a_module_that_refers_to_itself() -> None:
-    module = nn.Linear(2, 2)
+    module: Any = nn.Linear(2, 2)
     module.own = module.forward  # as an exported program does
     gone = weakref.ref(module)
     opened = TorchGpuSession("torch", module.own, Signature((X,), (Y,)), Options())
