@@ -1,10 +1,11 @@
-"""From a proved ONNX file to one that computes in less: float16, or int8.
+"""From a proved ONNX file to one that computes in less: float16, bfloat16, or int8.
 
 ONNX Runtime's own tools do it. Inputs and outputs stay as they are. int8 is made in three ways,
 as none is right for all models: static, with ranges of values that are measured on samples;
 dynamic, where they are measured in each call; and static and symmetric, for TensorRT, and for those
 on whose kernels the first goes wrong. Weights have seven bits: on a processor without VNNI, eight
-saturate (16.8 dB where seven keep 38).
+saturate (16.8 dB where seven keep 38). No engine on a CPU runs bfloat16: its file is for TensorRT,
+and what is proved is one in float32 that rounds each value as it does.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,13 +28,17 @@ from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .onnx_graph import packed
+from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .onnx_graph import packed, write
 from .onnx_messages import messages
 from .routes import Route
-from .stored import Compiled
+from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
 
-NARROW: Final[tuple[Precision, ...]] = ("float16", "int8")
+NARROW: Final[tuple[Precision, ...]] = ("float16", "bfloat16", "int8")
+
+_BFLOAT16_FILE: Final = "bfloat16.onnx"
+"""Beside the wide one, for engines of TensorRT."""
 
 _DYNAMIC_ROUTE: Final = "int8 dynamic"
 """The one of int8 that does not measure ranges of values before."""
@@ -92,12 +97,28 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
         turned = _products_of_transposed(graph)
         mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=(*added, *turned)))
         return (float16, mixed) if turned else (float16,)
+    if precision == "bfloat16":
+        return (Route("bfloat16", partial(_bfloat16, wide=wide)),)
     dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
     convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
     static, symmetric = (_measured(wide, convolves, symmetric=way) for way in (False, True))
     if wide.for_engines:
         return symmetric
     return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
+
+
+def to_build_from(made: Compiled, wide: Wide, folder: Path) -> OnnxFile:
+    """What engines are built from, once a narrower file is proved.
+
+    Args:
+        made: By a route of ``routes``.
+        wide: What was narrowed.
+        folder: Where the narrower file is.
+    """
+    found = OnnxFile.of(made, folder)
+    if found.precision != "bfloat16":
+        return found
+    return replace(found, path=wide.path.with_name(_BFLOAT16_FILE))
 
 
 def is_measured(route: str) -> bool:
@@ -144,17 +165,33 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
+    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
+    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
+    return _packed(_half(wide, kept), source, folder, wide, "float16", details)
+
+
+def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
+    model = _half(wide, ())
+    put_in_bfloat16(model, onnx.load(wide.path))
+    path = wide.path.with_name(_BFLOAT16_FILE)
+    write(model, path)
+    model = onnx.load(path)
+    round_as_bfloat16(model)
+    return _packed(model, source, folder, wide, "bfloat16", {})
+
+
+def _half(wide: Wide, kept: Collection[str]) -> onnx.ModelProto:
+    """The file with its floats in float16, but for nodes that are kept in float32."""
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
-    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
     path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
     made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
     _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
-    return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", details)
+    sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
+    return sorted_
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:

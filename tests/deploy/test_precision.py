@@ -232,7 +232,7 @@ def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
             nn.Linear(4, 2),
             {"precision": "int8", "formats": ["onnx", "pt2"]},
             "int8 is made in ONNX, and --format asks for pt2 too",
-            "leave --format out",
+            "leave torchscript out of --format",
         ),
         (
             nn.Linear(4, 2).double(),
