@@ -32,7 +32,7 @@ _WIDER: Final[Mapping[str, str]] = {
 }
 _WRONG: Final[Mapping[str, str]] = {
     "float16": "scale what leaves the values that float16 holds, 6e-8 to 65504",
-    "bfloat16": "train the module in bfloat16, which keeps 8 bits of each value",
+    "bfloat16": "train the module in bfloat16, whose values have 8 bits of mantissa",
     "int8": "give more --samples or --calibration, or train the module with rounded values",
 }
 _WITHOUT_SAMPLES: Final = (

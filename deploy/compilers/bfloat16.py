@@ -56,7 +56,7 @@ def round_as_bfloat16(model: onnx.ModelProto) -> None:
     A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
     Tensor Core GPU Architecture", 2020).
     """
-    graphs = list(_graphs(model))
+    graphs = [*_graphs(model)][::-1]  # inner ones first: extending copies them
     narrow = [_in_bfloat16(graph) for graph in graphs]
     widen_bfloat16(model)
     for graph, names in zip(graphs, narrow, strict=True):

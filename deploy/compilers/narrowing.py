@@ -52,6 +52,8 @@ _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
 """No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
 _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
+_WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
+"""TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
@@ -165,28 +167,38 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
-    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
-    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
-    return _packed(_half(wide, kept), source, folder, wide, "float16", details)
+    nodes = onnx.load(wide.path, load_external_data=False).graph.node
+    details = _wide_nodes(len(kept), len(nodes))
+    return _packed(in_float16(wide.path, kept), source, folder, wide, "float16", details)
 
 
 def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
-    model = _half(wide, ())
+    nodes = onnx.load(wide.path, load_external_data=False).graph.node
+    kept = [node.name for node in nodes if node.op_type in _WITHOUT_BFLOAT16]
+    model = in_float16(wide.path, kept)
     put_in_bfloat16(model, onnx.load(wide.path))
     path = wide.path.with_name(_BFLOAT16_FILE)
     write(model, path)
     model = onnx.load(path)
     round_as_bfloat16(model)
-    return _packed(model, source, folder, wide, "bfloat16", {})
+    return _packed(model, source, folder, wide, "bfloat16", _wide_nodes(len(kept), len(nodes)))
 
 
-def _half(wide: Wide, kept: Collection[str]) -> onnx.ModelProto:
-    """The file with its floats in float16, but for nodes that are kept in float32."""
+def _wide_nodes(kept: int, nodes: int) -> dict[str, str]:
+    return {"float32": f"in {kept} of {nodes} nodes"} if kept else {}
+
+
+def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
+    """A file with its floats in float16, but for nodes that are kept in float32.
+
+    Its inputs and outputs stay as they are, as do operators that have no float16.
+    """
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
-    made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
+    made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
+        str(path), keep_io_types=True, node_block_list=[*kept]
+    )
     _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end

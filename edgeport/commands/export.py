@@ -286,6 +286,8 @@ def _render(made: "Export", output: Path) -> str:
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         if not artefact.proved:
             details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
+        if artefact.precision != made.source.precision:
+            details = f"{artefact.precision}, {details}"
         size = size_text(artefact.size_bytes)
         lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
