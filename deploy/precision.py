@@ -126,8 +126,12 @@ def _rounded(proved: Attempt) -> str:
         for verdict in report.verdicts
         if verdict.kind != "edge" and verdict.figures.snr_db is not None
     ]
-    least = f"the signal is {min(signals):.3g} dB above the noise" if signals else "it is exact"
-    return f"with each value rounded to bfloat16, on the CPU, {least} at least"
+    if not signals:
+        return "with each value rounded to bfloat16, on the CPU, nothing is lost"
+    return (
+        "with each value rounded to bfloat16, on the CPU, the signal is at least "
+        f"{min(signals):.3g} dB above the noise"
+    )
 
 
 def _notes(calibration: Calibration, request: Request, used: bool) -> list[str]:

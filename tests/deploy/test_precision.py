@@ -302,8 +302,8 @@ def test_bfloat16_is_of_the_engine_alone(tmp_path: Path) -> None:
     ]  # fmt: skip  # a table
     (told,) = [note for note in made.notes if "rounded" in note]
     assert re.fullmatch(
-        r"with each value rounded to bfloat16, on the CPU, the signal is [\d.]+ dB above the noise "
-        r"at least",
+        r"with each value rounded to bfloat16, on the CPU, the signal is at least [\d.]+ dB above "
+        r"the noise",
         told,
     )
     assert runtimes.verify(made.bundle, ["ort-cpu"]).passed
