@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +18,11 @@ from edgeport.runtimes.bundles.manifest import (
 )
 from edgeport.runtimes.bundles.packing import pack
 from edgeport.runtimes.cuda.gpus import gpus
-from edgeport.runtimes.errors import EdgeportError
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.extents import extents, in_words, shapes, values
-from edgeport.runtimes.tensorrt.library import Name, load
+from edgeport.runtimes.tensorrt.library import Name, lacks, load
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Refused
 
 from .child import Figures
@@ -47,7 +46,7 @@ def add_engine(bundle: Path, library: Name, to: Path, gpu: int = 0) -> Figures:
         Its size, what the library said, and why it is ``refused``, if it is.
 
     Raises:
-        BackendMissingError: The library cannot build here.
+        BackendMissingError: The library cannot build here, or has nothing for the GPU.
         EngineError: The build took too long or died.
         EdgeportError: The bundle cannot be read or copied.
     """
@@ -93,10 +92,18 @@ def add_engine(bundle: Path, library: Name, to: Path, gpu: int = 0) -> Figures:
 
 def _options(library: Name, gpu: int) -> EngineOptions:
     """TensorRT takes the GPU that it finds, TensorRT-RTX has to be told: by itself not of 7.5."""
-    with contextlib.suppress(EdgeportError):
-        if library == "tensorrt-rtx":
-            return EngineOptions(compute_capabilities=(gpus().capabilities[gpu],))
-    return EngineOptions()
+    try:
+        found = gpus()
+    except EdgeportError:  # it builds for all of them then
+        return EngineOptions()
+    title, capability = load(library), found.capabilities[gpu]
+    if lacks(title, capability):
+        raise BackendMissingError(
+            f"{title} has nothing for compute capability {capability}, which {found.names[gpu]} "
+            "has",
+            remedy="use another backend: ort-cuda, or tensorrt",
+        )
+    return EngineOptions((capability,) if library == "tensorrt-rtx" else ())
 
 
 def _usual_sample(bundle: Bundle) -> Golden:
