@@ -21,6 +21,7 @@ class _Known(NamedTuple):
 
 
 _REPORT: Final = "see the kernel's log: sudo dmesg | grep -i nvrm"
+_WITH_GPU: Final = "--gpus all (of Jetson: --runtime nvidia)"
 _NEW_PROCESS: Final = "CUDA cannot be used again in this process: start a new one"
 
 KNOWN: Final = {  # CUresult, from cuda.h
@@ -48,7 +49,7 @@ KNOWN: Final = {  # CUresult, from cuda.h
     100: _Known(
         BackendMissingError,
         "the driver sees no GPU",
-        "check nvidia-smi and CUDA_VISIBLE_DEVICES; start a container with --gpus all",
+        f"check nvidia-smi and CUDA_VISIBLE_DEVICES; start a container with {_WITH_GPU}",
     ),
     101: _Known(
         BackendMissingError,
@@ -148,11 +149,11 @@ def no_driver(reason: str) -> BackendMissingError:
     if version is None:
         return BackendMissingError(
             f"a GPU is needed, and no NVIDIA driver is installed here: {reason}",
-            remedy="use a machine with an NVIDIA GPU and its driver; in a container, --gpus all",
+            remedy=f"use a machine with an NVIDIA GPU and its driver; in a container, {_WITH_GPU}",
         )
     return BackendMissingError(
         f"the kernel has NVIDIA's driver {version}, but its library cannot be loaded: {reason}",
-        remedy="install the driver's libraries; start a container with --gpus all",
+        remedy=f"install the driver's libraries; start a container with {_WITH_GPU}",
     )
 
 

@@ -119,7 +119,7 @@ def test_a_machine_without_a_driver(use: Callable[[], object]) -> None:
     with pytest.raises(
         BackendMissingError,
         match=r"^a GPU is needed, and no NVIDIA driver is installed here: libcuda-of-nobody.*\n"
-        r"  fix: use a machine with an NVIDIA GPU and its driver; in a container, --gpus all$",
+        r"  fix: use a machine with an NVIDIA GPU and its driver; in a container, --gpus all",
     ):
         use()
 
@@ -132,7 +132,7 @@ def test_a_container_that_was_started_without_the_gpu(tmp_path: Path) -> None:
     with pytest.raises(
         BackendMissingError,
         match=r"^the kernel has NVIDIA's driver 550\.54\.14, but its library cannot be loaded: "
-        r".*\n  fix: .*--gpus all$",
+        r".*\n  fix: .*--gpus all \(of Jetson: --runtime nvidia\)$",
     ):
         driver.driver()
 
