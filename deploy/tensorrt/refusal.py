@@ -22,7 +22,8 @@ _LACKING: Final = re.compile(r"false|.*[Pp]lugin (?:not found|creator).*", re.DO
 
 _TURING: Final = re.compile(r"Cannot compile operation '([^']+)' for Turing .*: (.*)")
 _ELEMENTS: Final = re.compile(
-    r".*(?:requires inputs with type .*But type is (\w+)\.|has type (\w+) but must have ).*",
+    r".*(?:requires inputs with type .*But type is (\w+)\.|has type (\w+) but must have "
+    r"|unsupported input type of (\w+)).*",
     re.DOTALL,
 )
 
@@ -155,7 +156,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     if elements := _ELEMENTS.search(text):
         return Diagnosis(
             family=Family.OPERATOR,
-            problem=f"{title} has no {what} of {(elements[1] or elements[2]).lower()}",
+            problem=f"{title} has no {what} of {next(filter(None, elements.groups())).lower()}",
             remedy=_REMEDIES_OF_DTYPES.get(problem.operator or "", _DTYPE),
             operator=operator,
         )

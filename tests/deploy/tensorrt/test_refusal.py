@@ -60,6 +60,10 @@ def model() -> nn.Module:
             "Transpose", "I::g: (n: first input has type UInt8 but must have type Float, Half.)",
             "RTX has no Transpose of uint8", r"x\.int\(\) or x\.float\(\)",
         ),
+        (
+            "Concat", "status.is_success(): Found unsupported input type of UINT8",
+            "RTX has no Concat of uint8", r"x\.int\(\) or x\.float\(\)",
+        ),
         ("Loop", "first\nsecond", "RTX cannot take Loop as it is: first$", "with operators that"),
     ],
 )  # fmt: skip  # as it reads
