@@ -38,6 +38,12 @@ _RULES: Final = tuple(
         ),
         (
             BackendMissingError,
+            r"which has compute capability ([\d.]*\d)(?:.|\n)*does not support this compute cap",
+            "this library has nothing for compute capability {0}, which this GPU has",
+            "use another backend: ort-cuda, or tensorrt",
+        ),
+        (
+            BackendMissingError,
             r"cannot run on this GPU, which has compute capability ([\d.]*\d)",
             "it was not built for compute capability {0}, which this GPU has",
             "export it again, with {0} in --compute-capability",
@@ -55,10 +61,17 @@ _RULES: Final = tuple(
             "it was built with version {1}, and this is {0}",
             "{rebuild}, or install the version that built it",
         ),
+        (
+            BackendMissingError,
+            r"created with TensorRT-RTX version ([\w.]*\w), but the current runtime is "
+            r"TensorRT-RTX version ([\w.]*\w)",
+            "it was built with version {0}, and this is {1}",
+            "{rebuild}, or install the version that built it",
+        ),
         (EngineError, r"empty memory buffer", "it is empty", _WHOLE),
         (
             EngineError,
-            r"magic ?tag",
+            r"magic ?tag|header does not conform",
             "it is no engine of this library, or of a version that is too far from it",
             "TensorRT opens .engine and TensorRT-RTX .rtx, each its own only: export it again",
         ),

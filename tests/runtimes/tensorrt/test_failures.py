@@ -42,6 +42,20 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
         ),
         (
             BackendMissingError,
+            "The engine cannot run on this GPU, which has compute capability 9.0. TensorRT-RTX "
+            "does not support this compute capability, so the engine cannot be rebuilt for it.",
+            "this library has nothing for compute capability 9.0, which this GPU has",
+            "use another backend: ort-cuda",
+        ),
+        (
+            BackendMissingError,
+            "The engine has been created with TensorRT-RTX version 1.6.0.1, but the current "
+            "runtime is TensorRT-RTX version 1.7.1.116. Rebuild the engine with the same version",
+            "it was built with version 1.6.0.1, and this is 1.7.1.116",
+            f"{REBUILD}-rtx, or install the version that built it",
+        ),
+        (
+            BackendMissingError,
             "The current device is not compatible with this hardware-compatible engine. Expected "
             "compute capability >= 8.0 but got compute capability = 7.5. Please rebuild.",
             "it needs compute capability 8.0 or more, and this GPU has 7.5",
