@@ -70,7 +70,7 @@ def look(device: str) -> Machine:
     if not any(available.usable for available in found.values()):
         raise BackendMissingError(
             f"no backend can compute on {device}: {_missing(found)}",
-            remedy="; ".join(available.remedy or "" for available in found.values()),
+            remedy="; ".join(dict.fromkeys(each.remedy or "" for each in found.values())),
         )
     card = None
     if kind == "cuda":
@@ -90,7 +90,8 @@ def _driver(device: str, backends: Mapping[str, Availability]) -> str:
         if index >= len(there.names):
             raise no_such_gpu(index, len(there.names))
     except BackendMissingError as e:
-        missing = _missing({name: a for name, a in backends.items() if not a.usable})
+        others = {n: a for n, a in backends.items() if not a.usable and a.reason != e.problem}
+        missing = _missing(others)
         raise BackendMissingError(
             f"there is nothing to check: {e.problem}" + (f"\n  also: {missing}" if missing else ""),
             remedy=f"{e.remedy}; --device cpu rehearses the check on the CPU",

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pytest
 from page import Page
 
+from edgeport.gpu_check import machine
 from edgeport.gpu_check.__main__ import CheckArgs, main, run
 from edgeport.gpu_check.child import Child
 from edgeport.gpu_check.commands import COMMANDS
@@ -23,7 +24,7 @@ from edgeport.gpu_check.models import Model, by_interest
 from edgeport.gpu_check.page import page
 from edgeport.gpu_check.tasks import Place, Prove
 from edgeport.runtimes import BackendMissingError, EngineError
-from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.cuda.gpus import Gpus, gpus
 
 REPORT = "rehearsal-report.json"
 
@@ -151,15 +152,18 @@ def test_whoever_lends_the_machine_may_end_it(
     assert "interrupted" in {row["reason"] for row in told["rows"]}
 
 
-def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def no_gpu() -> None:
     try:
         gpus()
     except BackendMissingError:
-        pass
-    else:
-        pytest.skip("there is a GPU here")
+        return
+    pytest.skip("there is a GPU here")
+
+
+def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_gpu()
     output = tmp_path / "out"
     assert main(["--models", str(models), "--output", str(output)]) == 3
     assert not output.exists()
@@ -168,6 +172,15 @@ def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
     assert "NVIDIA driver" in said
     assert "--device cpu rehearses the check on the CPU" in said
     assert "ort-cuda: " in said
+
+
+def test_what_mends_two_backends_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_gpu()
+    monkeypatch.setattr(machine, "gpus", lambda: Gpus((13, 0), ("A",), ("8.9",)))
+    with pytest.raises(BackendMissingError, match=r"^no backend can compute on cuda:0: ") as e:
+        machine.look("cuda:0")
+    remedies = e.value.remedy.split("; ")
+    assert len(remedies) == len(set(remedies)) > 1
 
 
 @pytest.mark.parametrize(
