@@ -20,8 +20,8 @@ from edgeport.runtimes.bench.gpu import Gauge
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 
 from .child import Figures

@@ -51,7 +51,7 @@ def bars(
 ) -> tuple[list[dict[str, Bar]], dict[str, MedianBar]]:
     """The bars of every output by sample, and those over all samples.
 
-    An error passes the rule of ``runtimes.parity.rule`` if it is at most the floor times the
+    An error passes the rule of ``runtimes.parity`` if it is at most the floor times the
     largest ratio; both are known once eager and oracle are. A narrower precision must also keep
     its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
     not among these numbers.

@@ -23,18 +23,12 @@ from edgeport.runtimes.outputs import check_outputs
 from edgeport.runtimes.safety.isolation import Limits, run_limited
 from edgeport.runtimes.session import BACKENDS, Options, Session, check_options, probe
 
+from .figures import Figures
+from .informative import uninformative
 from .repeats import repeat
 from .report import BackendReport, OutputFacts, Report
-from .rule import (
-    Figures,
-    Verdict,
-    judge,
-    judge_together,
-    pool_floors,
-    uninformative,
-    worst,
-)
 from .thresholds import Precision, Thresholds
+from .verdict import Verdict, judge, judge_together, pool_floors, worst
 
 _USUAL: Final = ("real", "random")
 

@@ -1,8 +1,10 @@
+from typing import Any
+
 import onnx
 
 from edgeport.runtimes.formats import onnx_fields
 
-MESSAGES = {
+MESSAGES: dict[str, Any] = {
     "MODEL": onnx.ModelProto,
     "GRAPH": onnx.GraphProto,
     "FUNCTION": onnx.FunctionProto,
