@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import edgeport
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety import fresh
 
 from .tasks import Task
 
@@ -42,19 +36,8 @@ class Child:
     """One process. It is asked one thing at a time."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _LIFE.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                env=environment(),
-                process_group=0,  # Ctrl-C is the parent's affair
-            )
-        self.connection: Connection[Task, Any] = Connection(ours.detach())
+        self._process, self.connection = fresh.started(_LIFE, stdout=self._said, stderr=self._said)
 
     def send(self, task: Task) -> None:
         """Ask without waiting.
@@ -109,8 +92,7 @@ class Child:
         self._said.close()
 
     def _died(self) -> EngineError:
-        code = self._process.wait()
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        how = fresh.ending(self._process.wait())
         with contextlib.suppress(OSError, ValueError):
             self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
@@ -119,16 +101,3 @@ class Child:
             f"the process died: {how}",
             remedy="run this model alone with edgeport verify; SIGKILL is often a lack of memory",
         )
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it ends, however that ends."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library, another system
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def environment() -> dict[str, str]:
-    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
-    home = str(Path(edgeport.__file__).parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}

@@ -24,8 +24,9 @@ from edgeport.runtimes import Bundle
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import device_kind
 from edgeport.runtimes.errors import BackendMissingError, EngineError
+from edgeport.runtimes.safety.fresh import environment
 
-from .child import Figures, LateError, environment
+from .child import Figures, LateError
 from .tasks import Place
 
 Command: TypeAlias = Literal["verify", "predict", "serve"]
@@ -33,7 +34,7 @@ Command: TypeAlias = Literal["verify", "predict", "serve"]
 COMMANDS: Final[tuple[Command, ...]] = get_args(Command)
 
 _LIFE: Final = (
-    "from edgeport.gpu_check.child import die_with_parent; die_with_parent(); "
+    "from edgeport.runtimes.safety.forked import end_with_parent; end_with_parent(); "
     "from edgeport.__main__ import main; raise SystemExit(main())"
 )
 _URL: Final = re.compile(r"http://\S+")
