@@ -149,10 +149,10 @@ def closed_loop(port: int, requests: Requests, connections: int, seconds: float)
 
 
 def open_loop(
-    port: int, requests: Requests, per_s: float, seconds: float, connections: int
+    port: int, requests: Requests, per_s: float, seconds: float, connections: int, seed: int = 0
 ) -> Outcome:
     """Ask at the times of a Poisson process, over at most so many connections."""
-    return uvloop.run(_open_loop(port, requests, per_s, seconds, connections))
+    return uvloop.run(_open_loop(port, requests, per_s, seconds, connections, seed))
 
 
 async def _closed_loop(port: int, requests: Requests, count: int, seconds: float) -> Outcome:
@@ -170,12 +170,12 @@ async def _closed_loop(port: int, requests: Requests, count: int, seconds: float
 
 
 async def _open_loop(
-    port: int, requests: Requests, per_s: float, seconds: float, count: int
+    port: int, requests: Requests, per_s: float, seconds: float, count: int, seed: int
 ) -> Outcome:
     outcome, source = Outcome(), _Open(len(requests.sent))
     connections = await _connect(port, requests, outcome, source, count)
     source.free_ones.extend(connections)
-    gaps = np.random.default_rng(0).exponential(1e9 / per_s, int(per_s * seconds * 1.2) + 10)
+    gaps = np.random.default_rng(seed).exponential(1e9 / per_s, int(per_s * seconds * 1.2) + 10)
     start_ns = time.perf_counter_ns()
     times = deque(time_ns for time_ns in (start_ns + gaps.cumsum()).astype(int).tolist())
     stop_ns = start_ns + int(seconds * 1e9)
