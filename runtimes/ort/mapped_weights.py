@@ -14,7 +14,7 @@ from typing import Final
 import onnxruntime
 
 from edgeport.runtimes.formats import onnx_fields as fields
-from edgeport.runtimes.formats.protobuf import Data, header, is_flat, numbers
+from edgeport.runtimes.formats.protobuf import Data, field, header, is_flat, numbers
 from edgeport.runtimes.weights.external import locations
 
 _PRIVATE: Final = Path("/proc/self/fd")
@@ -61,12 +61,12 @@ def without_weights(data: Data) -> bytes | None:
         before = _begin(data, fields.GRAPH_INITIALIZER, first, last)
         tensor = _elsewhere(data, first, last)
         if before is not None and tensor is not None:
-            pieces += [data[place:before], _field(fields.GRAPH_INITIALIZER, tensor)]
+            pieces += [data[place:before], field(fields.GRAPH_INITIALIZER, tensor)]
             place = last
     if begun is None or not pieces:
         return None
     return (
-        data[:begun] + _field(fields.MODEL_GRAPH, b"".join([*pieces, data[place:end]])) + data[end:]
+        data[:begun] + field(fields.MODEL_GRAPH, b"".join([*pieces, data[place:end]])) + data[end:]
     )
 
 
@@ -85,16 +85,12 @@ def _elsewhere(data: Data, start: int, end: int) -> bytes | None:
         return None
     entries = {"location": _NAME, "offset": str(first), "length": str(last - first)}
     told = [
-        _field(fields.ENTRY_KEY, key.encode()) + _field(fields.ENTRY_VALUE, value.encode())
+        field(fields.ENTRY_KEY, key.encode()) + field(fields.ENTRY_VALUE, value.encode())
         for key, value in entries.items()
     ]
-    places = b"".join(_field(fields.TENSOR_EXTERNAL_DATA, entry) for entry in told)
+    places = b"".join(field(fields.TENSOR_EXTERNAL_DATA, entry) for entry in told)
     places += bytes([fields.TENSOR_DATA_LOCATION << 3, 1])
     return data[start:before] + places + data[last:end]  # not behind an end that is cut off
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return header(number, len(content)) + content
 
 
 def _begin(data: Data, number: int, start: int, end: int) -> int | None:
