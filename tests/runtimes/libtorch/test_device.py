@@ -12,13 +12,13 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.libtorch.calls import TorchSession
 from edgeport.runtimes.libtorch.device import (
     GpuChoices,
     _own_choices,
     require_all_on,
     require_torch_device,
 )
+from edgeport.runtimes.libtorch.session import TorchSession
 
 needs_no_cuda = pytest.mark.skipif(
     torch.version.cuda is not None, reason="this torch was built with CUDA"

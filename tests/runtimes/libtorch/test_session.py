@@ -24,11 +24,10 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.libtorch.calls import (
+from edgeport.runtimes.libtorch.failures import failure, last_line
+from edgeport.runtimes.libtorch.session import (
     ExtraFiles,
     TorchSession,
-    _failed,
-    last_line,
     open_signed,
 )
 
@@ -327,11 +326,11 @@ def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
         "`cudaErrorAssert' in https://docs.nvidia.com for more information.\n"
         "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
     )
-    error = _failed(RuntimeError(said), torch.device("cuda", 0))
+    error = failure(RuntimeError(said), torch.device("cuda", 0))
     assert type(error) is LostGpuError
     assert error.problem == "torch failed on cuda:0: CUDA error: device-side assert triggered"
     assert error.remedy.startswith("CUDA cannot be used again in this process: start a new one")
-    other = _failed(RuntimeError("CUDA error: no kernel image is"), torch.device("cuda", 0))
+    other = failure(RuntimeError("CUDA error: no kernel image is"), torch.device("cuda", 0))
     assert type(other) is EngineError
     assert other.problem == "torch failed on cuda:0: CUDA error: no kernel image is"
 
