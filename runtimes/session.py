@@ -142,8 +142,7 @@ class Closes:
     """What is closed at the end of a ``with`` block."""
 
     def close(self) -> None:
-        """Give back what is held."""
-        raise NotImplementedError
+        """Give back what is held: nothing, unless a class says so."""
 
     def __enter__(self) -> Self:
         return self

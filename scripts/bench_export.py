@@ -37,10 +37,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the z
 import zoo
 
 from edgeport.commands.terminal import note, table
-from scripts.export_attempt import attempt, make_reference
-from scripts.export_routes import OURS, RAW, ROUTES
-from scripts.export_time import time_exports
-from scripts.zoo_sources import chosen_modules
+from scripts.exports.attempt import attempt, make_reference
+from scripts.exports.duration import time_exports
+from scripts.exports.routes import OURS, RAW, ROUTES
+from scripts.exports.zoo_sources import chosen_modules
 
 Cells: TypeAlias = dict[str, dict[str, Any]]
 """Route -> outcome, detail and seconds."""

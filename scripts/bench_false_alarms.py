@@ -37,8 +37,8 @@ from edgeport.runtimes import EdgeportError, files
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.parity.verification import check_session
-from scripts.meaning_kept import Way, ways
-from scripts.zoo_sources import chosen_modules, source_of_entry
+from scripts.exports.zoo_sources import chosen_modules, source_of_entry
+from scripts.faults.meaning_kept import Way, ways
 
 Cell: TypeAlias = dict[str, Any]
 """One module and seed: ``worst`` ratio by transformation, ``alarms``, what it ``lacks``."""

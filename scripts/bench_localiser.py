@@ -44,11 +44,11 @@ from edgeport.deploy.proof.localiser import choose_sample, localise
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import EdgeportError
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Options, open_artefact
-from scripts.localiser_faults import Fault, faults
+from scripts.faults.in_layers import Fault, faults
 
 NETWORKS: Final = (
     "mlp",

@@ -33,7 +33,7 @@ from edgeport.runtimes.bench.compared import paired_ratio
 from edgeport.runtimes.bench.loops import Call, Durations
 from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.libtorch.session import TorchSession
 from edgeport.runtimes.ort.cpu import OrtSession
 
 ROUNDS = 60

@@ -4,8 +4,8 @@
     python scripts/bench_power.py --modules "mlp,u-net" --kinds "dropped bias"
 
 A module of the zoo is exported and proved. Then its ONNX file is altered in one of the ways of
-``faults.py``, put in the place of the right one, and the bundle is verified as a device verifies
-it. The same file is judged by the fixed rules of ``fixed_rules.py``, on one random sample.
+``faults/kinds.py``, put in the place of the right one, and the bundle is verified as a device does
+it. The same file is judged by the fixed rules of ``faults/fixed_rules.py``, on one random sample.
 
 The size of a fault is how far it moves the file's answers: the rms distance from those of the
 right file in the same engine, in floors, the largest over the outputs, the golden samples and
@@ -43,10 +43,11 @@ from edgeport.runtimes import Bundle, EdgeportError, Options, files, verify
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import StoredFile
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import measure, pool_floors
-from scripts.faults import KINDS
-from scripts.fixed_rules import FIXED, passes
-from scripts.zoo_sources import real_sample, source_of_entry
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.verdict import pool_floors
+from scripts.exports.zoo_sources import real_sample, source_of_entry
+from scripts.faults.fixed_rules import FIXED, passes
+from scripts.faults.kinds import KINDS
 
 MODULES: Final = (
     "mlp", "convnet", "u-net", "text encoder", "patch transformer", "tied causal model",

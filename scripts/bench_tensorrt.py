@@ -59,7 +59,7 @@ from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.session import open_artefact
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from scripts.zoo_sources import chosen_modules, source_of_entry
+from scripts.exports.zoo_sources import chosen_modules, source_of_entry
 
 PRELOADED: Final = (
     "onnxscript.function_libs.torch_lib.ops",

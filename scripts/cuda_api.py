@@ -9,8 +9,8 @@ The header is in NVIDIA's wheels of the runtime, and no GPU is needed:
 
 import json
 import re
-import sys
 import zipfile
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from edgeport.runtimes.cuda.driver import PROTOTYPES
@@ -23,10 +23,12 @@ WANTED = re.compile(
 )
 
 
-def main(wheels: list[str]) -> int:
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("wheels", nargs="+", type=Path)
     found = {}
-    for wheel in wheels:
-        header = read_header(Path(wheel))
+    for wheel in parser.parse_args().wheels:
+        header = read_header(wheel)
         major, minor = divmod(int(only(r"#define CUDA_VERSION (\d+)", header)), 1000)
         numbers = {**dict(CONSTANTS.findall(header)), **dict(DEFINED.findall(header))}
         found[f"{major}.{minor // 10}"] = {
@@ -36,7 +38,6 @@ def main(wheels: list[str]) -> int:
             },
         }
     print(json.dumps(found, indent=1, sort_keys=True))
-    return 0
 
 
 def read_header(wheel: Path) -> str:
@@ -68,4 +69,4 @@ def only(pattern: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,12 +31,16 @@ from typing import Any
 Facts = dict[str, dict[str, Any]]  # class -> member -> "property", "value" or its overloads
 
 
-def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["--one"]:
-        print(json.dumps(facts(load(Path(arguments[1])))))
-        return 0
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="WHEEL")
+    parser.add_argument("--one", action="store_true", help="it is a library, to be loaded here")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(facts(load(arguments.files[0]))))
+        return
     found = {}
-    for wheel in map(Path, arguments):
+    for wheel in arguments.files:
         with unpacked(wheel) as library:
             command = [sys.executable, __file__, "--one", str(library)]
             environment = {"LD_LIBRARY_PATH": str(library.parent)}
@@ -43,7 +48,6 @@ def main(arguments: list[str]) -> int:
             product, version, *_ = wheel.name.split("-")
             found[f"{product} {version}"] = json.loads(answer.stdout)
     print(json.dumps(merged(found), sort_keys=True, separators=(",", ":")).replace("},", "},\n"))
-    return 0
 
 
 @contextlib.contextmanager
@@ -137,4 +141,4 @@ def merged(found: dict[str, Facts]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

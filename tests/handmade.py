@@ -1,9 +1,11 @@
 """Bundles made by hand: any bytes, any golden samples; neither a module nor a compiler."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from safetensors.numpy import save
 
@@ -45,3 +47,29 @@ def bundle(
     )
     (path / "manifest.json").write_text(manifest.dumps())
     return path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    file = path / "manifest.json"
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))
+
+
+def replace_artefact(path: Path, format_: str, data: bytes, **changes: object) -> None:
+    """Put other bytes there, with the hash that belongs to them.
+
+    Args:
+        path: A bundle.
+        format_: Of the artefact, or ``"golden"``.
+        data: The bytes.
+        changes: To its entry in the manifest.
+    """
+
+    def change(manifest: dict[str, Any]) -> None:
+        for entry in (*manifest["artefacts"], manifest["golden"]):
+            if entry.get("format", "golden") == format_:
+                entry.update(changes)
+                entry.update(asdict(stored(path, entry["file"], data)))
+
+    edit(path, change)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from handmade import edit, replace_artefact
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load, save
@@ -71,25 +73,21 @@ def torch_cases() -> list[Case]:
     return [*_torchscripts(), *_programs()]
 
 
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    file = path / "manifest.json"
-    value = json.loads(file.read_text())
-    change(value)
-    file.write_text(json.dumps(value))
-
-
-def replace_artefact(path: Path, format_: str, data: bytes) -> None:
-    """Put other bytes there, with the hash that belongs to them."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        for entry in (*manifest["artefacts"], {**manifest["golden"], "format": "golden"}):
-            if entry["format"] == format_:
-                (path / entry["file"]).write_bytes(data)
-                digest = hashlib.sha256(data).hexdigest()
-                found = manifest["golden"] if format_ == "golden" else entry
-                found.update(sha256=digest, size_bytes=len(data))
-
-    edit(path, change)
+def put_anything(data: st.DataObject, value: Any) -> Any:
+    """Put any JSON in the place of a part of this one; the key or index of what it replaces."""
+    place = value
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            break
+        place = inner
+    plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    place[key] = data.draw(
+        st.recursive(plain, lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=3)
+    )
+    return key
 
 
 def artefact_bytes(path: Path, format_: str) -> bytes:

@@ -1,6 +1,10 @@
 """A page of ours, read as a browser would."""
 
+from collections.abc import Callable, Collection
 from html.parser import HTMLParser
+from typing import Any
+
+EVIL = "<script>alert('x')</script>&\"`{0}`"
 
 _VOID = {"meta"}
 
@@ -53,3 +57,28 @@ class Page(HTMLParser):
             for found, attributes in self.tags
             if tag in (None, found) and name in (attributes.get("class") or "").split()
         ]
+
+
+def assert_no_text_becomes_a_tag(
+    page: Callable[..., str], *values: Any, ours: Collection[str]
+) -> None:
+    """Every text that is a user's, or an engine's, may have a script in it.
+
+    Args:
+        page: Made of ``values``.
+        values: Plain ones, as JSON has them.
+        ours: Keys in them whose texts are edgeport's.
+    """
+    usual, evil = Page(page(*values)), Page(page(*(_poisoned(value, ours) for value in values)))
+    assert "script" not in evil.names
+    assert "<script>alert('x')</script>" in evil.text
+    names = {name for _, attributes in usual.tags for name in attributes}
+    assert {name for _, attributes in evil.tags for name in attributes} <= names
+
+
+def _poisoned(value: Any, ours: Collection[str], key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {k: _poisoned(v, ours, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_poisoned(v, ours, key) for v in value]
+    return value + EVIL if isinstance(value, str) and key not in ours else value

@@ -25,7 +25,6 @@ from edgeport.runtimes import BackendMissingError, ContractError, StorageError
 from edgeport.runtimes import files as storage
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.aotinductor import TARGET_FILE
-from edgeport.runtimes.libtorch.calls import EXTRA_FILE
 from edgeport.runtimes.libtorch.native_target import (
     LEVELS,
     MACHINES,
@@ -33,6 +32,7 @@ from edgeport.runtimes.libtorch.native_target import (
     best_level,
     release,
 )
+from edgeport.runtimes.libtorch.session import EXTRA_FILE
 from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY, METADATA
 
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store

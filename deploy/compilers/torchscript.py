@@ -14,7 +14,7 @@ from edgeport import __version__
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
-from edgeport.runtimes.libtorch.calls import EXTRA_FILE
+from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import decompositions
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store

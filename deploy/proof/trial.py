@@ -14,8 +14,8 @@ from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 
 from .reference import Reference

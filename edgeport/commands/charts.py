@@ -16,6 +16,7 @@ _LEFT: Final = 66
 _RIGHT: Final = 12
 _TOP: Final = 12
 _BOTTOM: Final = 38
+_BINS: Final = 30  # of a histogram
 
 STYLES: Final = ("main", "second", "third", "soft", "fifth", "sixth", "seventh", "eighth")
 """Each has a colour and a dash of its own, because not everybody sees colours."""
@@ -109,7 +110,6 @@ def lines(
     x: str,
     y: str,
     log: bool = False,
-    zero: bool = False,
     across: Axis | None = None,
     up: Axis | None = None,
     level: tuple[float, str] | None = None,
@@ -122,7 +122,6 @@ def lines(
         x: Name of the axis.
         y: Of the other.
         log: A logarithmic y.
-        zero: A line at y = 0.
         across: The axis of x; the one that shows every x if it is left out.
         up: The axis of y; likewise.
         level: A y with a line and a name.
@@ -134,12 +133,10 @@ def lines(
         up or Axis.around([*(v for c in curves for v in c.ys), *ends, *levels], log=log),
     )
     drawn = [part for curve in curves for part in _curve(curve, plot)]
-    rules = [plot.rule(0.0)] if zero and plot.up.low < 0 < plot.up.high else []
     if level:
-        rules.append(plot.rule(level[0]))
-        drawn.append(plot.rule_name(*level))
+        drawn = [plot.rule(level[0]), *drawn, plot.rule_name(*level)]
     key = [join([swatch(curve.style), f" {curve.name}"]) for curve in curves]
-    return plot.figure(title, [plot.frame(x, y), *rules, *drawn], key)
+    return plot.figure(title, [plot.frame(x, y), *drawn], key)
 
 
 def swatch(style: str) -> Html:
@@ -222,13 +219,13 @@ def _moment(place: tuple[float, float], moment: Moment) -> Html:
     return tag("path", name, d=cross, class_="odd")
 
 
-def histogram(title: str, values: Sequence[float], *, x: str, y: str, bins: int = 30) -> Html:
+def histogram(title: str, values: Sequence[float], *, x: str, y: str) -> Html:
     """How many values lie where."""
     across = Axis.around(values)
-    width = (across.high - across.low) / bins
-    counts = [0] * bins
+    width = (across.high - across.low) / _BINS
+    counts = [0] * _BINS
     for value in values:
-        counts[min(int((value - across.low) / width), bins - 1)] += 1
+        counts[min(int((value - across.low) / width), _BINS - 1)] += 1
     plot = _Plot(across, Axis(0.0, max(counts) * 1.05))
     bars = []
     for index, count in enumerate(counts):

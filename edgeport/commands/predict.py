@@ -48,7 +48,7 @@ class PredictArgs:
 
 
 @dataclass(frozen=True, slots=True)
-class Predictor:
+class Model:
     """Something that answers: its signature, names of its classes if it knows them, and how."""
 
     signature: Signature
@@ -95,11 +95,11 @@ def run(args: PredictArgs) -> int:
         refuse_overwriting(args.output, "-o", [args.model, *raw_input.found(args.input)])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    with opened(args) as predictor:
+    with opened(args) as model:
         header: list[str] | None = None
-        for raw in raw_input.read(args.input, predictor.signature):
-            answer = predictor.answer(raw.inputs)
-            columns = told(answer, predictor, len(raw.rows))
+        for raw in raw_input.read(args.input, model.signature):
+            answer = model.answer(raw.inputs)
+            columns = told(answer, model, len(raw.rows))
             if header is None:
                 header = ["row", *columns]
                 writer.writerow(header)
@@ -114,7 +114,7 @@ def run(args: PredictArgs) -> int:
     return 0
 
 
-def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
+def opened(args: PredictArgs) -> AbstractContextManager[Model]:
     """The run or bundle that was named."""
     if not is_run(args.model):
         return _bundle(args)
@@ -126,9 +126,7 @@ def opened(args: PredictArgs) -> AbstractContextManager[Predictor]:
     return _run(args.model)
 
 
-def told(
-    answer: Mapping[str, Array], predictor: Predictor, rows: int
-) -> dict[str, Sequence[object]]:
+def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequence[object]]:
     """The columns of an answer.
 
     ``logits`` (rows, classes) become ``label`` and ``probability`` (softmax); any other output is
@@ -145,7 +143,7 @@ def told(
                 remedy="use edgeport.runtimes.open and run it from Python",
             )
         if name == LOGITS and array.ndim == 2:
-            columns |= _labels(array, predictor.classes)
+            columns |= _labels(array, model.classes)
             continue
         flat = array.reshape(rows, -1)
         if flat.shape[1] > _MOST_COLUMNS:
@@ -169,15 +167,15 @@ def _text(value: np.generic) -> str:
 
 
 @contextmanager
-def _bundle(args: PredictArgs) -> Iterator[Predictor]:
+def _bundle(args: PredictArgs) -> Iterator[Model]:
     with open_predictor(
         args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
     ) as found:
-        yield Predictor(found.session.signature, found.labels, found.session.run)
+        yield Model(found.session.signature, found.labels, found.session.run)
 
 
 @contextmanager
-def _run(path: Path) -> Iterator[Predictor]:
+def _run(path: Path) -> Iterator[Model]:
     with needs("a run", "train", ", or export the run and predict from the bundle"):
         import torch
 
@@ -192,7 +190,7 @@ def _run(path: Path) -> Iterator[Predictor]:
             output = found.module(**{name: torch.tensor(a) for name, a in checked.items()})
         return {found.output: output.numpy()}
 
-    yield Predictor(signature, found.origin.classes, answer)
+    yield Model(signature, found.origin.classes, answer)
 
 
 def run_signature(run: "Run") -> Signature:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import edgeport
 from edgeport.runtimes.errors import EdgeportError, EngineError, StorageError
+from edgeport.runtimes.safety import fresh
 
 from .tasks import Task
 
@@ -53,18 +47,7 @@ class Child:
                 f"cannot make a temporary file: {e.strerror or e}",
                 remedy="make room on the disk, or name another place: TMPDIR",
             ) from e
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _LIFE.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                env=environment(),
-                process_group=0,  # Ctrl-C is the parent's affair
-            )
-        self.connection: Connection[Task, Any] = Connection(ours.detach())
+        self._process, self.connection = fresh.started(_LIFE, stdout=self._said, stderr=self._said)
 
     def send(self, task: Task) -> None:
         """Ask without waiting.
@@ -120,9 +103,7 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
         code = self._process.returncode
-        how = "it hangs while it ends"
-        if code is not None:
-            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        how = "it hangs while it ends" if code is None else fresh.ending(code)
         with contextlib.suppress(OSError, ValueError):
             self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
@@ -138,16 +119,3 @@ def kill(process: subprocess.Popen[Any]) -> None:
     process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it ends, however that ends."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library, another system
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def environment() -> dict[str, str]:
-    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
-    home = str(Path(edgeport.__file__).parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}

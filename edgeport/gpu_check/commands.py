@@ -25,8 +25,9 @@ from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import device_kind
 from edgeport.runtimes.errors import BackendMissingError, EngineError, StorageError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.safety.fresh import environment
 
-from .child import Figures, LateError, environment, kill
+from .child import Figures, LateError, kill
 from .tasks import Place
 
 Command: TypeAlias = Literal["verify", "predict", "serve"]
@@ -34,7 +35,7 @@ Command: TypeAlias = Literal["verify", "predict", "serve"]
 COMMANDS: Final[tuple[Command, ...]] = get_args(Command)
 
 _LIFE: Final = (
-    "from edgeport.gpu_check.child import die_with_parent; die_with_parent(); "
+    "from edgeport.runtimes.safety.forked import end_with_parent; end_with_parent(); "
     "from edgeport.__main__ import main; raise SystemExit(main())"
 )
 _URL: Final = re.compile(r"http://\S+")

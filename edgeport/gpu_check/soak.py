@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,9 @@ from edgeport.runtimes.bench.gpu import Gauge
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
-from edgeport.runtimes.parity.verification import check_session
+from edgeport.runtimes.parity.verdict import Verdict
+from edgeport.runtimes.parity.verification import check_answers
 
 from .child import Figures
 from .growth import Growth, growth
@@ -78,8 +78,7 @@ def soak_session(
     run = _Run(session, samples)
     looks = run.go(seconds, tell)
     found = run.figures() | {f"{name}_growth": asdict(g) for name, g in _growths(looks).items()}
-    replay: Session = _Replay(session, run.farthest)
-    verdicts = check_session(replay, samples, thresholds, reduced)
+    verdicts = check_answers(run.farthest, samples, thresholds, reduced)
     problem, remedy = _problem(run, found, [v for v in verdicts if v.status == "fail"])
     return found | {"problem": problem, "remedy": remedy}
 
@@ -188,26 +187,6 @@ class _Run:
             "gpu_bytes": gpu,
             "gpu": None if reading is None else asdict(reading),
         }
-
-
-class _Replay:
-    """Answers that were given before, in the order of the samples, for the parity rule."""
-
-    def __init__(self, session: Session, answers: Sequence[dict[str, Array]]) -> None:
-        self.signature, self.engine = session.signature, session.engine
-        self._answers: Iterator[dict[str, Array]] = iter(answers)
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return next(self._answers)
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> _Replay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def _growths(looks: Sequence[Figures]) -> dict[str, Growth]:

@@ -10,8 +10,9 @@ from edgeport.runtimes import Bundle
 from edgeport.runtimes.bench import Sweep, benchmark
 from edgeport.runtimes.devices import device_kind
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety.forked import end_with_parent
 
-from .child import Figures, die_with_parent
+from .child import Figures
 from .engines import add_engine
 from .proof import prove
 from .soak import soak
@@ -24,7 +25,7 @@ def serve(descriptor: int) -> None:
     Args:
         descriptor: Of the socket.
     """
-    die_with_parent()
+    end_with_parent()
     connection: Connection[Any, Task] = Connection(descriptor)
     while True:
         try:

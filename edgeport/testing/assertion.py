@@ -16,8 +16,8 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Thresholds, narrower
+from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session, dead_outputs
 
 from .artefacts import Answer, Way, ways

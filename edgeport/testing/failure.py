@@ -9,8 +9,8 @@ import numpy as np
 
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Verdict
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.session import EngineInfo
 
 if TYPE_CHECKING:

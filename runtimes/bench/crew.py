@@ -7,20 +7,14 @@ Each is a fresh interpreter, because two processes of one program differ by a st
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-import edgeport
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety import fresh
 
 from .orders import Finish, Open, Opened, Request
 from .setting import Setting
@@ -36,17 +30,9 @@ class Worker:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _LIFE.format(theirs.fileno(), time.perf_counter_ns())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what an engine prints is no result of ours
-                env=_environment(),
-                process_group=0,  # Ctrl-C is the parent's affair
-            )
-        self._connection: Connection[Request, Any] = Connection(ours.detach())
+        now_ns = time.perf_counter_ns()
+        # what an engine prints is no result of ours
+        self._process, self._connection = fresh.started(_LIFE, now_ns, stdout=2)
 
     def send(self, request: Request) -> None:
         """Ask without waiting.
@@ -101,8 +87,7 @@ class Worker:
         self._process.wait()
 
     def _died(self) -> EngineError:
-        code = self._process.wait()
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        how = fresh.ending(self._process.wait())
         return EngineError(
             f"the process that timed {self.setting.backend} on {self.setting.bundle} died: {how}",
             remedy="edgeport verify tells whether the artefact works on this machine; "
@@ -141,10 +126,3 @@ def crew(
                 batch.append(worker)
             members += [(worker, worker.receive()) for worker in batch]
         yield members
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and the place that this edgeport was imported from, which may be a checkout."""
-    home = str(Path(edgeport.__file__).parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}

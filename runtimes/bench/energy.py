@@ -9,7 +9,7 @@ _RAPL: Final = Path("/sys/class/powercap")
 (https://docs.kernel.org/power/powercap/powercap.html). Since Linux 5.10 root alone may read it."""
 
 
-def meter(folder: Path = _RAPL) -> int | None:
+def meter() -> int | None:
     """Microjoules of all CPU packages, a counter; ``None`` where there is none to read.
 
     The counter of a package wraps after hours at full power. A wrap is one reading in some
@@ -18,7 +18,7 @@ def meter(folder: Path = _RAPL) -> int | None:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        packages = sorted(folder.glob("intel-rapl:[0-9]*"))
+        packages = sorted(_RAPL.glob("intel-rapl:[0-9]*"))
         counters = [p / "energy_uj" for p in packages if p.name.count(":") == 1]
         return sum(int(path.read_text("ascii")) for path in counters) if counters else None
     except (OSError, ValueError):

@@ -48,7 +48,7 @@ class _EngineCalls(Protocol):
     def engine_call(self, inputs: Mapping[str, Array]) -> AbstractContextManager[Call]: ...
 
 
-class Worker:
+class _Timekeeper:
     """The state of the process, and the answers to its requests."""
 
     def __init__(self, python_ns: int) -> None:
@@ -155,13 +155,13 @@ def serve(descriptor: int, started_ns: int) -> None:
         descriptor: Of the socket.
         started_ns: When this process was started, on the clock of ``perf_counter_ns``.
     """
-    worker = Worker(time.perf_counter_ns() - started_ns)
+    keeper = _Timekeeper(time.perf_counter_ns() - started_ns)
     end_with_parent()
     ctypes.CDLL(None).prctl(_SET_TIMERSLACK, 1)  # sleeps end on time, not up to 50 us later
     connection: Connection[Any, Request] = Connection(descriptor)
     for request in _requests(connection):
         try:
-            reply = worker.answer(request)
+            reply = keeper.answer(request)
         except EdgeportError as e:
             reply = e
         connection.send(reply)

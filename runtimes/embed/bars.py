@@ -5,17 +5,14 @@ A program that knows them judges as ``edgeport verify`` does, without the rule t
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds, floor_scale
 from edgeport.runtimes.parity.verdict import Verdict, counts_together, median_bar
-from edgeport.runtimes.parity.verification import check_session
-from edgeport.runtimes.session import Closes, EngineInfo
-from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.parity.verification import check_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ def bars(
 ) -> tuple[list[dict[str, Bar]], dict[str, MedianBar]]:
     """The bars of every output by sample, and those over all samples.
 
-    An error passes the rule of ``runtimes.parity.rule`` if it is at most the floor times the
+    An error passes the rule of ``runtimes.parity`` if it is at most the floor times the
     largest ratio; both are known once eager and oracle are. A narrower precision must also keep
     its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
     not among these numbers.
@@ -59,7 +56,7 @@ def bars(
     Raises:
         EngineError: Two samples have different outputs.
     """
-    found = check_session(_Eager(samples), samples, thresholds)
+    found = check_answers((sample.eager for sample in samples), samples, thresholds)
     verdicts = iter(found)
     every = [
         {name: _bar(next(verdicts), thresholds, reduced) for name in sample.eager}
@@ -99,19 +96,3 @@ def _medians(
             elements = min(own[place].figures.elements for place in counted)
             found[output] = MedianBar(median_bar(ratio, elements) / ratio, tuple(counted))
     return found
-
-
-class _Eager(Closes):
-    """A session that answers what the module answered, sample after sample."""
-
-    def __init__(self, samples: Sequence[Golden]) -> None:
-        self.signature = Signature((), ())
-        self.engine = EngineInfo("eager", "eager", "", "", "", "", 1)
-        self._answers = iter([sample.eager for sample in samples])
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The next answer."""
-        return dict(next(self._answers))
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -93,10 +93,19 @@ def header(number: int, size: int) -> bytes:
         number: Of the field.
         size: Of its content, in bytes.
     """
+    return written(number << 3 | 2) + written(size)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field that has a length."""
+    return header(number, len(content)) + content
+
+
+def written(value: int) -> bytes:
+    """A number of variable length."""
     found = bytearray()
-    for value in (number << 3 | 2, size):
-        while value >= 0x80:
-            found.append(value & 0x7F | 0x80)
-            value >>= 7
-        found.append(value)
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
     return bytes(found)

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +15,10 @@ from edgeport.runtimes.safety.aoti_package import unpacked
 from edgeport.runtimes.session import Availability, Options, check_signature
 from edgeport.runtimes.signature import Signature
 
-from .calls import EXTRA_FILE, TorchSession, last_line
+from .buffers import storage_uses
+from .failures import last_line
 from .native_target import MACHINES, NativeTarget
+from .session import EXTRA_FILE, TorchSession
 
 TARGET_FILE: Final = "edgeport.target.json"
 """Under this name a package says what it was compiled for."""
@@ -26,8 +28,6 @@ _LOADER: Final = re.compile(r"version `\w+_[\d.]+' not found|undefined symbol: \
 
 _USES_OF_ITS_OWN: Final = 2
 """Of the storage of a tensor that nothing shares, while Python looks at it."""
-
-_storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
 
 
 def probe() -> Availability:
@@ -119,5 +119,5 @@ class _Call:
 def _own(tensor: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """What is an input, or a view of one or of a weight, is copied: it looks like any result."""
     storage = tensor.untyped_storage()
-    alone = _storage_uses(storage._cdata) == _USES_OF_ITS_OWN
+    alone = storage_uses(storage._cdata) == _USES_OF_ITS_OWN
     return tensor if alone and all(tensor is not each for each in inputs) else tensor.clone()

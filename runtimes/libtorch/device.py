@@ -3,13 +3,11 @@
 TF32 and the share of a GPU's memory are choices of the whole process, as the number of threads is.
 """
 
-import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import torch
 
-from edgeport.runtimes.cuda.failures import crash
 from edgeport.runtimes.devices import (
     DeviceKind,
     GpuOptions,
@@ -20,16 +18,11 @@ from edgeport.runtimes.devices import (
 from edgeport.runtimes.errors import (
     BackendMissingError,
     ContractError,
-    EdgeportError,
-    EngineError,
-    LostGpuError,
     first_line,
 )
 from edgeport.runtimes.session import Availability
 
-_CUDA_ERROR: Final = re.compile("CUDA error: .*")
-_NO_MEMORY: Final = re.compile("CUDA error: out of memory|CU[A-Z]+_STATUS_ALLOC_FAILED")
-"""cuBLAS and cuDNN ask for memory that torch does not manage."""
+from .failures import gpu_failure
 
 
 def available() -> Availability:
@@ -87,41 +80,6 @@ def require_kernels(device: torch.device) -> None:
             f"torch {torch.__version__} cannot compute on {device}: {first_line(e)}",
             remedy="edgeport doctor shows the driver and the GPUs of this machine",
         ) from e
-
-
-def gpu_failure(error: Exception, device: torch.device) -> EdgeportError | None:
-    """What one of torch's errors says of a GPU; ``None`` if it says nothing of one.
-
-    Args:
-        error: With four lines of advice behind what it says, and the stack of a script in front.
-        device: That was used.
-    """
-    said = _CUDA_ERROR.search(str(error))
-    if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
-        told = said[0] if said else ". ".join(" ".join(str(error).split()).split(". ")[:3])
-        return EngineError(
-            f"{device} is out of memory: {told.strip()}",
-            remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
-        )
-    if said is None:
-        return None
-    problem = f"torch failed on {device}: {said[0].strip()}"
-    if crash(problem) is not None:
-        return LostGpuError(
-            problem,
-            remedy="CUDA cannot be used again in this process: start a new one; an index "
-            "behind the end of its table is told on the CPU",
-        )
-    if "no kernel image" in problem:
-        return BackendMissingError(
-            f"torch {torch.__version__} was not built for the GPU {device}: {said[0].strip()}",
-            remedy="install a torch that was: https://pytorch.org/get-started/previous-versions",
-        )
-    if "busy or unavailable" in problem:
-        return BackendMissingError(
-            problem, remedy="see whether another process has it alone: nvidia-smi -q -d COMPUTE"
-        )
-    return EngineError(problem, remedy="edgeport doctor shows the driver and the GPUs")
 
 
 def require_all_on(device: torch.device, name: str, tensors: Iterable[Any]) -> None:

@@ -8,8 +8,8 @@ import torch
 
 from edgeport.runtimes.session import Availability, Options
 
-from .calls import ExtraFiles, TorchSession, open_signed
 from .device import available
+from .session import ExtraFiles, TorchSession, open_signed
 
 
 def probe() -> Availability:

@@ -8,9 +8,9 @@ import torch
 
 from edgeport.runtimes.session import Availability, Options
 
-from .calls import ExtraFiles, TorchSession, open_signed
 from .device import available
 from .script_graph import move_to
+from .session import ExtraFiles, TorchSession, open_signed
 
 
 def probe() -> Availability:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edgeport.runtimes.formats import onnx_fields as fields
 from edgeport.runtimes.formats.protobuf import Data, parts
 
 CPU: Final = "CPUExecutionProvider"
@@ -24,11 +25,6 @@ RECORD: Final = "session.record_ep_graph_assignment_info"
 1.24 and later."""
 
 _SIZES: Final = ("Shape", "Size")
-
-_GRAPH, _NODE, _INPUT = 7, 1, 11  # fields of ModelProto and GraphProto; initialisers may be inputs
-_INITIALIZER: Final = 5
-_TAKES, _GIVES, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5  # of NodeProto
-_GRAPHS: Final = (6, 11)  # of AttributeProto: a graph, graphs
 
 _MADE: Final = re.compile(r"Gather(_token_\d+)?")
 """How ONNX Runtime names a ``Gather`` that its optimiser of transpositions puts in (1.31)."""
@@ -106,19 +102,20 @@ def read_sizes(path: Path) -> Sizes:
             return Sizes()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = Sizes()
-            for number, start, end in parts(data, 0, len(data)):
-                if number == _GRAPH:
-                    _add(found, data, start, end, frozenset())
+            for graph in fields.each(data, 0, len(data), fields.MODEL_GRAPH):
+                _add(found, data, *graph, frozenset())
             return found
 
 
 def _add(found: Sizes, data: Data, start: int, end: int, outer: Set[str]) -> None:
     """Look at a graph, or at the body of a loop or branch, which reads values around it too."""
-    fields = list(parts(data, start, end))
-    constants = {_named(data, *place, field=8) for n, *place in fields if n == _INITIALIZER}
-    inputs = {_named(data, *place, field=1) for n, *place in fields if n == _INPUT}
+    tensors = fields.each(data, start, end, fields.GRAPH_INITIALIZER)
+    constants = {_named(data, *place, fields.TENSOR_NAME) for place in tensors}
+    given = fields.each(data, start, end, fields.GRAPH_INPUT)  # initialisers may be among them
+    inputs = {_named(data, *place, fields.VALUEINFO_NAME) for place in given}
     values = {*(outer - constants), *(inputs - constants)}
-    for node in (_node(data, *place) for n, *place in fields if n == _NODE):
+    for place in fields.each(data, start, end, fields.GRAPH_NODE):
+        node = _node(data, *place)
         found.transposes |= node.operator == "Transpose"
         for body in node.bodies:
             _add(found, data, *body, values)
@@ -140,27 +137,18 @@ def _reads(node: _Node, values: set[str]) -> bool:
 
 def _node(data: Data, start: int, end: int) -> _Node:
     texts: dict[int, list[str]] = {}
-    bodies: list[tuple[int, int]] = []
     for number, first, last in parts(data, start, end):
-        if number in (_TAKES, _GIVES, _NAME, _OPERATOR):
-            texts.setdefault(number, []).append(data[first:last].decode("utf-8", "replace"))
-        elif number == _ATTRIBUTE:
-            bodies += [
-                (start, end) for inner, start, end in parts(data, first, last) if inner in _GRAPHS
-            ]
+        if number != fields.NODE_ATTRIBUTE:
+            texts.setdefault(number, []).append(fields.text(data, first, last))
     return _Node(
-        name="".join(texts.get(_NAME, ())[-1:]),
-        operator="".join(texts.get(_OPERATOR, ())[-1:]),
-        takes=tuple(texts.get(_TAKES, ())),
-        gives=tuple(texts.get(_GIVES, ())),
-        bodies=tuple(bodies),
+        name=texts.get(fields.NODE_NAME, [""])[-1],
+        operator=texts.get(fields.NODE_OP_TYPE, [""])[-1],
+        takes=tuple(texts.get(fields.NODE_INPUT, ())),
+        gives=tuple(texts.get(fields.NODE_OUTPUT, ())),
+        bodies=tuple(fields.bodies(data, start, end)),
     )
 
 
-def _named(data: Data, start: int, end: int, *, field: int) -> str:
-    names: Iterator[str] = (
-        data[first:last].decode("utf-8", "replace")
-        for number, first, last in parts(data, start, end)
-        if number == field
-    )
-    return next(names, "")
+def _named(data: Data, start: int, end: int, name: int) -> str:
+    places = fields.each(data, start, end, name)
+    return next((fields.text(data, *place) for place in places), "")

@@ -25,7 +25,6 @@ from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
 from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import Availability, Closes, Options, check_signature, closed
-from edgeport.runtimes.shared_libraries import load_all, needed_by
 from edgeport.runtimes.signature import Signature
 
 from .cpu_nodes import RECORD, on_cpu
@@ -33,6 +32,7 @@ from .cuda_failures import failure
 from .cuda_needs import require_cuda, require_gpu
 from .device_buffers import DeviceBuffers
 from .loading import engine_of, load, missing, precision_of, settings_of, signature_of
+from .shared_libraries import load_all, needed_by
 
 PROVIDER: Final = "CUDAExecutionProvider"
 

@@ -8,7 +8,8 @@ from edgeport.runtimes.cuda.failures import driver_too_old
 from edgeport.runtimes.cuda.gpus import Gpus
 from edgeport.runtimes.devices import cuda_index, no_such_gpu
 from edgeport.runtimes.errors import BackendMissingError
-from edgeport.runtimes.shared_libraries import load_all
+
+from .shared_libraries import load_all
 
 
 def require_cuda(

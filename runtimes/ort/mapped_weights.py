@@ -13,7 +13,8 @@ from typing import Final
 
 import onnxruntime
 
-from edgeport.runtimes.formats.protobuf import header, is_flat, numbers, parts
+from edgeport.runtimes.formats import onnx_fields as fields
+from edgeport.runtimes.formats.protobuf import Data, field, header, is_flat, numbers
 from edgeport.runtimes.weights.external import locations
 
 _PRIVATE: Final = Path("/proc/self/fd")
@@ -22,8 +23,6 @@ _LARGE_FILE_BYTES: Final = 2**22
 _LARGE_TENSOR_BYTES: Final = 2**16
 """Smaller ones may be shapes, which ONNX Runtime wants to know before it looks elsewhere."""
 
-_GRAPH, _INITIALIZER, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 5, 9, 13, 14
-"""Numbers of fields, of ModelProto, GraphProto and three times TensorProto."""
 _NAME: Final = "weights"
 
 
@@ -46,55 +45,55 @@ def opened(path: Path, settings: onnxruntime.SessionOptions) -> Iterator[str | b
         yield str(path) if model is None else model
 
 
-def without_weights(data: mmap.mmap | bytes) -> bytes | None:
+def without_weights(data: Data) -> bytes | None:
     """A model whose large weights are those at their places in ``data``; ``None`` if it has none.
 
     Args:
         data: An ONNX model without external data.
     """
-    graphs = [(start, end) for number, start, end in parts(data, 0, len(data)) if number == _GRAPH]
+    graphs = list(fields.each(data, 0, len(data), fields.MODEL_GRAPH))
     if len(graphs) != 1:
         return None
     (start, end), pieces = graphs[0], []
-    begun = _begin(data, _GRAPH, start, end)
+    begun = _begin(data, fields.MODEL_GRAPH, start, end)
     place = start
-    for number, first, last in parts(data, start, end):
-        if number != _INITIALIZER or last - first < _LARGE_TENSOR_BYTES:
-            continue
-        before, tensor = _begin(data, number, first, last), _elsewhere(data, first, last)
+    for first, last in fields.each(data, start, end, fields.GRAPH_INITIALIZER):
+        before = _begin(data, fields.GRAPH_INITIALIZER, first, last)
+        tensor = _elsewhere(data, first, last)
         if before is not None and tensor is not None:
-            pieces += [data[place:before], _field(number, tensor)]
+            pieces += [data[place:before], field(fields.GRAPH_INITIALIZER, tensor)]
             place = last
     if begun is None or not pieces:
         return None
-    return data[:begun] + _field(_GRAPH, b"".join([*pieces, data[place:end]])) + data[end:]
+    return (
+        data[:begun] + field(fields.MODEL_GRAPH, b"".join([*pieces, data[place:end]])) + data[end:]
+    )
 
 
-def _elsewhere(data: mmap.mmap | bytes, start: int, end: int) -> bytes | None:
+def _elsewhere(data: Data, start: int, end: int) -> bytes | None:
     """A tensor that names where its values are; ``None`` if they are not in one piece."""
-    if not is_flat(data, start, end):
+    if end - start < _LARGE_TENSOR_BYTES or not is_flat(data, start, end):
         return None  # what is in a group is no field of it
-    found = list(parts(data, start, end))
-    raw = [(first, last) for number, first, last in found if number == _RAW_DATA]
-    is_elsewhere = _DATA_LOCATION in dict(numbers(data, start, end))
-    if len(raw) != 1 or is_elsewhere or any(number == _EXTERNAL_DATA for number, *_ in found):
+    raw = list(fields.each(data, start, end, fields.TENSOR_RAW_DATA))
+    external = list(fields.each(data, start, end, fields.TENSOR_EXTERNAL_DATA))
+    is_elsewhere = fields.TENSOR_DATA_LOCATION in dict(numbers(data, start, end))
+    if len(raw) != 1 or is_elsewhere or external:
         return None
     ((first, last),) = raw
-    before = _begin(data, _RAW_DATA, first, last)
+    before = _begin(data, fields.TENSOR_RAW_DATA, first, last)
     if before is None or last - first < _LARGE_TENSOR_BYTES:
         return None
     entries = {"location": _NAME, "offset": str(first), "length": str(last - first)}
-    told = [_field(1, key.encode()) + _field(2, text.encode()) for key, text in entries.items()]
-    places = b"".join(_field(_EXTERNAL_DATA, entry) for entry in told)
-    places += bytes([_DATA_LOCATION << 3, 1])
+    told = [
+        field(fields.ENTRY_KEY, key.encode()) + field(fields.ENTRY_VALUE, value.encode())
+        for key, value in entries.items()
+    ]
+    places = b"".join(field(fields.TENSOR_EXTERNAL_DATA, entry) for entry in told)
+    places += bytes([fields.TENSOR_DATA_LOCATION << 3, 1])
     return data[start:before] + places + data[last:end]  # not behind an end that is cut off
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return header(number, len(content)) + content
-
-
-def _begin(data: mmap.mmap | bytes, number: int, start: int, end: int) -> int | None:
+def _begin(data: Data, number: int, start: int, end: int) -> int | None:
     """Where a field begins, in front of its content; ``None`` if it is written in another way."""
     expected = header(number, end - start)
     begun = start - len(expected)

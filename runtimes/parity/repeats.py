@@ -71,7 +71,6 @@ def repeat(
     samples: Sequence[Golden],
     verdicts: Sequence[Verdict],
     reduced: Precision | None,
-    runs: int = RUNS,
 ) -> Repeats:
     """Run the largest of the usual samples again and again.
 
@@ -80,7 +79,6 @@ def repeat(
         samples: At least one.
         verdicts: On these, which have the floors.
         reduced: The precision in use, where it is narrower than the module's.
-        runs: How often.
 
     Raises:
         EngineError: The engine failed.
@@ -90,7 +88,7 @@ def repeat(
     floors = {v.output: _floor(v, reduced) for v in verdicts if v.sample == sample.name}
     first = session.run(sample.inputs)
     seen, apart = {_digest(first)}, dict.fromkeys(first, 0.0)
-    for _ in range(runs - 1):
+    for _ in range(RUNS - 1):
         answer = session.run(sample.inputs)
         digest = _digest(answer)
         if digest not in seen:
@@ -99,7 +97,7 @@ def repeat(
                 apart[name] = max(apart[name], distance(array, first[name], floors[name]))
     output = max(apart, key=apart.__getitem__)
     largest = apart[output]
-    return Repeats(sample.name, runs, len(seen), output if largest else None, largest)
+    return Repeats(sample.name, RUNS, len(seen), output if largest else None, largest)
 
 
 def distance(one: Array, other: Array, floor: float) -> float:

@@ -15,8 +15,8 @@ from edgeport.runtimes.formats.strict_json import expect, parse
 from edgeport.runtimes.session import EngineInfo
 
 from .repeats import Repeats
-from .rule import Verdict, judge, judge_together
 from .thresholds import Precision, Thresholds
+from .verdict import Verdict, judge, judge_together
 
 REPORT_VERSION: Final = 3
 

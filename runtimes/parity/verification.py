@@ -1,7 +1,7 @@
 """Ask every engine of this machine whether it computes what the module computed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -19,22 +19,17 @@ from edgeport.runtimes.errors import (
     UsageError,
 )
 from edgeport.runtimes.formats.records import from_json, to_json
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.outputs import check_outputs
 from edgeport.runtimes.safety.isolation import Limits, run_limited
 from edgeport.runtimes.session import BACKENDS, Options, Session, check_options, probe
 
+from .figures import Figures
+from .informative import uninformative
 from .repeats import repeat
 from .report import BackendReport, OutputFacts, Report
-from .rule import (
-    Figures,
-    Verdict,
-    judge,
-    judge_together,
-    pool_floors,
-    uninformative,
-    worst,
-)
 from .thresholds import Precision, Thresholds
+from .verdict import Verdict, judge, judge_together, pool_floors, worst
 
 _USUAL: Final = ("real", "random")
 
@@ -131,7 +126,21 @@ def check_session(
         EngineError: The engine failed on a sample, or answered something else than its signature
             says.
     """
-    measured = [_measure_sample(session, sample) for sample in samples]
+    answers = (_answer(session, sample) for sample in samples)
+    return check_answers(answers, samples, thresholds, reduced)
+
+
+def check_answers(
+    answers: Iterable[Mapping[str, Array]],
+    samples: Sequence[Golden],
+    thresholds: Thresholds,
+    reduced: Precision | None = None,
+) -> tuple[Verdict, ...]:
+    """Judge every output of what was answered to the samples, in their order."""
+    measured = [
+        {name: sample.measure(name, outputs[name]) for name in sample.eager}
+        for sample, outputs in zip(samples, answers, strict=True)
+    ]
     for name in {name for sample in samples for name in sample.eager}:
         _pool(name, samples, measured)
     verdicts = [
@@ -244,7 +253,7 @@ def _run_apart(
             return BackendReport(name, artefact.stored.file, "fail", reason, remedy)
 
 
-def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
+def _answer(session: Session, sample: Golden) -> Mapping[str, Array]:
     signature = session.signature
     try:
         outputs = session.run(sample.inputs)
@@ -257,7 +266,7 @@ def _measure_sample(session: Session, sample: Golden) -> dict[str, Figures]:
         check_outputs(signature, shapes, outputs)  # a session does it once for each shape
     except (EngineError, InputError) as e:
         raise EngineError(f"sample {sample.name!r}: {e.problem}", remedy=e.remedy) from e
-    return {name: sample.measure(name, outputs[name]) for name in sample.eager}
+    return outputs
 
 
 def output_facts(samples: Sequence[Golden]) -> tuple[OutputFacts, ...]:

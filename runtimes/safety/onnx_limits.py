@@ -7,9 +7,10 @@ that call one another twice each are 2^30 nodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from edgeport.runtimes.formats import onnx_fields as fields
 from edgeport.runtimes.formats.protobuf import Data, parts
 
 MOST_NODES: Final = 1_000_000
@@ -19,11 +20,8 @@ DEEPEST: Final = 32
 LARGEST_BYTES: Final = 2**31 - 1
 """protobuf's own limit; larger weights lie in external data."""
 
-_GRAPH, _FUNCTION = 7, 25  # of a ModelProto
-_FUNCTION_NAME, _FUNCTION_NODE, _FUNCTION_DOMAIN, _FUNCTION_OVERLOAD = 1, 7, 10, 13
-_NODE = 1  # of a GraphProto
-_OP_TYPE, _ATTRIBUTE, _DOMAIN, _OVERLOAD = 4, 5, 7, 8  # of a NodeProto
-_ATTRIBUTE_GRAPHS: Final = (6, 11)  # of an AttributeProto
+_FUNCTION: Final = (fields.FUNCTION_DOMAIN, fields.FUNCTION_NAME, fields.FUNCTION_OVERLOAD)
+_CALLED: Final = (fields.NODE_DOMAIN, fields.NODE_OP_TYPE, fields.NODE_OVERLOAD)
 
 _Key: TypeAlias = tuple[bytes, bytes, bytes]
 """Domain, name and overload of an operator."""
@@ -37,14 +35,12 @@ def check_onnx(data: Data) -> None:
     """
     if len(data) > LARGEST_BYTES:
         raise ValueError(f"it has {len(data)} bytes, at most {LARGEST_BYTES} can be parsed")
-    top = list(parts(data, 0, len(data)))
     functions: dict[_Key, Counter[_Key]] = {}
-    for _, start, end in (part for part in top if part[0] == _FUNCTION):
-        key = _named(data, start, end, (_FUNCTION_DOMAIN, _FUNCTION_NAME, _FUNCTION_OVERLOAD))
-        functions[key] = _operators(data, start, end, _FUNCTION_NODE)
+    for place in fields.each(data, 0, len(data), fields.MODEL_FUNCTIONS):
+        functions[_key(data, *place, _FUNCTION)] = _operators(data, *place, fields.FUNCTION_NODE)
     main: Counter[_Key] = Counter()
-    for _, start, end in (part for part in top if part[0] == _GRAPH):
-        main += _operators(data, start, end, _NODE)
+    for place in fields.each(data, 0, len(data), fields.MODEL_GRAPH):
+        main += _operators(data, *place, fields.GRAPH_NODE)
     _refuse_many(main, functions)
 
 
@@ -56,33 +52,23 @@ def _operators(data: Data, start: int, end: int, node: int) -> Counter[_Key]:
         start, end, node, depth = waiting.pop()
         if depth > DEEPEST:
             raise ValueError(f"its graphs nest more than {DEEPEST} deep")
-        for number, first, last in parts(data, start, end):
-            if number == node:
-                found[_named(data, first, last, (_DOMAIN, _OP_TYPE, _OVERLOAD))] += 1
-                waiting += (
-                    (begin, after, _NODE, depth + 1) for begin, after in _graphs(data, first, last)
-                )
+        for place in fields.each(data, start, end, node):
+            found[_key(data, *place, _CALLED)] += 1
+            inner = fields.bodies(data, *place)
+            waiting += ((*body, fields.GRAPH_NODE, depth + 1) for body in inner)
         if found.total() > MOST_NODES:
             raise ValueError(f"it has more than {MOST_NODES:,} nodes")
     return found
 
 
-def _named(data: Data, start: int, end: int, numbers: tuple[int, int, int]) -> _Key:
-    fields = {
+def _key(data: Data, start: int, end: int, numbers: tuple[int, int, int]) -> _Key:
+    found = {
         number: data[first:last]
         for number, first, last in parts(data, start, end)
         if number in numbers
     }
-    domain, name, overload = (fields.get(number, b"") for number in numbers)
+    domain, name, overload = (found.get(number, b"") for number in numbers)
     return (b"" if domain == b"ai.onnx" else domain, name, overload)
-
-
-def _graphs(data: Data, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for number, first, last in parts(data, start, end):
-        if number == _ATTRIBUTE:
-            for inner, begin, after in parts(data, first, last):
-                if inner in _ATTRIBUTE_GRAPHS:
-                    yield begin, after
 
 
 def _refuse_many(main: Counter[_Key], functions: dict[_Key, Counter[_Key]]) -> None:

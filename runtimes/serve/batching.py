@@ -15,7 +15,7 @@ from edgeport.runtimes.errors import EngineError, InputError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verification import check_session
-from edgeport.runtimes.session import Session
+from edgeport.runtimes.session import Closes, Session
 from edgeport.runtimes.signature import Signature
 
 from .counters import MOST_BATCH
@@ -68,8 +68,8 @@ def most_rows(
     return 1 if any(verdict.status == "fail" for verdict in verdicts) else largest
 
 
-class Crowded:
-    """A session that runs what it is given between rows of somebody else."""
+class Crowded(Closes):
+    """A session that runs what it is given between rows of somebody else; it is not closed here."""
 
     def __init__(self, session: Session, samples: Sequence[Golden], largest: int) -> None:
         self.signature = session.signature
@@ -96,15 +96,6 @@ class Crowded:
         crowd = [stranger, inputs, *[stranger] * (rows + 2 <= self._largest)]
         outputs = self._session.run(join(crowd, self.signature))
         return {name: array[1 : 1 + rows] for name, array in outputs.items()}
-
-    def close(self) -> None:
-        """The session belongs to somebody else."""
-
-    def __enter__(self) -> "Crowded":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _neighbour(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
         """A row of a sample whose values are others: its own neighbour would hide a mean."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import selectors
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from edgeport.runtimes.errors import EdgeportError, EngineError
 
 from . import channel
+from .offer import Offer, Rehearsal
 from .repository import Catalogue, Place
-
-Rehearsal: TypeAlias = Callable[[Place], None]
-"""Opens and runs a model in a child process, which may crash; raises what went wrong."""
 
 
 class Host(Protocol):
@@ -30,14 +28,6 @@ class Host(Protocol):
 
     def fork(self, life: Callable[[], None]) -> int:
         """Start a child that does something and ends."""
-        ...
-
-    def loaded(self, name: str, places: Sequence[Place]) -> None:
-        """A model is wanted, in these versions."""
-        ...
-
-    def unloaded(self, name: str) -> None:
-        """A model is not wanted any more."""
         ...
 
     def told(self, text: str) -> None:
@@ -62,6 +52,7 @@ class Jobs:
 
     Args:
         host: Has the workers.
+        offer: What they serve.
         catalogue: Of the models.
         rehearsal: Tries a model.
         selector: What the host waits at; data of a key is called.
@@ -70,11 +61,13 @@ class Jobs:
     def __init__(
         self,
         host: Host,
+        offer: Offer,
         catalogue: Catalogue,
         rehearsal: Rehearsal,
         selector: selectors.BaseSelector,
     ) -> None:
         self._host = host
+        self._offer = offer
         self._catalogue = catalogue
         self._rehearsal = rehearsal
         self._selector = selector
@@ -148,9 +141,9 @@ class Jobs:
     def _do(self, job: _Job) -> bool:
         """Tell all workers; whether there is one to wait for."""
         if job.action == "load":
-            self._host.loaded(job.name, job.places)
+            self._offer.loaded(job.name, job.places)
         else:
-            self._host.unloaded(job.name)
+            self._offer.unloaded(job.name)
         message = {
             "type": "do",
             "number": job.number,

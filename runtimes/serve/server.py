@@ -13,6 +13,7 @@ from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import probe
 
+from .offer import Offer
 from .port import listen
 from .repository import Catalogue, Place
 from .supervisor import Supervisor
@@ -85,8 +86,10 @@ def serve(
     listeners = listen(host, port, workers)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].getsockname()[1]}"
     attempt = partial(_rehearse, settings, rehearsal)
-    supervisor = Supervisor(settings, catalogue, required, listeners, attempt, tell)
+    offer = Offer(required, tell)
+    supervisor = Supervisor(settings, offer, catalogue, listeners, attempt, tell)
     try:
+        offer.choose(catalogue, attempt)
         supervisor.run(lambda names: ready(Serving(tuple(names), url, settings.backend)))
     finally:
         for listener in listeners:

@@ -19,24 +19,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edgeport.runtimes.errors import EdgeportError, EngineError
 from edgeport.runtimes.safety.forked import fork
 
 from . import channel
-from .changes import Changes
 from .counters import Board
-from .jobs import Jobs, Rehearsal
-from .repository import Catalogue, Place
+from .jobs import Jobs
+from .offer import MINUTE_S, Offer, Rehearsal
+from .repository import Catalogue
 from .signals import ENDING, heard
 from .worker import DRAIN_S, Assignment, Settings, work
-
-MOST_DEATHS: Final = 3
-"""A model that was running at so many deaths within a minute is left out."""
 
 LOOK_S: Final = 1.0
 """How often it is looked whether a model hangs, and how long its worker has to tell its clients."""
 
-_MINUTE_S: Final = 60.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
 _GRACE_S: Final = 1.0
@@ -59,8 +54,8 @@ class Supervisor:
 
     Args:
         settings: For the workers.
+        offer: What they serve.
         catalogue: Of the models.
-        required: Models without which there is nothing to serve.
         listeners: One per worker.
         rehearsal: Tries a model.
         tell: Called with what an operator should know.
@@ -69,28 +64,21 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
+        offer: Offer,
         catalogue: Catalogue,
-        required: Sequence[str],
         listeners: Sequence[socket.socket],
         rehearsal: Rehearsal,
         tell: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
-        self._required = frozenset(required)
-        self._rehearsal = rehearsal
         self._tell = tell
+        self._offer = offer
         self._board = Board(len(listeners))
         self._workers = [_Worker(number, listener) for number, listener in enumerate(listeners)]
         self._selector = selectors.DefaultSelector()
-        self._wanted: dict[str, list[Place]] = {}
-        self._withheld: dict[tuple[str, str], tuple[Place, str]] = {}
-        self._blamed: dict[int, list[float]] = {}
-        self._changes = Changes()
-        self._jobs = Jobs(self, catalogue, rehearsal, self._selector)
+        self._jobs = Jobs(self, offer, catalogue, rehearsal, self._selector)
         self._stop_at: float | None = None
         self._look_at = time.monotonic() + LOOK_S
-        self._announced = False
         self._names: list[str] = []  # what answers
 
     def run(self, ready: Callable[[Sequence[str]], None]) -> None:
@@ -102,7 +90,6 @@ class Supervisor:
         Raises:
             EdgeportError: A model that is required cannot be served.
         """
-        self._choose()
         with heard() as wakeup:
             self._selector.register(wakeup, selectors.EVENT_READ, lambda: self._woken(wakeup))
             try:
@@ -118,34 +105,11 @@ class Supervisor:
                         worker.channel.close()
                 self._selector.close()
 
-    def _choose(self) -> None:
-        """Try every model; what is not required may be left out."""
-        names = self._catalogue.names()
-        if not names:
-            self._tell("the folder holds no bundle: put NAME.edge into it, and start again")
-        for name in names:
-            try:
-                places = self._catalogue.places(name)
-            except EdgeportError as e:  # lost+found, say: no reason not to serve the others
-                if name in self._required:
-                    raise
-                self._tell(f"model {name!r} is not served: {e.problem}")
-                continue
-            for place in places:
-                try:
-                    self._rehearsal(place)
-                except EdgeportError as e:
-                    if name in self._required:
-                        raise
-                    self._withhold(place, e.problem)
-                else:
-                    self._wanted.setdefault(name, []).append(place)
-
     def _await_start(self, ready: Callable[[Sequence[str]], None]) -> None:
         while self._stop_at is None and not all(worker.started for worker in self._workers):
             self._turn()
         if self._stop_at is None:
-            self._announced = True
+            self._offer.open()
             ready(self._names)
 
     # ---- turns
@@ -206,7 +170,7 @@ class Supervisor:
             if not worker.pid or worker.hanging:
                 continue
             overdue = self._board.overdue(worker.number, longest_s + LOOK_S)
-            for place in self._places():
+            for place in self._offer.places():
                 if place.slot in overdue:
                     worker.hanging.append(place.slot)
                     self._tell(
@@ -218,24 +182,12 @@ class Supervisor:
             if worker.hanging:
                 os.kill(worker.pid, signal.SIGKILL)
 
-    def _places(self) -> list[Place]:
-        return [place for places in self._wanted.values() for place in places]
-
     # ---- workers
 
     def _start(self, worker: _Worker) -> None:
         ours, theirs = channel.pair()
-        places = [
-            each for each in self._places() if (each.name, each.version) not in self._withheld
-        ]
-        for place in self._changes.since(places):
-            self._tell(
-                f"model {place.name!r} version {place.version}: {place.path} is not what was "
-                f"opened before; worker {worker.number} serves what is there now: load it, or "
-                "start again, and all workers do"
-            )
         assignment = Assignment(
-            worker.number, worker.listener, theirs, places, list(self._withheld.values())
+            worker.number, worker.listener, theirs, *self._offer.for_worker(worker.number)
         )
         pid = fork()
         if pid == 0:
@@ -289,9 +241,9 @@ class Supervisor:
         suspects = worker.hanging or self._board.busy(worker.number)
         worker.hanging = []
         self._board.forget_gauges(worker.number)
-        names = self._blame(suspects)
+        names = self._offer.blame(suspects)
         now = time.monotonic()
-        worker.deaths = [at for at in worker.deaths if now - at < _MINUTE_S]
+        worker.deaths = [at for at in worker.deaths if now - at < MINUTE_S]
         delay_s = 0.0
         if worker.deaths:
             delay_s = min(_FIRST_DELAY_S * 2 ** len(worker.deaths), _LONGEST_DELAY_S)
@@ -300,29 +252,6 @@ class Supervisor:
         ran = f" while it ran {names}" if names else ""
         self._tell(f"worker {worker.number} {_cause(status)}{ran}; another follows")
         self._jobs.died(worker.number)
-
-    def _blame(self, slots: Sequence[int]) -> str:
-        """Count a death, and leave a model out that has caused too many."""
-        now = time.monotonic()
-        blamed = []
-        for place in self._places():
-            if place.slot not in slots:
-                continue
-            blamed.append(f"{place.name!r} version {place.version}")
-            times = [at for at in self._blamed.get(place.slot, []) if now - at < _MINUTE_S]
-            self._blamed[place.slot] = [*times, now]
-            if len(times) + 1 >= MOST_DEATHS:
-                self._withhold(place, f"it ended {MOST_DEATHS} processes within a minute")
-        return " and ".join(blamed)
-
-    def _withhold(self, place: Place, reason: str) -> None:
-        self._withheld[place.name, place.version] = (place, reason)
-        self._tell(f"model {place.name!r} version {place.version} is not served: {reason}")
-        if place.name in self._required and not self._announced:
-            raise EngineError(
-                f"model {place.name!r}: {reason}",
-                remedy="don't serve this bundle with this backend: edgeport verify tells more",
-            )
 
     # ---- what workers say
 
@@ -346,10 +275,7 @@ class Supervisor:
 
     def _started(self, worker: _Worker, failures: Mapping[str, Mapping[str, str]]) -> None:
         for name, failure in failures.items():
-            error = channel.error_from_json(failure)
-            if name in self._required and not self._announced:
-                raise error
-            self._tell(f"model {name!r} is not served: {error.problem}")
+            self._offer.refuse(name, channel.error_from_json(failure))
         worker.started = True
 
     # ---- for the jobs
@@ -368,19 +294,6 @@ class Supervisor:
         if pid == 0:
             self._child(life)
         return pid
-
-    def loaded(self, name: str, places: Sequence[Place]) -> None:
-        """A model is wanted, in these versions; what was held against it is forgotten."""
-        self._wanted[name] = list(places)
-        self._changes.remember(places)
-        for place in places:
-            self._withheld.pop((name, place.version), None)
-            self._blamed.pop(place.slot, None)
-
-    def unloaded(self, name: str) -> None:
-        """A model is not wanted any more."""
-        for place in self._wanted.pop(name, ()):
-            self._withheld[name, place.version] = (place, "unloaded")
 
     def told(self, text: str) -> None:
         """What an operator should know."""

@@ -94,10 +94,10 @@ def work(settings: Settings, board: Board, assignment: Assignment) -> None:
     """Answer until SIGTERM comes, or the process that watches is gone."""
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to all; one handles it
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(_Worker(settings, board, assignment).live())
+    uvloop.run(_Life(settings, board, assignment).live())
 
 
-class _Worker:
+class _Life:
     def __init__(self, settings: Settings, board: Board, assignment: Assignment) -> None:
         self._settings = settings
         self._assignment = assignment

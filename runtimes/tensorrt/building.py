@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final
 
-import edgeport
 from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.safety import fresh
 
 from .order import Built, Order, Progress, Refused
 
@@ -44,18 +40,11 @@ def build(
         EngineError: It took too long, or the process died.
         EdgeportError: What the process met, as ``builder.make``.
     """
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _LIFE.format(theirs.fileno(), memory_bytes)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # TensorRT says there again what its errors say
-            stderr=subprocess.PIPE,
-            env=_environment(gpu),
-            process_group=0,  # Ctrl-C comes here, and the process is ended below
-        )
-    with process, Connection(ours.detach()) as connection:
+    quiet = subprocess.DEVNULL  # TensorRT says there again what its errors say
+    process, connection = fresh.started(
+        _LIFE, memory_bytes, stdout=quiet, stderr=subprocess.PIPE, env=_for_gpu(gpu)
+    )
+    with process, connection:
         try:
             connection.send(order)
             return _answer(connection, time.monotonic() + time_s, time_s, on_progress)
@@ -90,8 +79,8 @@ def _died(process: subprocess.Popen[bytes]) -> EngineError:
     except subprocess.TimeoutExpired:  # it crashes slowly: a core of many GB, a driver that hangs
         process.kill()
         _, output = process.communicate()
-    code = process.returncode
-    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {_signal(-code)}"
+    how = f"{'ended with' if process.returncode >= 0 else 'was ended by'} "
+    how += fresh.ending(process.returncode)
     last = output.decode("utf-8", "replace").strip().rpartition("\n")[2][-_TAIL_CHARACTERS:]
     return EngineError(
         f"the process that built the engine {how}{f': {last}' if last else ''}",
@@ -100,19 +89,9 @@ def _died(process: subprocess.Popen[bytes]) -> EngineError:
     )
 
 
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time one
-        return f"signal {number}"
-
-
-def _environment(gpu: int) -> dict[str, str]:
-    """Ours, one GPU, and the place that this edgeport was imported from: it may be a checkout."""
-    home = str(Path(edgeport.__file__).parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    found = {**os.environ, "PYTHONPATH": home if not known else f"{home}{os.pathsep}{known}"}
-    if gpu:  # counted among those that this process may use
-        visible = os.environ.get(_VISIBLE)
-        found[_VISIBLE] = visible.split(",")[gpu].strip() if visible else str(gpu)
-    return found
+def _for_gpu(number: int) -> dict[str, str]:
+    """What lets a process see one GPU, counted among those that this process may use."""
+    if number == 0:
+        return {}
+    visible = os.environ.get(_VISIBLE)
+    return {_VISIBLE: visible.split(",")[number].strip() if visible else str(number)}

@@ -90,13 +90,13 @@ _MEMORY: Final = re.compile(
     r"out of memory|could not be allocated|cudaError 2\b|MEM_ALLOC|bad_alloc|OutOfMemory",
     re.IGNORECASE,
 )
-_NO_START: Final = "CUDA initialization failure with error"
+NO_START: Final = "CUDA initialization failure with error"
 """A warning, and the only word that TensorRT says of a driver that it cannot use."""
 
 _OLD_DRIVER: Final = re.compile(
-    rf"(?:cudaError|{_NO_START}:?) 3[56]\b|driver version is insufficient", re.IGNORECASE
+    rf"(?:cudaError|{NO_START}:?) 3[56]\b|driver version is insufficient", re.IGNORECASE
 )
-_CUDA: Final = re.compile(rf"(?:cudaError(?:_t)?|{_NO_START}:?) (\d+)\b", re.IGNORECASE)
+_CUDA: Final = re.compile(rf"(?:cudaError(?:_t)?|{NO_START}:?) (\d+)\b", re.IGNORECASE)
 _IN_WORDS: Final = re.compile(r"Cuda (?:Runtime|Driver) \(.*")  # TensorRT 10: without the number
 _REST: Final = "see the NVIDIA driver's log, and try another release: edgeport doctor"
 
@@ -113,7 +113,7 @@ def explain(library: Library, heard: Iterable[Message], doing: str) -> EdgeportE
         By the first cause that is known: GPU, version, damage, driver, memory, CUDA. What another
         GPU, version or driver would mend is a ``BackendMissingError``.
     """
-    told = [each for each in heard if each.level == "error" or _NO_START in each.text]
+    told = [each for each in heard if each.level == "error" or NO_START in each.text]
     texts = [each.text for each in told]
     everything = "\n".join(texts)
     for rule in _RULES:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.devices import cuda_index, require_no_forced_tf32
-from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError, UsageError
+from edgeport.runtimes.errors import BackendMissingError, EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
 from edgeport.runtimes.parts import Parts
-from edgeport.runtimes.session import EngineInfo, Options
+from edgeport.runtimes.session import Closes, EngineInfo, Options, closed
 
 from .api import ICudaEngine, Runtime
 from .failures import explain
@@ -20,7 +20,7 @@ from .profile import Profile
 from .tensors import Tensors, precision_of, read, signature
 
 
-class TensorRTSession:
+class TensorRTSession(Closes):
     """An engine, opened. Safe to share between threads.
 
     Each call has a lane for itself: a context of the engine, a stream and memory. Threads take
@@ -116,12 +116,6 @@ class TensorRTSession:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._lanes.pop().close()
 
-    def __enter__(self) -> "TensorRTSession":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _arrays(self, inputs: Mapping[str, Array]) -> list[Array]:
         arrays = self._check(inputs)
         self._profile.check(arrays)
@@ -141,7 +135,7 @@ class TensorRTSession:
     def _take(self) -> Lane:
         engine = self._engine
         if engine is None:
-            raise EngineError("the session is closed", remedy="open it again")
+            raise closed()
         try:
             return self._lanes.pop()
         except IndexError:  # other calls have them all

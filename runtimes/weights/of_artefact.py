@@ -1,4 +1,4 @@
-"""The weights of an artefact, told from its bytes: no engine opens it, and nothing in it runs."""
+"""What a weight is, and the weights of an artefact of any format."""
 
 from __future__ import annotations
 

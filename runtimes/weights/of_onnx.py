@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.runtimes.formats import onnx_fields as fields
 from edgeport.runtimes.formats.protobuf import Data, numbers, parts
 
 from .of_artefact import Weight
@@ -16,10 +17,10 @@ _DTYPES: Final[Mapping[int, str]] = {  # TensorProto.DataType
     9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
 }  # fmt: skip  # three lines are enough
 
-_GRAPH, _INITIALIZER = 7, 5
-_DIMS, _DATA_TYPE, _NAME, _EXTERNAL = 1, 2, 8, 13
-_PLAIN: Final = (9, 4, 10)  # raw_data, float_data, double_data: all little-endian
-_VARYING: Final = (5, 7, 11)  # int32_data, int64_data, uint64_data: numbers of variable length
+_PLAIN: Final = (fields.TENSOR_RAW_DATA, fields.TENSOR_FLOAT_DATA, fields.TENSOR_DOUBLE_DATA)
+"""All little-endian."""
+_VARYING: Final = (fields.TENSOR_INT32_DATA, fields.TENSOR_INT64_DATA, fields.TENSOR_UINT64_DATA)
+"""Numbers of variable length."""
 
 
 def read_weights(
@@ -36,12 +37,10 @@ def read_weights(
         ValueError: A part of an external file is nowhere.
     """
     found: dict[str, Weight] = {}
-    for number, start, end in parts(data, 0, len(data)):
-        if number == _GRAPH:
-            for inner, first, last in parts(data, start, end):
-                if inner == _INITIALIZER:
-                    weight = _weight(data, first, last, external)
-                    found[weight.name] = weight
+    for graph in fields.each(data, 0, len(data), fields.MODEL_GRAPH):
+        for tensor in fields.each(data, *graph, fields.GRAPH_INITIALIZER):
+            weight = _weight(data, *tensor, external)
+            found[weight.name] = weight
     return found
 
 
@@ -51,32 +50,28 @@ def _weight(
     shape: list[int] = []
     name, content = "", None
     varying: list[int] = []
-    beside: dict[bytes, bytes] = {}
+    beside: dict[str, str] = {}
     for number, first, last in parts(data, start, end):
-        if number == _NAME:
-            name = data[first:last].decode("utf-8", "replace")
-        elif number == _DIMS:  # packed
+        if number == fields.TENSOR_NAME:
+            name = fields.text(data, first, last)
+        elif number == fields.TENSOR_DIMS:  # packed
             shape += (value for _, value in numbers(data, first, last, packed=True))
         elif number in _PLAIN:
             content = data[first:last]
         elif number in _VARYING:
             varying += (value for _, value in numbers(data, first, last, packed=True))
-        elif number == _EXTERNAL:
-            entry = {key: data[begin:after] for key, begin, after in parts(data, first, last)}
-            beside[entry.get(1, b"")] = entry.get(2, b"")
+        elif number == fields.TENSOR_EXTERNAL_DATA:
+            beside.update([fields.entry(data, first, last)])
     kind = 0
     for number, value in numbers(data, start, end):
-        if number == _DIMS:
+        if number == fields.TENSOR_DIMS:
             shape.append(value)
-        elif number == _DATA_TYPE:
+        elif number == fields.TENSOR_DATA_TYPE:
             kind = value
-    if b"location" in beside:
-        length = beside.get(b"length")
-        content = external(
-            beside[b"location"].decode("utf-8", "replace"),
-            int(beside.get(b"offset", b"0")),
-            None if length is None else int(length),
-        )
+    if "location" in beside:
+        length = beside.get("length")
+        size = None if length is None else int(length)
+        content = external(beside["location"], int(beside.get("offset", "0")), size)
     dtype = _DTYPES.get(kind, f"type {kind}")
     if varying:
         content = _narrowed(varying, dtype)

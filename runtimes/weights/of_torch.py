@@ -7,11 +7,12 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Final
 
+from edgeport.runtimes.formats.pickles import Made
 from edgeport.runtimes.safety.torch_limits import archive_members
 from edgeport.runtimes.safety.zip_directory import Member, read_member
 
 from .of_artefact import Weight, c_order
-from .torch_pickle import LONGEST_NAME, Elsewhere, Made, told
+from .torch_pickle import LONGEST_NAME, Elsewhere, told
 
 _STORAGES: Final[Mapping[str, str]] = {  # torch.FloatStorage -> dtype
     f"torch.{name}Storage": dtype

@@ -7,8 +7,8 @@
 ``slow``   about 20 ms a row on one thread, whatever the batch: what overload is tried with
 """
 
-import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -49,15 +49,16 @@ class Slow(nn.Module):
         return x.mean(1)  # (batch, 256, 256) -> (batch, 256)
 
 
-def main() -> int:
-    folder = Path(sys.argv[1])
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in MODELS.items():
         path = folder / f"{name}.edge"
         if not path.exists():
             print(path, flush=True)
             make(path)
-    return 0
 
 
 def mlp(path: Path) -> None:
@@ -98,4 +99,4 @@ def _export(module: nn.Module, example: Mapping[str, Tensor], path: Path) -> Non
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from page import Page
+from page import EVIL, Page
 
 from edgeport.commands.bench_gpu import gpu_section, gpu_text
 from edgeport.commands.bench_lead import lead
@@ -39,7 +39,6 @@ from edgeport.runtimes.bench.statistics import PERCENTS, Interval, percentiles
 from edgeport.runtimes.cuda.nvml import Gpu, GpuReading
 from edgeport.runtimes.session import EngineInfo
 
-EVIL = "<script>alert('x')</script>&\"`{0}`"
 HERE = Environment(
     "1.2.3", "3.11.0", "2.0.0", "Linux", "Some CPU", ("avx2",), 4, (0, 1, 2, 5), None, 8 << 30,
     None, 0.25, (("OMP_NUM_THREADS", "1"),),

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import handmade
 import hostile
 import pytest
 
@@ -223,9 +224,9 @@ def test_inspect_shows_and_runs_nothing(
 
 
 def test_inspect_shows_what_is_unknown_and_no_escapes(own_bundle: Path, capsys: Out) -> None:
-    hostile.edit(own_bundle, lambda m: m.update({"later\x1b[2J": 1}))
-    hostile.edit(own_bundle, lambda m: m["producer"].update(torch="\x1b]0;pwned\x07"))
-    hostile.edit(own_bundle, lambda m: m["artefacts"][0]["details"].update({"\x1b[31m": "\x9b"}))
+    handmade.edit(own_bundle, lambda m: m.update({"later\x1b[2J": 1}))
+    handmade.edit(own_bundle, lambda m: m["producer"].update(torch="\x1b]0;pwned\x07"))
+    handmade.edit(own_bundle, lambda m: m["artefacts"][0]["details"].update({"\x1b[31m": "\x9b"}))
     assert main(["inspect", str(own_bundle)]) == 0
     out = capsys.readouterr().out
     assert "not known to this version: 'later\\x1b[2J'" in out
@@ -238,7 +239,7 @@ def test_inspect_tells_what_a_person_asks(own_bundle: Path, capsys: Out) -> None
         manifest["thresholds"]["outputs"] = {"output": 2.5}
         manifest["thresholds"]["constant_outputs"] = ["output"]
 
-    hostile.edit(own_bundle, change)
+    handmade.edit(own_bundle, change)
     assert main(["inspect", str(own_bundle)]) == 0
     out = capsys.readouterr().out
     assert "mlp  folder, manifest version 2\n  x: float32[batch, 64] -> output: floa" in out
@@ -283,8 +284,8 @@ def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:
         "weights of pt2: all 4 tensors are the same\n\n"
         "weights of torchscript: all 4 tensors are the same\n"
     )
-    hostile.edit(own_bundle, lambda m: m["producer"].update(torch="9"))
-    hostile.replace_artefact(own_bundle, "onnx", hostile.node("Identity", hostile.sizes([1])))
+    handmade.edit(own_bundle, lambda m: m["producer"].update(torch="9"))
+    handmade.replace_artefact(own_bundle, "onnx", hostile.node("Identity", hostile.sizes([1])))
     assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 0
     out = capsys.readouterr().out
     assert "producer torch" in out

@@ -21,7 +21,7 @@ def places(svg: str) -> list[float]:
 @given(st.lists(NUMBERS, min_size=1, max_size=30), st.booleans())
 def test_every_curve_stays_in_its_frame(ys: list[float], log: bool) -> None:
     curve = Line("a < b", [float(n) for n in range(len(ys))], ys)
-    drawn = charts.lines("a chart", [curve], x="x", y="y", log=log, zero=True)
+    drawn = charts.lines("a chart", [curve], x="x", y="y", log=log)
     assert all(math.isfinite(n) and -1 <= n <= 461 for n in places(drawn))
     assert "a &lt; b" in drawn
     assert "nan" not in drawn

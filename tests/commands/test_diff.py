@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import handmade
 import hostile
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_other_weights_of_one_torch_archive(
     data = hostile.artefact_bytes(own_bundle, format_)
     old = hostile.zip_member(data, file)
     new = (np.frombuffer(old, "<f4") * 2).tobytes()
-    hostile.replace_artefact(own_bundle, format_, data.replace(old, new))
+    handmade.replace_artefact(own_bundle, format_, data.replace(old, new))
     weights = told(capsys, mlp_bundle, own_bundle)
     (change,) = weights[format_].pop("changed")
     assert change["relative"] == pytest.approx(1.0)
@@ -101,7 +102,7 @@ def test_a_torch_archive_that_cannot_be_read(
     mlp_bundle: Path, own_bundle: Path, capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
     data = hostile.artefact_bytes(own_bundle, format_)
-    hostile.replace_artefact(own_bundle, format_, data.replace(b"little", b"big   "))
+    handmade.replace_artefact(own_bundle, format_, data.replace(b"little", b"big   "))
     assert main(["diff", str(mlp_bundle), str(own_bundle)]) == 2
     file = own_bundle / f"model.{SUFFIXES[format_]}"
     problem, remedy = capsys.readouterr().err.splitlines()
@@ -126,7 +127,7 @@ def test_torchscript_of_an_attacker(
     data: bytes,
     problem: str,
 ) -> None:
-    hostile.replace_artefact(own_bundle, "torchscript", data)
+    handmade.replace_artefact(own_bundle, "torchscript", data)
     refused(capsys, problem, mlp_bundle, own_bundle)
 
 
@@ -150,7 +151,7 @@ def test_a_program_of_an_attacker(
     name = "data/weights/model_weights_config.json"
     changed = hostile.json_member(name, old, new, data)
     assert new in hostile.zip_member(changed, name)
-    hostile.replace_artefact(own_bundle, "pt2", changed)
+    handmade.replace_artefact(own_bundle, "pt2", changed)
     refused(capsys, problem, mlp_bundle, own_bundle)
 
 

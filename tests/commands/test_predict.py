@@ -192,7 +192,7 @@ def test_images_of_any_size_are_labelled(
         assert one.inputs["image"].shape == (1, *shape)
     pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
     logits = pixels.mean((2, 3)).numpy()
-    predictor = predict.Predictor(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i)
-    told = predict.told({"logits": logits}, predictor, 1)
+    model = predict.Model(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i)
+    told = predict.told({"logits": logits}, model, 1)
     assert told["label"] == ["rgb"[int(logits.argmax())]]
     assert 1 / 3 < float(str(told["probability"][0])) < 1

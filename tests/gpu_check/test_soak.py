@@ -33,8 +33,6 @@ class Spoiled(Closes):
             raise EngineError("the kernel crashed", remedy="none")
         return {**answer, "logits": answer["logits"] * np.float32(1 + self._by)}
 
-    def close(self) -> None: ...
-
 
 def soaked(packed: Path, seconds: float = 0.2, **how: float) -> tuple[Figures, list[Figures]]:
     bundle = Bundle.read(packed)

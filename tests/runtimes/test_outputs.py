@@ -202,7 +202,7 @@ def test_onnx_runtime_answers_less_than_the_file_declares(short: Path) -> None:
 
 def test_torch_answers_less_than_was_declared() -> None:
     torch = pytest.importorskip("torch")
-    from edgeport.runtimes.libtorch.calls import TorchSession
+    from edgeport.runtimes.libtorch.session import TorchSession
 
     def forward(x: Any) -> Any:
         return x[x.sum(1) > 0] * torch.ones(())

@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hostile
+import handmade
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,7 +44,7 @@ SIZE = TensorSpec("size", "float32", ("batch",))
 
 
 def test_a_bundle_with_names(packed: Path) -> None:
-    hostile.edit(packed, lambda m: m.update(labels={"logits": ["a", "b", "c"]}))
+    handmade.edit(packed, lambda m: m.update(labels={"logits": ["a", "b", "c"]}))
     rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     with runtimes.open(packed, threads=1) as session:
         answer = session.run({"x": rows})

@@ -2,6 +2,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import handmade
 import hostile
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_good_bundle_passes(packed: Path) -> None:
 
 
 def test_one_that_never_ends(packed: Path) -> None:
-    hostile.replace_artefact(packed, "onnx", hostile.endless())
+    handmade.replace_artefact(packed, "onnx", hostile.endless())
     bundle = Bundle.read(packed)
     inputs = [sample.inputs for sample in bundle.golden()]
     with pytest.raises(EngineError, match=r"took longer than 1 s\n  fix: .*--time-limit SECONDS"):

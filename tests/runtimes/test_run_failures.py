@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec, ValuesError
-from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.libtorch.session import TorchSession
 from edgeport.runtimes.ort.cpu import open
 
 TABLE = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from scripts.faults import KINDS
-from scripts.fixed_rules import FIXED, passes
+from scripts.faults.fixed_rules import FIXED, passes
+from scripts.faults.kinds import KINDS
 
 GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>

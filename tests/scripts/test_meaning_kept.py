@@ -9,7 +9,7 @@ from torch import nn
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.runtimes import TensorSpec
-from scripts.meaning_kept import _dynamo
+from scripts.faults.meaning_kept import _dynamo
 
 
 def test_the_first_way_is_that_of_an_export(tmp_path: Path) -> None:

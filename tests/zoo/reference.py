@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Figures, Verdict, judge, measure, pool_floors
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.figures import Figures
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import Verdict, judge, pool_floors
 
 from .entry import Entry, Inputs
 from .nested import mapped, tensors

@@ -1,7 +1,8 @@
 """Fit a module to data: loop, objective, optimizer, schedule, checkpoints, what is watched."""
 
+from .evaluation import evaluate, outputs_of, tensors
 from .history import INITIALISATIONS, SCHEDULES, Epoch, History, Norms, Settings
-from .loop import evaluate, fit, outputs_of, tensors
+from .loop import fit
 from .objective import CLASSIFICATION, REGRESSION, Objective, losses, mean_of, objective_for
 from .optimizers import find_optimizer, optimizer_names
 from .ranks import Rank, join_group, leave_group

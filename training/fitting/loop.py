@@ -14,17 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from edgeport.runtimes.errors import SourceError
-from edgeport.training.data import DataSet, Labelled
+from edgeport.training.data import DataSet
 
 from . import checkpoint as checkpoints
 from .checkpoint import Progress
+from .evaluation import Tensors, evaluate, tensors
 from .history import Epoch, History, Norms, Settings
 from .initialise import initialise
 from .joined_norm import joined_statistics
@@ -40,13 +40,9 @@ OnEpoch = Callable[[Epoch], None]
 DIVERGED: Final = 1e6
 """A cost that is this many times that of the first epoch will not come back."""
 
-_EVALUATION_ROWS: Final = 1024  # at most so many at a time, and
-_EVALUATION_BYTES: Final = 2**24  # bytes of them; any gives the same figures but for rounding
 _SHUFFLED_BYTES: Final = 2**30  # data up to this size are copied in the order of each epoch
 _WATCHED_EPOCHS: Final = 100
 _CHECKPOINT_EVERY_S: Final = 5.0
-
-Tensors = Mapping[str, Tensor]
 
 
 def fit(
@@ -256,54 +252,40 @@ class _Training:
     def _step(
         self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
     ) -> float:
+        values: list[float] = []
+
+        def closure() -> float:
+            first = None if values else watched
+            values.append(self._gradients(inputs, labels, number, step, first))
+            return values[-1]
+
         if self._closure:
-            return self._closed_step(inputs, labels, number, step, watched)
-        if watched is None:
-            cost = self.objective.cost(self._forward(**inputs), labels)
-            value = self._finite(cost, inputs, number, step)
-            self.optimizer.zero_grad()
-            backward(self._rank.weighted(cost, len(labels)))
-        else:
-            value = self._watched(inputs, labels, number, step, watched)
+            self.optimizer.step(closure)
+            return values[0]
+        closure()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
         self.optimizer.step()
-        return value
+        return values[0]
 
-    def _watched(
-        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms]
+    def _gradients(
+        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
     ) -> float:
+        """Compute them and tell the cost; their norms, and the activations', go to ``watched``."""
         activation: dict[str, float] = {}
 
         def found(name: str, output: Tensor) -> None:
             activation[name] = root_mean_square(output)
 
-        with watching(self.module, found):
+        with contextlib.nullcontext() if watched is None else watching(self.module, found):
             outputs = self._forward(**inputs)
         cost = self.objective.cost(outputs, labels)
         value = self._finite(cost, inputs, number, step)
         self.optimizer.zero_grad()
         backward(self._rank.weighted(cost, len(labels)))
-        watched.append(Norms(number, gradient_norms(self.module), activation))
+        if watched is not None:
+            watched.append(Norms(number, gradient_norms(self.module), activation))
         return value
-
-    def _closed_step(
-        self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
-    ) -> float:
-        values: list[float] = []
-
-        def closure() -> float:
-            if watched is not None and not watched:
-                values.append(self._watched(inputs, labels, number, step, watched))
-                return values[-1]
-            cost = self.objective.cost(self._forward(**inputs), labels)
-            values.append(self._finite(cost, inputs, number, step))
-            self.optimizer.zero_grad()
-            backward(self._rank.weighted(cost, len(labels)))
-            return values[-1]
-
-        self.optimizer.step(closure)
-        return values[0]
 
     def _after(self, number: int, cost: float, rate: float, watched: list[Norms]) -> Progress:
         held_out_cost, score = evaluate(self.module, self._held_out, self.objective)
@@ -376,40 +358,3 @@ def _finite_norms(norms: Norms) -> Norms:
         return {n: s if math.isfinite(s) else sys.float_info.max for n, s in sizes.items()}
 
     return Norms(norms.epoch, finite(norms.gradient), finite(norms.activation))
-
-
-@torch.no_grad()
-def outputs_of(module: nn.Module, inputs: Tensors) -> Tensor:
-    """What a module returns in eval mode for all examples, some rows at a time."""
-    module.eval()
-    count = len(next(iter(inputs.values())))
-    row_bytes = sum(tensor[0].nbytes for tensor in inputs.values())
-    rows = min(_EVALUATION_ROWS, max(1, _EVALUATION_BYTES // max(1, row_bytes)))
-    parts = [
-        module(**{name: tensor[start : start + rows] for name, tensor in inputs.items()})
-        for start in range(0, count, rows)
-    ]
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def evaluate(
-    module: nn.Module, examples: tuple[Tensors, Tensor], objective: Objective
-) -> tuple[float, float]:
-    """Cost and score over examples, in eval mode."""
-    inputs, labels = examples
-    outputs = outputs_of(module, inputs)
-    return float(objective.loss(outputs, labels).double().mean()), objective.score(outputs, labels)
-
-
-def tensors(
-    examples: Labelled, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Copies of examples as tensors; what is on the disk stays there."""
-    inputs = {
-        name: torch.from_numpy(array).to(device)
-        if isinstance(array, np.memmap)
-        else torch.tensor(array, device=device)
-        for name, array in examples.inputs.items()
-    }
-    return inputs, torch.tensor(examples.labels, device=device)

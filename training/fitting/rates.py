@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from edgeport.runtimes.errors import SourceError, UsageError
 from edgeport.training.data import DataSet
 
+from .evaluation import tensors
 from .history import Settings
-from .loop import backward, tensors
+from .loop import backward
 from .objective import Objective, objective_for
 from .optimizers import make_optimizer, needs_closure
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.verdict import Verdict
 
 
 def choose_sample(samples: Sequence[Golden], verdicts: Iterable[Verdict]) -> Golden | None:

@@ -11,14 +11,10 @@ from typing import Final
 import numpy as np
 
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.comparison import FALLBACK_ULPS, FLOOR_ULPS, measure
 from edgeport.runtimes.parity.distances import rms
-from edgeport.runtimes.parity.rule import (
-    FALLBACK_ULPS,
-    FEW_ELEMENTS,
-    FLOOR_ULPS,
-    Figures,
-    measure,
-)
+from edgeport.runtimes.parity.figures import Figures
+from edgeport.runtimes.parity.verdict import FEW_ELEMENTS
 
 from .trace import Trace, Value
 

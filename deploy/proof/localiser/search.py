@@ -12,7 +12,7 @@ from edgeport.deploy.diagnosis.places import Line, users_line
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ParityError, UsageError, files
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.parity.rule import measure
+from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.session import FORMATS
 

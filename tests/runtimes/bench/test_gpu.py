@@ -111,8 +111,6 @@ class Parted(Closes):
     def timed_parts(self, inputs: Mapping[str, Array]) -> Parts:
         return Parts(10, 100, 5)
 
-    def close(self) -> None: ...
-
 
 @pytest.mark.parametrize(("calls", "rows"), [(1, 1), (9, 1), (100, 10)])
 def test_parts_are_asked_of_a_tenth_of_the_calls(

@@ -383,7 +383,7 @@ def test_an_artefact_that_was_changed_is_not_timed(make: Make) -> None:
 
 @pytest.fixture
 def no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ort.cpu", "libtorch.torchscript", "libtorch.pt2", "libtorch.calls"):
+    for module in ("ort.cpu", "libtorch.torchscript", "libtorch.pt2", "libtorch.session"):
         monkeypatch.delitem(sys.modules, f"edgeport.runtimes.{module}", raising=False)
     for library in ("torch", "onnxruntime"):
         monkeypatch.setitem(sys.modules, library, None)

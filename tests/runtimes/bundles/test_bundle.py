@@ -1,16 +1,16 @@
-import hashlib
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from hostile import edit
+from handmade import edit, replace_artefact, stored
 from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load, save
 
@@ -234,24 +234,13 @@ def test_golden_samples_that_do_not_fit_the_signature(
 ) -> None:
     tensors = load((packed / "golden.safetensors").read_bytes())
     change(tensors)
-    repack(packed, "golden", save(tensors))
+    replace_artefact(packed, "golden", save(tensors))
     with pytest.raises(FormatError, match=rf"golden\.safetensors.* {message}"):
         Bundle.read(packed).golden()
 
 
-def repack(path: Path, what: str, data: bytes) -> None:
-    """Put a file into a bundle, with the hash that belongs to it."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        entry = manifest["golden"] if what == "golden" else manifest["artefacts"][int(what)]
-        (path / entry["file"]).write_bytes(data)
-        entry.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-
-    edit(path, change)
-
-
 def test_a_packed_file_that_is_none(packed: Path) -> None:
-    repack(packed, "0", b"junk")
+    replace_artefact(packed, "onnx", b"junk")
     with pytest.raises(EngineError, match=r"ONNX Runtime cannot open .*model\.onnx: .*PROTOBUF"):
         Bundle.read(packed).open("ort-cpu", Options(threads=1))
 
@@ -268,18 +257,9 @@ def split(packed: Path) -> Path:
         set_external_data(tensor, "model.onnx.data")
     onnx.save(model, packed / "parts" / "model.onnx")
     (packed / "model.onnx").unlink()
-    data = (packed / WEIGHTS).read_bytes()
-
-    def change(manifest: dict[str, Any]) -> None:
-        stored = {
-            "file": WEIGHTS,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "size_bytes": len(data),
-        }
-        manifest["artefacts"][0].update(file="parts/model.onnx", external=[stored])
-
-    edit(packed, change)
-    repack(packed, "0", (packed / "parts" / "model.onnx").read_bytes())
+    weights = stored(packed, WEIGHTS, (packed / WEIGHTS).read_bytes())
+    data = (packed / "parts" / "model.onnx").read_bytes()
+    replace_artefact(packed, "onnx", data, file="parts/model.onnx", external=[asdict(weights)])
     return packed
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import handmade
 import hostile
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ def other(packed: Path) -> Path:
 def change_weights(path: Path, change: Callable[[onnx.ModelProto], object]) -> None:
     model = onnx.load(path / "model.onnx")
     change(model)
-    hostile.replace_artefact(path, "onnx", model.SerializeToString())
+    handmade.replace_artefact(path, "onnx", model.SerializeToString())
 
 
 def append(tensor: onnx.TensorProto, model: onnx.ModelProto) -> None:
@@ -58,7 +59,7 @@ def test_what_a_manifest_says(packed: Path, other: Path) -> None:
         manifest["thresholds"]["max_ratio"] = 4
         manifest["artefacts"].pop()
 
-    hostile.edit(other, change)
+    handmade.edit(other, change)
     told = {each.what: (each.before, each.after) for each in found(packed, other).changes}
     assert told.keys() == {
         *("range of batch", "null bytes", "null precision", "largest ratio"),
@@ -86,8 +87,8 @@ def test_what_a_person_reads(packed: Path, other: Path) -> None:
             "dict": [["scores", {"output": "logits"}], ["kind", {"output": "kind"}]]
         }
 
-    hostile.edit(packed, before)
-    hostile.edit(other, after)
+    handmade.edit(packed, before)
+    handmade.edit(other, after)
     told = {each.what: (each.before, each.after) for each in found(packed, other).changes}
     names, digest = str(told.pop("labels of logits")[1]).split(", sha256 ")
     assert (names, len(digest)) == ("100 names", 12)
@@ -107,13 +108,13 @@ def test_what_is_new_stands_beside_its_like(packed: Path, other: Path) -> None:
         manifest["signature"]["outputs"][1]["name"] = "kind"
         manifest["producer"]["torch"] = "3"
 
-    hostile.edit(other, change)
+    handmade.edit(other, change)
     told = [each.what for each in found(packed, other).changes]
     assert told == ["output label", "output kind", "producer torch"]
 
 
 def test_another_order(packed: Path, other: Path) -> None:
-    hostile.edit(other, lambda manifest: manifest["signature"]["outputs"].reverse())
+    handmade.edit(other, lambda manifest: manifest["signature"]["outputs"].reverse())
     (change,) = found(packed, other).changes
     assert (change.what, change.before, change.after) == (
         *("order of outputs", "logits, label", "label, logits"),
@@ -123,9 +124,9 @@ def test_another_order(packed: Path, other: Path) -> None:
 def test_one_class_of_many(packed: Path, other: Path) -> None:
     """What is told in short differs where the whole does."""
     names = [f"class {number}" for number in range(100)]
-    hostile.edit(packed, lambda manifest: manifest.update(labels={"logits": names}))
+    handmade.edit(packed, lambda manifest: manifest.update(labels={"logits": names}))
     changed_names = [*names[:50], "other", *names[51:]]
-    hostile.edit(other, lambda manifest: manifest.update(labels={"logits": changed_names}))
+    handmade.edit(other, lambda manifest: manifest.update(labels={"logits": changed_names}))
     assert [change.what for change in found(packed, other).changes] == ["labels of logits"]
 
 
@@ -221,10 +222,10 @@ def test_external_weights_that_are_read_again_and_again(packed: Path, other: Pat
 
 def store_external(path: Path, model: bytes, data: bytes) -> None:
     (path / "w.data").write_bytes(data)
-    hostile.replace_artefact(path, "onnx", model)
+    handmade.replace_artefact(path, "onnx", model)
     digest = hashlib.sha256(data).hexdigest()
     stored = {"file": "w.data", "sha256": digest, "size_bytes": len(data)}
-    hostile.edit(path, lambda m: m["artefacts"][0].update(external=[stored]))
+    handmade.edit(path, lambda m: m["artefacts"][0].update(external=[stored]))
 
 
 def test_a_tensor_in_more_than_one_part(packed: Path, other: Path) -> None:

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import hostile
+import handmade
 import pytest
 
 from edgeport.runtimes import Bundle, FormatError, IntegrityError, verify
@@ -17,7 +17,7 @@ def put(path: Path, kind: str, data: bytes) -> Bundle:
     (path / "reports" / f"{kind}.json").write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     stored = {"file": f"reports/{kind}.json", "sha256": digest, "size_bytes": len(data)}
-    hostile.edit(path, lambda m: m["evidence"].update({kind: stored}))
+    handmade.edit(path, lambda m: m["evidence"].update({kind: stored}))
     return Bundle.peek(path)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hostile
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -305,18 +306,7 @@ def test_text_that_is_no_manifest(text: str | bytes, message: str) -> None:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_is_put_in_place_of_a_value_is_refused_or_valid(data: st.DataObject) -> None:
     broken = copy.deepcopy(GOOD)
-    place: Any = broken
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = data.draw(st.sampled_from(keys))
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
-            break
-        place = inner
-    plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-    place[key] = data.draw(
-        st.recursive(plain, lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=3)
-    )
+    hostile.put_anything(data, broken)
     try:
         found = Manifest.loads(json.dumps(broken), "m")
     except FormatError:

@@ -1,12 +1,12 @@
 """A script that runs without edgeport: it answers what our session answers, and judges as we do."""
 
-import hashlib
 import json
 import runpy
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from handmade import replace_artefact, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -31,8 +32,9 @@ from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.embed.bars import bars
 from edgeport.runtimes.embed.script import write_script
 from edgeport.runtimes.inputs import Array, InputCheck
-from edgeport.runtimes.parity.rule import judge, judge_together, measure
+from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import judge, judge_together
 
 ALONE = """
 import runpy, sys
@@ -52,16 +54,6 @@ def embedded(bundle: Path) -> Path:
     script = bundle.with_name("infer.py")
     write_script(Bundle.read(bundle), script)
     return script
-
-
-def replace_artefact(bundle: Path, format_: str, file: str, data: bytes) -> None:
-    """Put another artefact in the place of the ONNX one, hash and all."""
-    (bundle / file).write_bytes(data)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    entry = next(a for a in manifest["artefacts"] if a["format"] == "onnx")
-    entry |= {"format": format_, "file": file, "size_bytes": len(data)}
-    entry["sha256"] = hashlib.sha256(data).hexdigest()
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_it_passes_its_golden_samples_without_edgeport(packed: Path) -> None:
@@ -102,17 +94,10 @@ def test_weights_beside_the_model_are_read(packed: Path, mlp_onnx: bytes) -> Non
         location="model.onnx.data",
         size_threshold=0,
     )
-    replace_artefact(packed, "onnx", "model.onnx", (packed / "model.onnx").read_bytes())
-    manifest = json.loads((packed / "manifest.json").read_text())
     weights = (packed / "model.onnx.data").read_bytes()
-    manifest["artefacts"][0]["external"] = [
-        {
-            "file": "model.onnx.data",
-            "sha256": hashlib.sha256(weights).hexdigest(),
-            "size_bytes": len(weights),
-        }
-    ]
-    (packed / "manifest.json").write_text(json.dumps(manifest))
+    external = [asdict(stored(packed, "model.onnx.data", weights))]
+    data = (packed / "model.onnx").read_bytes()
+    replace_artefact(packed, "onnx", data, external=external)
     script = embedded(packed)
     assert check(script).returncode == 0
     (packed / "model.onnx.data").write_bytes(weights[::-1])
@@ -141,7 +126,8 @@ def test_torchscript_is_taken_where_there_is_no_onnx(
 ) -> None:
     trace: Any = torch.jit.trace
     scripted = trace(Mlp(weights), torch.zeros(2, 8))
-    replace_artefact(packed, "torchscript", "model.ts", scripted.save_to_buffer())
+    data = scripted.save_to_buffer()
+    replace_artefact(packed, "onnx", data, format="torchscript", file="model.ts")
     script = embedded(packed)
     assert "onnxruntime" not in script.read_text()
     done = check(script)
@@ -153,7 +139,7 @@ def test_a_model_that_computes_something_else_fails(packed: Path, mlp_onnx: byte
     model = onnx.load_from_string(mlp_onnx)
     weight = model.graph.initializer[0]
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name))
-    replace_artefact(packed, "onnx", "model.onnx", model.SerializeToString())
+    replace_artefact(packed, "onnx", model.SerializeToString())
     done = check(embedded(packed))
     assert done.returncode == 1
     assert "FAIL sample 0: logits, rms " in done.stdout

@@ -34,8 +34,8 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch import aotinductor, native_target
-from edgeport.runtimes.libtorch.calls import EXTRA_FILE
 from edgeport.runtimes.libtorch.native_target import NativeTarget, best_level
+from edgeport.runtimes.libtorch.session import EXTRA_FILE
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.aoti_package import CALLS, LIBRARY, unpacked

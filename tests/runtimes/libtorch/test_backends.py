@@ -26,7 +26,7 @@ from edgeport.runtimes import (
     open,
     verify,
 )
-from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.libtorch.session import TorchSession
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import open_artefact

@@ -12,7 +12,6 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.libtorch.calls import TorchSession
 from edgeport.runtimes.libtorch.device import (
     GpuChoices,
     _own_choices,
@@ -20,6 +19,7 @@ from edgeport.runtimes.libtorch.device import (
     require_kernels,
     require_torch_device,
 )
+from edgeport.runtimes.libtorch.session import TorchSession
 
 needs_no_cuda = pytest.mark.skipif(
     torch.version.cuda is not None, reason="this torch was built with CUDA"

@@ -116,7 +116,7 @@ def test_the_provider_knows_every_option(tmp_path: Path, packed: Path) -> None:
         "from edgeport.runtimes import EdgeportError, Options\n"
         "from edgeport.runtimes.ort import cuda\n"
         "from edgeport.runtimes.devices import GpuOptions\n"
-        "from edgeport.runtimes.shared_libraries import load_all\n"
+        "from edgeport.runtimes.ort.shared_libraries import load_all\n"
         "import onnxruntime\n"
         "load_all(cuda._libraries())\n"
         "gpu = GpuOptions(memory_bytes=2**30, tf32=True)\n"

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as nps
 
 from edgeport.runtimes.formats import records
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import Figures, NonFinite, Place, measure
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.figures import Figures, NonFinite, Place
 
 NAN, INF = math.nan, math.inf
 SHAPES = nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)

@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.distances import binade, binades, cosine, middle, rms, ulp_distance
-from edgeport.runtimes.parity.rule import BINADES
+from edgeport.runtimes.parity.distances import (
+    BINADES,
+    binade,
+    binades,
+    cosine,
+    middle,
+    rms,
+    ulp_distance,
+)
 
 FLOATS = st.sampled_from(["float16", "float32", "float64"]).map(np.dtype)
 

@@ -9,14 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import (
-    FEW_ELEMENTS,
-    Figures,
-    judge,
-    measure,
-    pool_floors,
-)
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.figures import Figures
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import FEW_ELEMENTS, judge, pool_floors
 
 INF = math.inf
 T = Thresholds()

@@ -38,8 +38,6 @@ class Engine(Closes):
         y = self._change(len(self.sizes), answer(inputs["x"]).astype(np.float32))
         return {"y": y, "label": np.int64(y.argmax())}  # type: ignore[dict-item]  # as a 0-d array
 
-    def close(self) -> None: ...
-
 
 def answer(x: Array) -> Array:
     return np.sqrt(np.abs(x.astype(np.float64))) / 3

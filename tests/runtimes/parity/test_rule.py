@@ -9,15 +9,11 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes import UsageError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import (
-    Figures,
-    Verdict,
-    judge,
-    measure,
-    uninformative,
-    worst,
-)
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.figures import Figures
+from edgeport.runtimes.parity.informative import uninformative
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import Verdict, judge, worst
 
 NAN, INF = math.nan, math.inf
 T = Thresholds()

@@ -10,15 +10,10 @@ import pytest
 
 from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity.rule import (
-    Figures,
-    Verdict,
-    judge,
-    judge_together,
-    measure,
-    pool_floors,
-)
+from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.figures import Figures
 from edgeport.runtimes.parity.thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
+from edgeport.runtimes.parity.verdict import Verdict, judge, judge_together, pool_floors
 
 T = Thresholds()
 

@@ -23,7 +23,6 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.bundles.golden import Golden, to_tensors
-from edgeport.runtimes.bundles.manifest import Manifest
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.parity.report import BackendReport
@@ -33,25 +32,13 @@ from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import Options, Session, open_artefact
 
 
-def repack(path: Path, file: str, data: bytes, **changes: object) -> Bundle:
-    """Put a file into a bundle, with the hash that belongs to it."""
-    stored = handmade.stored(path, file, data)
-    manifest = Manifest.loads((path / "manifest.json").read_bytes(), "manifest")
-    if file == manifest.golden.file:
-        manifest = replace(manifest, golden=stored)
-    artefacts = tuple(
-        replace(artefact, stored=stored) if artefact.stored.file == file else artefact
-        for artefact in manifest.artefacts
-    )
-    manifest = replace(manifest, artefacts=artefacts, **changes)  # type: ignore[arg-type]  # as named
-    (path / "manifest.json").write_text(manifest.dumps())
-    return Bundle.read(path)
-
-
 def with_samples(path: Path, samples: Sequence[Golden], **changes: object) -> Bundle:
     labels = tuple((sample.name, sample.kind) for sample in samples)
     data = save(to_tensors(samples)) if samples else save({})
-    return repack(path, "golden.safetensors", data, samples=labels, **changes)
+    handmade.replace_artefact(path, "golden", data)
+    manifest = replace(Bundle.read(path).manifest, samples=labels, **changes)  # type: ignore[arg-type]  # as named
+    (path / "manifest.json").write_text(manifest.dumps())
+    return Bundle.read(path)
 
 
 def only(bundle: Bundle, backend: str = "ort-cpu") -> BackendReport:
@@ -80,7 +67,8 @@ def test_one_percent_of_one_weight_fails(packed: Path) -> None:
     values = numpy_helper.to_array(weight).copy()
     values[np.unravel_index(np.abs(values).argmax(), values.shape)] *= 1.01
     weight.CopyFrom(numpy_helper.from_array(values, "w2"))
-    report = only(repack(packed, "model.onnx", model.SerializeToString()))
+    handmade.replace_artefact(packed, "onnx", model.SerializeToString())
+    report = only(Bundle.read(packed))
     assert report.outcome == "fail"
     assert {verdict.output for verdict in report.failures} == {"logits"}
 
@@ -111,7 +99,8 @@ def test_a_file_that_changed_is_not_opened(packed: Path) -> None:
 
 
 def test_an_artefact_that_its_engine_refuses_fails_alone(packed: Path) -> None:
-    report = verify(repack(packed, "model.onnx", b"junk"), threads=1)
+    handmade.replace_artefact(packed, "onnx", b"junk")
+    report = verify(Bundle.read(packed), threads=1)
     ort, null = report.backends
     assert (ort.outcome, ort.engine, ort.verdicts) == ("fail", None, ())
     assert ort.reason is not None
@@ -213,7 +202,7 @@ def test_a_constant_output_proves_nothing_unless_it_is_allowed(
     packed: Path, samples: tuple[Golden, ...], weights: Mapping[str, Array]
 ) -> None:
     bias = np.array([3, 2, 1], np.float32)
-    repack(packed, "model.onnx", scaled_onnx(packed, weights, 0, bias))
+    handmade.replace_artefact(packed, "onnx", scaled_onnx(packed, weights, 0, bias))
     labelled = [
         replace(
             sample, eager={**sample.eager, "label": np.zeros(len(sample.inputs["x"]), np.int64)}

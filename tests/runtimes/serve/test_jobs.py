@@ -1,7 +1,7 @@
 """What clients ask of the repository, one after the other."""
 
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from edgeport.runtimes import EngineError, MissingFileError
 from edgeport.runtimes.serve import channel
 from edgeport.runtimes.serve.jobs import Jobs
+from edgeport.runtimes.serve.offer import Offer
 from edgeport.runtimes.serve.repository import Catalogue, Place
 
 
@@ -33,10 +34,6 @@ class Host:
         life()
         return 1
 
-    def loaded(self, name: str, places: Sequence[Place]) -> None: ...
-
-    def unloaded(self, name: str) -> None: ...
-
     def told(self, text: str) -> None:
         self.log.append(text)
 
@@ -44,7 +41,9 @@ class Host:
 class Rig:
     def __init__(self, bundle: Path, rehearsal: Callable[[Place], None] = lambda _: None) -> None:
         self.host, self.selector = Host(), selectors.DefaultSelector()
-        self.jobs = Jobs(self.host, Catalogue([bundle]), rehearsal, self.selector)
+        self.offer = Offer((), self.host.told)
+        catalogue = Catalogue([bundle])
+        self.jobs = Jobs(self.host, self.offer, catalogue, rehearsal, self.selector)
 
     def ask(self, number: int, action: str, name: str) -> None:
         self.jobs.ask(0, {"number": number, "action": action, "name": name})
@@ -72,6 +71,7 @@ def test_a_job_is_answered_when_every_worker_has_done_it(packed: Path) -> None:
         rig.jobs.done(worker, {"number": message["number"], "error": None})
     assert rig.answers == [(7, None)]
     assert rig.host.log == ["a client asks to load model 'mlp': done"]
+    assert [place.name for place in rig.offer.places()] == ["mlp"]
 
 
 def test_a_worker_that_dies_is_not_waited_for(packed: Path) -> None:

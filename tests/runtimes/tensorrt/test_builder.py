@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import ContractError, EngineError, Signature, TensorSpec
 from edgeport.runtimes.tensorrt.builder import Phases
-from edgeport.runtimes.tensorrt.building import _environment, build
+from edgeport.runtimes.tensorrt.building import _for_gpu, build
 from edgeport.runtimes.tensorrt.library import load
 from edgeport.runtimes.tensorrt.order import (
     Bounds,
@@ -336,4 +336,4 @@ def test_the_gpu_that_tensorrt_finds_first(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _environment(gpu).get("CUDA_VISIBLE_DEVICES") == built_for
+    assert {**os.environ, **_for_gpu(gpu)}.get("CUDA_VISIBLE_DEVICES") == built_for

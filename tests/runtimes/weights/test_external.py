@@ -22,26 +22,6 @@ def tensor(location: str, *, embedded: bool = False) -> TensorProto:
     return made
 
 
-def test_the_table_leads_to_every_tensor_of_the_format() -> None:
-    holds: dict[str, dict[int, str]] = {}
-    waiting = [onnx.ModelProto.DESCRIPTOR]
-    while waiting:
-        message = waiting.pop()
-        if message.name not in holds:
-            inner = {f.number: f.message_type for f in message.fields if f.message_type}
-            holds[message.name] = {number: each.name for number, each in inner.items()}
-            waiting += inner.values()
-    leading = {"TensorProto"}
-    for _ in holds:
-        leading |= {name for name, inner in holds.items() if leading & {*inner.values()}}
-    expected = {
-        name: {number: each for number, each in holds[name].items() if each in leading}
-        for name in leading
-    }
-    expected["TensorProto"] = {13: "StringStringEntryProto"}
-    assert expected == external._HOLDS
-
-
 def graph_of(location: str) -> onnx.GraphProto:
     return helper.make_graph([], "inner", [], [], [tensor(location)])
 

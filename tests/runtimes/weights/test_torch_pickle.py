@@ -9,7 +9,8 @@ from hostile_pickles import BAD_KEYS, keyed, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeport.runtimes.weights.torch_pickle import Elsewhere, Made, told
+from edgeport.runtimes.formats.pickles import Made
+from edgeport.runtimes.weights.torch_pickle import Elsewhere, told
 
 PLAIN: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
@@ -77,7 +78,7 @@ def test_a_payload_is_only_a_name() -> None:
         (b"\x80\x02.", "pop from empty list"),
         (b"\x80\x02R.", "nothing is there"),
         (b"\x80\x02t.", "pop from empty list"),
-        (b"\x80\x02h\x07.", "list index out of range"),
+        (b"\x80\x02h\x07.", "place 7 holds nothing"),
         (b"\x80\x02Nq\x07.", "place 7 is not the next one"),
         (b"\x80\x02Nr\xff\xff\xff\xff.", "place 4294967295 is not the next one"),
         *((keyed(key), "a key is no text") for key in BAD_KEYS.values()),

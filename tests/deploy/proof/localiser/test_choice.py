@@ -3,8 +3,8 @@ import numpy as np
 from edgeport.deploy.proof.localiser import choose_sample
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Kind
-from edgeport.runtimes.parity.rule import Figures, Verdict
-from edgeport.runtimes.parity.verdict import Status
+from edgeport.runtimes.parity.figures import Figures
+from edgeport.runtimes.parity.verdict import Status, Verdict
 
 
 def sample(name: str, kind: Kind, *shape: int) -> Golden:

@@ -19,14 +19,12 @@ from zoo.reference import as_array, bound
 
 from edgeport.deploy.compilers.program import symbol
 from edgeport.runtimes.inputs import Array
+from scripts.exports.zoo_sources import REAL_SAMPLE_SEED
 
 Run: TypeAlias = Callable[[Inputs], Sequence[Array]]
 """An opened artefact: forward's inputs in, outputs in order."""
 
 _jit: Any = torch.jit  # it has no types
-
-REAL_SAMPLE_SEED: Final = 10_000
-"""Where the draws of the samples that a user gives begin; the held-out ones are below it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from scripts.graph_edits import (
+from scripts.faults.graph_edits import (
     Altered,
     attribute_of,
     biases_of,

@@ -8,9 +8,9 @@ and runs is for the caller to see: a file that does not is no silent fault.
 from collections.abc import Mapping
 from typing import Final
 
-import scripts.faults_in_operators as operators
-import scripts.faults_in_weights as weights
-from scripts.graph_edits import Injector
+import scripts.faults.in_operators as operators
+import scripts.faults.in_weights as weights
+from scripts.faults.graph_edits import Injector
 
 KINDS: Final[Mapping[str, Injector]] = {
     "one weight element": weights.one_weight,

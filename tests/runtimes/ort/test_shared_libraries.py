@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgeport.runtimes import shared_libraries
-from edgeport.runtimes.shared_libraries import load_all, needed_by
+from edgeport.runtimes.ort import shared_libraries
+from edgeport.runtimes.ort.shared_libraries import load_all, needed_by
 
 LIBRARY = next(Path(onnxruntime.__file__).parent.glob("capi/onnxruntime_pybind11_state*.so"))
 

@@ -26,12 +26,11 @@ from edgeport.runtimes import (
     TensorSpec,
 )
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.libtorch.calls import (
+from edgeport.runtimes.libtorch.failures import failure, last_line
+from edgeport.runtimes.libtorch.session import (
     ExtraFiles,
     TorchGpuSession,
     TorchSession,
-    _failed,
-    last_line,
     open_signed,
 )
 
@@ -330,7 +329,7 @@ def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
         "`cudaErrorAssert' in https://docs.nvidia.com for more information.\n"
         "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
     )
-    error = _failed(RuntimeError(said), torch.device("cuda", 0))
+    error = failure(RuntimeError(said), torch.device("cuda", 0))
     assert type(error) is LostGpuError
     assert error.problem == "torch failed on cuda:0: CUDA error: device-side assert triggered"
     assert error.remedy.startswith("CUDA cannot be used again in this process: start a new one")
@@ -357,7 +356,7 @@ def test_what_a_gpu_does_not_do(
     tmp_path: Path, said: str, kind: type[EdgeportError], message: str
 ) -> None:
     text = f"{said}\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
-    assert type(_failed(RuntimeError(text), torch.device("cuda", 0))) is kind
+    assert type(failure(RuntimeError(text), torch.device("cuda", 0))) is kind
 
     def load(extra_files: ExtraFiles, device: torch.device) -> torch.nn.Module:
         raise RuntimeError(text)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from scripts.graph_edits import (
+from scripts.faults.graph_edits import (
     Altered,
     attribute_of,
     copied,

@@ -15,7 +15,7 @@ from zoo.reference import Answer, answers, compare
 
 from edgeport.runtimes import EdgeportError
 from edgeport.runtimes.inputs import Array
-from scripts.export_routes import OURS, ROUTES, Job, Run
+from scripts.exports.routes import OURS, ROUTES, Job, Run
 
 
 def make_reference(name: str, file: Path, log: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the backends of torch share: numpy in, numpy out, one thread count per process."""
+"""The session of the backends of torch: numpy in, numpy out, one thread count per process."""
 
 import contextlib
 import gc
@@ -6,18 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from sys import getrefcount
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import torch
 
-from edgeport.runtimes.bound_buffers import Bound, BoundBuffers, unbound
+from edgeport.runtimes.bound_buffers import BoundBuffers, unbound
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.devices import rounded
 from edgeport.runtimes.errors import (
     ContractError,
-    EdgeportError,
     EngineError,
     FormatError,
     UsageError,
@@ -25,23 +22,19 @@ from edgeport.runtimes.errors import (
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
 from edgeport.runtimes.parts import Parts
-from edgeport.runtimes.run_failures import run_failure
 from edgeport.runtimes.session import Closes, EngineInfo, Options, check_signature, closed
 from edgeport.runtimes.signature import Signature
 
-from .device import GpuChoices, gpu_failure, require_all_on, require_torch_device
+from .buffers import INFERENCE_MODE, TorchBinder, owned
+from .device import GpuChoices, require_all_on, require_torch_device
+from .failures import failure, gpu_failure, last_line
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
 
-_storage_uses: Final[Callable[[int], int]] = torch._C._storage_Use_Count
-
 ExtraFiles: TypeAlias = dict[str, Any]
 
 _CPU: Final = torch.device("cpu")
-
-_INFERENCE_MODE: Final[Any] = torch._C._InferenceMode
-"""What ``torch.inference_mode`` enters, which takes 3 us more to do so."""
 
 
 class TorchSession(Closes):
@@ -80,7 +73,7 @@ class TorchSession(Closes):
         self._outputs = [spec.name for spec in signature.outputs]
         self._bound: BoundBuffers | None = None
         if self._on_cpu:
-            self._bound = BoundBuffers(signature, _Binder(call, self._outputs))
+            self._bound = BoundBuffers(signature, TorchBinder(call, self._outputs))
         self._quick = self._bound.run if self._bound else unbound
 
     @property
@@ -110,13 +103,13 @@ class TorchSession(Closes):
         arrays = self._check(inputs)
         call = self._opened()
         try:
-            with _INFERENCE_MODE(True):
+            with INFERENCE_MODE(True):
                 tensors = self._tensors(arrays)
                 outputs = self._arrays(call(*tensors))
         except ContractError:
             raise
         except Exception as e:  # whatever the compiled code raises
-            raise _failed(e, self._device) from e
+            raise failure(e, self._device) from e
         self._check_outputs(arrays, outputs)
         if self._bound and all(map(_as_it_was, tensors, arrays)):
             self._bound.learn(arrays, list(outputs.values()))
@@ -164,7 +157,7 @@ class TorchSession(Closes):
 
     def _array(self, name: str, tensor: torch.Tensor) -> Array:
         if self._on_cpu and tensor.is_cpu:
-            return _owned(tensor)
+            return owned(tensor)
         if tensor.device != self._device:
             raise ContractError(
                 f"output {name!r} was computed on {tensor.device}, not on {self._device}",
@@ -188,7 +181,7 @@ class TorchGpuSession(TorchSession):
         event: Any = torch.cuda.Event  # it has no types
         events = [event(enable_timing=True) for _ in range(4)]
         try:
-            with torch.cuda.device(self._device), _INFERENCE_MODE(True):
+            with torch.cuda.device(self._device), INFERENCE_MODE(True):
                 events[0].record()
                 tensors = self._tensors(arrays)
                 events[1].record()
@@ -199,7 +192,7 @@ class TorchGpuSession(TorchSession):
                 events[3].record()
                 events[3].synchronize()
         except Exception as e:
-            raise _failed(e, self._device) from e
+            raise failure(e, self._device) from e
         return Parts(
             *(round(start.elapsed_time(end) * 1e6) for start, end in itertools.pairwise(events))
         )
@@ -210,90 +203,6 @@ class TorchGpuSession(TorchSession):
         gc.collect()  # an exported program refers to itself
         with contextlib.suppress(RuntimeError):  # of a GPU that is lost
             torch.cuda.empty_cache()
-
-
-class _Binder:
-    """Makes tensors for inputs like some, in the memory of arrays, to be filled in every call.
-
-    A module may keep its input, or a view of it, and look at it in its next call, or turn it in
-    place. What is still held after a call, or has another shape, is left as it is, and others take
-    its place.
-    """
-
-    __slots__ = ("_call", "_outputs")
-
-    def __init__(self, call: Callable[..., Any], outputs: Sequence[str]) -> None:
-        self._call, self._outputs = call, outputs
-
-    def __call__(self, arrays: Sequence[Array], _: Sequence[Array]) -> Bound:
-        shared = [_Shared(array) for array in arrays]
-        single = len(shared) == len(self._outputs) == 1
-        own = [each.array for each in shared]
-        return Bound(own, (self._one if single else self._many)(shared, own))
-
-    def _many(self, shared: list["_Shared"], own: list[Array]) -> Callable[[], dict[str, Array]]:
-        call, names = self._call, self._outputs
-
-        def compute() -> dict[str, Array]:
-            with _INFERENCE_MODE(True):
-                result = call(*[each.tensor for each in shared])
-                tensors = (result,) if type(result) is torch.Tensor else result
-                outputs = dict(zip(names, map(_owned, tensors), strict=True))
-            del result, tensors
-            for index, each in enumerate(shared):
-                if each.spent:
-                    shared[index] = _Shared(each.array)
-                    own[index] = shared[index].array
-            return outputs
-
-        return compute
-
-    def _one(self, shared: list["_Shared"], own: list[Array]) -> Callable[[], dict[str, Array]]:
-        """The same for one input and one output: 8 us less, a quarter of a small model's call."""
-        call, (name,), (only,) = self._call, self._outputs, shared
-
-        def compute() -> dict[str, Array]:
-            nonlocal only
-            with _INFERENCE_MODE(True):
-                result = call(only.tensor)
-                (output,) = (result,) if type(result) is torch.Tensor else result
-                outputs = {name: (output if output.is_inference() else output.clone()).numpy()}
-            del result, output
-            if only.spent:
-                only = _Shared(only.array)
-                own[0] = only.array
-            return outputs
-
-        return compute
-
-
-class _Shared:
-    """An array, and a tensor in its memory."""
-
-    __slots__ = ("_fresh", "_storage", "array", "tensor")
-
-    def __init__(self, like: Array) -> None:
-        self.array = np.empty_like(like, order="C")
-        with _INFERENCE_MODE(False):  # so that a view of it is told from what was computed
-            self.tensor = torch.from_numpy(self.array)
-        self._storage = self.tensor.untyped_storage()
-        self._fresh = self._state()
-
-    @property
-    def spent(self) -> bool:
-        """Whether a call has turned the tensor, or left somebody else with it or a view of it."""
-        return self._state() != self._fresh
-
-    def _state(self) -> tuple[object, ...]:
-        tensor: Any = self.tensor  # _use_count has no type
-        return (
-            getrefcount(tensor),
-            tensor._use_count(),  # holders in C++
-            getrefcount(self._storage),
-            _storage_uses(self._storage._cdata),  # views
-            tensor.shape,
-            tensor.stride(),
-        )
 
 
 def open_signed(
@@ -341,14 +250,6 @@ def open_signed(
     return kind(backend, call, signature, options, device)
 
 
-def _owned(tensor: torch.Tensor) -> Array:
-    """What the caller may write into: not an input, a weight, a constant, or a view of one.
-
-    What is computed in inference mode is an inference tensor; what was there before is not.
-    """
-    return (tensor if tensor.is_inference() else tensor.clone()).numpy()
-
-
 def _as_it_was(tensor: torch.Tensor, array: Array) -> bool:
     """Whether a module has not turned its input in place: ``x.t_()``."""
     return tensor.shape == array.shape and tensor.is_contiguous()
@@ -358,18 +259,3 @@ def _finished(call: Callable[[], object], device: torch.device) -> None:
     """A GPU is only told what to do by a call: wait until it has done it."""
     call()
     torch.cuda.synchronize(device)
-
-
-def _failed(error: Exception, device: torch.device) -> EdgeportError:
-    return gpu_failure(error, device) or run_failure("torch", last_line(error))
-
-
-def last_line(error: Exception) -> str:
-    """The line of a torch exception that says what happened; the rest is a stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    code = [line for line, under in itertools.pairwise(lines) if "<--- HERE" in under][-1:]
-    if any(line.startswith("The original call is") for line in lines):  # a loader's, not a run's
-        return " ".join([lines[0], *code])
-    if lines and lines[-1].endswith("Error:"):  # without a message: the line of code then
-        return " ".join([lines[-1], *code])
-    return lines[-1] if lines else type(error).__name__

@@ -30,7 +30,7 @@ from edgeport.deploy.compilers.targets import (
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Options
-from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.libtorch.session import TorchSession
 from edgeport.runtimes.ort.cpu import PROVIDER, OrtSession
 from edgeport.runtimes.session import Session, open_artefact
 

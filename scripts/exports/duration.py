@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from edgeport.commands.terminal import note, table
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def time_exports(names: Sequence[str], rounds: int, file: Path | None) -> int:
@@ -74,7 +74,7 @@ def export_once(kind: str, name: str) -> float:
     """What the fresh process does: one export. Returns the seconds of its parity runs."""
     import zoo
 
-    from scripts.export_routes import ROUTES, Job, edgeport_export
+    from scripts.exports.routes import ROUTES, Job, edgeport_export
 
     parity = ParityClock()
     with tempfile.TemporaryDirectory() as folder:
