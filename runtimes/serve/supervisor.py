@@ -131,6 +131,7 @@ class Supervisor:
                     raise
                 self._tell(f"model {name!r} is not served: {e.problem}")
                 continue
+            self._tell_unused(name)
             for place in places:
                 try:
                     self._rehearsal(place)
@@ -140,6 +141,13 @@ class Supervisor:
                     self._withhold(place, e.problem)
                 else:
                     self._wanted.setdefault(name, []).append(place)
+
+    def _tell_unused(self, name: str) -> None:
+        for path in self._catalogue.unused(name):
+            self._tell(
+                f"{path} is not served: its name is no version, such as 1.edge, "
+                f"or {name}.edge lies beside the folder"
+            )
 
     def _await_start(self, ready: Callable[[Sequence[str]], None]) -> None:
         while self._stop_at is None and not all(worker.started for worker in self._workers):
@@ -371,6 +379,7 @@ class Supervisor:
 
     def loaded(self, name: str, places: Sequence[Place]) -> None:
         """A model is wanted, in these versions; what was held against it is forgotten."""
+        self._tell_unused(name)
         self._wanted[name] = list(places)
         self._changes.remember(places)
         for place in places:
