@@ -22,6 +22,9 @@ COMMANDS = (
 )
 
 
+_OUT_OF_MEMORY: Final = 3
+"""Exit code: memory is something that is needed and missing here."""
+
 _IN_ASCII: Final = "edgeport-in-ascii"
 """How what a terminal without UTF-8 has no sign for is written."""
 
@@ -45,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors=_IN_ASCII)
-        arguments = _parser().parse_args(argv)
+        try:
+            arguments = _parser().parse_args(argv)
+        except MemoryError as e:  # no room for our own modules: import no more of them
+            print(f"edgeport: {_in_words(e)}", file=sys.stderr)
+            return _OUT_OF_MEMORY
         return _run(arguments)
     except KeyboardInterrupt as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
@@ -79,7 +86,9 @@ def _run(arguments: Namespace) -> int:
         from edgeport.commands.terminal import note, plain_lines
 
         note(f"edgeport: {plain_lines(_in_words(e))}")
-        return e.exit_code if isinstance(e, EdgeportError) else 2
+        if isinstance(e, EdgeportError):
+            return e.exit_code
+        return _OUT_OF_MEMORY if isinstance(e, MemoryError) else 2
     return code
 
 

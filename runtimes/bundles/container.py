@@ -57,7 +57,9 @@ def container(path: Path) -> Container:
         if path.is_dir():
             return Folder(path)
         if not path.exists():
-            raise MissingFileError(f"no such bundle: {path}", remedy="check the path")
+            raise MissingFileError(
+                f"no such bundle: {path}", remedy="check the path; fetch first what is elsewhere"
+            )
         if not path.is_file():  # a pipe, a device
             raise FormatError(
                 f"{path} is not a bundle: it is neither a folder nor a file",

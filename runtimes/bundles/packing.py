@@ -7,7 +7,9 @@ when all of it is there.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -97,20 +99,8 @@ def sign_bundle(path: Path, key: Path) -> Claim:
         EdgeportError: As ``Bundle.read``, ``Bundle.check_files`` and ``signing.sign``.
         StorageError: It cannot be written; the bundle is as it was.
     """
-    held, data, manifest = opened(path)
-    Bundle(path, manifest).check_files()
-    signature, claim = sign(path, data, key)
-    if not isinstance(held, Zip):
-        files.write(path / claim.file, signature)
-        return claim
-    with _new_zip(path.resolve()) as create:  # what a link leads to is changed; the link stays
-        for name, size_bytes in held.sizes.items():
-            if name not in (SIGNATURE, MANIFEST):
-                with held.open(name) as (source, _), create(name, size_bytes) as file:
-                    _copy_all(source, size_bytes, file, held.place(name))
-        _put(create, SIGNATURE, signature)
-        _put(create, MANIFEST, data)
-    return claim
+    with _alone(path):
+        return _sign(path, key)
 
 
 def refuse_signed(path: Path) -> None:
@@ -147,7 +137,49 @@ def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
         EdgeportError: As ``Bundle.read``.
         StorageError: It cannot be written; the bundle is as it was.
     """
-    refuse_signed(path)
+    with _alone(path):
+        refuse_signed(path)
+        return _keep(path, kind, data)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let nobody else change the bundle meanwhile: they wait.
+
+    A file is replaced when it is changed: whoever has waited for the old one waits for the new one.
+    """
+    container(path)  # raises if it is no bundle
+    while True:
+        with reading(path):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _sign(path: Path, key: Path) -> Claim:
+    held, data, manifest = opened(path)
+    Bundle(path, manifest).check_files()
+    signature, claim = sign(path, data, key)
+    if not isinstance(held, Zip):
+        files.write(path / claim.file, signature)
+        return claim
+    with _new_zip(path.resolve()) as create:  # what a link leads to is changed; the link stays
+        for name, size_bytes in held.sizes.items():
+            if name not in (SIGNATURE, MANIFEST):
+                with held.open(name) as (source, _), create(name, size_bytes) as file:
+                    _copy_all(source, size_bytes, file, held.place(name))
+        _put(create, SIGNATURE, signature)
+        _put(create, MANIFEST, data)
+    return claim
+
+
+def _keep(path: Path, kind: EvidenceKind, data: bytes) -> str:
     held, _, manifest = opened(path)
     digest = hashlib.sha256(data).hexdigest()
     stored = StoredFile(f"reports/{kind}-{digest[:8]}.json", digest, len(data))

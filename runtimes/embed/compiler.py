@@ -29,7 +29,7 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
 
     Args:
         source: The C file.
-        program: What to make of it.
+        program: What to make of it; what the compiler needs meanwhile is beside it.
         target: A key of ``TARGETS``; ``None`` for this machine.
 
     Returns:
@@ -41,8 +41,9 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
         EngineError: The compiler failed.
     """
     command = [*find_compiler(target), *_FLAGS, "-o", str(program), str(source), "-ldl"]
+    environment = {**os.environ, "TMPDIR": str(program.parent)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     except OSError as e:  # what CC names
         raise BackendMissingError(
             f"the compiler {shlex.join(command[:1])} cannot be started: {e.strerror or e}",

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+
 # <engine>
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
-import onnxruntime
-
-
 def load_engine(files: Sequence[bytes], threads: int) -> Callable[[list[Array]], list[Array]]:
     """Open the model: arrays in the order of INPUTS to arrays in the order of OUTPUTS."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # errors are raised
@@ -105,7 +105,7 @@ def read(bundle: Path, name: str, sha256: str) -> bytes:
             with zipfile.ZipFile(bundle) as archive:
                 data = archive.read(name)
     except Exception as e:  # zipfile raises many kinds where a file is damaged
-        raise ValueError(f"cannot read {name} of the bundle {bundle}: {e}") from e
+        raise OSError(f"cannot read {name} of the bundle {bundle}: {e}") from e
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{name} of {bundle} is not the file that was packed: don't run it")
     return data
@@ -174,11 +174,19 @@ def read_safetensors(data: bytes) -> dict[str, Array]:
     }
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] != ["--check"]:
-        raise SystemExit(f"usage: python {sys.argv[0]} --check")
+def main(arguments: Sequence[str]) -> int:
+    """0: all is right; 1: something is not; 2: usage, or no bundle; 3: no engine, or no memory."""
+    if arguments != ["--check"]:
+        asked = bool({"-h", "--help"} & {*arguments})
+        print(f"usage: python {sys.argv[0]} --check", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     place = Path(__file__).parent / BUNDLE
     try:
-        raise SystemExit(0 if check(Model(place), place) else 1)
-    except ValueError as e:
-        raise SystemExit(f"{sys.argv[0]}: {e}") from None
+        return 0 if check(Model(place), place) else 1
+    except (ValueError, OSError, ImportError, MemoryError) as e:
+        print(f"{sys.argv[0]}: {e or 'out of memory'}", file=sys.stderr)
+        return 1 if isinstance(e, ValueError) else 2 if isinstance(e, OSError) else 3
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+
 # <engine>
-import io
-import warnings
-
-import torch
-
-
 def load_engine(files: Sequence[bytes], threads: int) -> Callable[[list[Array]], list[Array]]:
     """Open the model: arrays in the order of INPUTS to arrays in the order of OUTPUTS."""
+    import io
+    import warnings
+
+    import torch
+
     torch.set_num_threads(threads)
     load: Any = torch.jit.load
     with warnings.catch_warnings():  # torch deprecates torch.jit

@@ -5,8 +5,9 @@
  *     cc -std=c99 -O2 -o run THIS_FILE -ldl
  *     ./run model.onnx NAME=input.npy ... -o FOLDER [--threads N] [--library libonnxruntime.so]
  *
- * FOLDER gets one file per output: NAME.npy. Exit codes: 0 fine; 1 ONNX Runtime failed, or the model
- * is not the file that was packed; 2 wrong arguments or inputs; 3 no ONNX Runtime. */
+ * FOLDER, which is made, gets one file per output: NAME.npy. Exit codes: 0 fine; 1 ONNX Runtime failed,
+ * or the model is not the file that was packed; 2 wrong arguments or inputs; 3 no ONNX Runtime, no
+ * memory, no room or no permission to write. */
 #define _GNU_SOURCE /* dlopen, getpid, malloc_trim */
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MOST_AXES 32
@@ -53,7 +55,7 @@ static void fail(int code, const char *format, ...) {
 
 static void *allocate(size_t bytes) {
     void *memory = calloc(1, bytes ? bytes : 1);
-    if (!memory) fail(CHECK_FAILED, "out of memory: %zu bytes", bytes);
+    if (!memory) fail(MISSING, "out of memory: %zu bytes", bytes);
     return memory;
 }
 
@@ -120,6 +122,24 @@ static Tensor read_npy(const char *path, const Spec *spec) {
     return tensor;
 }
 
+static void cannot_write(const char *path, int reason) {
+    fail(reason == ENOTDIR || reason == EISDIR || reason == EEXIST ? BAD_INPUT : MISSING,
+         "cannot write %s: %s", path, strerror(reason));
+}
+
+static void make_folder(const char *path) {
+    char *part = strcpy(allocate(strlen(path) + 1), path);
+    for (char *end = part + 1;; end++) {
+        char sign = *end;
+        if (sign && sign != '/') continue;
+        *end = 0;
+        if (mkdir(part, 0777) && errno != EEXIST) cannot_write(path, errno);
+        if (!sign) break;
+        *end = sign;
+    }
+    free(part);
+}
+
 static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor) {
     char shape[MOST_AXES * 22] = "", header[MOST_AXES * 22 + 128];
     for (int i = 0; i < tensor->axes; i++)
@@ -138,14 +158,14 @@ static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor
     for (char *c = path + strlen(folder) + 1; *c; c++) *c = *c == '/' ? '_' : *c;
     sprintf(temporary, "%s.%ld.tmp", path, (long)getpid()); /* renamed once it is whole */
     FILE *file = fopen(temporary, "wb");
-    if (!file) fail(BAD_INPUT, "cannot write %s: %s", path, strerror(errno));
+    if (!file) cannot_write(path, errno);
     int whole = fwrite(head, 1, 10, file) == 10
                 && fwrite(header, 1, (size_t)length, file) == (size_t)length
                 && fwrite(tensor->data, 1, tensor->bytes, file) == tensor->bytes;
     if (fclose(file) || !whole || rename(temporary, path)) {
         int reason = errno;
         remove(temporary);
-        fail(BAD_INPUT, "cannot write %s: %s", path, strerror(reason));
+        cannot_write(path, reason);
     }
     free(path);
     free(temporary);
@@ -226,7 +246,7 @@ static void check_hash(const char *path, const char *expected) {
         for (size_t i = 0; i < read; i += 64) sha256_block(state, data + i);
         total += read;
     }
-    if (ferror(file)) fail(BAD_INPUT, "cannot read %s", path);
+    if (ferror(file)) fail(BAD_INPUT, "cannot read %s: %s", path, strerror(errno));
     fclose(file);
     total += read;
     size_t padded = (read + 9 + 63) / 64 * 64; /* a bit, zeros, the number of bits */
@@ -343,15 +363,37 @@ static int spec_index(const char *argument) {
         size_t length = strlen(inputs[i].name);
         if (!strncmp(argument, inputs[i].name, length) && argument[length] == '=') return (int)i;
     }
-    fail(BAD_INPUT, "%s is no input=FILE of this model", argument);
+    fail(BAD_INPUT, "%s is no input of this model: %s --help tells them", argument, program);
     return -1;
+}
+
+static void print_specs(const char *title, const Spec *specs, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        printf("%s %s: '%s', (", title, specs[i].name, specs[i].descr);
+        for (int axis = 0; axis < specs[i].axes; axis++) {
+            int64_t size = specs[i].shape[axis];
+            if (size < 0) printf("%s%s", axis ? ", " : "", dimensions[-1 - size].name);
+            else printf("%s%" PRId64, axis ? ", " : "", size);
+        }
+        puts(")");
+    }
+}
+
+#define USAGE "usage: %s MODEL.onnx INPUT=FILE.npy ... -o FOLDER [--threads N] [--library FILE]"
+
+static int help(void) {
+    printf(USAGE "\n", program);
+    print_specs("input", inputs, COUNT(inputs));
+    print_specs("output", outputs, COUNT(outputs));
+    return fflush(stdout) ? MISSING : 0;
 }
 
 int main(int count, char **arguments) {
     const char *model = NULL, *folder = NULL, *library = NULL, *paths[COUNT(inputs)] = {0};
     long threads = 1;
     for (int i = 1; i < count; i++) {
-        if (!strcmp(arguments[i], "-o")) folder = value_of(count, arguments, &i);
+        if (!strcmp(arguments[i], "--help") || !strcmp(arguments[i], "-h")) return help();
+        else if (!strcmp(arguments[i], "-o")) folder = value_of(count, arguments, &i);
         else if (!strcmp(arguments[i], "--library")) library = value_of(count, arguments, &i);
         else if (!strcmp(arguments[i], "--threads")) {
             char *end;
@@ -367,8 +409,7 @@ int main(int count, char **arguments) {
         }
     }
     if (!model || !folder || !*folder) /* an empty one would be the root of the file system */
-        fail(BAD_INPUT, "usage: %s MODEL.onnx INPUT=FILE.npy ... -o FOLDER [--threads N] [--library FILE]",
-             program);
+        fail(BAD_INPUT, USAGE "\n  fix: %s --help tells inputs and outputs", program, program);
 
     Tensor given[COUNT(inputs)], answers[COUNT(outputs)] = {{0}};
     int64_t sizes[COUNT(dimensions)];
@@ -386,6 +427,7 @@ int main(int count, char **arguments) {
         sprintf(path, "%s/%s", parent, files[i].name);
         check_hash(path, files[i].sha256);
     }
+    make_folder(folder); /* before long work */
     open_library(library);
     run(open_session(model, (int)threads), given, answers);
     for (size_t i = 0; i < COUNT(outputs); i++) write_npy(folder, &outputs[i], &answers[i]);

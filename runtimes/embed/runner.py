@@ -4,14 +4,13 @@ The program is ``runner.c`` beside this file, with what is known of the model fi
 marks. It is compiled here, for this machine or another; ONNX Runtime is opened when it starts.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
-from edgeport.runtimes.files import parents, refuse_existing, write
+from edgeport.runtimes.files import hidden_folder, parents, refuse_existing, write, writing
 from edgeport.runtimes.signature import Signature, TensorSpec
 
 from .compiler import compile_c
@@ -51,17 +50,17 @@ def build_runner(bundle: Bundle, path: Path, target: str | None = None) -> Path:
     source = path.with_name(f"{path.name}.c")
     refuse_existing(source)
     text = source_of(bundle, path.name)
-    with tempfile.TemporaryDirectory() as folder:
-        draft, built = Path(folder, "runner.c"), Path(folder, "runner")
-        draft.write_text(text, "ascii")
+    with parents(path), hidden_folder(path) as folder:
+        draft, built = folder / "runner.c", folder / "runner"
+        with writing(source):
+            draft.write_text(text, "ascii")
         compiled = compile_c(draft, built, target)
-        with parents(path):
-            write(source, text)
-            try:
-                write(path, compiled)
-            except BaseException:  # a source alone would be in the way of the next try
-                source.unlink(missing_ok=True)
-                raise
+        write(source, text)
+        try:
+            write(path, compiled)
+        except BaseException:  # a source alone would be in the way of the next try
+            source.unlink(missing_ok=True)
+            raise
     path.chmod(0o755)
     return source
 

@@ -234,7 +234,7 @@ def open_signed(
         raise gpu_failure(e, device) or EngineError(
             f"torch cannot open {name}: {last_line(e)}",
             remedy="check that its suffix is right, that torch is as new as its producer, and that "
-            "there is free memory",
+            "there is free memory; a .pt2 file needs a TMPDIR that may be written to",
         ) from e
     if not extra_files[EXTRA_FILE]:
         raise FormatError(

@@ -97,7 +97,8 @@ def load(
         reason = first_line(e).replace(str(path), path.name if options.name is None else "it")
         raise EngineError(
             f"ONNX Runtime cannot open {options.name or path}: {reason}",
-            remedy="check that it is an ONNX file of an opset that this version knows",
+            remedy="check that it is an ONNX file of an opset that this version knows, "
+            "and that there is free memory",
         ) from e
     session.disable_fallback()  # run() would go on with another provider after some errors
     return session

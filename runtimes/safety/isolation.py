@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes import errors
-from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.errors import EdgeportError, EngineError, StorageError
 
 from .forked import OUT_OF_MEMORY, restrict, run_forked
 
@@ -75,6 +76,7 @@ def run_limited(function: Callable[[], Any], limits: Limits, *, gpu: bool = Fals
 
     Raises:
         EngineError: The child crashed, took too long, or ran out of memory.
+        StorageError: The function raised another ``OSError``.
         EdgeportError: The function raised it.
     """
     answer = partial(_answer, function, limits, gpu=gpu)
@@ -93,14 +95,29 @@ def _answer(function: Callable[[], Any], limits: Limits, *, gpu: bool) -> bytes:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     restrict(limits.memory_bytes, gpu=gpu)
-    tempfile.gettempdir()  # torch asks where it is, and it is found by writing there
+    _find_folders()
     places = [os.devnull, *([*gpu_files(), _OWN_THREADS] if gpu else ())]
     _forbid_writing(ctypes.CDLL(None, use_errno=True), places)
     try:
         answer = {"result": function()}
     except EdgeportError as e:
         answer = {"error": type(e).__name__, "problem": e.problem, "remedy": e.remedy}
+    except OSError as e:  # no folder for temporary files, say
+        if e.errno == errno.ENOMEM:
+            raise MemoryError from e
+        remedy = "give it what it looked for, or use another machine"
+        answer = {"error": StorageError.__name__, "problem": str(e), "remedy": remedy}
     return json.dumps(answer).encode()
+
+
+def _find_folders() -> None:
+    """Settle what torch finds by writing there: later it would fail for that alone."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only device
+        tempfile.tempdir = os.sep
+    # torch makes it while it is imported; what exists will do, as nothing is compiled here
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)
 
 
 def gpu_files() -> list[str]:

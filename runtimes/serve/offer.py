@@ -25,11 +25,15 @@ class Offer:
     """Kept by the process that watches; those that answer open what is in it.
 
     Args:
+        catalogue: Where models come from.
         required: Names of the models without which there is nothing to serve.
         tell: Called with what an operator should know.
     """
 
-    def __init__(self, required: Iterable[str], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, required: Iterable[str], tell: Callable[[str], None]
+    ) -> None:
+        self._catalogue = catalogue
         self._required = frozenset(required)
         self._tell = tell
         self._wanted: dict[str, list[Place]] = {}
@@ -37,21 +41,22 @@ class Offer:
         self._blamed: dict[int, list[float]] = {}
         self._changes = Changes()
 
-    def choose(self, catalogue: Catalogue, rehearsal: Rehearsal) -> None:
+    def choose(self, rehearsal: Rehearsal) -> None:
         """Try every model; what is not required may be left out.
 
         Raises:
             EdgeportError: One that is required cannot be served.
         """
-        names = catalogue.names()
+        names = self._catalogue.names()
         if not names:
             self._tell("the folder holds no bundle: put NAME.edge into it, and start again")
         for name in names:
             try:
-                places = catalogue.places(name)
+                places = self._catalogue.places(name)
             except EdgeportError as e:  # lost+found, say: no reason not to serve the others
                 self.refuse(name, e)
                 continue
+            self._tell_unused(name)
             for place in places:
                 try:
                     rehearsal(place)
@@ -114,6 +119,7 @@ class Offer:
 
     def loaded(self, name: str, places: Sequence[Place]) -> None:
         """A model is wanted, in these versions; what was held against it is forgotten."""
+        self._tell_unused(name)
         self._wanted[name] = list(places)
         self._changes.remember(places)
         for place in places:
@@ -124,6 +130,13 @@ class Offer:
         """A model is not wanted any more."""
         for place in self._wanted.pop(name, ()):
             self._withheld[name, place.version] = (place, "unloaded")
+
+    def _tell_unused(self, name: str) -> None:
+        for path in self._catalogue.unused(name):
+            self._tell(
+                f"{path} is not served: its name is no version, such as 1.edge, "
+                f"or {name}.edge lies beside the folder"
+            )
 
     def _withhold(self, place: Place, reason: str) -> None:
         self._withheld[place.name, place.version] = (place, reason)

@@ -125,6 +125,13 @@ class Catalogue:
             for version, path in sorted(found.items(), key=lambda item: int(item[0]))
         ]
 
+    def unused(self, name: str) -> list[Path]:
+        """Bundles in the folder of a model that are no version of it."""
+        if self._folder is None:
+            return []
+        used = {path for _, path in self._paths(name)}
+        return sorted({*(self._folder / name).glob("*.edge")} - used)
+
     def _paths(self, name: str) -> list[tuple[str, Path]]:
         if name in self._bundles:
             return [(ONLY_VERSION, self._bundles[name])]
@@ -262,7 +269,8 @@ class Repository:
     async def load(self, places: Sequence[Place]) -> None:
         """Open every version of a model and prove it; each takes its old one's place when it has.
 
-        Versions that are no longer there are unloaded.
+        The newest comes first: where none answers yet, no client that names no version gets an
+        older one meanwhile. Versions that are no longer there are unloaded.
 
         Args:
             places: All of one model, oldest version first.
@@ -271,7 +279,7 @@ class Repository:
             EdgeportError: The first failure. What could not be opened again answers as before.
         """
         failures = []
-        for place in places:
+        for place in reversed(places):
             try:
                 await self._load(place)
             except EdgeportError as e:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.errors import BackendMissingError, UsageError
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
@@ -21,6 +22,10 @@ from .worker import Settings
 
 MOST_FILES: Final = 2**16
 """Open files of a process, where the system's hard limit allows them."""
+
+
+MOST_WORKERS_PER_CPU: Final = 16
+"""A mistyped number is no reason to take all the memory of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,19 @@ def serve(
             or unloaded, the end.
 
     Raises:
-        UsageError: The port or address cannot be had, two models have one name, or there is
-            nothing to serve.
+        UsageError: The port or address cannot be had, two models have one name, there is nothing
+            to serve, or there would be too many workers.
         ParityError: A model does not compute what its module computed.
         BackendMissingError: The backend's library is not installed.
         EdgeportError: A bundle cannot be opened: see ``Bundle``.
     """
     settings = settings or Settings()
+    most = MOST_WORKERS_PER_CPU * available_cpus()
+    if workers > most:
+        raise UsageError(
+            f"{workers} workers are too many: each is a process that holds all models",
+            remedy=f"one for each CPU is enough; at most {most} here",
+        )
     if not bundles and model_dir is None:
         raise UsageError("there is nothing to serve", remedy="name a bundle, or --model-dir FOLDER")
     catalogue = Catalogue(bundles, model_dir)
@@ -86,10 +97,10 @@ def serve(
     listeners = listen(host, port, workers)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].getsockname()[1]}"
     attempt = partial(_rehearse, settings, rehearsal)
-    offer = Offer(required, tell)
+    offer = Offer(catalogue, required, tell)
     supervisor = Supervisor(settings, offer, catalogue, listeners, attempt, tell)
     try:
-        offer.choose(catalogue, attempt)
+        offer.choose(attempt)
         supervisor.run(lambda names: ready(Serving(tuple(names), url, settings.backend)))
     finally:
         for listener in listeners:

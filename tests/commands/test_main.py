@@ -168,11 +168,20 @@ def test_what_the_system_refuses_is_said_in_two_lines(
         "  fix: check the path and its permissions\n"
     )
     monkeypatch.setattr(doctor, "run", lambda _: np.empty((2**40, 2**20), np.int8))
-    assert main(["doctor"]) == 2
+    assert main(["doctor"]) == 3
     assert "out of memory: Unable to allocate" in capsys.readouterr().err
     monkeypatch.setattr(doctor, "run", lambda _: [0] * 2**62)
-    assert main(["doctor"]) == 2
+    assert main(["doctor"]) == 3
     assert "out of memory\n  fix: use smaller" in capsys.readouterr().err
+
+    def full(_: object) -> None:  # while a command is imported
+        raise MemoryError
+
+    monkeypatch.setattr(doctor, "add", full)
+    assert main(["doctor"]) == 3
+    assert capsys.readouterr().err == (
+        "edgeport: out of memory\n  fix: use smaller sizes, or a larger machine\n"
+    )
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,6 +392,12 @@ def test_a_port_in_use_is_named(bundle: Path) -> None:
     assert "--port" in text.split("fix:")[1]
 
 
+def test_a_mistyped_number_of_workers_takes_no_memory(bundle: Path) -> None:
+    code, text = failing(bundle, "--workers", "100000")
+    assert (code, "100000 workers are too many: each is a process that" in text) == (2, True), text
+    assert "one for each CPU is enough; at most " in text
+
+
 @pytest.mark.parametrize("where", [("--port", "70000"), ("--host", "256.0.0.1")])
 def test_an_address_that_cannot_be_had_is_named(bundle: Path, where: tuple[str, str]) -> None:
     code, text = failing(bundle, *where)

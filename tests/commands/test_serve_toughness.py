@@ -359,8 +359,11 @@ def test_a_folder_without_bundles_is_told(tmp_path: Path) -> None:
     assert "the folder holds no bundle: put NAME.edge into it" in (tmp_path / "log").read_text()
 
 
-def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(folder: Path) -> None:
-    with serving("--model-dir", folder) as server:
+def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "many" / "v4.edge").mkdir()
+    with serving("--model-dir", folder, log=tmp_path / "log") as server:
         assert server.line.startswith("serving many, one on ")
         index = server.ask("POST", "/v2/repository/index")[1]
         states = {(entry["name"], entry["version"]): entry["state"] for entry in index}
@@ -372,6 +375,8 @@ def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(folder: Pa
         }
         (reason,) = [entry["reason"] for entry in index if entry["name"] == "broken"]
         assert "model 'broken', output 'logits', sample 'real': error is" in reason
+        told = (tmp_path / "log").read_text()
+        assert f"{folder}/many/v4.edge is not served: its name is no version, such as 1." in told
         assert server.infer(request(), "many")[1]["model_version"] == "3"
         assert server.infer(request(), "many/versions/1")[1]["model_version"] == "1"
         status, answer = server.infer(request(), "many/versions/2")

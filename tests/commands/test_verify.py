@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,16 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
         assert line.endswith("✓ pass")
         assert "all 56 agree" in line
     assert lines[-1].startswith("mlp: 3 of 3 backends pass on 11 samples; ratio = error / floor")
+
+
+def test_torch_needs_no_cache_of_an_earlier_run(mlp_bundle: Path, tmp_path: Path) -> None:
+    """As on a machine that was just started: torch makes its cache folder while it opens a file."""
+    command = [sys.executable, "-m", "edgeport", "verify", str(mlp_bundle), "--backend", "torch"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 of 1 backends pass" in done.stdout
 
 
 def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from edgeport.runtimes import (
     StorageError,
     UsageError,
 )
-from edgeport.runtimes.bundles.packing import pack, sign_bundle
+from edgeport.runtimes.bundles.packing import keep_evidence, pack, sign_bundle
 
 
 def test_there_and_back_again(packed: Path, tmp_path: Path) -> None:
@@ -145,3 +146,20 @@ def fill(disk: Path, left: int) -> None:
             except OSError:
                 break
         file.truncate(max(0, size - left))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_reports_that_are_kept_at_once_leave_a_whole_bundle(
+    packed: Path, tmp_path: Path, zipped: bool
+) -> None:
+    path = pack(packed, tmp_path / "one.edge", zipped=zipped).path
+
+    def keep(number: int) -> str:
+        return keep_evidence(path, "bench", b'{"number": %d}\n' % number)
+
+    with ThreadPoolExecutor(4) as pool:
+        names = [*pool.map(keep, range(12))]
+    assert len({*names}) == 12
+    bundle = Bundle.read(path)
+    bundle.check_files()
+    assert bundle.manifest.evidence["bench"].file in names

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,22 @@ def test_two_at_once_write_into_one_folder(mlp_program: tuple[Path, Path], tmp_p
     assert sorted(file.name for file in tmp_path.iterdir()) == ["label.npy", "logits.npy", "x.npy"]
 
 
+def test_it_tells_what_it_takes_and_gives(mlp_program: tuple[Path, Path]) -> None:
+    done = subprocess.run([mlp_program[0], "--help"], capture_output=True, text=True, check=True)
+    usage, *specs = done.stdout.splitlines()
+    assert usage.startswith("usage: run-mlp MODEL.onnx INPUT=FILE.npy ...")
+    assert specs[:2] == ["input x: '<f4', (batch, 8)", "output logits: '<f4', (batch, 3)"]
+
+
+def test_the_folder_is_made(mlp_program: tuple[Path, Path], tmp_path: Path) -> None:
+    program, model = mlp_program
+    np.save(tmp_path / "x.npy", np.zeros((1, 8), np.float32))
+    for folder in ("a/b//c", "a/b/"):
+        done = run(program, model, f"x={tmp_path / 'x.npy'}", "-o", tmp_path / folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (tmp_path / folder / "logits.npy").is_file()
+
+
 def test_a_size_that_is_no_multiple_of_the_step(every_dtype: Path, tmp_path: Path) -> None:
     bundle = Bundle.read(every_dtype)
     signature = replace(bundle.manifest.signature, ranges={"größe": Range(0, 9, step=4)})
@@ -245,10 +262,17 @@ def test_a_size_that_is_no_multiple_of_the_step(every_dtype: Path, tmp_path: Pat
         ([], 2, "usage: run-mlp MODEL.onnx INPUT=FILE.npy ... -o FOLDER"),
         (["{model}", "-o", "."], 2, 'input "x" is missing: pass x=FILE.npy'),
         (["{model}", "x={x}", "-o", ""], 2, "usage: run-mlp MODEL.onnx"),
-        (["{model}", "y={x}", "-o", "."], 2, "y={x} is no input=FILE of this model"),
+        (
+            ["{model}", "y={x}", "-o", "."],
+            2,
+            "y={x} is no input of this model: run-mlp --help tells them",
+        ),
         (["{model}", "x={x}", "x={x}", "-o", "."], 2, 'input "x" is given twice'),
         (["{model}", "x={x}", "-o"], 2, "-o needs a value"),
-        (["{model}", "x={x}", "-o", "{x}"], 2, "cannot write {x}/logits.npy"),
+        (["{model}", "x={x}", "-o", "{x}"], 2, "cannot write {x}/logits.npy: Not a directory"),
+        (["{model}", "x={x}", "-o", "{x}/a"], 2, "cannot write {x}/a: Not a directory"),
+        (["{model}", "x={x}", "-o", "/proc/a"], 3, "cannot write /proc/a: No such file"),
+        ([".", "x={x}", "-o", "."], 2, "cannot read .: Is a directory"),
         (["{model}", "x={x}", "-o", ".", "--threads", "0"], 2, "expected 1 to 1024"),
         (["{x}", "x={x}", "-o", "."], 1, "is not the file that was packed: its sha256 differs"),
         (["absent", "x={x}", "-o", "."], 2, "cannot read absent"),
@@ -319,6 +343,15 @@ def test_nothing_is_overwritten(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ExistingFileError, match=r"run\.c exists already"):
         build_runner(Bundle.read(packed), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_no_folder_for_temporary_files_is_needed(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    build_runner(Bundle.read(packed), tmp_path / "made" / "run")
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["run", "run.c"]
 
 
 def with_signature(bundle: Path, **changes: Any) -> Bundle:

@@ -175,7 +175,7 @@ def test_a_zip_file_that_python_does_not_read_is_told(
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + 8] |= flag
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"cannot read model\.onnx of the bundle .*m\.edge: "):
+    with pytest.raises(OSError, match=r"cannot read model\.onnx of the bundle .*m\.edge: "):
         template["read"](path, "model.onnx", "")
 
 
@@ -183,10 +183,20 @@ def test_it_says_what_it_misses(packed: Path) -> None:
     script = embedded(packed)
     packed.rename(packed.with_name("elsewhere.edge"))
     done = check(script)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot read model.onnx of the bundle" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "usage: python" in check(script, "--help").stderr
+    asked, wrong = check(script, "--help"), check(script, "--chekc")
+    assert (asked.returncode, asked.stdout[:13], asked.stderr) == (0, "usage: python", "")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr[:13]) == (2, "", "usage: python")
+
+
+def test_it_says_that_the_engine_is_missing(packed: Path) -> None:
+    script = embedded(packed)
+    script.with_name("onnxruntime.py").write_text("raise ImportError('no engine here')\n")
+    command = [sys.executable, str(script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, f"{script}: no engine here\n")
 
 
 def test_a_bundle_without_an_engine_for_scripts(packed: Path) -> None:

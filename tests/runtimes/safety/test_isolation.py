@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.runtimes import EngineError, FormatError, IntegrityError
+from edgeport.runtimes import EngineError, FormatError, IntegrityError, StorageError
 from edgeport.runtimes.safety import isolation
 from edgeport.runtimes.safety.isolation import Limits, run_limited
 
@@ -34,6 +35,37 @@ def test_an_error_comes_back(kind: type[Exception]) -> None:
 
     with pytest.raises(kind, match=r"^it broke\n  fix: mend it$"):
         run_limited(fail, SHORT)
+
+
+def test_an_error_of_the_system_comes_back_with_its_words() -> None:
+    with pytest.raises(
+        StorageError, match=r"No such file or directory: '/no/such'\n  fix: give it"
+    ):
+        run_limited(lambda: Path("/no/such").read_bytes(), SHORT)
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_torch_finds_its_folders_where_nothing_can_be_made(
+    usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh machine has no cache of torch yet; a read-only one not even temporary files."""
+
+    def find() -> Path:
+        if not usable:
+            raise FileNotFoundError("No usable temporary directory found")
+        return tmp_path
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", find)
+
+    def look() -> list[bool]:
+        places = (tempfile.gettempdir(), os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        return [Path(place).is_dir() for place in places]
+
+    assert run_limited(look, SHORT) == [True, True]
+    assert not [*tmp_path.iterdir()]
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 
 def hang() -> None:

@@ -41,8 +41,8 @@ class Host:
 class Rig:
     def __init__(self, bundle: Path, rehearsal: Callable[[Place], None] = lambda _: None) -> None:
         self.host, self.selector = Host(), selectors.DefaultSelector()
-        self.offer = Offer((), self.host.told)
         catalogue = Catalogue([bundle])
+        self.offer = Offer(catalogue, (), self.host.told)
         self.jobs = Jobs(self.host, self.offer, catalogue, rehearsal, self.selector)
 
     def ask(self, number: int, action: str, name: str) -> None:
