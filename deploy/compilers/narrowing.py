@@ -11,6 +11,7 @@ import contextlib
 import io
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
+_MOST_TOLD: Final = 3
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -144,7 +146,6 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
-    import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
@@ -152,9 +153,7 @@ def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) ->
     path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
     made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
     _drop_repeated_casts(made.graph)
-    model = onnx_ir.from_proto(made)
-    model.graph.sort()  # casts are at the end
-    return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", details)
+    return _packed(made, source, folder, wide, "float16", details)
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
@@ -202,6 +201,7 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     with _prepared(wide) as (prepared, made):
         model = onnx.load(prepared, load_external_data=False)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
+        _give_own_weights(model.graph)
         onnx.save_model(model, prepared)
         quantize_dynamic(
             prepared,
@@ -210,9 +210,25 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            extra_options={
+                "DefaultTensorType": TensorProto.FLOAT,  # of products that it adds
+                "EnableSubgraph": True,
+            },
             use_external_data_format=wide.is_large,
         )
         return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
+
+
+def _give_own_weights(graph: onnx.GraphProto) -> None:
+    """To each ``Gemm``: ONNX Runtime 1.31 transposes one that is shared again for each of them."""
+    nodes = [*_of_kind("NodeProto", graph)]
+    uses = Counter(name for node in nodes for name in node.input)
+    shared = {tensor.name: tensor for tensor in graph.initializer if uses[tensor.name] > 1}
+    for count, node in enumerate(nodes):
+        if node.op_type == "Gemm" and node.input[1] in shared:
+            own = graph.initializer.add()
+            own.CopyFrom(shared[node.input[1]])
+            own.name = node.input[1] = f"{node.input[1]} {count}"
 
 
 @contextlib.contextmanager
@@ -273,8 +289,10 @@ def _quantized(
 ) -> Compiled:
     share = _share(model)
     if share < _LEAST_SHARE:
+        wide_ones = _in_float(model)
+        told = f": those of {' and '.join(wide_ones)} stay in float32" if wide_ones else ""
         raise ContractError(
-            f"{share:.0%} of its weights would be in int8, less than half",
+            f"{share:.0%} of its weights would be in int8, less than half{told}",
             remedy="leave --precision out, or ask for float16",
         )
     told = f"{way}, {share:.0%} of the weights"
@@ -283,14 +301,27 @@ def _quantized(
 
 def _share(model: onnx.ModelProto) -> float:
     """How much of the weights is in one byte; biases, scales and zero points have one axis."""
-    sizes = {_BYTES: 0, _FLOATS: 0}
-    for message in messages(model):
-        if message.DESCRIPTOR.name == "TensorProto" and len(message.dims) > 1:
-            for dtypes in sizes:
-                if message.data_type in dtypes:
-                    sizes[dtypes] += int(np.prod(message.dims, dtype=np.int64))
-    total = sum(sizes.values())
-    return sizes[_BYTES] / total if total else 0.0
+    narrow, wide = (sum(size for _, size in _sizes(model, each)) for each in (_BYTES, _FLOATS))
+    return narrow / (narrow + wide) if narrow else 0.0
+
+
+def _in_float(model: onnx.ModelProto) -> list[str]:
+    """Operators that hold most of the weights in floats."""
+    sizes = dict(_sizes(model, _FLOATS))
+    held: Counter[str] = Counter()
+    for node in _of_kind("NodeProto", model):
+        held[node.op_type] += sum(sizes.get(name, 0) for name in node.input)
+    return [operator for operator, size in held.most_common(_MOST_TOLD) if size]
+
+
+def _sizes(model: onnx.ModelProto, dtypes: Collection[int]) -> Iterator[tuple[str, int]]:
+    for tensor in _of_kind("TensorProto", model):
+        if tensor.data_type in dtypes and len(tensor.dims) > 1:
+            yield tensor.name, int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def _of_kind(name: str, message: Any) -> Iterator[Any]:
+    return (each for each in messages(message) if each.DESCRIPTOR.name == name)
 
 
 def _packed(
@@ -301,9 +332,16 @@ def _packed(
     precision: Precision,
     details: Mapping[str, Any],
 ) -> Compiled:
+    import onnx_ir
+    from onnx_ir.passes.common import DeduplicateHashedInitializersPass
+
     del model.graph.value_info[:]  # of the wide file
     _forget_unused_domains(model)
-    artefact = packed(model, source, wide.request, folder, precision, details)
+    ordered = onnx_ir.from_proto(model)
+    DeduplicateHashedInitializersPass()(ordered)
+    ordered.graph.sort()  # ONNX Runtime's tools put nodes at the end, or behind what takes them
+    narrow = onnx_ir.to_proto(ordered)
+    artefact = packed(narrow, source, wide.request, folder, precision, details)
     return Compiled(artefact, wide.compiled.debug_map)
 
 
