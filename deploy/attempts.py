@@ -15,8 +15,8 @@ from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import StorageError
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.parity.report import BackendReport
 
 from .isolation import Killed, Limits, run_isolated
 

@@ -13,9 +13,9 @@ from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt import doubts, profile
 from edgeport.deploy.tensorrt.refusal import diagnose
 from edgeport.runtimes import EdgeportError, EngineError
-from edgeport.runtimes.gpus import gpus
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.extents import Extent, in_words, shapes
 from edgeport.runtimes.tensorrt.kept import build

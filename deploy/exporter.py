@@ -23,8 +23,8 @@ from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import Precision, Thresholds
 
 from .isolation import Limits
 from .pipeline import Export, OnEvent, export_source, ignore

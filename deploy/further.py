@@ -11,9 +11,9 @@ from edgeport.deploy.proof.task import Task, describe
 from edgeport.deploy.proof.trial import UNUSUAL, Trial, answer_unusual, try_further
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, ExportError, ParityError
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.verification import places_of_worst
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.report import BackendReport
+from edgeport.runtimes.parity.verification import places_of_worst
 
 from .isolation import Killed, Limits, run_isolated
 

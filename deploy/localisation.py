@@ -10,9 +10,9 @@ from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.proof.localiser import Localisation, choose_sample, localise
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import EdgeportError
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.report import BackendReport
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 from .attempts import Attempt
 from .isolation import Killed, Limits, run_isolated

@@ -44,15 +44,15 @@ from edgeport.runtimes import (
     files,
     verify,
 )
-from edgeport.runtimes.golden import Golden, to_tensors
+from edgeport.runtimes.bundles.golden import Golden, to_tensors
+from edgeport.runtimes.bundles.manifest import MANIFEST, Artefact, Manifest, StoredFile
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import MANIFEST, Artefact, Manifest, StoredFile
-from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.parity.report import BackendReport
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verification import dead_outputs, output_facts
 from edgeport.runtimes.session import BACKENDS
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
-from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import dead_outputs, output_facts
 
 from .attempts import WRONG, Attempt, attempt, first_proved
 from .engines import build_engines

@@ -12,9 +12,9 @@ from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision
 
 from .attempts import Attempt, Prove, attempt, first_proved, keep
 from .calibration import Calibration, calibration_of

@@ -13,10 +13,10 @@ from edgeport.deploy.sources.source import Source, check_given
 from edgeport.deploy.tensorrt.request import ENGINES, target_of
 from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import Precision, Thresholds
 
 from .isolation import Limits
 

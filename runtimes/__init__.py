@@ -8,8 +8,11 @@ Examples:
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .bundle import Bundle
-from .bundle import open_session as open  # the verb users expect, as in gzip.open
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import (
+    open_session as open,  # the verb users expect, as in gzip.open
+)
+
 from .errors import (
     BackendMissingError,
     ContractError,
@@ -39,9 +42,10 @@ from .session import Availability, EngineInfo, Options, Session, probe
 from .signature import Range, Signature, TensorSpec
 
 if _TYPE_CHECKING:
+    from edgeport.runtimes.parity.report import Report
+    from edgeport.runtimes.parity.verification import verify
+
     from .predictor import Prediction, Predictor, open_predictor
-    from .report import Report
-    from .verification import verify
 
 __all__ = [
     "Availability",
@@ -88,9 +92,9 @@ __all__ = [
 _LATER = {  # PEP 562: who only runs a model never loads these
     "Prediction": "predictor",
     "Predictor": "predictor",
-    "Report": "report",
+    "Report": "parity.report",
     "open_predictor": "predictor",
-    "verify": "verification",
+    "verify": "parity.verification",
 }
 
 

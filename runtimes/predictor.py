@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .bundle import open_labelled
+from edgeport.runtimes.bundles.bundle import open_labelled
+
 from .devices import GpuOptions
 from .errors import FormatError, InputError, UsageError
 from .inputs import Array

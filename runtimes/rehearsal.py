@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
+
 from .inputs import Array
 from .safety.isolation import Limits, run_limited
 from .session import BACKENDS, Options

@@ -202,22 +202,22 @@ FORMATS: Final[Mapping[str, str]] = {  # format -> suffix of its files
 }
 
 BACKENDS: Final[Mapping[str, Backend]] = {
-    "ort-cpu": Backend("edgeport.runtimes.ort", "ort", "onnx"),
+    "ort-cpu": Backend("edgeport.runtimes.ort.cpu", "ort", "onnx"),
     "ort-cuda": Backend(
-        "edgeport.runtimes.ort_cuda", "cuda", "onnx", devices=("cuda",), cuda_graphs=True
+        "edgeport.runtimes.ort.cuda", "cuda", "onnx", devices=("cuda",), cuda_graphs=True
     ),
     "libtorch": Backend(
-        "edgeport.runtimes.libtorch", "torch", "torchscript", devices=("cpu", "cuda")
+        "edgeport.runtimes.libtorch.torchscript", "torch", "torchscript", devices=("cpu", "cuda")
     ),
-    "torch": Backend("edgeport.runtimes.pt2", "torch", "pt2", devices=("cpu", "cuda")),
-    "aotinductor": Backend("edgeport.runtimes.aotinductor", "torch", "aotinductor"),
+    "torch": Backend("edgeport.runtimes.libtorch.pt2", "torch", "pt2", devices=("cpu", "cuda")),
+    "aotinductor": Backend("edgeport.runtimes.libtorch.aotinductor", "torch", "aotinductor"),
     "tensorrt": Backend(
         "edgeport.runtimes.tensorrt.classic", "tensorrt", "tensorrt", devices=("cuda",)
     ),
     "tensorrt-rtx": Backend(
         "edgeport.runtimes.tensorrt.rtx", "tensorrt-rtx", "tensorrt-rtx", devices=("cuda",)
     ),
-    "ort-strings": Backend("edgeport.runtimes.ort_strings", "ort", "onnx-strings"),
+    "ort-strings": Backend("edgeport.runtimes.ort.strings", "ort", "onnx-strings"),
     "null": Backend("edgeport.runtimes.null", None, "null", devices=()),
 }
 

@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeport.runtimes.formats.strict_json import expect, fields, parse
+
 from .errors import FormatError, UsageError
-from .strict_json import expect, fields, parse
 from .values import dataclass, field
 
 if TYPE_CHECKING:  # most results are flat, and every import is felt on a small device

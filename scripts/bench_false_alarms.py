@@ -34,9 +34,9 @@ from edgeport.commands.terminal import note, table
 from edgeport.deploy.isolation import Killed, Limits, run_isolated
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import EdgeportError, files
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import check_session
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verification import check_session
 from scripts.meaning_kept import Way, ways
 from scripts.zoo_sources import chosen_modules, source_of_entry
 

@@ -43,11 +43,11 @@ from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.proof.localiser import choose_sample, localise
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import EdgeportError
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Options, open_artefact
-from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import check_session
 from scripts.localiser_faults import Fault, faults
 
 NETWORKS: Final = (

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeport.runtimes.container import Folder
-from edgeport.runtimes.manifest import StoredFile
+from edgeport.runtimes.bundles.container import Folder
+from edgeport.runtimes.bundles.manifest import StoredFile
 from edgeport.runtimes.safety.private_copy import check, private_copy
 from edgeport.runtimes.session import Options, open_artefact
 

@@ -33,8 +33,8 @@ from edgeport.runtimes.bench.compared import paired_ratio
 from edgeport.runtimes.bench.loops import Call, Durations
 from edgeport.runtimes.bench.workload import Workload, feed
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.ort import OrtSession
-from edgeport.runtimes.torch_calls import TorchSession
+from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.ort.cpu import OrtSession
 
 ROUNDS = 60
 ROUND_NS = 30_000_000  # of each way

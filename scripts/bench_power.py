@@ -40,10 +40,10 @@ from edgeport.deploy.request import Request
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Bundle, EdgeportError, Options, files, verify
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import StoredFile
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import StoredFile
-from edgeport.runtimes.parity import measure, pool_floors
+from edgeport.runtimes.parity.rule import measure, pool_floors
 from scripts.faults import KINDS
 from scripts.fixed_rules import FIXED, passes
 from scripts.zoo_sources import real_sample, source_of_entry

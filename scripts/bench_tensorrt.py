@@ -53,8 +53,8 @@ from edgeport.deploy.isolation import Limits
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import engines, target_of
 from edgeport.runtimes import EdgeportError, UsageError
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.session import open_artefact
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions

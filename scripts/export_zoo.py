@@ -33,7 +33,7 @@ from edgeport import deploy
 from edgeport.commands.terminal import note
 from edgeport.deploy.compilers.targets import find_target
 from edgeport.runtimes import EdgeportError
-from edgeport.runtimes.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision
 from scripts.zoo_sources import source_of_entry
 
 JOBS: Final = max(1, (os.cpu_count() or 2) // 2)

@@ -30,9 +30,9 @@ from edgeport.deploy.compilers.targets import (
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Options
-from edgeport.runtimes.ort import PROVIDER, OrtSession
+from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.ort.cpu import PROVIDER, OrtSession
 from edgeport.runtimes.session import Session, open_artefact
-from edgeport.runtimes.torch_calls import TorchSession
 
 OPSETS: Final = range(18, 24)
 THREADS: Final = (1, 2)

@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import BackendMissingError, Range, Signature, TensorSpec
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Kind
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.tensorrt.library import Library, load
 

@@ -8,9 +8,9 @@ from typing import Final
 from safetensors.numpy import save
 
 from edgeport.runtimes import Signature
-from edgeport.runtimes.golden import Golden, to_tensors
-from edgeport.runtimes.manifest import Artefact, Manifest, StoredFile
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.bundles.golden import Golden, to_tensors
+from edgeport.runtimes.bundles.manifest import Artefact, Manifest, StoredFile
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 _DETAILS: Final = {"onnx": {"opset": 20}}
 

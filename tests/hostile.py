@@ -27,7 +27,7 @@ from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load, save
 
 from edgeport.runtimes import Range, Signature, TensorSpec
-from edgeport.runtimes.packing import pack
+from edgeport.runtimes.bundles.packing import pack
 from edgeport.runtimes.signature import METADATA_KEY
 
 PWNED = "pwned"

@@ -20,9 +20,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgeport.runtimes import Signature, TensorSpec
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.signature import DTYPES
-from edgeport.runtimes.thresholds import Thresholds
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

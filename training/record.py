@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from edgeport.runtimes.errors import EdgeportError, FormatError
-from edgeport.runtimes.records import from_json
-from edgeport.runtimes.strict_json import parse
+from edgeport.runtimes.formats.records import from_json
+from edgeport.runtimes.formats.strict_json import parse
 from edgeport.training.data import Origin
 from edgeport.training.fitting import Epoch, History, Norms, Settings
 

@@ -23,11 +23,17 @@ import torch
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import BackendMissingError, ContractError, StorageError
 from edgeport.runtimes import files as storage
-from edgeport.runtimes.aotinductor import TARGET_FILE
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.native_target import LEVELS, MACHINES, NativeTarget, best_level, release
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.libtorch.aotinductor import TARGET_FILE
+from edgeport.runtimes.libtorch.calls import EXTRA_FILE
+from edgeport.runtimes.libtorch.native_target import (
+    LEVELS,
+    MACHINES,
+    NativeTarget,
+    best_level,
+    release,
+)
 from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY, METADATA
-from edgeport.runtimes.torch_calls import EXTRA_FILE
 
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 

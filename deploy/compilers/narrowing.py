@@ -26,7 +26,7 @@ from onnx import TensorProto
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision
 
 from .onnx_graph import packed
 from .onnx_messages import messages

@@ -11,7 +11,7 @@ import onnx
 from edgeport import __version__
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
-from edgeport.runtimes.manifest import Artefact, StoredFile
+from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
 from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .debug_map import dumps, read_debug_map

@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorConverter
 
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.torch_calls import EXTRA_FILE
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.libtorch.calls import EXTRA_FILE
 
 from . import derivatives, fake_quantisation, free_sizes, quotients
 from .stored import Compiled, store

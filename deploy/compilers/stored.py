@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes import files
-from edgeport.runtimes.manifest import Artefact, StoredFile
+from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
 
 WRITTEN_BY_THE_WRITER: Final = (".data/version", ".data/serialization_id", "version", "byteorder")
 """What torch's writer of archives writes by itself: to be left out where one is copied."""

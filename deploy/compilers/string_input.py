@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ExportError, TensorSpec, UsageError
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.text import PADDING, SHORTEST, is_text
 
 from .onnx_graph import EXTERNAL_FILE, FILE

@@ -13,8 +13,8 @@ from torch import nn
 from edgeport import __version__
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes.manifest import Artefact
-from edgeport.runtimes.torch_calls import EXTRA_FILE
+from edgeport.runtimes.bundles.manifest import Artefact
+from edgeport.runtimes.libtorch.calls import EXTRA_FILE
 
 from . import decompositions
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store

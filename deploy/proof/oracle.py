@@ -23,7 +23,7 @@ from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
 from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import last_line
+from edgeport.runtimes.libtorch.calls import last_line
 
 _DTYPE: Final[Any] = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]  # a descriptor
 _VIEW: Final[Any] = torch.ops.aten.view.dtype

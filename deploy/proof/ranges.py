@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 
 from .localiser.onnx_run import OnnxFile, open_outputs

@@ -15,11 +15,11 @@ from edgeport.deploy.sources.running import range_remedy, run_module
 from edgeport.deploy.sources.samples import Sample, inputs_at, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Signature, SourceError
-from edgeport.runtimes.distances import rms
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verdict import judge, judge_together, pool_floors
+from edgeport.runtimes.parity.distances import rms
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import judge, judge_together, pool_floors
 
 from .determinism import check_repeatable, check_unchanged, state_of
 from .oracle import Oracle

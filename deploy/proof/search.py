@@ -18,9 +18,9 @@ import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import EdgeportError, Session
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Figures
+from edgeport.runtimes.parity.rule import Figures
 from edgeport.runtimes.text import ended, is_text
 
 from .reference import Reference

@@ -13,11 +13,11 @@ import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, Options, Session
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Verdict
-from edgeport.runtimes.thresholds import Precision
-from edgeport.runtimes.verification import check_session
+from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.parity.verification import check_session
 
 from .ranges import within_ranges
 from .reference import Reference

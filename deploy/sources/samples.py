@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
+from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.manifest import Kind
 from edgeport.runtimes.text import CHARACTERS, ended, is_text
 
 from .drawing import Values, draw, measured, told

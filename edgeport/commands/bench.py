@@ -56,7 +56,7 @@ def _measure(args: BenchArgs) -> Result:
 
     bundles = [Bundle.read(path, trusted=args.trusted) for path in args.bundles]
     if args.save:
-        from edgeport.runtimes.packing import refuse_signed
+        from edgeport.runtimes.bundles.packing import refuse_signed
 
         refuse_signed(args.bundles[0])  # before minutes of work, not after
     mode, percents, sweep = method(args, bundles)
@@ -94,7 +94,7 @@ def _report(path: Path, result: Result, text: str) -> None:
 
 
 def _save(bundle: Path, text: str) -> None:
-    from edgeport.runtimes.packing import keep_evidence
+    from edgeport.runtimes.bundles.packing import keep_evidence
 
     kept = keep_evidence(bundle, "bench", (text + "\n").encode())
     note(f"kept in {bundle}: {kept}")

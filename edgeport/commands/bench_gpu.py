@@ -13,7 +13,7 @@ from edgeport.commands.quantities import UNAVAILABLE, duration
 from edgeport.commands.terminal import plain, size_text, table
 from edgeport.runtimes.bench import Latency, Result
 from edgeport.runtimes.bench.gpu import GpuUse
-from edgeport.runtimes.nvml import Gpu
+from edgeport.runtimes.cuda.nvml import Gpu
 
 PARTS: Final = ("copy in", "compute", "copy out", "beside the GPU")
 """The last is what the wall clock shows and the events don't: checks, launches, waiting."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.terminal import plain, show, table
 from edgeport.runtimes import Bundle
-from edgeport.runtimes.weights import READABLE
+from edgeport.runtimes.weights.of_artefact import READABLE
 
 if TYPE_CHECKING:
-    from edgeport.runtimes.difference import Difference, WeightChange
+    from edgeport.runtimes.bundles.difference import Difference, WeightChange
 
 LONGEST_CELL: Final = 40
 """Characters of a value in a table; --json has all."""
@@ -44,7 +44,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: DiffArgs) -> int:
     """Compare and print."""
-    from edgeport.runtimes.difference import compare
+    from edgeport.runtimes.bundles.difference import compare
 
     found = compare(Bundle.peek(args.before), Bundle.peek(args.after))
     show(json.dumps(found.to_json()) if args.as_json else _render(found))

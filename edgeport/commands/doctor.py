@@ -50,8 +50,8 @@ def run(args: DoctorArgs) -> int:
 
 def _gpus() -> dict[str, Any]:
     """What NVIDIA's driver says, and why not if it says nothing."""
+    from edgeport.runtimes.cuda.gpus import gpus
     from edgeport.runtimes.errors import EdgeportError
-    from edgeport.runtimes.gpus import gpus
 
     try:
         found = gpus()

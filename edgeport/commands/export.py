@@ -25,9 +25,9 @@ from edgeport.commands.sample_files import read_labels
 from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
+from edgeport.runtimes.parity.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds
 from edgeport.runtimes.tensorrt.library import NAMES
 from edgeport.runtimes.tensorrt.order import EngineOptions
-from edgeport.runtimes.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds
 
 if TYPE_CHECKING:
     from edgeport.deploy import Export

@@ -14,8 +14,8 @@ from typing import Any, Final
 from edgeport.commands.run_story import inspect_run, is_run
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
 from edgeport.runtimes import Bundle, EdgeportError, FormatError, SignatureError
-from edgeport.runtimes.container import Container, Zip
-from edgeport.runtimes.manifest import Artefact, Manifest
+from edgeport.runtimes.bundles.container import Container, Zip
+from edgeport.runtimes.bundles.manifest import Artefact, Manifest
 from edgeport.runtimes.signature import Signature
 
 INSPECT_VERSION: Final = 1
@@ -60,7 +60,7 @@ def run(args: InspectArgs) -> int:
     bundle = Bundle.peek(args.bundle)
     bundle.check_files()
     if args.bom:
-        from edgeport.runtimes.bom import bill_of_materials
+        from edgeport.runtimes.bundles.bom import bill_of_materials
 
         show(json.dumps(bill_of_materials(bundle), indent=None if args.as_json else 2))
         return 0
@@ -75,9 +75,9 @@ def look(bundle: Bundle) -> dict[str, Any]:
     Raises:
         EdgeportError: A report in it is not what was packed.
     """
-    from edgeport.runtimes.bundle import read_manifest
-    from edgeport.runtimes.evidence import latencies_ns, proofs
-    from edgeport.runtimes.strict_json import parse
+    from edgeport.runtimes.bundles.bundle import read_manifest
+    from edgeport.runtimes.bundles.evidence import latencies_ns, proofs
+    from edgeport.runtimes.formats.strict_json import parse
 
     manifest, held = bundle.manifest, bundle.files
     return {
@@ -115,8 +115,8 @@ def _artefact(artefact: Artefact) -> dict[str, Any]:
 
 def _signed(bundle: Bundle, held: Container) -> dict[str, Any]:
     """Whether it is signed, by whom, and whether a key that is trusted here proves it."""
-    from edgeport.runtimes.bundle import read_manifest
-    from edgeport.runtimes.signing import claims, require_signature, trusted_keys
+    from edgeport.runtimes.bundles.bundle import read_manifest
+    from edgeport.runtimes.bundles.signing import claims, require_signature, trusted_keys
 
     try:
         claimed = claims(held)

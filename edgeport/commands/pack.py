@@ -14,7 +14,7 @@ from edgeport.commands.needs import needs
 from edgeport.commands.options import names, refuse_overwriting
 from edgeport.commands.terminal import note, show, size_text, table
 from edgeport.runtimes import Bundle, UsageError, files
-from edgeport.runtimes.manifest import FOLDER_SIGNATURE, SIGNATURE
+from edgeport.runtimes.bundles.manifest import FOLDER_SIGNATURE, SIGNATURE
 
 _AS_IT_IS = sources.SourceArgs(None, None, (), (), (), None, keep_training_mode=False)
 
@@ -71,7 +71,7 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _repack(args: PackArgs, path: Path) -> Bundle:
-    from edgeport.runtimes.packing import pack
+    from edgeport.runtimes.bundles.packing import pack
 
     if replace(args.source, model=None) != _AS_IT_IS:
         raise UsageError(
@@ -93,7 +93,7 @@ def _export(args: PackArgs) -> Bundle:
     """Export to a hidden place first, if what is wanted is one file, or not all that is made."""
     with needs("exporting", "export,ort"):
         from edgeport.deploy import DEFAULT_FORMATS, Request, export_source
-    from edgeport.runtimes.packing import pack
+    from edgeport.runtimes.bundles.packing import pack
 
     request = Request(args.artefacts or DEFAULT_FORMATS)
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is no result

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from edgeport.commands.terminal import Colour, coloured, plain, plain_lines, table
 from edgeport.runtimes import Report
-from edgeport.runtimes.parity import MEDIAN_ELEMENTS, Verdict, median_bar, worst
-from edgeport.runtimes.report import BackendReport
-from edgeport.runtimes.thresholds import EDGE_LENIENCY, Precision, Thresholds
+from edgeport.runtimes.parity.report import BackendReport
+from edgeport.runtimes.parity.rule import MEDIAN_ELEMENTS, Verdict, median_bar, worst
+from edgeport.runtimes.parity.thresholds import EDGE_LENIENCY, Precision, Thresholds
 
 _HEADER = ("backend", "output", "error", "floor", "ratio", "worst on", "decisions", "verdict")
 _MARKS: dict[str, tuple[str, Colour]] = {

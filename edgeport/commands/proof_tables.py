@@ -6,9 +6,9 @@ from typing import Any, Final, TypeAlias
 
 from edgeport.commands.html_page import Html, items, join, mark, table, tag, words
 from edgeport.commands.ratio_plot import Point, RatioPlot
-from edgeport.runtimes.records import from_json
-from edgeport.runtimes.repeats import Repeats
-from edgeport.runtimes.thresholds import Precision, Thresholds, floor_scale
+from edgeport.runtimes.formats.records import from_json
+from edgeport.runtimes.parity.repeats import Repeats
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds, floor_scale
 
 Verdict: TypeAlias = Mapping[str, Any]
 """As ``runtimes.parity.Verdict.to_json`` writes it."""

@@ -22,10 +22,10 @@ from edgeport.runtimes import (
     TensorSpec,
     UsageError,
 )
-from edgeport.runtimes.csv_table import TABLES, read_table
+from edgeport.runtimes.formats.csv_table import TABLES, read_table
+from edgeport.runtimes.formats.numpy_files import read_npz
 from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.numpy_files import read_npz
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.text import encode, is_text
 

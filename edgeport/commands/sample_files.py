@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeport.runtimes import MissingFileError, SourceError
+from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.numpy_files import read_npy, read_npz
 
 
 def read_samples(paths: Sequence[Path], option: str = "--samples") -> list[dict[str, Array]]:

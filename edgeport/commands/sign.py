@@ -40,8 +40,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: SignArgs) -> int:
     """Check every file, sign, and say how to check the signature."""
-    from edgeport.runtimes.manifest import FOLDER_SIGNATURE
-    from edgeport.runtimes.packing import sign_bundle
+    from edgeport.runtimes.bundles.manifest import FOLDER_SIGNATURE
+    from edgeport.runtimes.bundles.packing import sign_bundle
 
     claim = sign_bundle(args.bundle, args.key)
     bundle = shlex.quote(str(args.bundle))

@@ -17,11 +17,11 @@ from edgeport.commands.export_page import page
 from edgeport.commands.terminal import Colour, coloured, note
 from edgeport.commands.terminal import Progress as Bar
 from edgeport.runtimes import EdgeportError, StorageError, files
-from edgeport.runtimes.thresholds import narrower
+from edgeport.runtimes.parity.thresholds import narrower
 
 if TYPE_CHECKING:
     from edgeport.deploy import Attempt, Event, Export, Request, Searched, Source
-    from edgeport.runtimes.manifest import Artefact
+    from edgeport.runtimes.bundles.manifest import Artefact
 
 REPORT_VERSION: Final = 1
 

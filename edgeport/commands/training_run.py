@@ -17,7 +17,7 @@ from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import SourceError, UsageError
-from edgeport.runtimes.csv_table import TABLES
+from edgeport.runtimes.formats.csv_table import TABLES
 
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings

@@ -35,7 +35,7 @@ def trusted(arguments: argparse.Namespace) -> tuple[Path, ...] | None:
     """The keys, one of which must have signed; ``None`` to leave it to the environment."""
     keys: list[Path] = list(arguments.public_key or ())
     if arguments.require_signature:
-        from edgeport.runtimes.signing import trusted_keys
+        from edgeport.runtimes.bundles.signing import trusted_keys
 
         keys += trusted_keys()
     return tuple(keys) if keys or arguments.require_signature else None

@@ -28,7 +28,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
             "the server's to choose",
             remedy="leave these out",
         )
-    from edgeport.runtimes.endpoint import verify_endpoint
+    from edgeport.runtimes.parity.endpoint import verify_endpoint
 
     return verify_endpoint(bundle, url, _bars(bundle.manifest.thresholds, args))
 

@@ -21,9 +21,9 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from edgeport.runtimes import Bundle
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import device_kind
 from edgeport.runtimes.errors import BackendMissingError, EngineError
-from edgeport.runtimes.golden import Golden
 
 from .child import Figures, LateError, environment
 from .tasks import Place

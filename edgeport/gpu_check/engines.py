@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.runtimes import Bundle, UsageError, files
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.manifest import (
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import (
     FOLDER_SIGNATURE,
     MANIFEST,
     SIGNATURE,
     Artefact,
     StoredFile,
 )
-from edgeport.runtimes.packing import pack
+from edgeport.runtimes.bundles.packing import pack
 from edgeport.runtimes.session import FORMATS
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.extents import extents, in_words, shapes, values

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edgeport.runtimes import files, strict_json
+from edgeport.runtimes import files
 from edgeport.runtimes.errors import FormatError, StorageError, UsageError
+from edgeport.runtimes.formats import strict_json
 
 from .rows import Key, Row, row_of
 

@@ -9,10 +9,10 @@ from typing import Any
 from edgeport.runtimes import Availability, probe
 from edgeport.runtimes.bench import Environment
 from edgeport.runtimes.bench.gpu import Card
+from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.cuda.nvml import Watch
 from edgeport.runtimes.devices import check_device, cuda_index, device_kind, no_such_gpu
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError
-from edgeport.runtimes.gpus import gpus
-from edgeport.runtimes.nvml import Watch
 from edgeport.runtimes.session import BACKENDS
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.runtimes import Bundle
-from edgeport.runtimes.bundle import read_manifest
+from edgeport.runtimes.bundles.bundle import read_manifest
 from edgeport.runtimes.errors import EdgeportError, MissingFileError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeport.runtimes import Bundle, verify
 from edgeport.runtimes.errors import BackendMissingError, EngineError, ParityError
-from edgeport.runtimes.records import to_json
+from edgeport.runtimes.formats.records import to_json
 
 from .child import Figures
 from .tasks import Place

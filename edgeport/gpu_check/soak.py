@@ -17,12 +17,12 @@ import numpy as np
 
 from edgeport.runtimes import Bundle, Session
 from edgeport.runtimes.bench.gpu import Gauge
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import EdgeportError
-from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Verdict
-from edgeport.runtimes.thresholds import Precision, Thresholds
-from edgeport.runtimes.verification import check_session
+from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.parity.verification import check_session
 
 from .child import Figures
 from .growth import Growth, growth

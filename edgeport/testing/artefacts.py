@@ -114,7 +114,7 @@ def _ways_of(
 
 
 def _unsigned(path: Path, name: str, answers: Sequence[Answer], options: Options) -> Session:
-    from edgeport.runtimes.torch_calls import TorchSession
+    from edgeport.runtimes.libtorch.calls import TorchSession
 
     with _loading(path):
         return TorchSession(name, _load(path, name), _signature(answers[0]), options)
@@ -122,7 +122,7 @@ def _unsigned(path: Path, name: str, answers: Sequence[Answer], options: Options
 
 @contextmanager
 def _loading(path: Path) -> Iterator[None]:
-    from edgeport.runtimes.torch_calls import last_line
+    from edgeport.runtimes.libtorch.calls import last_line
 
     try:
         with warnings.catch_warnings():

@@ -14,11 +14,11 @@ from edgeport.runtimes import (
     SourceError,
     UsageError,
 )
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Verdict
-from edgeport.runtimes.thresholds import Thresholds, narrower
-from edgeport.runtimes.verification import check_session, dead_outputs
+from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.thresholds import Thresholds, narrower
+from edgeport.runtimes.parity.verification import check_session, dead_outputs
 
 from .artefacts import Answer, Way, ways
 from .failure import Checked, explain

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.parity.rule import Verdict
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.session import EngineInfo
-from edgeport.runtimes.thresholds import Precision, Thresholds
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from edgeport.runtimes.parity import Verdict
+    from edgeport.runtimes.parity.rule import Verdict
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def edgeport_parity(request: pytest.FixtureRequest) -> "Callable[..., tuple[Verd
     """``edgeport.testing.assert_parity``, whose ratios also go into pytest's JUnit file."""
 
     def check(module: Any, artefact: Any, samples: Any, **options: Any) -> "tuple[Verdict, ...]":
-        from edgeport.runtimes.parity import worst
+        from edgeport.runtimes.parity.rule import worst
         from edgeport.testing import assert_parity
 
         verdicts = assert_parity(module, artefact, samples, **options)

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.runtimes.cuda.nvml import Gpu, GpuReading, Watch
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.nvml import Gpu, GpuReading, Watch
 from edgeport.runtimes.parts import TimesParts
 from edgeport.runtimes.session import Session
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeport.runtimes.bundle import Bundle, read_manifest
+from edgeport.runtimes.bundles.bundle import Bundle, read_manifest
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import BackendMissingError, UsageError
 from edgeport.runtimes.rehearsal import rehearse

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeport.runtimes.records import to_json
+from edgeport.runtimes.formats.records import to_json
 from edgeport.runtimes.session import EngineInfo
 
 from .compared import Comparison

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from edgeport.runtimes.errors import FormatError, UsageError
-from edgeport.runtimes.strict_json import expect, parse
+from edgeport.runtimes.formats.strict_json import expect, parse
 
 from .compared import MARGIN, Comparison, unpaired
 from .result import BENCH_VERSION

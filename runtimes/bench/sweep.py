@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.devices import GpuOptions, check_device
 from edgeport.runtimes.errors import BackendMissingError, UsageError
 from edgeport.runtimes.session import (

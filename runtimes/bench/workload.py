@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import FormatError, UsageError
-from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import Range, Signature
 

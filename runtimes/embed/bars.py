@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds, floor_scale
+from edgeport.runtimes.parity.verdict import Verdict, counts_together, median_bar
+from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Closes, EngineInfo
 from edgeport.runtimes.signature import Signature
-from edgeport.runtimes.thresholds import Precision, Thresholds, floor_scale
-from edgeport.runtimes.verdict import Verdict, counts_together, median_bar
-from edgeport.runtimes.verification import check_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def bars(
 ) -> tuple[list[dict[str, Bar]], dict[str, MedianBar]]:
     """The bars of every output by sample, and those over all samples.
 
-    An error passes the rule of ``edgeport.runtimes.parity`` if it is at most the floor times the
+    An error passes the rule of ``runtimes.parity.rule`` if it is at most the floor times the
     largest ratio; both are known once eager and oracle are. A narrower precision must also keep
     its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
     not among these numbers.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 from edgeport.runtimes.signature import Signature, TensorSpec

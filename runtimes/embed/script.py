@@ -8,10 +8,10 @@ import pprint
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
-from edgeport.runtimes.manifest import Artefact
 
 from .bars import bars
 from .template import block, filled, template

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 

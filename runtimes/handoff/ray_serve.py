@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.files import parents, refuse_existing, write
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.errors import ExistingFileError, UsageError
 from edgeport.runtimes.files import new_folder, refuse_existing, write, writing
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.manifest import Artefact
 from edgeport.runtimes.signature import Signature, TensorSpec
 
 from .pbtxt import Message, Word, dumps

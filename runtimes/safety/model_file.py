@@ -35,7 +35,7 @@ def check_model(path: Path, format_: str, names: Sequence[str], name: str) -> No
 
 
 def _check_onnx(path: Path, names: Sequence[str], name: str) -> None:
-    from edgeport.runtimes.external import locations
+    from edgeport.runtimes.weights.external import locations
 
     from .onnx_limits import check_onnx
 

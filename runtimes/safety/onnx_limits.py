@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-from edgeport.runtimes.protobuf import Data, parts
+from edgeport.runtimes.formats.protobuf import Data, parts
 
 MOST_NODES: Final = 1_000_000
 """Unfolded. The largest graphs that people export have some 100,000."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol
 
-from edgeport.runtimes.container import Container, reading
+from edgeport.runtimes.bundles.container import Container, reading
 from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
 
 from .digest import sha256

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import EngineError, InputError
-from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Session
 from edgeport.runtimes.signature import Signature
-from edgeport.runtimes.thresholds import Precision, Thresholds
-from edgeport.runtimes.verification import check_session
 
 from .counters import MOST_BATCH
 

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterable
 
-from edgeport.runtimes.bundle import read_manifest
-from edgeport.runtimes.container import container
+from edgeport.runtimes.bundles.bundle import read_manifest
+from edgeport.runtimes.bundles.container import container
 from edgeport.runtimes.errors import EdgeportError
 
 from .repository import Place

@@ -5,8 +5,8 @@ import mmap
 import re
 from typing import IO, Final
 
-from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.manifest import Artefact
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.safety.torch_limits import LARGEST_TEXT_BYTES, archive_members
 from edgeport.runtimes.safety.zip_directory import read_member
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeport.runtimes.bundle import Bundle
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import InputError, ParityError
-from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.parity.verification import check_session, dead_outputs, proving_samples
 from edgeport.runtimes.session import Options, Session
-from edgeport.runtimes.verification import check_session, dead_outputs, proving_samples
 
 from .batching import most_rows
 from .loops import loops

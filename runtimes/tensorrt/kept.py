@@ -8,9 +8,9 @@ from pathlib import Path
 
 import edgeport
 from edgeport.runtimes import files
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.errors import StorageError
-from edgeport.runtimes.external import locations
-from edgeport.runtimes.gpus import gpus
+from edgeport.runtimes.weights.external import locations
 
 from . import building
 from .cache import EngineCache, EngineKey

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError
-from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.session import Availability
 
 Name = Literal["tensorrt", "tensorrt-rtx"]

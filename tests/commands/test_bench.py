@@ -208,7 +208,7 @@ def test_compare_fails_if_something_became_slower(
 
 
 def test_a_missing_engine(mlp_bundle: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort", raising=False)
+    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert bench(mlp_bundle, "--backend", "ort-cpu") == 3
     assert "  fix: pip install 'edgeport[ort]'" in capsys.readouterr().err

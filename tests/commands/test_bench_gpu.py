@@ -4,7 +4,7 @@ import numpy as np
 
 from edgeport.commands.bench_gpu import card_text, state
 from edgeport.runtimes.bench.gpu import Card, GpuRound, GpuUse
-from edgeport.runtimes.nvml import Gpu, GpuReading
+from edgeport.runtimes.cuda.nvml import Gpu, GpuReading
 
 GPU = Gpu("A card <1>", "GPU-1", "0:1", "580.1", "13.0", "8.6", 8 << 30, 150_000, 1800, 7000,
           divided=False)  # fmt: skip

@@ -36,7 +36,7 @@ from edgeport.runtimes.bench.orders import ColdStart
 from edgeport.runtimes.bench.peak import PeakFound, Probe
 from edgeport.runtimes.bench.setting import Mode
 from edgeport.runtimes.bench.statistics import PERCENTS, Interval, percentiles
-from edgeport.runtimes.nvml import Gpu, GpuReading
+from edgeport.runtimes.cuda.nvml import Gpu, GpuReading
 from edgeport.runtimes.session import EngineInfo
 
 EVIL = "<script>alert('x')</script>&\"`{0}`"

@@ -11,7 +11,7 @@ import pytest
 from edgeport.__main__ import main
 from edgeport.commands.inspect import _contract
 from edgeport.runtimes import Bundle, Range, Signature, TensorSpec
-from edgeport.runtimes.packing import keep_evidence
+from edgeport.runtimes.bundles.packing import keep_evidence
 
 Out = pytest.CaptureFixture[str]
 

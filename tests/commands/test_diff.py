@@ -11,8 +11,8 @@ from hostile_pickles import BAD_KEYS, archive, keyed, many, one, view
 
 from edgeport.__main__ import main
 from edgeport.commands.diff import _render
-from edgeport.runtimes.difference import Change, Difference, WeightChange, Weights
-from edgeport.runtimes.weights import READABLE, read_weights
+from edgeport.runtimes.bundles.difference import Change, Difference, WeightChange, Weights
+from edgeport.runtimes.weights.of_artefact import READABLE, read_weights
 
 SUFFIXES = {"onnx": "onnx", "pt2": "pt2", "torchscript": "ts"}
 

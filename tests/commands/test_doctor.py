@@ -31,7 +31,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_missing_comes_with_the_line_that_mends_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort", raising=False)
+    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
@@ -42,10 +42,10 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(
 def test_two_onnxruntime_wheels_are_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeport.runtimes import ort_load
+    from edgeport.runtimes.ort import loading
 
     both = ("onnxruntime", "onnxruntime-gpu")
-    monkeypatch.setattr(ort_load, "_is_installed", both.__contains__)
+    monkeypatch.setattr(loading, "_is_installed", both.__contains__)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "onnxruntime and onnxruntime-gpu are both installed" in out

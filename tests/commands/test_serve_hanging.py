@@ -15,8 +15,8 @@ from served import DEADLINE_S, Server, ask, connections, request, serving, slow,
 from torch import nn
 
 from edgeport import deploy
-from edgeport.runtimes.bundle import Bundle
-from edgeport.runtimes.packing import pack
+from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.packing import pack
 from edgeport.runtimes.serve.loops import loops
 
 FOR_EVER = 10**15

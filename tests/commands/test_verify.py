@@ -83,7 +83,7 @@ def test_a_model_that_computes_something_else_fails(
 def test_a_missing_engine_is_neither_right_nor_wrong(
     mlp_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort", raising=False)
+    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["verify", str(mlp_bundle)]) == 0
     out = capsys.readouterr().out

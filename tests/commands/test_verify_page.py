@@ -12,11 +12,11 @@ import pytest
 from page import Page
 
 from edgeport.commands.verify_page import page
-from edgeport.runtimes.manifest import Kind
-from edgeport.runtimes.parity import judge, measure
-from edgeport.runtimes.report import BackendReport, OutputFacts, Report
+from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
+from edgeport.runtimes.parity.rule import judge, measure
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.session import EngineInfo
-from edgeport.runtimes.thresholds import Precision, Thresholds
 
 EVIL = "<script>alert('x')</script>&\"`{0}`"
 KINDS: tuple[Kind, ...] = ("edge", "real", "real", "random")

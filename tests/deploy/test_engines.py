@@ -22,9 +22,9 @@ from edgeport.runtimes import (
     Range,
     UsageError,
 )
-from edgeport.runtimes.gpus import gpus
-from edgeport.runtimes.manifest import Artefact, StoredFile
-from edgeport.runtimes.report import BackendReport
+from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
+from edgeport.runtimes.cuda.gpus import gpus
+from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.tensorrt.library import Library, load
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_proved_is_told(made: deploy.Export, events: list[deploy.Eve
 
 def test_the_manifest_says_it_and_is_what_its_schema_says(made: deploy.Export) -> None:
     told = json.loads((made.bundle.path / "manifest.json").read_text())
-    schema = Path(runtimes.__file__).with_name("manifest.schema.json")
+    schema = Path(runtimes.__file__).parent / "bundles/manifest.schema.json"
     jsonschema.validate(told, json.loads(schema.read_text()))
     assert [artefact.get("proved") for artefact in told["artefacts"]] == [None, False]
 

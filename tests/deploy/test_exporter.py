@@ -24,7 +24,7 @@ from edgeport.runtimes import (
     StorageError,
     UsageError,
 )
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 BATCH = {"x": {0: "batch"}}
 
@@ -454,7 +454,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_an_artefact_whose_engine_is_missing_is_not_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort", raising=False)
+    monkeypatch.delitem(sys.modules, "edgeport.runtimes.ort.cpu", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendMissingError) as caught:
         deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["onnx"])

@@ -18,7 +18,7 @@ from edgeport import __version__, deploy, runtimes
 from edgeport.deploy.compilers import onnx_graph
 from edgeport.deploy.compilers.torchscript import PRODUCER_FILE
 from edgeport.runtimes import ExportError, StorageError, UsageError
-from edgeport.runtimes.torch_calls import EXTRA_FILE
+from edgeport.runtimes.libtorch.calls import EXTRA_FILE
 
 BATCH = {"x": {0: "batch"}}
 

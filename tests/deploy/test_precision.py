@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ParityError, StorageError, UsageError
-from edgeport.runtimes.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision
 
 BATCH = {"x": {0: "batch"}}
 MEASURED = "int8: ranges of values were measured on"

@@ -11,8 +11,8 @@ from edgeport.gpu_check.machine import Machine, look
 from edgeport.gpu_check.work import sweep_of
 from edgeport.runtimes import BackendMissingError, Bundle, ContractError, open, probe
 from edgeport.runtimes.bench import benchmark
+from edgeport.runtimes.cuda.nvml import Watch
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.nvml import Watch
 from scripts.export_zoo import NARROW, export_entry
 
 pytestmark = pytest.mark.gpu

@@ -23,7 +23,7 @@ from edgeport.gpu_check.models import Model, by_interest
 from edgeport.gpu_check.page import page
 from edgeport.gpu_check.tasks import Place, Prove
 from edgeport.runtimes import BackendMissingError, EngineError
-from edgeport.runtimes.gpus import gpus
+from edgeport.runtimes.cuda.gpus import gpus
 
 REPORT = "rehearsal-report.json"
 

@@ -10,10 +10,10 @@ from edgeport.gpu_check.child import Figures
 from edgeport.gpu_check.soak import MOST_ERRORS, soak, soak_session
 from edgeport.gpu_check.tasks import Place
 from edgeport.runtimes import Bundle, EngineError, Session
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.session import Closes
-from edgeport.runtimes.thresholds import Thresholds
 
 
 class Spoiled(Closes):

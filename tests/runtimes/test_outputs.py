@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes import EngineError, Range, Signature, TensorSpec
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.null import NullSession
-from edgeport.runtimes.ort import open
+from edgeport.runtimes.ort.cpu import open
 from edgeport.runtimes.outputs import OutputCheck, check_outputs
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Options
 from edgeport.runtimes.signature import DTYPES
-from edgeport.runtimes.thresholds import Thresholds
-from edgeport.runtimes.verification import check_session
 
 X = TensorSpec("x", "float32", ("batch", "time"))
 Y = TensorSpec("y", "float32", ("batch", 3))
@@ -202,7 +202,7 @@ def test_onnx_runtime_answers_less_than_the_file_declares(short: Path) -> None:
 
 def test_torch_answers_less_than_was_declared() -> None:
     torch = pytest.importorskip("torch")
-    from edgeport.runtimes.torch_calls import TorchSession
+    from edgeport.runtimes.libtorch.calls import TorchSession
 
     def forward(x: Any) -> Any:
         return x[x.sum(1) > 0] * torch.ones(())

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec, ValuesError
-from edgeport.runtimes.ort import open
-from edgeport.runtimes.torch_calls import TorchSession
+from edgeport.runtimes.libtorch.calls import TorchSession
+from edgeport.runtimes.ort.cpu import open
 
 TABLE = np.arange(6, dtype=np.float32).reshape(3, 2)
 INDEX = Signature(

@@ -17,7 +17,7 @@ X, Y, Z = (TensorSpec(name, "float32", (1,)) for name in "xyz")
 OUTPUTS = {name: np.full(1, index, np.float32) for index, name in enumerate("yz")}
 AT_Y, AT_Z = {"output": "y"}, {"output": "z"}
 
-SCHEMA = json.loads((Path(runtimes.__file__).parent / "manifest.schema.json").read_text())
+SCHEMA = json.loads((Path(runtimes.__file__).parent / "bundles/manifest.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator({"$defs": SCHEMA["$defs"], "$ref": "#/$defs/node"})
 
 

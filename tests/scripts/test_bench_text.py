@@ -12,8 +12,8 @@ import torch
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import torchscript
-from edgeport.runtimes import libtorch
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.libtorch.torchscript import open as open_torchscript
 from edgeport.runtimes.session import Options
 from edgeport.runtimes.text import encode
 from edgeport.training.text import TextVectorizer, compile_vectorizer
@@ -65,7 +65,7 @@ def test_torchscript_answers_what_scikit_learn_does(
         ranges={"characters": runtimes.Range(8, opt=80)},
     )
     torchscript.script(source, tmp_path)
-    with libtorch.open(tmp_path / "model.ts", Options(threads=1)) as session:
+    with open_torchscript(tmp_path / "model.ts", Options(threads=1)) as session:
 
         def ask(table: Array) -> Array:
             return session.run({"text": table})["output"]

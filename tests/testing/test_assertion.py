@@ -21,9 +21,9 @@ from edgeport.runtimes import (
     SourceError,
     UsageError,
 )
+from edgeport.runtimes.bundles.packing import pack
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.packing import pack
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.testing import assert_parity
 
 

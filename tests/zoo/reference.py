@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import Figures, Verdict, judge, measure, pool_floors
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.parity.rule import Figures, Verdict, judge, measure, pool_floors
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 from .entry import Entry, Inputs
 from .nested import mapped, tensors

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.runtimes import numpy_files
 from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
+from edgeport.runtimes.formats import numpy_files
 
 from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.runtimes.csv_table import TABLES
 from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
+from edgeport.runtimes.formats.csv_table import TABLES
 
 from .arrays import read_npz
 from .bundled import BUNDLED, bundled_table, digits

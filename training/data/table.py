@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes.csv_table import read_table
 from edgeport.runtimes.errors import FormatError, MissingFileError, SourceError, UsageError
+from edgeport.runtimes.formats.csv_table import read_table
 
 from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split

@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.runtimes.csv_table import TABLES, numbered_rows
 from edgeport.runtimes.errors import MissingFileError, SourceError, StorageError
+from edgeport.runtimes.formats.csv_table import TABLES, numbered_rows
 
 
 @dataclass(frozen=True, slots=True)

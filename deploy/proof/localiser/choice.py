@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.parity import Verdict
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.rule import Verdict
 
 
 def choose_sample(samples: Sequence[Golden], verdicts: Iterable[Verdict]) -> Golden | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from edgeport.runtimes.parity import Figures
+from edgeport.runtimes.parity.rule import Figures
 
 from .divergence import Divergence, Sides, likeness
 from .matching import Judge

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes.distances import rms
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parity import (
+from edgeport.runtimes.parity.distances import rms
+from edgeport.runtimes.parity.rule import (
     FALLBACK_ULPS,
     FEW_ELEMENTS,
     FLOOR_ULPS,

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.torch_calls import last_line
+from edgeport.runtimes.libtorch.calls import last_line
 
 from .trace import Frame, Trace, Value, places
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeport.runtimes import records
-from edgeport.runtimes.distances import rms
+from edgeport.runtimes.formats import records
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.distances import rms
 
 VERSION: Final = 1
 """Of what ``to_json`` gives."""

@@ -11,10 +11,10 @@ from typing import Final
 from edgeport.deploy.diagnosis.places import Line, users_line
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ParityError, UsageError, files
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.parity import measure
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.rule import measure
+from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.session import FORMATS
-from edgeport.runtimes.thresholds import Thresholds
 
 from . import cut_onnx, cut_torch
 from .describe import tensors, walk

@@ -1,4 +1,4 @@
-"""What is refused before anything is compiled; tests/runtimes/test_aotinductor.py compiles."""
+"""What is refused before anything is compiled; tests/runtimes/libtorch compiles."""
 
 import subprocess
 from pathlib import Path

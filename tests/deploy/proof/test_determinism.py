@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import Range, SourceError, TensorSpec
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 
 COUNTER: Iterator[int] = itertools.count()
 

@@ -12,7 +12,7 @@ from torch import nn
 from edgeport import deploy
 from edgeport.deploy.proof.ranges import within_ranges
 from edgeport.deploy.request import Request
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 
 
 def rounded(path: Path) -> Path:

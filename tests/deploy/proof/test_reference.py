@@ -13,7 +13,7 @@ from edgeport.deploy.proof.reference import (
     make_golden,
 )
 from edgeport.runtimes import TensorSpec
-from edgeport.runtimes.thresholds import Thresholds
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 
 class Ranks(nn.Module):

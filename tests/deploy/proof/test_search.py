@@ -14,7 +14,7 @@ from edgeport.deploy import make_call, make_source
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.deploy.proof.search import _Climb, _neighbour, search
 from edgeport.runtimes import EngineError, TensorSpec
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 
 

@@ -20,10 +20,10 @@ from edgeport.runtimes.bench.gpu import (
     gpu_round,
     timed_parts,
 )
+from edgeport.runtimes.cuda.nvml import Gpu, GpuReading
+from edgeport.runtimes.formats.records import to_json
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.nvml import Gpu, GpuReading
 from edgeport.runtimes.parts import Parts
-from edgeport.runtimes.records import to_json
 from edgeport.runtimes.session import Closes
 
 CARD = Card(Gpu("A card", "GPU-1", "0:1", "580.1", "13.0", "8.6", 8 << 30, 150_000, 1800, 7000,

@@ -37,8 +37,8 @@ from edgeport.runtimes.bench import (
 from edgeport.runtimes.bench.compared import paired_ratio
 from edgeport.runtimes.bench.sweep import variants
 from edgeport.runtimes.bench.workload import Workload, feed, fitting_rows
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.manifest import Kind
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.safety.isolation import Limits
 
 Make = Callable[..., Bundle]
@@ -383,7 +383,7 @@ def test_an_artefact_that_was_changed_is_not_timed(make: Make) -> None:
 
 @pytest.fixture
 def no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ort", "libtorch", "pt2", "torch_calls"):
+    for module in ("ort.cpu", "libtorch.torchscript", "libtorch.pt2", "libtorch.calls"):
         monkeypatch.delitem(sys.modules, f"edgeport.runtimes.{module}", raising=False)
     for library in ("torch", "onnxruntime"):
         monkeypatch.setitem(sys.modules, library, None)

@@ -9,7 +9,7 @@ import pytest
 from handmade import stored
 
 from edgeport.runtimes import EngineError, IntegrityError, StorageError
-from edgeport.runtimes.container import Folder, Zip
+from edgeport.runtimes.bundles.container import Folder, Zip
 from edgeport.runtimes.safety import private_copy as module
 from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read, steady
 

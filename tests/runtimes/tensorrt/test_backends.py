@@ -6,8 +6,8 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError, ContractError, Options, UsageError, probe
 from edgeport.runtimes.cuda import driver
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.devices import GpuOptions
-from edgeport.runtimes.gpus import gpus
 from edgeport.runtimes.session import BACKENDS, open_artefact
 from edgeport.runtimes.tensorrt.library import Library, lacks, load
 

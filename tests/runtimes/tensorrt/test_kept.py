@@ -9,7 +9,7 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError, Signature
 from edgeport.runtimes.cuda import driver
-from edgeport.runtimes.gpus import gpus
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.tensorrt import building, kept
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.cache import EngineCache

@@ -21,8 +21,8 @@ from edgeport.runtimes import (
     Signature,
     TensorSpec,
 )
+from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.cuda.device import Context
-from edgeport.runtimes.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.session import open_artefact
 from edgeport.runtimes.tensorrt.building import build

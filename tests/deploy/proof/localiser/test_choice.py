@@ -1,10 +1,10 @@
 import numpy as np
 
 from edgeport.deploy.proof.localiser import choose_sample
-from edgeport.runtimes.golden import Golden
-from edgeport.runtimes.manifest import Kind
-from edgeport.runtimes.parity import Figures, Verdict
-from edgeport.runtimes.verdict import Status
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.parity.rule import Figures, Verdict
+from edgeport.runtimes.parity.verdict import Status
 
 
 def sample(name: str, kind: Kind, *shape: int) -> Golden:

@@ -19,7 +19,7 @@ from edgeport.deploy.compilers import program, torchscript
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import ExistingFileError, TensorSpec, UsageError
-from edgeport.runtimes.golden import Golden
+from edgeport.runtimes.bundles.golden import Golden
 
 
 class Block(nn.Module):

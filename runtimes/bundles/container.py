@@ -1,0 +1,185 @@
+"""Where the files of a bundle are: in a folder, or in one zip file whose members are as they were.
+
+Nothing is unpacked: a member that is not compressed is a part of the zip file, and is read there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, StorageError
+
+if TYPE_CHECKING:  # every import is felt on a small device
+    from pathlib import Path
+
+    from edgeport.runtimes.safety.zip_directory import Member
+
+MOST_MEMBERS: Final = 1000
+
+
+Opened: TypeAlias = "tuple[IO[bytes], int]"
+"""A file, open at its first byte, and how many of the bytes that follow belong to it."""
+
+
+class Container(Protocol):
+    """What holds the files of a bundle."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def place(self, name: str) -> Path:
+        """What to call a file in an error."""
+        ...
+
+    def open(self, name: str) -> contextlib.AbstractContextManager[Opened]:
+        """Open a file.
+
+        Raises:
+            MissingFileError: It is not there.
+            FormatError: It leads out of the bundle.
+            StorageError: It cannot be read.
+        """
+        ...
+
+
+def container(path: Path) -> Container:
+    """What is at ``path``.
+
+    Raises:
+        MissingFileError: Nothing.
+        FormatError: Neither a folder nor a zip file.
+        StorageError: It cannot be read.
+    """
+    with reading(path):
+        if path.is_dir():
+            return Folder(path)
+        if not path.exists():
+            raise MissingFileError(f"no such bundle: {path}", remedy="check the path")
+        if not path.is_file():  # a pipe, a device
+            raise FormatError(
+                f"{path} is not a bundle: it is neither a folder nor a file",
+                remedy="make one: edgeport export MODEL -o NAME.edge",
+            )
+    return Zip(path)
+
+
+class Folder:
+    """A folder of files."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is looked at yet."""
+        self.path = path
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a file."""
+        with reading(self.path / name):
+            return (self.path / name).is_file()
+
+    def place(self, name: str) -> Path:
+        """Its path."""
+        return self.path / name
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[Opened]:
+        """Open a file; a link is followed only inside the bundle."""
+        import os
+        import stat
+
+        path = self.path / name
+        missing = MissingFileError(f"{path} is missing", remedy="copy the whole bundle again")
+        with reading(path):
+            if not path.is_file():  # a loop of links neither, and resolve raises at one
+                raise missing
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise FormatError(
+                    f"{name} leads out of the bundle {self.path}", remedy="don't use this bundle"
+                )
+            # a pipe that somebody put there since would block for ever
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise missing
+            yield file, found.st_size
+
+
+class Zip:
+    """A zip file of files that are not compressed."""
+
+    def __init__(self, path: Path) -> None:
+        """Read its directory.
+
+        Raises:
+            FormatError: It is no such file.
+            StorageError: It cannot be read.
+        """
+        from edgeport.runtimes.safety.zip_directory import read_directory
+
+        self.path = path
+        with self._file() as (file, size_bytes):
+            try:
+                members = read_directory(file, size_bytes, MOST_MEMBERS)
+                for member in members.values():
+                    _check_member(member)
+            except ValueError as e:
+                raise FormatError(
+                    f"{path} is not a bundle: {getattr(e, 'problem', e)}",
+                    remedy="copy it again; make one: edgeport pack FOLDER --zip -o NAME.edge",
+                ) from e
+        self._members = members
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self._members
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many bytes each file has, by name."""
+        return {name: member.size_bytes for name, member in self._members.items()}
+
+    def place(self, name: str) -> Path:
+        """The zip file and the name, as if it were a folder."""
+        return self.path / name
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[Opened]:
+        """Open the zip file at a member."""
+        member = self._members.get(name)
+        if member is None:
+            raise MissingFileError(
+                f"{self.place(name)} is missing", remedy="copy the whole bundle again"
+            )
+        with self._file() as (file, _):
+            file.seek(member.offset)
+            yield file, member.size_bytes
+
+    def _file(self) -> contextlib.AbstractContextManager[Opened]:
+        return Folder(self.path.parent).open(self.path.name)
+
+
+def _check_member(member: Member) -> None:
+    from .manifest import check_file_name
+
+    if member.method != 0:
+        raise ValueError(f"{member.name!r} is compressed, which a bundle's files are not")
+    check_file_name(member.name)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say what cannot be read, and why.
+
+    Raises:
+        StorageError: The block raised an ``OSError``.
+    """
+    try:
+        yield
+    except EdgeportError:  # some of them are OSErrors
+        raise
+    except OSError as e:  # no permission, a broken disk
+        raise StorageError(
+            f"cannot read {path}: {e.strerror or e}", remedy="check its permissions, and the disk"
+        ) from e

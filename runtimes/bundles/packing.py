@@ -1,0 +1,227 @@
+"""Write a bundle anew: with some artefacts, as a folder or a zip file, signed, with a report more.
+
+Every file is checked while it is copied, the manifest comes last, and the place is taken only
+when all of it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+from edgeport.runtimes import files
+from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.safety.private_copy import copy
+
+from .bundle import Bundle, opened
+from .container import Zip, container, reading
+from .manifest import (
+    FOLDER_SIGNATURE,
+    MANIFEST,
+    SIGNATURE,
+    EvidenceKind,
+    Manifest,
+    StoredFile,
+)
+from .signing import Claim, read_signature, sign
+
+_EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
+"""The date of every member: the same bundle is always the same bytes."""
+
+_READABLE: Final = (stat.S_IFREG | 0o644) << 16
+
+_CHUNK_BYTES: Final = 2**20
+
+_Create: TypeAlias = Callable[[str, int], AbstractContextManager[IO[bytes]]]
+"""Makes a file of a name and a size to be filled."""
+
+
+def pack(
+    path: Path, output: Path, artefacts: Sequence[str] | None = None, *, zipped: bool = False
+) -> Bundle:
+    """Write a bundle to another place.
+
+    The signature of the manifest goes along if that stays as it is: when all artefacts do. One of
+    the folder stays behind, because only what the manifest lists goes along.
+
+    Args:
+        path: The bundle.
+        output: Where nothing is yet.
+        artefacts: The formats that go along; ``None`` for all.
+        zipped: Whether to write one file.
+
+    Raises:
+        EdgeportError: As ``Bundle.read``.
+        FormatError: ``manifest.sig`` is to go along, and is no signature.
+        UsageError: The bundle holds no such artefact.
+        ExistingFileError: Something is at ``output``.
+        MissingFileError: A file of the bundle is not there.
+        IntegrityError: A file is not the one that was packed.
+        StorageError: The disk is full, or a place cannot be read or written.
+    """
+    files.refuse_existing(output)
+    held, data, manifest = opened(path)
+    chosen = _chosen(manifest, path, artefacts)
+    signature = read_signature(held) if chosen == manifest else None
+    if chosen != manifest:
+        data = chosen.dumps().encode()
+    with files.parents(output), (_new_zip if zipped else _new_folder)(output) as create:
+        for stored in {stored.file: stored for stored in chosen.files}.values():
+            with create(stored.file, stored.size_bytes) as file:
+                copy(held, stored, file.write)
+        if signature is not None:
+            _put(create, SIGNATURE, signature.data)
+        _put(create, MANIFEST, data)
+        files.refuse_existing(output)
+    return Bundle(output, chosen)
+
+
+def sign_bundle(path: Path, key: Path) -> Claim:
+    """Sign a bundle in place, once all of its files are checked; replace another signature.
+
+    Args:
+        path: The bundle.
+        key: As in ``signing.sign``.
+
+    Returns:
+        The file that holds the signature, and the short name of the key.
+
+    Raises:
+        EdgeportError: As ``Bundle.read``, ``Bundle.check_files`` and ``signing.sign``.
+        StorageError: It cannot be written; the bundle is as it was.
+    """
+    held, data, manifest = opened(path)
+    Bundle(path, manifest).check_files()
+    signature, claim = sign(path, data, key)
+    if not isinstance(held, Zip):
+        files.write(path / claim.file, signature)
+        return claim
+    with _new_zip(path.resolve()) as create:  # what a link leads to is changed; the link stays
+        for name, size_bytes in held.sizes.items():
+            if name not in (SIGNATURE, MANIFEST):
+                with held.open(name) as (source, _), create(name, size_bytes) as file:
+                    _copy_all(source, size_bytes, file, held.place(name))
+        _put(create, SIGNATURE, signature)
+        _put(create, MANIFEST, data)
+    return claim
+
+
+def refuse_signed(path: Path) -> None:
+    """Raise if a bundle is signed: a change would make its signature void.
+
+    Raises:
+        UsageError: It is.
+        EdgeportError: As ``Bundle.read``.
+    """
+    held = container(path)
+    if SIGNATURE in held or FOLDER_SIGNATURE in held:
+        raise UsageError(
+            f"{path} is signed, and what is kept in it now would make the signature void",
+            remedy="write the result beside it with --report, or keep it before you sign",
+        )
+
+
+def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
+    """Put a report into a bundle in place, instead of an earlier one of its kind.
+
+    Its name holds its hash, so that the manifest, which is written last, never names a file that
+    is another one.
+
+    Args:
+        path: The bundle.
+        kind: Of the report.
+        data: The report.
+
+    Returns:
+        Its name in the bundle.
+
+    Raises:
+        UsageError: The bundle is signed.
+        EdgeportError: As ``Bundle.read``.
+        StorageError: It cannot be written; the bundle is as it was.
+    """
+    refuse_signed(path)
+    held, _, manifest = opened(path)
+    digest = hashlib.sha256(data).hexdigest()
+    stored = StoredFile(f"reports/{kind}-{digest[:8]}.json", digest, len(data))
+    changed = replace(manifest, evidence={**manifest.evidence, kind: stored})
+    text = changed.dumps().encode()
+    if not isinstance(held, Zip):
+        with files.parents(path / stored.file):
+            files.write(path / stored.file, data)
+            files.write(path / MANIFEST, text)
+        held_now = {path / each.file for each in changed.files}
+        for left in (path / stored.file).parent.glob(f"{kind}*.json"):  # earlier ones, and what
+            if left not in held_now:  # somebody who was killed here did not get listed
+                left.unlink()
+        return stored.file
+    with _new_zip(path.resolve()) as create:
+        for each in {each.file: each for each in changed.files if each != stored}.values():
+            with create(each.file, each.size_bytes) as file:
+                copy(held, each, file.write)
+        _put(create, stored.file, data)
+        _put(create, MANIFEST, text)
+    return stored.file
+
+
+def _chosen(manifest: Manifest, path: Path, artefacts: Sequence[str] | None) -> Manifest:
+    if artefacts is None:
+        return manifest
+    held = [artefact.format for artefact in manifest.artefacts]
+    absent = [name for name in artefacts if name not in held]
+    if absent or not artefacts:
+        raise UsageError(
+            f"{path} holds no {', '.join(absent) or 'artefact of no name'}",
+            remedy=f"it holds {', '.join(held)}",
+        )
+    return replace(
+        manifest, artefacts=tuple(a for a in manifest.artefacts if a.format in artefacts)
+    )
+
+
+@contextlib.contextmanager
+def _new_folder(output: Path) -> Iterator[_Create]:
+    with files.new_folder(output) as folder:
+
+        def create(name: str, _: int) -> AbstractContextManager[IO[bytes]]:
+            path = folder / name
+            with files.writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            return files.new_file(path)
+
+        yield create
+
+
+@contextlib.contextmanager
+def _new_zip(output: Path) -> Iterator[_Create]:
+    with files.new_file(output) as file, zipfile.ZipFile(file, "w") as archive:
+
+        def create(name: str, size_bytes: int) -> AbstractContextManager[IO[bytes]]:
+            member = zipfile.ZipInfo(name, _EARLIEST)
+            member.external_attr = _READABLE
+            member.file_size = size_bytes  # whether it needs zip64
+            return archive.open(member, "w")
+
+        yield create
+
+
+def _put(create: _Create, name: str, data: bytes) -> None:
+    with create(name, len(data)) as file:
+        file.write(data)
+
+
+def _copy_all(source: IO[bytes], left: int, target: IO[bytes], path: Path) -> None:
+    while left > 0:
+        with reading(path):
+            chunk = source.read(min(_CHUNK_BYTES, left))
+        if not chunk:
+            return
+        target.write(chunk)
+        left -= len(chunk)

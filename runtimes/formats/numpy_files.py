@@ -1,0 +1,57 @@
+"""Arrays in files of numpy's, ``.npy`` and ``.npz``: plain ones, never a pickle."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgeport.runtimes.bundles.container import reading
+from edgeport.runtimes.errors import FormatError
+from edgeport.runtimes.inputs import Array
+
+T = TypeVar("T")
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz`` file, by name.
+
+    Raises:
+        FormatError: It is none, is damaged, or holds objects.
+        StorageError: It cannot be read.
+    """
+    return _read(path, _several, "an .npz of plain arrays", "np.savez(path, NAME=array)")
+
+
+def read_npy(path: Path) -> Array:
+    """The array of an ``.npy`` file.
+
+    Raises:
+        FormatError: It is none, is damaged, or holds objects.
+        StorageError: It cannot be read.
+    """
+    return _read(path, _one, "an .npy of a plain array", "np.save(path, array)")
+
+
+def _read(path: Path, take: Callable[[Any], T], what: str, how: str) -> T:
+    with reading(path):
+        opened = path.open("rb")
+    with opened as file:
+        try:
+            return take(np.load(file, allow_pickle=False))
+        except MemoryError:
+            raise
+        except Exception as e:  # numpy lets through what zipfile, zlib and tokenize raise
+            raise FormatError(f"{path} is not {what}: {e}", remedy=f"write it with {how}") from e
+
+
+def _several(found: Any) -> dict[str, Array]:
+    if isinstance(found, np.ndarray):
+        raise ValueError("it is one array, without a name")
+    return {name: found[name] for name in found.files}
+
+
+def _one(found: Any) -> Array:
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it is an archive of arrays")
+    return found

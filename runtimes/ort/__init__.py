@@ -1,0 +1,1 @@
+"""ONNX Runtime: on the CPU, on a GPU by its CUDA provider, and for text as strings."""

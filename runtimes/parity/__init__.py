@@ -1,0 +1,1 @@
+"""Does a backend compute what the module computed: measured, judged, repeated and reported."""

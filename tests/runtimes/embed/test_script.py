@@ -1,0 +1,324 @@
+"""A script that runs without edgeport: it answers what our session answers, and judges as we do."""
+
+import hashlib
+import json
+import runpy
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from edgeport.runtimes import (
+    Bundle,
+    ExistingFileError,
+    InputError,
+    IntegrityError,
+    Options,
+    Signature,
+    UsageError,
+)
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.embed.bars import bars
+from edgeport.runtimes.embed.script import write_script
+from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.parity.rule import judge, judge_together, measure
+from edgeport.runtimes.parity.thresholds import Thresholds
+
+ALONE = """
+import runpy, sys
+sys.modules["edgeport"] = None  # it cannot be imported
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def check(script: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run the script as a device does: somewhere else, and without edgeport."""
+    command = [sys.executable, "-W", "error", "-c", ALONE, str(script), *(options or ["--check"])]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+
+
+def embedded(bundle: Path) -> Path:
+    script = bundle.with_name("infer.py")
+    write_script(Bundle.read(bundle), script)
+    return script
+
+
+def replace_artefact(bundle: Path, format_: str, file: str, data: bytes) -> None:
+    """Put another artefact in the place of the ONNX one, hash and all."""
+    (bundle / file).write_bytes(data)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    entry = next(a for a in manifest["artefacts"] if a["format"] == "onnx")
+    entry |= {"format": format_, "file": file, "size_bytes": len(data)}
+    entry["sha256"] = hashlib.sha256(data).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_it_passes_its_golden_samples_without_edgeport(packed: Path) -> None:
+    done = check(embedded(packed))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("pass ") == 9  # 4 samples, 2 outputs
+
+
+def test_it_answers_what_the_session_answers(packed: Path) -> None:
+    model = runpy.run_path(str(embedded(packed)))["Model"](threads=1)
+    generator = np.random.default_rng(3)
+    with Bundle.read(packed).open("ort-cpu", Options(threads=1)) as session:
+        for rows in (1, 2, 3, 17, 64):
+            x = np.asfortranarray(generator.normal(size=(rows, 8)).astype(np.float32))
+            ours, its = session.run({"x": x}), model.run({"x": x})
+            assert [*its] == [*ours]
+            for name, answer in ours.items():
+                np.testing.assert_array_equal(its[name], answer, strict=True)
+
+
+def test_the_bundle_may_become_one_zip_file(packed: Path) -> None:
+    script = embedded(packed)
+    files = {file.name: file.read_bytes() for file in packed.iterdir()}
+    for file in packed.iterdir():
+        file.unlink()
+    packed.rmdir()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    assert check(script).returncode == 0
+
+
+def test_weights_beside_the_model_are_read(packed: Path, mlp_onnx: bytes) -> None:
+    onnx.save(
+        onnx.load_from_string(mlp_onnx),
+        packed / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    replace_artefact(packed, "onnx", "model.onnx", (packed / "model.onnx").read_bytes())
+    manifest = json.loads((packed / "manifest.json").read_text())
+    weights = (packed / "model.onnx.data").read_bytes()
+    manifest["artefacts"][0]["external"] = [
+        {
+            "file": "model.onnx.data",
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "size_bytes": len(weights),
+        }
+    ]
+    (packed / "manifest.json").write_text(json.dumps(manifest))
+    script = embedded(packed)
+    assert check(script).returncode == 0
+    (packed / "model.onnx.data").write_bytes(weights[::-1])
+    done = check(script)
+    assert done.returncode == 1
+    assert "model.onnx.data of" in done.stderr
+
+
+class Mlp(torch.nn.Module):
+    """What the fixture's ONNX file computes."""
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        super().__init__()
+        self.w1, self.b1, self.w2, self.b2 = (
+            torch.nn.Parameter(torch.tensor(weights[name])) for name in ("w1", "b1", "w2", "b2")
+        )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = torch.relu(x @ self.w1 + self.b1) @ self.w2 + self.b2
+        return logits, logits.argmax(1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch deprecates torch.jit
+def test_torchscript_is_taken_where_there_is_no_onnx(
+    packed: Path, weights: Mapping[str, Array]
+) -> None:
+    trace: Any = torch.jit.trace
+    scripted = trace(Mlp(weights), torch.zeros(2, 8))
+    replace_artefact(packed, "torchscript", "model.ts", scripted.save_to_buffer())
+    script = embedded(packed)
+    assert "onnxruntime" not in script.read_text()
+    done = check(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("pass ") == 9
+
+
+def test_a_model_that_computes_something_else_fails(packed: Path, mlp_onnx: bytes) -> None:
+    model = onnx.load_from_string(mlp_onnx)
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name))
+    replace_artefact(packed, "onnx", "model.onnx", model.SerializeToString())
+    done = check(embedded(packed))
+    assert done.returncode == 1
+    assert "FAIL sample 0: logits, rms " in done.stdout
+    assert "pass sample 0: label" in done.stdout
+
+
+def test_a_flipped_byte_is_not_run(packed: Path) -> None:
+    script = embedded(packed)
+    data = bytearray((packed / "model.onnx").read_bytes())
+    data[-1] ^= 1
+    (packed / "model.onnx").write_bytes(data)
+    done = check(script)
+    assert done.returncode == 1
+    assert done.stderr.endswith("is not the file that was packed: don't run it\n")
+    assert "Traceback" not in done.stderr
+    with pytest.raises(IntegrityError, match="is not the file that was packed"):
+        write_script(Bundle.read(packed), script.with_name("again.py"))
+
+
+def test_a_number_of_numpy_is_an_array_without_axes(template: dict[str, Any]) -> None:
+    template["check_inputs"].__globals__.update(INPUTS={"scale": ("float32", ())})
+    (array,) = template["check_inputs"]({"scale": np.float32(2)})
+    np.testing.assert_array_equal(array, np.array(2, np.float32), strict=True)
+
+
+@pytest.mark.parametrize("flag", [0x1, 0x20, 0x40])  # encrypted, patched, strongly encrypted
+def test_a_zip_file_that_python_does_not_read_is_told(
+    flag: int, tmp_path: Path, template: dict[str, Any]
+) -> None:
+    path = tmp_path / "m.edge"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model.onnx", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= flag
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"cannot read model\.onnx of the bundle .*m\.edge: "):
+        template["read"](path, "model.onnx", "")
+
+
+def test_it_says_what_it_misses(packed: Path) -> None:
+    script = embedded(packed)
+    packed.rename(packed.with_name("elsewhere.edge"))
+    done = check(script)
+    assert done.returncode == 1
+    assert "cannot read model.onnx of the bundle" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "usage: python" in check(script, "--help").stderr
+
+
+def test_a_bundle_without_an_engine_for_scripts(packed: Path) -> None:
+    manifest = json.loads((packed / "manifest.json").read_text())
+    manifest["artefacts"] = manifest["artefacts"][1:]
+    (packed / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match=r"holds null, and a script opens onnx or torchscript"):
+        embedded(packed)
+
+
+def test_nothing_is_overwritten(packed: Path) -> None:
+    script = embedded(packed)
+    with pytest.raises(ExistingFileError, match=r"infer\.py exists already"):
+        write_script(Bundle.read(packed), script)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({}, r"the inputs are \[\], this model takes \['x'\]"),
+        ({"y": np.zeros((1, 8), np.float32)}, r"the inputs are \['y'\]"),
+        ({"x": [[0.0] * 8]}, "input 'x' is list, expected float32"),
+        ({"x": np.zeros((1, 8))}, "input 'x' is float64, expected float32"),
+        ({"x": np.zeros((1, 8), ">f4")}, "input 'x' is >f4, expected float32"),
+        ({"x": np.ma.zeros((1, 8), np.float32)}, "input 'x' is masked"),
+        ({"x": np.float32(0)}, r"has shape \(\), expected \('batch', 8\)"),
+        ({"x": np.zeros(8, np.float32)}, r"has shape \(8,\), expected \('batch', 8\)"),
+        ({"x": np.zeros((1, 9), np.float32)}, r"9 is not in 8\.\.8"),
+        ({"x": np.zeros((65, 8), np.float32)}, r"65 is not in 1\.\.64"),
+    ],
+)
+def test_wrong_inputs(inputs: Mapping[str, Any], problem: str, packed: Path) -> None:
+    checked = runpy.run_path(str(embedded(packed)))["check_inputs"]
+    with pytest.raises(ValueError, match=problem):
+        checked(inputs)
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    from edgeport.runtimes.embed import script
+
+    return runpy.run_path(str(Path(script.__file__).with_name("infer.py")))
+
+
+@settings(max_examples=60)
+@given(
+    arrays=st.lists(
+        st.tuples(
+            st.sampled_from(["float32", "int64", ">f4"]),
+            st.lists(st.integers(0, 4), min_size=1, max_size=3),
+        ),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_it_takes_what_the_session_takes(
+    arrays: list[tuple[str, list[int]]], template: dict[str, Any]
+) -> None:
+    declared = {
+        "inputs": [
+            {"name": "a", "dtype": "float32", "shape": ["n", 3]},
+            {"name": "b", "dtype": "int64", "shape": ["n", "m"]},
+        ],
+        "outputs": [],
+        "ranges": {
+            "n": {"min": 0, "max": 3, "opt": None},
+            "m": {"min": 2, "max": 4, "opt": None, "step": 2},
+        },
+        "structure": None,
+    }
+    template["check_inputs"].__globals__.update(
+        INPUTS={"a": ("float32", ("n", 3)), "b": ("int64", ("n", "m"))},
+        RANGES={"n": (0, 3, 1), "m": (2, 4, 2)},
+    )
+    given_ = {n: np.zeros(shape, d) for n, (d, shape) in zip("ab", arrays, strict=True)}
+    ours = accepts(InputCheck(Signature.from_json(declared)), given_, InputError)
+    assert accepts(template["check_inputs"], given_, ValueError) == ours
+
+
+def accepts(take: Callable[[Any], Any], inputs: Any, error: type[Exception]) -> bool:
+    try:
+        take(inputs)
+    except error:
+        return False
+    return True
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    noise=st.sampled_from([0.0, 1e-7, 5e-7, 1e-6, 3e-6, 1e-3, np.inf, np.nan]),
+    scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e6]),
+    oracle=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64", "float16", "int64"]),
+)
+def test_it_judges_as_the_rule_does(
+    seed: int, noise: float, scale: float, oracle: bool, dtype: str, template: dict[str, Any]
+) -> None:
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(size=(3, 40)) * scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        eager = truth.astype(dtype)
+        actual = (eager * (1 + noise * generator.normal(size=eager.shape))).astype(dtype)
+    eager.flat[5:7] = actual.flat[5:7] = np.array([0, 1]).astype(dtype)
+    golden = Golden("s", "real", {}, {"y": eager}, {"y": truth} if oracle else {})
+    ((outputs,), medians) = bars([golden], Thresholds())
+    bar = outputs["y"]
+    reference = {"eager": eager, "oracle": truth}[bar.reference]
+    verdict = judge("y", "s", measure(actual, eager, golden.oracle.get("y")), Thresholds())
+    (verdict,) = judge_together([verdict], Thresholds())
+    rms, largest = template["errors"](actual, eager, reference)
+    right = rms <= bar.rms and largest <= bar.largest
+    for median in medians.values():
+        right = right and rms / (bar.rms or 1) <= median.share
+    assert right == (verdict.status == "pass"), (rms, largest, bar, medians, verdict)
+
+
+@pytest.mark.parametrize("eager", [[np.nan, np.inf], []])
+def test_no_number_to_compare_is_no_error(eager: list[float], template: dict[str, Any]) -> None:
+    answer = np.array(eager, np.float32)
+    assert template["errors"](answer, answer, answer.astype(np.float64)) == (0.0, 0.0)
