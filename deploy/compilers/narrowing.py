@@ -180,7 +180,7 @@ def _static(
             made,
             reader,
             op_types_to_quantize=operators,
-            per_channel=True,
+            per_channel=not _has_stacked(wide.path),
             reduce_range=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -207,7 +207,7 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             prepared,
             made,
             op_types_to_quantize=_DYNAMIC,
-            per_channel=True,
+            per_channel=not _has_stacked(wide.path),
             reduce_range=True,
             weight_type=QuantType.QInt8,
             extra_options={
@@ -217,6 +217,13 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             use_external_data_format=wide.is_large,
         )
         return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
+
+
+def _has_stacked(path: Path) -> bool:
+    """Whether products have weights in layers, as experts do: ONNX Runtime 1.31 takes one scale."""
+    graph = onnx.load(path, load_external_data=False).graph
+    stacked = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 2}
+    return any(node.op_type == "MatMul" and stacked & {*node.input} for node in graph.node)
 
 
 def _give_own_weights(graph: onnx.GraphProto) -> None:

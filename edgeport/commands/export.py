@@ -280,7 +280,9 @@ def _render(made: "Export", output: Path) -> str:
 
     lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
-        details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
+        narrower = made.bundle.manifest.reduced_precision(artefact)
+        told = [f"{key} {value}" for key, value in artefact.details.items()]
+        details = ", ".join([narrower, *told] if narrower else told)
         if not artefact.proved:
             details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
         size = size_text(artefact.size_bytes)

@@ -251,6 +251,20 @@ def test_products_within_a_loop_are_rounded(tmp_path: Path) -> None:
     assert "MatMulInteger" in {node.op_type for node in body.node}
 
 
+def test_weights_in_layers_have_one_scale(tmp_path: Path) -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 8, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    torch.manual_seed(0)
+    made = narrow(Experts(), {"x": torch.randn(2, 3, 5, 8)}, tmp_path / "m.edge", "int8")
+    assert signal_db(made) > 25
+
+
 def test_nodes_are_in_order_whatever_the_converter_writes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     bags = {"input": torch.randint(0, 20, (12,)), "offsets": torch.tensor([0, 2, 5, 9])}
