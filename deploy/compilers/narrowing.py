@@ -12,7 +12,6 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -30,8 +28,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
 from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in_int8
 from .onnx_graph import packed, write
-from .onnx_messages import messages
+from .onnx_messages import of_kind
 from .routes import Route
 from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
@@ -57,9 +56,6 @@ _WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
 """TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
-_MOST_TOLD: Final = 3
-_BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
-_FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +242,7 @@ def _static(
             made,
             reader,
             op_types_to_quantize=operators,
-            per_channel=not _has_stacked(wide.path),
+            per_channel=not has_stacked(wide.path),
             reduce_range=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -267,13 +263,13 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     with _prepared(wide) as (prepared, made):
         model = onnx.load(prepared, load_external_data=False)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
-        _give_own_weights(model.graph)
+        give_own_weights(model.graph)
         onnx.save_model(model, prepared)
         quantize_dynamic(
             prepared,
             made,
             op_types_to_quantize=_DYNAMIC,
-            per_channel=not _has_stacked(wide.path),
+            per_channel=not has_stacked(wide.path),
             reduce_range=True,
             weight_type=QuantType.QInt8,
             extra_options={
@@ -283,25 +279,6 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
             use_external_data_format=wide.is_large,
         )
         return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
-
-
-def _has_stacked(path: Path) -> bool:
-    """Whether products have weights in layers, as experts do: ONNX Runtime 1.31 takes one scale."""
-    graph = onnx.load(path, load_external_data=False).graph
-    stacked = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 2}
-    return any(node.op_type == "MatMul" and stacked & {*node.input} for node in graph.node)
-
-
-def _give_own_weights(graph: onnx.GraphProto) -> None:
-    """To each ``Gemm``: ONNX Runtime 1.31 transposes one that is shared again for each of them."""
-    nodes = [*_of_kind("NodeProto", graph)]
-    uses = Counter(name for node in nodes for name in node.input)
-    shared = {tensor.name: tensor for tensor in graph.initializer if uses[tensor.name] > 1}
-    for count, node in enumerate(nodes):
-        if node.op_type == "Gemm" and node.input[1] in shared:
-            own = graph.initializer.add()
-            own.CopyFrom(shared[node.input[1]])
-            own.name = node.input[1] = f"{node.input[1]} {count}"
 
 
 @contextlib.contextmanager
@@ -360,9 +337,9 @@ def _quantized(
     way: str,
     details: Mapping[str, Any],
 ) -> Compiled:
-    share = _share(model)
+    share = share_in_int8(model)
     if share < _LEAST_SHARE:
-        wide_ones = _in_float(model)
+        wide_ones = kept_in_float(model)
         told = f": those of {' and '.join(wide_ones)} stay in float32" if wide_ones else ""
         raise ContractError(
             f"{share:.0%} of its weights would be in int8, less than half{told}",
@@ -371,31 +348,6 @@ def _quantized(
     told = f"{way}, {share:.0%} of the weights"
     model = _in_order(model, merged=True)
     return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
-
-
-def _share(model: onnx.ModelProto) -> float:
-    """How much of the weights is in one byte; biases, scales and zero points have one axis."""
-    narrow, wide = (sum(size for _, size in _sizes(model, each)) for each in (_BYTES, _FLOATS))
-    return narrow / (narrow + wide) if narrow else 0.0
-
-
-def _in_float(model: onnx.ModelProto) -> list[str]:
-    """Operators that hold most of the weights in floats."""
-    sizes = dict(_sizes(model, _FLOATS))
-    held: Counter[str] = Counter()
-    for node in _of_kind("NodeProto", model):
-        held[node.op_type] += sum(sizes.get(name, 0) for name in node.input)
-    return [operator for operator, size in held.most_common(_MOST_TOLD) if size]
-
-
-def _sizes(model: onnx.ModelProto, dtypes: Collection[int]) -> Iterator[tuple[str, int]]:
-    for tensor in _of_kind("TensorProto", model):
-        if tensor.data_type in dtypes and len(tensor.dims) > 1:
-            yield tensor.name, int(np.prod(tensor.dims, dtype=np.int64))
-
-
-def _of_kind(name: str, message: Any) -> Iterator[Any]:
-    return (each for each in messages(message) if each.DESCRIPTOR.name == name)
 
 
 def _packed(
@@ -414,9 +366,7 @@ def _packed(
 
 def _forget_unused_domains(model: onnx.ModelProto) -> None:
     """ONNX Runtime's tools import all that they know, and older engines refuse newer ones."""
-    used = {
-        m.domain for m in messages(model) if m.DESCRIPTOR.name in ("NodeProto", "FunctionProto")
-    }
+    used = {m.domain for kind in ("NodeProto", "FunctionProto") for m in of_kind(kind, model)}
     kept = [entry for entry in model.opset_import if not entry.domain or entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
