@@ -283,9 +283,7 @@ def _render(made: "Export", output: Path) -> str:
 
     lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
     for artefact in made.bundle.manifest.artefacts:
-        narrower = made.bundle.manifest.reduced_precision(artefact)
-        told = [f"{key} {value}" for key, value in artefact.details.items()]
-        details = ", ".join([narrower, *told] if narrower else told)
+        details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         if not artefact.proved:
             details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
         if artefact.precision != made.source.precision:
