@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from edgeport.deploy.proof.task import parts_of
 from edgeport.deploy.sources.samples import inputs_at, rows_of, sizes_of
 from edgeport.deploy.sources.source import Source
@@ -22,6 +24,9 @@ _MOST: Final = 2048
 
 _FEW: Final = 32
 """Of a hundred, others keep as much as these do; of 32, up to 10 dB less; of 8, up to 25."""
+
+_FAR: Final = 4
+"""Times the largest value of the samples: of another scale, as 0 to 255 is for 0 to 1."""
 
 _UNSEEN: Final = 2000
 """The first seed: no sample of the proof is drawn with so many."""
@@ -36,12 +41,27 @@ class Calibration:
     Attributes:
         inputs: As many as the model takes at once in each.
         origin: What they are, for the manifest.
-        doubt: A sentence for the user, if they show less than they should.
+        doubts: Sentences for the user, if they show less than they should.
     """
 
     inputs: Inputs
     origin: str
-    doubt: str | None = None
+    doubts: tuple[str, ...] = ()
+
+
+def check_finite(given: Inputs) -> None:
+    """Refuse what no range can be measured on.
+
+    Raises:
+        SourceError: There is NaN or Inf.
+    """
+    for number, sample in enumerate(given):
+        for name, array in sample.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise SourceError(
+                    f"calibration {number} has NaN or Inf in {name!r}, which no range holds",
+                    remedy="leave such rows out",
+                )
 
 
 def calibration_of(source: Source, given: Inputs) -> Calibration:
@@ -63,11 +83,26 @@ def calibration_of(source: Source, given: Inputs) -> Calibration:
     counted = f"{count:,} {what_counts}{'s' * (count != 1)}"
     few = f"{counted}, and others" if count < _FEW else None
     doubted = few if real else "drawn inputs, and real ones"
-    doubt = doubted and (
+    doubts = [
         f"int8: ranges of values were measured on {doubted} may leave them: give a hundred real "
         "ones or more, with --samples or --calibration"
-    )
-    return Calibration(inputs, f"of {counted}, {what}", doubt)
+    ] * bool(doubted)
+    doubts += _other_scales(given, source.real)
+    return Calibration(inputs, f"of {counted}, {what}", tuple(doubts))
+
+
+def _other_scales(given: Inputs, samples: Inputs) -> Iterator[str]:
+    """What was given for ranges alone should be like what it is used for."""
+    for name in [n for n, array in given[0].items() if array.dtype.kind == "f"] if given else []:
+        here, there = (
+            max(float(np.abs(each[name]).max(initial=0)) for each in inputs)
+            for inputs in (given, samples)
+        )
+        if not there <= _FAR * here <= _FAR**2 * there:
+            yield (
+                f"int8: {name!r} gets as far as {here:.3g} in the calibration and {there:.3g} in "
+                "the samples: give both on the same scale"
+            )
 
 
 def _every_second(source: Source) -> Inputs:

@@ -19,8 +19,8 @@ from .isolation import Killed, Limits, run_isolated
 
 _REMEDY: Final = "give more --samples, and see which format or --opset is right on them"
 _REMEDY_INT8: Final = (
-    "give --calibration with such inputs, ask for --precision float16, or leave --search-seconds "
-    "out if inputs are never so far from the samples"
+    "ask for --precision float16, give --min-signal if so little is enough, or leave "
+    "--search-seconds out if inputs are never so far from the samples"
 )
 
 PATIENCE_S: Final = 3.0

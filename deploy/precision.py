@@ -115,7 +115,7 @@ def narrowed(
         keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
         return Narrowed([*won], engines, [_rounded(proved)])
-    notes = _notes(calibration, request, is_measured(proved.route))
+    notes = _notes(calibration, request, made)
     return Narrowed([proved if found is first else found for found in won], engines, notes)
 
 
@@ -134,11 +134,14 @@ def _rounded(proved: Attempt) -> str:
     )
 
 
-def _notes(calibration: Calibration, request: Request, used: bool) -> list[str]:
-    if used:
-        return [] if calibration.doubt is None else [calibration.doubt]
-    unused = "calibration was not used: this file measures its ranges in each call"
-    return [unused] if request.calibration else []
+def _notes(calibration: Calibration, request: Request, made: Sequence[Attempt]) -> list[str]:
+    if is_measured(made[-1].route):
+        return [*calibration.doubts]
+    wrong = any(is_measured(found.route) and found.outcome == "wrong" for found in made)
+    why = "a file with its ranges is wrong, and this one" if wrong else "this file"
+    unused = f"calibration was not used: {why} measures its ranges in each call"
+    told = [unused] if request.calibration else []
+    return [*told, *calibration.doubts] if wrong else told
 
 
 def held_by(

@@ -18,6 +18,7 @@ from edgeport.runtimes.session import BACKENDS, FORMATS, probe
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
+from .calibration import check_finite
 from .isolation import Limits
 
 DEFAULT_FORMATS: Final = ("onnx", "torchscript", "pt2")
@@ -144,6 +145,7 @@ def _check_narrower(source: Source, request: Request) -> None:
             remedy="leave --precision out, or give the module in float32",
         )
     check_given(source.signature, request.calibration, "calibration")
+    check_finite(request.calibration)
     if request.calibration and not source.real:
         raise UsageError(
             "calibration was given without samples, and what is drawn to prove with is unlike it",

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -29,8 +28,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
 from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in_int8
 from .onnx_graph import packed, write
-from .onnx_messages import messages
+from .onnx_messages import of_kind
 from .routes import Route
 from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
@@ -56,8 +56,6 @@ _WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
 """TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
-_BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
-_FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +191,31 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
 
     Its inputs and outputs stay as they are, as do operators that have no float16.
     """
-    import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
         str(path), keep_io_types=True, node_block_list=[*kept]
     )
     _drop_repeated_casts(made.graph)
-    model = onnx_ir.from_proto(made)
-    model.graph.sort()  # casts are at the end
-    sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
-    return sorted_
+    return _in_order(made)
+
+
+def _in_order(model: onnx.ModelProto, *, merged: bool = False) -> onnx.ModelProto:
+    """Sort nodes, which ONNX Runtime's tools put at the end, or behind what takes their values.
+
+    Args:
+        model: As one of these tools wrote it.
+        merged: Whether weights that are equal are to be held once.
+    """
+    import onnx_ir
+    from onnx_ir.passes.common import DeduplicateHashedInitializersPass
+
+    ordered = onnx_ir.from_proto(model)
+    if merged:
+        DeduplicateHashedInitializersPass()(ordered)
+    ordered.graph.sort()
+    made: onnx.ModelProto = onnx_ir.to_proto(ordered)
+    return made
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
@@ -230,7 +242,7 @@ def _static(
             made,
             reader,
             op_types_to_quantize=operators,
-            per_channel=True,
+            per_channel=not has_stacked(wide.path),
             reduce_range=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -251,14 +263,19 @@ def _dynamic(source: Source, folder: Path, wide: Wide) -> Compiled:
     with _prepared(wide) as (prepared, made):
         model = onnx.load(prepared, load_external_data=False)
         del model.graph.value_info[:]  # of weights too, which are transposed by it
+        give_own_weights(model.graph)
         onnx.save_model(model, prepared)
         quantize_dynamic(
             prepared,
             made,
             op_types_to_quantize=_DYNAMIC,
-            per_channel=True,
+            per_channel=not has_stacked(wide.path),
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            extra_options={
+                "DefaultTensorType": TensorProto.FLOAT,  # of products that it adds
+                "EnableSubgraph": True,
+            },
             use_external_data_format=wide.is_large,
         )
         return _quantized(onnx.load(made), source, folder, wide, "dynamic", {})
@@ -320,26 +337,17 @@ def _quantized(
     way: str,
     details: Mapping[str, Any],
 ) -> Compiled:
-    share = _share(model)
+    share = share_in_int8(model)
     if share < _LEAST_SHARE:
+        wide_ones = kept_in_float(model)
+        told = f": those of {' and '.join(wide_ones)} stay in float32" if wide_ones else ""
         raise ContractError(
-            f"{share:.0%} of its weights would be in int8, less than half",
+            f"{share:.0%} of its weights would be in int8, less than half{told}",
             remedy="leave --precision out, or ask for float16",
         )
     told = f"{way}, {share:.0%} of the weights"
+    model = _in_order(model, merged=True)
     return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
-
-
-def _share(model: onnx.ModelProto) -> float:
-    """How much of the weights is in one byte; biases, scales and zero points have one axis."""
-    sizes = {_BYTES: 0, _FLOATS: 0}
-    for message in messages(model):
-        if message.DESCRIPTOR.name == "TensorProto" and len(message.dims) > 1:
-            for dtypes in sizes:
-                if message.data_type in dtypes:
-                    sizes[dtypes] += int(np.prod(message.dims, dtype=np.int64))
-    total = sum(sizes.values())
-    return sizes[_BYTES] / total if total else 0.0
 
 
 def _packed(
@@ -358,9 +366,7 @@ def _packed(
 
 def _forget_unused_domains(model: onnx.ModelProto) -> None:
     """ONNX Runtime's tools import all that they know, and older engines refuse newer ones."""
-    used = {
-        m.domain for m in messages(model) if m.DESCRIPTOR.name in ("NodeProto", "FunctionProto")
-    }
+    used = {m.domain for kind in ("NodeProto", "FunctionProto") for m in of_kind(kind, model)}
     kept = [entry for entry in model.opset_import if not entry.domain or entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)

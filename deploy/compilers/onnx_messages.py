@@ -33,6 +33,11 @@ def uses(message: Any, dtype: int) -> bool:
     return False
 
 
+def of_kind(name: str, message: Any) -> Iterator[Any]:
+    """Those of ``messages`` that are of a kind, such as ``NodeProto``."""
+    return (each for each in messages(message) if each.DESCRIPTOR.name == name)
+
+
 def label(node: onnx.NodeProto) -> tuple[str, str]:
     """The name of a node, or of its first output; its operator, with any domain but ONNX's own."""
     name = node.name or next(iter(node.output), "")

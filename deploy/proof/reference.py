@@ -47,7 +47,7 @@ class Reference:
         self.source = source
         self.notes: list[str] = []
         self.suspect: str | None = None
-        self._oracle = Oracle(source.flat)
+        self._oracle: Oracle | None = None
 
     def answer(self, sample: Sample) -> Golden:
         """Ask both.
@@ -57,11 +57,16 @@ class Reference:
         """
         with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
             arrays = run_module(self.source.flat, sample.inputs)
+            self._oracle = self._oracle or Oracle(self.source.flat)
             wide = self._oracle.answer(sample.inputs, arrays)
             eager = _named(self.source.signature, arrays)
             oracle = {n: a for n, a in zip(eager, wide.outputs, strict=True) if a is not None}
             noise = self._noise(sample, oracle) if sample.kind == "edge" else {}
         return Golden(sample.name, sample.kind, sample.inputs, eager, oracle, wide.gap, noise)
+
+    def rest(self) -> None:
+        """Give the oracle's memory back, twice the module's, until the next answer."""
+        self._oracle = None
 
     def _noise(self, sample: Sample, oracle: Mapping[str, Array]) -> dict[str, Array]:
         """How far eager gets from the oracle where the inputs move by a rounding error or two.

@@ -10,7 +10,7 @@ decides how many are taken.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -50,6 +50,7 @@ class Searched:
             smallest in dB.
         worst: The worst that was found.
         steps: Inputs that were tried.
+        left_out: Inputs beside them on which it cannot be judged.
         sample: Where it was found; ``None`` if no step was worse than the samples.
         unit: Of the figures; ``dB`` of signal over noise where the artefact is narrower.
     """
@@ -60,6 +61,7 @@ class Searched:
     steps: int
     sample: Golden | None
     unit: Literal["floors", "dB"] = "floors"
+    left_out: int = 0
 
 
 def search(
@@ -70,6 +72,7 @@ def search(
     *,
     time_s: float,
     narrower: bool = False,
+    judged: Callable[[Mapping[str, Array]], bool] | None = None,
 ) -> Searched:
     """Climb until the time is over, or a fault is found that no number can express.
 
@@ -80,10 +83,11 @@ def search(
         golden: The samples, answered; edge cases are not looked at.
         time_s: Wall time.
         narrower: Whether it computes in less than the module.
+        judged: Whether it can be judged on inputs; ``None`` if on all.
     """
     deadline = time.monotonic() + time_s
     usual = [g for g in golden if g.kind in ("real", "random")]
-    climb = _Climb(session, reference, usual, narrower)
+    climb = _Climb(session, reference, usual, narrower, judged)
     while time.monotonic() < deadline and climb.worst < math.inf:
         climb.step()
     name = f"search, {backend}"
@@ -91,7 +95,9 @@ def search(
         name, "search", climb.found.inputs, climb.found.eager, climb.found.oracle, climb.found.gap
     )
     if narrower:
-        return Searched(backend, -climb.usual, -climb.worst, climb.steps, found, "dB")
+        return Searched(
+            backend, -climb.usual, -climb.worst, climb.steps, found, "dB", climb.left_out
+        )
     return Searched(backend, climb.usual, climb.worst, climb.steps, found)
 
 
@@ -104,10 +110,12 @@ class _Climb:
         reference: Reference,
         golden: Sequence[Golden],
         narrower: bool,
+        judged: Callable[[Mapping[str, Array]], bool] | None = None,
     ) -> None:
         self._session = session
         self._reference = reference
         self._narrower = narrower
+        self._judged = judged
         self._generator = np.random.default_rng(0)
         self._texts = [s.name for s in reference.source.signature.inputs if is_text(s)]
         self._pool = {
@@ -123,7 +131,7 @@ class _Climb:
         }
         self._starts = sorted(golden, key=_elements)[:MOST_STARTS]
         self.usual = self.worst = max(map(self._height, figures))
-        self.steps = 0
+        self.steps = self.left_out = 0
         self.found: Golden | None = None
         self._start = -1
         self._stuck = 0
@@ -133,17 +141,24 @@ class _Climb:
 
     def step(self) -> None:
         """Try one neighbour; keep it if it is worse."""
-        self.steps += 1
         inputs = _neighbour(self._here.inputs, self._pool, self._generator)
         inputs |= {name: ended(inputs[name]) for name in self._texts}
+        if self._judged is None or self._judged(inputs):
+            self.steps += 1
+            self._try(inputs)
+        else:
+            self.left_out += 1
+            self._stuck += 1
+        if self._stuck >= PATIENCE:
+            self._restart()
+
+    def _try(self, inputs: Mapping[str, Array]) -> None:
         try:
             there = self._reference.answer(Sample("search", "search", inputs))
         except Exception:  # the module rejects it: nothing has to agree with an error
             self._stuck += 1
         else:
             self._move(there)
-        if self._stuck >= PATIENCE:
-            self._restart()
 
     def _move(self, there: Golden) -> None:
         height = self._height(self._figures(there))

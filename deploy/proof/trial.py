@@ -6,18 +6,20 @@ module answers NaN and Inf in yet another one: a loop over its values may never 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, Options
+from edgeport.runtimes import Bundle, Options, Session
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 
+from .ranges import within_ranges
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
@@ -99,14 +101,7 @@ def try_further(
 
     kept, notes = _agreed(unusual, list(sessions), check)
     searched = [
-        search(
-            name,
-            session,
-            reference,
-            golden,
-            time_s=search_s / len(sessions),
-            narrower=reduced[name] is not None,
-        )
+        _searched(bundle, name, session, reference, golden, search_s / len(sessions))
         for name, session in sessions.items()
         if search_s > 0
     ]
@@ -119,6 +114,24 @@ def try_further(
     for session in sessions.values():
         session.close()
     return Trial(samples, verdicts, tuple(notes), tuple(searched), tuple(scores))
+
+
+def _searched(
+    bundle: Bundle,
+    name: str,
+    session: Session,
+    reference: Reference,
+    golden: Sequence[Golden],
+    time_s: float,
+) -> Searched:
+    artefact = bundle.artefact(name)
+    narrower = bundle.manifest.reduced_precision(artefact)
+    seek = partial(search, name, session, reference, golden, time_s=time_s)
+    if narrower != "int8":
+        return seek(narrower=narrower is not None)
+    usual = [sample for sample in golden if sample.kind != "edge"]
+    with within_ranges(bundle.path / artefact.stored.file, usual) as judged:
+        return seek(narrower=True, judged=judged)
 
 
 def _agreed(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from edgeport.commands.terminal import plain, show, table
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.weights.of_artefact import READABLE
+from edgeport.runtimes.weights.rounded import PARTS
 
 if TYPE_CHECKING:
     from edgeport.runtimes.bundles.difference import Difference, WeightChange
@@ -69,12 +71,25 @@ def _render(found: "Difference") -> str:
 
 
 def _counted(weights: "tuple[WeightChange, ...]") -> str:
-    counts = {
-        "differ": sum(each.before is not None and each.after is not None for each in weights),
-        "only before": sum(each.after is None for each in weights),
-        "only after": sum(each.before is None for each in weights),
-    }
+    """How many there are of each kind; of those that changed their dtype, from which to which."""
+    told = [each for each in weights if not _is_part(each)]
+    counts = Counter(_kind(each) for each in told)
+    counts["scales and zero points"] = len(weights) - len(told)
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _kind(change: "WeightChange") -> str:
+    if change.before is None:
+        return "only after"
+    if change.after is None:
+        return "only before"
+    old, new = (text.partition("[")[0] for text in (change.before, change.after))
+    return "differ" if old == new else f"from {old} to {new}"
+
+
+def _is_part(change: "WeightChange") -> bool:
+    """Whether it says how values or weights are rounded, in one of the bundles alone."""
+    return change.name.endswith(PARTS) and None in (change.before, change.after)
 
 
 def _cells(before: str | None, after: str | None) -> tuple[str, str]:
@@ -101,7 +116,8 @@ def _short(text: str | None) -> str:
 
 
 def _weights(weights: "tuple[WeightChange, ...]") -> str:
-    ordered = sorted(weights, key=lambda weight: -(weight.relative or 0))
+    told = (weight for weight in weights if not _is_part(weight))
+    ordered = sorted(told, key=lambda weight: -(weight.relative or 0))
     rows = [
         [
             plain(weight.name),

@@ -10,6 +10,7 @@ from typing import Final
 
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
+from edgeport.runtimes.parity.thresholds import MOST_SIGNAL_DB
 
 _UNITS: Final = {
     "": 1,
@@ -97,7 +98,7 @@ def add_min_signal(parser: "argparse._ActionsContainer", default: str) -> None:
     """Declare ``--min-signal``."""
     parser.add_argument(
         "--min-signal",
-        type=float,
+        type=_decibels,
         metavar="DB",
         help=f"smallest signal over noise of int8 and float16 (default: {default})",
     )
@@ -225,6 +226,18 @@ def _ratio(text: str) -> tuple[str | None, float]:
         return name or None, float(number)
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"expected X or OUTPUT=X, got {text!r}") from e
+
+
+def _decibels(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= MOST_SIGNAL_DB:
+        raise argparse.ArgumentTypeError(
+            f"expected decibels from 0 to {MOST_SIGNAL_DB}, such as 30, got {text!r}"
+        )
+    return value
 
 
 def names(text: str) -> tuple[str, ...]:

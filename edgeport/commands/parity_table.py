@@ -20,7 +20,10 @@ _MARKS: dict[str, tuple[str, Colour]] = {
 def render(report: Report) -> str:
     """One row per backend and output with its worst sample, then what has to be said."""
     rows = [list(map(plain, row)) for backend in report.backends for row in _rows(backend)]
-    lines = [_coloured(line) for line in table(_HEADER, rows, right=(2, 3, 4)).splitlines()]
+    header = [*_HEADER]
+    if all(backend.reduced for backend in report.backends):
+        header[header.index("ratio")] = "signal"
+    lines = [_coloured(line) for line in table(header, rows, right=(2, 3, 4)).splitlines()]
     for backend in report.backends:
         if backend.outcome != "pass":
             lines += ["", *_explain(backend)]

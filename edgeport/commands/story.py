@@ -224,9 +224,10 @@ def _attempt_to_json(attempt: "Attempt") -> dict[str, Any]:
 
 def _search_line(event: "Searched") -> str:
     unit = "dB over noise" if event.unit == "dB" else "floors"
+    apart = f"; {event.left_out:,} more left the ranges of int8" if event.left_out else ""
     return (
         f"  {f'search, {event.backend}':<{_STEP}}{event.worst:8.3g}  {unit} at worst in "
-        f"{event.steps} inputs; {event.usual:.3g} on the samples"
+        f"{event.steps:,} inputs; {event.usual:.3g} on the samples{apart}"
     )
 
 
@@ -237,6 +238,7 @@ def _search_to_json(event: "Searched") -> dict[str, Any]:
         "worst": event.worst if math.isfinite(event.worst) else None,
         "unit": event.unit,
         "steps": event.steps,
+        "left_out": event.left_out,
     }
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from edgeport.runtimes import (
     files,
     verify,
 )
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.parity.thresholds import Thresholds
 
@@ -89,10 +90,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: VerifyArgs) -> int:
     """Verify and print the report; 1 if anything failed, as an error if nothing could run."""
-    report = _judge_again(args.stored, args) if args.stored else _verify(args)
+    artefacts: Sequence[Artefact] = ()
+    if args.stored is not None:
+        report = _judge_again(args.stored, args)
+    else:
+        bundle = _bundle(args)
+        report, artefacts = _verify(bundle, args), bundle.manifest.artefacts
     _say_what_changes_nothing(report, args)
     if args.report is not None:
-        _write(args.report, report)
+        _write(args.report, report, artefacts)
     show(json.dumps(report.to_json(), allow_nan=False) if args.as_json else render(report))
     if report.nothing_ran:
         raise BackendMissingError(
@@ -102,12 +108,15 @@ def run(args: VerifyArgs) -> int:
     return 0 if report.passed else 1
 
 
-def _verify(args: VerifyArgs) -> Report:
+def _bundle(args: VerifyArgs) -> Bundle:
     if args.bundle is None:
         raise UsageError(
             "nothing to verify was given", remedy="name a bundle, or stored figures with --from"
         )
-    bundle = Bundle.read(args.bundle, trusted=args.trusted)
+    return Bundle.read(args.bundle, trusted=args.trusted)
+
+
+def _verify(bundle: Bundle, args: VerifyArgs) -> Report:
     if args.url is not None:
         return _verify_served(bundle, args.url, args)
     return verify(
@@ -161,12 +170,12 @@ def _say_what_changes_nothing(report: Report, args: VerifyArgs) -> None:
         note("--min-signal changes nothing: nothing here computes in less than the module")
 
 
-def _write(path: Path, report: Report) -> None:
+def _write(path: Path, report: Report, artefacts: Sequence[Artefact]) -> None:
     told = report.to_json()
     if path.suffix == ".html":
         from edgeport.commands.verify_page import page
 
-        text = page(told)
+        text = page(told, artefacts=artefacts)
     else:
         text = json.dumps(told, indent=1, allow_nan=False) + "\n"
     with files.parents(path):

@@ -31,19 +31,28 @@ from edgeport.commands.proof_tables import (
     worst_of,
 )
 from edgeport.commands.ratio_plot import Point, RatioPlot
+from edgeport.runtimes.bundles.manifest import Artefact
 
 _MOST_HISTOGRAMS: Final = 12
 _MOST_REASONS: Final = 6
 
+_MADE: Final = ("quantization", "ranges", "float32")
+"""Details of an artefact in a narrower precision."""
+
 Told = Mapping[str, Any]
 
 
-def page(told: Told, walk: Sequence[Mapping[str, Any]] | None = None) -> str:
+def page(
+    told: Told,
+    walk: Sequence[Mapping[str, Any]] | None = None,
+    artefacts: Sequence[Artefact] = (),
+) -> str:
     """Write the page.
 
     Args:
         told: As ``Report.to_json`` writes it.
         walk: As ``walk_plot`` takes it: the values between the inputs and a wrong output.
+        artefacts: Of the bundle, if it is at hand: how those were made that compute in less.
     """
     backends = told["backends"]
     title = f"{told['name']}: {_outcome(told)[1].strip()}"
@@ -52,7 +61,7 @@ def page(told: Told, walk: Sequence[Mapping[str, Any]] | None = None) -> str:
         [
             _headline(told),
             _failures(backends),
-            _backends(told),
+            _backends(told, artefacts),
             walk_section(walk, told["thresholds"]["max_ratio"]),
             _map(told),
             _worst(told),
@@ -179,7 +188,7 @@ def _reason(output: str, failed: Sequence[Verdict]) -> Html:
     return join([tag("code", output), f", {worst['sample']}: {worst['reason']}{others}"])
 
 
-def _backends(told: Told) -> str:
+def _backends(told: Told, artefacts: Sequence[Artefact]) -> str:
     """One line for each: its outcome, and the worst of each output."""
     ratios = [ratio_of(v) for backend, v in _verdicts(told) if not backend["reduced"]]
     plot = RatioPlot.around(ratios, told["thresholds"]["max_ratio"])
@@ -195,8 +204,15 @@ def _backends(told: Told) -> str:
     return section(
         "The backends",
         tag("p", about, class_="quiet"),
+        *(tag("p", _narrowed(artefact)) for artefact in artefacts if _narrowed(artefact)),
         table("Every backend that fits the bundle", header, rows, wide=True),
     )
+
+
+def _narrowed(artefact: Artefact) -> str:
+    """How a file was made that computes in less; its ranges were measured on what is named."""
+    told = [f"{key} {artefact.details[key]}" for key in _MADE if key in artefact.details]
+    return f"{artefact.stored.file} in {artefact.precision}: {', '.join(told)}." if told else ""
 
 
 def _backend_row(told: Told, backend: Mapping[str, Any], plot: RatioPlot) -> list[str]:

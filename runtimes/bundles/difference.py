@@ -13,6 +13,7 @@ from edgeport.runtimes.errors import FormatError
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.structure import describe
 from edgeport.runtimes.weights.of_artefact import READABLE, Weight, read_weights
+from edgeport.runtimes.weights.rounded import as_floats
 
 from .bundle import Bundle
 from .evidence import latencies_ns, proofs
@@ -196,19 +197,22 @@ def _read(bundle: Bundle, format_: str) -> dict[str, Weight]:
 
 
 def _changed(a: Mapping[str, Weight], b: Mapping[str, Weight]) -> tuple[WeightChange, ...]:
+    wide_a, wide_b = as_floats(a, b), as_floats(b, a)
     found: list[WeightChange] = []
-    for name in dict.fromkeys([*a, *b]):
-        before, after = a.get(name), b.get(name)
-        if before == after:
+    for name in dict.fromkeys([*wide_a, *wide_b]):
+        before, after = wide_a.get(name), wide_b.get(name)
+        change = WeightChange(name, _held(a, name, before), _held(b, name, after))
+        if before == after and change.before == change.after:
             continue
-        change = WeightChange(name, _shape(before), _shape(after))
-        if before and after and change.before == change.after:
+        if before and after and before.shape == after.shape:
             change = _measured(change, before, after)
         found.append(change)
     return tuple(found)
 
 
-def _shape(weight: Weight | None) -> str | None:
+def _held(weights: Mapping[str, Weight], name: str, wide: Weight | None) -> str | None:
+    """Dtype and shape of a tensor, and of the integers that stand for it."""
+    weight = weights.get(name) or (wide and weights[f"{name}_quantized"])
     return None if weight is None else f"{weight.dtype}{list(weight.shape)}"
 
 

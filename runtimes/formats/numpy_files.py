@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from edgeport.runtimes.errors import FormatError
 from edgeport.runtimes.inputs import Array
 
 T = TypeVar("T")
+
+_ARRAY: Final = b"\x93NUMPY"
+_ARCHIVE: Final = b"PK"
+"""How files begin; numpy takes all others for pickles, and says so."""
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -38,6 +42,8 @@ def _read(path: Path, take: Callable[[Any], T], what: str, how: str) -> T:
         opened = path.open("rb")
     with opened as file:
         try:
+            if not file.peek(len(_ARRAY)).startswith((_ARRAY, _ARCHIVE)):
+                raise ValueError("it is no file of numpy's")
             return take(np.load(file, allow_pickle=False))
         except MemoryError:
             raise
@@ -48,7 +54,10 @@ def _read(path: Path, take: Callable[[Any], T], what: str, how: str) -> T:
 def _several(found: Any) -> dict[str, Array]:
     if isinstance(found, np.ndarray):
         raise ValueError("it is one array, without a name")
-    return {name: found[name] for name in found.files}
+    arrays = {name: found[name] for name in found.files}
+    if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{other[0]} in it is no array")
+    return arrays
 
 
 def _one(found: Any) -> Array:

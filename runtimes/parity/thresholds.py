@@ -20,6 +20,9 @@ and more."""
 LARGEST_MAX_RATIO: Final = 1e9
 """Above it a bar is none: outputs of float32 have 2^24 ulp."""
 
+MOST_SIGNAL_DB: Final = 200
+"""Above it a bar of signal over noise is none: float32 itself has 140 dB."""
+
 Precision = Literal["float16", "bfloat16", "int8", "tf32"]
 """One that an artefact, or its engine, may compute in where the module computes in more."""
 
@@ -48,10 +51,10 @@ class Reduced:
     max_flips: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.min_snr_db <= 200 and 0 <= self.max_flips <= 1):
+        if not (0 <= self.min_snr_db <= MOST_SIGNAL_DB and 0 <= self.max_flips <= 1):
             raise UsageError(
                 f"a reduced precision has min_snr_db {self.min_snr_db} and max_flips "
-                f"{self.max_flips}, expected 0 to 200 and 0 to 1",
+                f"{self.max_flips}, expected 0 to {MOST_SIGNAL_DB} and 0 to 1",
                 remedy="leave them out to use the defaults of docs/parity.md",
             )
 

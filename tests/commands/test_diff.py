@@ -97,6 +97,21 @@ def test_what_changed_is_counted() -> None:
     assert f"source weights_sha256  {'0' * 16}  {'1' * 16}\n" in text
 
 
+def test_a_change_of_precision_is_told_in_one_line() -> None:
+    changes = (
+        WeightChange("a", "float32[9]", "int8[9]", 1.0, 0.5),
+        WeightChange("b", "float32[9]", "int8[9]", 1.0, 0.25),
+        WeightChange("c", "float32[9]", "int32[9]", 1.0, 0.125),
+        WeightChange("relu_scale", None, "float32[]"),
+        WeightChange("relu_zero_point", None, "uint8[]"),
+    )
+    lines = _render(Difference((), {"onnx": Weights(changes, 0)})).splitlines()
+    assert lines[2] == (
+        "weights of onnx: 2 from float32 to int8, 1 from float32 to int32, 2 scales and zero points"
+    )
+    assert [line.split()[0] for line in lines[5:]] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("format_", ["pt2", "torchscript"])
 def test_a_torch_archive_that_cannot_be_read(
     mlp_bundle: Path, own_bundle: Path, capsys: pytest.CaptureFixture[str], format_: str

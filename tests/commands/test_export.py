@@ -153,7 +153,7 @@ def test_files_of_samples_labels_and_a_search(
     assert code == 0, err
     assert re.search(r"libtorch: accuracy 0\.\d+, the module's is 0\.\d+, on 9 labels; 0 lost", out)
     assert re.search(
-        r"search, libtorch +\S+  floors at worst in \d+ inputs; \S+ on the samples", err
+        r"search, libtorch +\S+  floors at worst in [\d,]+ inputs; \S+ on the samples", err
     )
     told = json.loads(Path("m.json").read_text())
     assert told["scores"][0]["rows"] == 9

@@ -252,8 +252,16 @@ def test_what_changes_nothing_is_told(
     out, err = capsys.readouterr()
     assert err == ""
     assert "at least 180 expected" in out
-    assert main(["verify", "--from", str(stored), "--min-signal", "-1"]) == 2
-    assert "min_snr_db -1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["many", "", "-1", "201", "nan", "inf", "30dB"])
+def test_a_signal_that_is_no_number_of_decibels(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", "m.edge", "--min-signal", text])
+    told = f"--min-signal: expected decibels from 0 to 200, such as 30, got {text!r}"
+    assert told in capsys.readouterr().err
 
 
 def test_nothing_usable_is_an_error_when_it_is_judged_again_too(

@@ -12,7 +12,7 @@ import pytest
 from page import Page, assert_no_text_becomes_a_tag
 
 from edgeport.commands.verify_page import page
-from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.bundles.manifest import Artefact, Kind, StoredFile
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
@@ -148,6 +148,17 @@ def test_a_reduced_precision_says_how_far_the_signal_is_above_the_noise() -> Non
     assert "noise floor; signal over noise at least 25 dB in bfloat16" in text
     edge = Page(page(told(backend("ort-cpu", (1e-2, 1e-4, 1e-4, 1e-4), "bfloat16")))).text
     assert re.search(r"the signal is at least 8\d dB above the noise", edge)  # edges owe none
+
+
+def test_what_the_ranges_of_int8_were_measured_on() -> None:
+    details: dict[str, int | str] = {"opset": 20, "quantization": "static", "ranges": "of 4 rows"}
+    stored = StoredFile("model.onnx", "0" * 64, 1)
+    int8 = Artefact("onnx", "int8", stored, details=details)
+    wide = Artefact("onnx", "float32", stored, details={"opset": 20})
+    known = told(backend("ort-cpu", (1e-4,) * 4, "int8"))
+    text = Page(page(known, artefacts=[int8])).text
+    assert "model.onnx in int8: quantization static, ranges of 4 rows." in text
+    assert "model.onnx in" not in Page(page(known, artefacts=[wide])).text
 
 
 def test_what_is_neither_right_nor_wrong() -> None:

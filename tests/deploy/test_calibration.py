@@ -12,7 +12,7 @@ from edgeport import deploy
 from edgeport.deploy.calibration import calibration_of
 from edgeport.deploy.exporter import source_of
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import EdgeportError, ParityError, Range
+from edgeport.runtimes import EdgeportError, ParityError, Range, SourceError
 from edgeport.runtimes.inputs import Array
 
 BATCH = {"x": {0: "batch"}}
@@ -53,7 +53,7 @@ def test_half_of_the_rows_of_one_sample() -> None:
     assert measured_on(source(rows(100))) == [*range(0, 100, 2)]
     assert max(len(part["x"]) for part in found.inputs) <= 32
     assert found.origin == "of 50 rows, half of the samples"
-    assert found.doubt is None
+    assert not found.doubts
 
 
 def test_every_second_of_several_samples() -> None:
@@ -66,9 +66,44 @@ def test_every_second_of_several_samples() -> None:
 def test_the_one_row_there_is_and_few_are_doubted() -> None:
     found = calibration_of(source(rows(1)), ())
     assert found.origin == "of 1 row, which the proof has too"
-    assert found.doubt == (
+    assert found.doubts == (
         "int8: ranges of values were measured on 1 row, and others may leave them: give a hundred "
-        "real ones or more, with --samples or --calibration"
+        "real ones or more, with --samples or --calibration",
+    )
+
+
+@pytest.mark.parametrize(("scale", "doubted"), [(255, True), (0, True), (0.1, True), (3, False)])
+def test_another_scale_than_that_of_the_samples_is_doubted(scale: float, doubted: bool) -> None:
+    found = calibration_of(source(rows(100)), [{"x": rows(100)["x"] * np.float32(scale)}])
+    told = f"int8: 'x' gets as far as {99 * scale:.3g} in the calibration and 99 in the samples"
+    assert [doubt.startswith(told) for doubt in found.doubts] == [True] * doubted
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_no_range_holds_is_refused(value: float, tmp_path: Path) -> None:
+    broken = {"x": np.full((3, 4), value, np.float32)}
+    with pytest.raises(SourceError, match="calibration 1 has NaN or Inf in 'x'") as raised:
+        deploy.export(
+            Head(), rows(3), tmp_path / "m.edge", dimensions=BATCH, precision="int8",
+            samples=[rows(3)], calibration=[rows(3), broken],
+        )  # fmt: skip  # one thing
+    assert raised.value.remedy == "leave such rows out"
+
+
+def test_a_calibration_that_was_tried_in_vain_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv1d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 40)
+    )
+    large = {"input": np.random.default_rng(0).normal(0, 100, (64, 1, 8)).astype(np.float32)}
+    made = deploy.export(
+        module, large, tmp_path / "m.edge", dimensions={"input": {0: "batch"}},
+        precision="int8", samples=[large], calibration=[{"input": large["input"] / 1000}],
+    )  # fmt: skip  # one thing
+    assert any(note.startswith("int8: 'input' gets as far as 0.3") for note in made.notes)
+    assert (
+        "calibration was not used: a file with its ranges is wrong, and this one measures its "
+        "ranges in each call" in made.notes
     )
 
 

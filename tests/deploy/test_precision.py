@@ -220,6 +220,71 @@ def test_a_mask_behind_a_convolution_is_not_rounded(
     assert signal_db(made) > 20
 
 
+class Steps(nn.Module):
+    """One cell, three times: its weights are those of three products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNNCell(8, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[0], 32)
+        for _ in range(3):
+            h = self.cell(x, h)
+        return h
+
+
+def test_weights_of_several_products_are_held_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = narrow(Steps(), {"x": torch.randn(2, 8)}, tmp_path / "m.edge", "int8")
+    assert made.bundle.manifest.artefacts[0].details["quantization"] == (
+        "dynamic, 100% of the weights"
+    )
+    weights = onnx.load(made.bundle.path / "model.onnx").graph.initializer
+    assert sorted(list(w.dims) for w in weights if len(w.dims) > 1) == [[8, 32], [32, 32]]
+
+
+def test_products_within_a_loop_are_rounded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, example = nn.RNN(8, 32, batch_first=True), {"input": torch.randn(2, 5, 8)}
+    made = deploy.export(module, example, tmp_path / "m.edge", precision="int8")
+    nodes = onnx.load(made.bundle.path / "model.onnx").graph.node
+    (body,) = (node.attribute[0].g for node in nodes if node.op_type == "Loop")
+    assert "MatMulInteger" in {node.op_type for node in body.node}
+
+
+def test_weights_in_layers_have_one_scale(tmp_path: Path) -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 8, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    torch.manual_seed(0)
+    made = narrow(Experts(), {"x": torch.randn(2, 3, 5, 8)}, tmp_path / "m.edge", "int8")
+    assert signal_db(made) > 25
+
+
+def test_nodes_are_in_order_whatever_the_converter_writes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bags = {"input": torch.randint(0, 20, (12,)), "offsets": torch.tensor([0, 2, 5, 9])}
+    module = nn.EmbeddingBag(20, 6, mode="sum")
+    made = deploy.export(module, bags, tmp_path / "m.edge", precision="int8")
+    assert signal_db(made) > 25
+
+
+def test_what_has_no_int8_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    told = "0% of its weights would be in int8, less than half: those of GRU stay in float32"
+    with pytest.raises(ContractError, match=told) as raised:
+        deploy.export(
+            nn.GRU(8, 16), {"input": torch.randn(5, 2, 8)}, tmp_path / "m.edge", precision="int8"
+        )
+    assert raised.value.remedy == "ask for --precision float16, or leave --precision out"
+
+
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="0% of its weights would be in int8") as raised:
         narrow(nn.Softmax(1), images(2, 8), tmp_path / "m.edge", "int8")

@@ -86,6 +86,24 @@ def run_outputs(
     Raises:
         EngineError: ONNX Runtime refused the model, or failed.
     """
+    with open_outputs(file, names, level, optimised) as session:
+        feed = {entry.name: inputs[entry.name] for entry in session.get_inputs()}
+        try:
+            found = session.run(list(names), feed)
+        except Exception as e:  # ONNX Runtime's exceptions have no common base
+            raise _refused(e) from e
+    return {n: a for n, a in zip(names, found, strict=True) if isinstance(a, np.ndarray)}
+
+
+@contextlib.contextmanager
+def open_outputs(
+    file: OnnxFile, names: Sequence[str], level: str = "disable", optimised: Path | None = None
+) -> Iterator[Any]:
+    """A session of ONNX Runtime that answers these values; arguments as of ``run_outputs``.
+
+    Raises:
+        EngineError: ONNX Runtime refused the model.
+    """
     import onnxruntime  # whoever exports no ONNX may not have it
 
     settings = onnxruntime.SessionOptions()
@@ -95,12 +113,7 @@ def run_outputs(
     if optimised is not None:
         settings.optimized_model_filepath = str(optimised)
     with _asking(file, names), _opened(file, settings) as session:
-        feed = {entry.name: inputs[entry.name] for entry in session.get_inputs()}
-        try:
-            found = session.run(list(names), feed)
-        except Exception as e:  # ONNX Runtime's exceptions have no common base
-            raise _refused(e) from e
-    return {n: a for n, a in zip(names, found, strict=True) if isinstance(a, np.ndarray)}
+        yield session
 
 
 @contextlib.contextmanager

@@ -113,6 +113,39 @@ def test_what_is_new_stands_beside_its_like(packed: Path, other: Path) -> None:
     assert told == ["output label", "output kind", "producer torch"]
 
 
+def test_a_rounded_weight_is_compared_with_what_it_was(packed: Path, other: Path) -> None:
+    def into_int8(model: onnx.ModelProto) -> None:
+        whole = next(w for w in model.graph.initializer if len(w.dims) == 2)
+        values = numpy_helper.to_array(whole)
+        step = np.abs(values).max() / 63
+        name = whole.name
+        set_weight(model, name, np.round(values / step).astype(np.int8))
+        whole.name = f"{name}_quantized"
+        append(numpy_helper.from_array(np.asarray(step), f"{name}_scale"), model)
+        append(numpy_helper.from_array(np.zeros((), np.int8), f"{name}_zero_point"), model)
+
+    change_weights(other, into_int8)
+    for pair in ((packed, other), (other, packed)):
+        (change,) = changed(*pair).values()
+        dtypes = {text and text.partition("[")[0] for text in (change.before, change.after)}
+        assert dtypes == {"float32", "int8"}
+        assert change.relative is not None
+        assert 0 < change.relative < 0.05
+
+
+def test_another_width_is_subtracted_too(packed: Path, other: Path) -> None:
+    def into_half(model: onnx.ModelProto) -> None:
+        for weight in list(model.graph.initializer):
+            array = numpy_helper.to_array(weight)
+            if array.dtype == np.float32:
+                set_weight(model, weight.name, array.astype(np.float16))
+
+    change_weights(other, into_half)
+    found = changed(packed, other)
+    assert found
+    assert all(0 < (change.relative or 0) < 1e-3 for change in found.values())
+
+
 def test_another_order(packed: Path, other: Path) -> None:
     handmade.edit(other, lambda manifest: manifest["signature"]["outputs"].reverse())
     (change,) = found(packed, other).changes

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"damaged is not an \.npz of plain arrays: ") as caught:
         read_npz(path)
     assert caught.value.remedy == "write it with np.savez(path, NAME=array)"
+
+
+def test_what_is_no_file_of_numpys(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for text in (b"", b"a,b\n1,2\n"):
+        path.write_bytes(text)
+        for read in (read_npz, read_npy):
+            with pytest.raises(FormatError, match=r"plain array.*: it is no file of numpy's"):
+                read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "x")
+    with pytest.raises(FormatError, match=r"readme\.txt in it is no array"):
+        read_npz(path)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
