@@ -255,7 +255,7 @@ def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:
     """Drop the ranges of symbols that no value has: whoever opens the file would log each."""
     from torch.fx.experimental.symbolic_shapes import free_symbols  # loads sympy
 
-    values = [
+    values: Any = [  # its types know no sizes of tensors
         leaf.shape if isinstance(leaf, torch.Tensor) else leaf
         for part in program.graph_module.modules()
         if isinstance(part, torch.fx.GraphModule)

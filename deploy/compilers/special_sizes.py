@@ -74,7 +74,8 @@ _original: Any = ShapeEnv._evaluate_expr
 
 def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) -> sympy.Basic:
     if isinstance(expr, sympy.Eq | sympy.Ne) and expr.rhs.is_Integer and expr.rhs.is_positive:
-        size = expr.lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
+        lhs: Any = expr.lhs
+        size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
         if _is_least(self, size):
             return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
     found: sympy.Basic = _original(self, expr, *args, **options)
