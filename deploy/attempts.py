@@ -169,6 +169,12 @@ def keep(compiled: Compiled, folder: Path, route: str) -> Path:
     return kept
 
 
+def bring_back(compiled: Compiled, folder: Path, kept: Path) -> None:
+    """Undo ``keep``."""
+    for stored in compiled.artefact.files:
+        (kept / stored.file).replace(folder / stored.file)
+
+
 def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
     reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from edgeport.deploy.compilers.stored import Compiled, stored
+from edgeport.deploy.compilers.stored import Compiled, OnnxFile, stored
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
@@ -34,7 +34,7 @@ _OF_GRAPH: Final = ("widened", "float32", "quantization")
 
 def build_engines(
     source: Source,
-    compiled: Compiled | None,
+    onnx: OnnxFile | None,
     folder: Path,
     libraries: Mapping[Library, EngineOptions],
     formats: Sequence[str],
@@ -48,7 +48,7 @@ def build_engines(
 
     Args:
         source: What is compiled.
-        compiled: It as ONNX, in the folder, proved; ``None`` only if no engine is asked for.
+        onnx: It as ONNX, proved; ``None`` only if no engine is asked for.
         folder: Where engines are written.
         libraries: That build, each with its options.
         formats: All that were asked for.
@@ -66,12 +66,10 @@ def build_engines(
     made: list[Attempt] = []
     notes: list[str] = []
     for library, options in libraries.items():
-        if compiled is None:
+        if onnx is None:
             raise ValueError(f"{library.name} is built from ONNX, and there is none")
         begin(f"{library.name}: {ROUTE}")
-        attempt, told = make_engine(
-            source, compiled, folder, library, options, limits, prove, on_event
-        )
+        attempt, told = make_engine(source, onnx, folder, library, options, limits, prove, on_event)
         on_event(attempt)
         if attempt.outcome not in ("proved", "built"):
             others = [name for name in formats if name != library.name] or ["onnx"]
@@ -83,7 +81,7 @@ def build_engines(
 
 def make_engine(
     source: Source,
-    compiled: Compiled,
+    onnx: OnnxFile,
     folder: Path,
     library: Library,
     options: EngineOptions,
@@ -95,7 +93,7 @@ def make_engine(
 
     Args:
         source: What is compiled.
-        compiled: It as ONNX, in the folder: proved.
+        onnx: It as ONNX, proved.
         folder: Where the engine is written.
         library: That builds it.
         options: How.
@@ -118,13 +116,13 @@ def make_engine(
     values = profile.values(source)
     order = Order(
         name,
-        str(folder / compiled.artefact.stored.file),
+        str(onnx.path),
         str(folder / f"model{FORMATS[name]}"),
         source.signature,
         shapes(source.signature, sizes),
         values,
         options,
-        compiled.artefact.precision,
+        onnx.precision,
     )
     attempt = Attempt(name, ROUTE, False, "ended", 0.0)
     try:
@@ -135,16 +133,16 @@ def make_engine(
         return replace(attempt, compile_s=wall_s, diagnosis=found), []
     wall_s = time.perf_counter() - start
     if isinstance(answer, Refused):
-        narrowed = compiled.artefact.precision != source.precision
-        found = diagnose(str(library), answer, compiled.debug_map, source.module, narrowed=narrowed)
+        narrowed = onnx.precision != source.precision
+        found = diagnose(str(library), answer, onnx.debug_map, source.module, narrowed=narrowed)
         return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
-    artefact = _artefact(compiled.artefact, folder, library, options, sizes)
+    artefact = _artefact(onnx, folder, library, options, sizes)
     other = _for_other_gpus(options)
     reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
     made = _judged(attempt, artefact, reports)
     notes = [
         *profile.notes(name, sizes, {each: values[each] for each in answer.inputs_of_values}),
-        *doubts.narrowed(name, folder / compiled.artefact.stored.file),
+        *doubts.narrowed(name, onnx.path),
         *doubts.warned(name, answer),
     ]
     proof_s = time.perf_counter() - start - wall_s
@@ -152,7 +150,7 @@ def make_engine(
 
 
 def _artefact(
-    onnx: Artefact,
+    onnx: OnnxFile,
     folder: Path,
     library: Library,
     options: EngineOptions,

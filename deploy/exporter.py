@@ -99,8 +99,8 @@ def export(
             a small case with a script.
         engine: How engines are built.
         precision: ``float16`` or ``int8``: what the ONNX file, and engines that are built from it,
-            compute in; inputs and outputs stay as they are. Proved by the rule for narrower
-            precisions.
+            compute in; ``bfloat16``: what these engines compute in alone. Inputs and outputs stay
+            as they are. Proved by the rule for narrower precisions.
         calibration: Real inputs to measure ranges of values on, for ``int8``; a hundred rows or
             more. None for every second of ``samples``, or every second row of a single one.
         on_event: Called when a step begins and ends, and after each attempt to compile.

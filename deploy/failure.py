@@ -22,6 +22,7 @@ _TITLES: Final = {
     "tensorrt-rtx": "TensorRT-RTX",
     "onnx-strings": "ONNX of strings",
     "float16": "ONNX in float16",
+    "bfloat16": "ONNX rounded to bfloat16",
     "int8": "ONNX in int8",
 }
 

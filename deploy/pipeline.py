@@ -19,7 +19,7 @@ import torch
 
 from edgeport import __version__
 from edgeport.deploy.compilers.routes import routes
-from edgeport.deploy.compilers.stored import store
+from edgeport.deploy.compilers.stored import OnnxFile, store
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
@@ -164,9 +164,12 @@ def export_source(
                     drawn_nonsense(golden) or reference.suspect,
                 )
             won.append(found[-1])
+        proved = next((found.compiled for found in won if found.format == "onnx"), None)
+        onnx_file = None if proved is None else OnnxFile.of(proved, folder)
         if request.precision is not None:
-            won, ranges = narrowed(source, won, folder, request, asked, prove, begin, on_event)
-            left_out += ranges
+            narrow = narrowed(source, won, folder, request, asked, prove, begin, on_event)
+            won, onnx_file = narrow.won, narrow.for_engines
+            left_out += narrow.notes
         with _step("more inputs", on_event):
             trial = ask_further(
                 Bundle(folder, manifest(_artefacts(won))),
@@ -178,7 +181,7 @@ def export_source(
             )
         for searched in trial.searched:
             on_event(searched)
-        built, told = _engines(source, folder, manifest, won, libraries, request, on_event)
+        built, told = _engines(source, folder, manifest, onnx_file, libraries, request, on_event)
         won += built
         golden = (*golden, *trial.samples)
         manifest = _with_golden(source, weights, golden, request.thresholds, folder)
@@ -256,7 +259,7 @@ def _engines(
     source: Source,
     folder: Path,
     manifest: Callable[[tuple[Artefact, ...]], Manifest],
-    won: Sequence[Attempt],
+    onnx_file: OnnxFile | None,
     libraries: Mapping[Library, EngineOptions],
     request: Request,
     on_event: OnEvent,
@@ -268,7 +271,7 @@ def _engines(
 
     return build_engines(
         source,
-        next((found.compiled for found in won if found.format == "onnx"), None),
+        onnx_file,
         folder,
         libraries,
         request.formats,

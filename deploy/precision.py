@@ -1,14 +1,15 @@
 """The narrower precision that was asked for: made from the proved ONNX file, and proved too."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes
+from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes, to_build_from
 from edgeport.deploy.compilers.routes import Route
+from edgeport.deploy.compilers.stored import OnnxFile
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
@@ -16,7 +17,7 @@ from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .attempts import Attempt, Prove, attempt, first_proved, keep
+from .attempts import Attempt, Prove, attempt, bring_back, first_proved, keep
 from .calibration import Calibration, calibration_of
 from .failure import explain
 from .request import Request
@@ -26,15 +27,32 @@ _LEAST: Final = float(np.finfo(np.float16).smallest_subnormal)
 
 _WIDER: Final[Mapping[str, str]] = {
     "float16": "leave --precision out",
+    "bfloat16": "ask for --precision float16, or leave --precision out",
     "int8": "ask for --precision float16, or leave --precision out",
 }
 _WRONG: Final[Mapping[str, str]] = {
     "float16": "scale what leaves the values that float16 holds, 6e-8 to 65504",
+    "bfloat16": "train the module in bfloat16, whose values have 8 bits of mantissa",
     "int8": "give more --samples or --calibration, or train the module with rounded values",
 }
 _WITHOUT_SAMPLES: Final = (
     "give --samples of real inputs, or --calibration: ranges were measured on drawn ones"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What came of a narrower precision.
+
+    Attributes:
+        won: The artefacts of the bundle.
+        for_engines: What engines are built from, in that precision.
+        notes: On what ranges of values were measured on, and what was proved; sentences.
+    """
+
+    won: list[Attempt]
+    for_engines: OnnxFile
+    notes: list[str]
 
 
 def narrowed(
@@ -46,8 +64,10 @@ def narrowed(
     prove: Prove,
     begin: Callable[[str], None],
     ended: Callable[[Attempt], None],
-) -> tuple[list[Attempt], list[str]]:
+) -> Narrowed:
     """Put a file in the precision that was asked for in the place of the ONNX file.
+
+    bfloat16 runs on no CPU: there the ONNX file stays, and engines are in bfloat16 alone.
 
     Args:
         source: What is compiled.
@@ -58,9 +78,6 @@ def narrowed(
         prove: Opens the artefact and compares.
         begin: Called with the name of each step.
         ended: Called with what came of it.
-
-    Returns:
-        The artefacts, and sentences for the user on what ranges of values were measured on.
 
     Raises:
         EdgeportError: The precision is not to be had, or not near enough to the module.
@@ -90,8 +107,31 @@ def narrowed(
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
-    notes = _notes(calibration, request, is_measured(made[-1].route))
-    return [made[-1] if found is first else found for found in won], notes
+    proved = made[-1]
+    if proved.compiled is None:
+        raise ValueError("proved, and nothing was compiled")
+    engines = to_build_from(proved.compiled, wide, folder)
+    if precision == "bfloat16":
+        keep(proved.compiled, folder, proved.route)
+        bring_back(first.compiled, folder, kept)
+        return Narrowed([*won], engines, [_rounded(proved)])
+    notes = _notes(calibration, request, is_measured(proved.route))
+    return Narrowed([proved if found is first else found for found in won], engines, notes)
+
+
+def _rounded(proved: Attempt) -> str:
+    signals = [
+        verdict.figures.snr_db
+        for report in proved.reports
+        for verdict in report.verdicts
+        if verdict.kind != "edge" and verdict.figures.snr_db is not None
+    ]
+    if not signals:
+        return "with each value rounded to bfloat16, on the CPU, nothing is lost"
+    return (
+        "with each value rounded to bfloat16, on the CPU, the signal is at least "
+        f"{min(signals):.3g} dB above the noise"
+    )
 
 
 def _notes(calibration: Calibration, request: Request, used: bool) -> list[str]:

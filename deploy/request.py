@@ -41,8 +41,8 @@ class Request:
         repro: A folder that does not exist yet: if an artefact is wrong, the operator that is, as
             a small case.
         engine: How engines are built.
-        precision: What the ONNX file computes in, ``float16`` or ``int8``; ``None`` for what the
-            module computes in.
+        precision: What the ONNX file and engines of it compute in, ``float16`` or ``int8``, or
+            engines alone, ``bfloat16``; ``None`` for what the module computes in.
         calibration: Inputs to measure ranges of values on for int8, each complete; none for some of
             the samples.
     """
@@ -126,13 +126,16 @@ def _check_narrower(source: Source, request: Request) -> None:
     if asked not in NARROW:
         raise UsageError(
             f"there is no --precision {asked}",
-            remedy=f"ask for {' or '.join(NARROW)}, or export a module of that dtype",
+            remedy=f"ask for {', '.join(NARROW)}, or export a module of that dtype",
         )
+    if asked == "bfloat16":
+        _check_bfloat16(request)
     others = [name for name in request.formats if name not in ("onnx", *ENGINES)]
     if others:
         raise UsageError(
             f"{asked} is made in ONNX, and --format asks for {', '.join(others)} too",
-            remedy="leave --format out; a second bundle without --precision may hold the others",
+            remedy=f"leave {', '.join(others)} out of --format: a bundle without --precision "
+            "may hold it",
         )
     if source.precision != "float32":
         raise UsageError(
@@ -145,6 +148,21 @@ def _check_narrower(source: Source, request: Request) -> None:
         raise UsageError(
             "calibration was given without samples, and what is drawn to prove with is unlike it",
             remedy="give it as --samples: ranges are measured on half of them",
+        )
+
+
+def _check_bfloat16(request: Request) -> None:
+    if not set(ENGINES) & set(request.formats):
+        raise UsageError(
+            "bfloat16 is for engines of TensorRT, and --format asks for none: no engine on a CPU "
+            "computes in it",
+            remedy=f"add one to --format: {' or '.join(ENGINES)}; or ask for --precision float16",
+        )
+    older = [each for each in request.engine.compute_capabilities if float(each) < 8]
+    if older:
+        raise UsageError(
+            f"GPUs of compute capability {', '.join(older)} have no bfloat16: it came with 8.0",
+            remedy="leave it out of --compute-capability, or ask for --precision float16",
         )
 
 

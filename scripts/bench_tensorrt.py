@@ -44,9 +44,10 @@ import torch
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.attempts import Attempt, attempt, keep
 from edgeport.deploy.calibration import calibration_of
-from edgeport.deploy.compilers.narrowing import NARROW, Wide
+from edgeport.deploy.compilers.narrowing import NARROW, Wide, to_build_from
 from edgeport.deploy.compilers.narrowing import routes as narrower
 from edgeport.deploy.compilers.routes import routes
+from edgeport.deploy.compilers.stored import OnnxFile
 from edgeport.deploy.compilers.targets import check_dtypes, negotiate
 from edgeport.deploy.engines import make_engine
 from edgeport.deploy.isolation import Limits
@@ -161,13 +162,21 @@ def _built(
     limits: Limits,
 ) -> Cell:
     folder = kept.parents[2]
-    made = wide if precision == _WIDE else _narrow(source, wide, kept, library, precision, limits)
-    if made.compiled is None or made.outcome != "proved":
-        return _cell("no ONNX", problem=made.diagnosis and made.diagnosis.problem)
+    assert wide.compiled is not None
+    made, onnx = wide, OnnxFile.of(wide.compiled, folder)
+    if precision != _WIDE:
+        asked = negotiate(target=target_of(library))
+        found = calibration_of(source, ())
+        path = kept / wide.compiled.artefact.stored.file
+        given = Wide(path, wide.compiled, asked, found.inputs, found.origin, for_engines=True)
+        made = _narrow(source, given, folder, precision, limits)
+        if made.compiled is None or made.outcome != "proved":
+            return _cell("no ONNX", problem=made.diagnosis and made.diagnosis.problem)
+        onnx = to_build_from(made.compiled, given, folder)
     start = time.perf_counter()
     try:
         built, notes = make_engine(
-            source, made.compiled, folder, library, options, limits, lambda _: (), _watch
+            source, onnx, folder, library, options, limits, lambda _: (), _watch
         )
     except EdgeportError as e:
         return _cell("unfit", problem=e.problem, route=made.route)
@@ -175,18 +184,11 @@ def _built(
     return {**cell, "wall_s": time.perf_counter() - start, "notes": notes}
 
 
-def _narrow(
-    source: Source, wide: Attempt, kept: Path, library: Library, precision: str, limits: Limits
-) -> Attempt:
+def _narrow(source: Source, wide: Wide, folder: Path, precision: str, limits: Limits) -> Attempt:
     """By the first route that takes the file, and whose own ONNX Runtime runs."""
-    folder, asked = kept.parents[2], negotiate(target=target_of(library))
-    assert wide.compiled is not None
-    path = kept / wide.compiled.artefact.stored.file
-    found = calibration_of(source, ())
-    given = Wide(path, wide.compiled, asked, found.inputs, found.origin, for_engines=True)
     work = partial(attempt, source, "onnx", folder=folder, limits=limits)
     made: list[Attempt] = []
-    for route in narrower(next(each for each in NARROW if each == precision), given):
+    for route in narrower(next(each for each in NARROW if each == precision), wide):
         made.append(work(route, prove=partial(_opens, source, folder)))
         if made[-1].outcome == "proved":
             break

@@ -1,10 +1,11 @@
-"""From a proved ONNX file to one that computes in less: float16, or int8.
+"""From a proved ONNX file to one that computes in less: float16, bfloat16, or int8.
 
 ONNX Runtime's own tools do it. Inputs and outputs stay as they are. int8 is made in three ways,
 as none is right for all models: static, with ranges of values that are measured on samples;
 dynamic, where they are measured in each call; and static and symmetric, for TensorRT, and for those
 on whose kernels the first goes wrong. Weights have seven bits: on a processor without VNNI, eight
-saturate (16.8 dB where seven keep 38).
+saturate (16.8 dB where seven keep 38). No engine on a CPU runs bfloat16: its file is for TensorRT,
+and what is proved is one in float32 that rounds each value as it does.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,13 +28,17 @@ from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .onnx_graph import packed
+from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .onnx_graph import packed, write
 from .onnx_messages import messages
 from .routes import Route
-from .stored import Compiled
+from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
 
-NARROW: Final[tuple[Precision, ...]] = ("float16", "int8")
+NARROW: Final[tuple[Precision, ...]] = ("float16", "bfloat16", "int8")
+
+_BFLOAT16_FILE: Final = "bfloat16.onnx"
+"""Beside the wide one, for engines of TensorRT."""
 
 _DYNAMIC_ROUTE: Final = "int8 dynamic"
 """The one of int8 that does not measure ranges of values before."""
@@ -47,6 +52,8 @@ _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
 """No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
 _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
+_WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
+"""TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 _BYTES: Final = (TensorProto.INT8, TensorProto.UINT8)
@@ -92,12 +99,28 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
         turned = _products_of_transposed(graph)
         mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=(*added, *turned)))
         return (float16, mixed) if turned else (float16,)
+    if precision == "bfloat16":
+        return (Route("bfloat16", partial(_bfloat16, wide=wide)),)
     dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
     convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
     static, symmetric = (_measured(wide, convolves, symmetric=way) for way in (False, True))
     if wide.for_engines:
         return symmetric
     return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
+
+
+def to_build_from(made: Compiled, wide: Wide, folder: Path) -> OnnxFile:
+    """What engines are built from, once a narrower file is proved.
+
+    Args:
+        made: By a route of ``routes``.
+        wide: What was narrowed.
+        folder: Where the narrower file is.
+    """
+    found = OnnxFile.of(made, folder)
+    if found.precision != "bfloat16":
+        return found
+    return replace(found, path=wide.path.with_name(_BFLOAT16_FILE))
 
 
 def is_measured(route: str) -> bool:
@@ -144,17 +167,43 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
+    nodes = onnx.load(wide.path, load_external_data=False).graph.node
+    details = _wide_nodes(len(kept), len(nodes))
+    return _packed(in_float16(wide.path, kept), source, folder, wide, "float16", details)
+
+
+def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
+    nodes = onnx.load(wide.path, load_external_data=False).graph.node
+    kept = [node.name for node in nodes if node.op_type in _WITHOUT_BFLOAT16]
+    model = in_float16(wide.path, kept)
+    put_in_bfloat16(model, onnx.load(wide.path))
+    path = wide.path.with_name(_BFLOAT16_FILE)
+    write(model, path)
+    model = onnx.load(path)
+    round_as_bfloat16(model)
+    return _packed(model, source, folder, wide, "bfloat16", _wide_nodes(len(kept), len(nodes)))
+
+
+def _wide_nodes(kept: int, nodes: int) -> dict[str, str]:
+    return {"float32": f"in {kept} of {nodes} nodes"} if kept else {}
+
+
+def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
+    """A file with its floats in float16, but for nodes that are kept in float32.
+
+    Its inputs and outputs stay as they are, as do operators that have no float16.
+    """
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    nodes = len(onnx.load(wide.path, load_external_data=False).graph.node)
-    details = {"float32": f"in {len(kept)} of {nodes} nodes"} if kept else {}
-    path = str(wide.path)  # of a model in memory it infers no shapes beyond 2 GiB
-    made = convert_float_to_float16(path, keep_io_types=True, node_block_list=[*kept])
+    made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
+        str(path), keep_io_types=True, node_block_list=[*kept]
+    )
     _drop_repeated_casts(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
-    return _packed(onnx_ir.to_proto(model), source, folder, wide, "float16", details)
+    sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
+    return sorted_
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:

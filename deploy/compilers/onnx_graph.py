@@ -11,19 +11,19 @@ import onnx
 from edgeport import __version__
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
-from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
+from .bfloat16 import widen_bfloat16
 from .debug_map import dumps, read_debug_map
 from .onnx_messages import messages
 from .sigmoids import write_out_sigmoids
-from .stored import Compiled, store, stored
+from .stored import Compiled, stored
 from .targets import OPSETS, OnnxRequest, stamp
 from .upstream import cause
-from .widening import widen_bfloat16
 
 FILE: Final = "model.onnx"
-EXTERNAL_FILE: Final = "model.onnx.data"
+EXTERNAL_FILE: Final = f"{FILE}.data"
 
 LARGEST_FILE_BYTES: Final = 2**31 - 2**20
 """Protobuf's limit is 2 GiB; larger models keep their weights in a file of their own."""
@@ -79,13 +79,47 @@ def packed(
     if request.target:
         details["target"] = request.target
     details |= more
-    weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights_bytes > LARGEST_FILE_BYTES:
-        file, external = _store_large(model, folder)
-    else:
-        _check(model)
-        file, external = store(folder, FILE, model.SerializeToString(deterministic=True)), ()
-    return Artefact("onnx", precision, file, details=details, external=external)
+    large = is_large(model)
+    if not large:
+        _check(model)  # before it is written, as this is quicker
+    names = write(model, folder / FILE)
+    if large:
+        _check(str(folder / FILE))
+    file, *external = (stored(folder, name) for name in names)
+    return Artefact("onnx", precision, file, details=details, external=tuple(external))
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether its weights need a file of their own."""
+    return sum(len(each.raw_data) for each in model.graph.initializer) > LARGEST_FILE_BYTES
+
+
+def write(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
+    """Write a model, with large weights in a file beside it, into a folder that is not seen yet.
+
+    Returns:
+        The names of the files; the model's is the first.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    if not is_large(model):
+        files.write(path, model.SerializeToString(deterministic=True))
+        return (path.name,)
+    beside = f"{path.name}.data"
+    try:
+        onnx.save_model(
+            model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside
+        )
+    except OSError as e:
+        raise StorageError(
+            f"cannot write {path.with_name(beside)}: {e.strerror or e}",
+            remedy="choose another place, or free some space",
+        ) from e
+    path.with_name(beside).chmod(path.stat().st_mode)  # onnx makes it private
+    for name in (path.name, beside):
+        files.sync(path.with_name(name))
+    return path.name, beside
 
 
 def _check(model: onnx.ModelProto | str) -> None:
@@ -96,28 +130,6 @@ def _check(model: onnx.ModelProto | str) -> None:
             f"the exporter wrote an invalid file: {cause(e)}",
             remedy=f"try another --opset between {OPSETS.start} and {OPSETS.stop - 1}",
         ) from e
-
-
-def _store_large(model: onnx.ModelProto, folder: Path) -> tuple[StoredFile, tuple[StoredFile, ...]]:
-    """Write the weights beside the graph; the folder appears only when all of it is complete."""
-    try:
-        onnx.save_model(
-            model,
-            folder / FILE,
-            save_as_external_data=True,
-            all_tensors_to_one_file=True,
-            location=EXTERNAL_FILE,
-        )
-    except OSError as e:
-        raise StorageError(
-            f"cannot write {folder / EXTERNAL_FILE}: {e.strerror or e}",
-            remedy="choose another place, or free some space",
-        ) from e
-    (folder / EXTERNAL_FILE).chmod((folder / FILE).stat().st_mode)  # onnx makes it private
-    for file in (FILE, EXTERNAL_FILE):
-        files.sync(folder / file)
-    _check(str(folder / FILE))
-    return stored(folder, FILE), (stored(folder, EXTERNAL_FILE),)
 
 
 def _check_contract(model: onnx.ModelProto, source: Source, request: OnnxRequest) -> None:

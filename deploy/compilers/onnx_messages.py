@@ -1,9 +1,12 @@
 """Everything in an ONNX model, whatever it is nested in, and what to call its nodes."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import onnx
+
+DTYPE_ATTRIBUTES: Final = ("to", "dtype")
+"""Those of nodes that name the dtype of what they make."""
 
 
 def messages(message: Any) -> Iterator[Any]:
@@ -15,6 +18,19 @@ def messages(message: Any) -> Iterator[Any]:
         if field.message_type is not None:
             for part in (value,) if hasattr(value, "DESCRIPTOR") else value:
                 yield from messages(part)
+
+
+def uses(message: Any, dtype: int) -> bool:
+    """Whether a tensor, or the type of a value, is of a dtype anywhere in a message."""
+    for part in messages(message):
+        match part.DESCRIPTOR.name:
+            case "TensorProto" if part.data_type == dtype:
+                return True
+            case "Tensor" if part.elem_type == dtype:  # TypeProto.Tensor
+                return True
+            case "AttributeProto" if part.name in DTYPE_ATTRIBUTES and part.i == dtype:
+                return True
+    return False
 
 
 def label(node: onnx.NodeProto) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What a compiler leaves: files in the folder that becomes the bundle, written whole and hashed."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,30 @@ class Compiled:
 
     artefact: Artefact
     debug_map: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """A file that engines are built from, wherever it is.
+
+    Attributes:
+        path: Of the file.
+        precision: What it computes in.
+        details: Of its artefact.
+        debug_map: As that of ``Compiled``.
+    """
+
+    path: Path
+    precision: str
+    details: Mapping[str, int | str]
+    debug_map: str | None
+
+    @classmethod
+    def of(cls, compiled: Compiled, folder: Path) -> "OnnxFile":
+        """An artefact in a folder."""
+        artefact = compiled.artefact
+        path = folder / artefact.stored.file
+        return cls(path, artefact.precision, artefact.details, compiled.debug_map)
 
 
 def store(folder: Path, file: str, data: bytes) -> StoredFile:

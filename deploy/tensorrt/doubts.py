@@ -4,24 +4,18 @@ from pathlib import Path
 
 import onnx
 
-from edgeport.deploy.compilers.onnx_messages import messages
+from edgeport.deploy.compilers.onnx_messages import uses
 from edgeport.runtimes.tensorrt.order import Built
 
 
 def narrowed(format_: str, path: Path) -> list[str]:
     """TensorRT has no float64, and does not say so."""
-    model = onnx.load(path, load_external_data=False)
-    double = onnx.TensorProto.DOUBLE
-    for message in messages(model.graph):
-        kind = message.DESCRIPTOR.name
-        if (kind == "TensorProto" and message.data_type == double) or (
-            kind == "AttributeProto" and message.name in ("to", "dtype") and message.i == double
-        ):
-            return [
-                f"{format_}: the module computes in float64 inside, and TensorRT has none: the "
-                "engine computes it in float32"
-            ]
-    return []
+    if not uses(onnx.load(path, load_external_data=False), onnx.TensorProto.DOUBLE):
+        return []
+    return [
+        f"{format_}: the module computes in float64 inside, and TensorRT has none: the "
+        "engine computes it in float32"
+    ]
 
 
 def warned(format_: str, answer: Built) -> list[str]:

@@ -91,7 +91,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     ask(
         "--precision",
         metavar="NAME",
-        help="what the ONNX file computes in: float16 or int8 (default: as the module)",
+        help="float16 or int8: what the ONNX file computes in, and engines of it; bfloat16: what "
+        "engines of TensorRT compute in (default: as the module)",
     )
     ask(
         "--calibration",
@@ -103,7 +104,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "or more; repeat (default: half of the samples)",
     )
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
-    add_min_signal(made, ", ".join(f"{n} {REDUCED[n].min_snr_db:g}" for n in ("int8", "float16")))
+    add_min_signal(
+        made, ", ".join(f"{n} {REDUCED[n].min_snr_db:g}" for n in ("int8", "bfloat16", "float16"))
+    )
     ask(
         "--constant-output",
         action="append",
@@ -283,6 +286,8 @@ def _render(made: "Export", output: Path) -> str:
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         if not artefact.proved:
             details = f"BUILT, NOT PROVED: it needs a GPU; {details}"
+        if artefact.precision != made.source.precision:
+            details = f"{artefact.precision}, {details}"
         size = size_text(artefact.size_bytes)
         lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])

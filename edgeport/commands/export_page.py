@@ -33,6 +33,8 @@ _FORMATS: Final = {
 }
 _MARKS: Final = {"proved": "✓", "built": "?", "wrong": "✗", "refused": "-", "ended": "!"}
 _BEFORE: Final = "not in the bundle: what is in it was made from this"
+_BFLOAT16: Final = "bfloat16"
+_ROUNDED: Final = "not in the bundle: each value is rounded to bfloat16, as an engine does it"
 _REASONS: Final = {
     "problem": "why not",
     "layer": "layer",
@@ -106,7 +108,7 @@ def _unproved(told: Mapping[str, Any]) -> str:
 def _in_one_sentence(told: Mapping[str, Any]) -> str:
     backends = told["parity"]["backends"] if told["passed"] else []
     precision, least_db = told["asked"]["precision"], told["asked"]["min_signal_db"]
-    narrow = [least_signal(backend) for backend in backends if backend["reduced"]]
+    narrow = [least_signal(each) for each in backends if each["reduced"] and each["verdicts"]]
     if narrow:
         return (
             f"In {precision} it answers as the PyTorch model does: the signal is at least "
@@ -252,7 +254,6 @@ def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, asked: Mappin
             f" In {asked['precision']} the signal, the answer itself, has to be "
             f"{asked['min_signal_db']:g} dB above the error, edge cases left out."
         )
-    last = {attempt["format"]: attempt for attempt in proved}
     return section(
         "The proof",
         tag("p", about, class_="quiet"),
@@ -262,13 +263,21 @@ def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, asked: Mappin
                 tag(
                     "h3",
                     _FORMATS[attempt["format"]],
-                    *([] if attempt in last.values() else [tag("span", _BEFORE, class_="quiet")]),
+                    *(tag("span", why, class_="quiet") for why in _outside(attempt, proved)),
                 ),
                 *proof_tables(attempt["backends"], plot),
             )
             for attempt in proved
         ),
     )
+
+
+def _outside(attempt: Mapping[str, Any], proved: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why what was proved is not in the bundle, if it is not."""
+    if attempt["route"] == _BFLOAT16:
+        return [_ROUNDED]
+    packed = {each["format"]: each for each in proved if each["route"] != _BFLOAT16}
+    return [] if attempt is packed[attempt["format"]] else [_BEFORE]
 
 
 def _time(wall_s: float) -> str:

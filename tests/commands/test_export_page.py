@@ -152,6 +152,18 @@ def test_a_narrower_precision_is_told_by_its_signal() -> None:
     assert "As ONNX in int8, the model gives other answers" in Page(page(told)).text
 
 
+def test_rounding_to_bfloat16_is_no_file_of_the_bundle() -> None:
+    rounded = {**backend("pass", {**verdict("real", 4e5, snr_db=33.0)}), "reduced": "bfloat16"}
+    told = story(attempt("dynamo", "proved", PASSED), attempt("bfloat16", "proved", rounded))
+    engine = {**backend("unusable"), "backend": "tensorrt-rtx", "reduced": "bfloat16"}
+    told["parity"]["backends"] = [PASSED, engine]
+    told["asked"] |= {"precision": "bfloat16", "min_signal_db": 25}
+    text = Page(page(told)).text
+    assert "the largest error is 1.25 times the rounding error that PyTorch itself makes" in text
+    assert "ONNX not in the bundle: each value is rounded to bfloat16, as an engine does" in text
+    assert text.count("not in the bundle") == 1
+
+
 def test_a_success_from_the_verdict_to_the_versions() -> None:
     parts = [
         "digits.edge is proved",

@@ -1,5 +1,6 @@
 """Files in a narrower precision: made from the proved one, proved themselves."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
-from edgeport.runtimes import ContractError, ParityError, StorageError, UsageError
+from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
 from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.tensorrt.order import EngineOptions
 
 BATCH = {"x": {0: "batch"}}
 MEASURED = "int8: ranges of values were measured on"
@@ -227,12 +229,23 @@ def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "options", "problem", "remedy"),
     [
-        (nn.Linear(4, 2), {"precision": "int4"}, "there is no --precision int4", "float16 or int8"),
+        (
+            nn.Linear(4, 2),
+            {"precision": "int4"},
+            "there is no --precision int4",
+            "float16, bfloat16",
+        ),
+        (
+            nn.Linear(4, 2),
+            {"precision": "bfloat16"},
+            "bfloat16 is for engines of TensorRT, and --format asks for none",
+            "add one to --format: tensorrt or tensorrt-rtx; or ask for --precision float16",
+        ),
         (
             nn.Linear(4, 2),
             {"precision": "int8", "formats": ["onnx", "pt2"]},
             "int8 is made in ONNX, and --format asks for pt2 too",
-            "leave --format out",
+            "leave pt2 out of --format: a bundle without --precision may hold it",
         ),
         (
             nn.Linear(4, 2).double(),
@@ -268,6 +281,78 @@ def test_an_engine_is_built_from_the_narrower_file(precision: Precision, tmp_pat
     assert f";{precision}".encode() in (made.bundle.path / "model.rtx").read_bytes()
     if precision == "int8":
         assert str(onnx_file.details["quantization"]).startswith("static, symmetric, ")
+
+
+def narrow_engine(module: nn.Module, example: Any, output: Path, **options: Any) -> deploy.Export:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    return narrow(module, example, output, "bfloat16", formats=["tensorrt-rtx"], **options)
+
+
+def test_bfloat16_is_of_the_engine_alone(tmp_path: Path) -> None:
+    events: list[Any] = []
+    made = narrow_engine(
+        convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", on_event=events.append
+    )
+    onnx_file, engine = made.bundle.manifest.artefacts
+    assert (onnx_file.precision, engine.precision) == ("float32", "bfloat16")
+    assert b";bfloat16" in (made.bundle.path / "model.rtx").read_bytes()
+    attempts = [event for event in events if isinstance(event, deploy.Attempt)]
+    assert [(each.route, each.outcome) for each in attempts] == [
+        ("dynamo", "proved"), ("bfloat16", "proved"), ("build", "built"),
+    ]  # fmt: skip  # a table
+    (told,) = [note for note in made.notes if "rounded" in note]
+    assert re.fullmatch(
+        r"with each value rounded to bfloat16, on the CPU, the signal is at least [\d.]+ dB above "
+        r"the noise",
+        told,
+    )
+    assert runtimes.verify(made.bundle, ["ort-cpu"]).passed
+    files = {path.name for path in made.bundle.path.iterdir()}
+    assert files == {"manifest.json", "model.onnx", "model.rtx", "golden.safetensors", "reports"}
+
+
+def test_an_engine_in_bfloat16_computes_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT itself says so, asked for a GPU that has none."""
+    older = EngineOptions(compute_capabilities=("7.5",))
+    with pytest.raises(UsageError, match=r"compute capability 7\.5 have no bfloat16: it came w"):
+        narrow_engine(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", engine=older)
+    monkeypatch.setattr("edgeport.deploy.request._check_bfloat16", lambda _: None)
+    with pytest.raises(ExportError, match="the model contains HW-specific datatypes: b16"):
+        narrow_engine(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", engine=older)
+
+
+def test_what_has_no_bfloat16_stays_in_float32(tmp_path: Path) -> None:
+    """TensorRT-RTX has no transposed convolution."""
+    wider = nn.Sequential(nn.ConvTranspose1d(4, 8, 2, stride=2), nn.ReLU(), nn.Conv1d(8, 2, 3))
+    made = narrow_engine(wider, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge")
+    assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 1 of 3 nodes"
+
+
+class Far(nn.Module):
+    """What it tells apart is beyond 8 bits of mantissa."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1000.0) - 1000.0
+
+
+def test_bfloat16_that_loses_the_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParityError, match=r"rounded to bfloat16: Far is not proved.* dB, at l"
+    ) as e:
+        narrow_engine(Far(), {"x": torch.rand(2, 8)}, tmp_path / "m.edge")
+    assert e.value.remedy.startswith("train the module in bfloat16, whose values have 8 bits")
+    assert not (tmp_path / "m.edge").exists()
+
+
+def test_a_module_that_computes_in_float16_in_places_has_no_bfloat16(tmp_path: Path) -> None:
+    class Mixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.half().float() * 2
+
+    with pytest.raises(ContractError, match="computes in float16 in places, for which"):
+        narrow_engine(Mixed(), {"x": torch.rand(2, 8)}, tmp_path / "m.edge")
 
 
 class Turned(nn.Module):
@@ -321,6 +406,14 @@ def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
     (score,) = made.scores
     assert (score.rows, score.module) == (96, 1.0)
     assert score.artefact > 0.9
+
+
+def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
+    made = narrow_engine(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge")
+    (file,) = made.bundle.artefact("ort-cpu").external
+    assert file.file == "model.onnx.data"
+    assert made.bundle.artefact("tensorrt-rtx").precision == "bfloat16"
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

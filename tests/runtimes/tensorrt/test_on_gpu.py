@@ -378,3 +378,20 @@ def test_a_damaged_engine(library: Library, mlp: Path, tmp_path: Path) -> None:
         (tmp_path / "m.engine").write_bytes(data)
         with pytest.raises(EngineError, match=r"cannot open .*m\.engine: it is "):
             open_artefact(tmp_path / "m.engine", library.name)
+
+
+def test_an_engine_in_bfloat16_is_proved(library: Library, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="an export needs torch")
+    deploy = pytest.importorskip("edgeport.deploy", reason="an export needs edgeport[export]")
+    module = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
+    made = deploy.export(
+        module,
+        {"x": torch.randn(2, 8)},
+        tmp_path / "m.edge",
+        dimensions={"x": {0: "batch"}},
+        formats=[library.name],
+        precision="bfloat16",
+    )
+    assert made.bundle.artefact(library.name).proved
+    with made.bundle.open(library.name) as session:
+        assert session.engine.precision == "bfloat16"
