@@ -314,7 +314,9 @@ def _through_floats(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize(("function", "route"), [(_sizes, "export"), (_through_floats, "oblivious")])
+@pytest.mark.parametrize(
+    ("function", "route"), [(_sizes, "export"), (_through_floats, "oblivious")]
+)
 def test_what_is_computed_of_a_free_size(
     function: Callable[[Tensor], list[Tensor]], route: str, tmp_path: Path
 ) -> None:
