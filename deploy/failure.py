@@ -56,7 +56,8 @@ def explain(
         nonsense: What is the matter with the samples, if something is: the first suspect.
     """
     far_off = [attempt for attempt in failed if locate is None and attempt.outcome == "wrong"]
-    chief = min(far_off or failed, key=_rank)  # more is known than of a want of narrower kernels
+    # more is known than of a want of narrower kernels, and of what has a line
+    chief = min(far_off or failed, key=lambda a: (_rank(a), _diagnosis(a).source is None))
     found = _diagnosis(chief)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise, losses, ordering, small_matrices
+from . import elementwise, experts, losses, ordering, small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -232,6 +232,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.div.Tensor_mode: elementwise.divide,
     _aten.div.Scalar_mode: elementwise.divide,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
+    experts.GROUPED: experts.grouped_product,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
     _aten.linalg_solve_triangular.default: small_matrices.solve_triangular,

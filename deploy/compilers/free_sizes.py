@@ -109,36 +109,6 @@ def affine_grid(
     return grid.reshape(size[0], *size[2:], len(places))
 
 
-def max_pool1d(
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Tensor:  # as torch.max_pool1d
-    """As the pooling of one row of pixels: torch's own asks for the free size as a number."""
-    if not _is_free(input.shape[-1:]):
-        return _own_max_pool1d(  # type: ignore[no-any-return]
-            input, kernel_size, stride, padding, dilation, ceil_mode
-        )
-    window, step, apart = (
-        (1, *_several(each, 1)) for each in (kernel_size, stride or kernel_size, dilation)
-    )
-    around = (0, *_several(padding, 1))
-    pooled: Tensor = _functional.max_pool2d(
-        input.unsqueeze(-2), window, step, around, apart, ceil_mode
-    )
-    return pooled.squeeze(-2)
-
-
-_own_max_pool1d: Final[Any] = torch.max_pool1d
-
-
-def _several(value: Any, count: int) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,) * count
-
-
 def take_along_dim(
     input: Tensor, indices: Tensor, dim: int | None = None
 ) -> Tensor:  # as torch.take_along_dim
@@ -169,7 +139,6 @@ def quotient_and_rest(number: Any, by: Any) -> tuple[Any, Any]:  # as divmod
 WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "cdist", cdist),
     (torch, "linspace", linspace),
-    (torch, "max_pool1d", max_pool1d),
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),
     (math, "sqrt", square_root),

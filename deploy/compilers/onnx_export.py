@@ -65,7 +65,21 @@ def _dynamo(
         )
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
+    _name_apart(made.model.graph)
     return finish(made.model_proto, source, request, folder)
+
+
+def _name_apart(graph: Any) -> None:
+    """Rename values within that are called as an input or output is: the exporter does not look.
+
+    With torch 2.13 an input ``t`` had the name of the first weight that was transposed.
+    """
+    ends = (*graph.inputs, *graph.outputs)
+    names = {value.name for value in ends}
+    made = (value for node in graph.all_nodes() for value in node.outputs)
+    for value in (*graph.initializers.values(), *made):
+        if value.name in names and all(value is not end for end in ends):
+            value.name = f"{value.name}_within"
 
 
 def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgram:

@@ -12,13 +12,14 @@ from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorConverter
+from torch.utils import _pytree as pytree
 
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import derivatives, fake_quantisation, free_sizes, quotients
+from . import derivatives, experts, fake_quantisation, free_sizes, pooling, quotients, spectra
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -67,8 +68,10 @@ def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
         Exception: Whatever torch.jit and torch.export raise.
     """
     from .script_converter import convert  # loads dynamo
+    from .special_sizes import first, without_special_sizes
 
-    return _saved(source, folder, convert(source), save)
+    ran = partial(convert, source)
+    return _saved(source, folder, first(ran, partial(without_special_sizes, ran)), save)
 
 
 def free_time() -> contextlib.AbstractContextManager[None]:
@@ -88,18 +91,32 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
         free_time(),
         quotients.known(),
         fake_quantisation.known(),
+        experts.known(),
         contextlib.ExitStack() as stack,
         mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
     ):
-        for owner, name, function in (*free_sizes.WHILE_CAPTURED, *derivatives.WHILE_CAPTURED):
+        for owner, name, function in _WHILE_CAPTURED:
             stack.enter_context(mock.patch.object(owner, name, function, create=True))
         try:
-            plain = partial(_exported, source, source.flat, strict=strict)
-            return plain() if strict else _with_flags(source, plain)
+            with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
+                plain = partial(_exported, source, source.flat, strict=strict)
+                return plain() if strict else _with_flags(source, plain)
+        except quotients.LostSizeError as e:
+            with contextlib.suppress(Exception):  # else the first one, which has the user's line
+                return _exported(source, source.flat, strict=True)
+            raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
             return _exported(source, _Recorded(source), strict=strict)
+
+
+_WHILE_CAPTURED: Final = (
+    *free_sizes.WHILE_CAPTURED,
+    *pooling.WHILE_CAPTURED,
+    *spectra.WHILE_CAPTURED,
+    *derivatives.WHILE_CAPTURED,
+)
 
 
 def _with_flags(
@@ -133,20 +150,30 @@ def _with_flags(
 def _exported(
     source: Source, module: torch.nn.Module, *, strict: bool
 ) -> torch.export.ExportedProgram:
-    return torch.export.export(
+    program = torch.export.export(
         module,
         source.roomy_tensors(),
         dynamic_shapes=(dynamic_shapes(source),),
         strict=strict,
     )
+    experts.of_torch(program)
+    return program
 
 
 def _takes_derivatives(error: Exception) -> bool:
     """Whether it was raised within ``torch.func.grad`` and the like, in forward."""
-    if "functorch tensor" in str(error):  # raised anew, without its frames
+    if "functorch tensor" in str(error) or _PULLS_BACK in str(error):  # raised anew, without frames
         return True
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_globals.get("__name__") == _DERIVATIVES for frame in frames)
+
+
+_PULLS_BACK: Final = "forward takes derivatives by torch.autograd"
+
+
+def _refuse_to_pull_back(*_: Any, **__: Any) -> Any:
+    """What is followed has no derivatives of its own: see ``_Recorded``."""
+    raise RuntimeError(_PULLS_BACK)
 
 
 _DERIVATIVES: Final = "torch._functorch.eager_transforms"
@@ -202,6 +229,8 @@ def _saved(
     if any(map(_needs_operators, program.graph.nodes)):
         with free_time():
             program = program.run_decompositions(dict(fake_quantisation.TABLE))
+    quotients.write_out(program)
+    _forget_unused_symbols(program)
     forget_this_machine(program)
     return (save or _save)(source, folder, program)
 
@@ -220,6 +249,22 @@ def _needs_operators(node: torch.fx.Node) -> bool:
     """Whether a node has no place in a file: it opens or closes a ``vmap``, or rounds to levels."""
     opens = getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
     return opens or node.target in fake_quantisation.TABLE
+
+
+def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:
+    """Drop the ranges of symbols that no value has: whoever opens the file would log each."""
+    from torch.fx.experimental.symbolic_shapes import free_symbols  # loads sympy
+
+    values: Any = [  # its types know no sizes of tensors
+        leaf.shape if isinstance(leaf, torch.Tensor) else leaf
+        for part in program.graph_module.modules()
+        if isinstance(part, torch.fx.GraphModule)
+        for node in part.graph.nodes
+        for leaf in pytree.tree_leaves(node.meta.get("val"))
+        if isinstance(leaf, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool)
+    ]
+    for symbol in program.range_constraints.keys() - free_symbols(values):
+        del program.range_constraints[symbol]
 
 
 def forget_this_machine(program: torch.export.ExportedProgram) -> None:

@@ -1,18 +1,29 @@
 """Sizes that went through floats and back: ``int(rows / 4.0)``, ``math.ceil(0.5 * height)``.
 
 torch proves nothing about such a size (2.13), so that a dimension which hangs on it counts as
-fixed, where it knows ``rows // 4``. What is said of the values of symbols is all that changes here.
+fixed, where it knows ``rows // 4``. Python's own ``int`` makes a number of it, without a word where
+two dimensions are in it; and a file holds no ``ceil`` and ``floor``.
 """
 
 import contextlib
-from collections.abc import Iterator
+import math
+import operator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from functools import partial, reduce
 from importlib import import_module
 from typing import Any, Final
 from unittest import mock
 
+import torch
+from torch.fx import GraphModule, Node
+
 _LARGEST: Final = 2**20
 """Of a factor's two parts: a float is then rounded once, and never up to the next whole number."""
+
+
+class LostSizeError(ValueError):
+    """A size went through floats, and is none any more: reading bytecode may leave it one."""
 
 
 @contextlib.contextmanager
@@ -20,12 +31,17 @@ def known() -> Iterator[None]:
     """A size that is rounded from a quotient is one of whole numbers."""
     functions: Any = import_module("torch.utils._sympy.functions")  # loads sympy
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.SymFloat, "__int__", _no_number))
         for name, rounds_up in (("TruncToInt", False), ("FloorToInt", False), ("CeilToInt", True)):
             kind = getattr(functions, name)
             stack.enter_context(
                 mock.patch.object(kind, "eval", _rounding(functions, kind.eval, rounds_up))
             )
         yield
+
+
+def _no_number(size: torch.SymFloat) -> int:
+    raise LostSizeError("int() of a size")
 
 
 def _rounding(functions: Any, own: Any, rounds_up: bool) -> Any:
@@ -57,3 +73,82 @@ def _quotient(functions: Any, number: Any) -> tuple[Any, Fraction] | None:
 
 def _exact(number: Any) -> Fraction:
     return Fraction(int(number)) if number.is_Integer else Fraction(float(number))
+
+
+def write_out(program: torch.export.ExportedProgram) -> None:
+    """Replace, in place, what no file holds: roundings of quotients of sizes, and long sums.
+
+    Raises:
+        LostSizeError: What is rounded is no plain quotient.
+    """
+    for part in program.graph_module.modules():
+        if isinstance(part, GraphModule):
+            for node in part.graph.nodes:
+                with part.graph.inserting_before(node):
+                    made = _written_out(node)
+                if made is not None:
+                    node.replace_all_uses_with(made)
+                    part.graph.erase_node(node)
+            part.graph.eliminate_dead_code()
+
+
+def _written_out(node: Node) -> Any:
+    if node.target is torch.sym_sum:
+        return reduce(partial(_computed, operator.add), node.args[0])  # type: ignore[arg-type]
+    found = _divided(node) if node.target in _ROUNDINGS else None
+    if found is None:
+        if node.target in _NOT_HELD:
+            trace = node.meta.get("stack_trace", "")
+            raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
+        return None
+    size, times, by = found
+    over = _computed(operator.mul, size, times)
+    if node.target is math.ceil:
+        over = _computed(operator.add, over, _computed(operator.sub, by, 1))
+    return _computed(operator.floordiv, over, by)
+
+
+_ROUNDINGS: Final = (math.ceil, math.floor, math.trunc)
+_NOT_HELD: Final[Mapping[Any, str]] = {math.ceil: "ceil", math.floor: "floor", round: "round"}
+
+
+def _divided(rounding: Node) -> tuple[Node, int, Any] | None:
+    """A size, what it is multiplied by, and what by it is divided."""
+    quotient = rounding.args[0]
+    if not isinstance(quotient, Node) or len(quotient.args) != 2:
+        return None
+    a, b = map(_unfloated, quotient.args)
+    if quotient.target is operator.truediv and isinstance(a, Node):
+        factor = Fraction(1) if isinstance(b, Node) else 1 / Fraction(b)
+    elif quotient.target is operator.mul and isinstance(a, Node) != isinstance(b, Node):
+        a, b = (a, b) if isinstance(a, Node) else (b, a)
+        factor = Fraction(b)
+    else:
+        return None
+    is_known = not isinstance(b, Node) or _is_true(b.meta["val"] > 0)
+    is_known &= rounding.target is not math.trunc or _is_true(a.meta["val"] >= 0)
+    if not (is_known and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST):
+        return None
+    return (a, 1, b) if isinstance(b, Node) else (a, *factor.as_integer_ratio())
+
+
+def _is_true(known: Any) -> bool:
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
+
+    return statically_known_true(known)
+
+
+def _unfloated(value: Any) -> Any:
+    is_float = isinstance(value, Node) and value.target is torch.sym_float
+    return value.args[0] if is_float else value
+
+
+def _computed(function: Any, a: Any, b: Any) -> Any:
+    """A node of two sizes or numbers, or a number."""
+    nodes = [each for each in (a, b) if isinstance(each, Node)]
+    if not nodes:
+        return function(a, b)
+    made = nodes[0].graph.call_function(function, (a, b))
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in (a, b)]
+    made.meta["val"] = function(*values)
+    return made

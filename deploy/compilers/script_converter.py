@@ -1,21 +1,26 @@
 """From TorchScript to an exported program: its graph is interpreted while torch.export watches.
 
 Lists, tuples and numbers are plain Python then; a branch on a value becomes torch's ``cond``
-operator, and a loop whose end is not known becomes its ``while_loop`` operator. Private API of
+operator, and a loop whose end is not known becomes its ``while_loop`` operator, and a list that
+grows in it one tensor. Private API of
 torch 2.13: it has no public way from TorchScript to an exported program, and its private
 converter (``torch._export.converter``) handles neither such loops nor branches that pass on what
 was computed before them.
 """
 
+import math
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.sources.source import Source
@@ -26,6 +31,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_sym_max: Any = torch.sym_max
 
 _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::add": operator.add,
@@ -46,6 +52,12 @@ _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 """Operators of TorchScript on numbers and lists of numbers, which torch.ops does not run."""
 
+
+def _range_length(start: Any, end: Any, step: int) -> Any:
+    count = -((start - end) // step) if step > 0 else -((end - start) // -step)
+    return count if statically_known_true(count >= 0) else _sym_max(count, 0)
+
+
 _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "prim::ListConstruct": lambda *parts: [*parts],
     "prim::TupleConstruct": lambda *parts: parts,
@@ -62,12 +74,42 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
     "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x,
     "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
+    "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
+    "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
     "aten::len": len,
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
     "aten::format": lambda text, *parts: text.format(*parts),
     "aten::append": lambda parts, part: parts.append(part),
+    "aten::list": list,
+    "aten::__range_length": _range_length,
+    "aten::__derive_index": lambda turn, start, step: start + turn * step,
+}
+
+
+class _Grown(NamedTuple):
+    """A list to which each turn of a loop has added a tensor of one shape."""
+
+    before: list[Tensor]
+    added: Tensor  # (turns, ...)
+
+    def stacked(self) -> Tensor:
+        parts = [torch.stack(self.before)] if self.before else []
+        return torch.cat([*parts, self.added])
+
+
+def _joined(grown: _Grown, dim: int = 0) -> Tensor:
+    stacked = grown.stacked()
+    dim %= stacked.ndim - 1
+    return stacked.movedim(0, dim).flatten(dim, dim + 1)
+
+
+_ON_GROWN: Final[Mapping[str, Callable[..., Any]]] = {
+    "aten::stack": lambda grown, dim=0: grown.stacked().movedim(0, dim),
+    "aten::cat": _joined,
+    "aten::len": lambda grown: len(grown.before) + grown.added.shape[0],
+    "aten::__getitem__": lambda grown, place: grown.stacked().select(0, place),
 }
 
 
@@ -173,8 +215,13 @@ class _Interpreter(nn.Module):
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state
         count_name = node.inputsAt(0).debugName()
-        outer = _Outer(node, values, count_name)
-        leaves, spec = pytree.tree_flatten([*carried])
+        is_counted = turn == 0 and goes_on is True and type(values[count_name]) is torch.SymInt
+        grows = _grow_once(block) if is_counted else ()
+        outer = _Outer(node, values, count_name, grows=grows)
+        held = {**values, **dict(zip(names[1:], carried, strict=True))}
+        carried = _emptied(names, carried, grows)
+        carried = [*carried, *self._empty(block, (*names, count_name), carried, values, grows)]
+        leaves, spec = pytree.tree_flatten(carried)
         start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
 
         def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
@@ -186,8 +233,14 @@ class _Interpreter(nn.Module):
             _check(number >= 0)
             _check(number < inside[count_name])
             before = pytree.tree_unflatten(rest[: len(leaves)], spec)
-            inside.update(zip(names, (number, *before), strict=True))
+            known = len(before) - len(grows)
+            inside.update(zip(names, (number, *before[:known]), strict=True))
+            inside.update({name: [] for name in grows})
             goes_on, *after = self._run(block, inside)
+            after = _emptied(names, after, grows)
+            for name, added in zip(grows, before[known:], strict=True):
+                (part,) = inside[name]
+                after.append(added.index_copy(0, turn.reshape(1), part.unsqueeze(0)))
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
@@ -196,15 +249,40 @@ class _Interpreter(nn.Module):
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(ends, spec)
-        return found
+        grown = {name: _Grown(held[name], found.pop()) for name in reversed(grows)}
+        values.update(grown)
+        return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
+
+    def _empty(
+        self,
+        block: Any,
+        names: Sequence[str],
+        carried: Sequence[Any],
+        values: _Values,
+        grows: Sequence[str],
+    ) -> Iterator[Tensor]:
+        """Room for what each list will hold; a turn tells of what shape, and is thrown away."""
+        if not grows:
+            return
+        *inner, count_name = names
+        inside = {**values, **dict(zip(inner, (0, *carried), strict=True))}
+        inside.update({name: [] for name in grows})
+        symbols = values[count_name].node.shape_env
+        with disable_proxy_modes_tracing(), symbols.suppress_guards():
+            self._run(block, inside)
+        for name in grows:
+            (part,) = inside[name]
+            room: Any = (values[count_name], *part.shape)  # its types know no free sizes
+            yield torch.zeros(room, dtype=part.dtype, device=part.device)
 
 
 class _Outer:
     """What the blocks of a node use from outside: their operands, and the rest as it is."""
 
-    def __init__(self, node: Any, values: _Values, *more: str) -> None:
+    def __init__(self, node: Any, values: _Values, *more: str, grows: Sequence[str] = ()) -> None:
         self._values = values
-        self._names = sorted({name for name in (*_used(node), *more) if name in values})
+        used = {*_used(node, grows), *more}
+        self._names = sorted(name for name in used if name in values and name not in grows)
         self._leaves, self._spec = pytree.tree_flatten([values[name] for name in self._names])
         self._places = [
             place
@@ -224,14 +302,23 @@ class _Outer:
 
 def _computed(node: Any, args: Sequence[Any]) -> Any:
     kind = node.kind()
+    if args and isinstance(args[0], _Grown):
+        if kind not in _ON_GROWN:
+            raise NotImplementedError(f"a list grows in a loop, and meets {kind} after it")
+        return _ON_GROWN[kind](*args)
+    if kind == "aten::unbind" and type(args[0].shape[args[1]]) is torch.SymInt:
+        return _Grown([], args[0].movedim(args[1], 0))
+    if kind == "aten::add_" and isinstance(args[0], list):
+        args[0].extend(args[1])
+        return args[0]
     if kind in _PRIMITIVES:
         return _PRIMITIVES[kind](*args)
     if kind == "prim::RaiseException":
         raise RuntimeError(f"forward raises {args[0]}")
     if kind in _ON_NUMBERS and not any(isinstance(arg, Tensor) for arg in args):
         return _ON_NUMBERS[kind](*args)
-    if kind == "aten::size" and len(args) == 1:
-        return [*args[0].shape]
+    if kind == "aten::size":
+        return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
     overload: Any = get_op_overload(node)
     pairs = [*zip(overload._schema.arguments, args, strict=False)]
     return overload(
@@ -251,13 +338,42 @@ def _all_nodes(block: Any) -> Iterator[Any]:
             yield from _all_nodes(inner)
 
 
-def _used(node: Any) -> Iterator[str]:
+def _grow_once(block: Any) -> tuple[str, ...]:
+    """Lists from outside to which each turn adds one part, and that it does not read."""
+    goes_on = next(block.outputs()).node()
+    if goes_on.kind() != "prim::Constant" or _constant(goes_on) is not True:
+        return ()  # it may end before
+    inside = {output.debugName() for node in _all_nodes(block) for output in node.outputs()}
+    at_top = Counter(filter(None, map(_grown_by, block.nodes())))
+    read = Counter(value.debugName() for node in _all_nodes(block) for value in node.inputs())
+    return tuple(
+        name for name, times in at_top.items() if times == read[name] == 1 and name not in inside
+    )
+
+
+def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str]) -> list[Any]:
+    """What a turn carries to the next, where lists that grow go another way."""
+    return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
+
+
+def _grown_by(node: Any) -> str | None:
+    """The list that a node adds one part to."""
+    if node.kind() == "aten::add_" and node.inputsAt(1).node().kind() == "prim::ListConstruct":
+        is_read = any(use.user.kind() != "prim::Return" for use in node.output().uses())
+        is_one = len([*node.inputsAt(1).node().inputs()]) == 1 and not is_read
+        return node.inputsAt(0).debugName() if is_one else None
+    return node.inputsAt(0).debugName() if node.kind() == "aten::append" else None
+
+
+def _used(node: Any, grows: Sequence[str] = ()) -> Iterator[str]:
     """Values that the blocks of a node mention."""
     for block in node.blocks():
         yield from (output.debugName() for output in block.outputs())
         for inner in _all_nodes(block):
-            if inner.kind() == "aten::append":
-                raise NotImplementedError("a list grows within a branch or loop")
+            if (grown := _grown_by(inner)) and grown not in grows:
+                raise NotImplementedError(
+                    "a list grows in a branch, or is read in the loop in which it grows"
+                )
             yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
             for deeper in inner.blocks():
                 yield from (output.debugName() for output in deeper.outputs())
@@ -275,7 +391,9 @@ def _truth(goes_on: Any) -> Tensor:
 
 
 def _whole(number: Any) -> Any:
-    return int(number) if isinstance(number, float | bool) else number  # a symbol stays one
+    """A symbol stays one."""
+    is_number = isinstance(number, float | bool | torch.SymFloat)
+    return math.trunc(number) if is_number else number
 
 
 def _number_of(dtype: torch.dtype) -> int:

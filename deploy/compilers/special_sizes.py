@@ -17,7 +17,7 @@ from torch.utils._sympy.functions import FloorDiv
 
 from edgeport.deploy.sources.source import Source
 
-from . import program
+from . import experts, program
 
 
 def captured(source: Source, *, read: bool = True) -> ExportedProgram:
@@ -44,7 +44,8 @@ def decomposed(
         Exception: Whatever torch.export, or a function of the table, raises.
     """
     decompose = partial(captured.run_decompositions, dict(table))
-    return first(partial(without_special_sizes, decompose), decompose)
+    with experts.known():
+        return first(partial(without_special_sizes, decompose), decompose)
 
 
 def without_special_sizes(way: Callable[[], ExportedProgram]) -> ExportedProgram:
@@ -72,8 +73,11 @@ _original: Any = ShapeEnv._evaluate_expr
 
 
 def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) -> sympy.Basic:
-    if isinstance(expr, sympy.Eq | sympy.Ne) and expr.rhs == 1 and _is_least(self, expr.lhs):
-        return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
+    if isinstance(expr, sympy.Eq | sympy.Ne) and expr.rhs.is_Integer and expr.rhs.is_positive:
+        lhs: Any = expr.lhs
+        size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
+        if _is_least(self, size):
+            return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
     found: sympy.Basic = _original(self, expr, *args, **options)
     return found
 

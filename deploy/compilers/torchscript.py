@@ -16,7 +16,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import decompositions
+from . import decompositions, quotients
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 
 PRODUCER_FILE: Final = "edgeport.producer.json"
@@ -51,6 +51,7 @@ def exported(source: Source, folder: Path) -> Compiled:
 
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
     captured = special_sizes.captured(source, read=False)
+    quotients.write_out(captured)
     module = special_sizes.decomposed(captured, table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():

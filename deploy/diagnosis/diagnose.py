@@ -17,11 +17,13 @@ from torch import nn
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
-from .remedies import LOOP, PACKED, REMEDIES, Family, operator_remedy
+from .remedies import LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
 from .rules import DECIDING_PROBLEM, OPERATORS, PACKED_PROBLEM, RULES, Rule
 from .specialisation import dimension_names, fixing_place
 
 _LONGEST_PROBLEM: Final = 200
+_MULTIPLE: Final = r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0"
+"""In what torch.export says of ``if x.shape[1] % 2 == 0``."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -113,6 +115,11 @@ def _refined(
     if rule.family is Family.DIMENSION:
         who = "a recurrent layer" if recurrent else "forward"
         family = Family.RECURRENT if recurrent else Family.DIMENSION
+        if (asked := re.search(_MULTIPLE, "\n".join(texts))) is not None:
+            problem = "{} asks whether the dimension {!r} is a multiple of {}"
+            return Rule(
+                family, "", problem.format(who, *asked.groups()), STEP.format(*asked.groups())
+            )
         remedy = LOOP if place.line and _is_loop(place.line) else None
         return Rule(family, "", _dimension_problem(rule, error, texts, who), remedy)
     if rule.family is Family.OPERATOR:

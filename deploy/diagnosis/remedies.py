@@ -68,6 +68,14 @@ LOOP: Final = (
     "makes into a tensor, as in out[:, t] = y, in place of a list that grows, and count with "
     "range; or declare the dimension fixed: write its size in place of its name"
 )
+STEP: Final = (
+    "declare the step, {0}:{1}..:{1}, if multiples of {1} are all that it has to take; or do "
+    "without the branch: padding by -size % {1}, which may be 0, is right for every size"
+)
+ROUNDED: Final = (
+    "divide whole numbers: n // 4 in place of int(n / 4) and math.floor(n / 4), -(-n // 4) in "
+    "place of math.ceil(n / 4)"
+)
 PACKED: Final = (
     "pass padded tensors, and zero the padding with a mask, in place of packed sequences; "
     "TorchScript may hold packed sequences"
@@ -105,8 +113,8 @@ SCAN: Final = (
 )
 
 LINEAR_ALGEBRA: Final = (
-    "ONNX has no decompositions of matrices: det, inv, solve and cholesky of at most 8 x 8 are "
-    "written out, and what hangs on weights alone is computed once"
+    "ONNX has no decompositions of matrices, as SVD, QR and eigenvalues: det, inv, solve and "
+    "cholesky of at most 8 x 8 are written out, and what hangs on weights alone is computed once"
 )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NUMPY, PACKED, Family
+from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NUMPY, PACKED, ROUNDED, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +186,12 @@ RULES: Final = (
         r"tracing inferred a static shape of (\d+)",
         "forward fixes a free dimension to {0}",
     ),
+    Rule(
+        Family.PYTHON,
+        r"^LostSizeError: (\w+)\(\) of a size",
+        "{0}() of a size that went through floats makes a number of it, or has no place in a file",
+        ROUNDED,
+    ),
     # ---- operators
     Rule(
         Family.OPERATOR,
@@ -248,7 +254,7 @@ OPERATORS: Final = tuple(
         r"unsupported operator: ([\w.]+)",
         r"(\w+::[\w.]+): attempted to run",
         r"Unknown builtin op: (\w+::\w+)",
-        r"No ONNX function found for <function (\w+)",
+        r"No ONNX function found for <(?:built-in )?function (\w+)",
         r"\b(aten)_(\w+) with ",
     )
 )

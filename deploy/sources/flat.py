@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import nn
@@ -70,12 +70,30 @@ class Flat(nn.Module):
         ]
         if self.dtype is not None:
             narrowed = [t.to(self.dtype) if t.is_floating_point() else t for t in narrowed]
-        args, kwargs = self.call.bind(narrowed)
+        try:
+            return self._called(narrowed)
+        except RuntimeError as e:
+            if _NO_GRADIENTS not in str(e):
+                raise
+        with torch.enable_grad():  # forward takes derivatives, and was run without
+            return self._called([_followed(tensor) for tensor in narrowed])
+
+    def _called(self, inputs: Iterable[torch.Tensor]) -> Any:
+        args, kwargs = self.call.bind(inputs)
         return self.module(*args, **kwargs)
 
     def around(self, module: nn.Module) -> "Flat":
         """The same for another form of the module."""
         return Flat(module, self.call, self.dtype)
+
+
+_NO_GRADIENTS: Final = "does not require grad"
+"""What ``torch.autograd.grad`` and ``backward`` say under ``torch.no_grad``."""
+
+
+def _followed(tensor: torch.Tensor) -> torch.Tensor:
+    is_float = tensor.is_floating_point()
+    return tensor.detach().requires_grad_() if is_float else tensor
 
 
 def _in_numpy(tensor: torch.Tensor) -> torch.Tensor:

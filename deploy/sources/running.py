@@ -123,8 +123,7 @@ def _remedy(flat: Flat, error: BaseException, sizes: Mapping[str, int]) -> str:
         )
     if "does not require grad" in str(error):
         return (
-            "modules are run without gradients here: take derivatives with torch.func.grad, in "
-            "place of torch.autograd.grad and backward"
+            "call requires_grad_() on what the derivative is by, before anything is computed of it"
         )
     return range_remedy(sizes)
 

@@ -84,3 +84,22 @@ def test_an_engine_that_treats_nan_in_its_own_way_is_told(tmp_path: Path) -> Non
     assert [note for note in made.notes if note.startswith(told)]
     assert "NaN" not in {sample.name for sample in Bundle.read(tmp_path / "m.edge").golden()}
     assert made.report.passed
+
+
+class Eigenvalues(nn.Module):
+    """In TorchScript they look for NaN and Inf, in eager they do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor, **options: Any) -> Any:
+        return torch.linalg.eigvals(self.scale(x)).abs().sum(-1)
+
+
+def test_an_engine_that_refuses_inf_is_told(tmp_path: Path) -> None:
+    made = deploy.export(
+        Eigenvalues(), {"x": torch.randn(2, 3, 3)}, tmp_path / "m.edge", formats=["torchscript"],
+        dimensions={"x": {0: "batch"}},
+    )  # fmt: skip  # one call
+    assert [note for note in made.notes if note.startswith("libtorch does not answer inputs with")]

@@ -116,6 +116,7 @@ def test_every_decomposition_has_a_case() -> None:
     untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES}
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes
+        aten._grouped_mm.default,  # not in float64: see test_experts
         aten.adaptive_avg_pool1d.default,  # of free sizes alone
         aten.adaptive_avg_pool2d.default,
     }
@@ -313,7 +314,9 @@ def _through_floats(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize(("function", "route"), [(_sizes, "export"), (_through_floats, "strict")])
+@pytest.mark.parametrize(
+    ("function", "route"), [(_sizes, "export"), (_through_floats, "oblivious")]
+)
 def test_what_is_computed_of_a_free_size(
     function: Callable[[Tensor], list[Tensor]], route: str, tmp_path: Path
 ) -> None:

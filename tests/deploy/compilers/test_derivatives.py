@@ -1,13 +1,14 @@
 """Jacobians, Hessians and derivatives along a direction: torch's own, and on symbols."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, func, nn
 
-from edgeport import deploy
+from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import derivatives, program
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 
@@ -62,3 +63,52 @@ def test_several_arguments_and_auxiliary_results_are_left_to_torch() -> None:
     aside = derivatives.jvp(lambda x: (x * 2, x), (x,), (y,), has_aux=True)
     assert torch.equal(aside[1], y * 2)
     assert torch.equal(aside[2], x)
+
+
+class Residual(nn.Module):
+    """A physics-informed network; torch's exporter to ONNX calls a transposed weight ``t``, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        x.requires_grad_()
+        t.requires_grad_()
+        u = self.net(torch.cat([x, t], 1))
+        ones = torch.ones_like(u)
+        u_t, u_x = torch.autograd.grad(u, (t, x), ones, create_graph=True)
+        (u_xx,) = torch.autograd.grad(u_x, x, ones, create_graph=True)
+        return u, u_t + u * u_x - 0.01 * u_xx
+
+
+def test_derivatives_by_autograd_in_every_format(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Residual().eval()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 1), "t": torch.rand(3, 1)}, tmp_path / "m.edge",
+        dimensions={"x": {0: "points"}, "t": {0: "points"}},
+    )  # fmt: skip  # one call
+    x, t = torch.randn(9, 1), torch.rand(9, 1)
+    inputs = {"x": x.numpy().copy(), "t": t.numpy().copy()}
+    expected = module(x, t)
+    for backend in made.bundle.backends_on("cpu"):
+        with runtimes.open(tmp_path / "m.edge", backend) as session:
+            found = map(torch.tensor, session.run(inputs).values())
+        torch.testing.assert_close(tuple(found), tuple(y.detach() for y in expected))
+
+
+class PullsBack(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        x.pow(3).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        slope = x.grad
+        assert slope is not None
+        return slope
+
+
+def test_what_backward_leaves(tmp_path: Path) -> None:
+    deploy.export(
+        PullsBack(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["pt2"],
+        dimensions={"x": {0: "batch"}},
+    )  # fmt: skip  # one call

@@ -194,3 +194,20 @@ def test_a_buffer_of_one_element_may_decide_unless_it_is_written_to(writes: bool
         return
     (found,) = program.capture(source).module()(x[:2])
     assert torch.equal(found, source.flat(x[:2])[0])
+
+
+class Nonzero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[torch.nonzero(x > 0)[:, 0]]
+
+
+@pytest.mark.parametrize("module", [Nonzero(), Loop()])
+def test_a_file_is_opened_without_a_word(
+    module: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["pt2"],
+        dimensions={"x": {0: "rows", 1: "columns"}},
+    )  # fmt: skip  # one call
+    with runtimes.open(tmp_path / "m.edge", "torch"):
+        assert "did not appear" not in caplog.text

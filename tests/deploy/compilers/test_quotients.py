@@ -3,17 +3,23 @@
 import math
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from edgeport import deploy
 from edgeport.deploy.compilers import quotients
+from edgeport.runtimes import ExportError, Range
 
 sympy: Any = import_module("sympy")  # neither has types
 functions: Any = import_module("torch.utils._sympy.functions")
 
 SIZE = sympy.Symbol("n", integer=True, positive=True)
 
+_sum: Any = torch.sym_sum
 _true: Any = functions.IntTrueDiv
 _float: Any = functions.FloatTrueDiv
 _widened: Any = functions.ToFloat(SIZE)
@@ -52,3 +58,64 @@ def test_what_is_rounded_is_a_quotient_of_whole_numbers(
 def test_what_is_less_plain_is_left_to_torch(number: Any) -> None:
     with quotients.known():
         assert functions.TruncToInt(number).func is functions.TruncToInt
+
+
+class Windows(nn.Module):
+    """As of a Swin transformer; torch.jit.script takes no ``**options``."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        count = int(x.shape[0] * x.shape[1] / 4.0)
+        return x.view(count, 4, -1).sum(1)
+
+
+class Rounds(nn.Module):
+    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        n = x.shape[1]
+        behind = math.ceil(n / 8) * 8 - n
+        return (
+            torch.nn.functional.pad(x, (0, behind)),
+            x[:, math.floor(0.25 * n) : math.ceil(0.75 * n)].sum(1),
+            x[:, : math.ceil(n / x.shape[0])].sum(1),
+        )
+
+
+@pytest.mark.parametrize("module", [Windows(), Rounds()])
+def test_a_size_that_is_rounded_stays_free_in_every_format(
+    module: nn.Module, tmp_path: Path
+) -> None:
+    deploy.export(
+        module, {"x": torch.randn(2, 12)}, tmp_path / "m.edge",
+        dimensions={"x": {0: "rows", 1: "width"}}, ranges={"width": Range(4, 64, step=4)},
+    )  # fmt: skip  # one call
+
+
+class RoundsOtherwise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : math.ceil(0.3 * x.shape[1])].sum(1)
+
+
+def test_what_no_file_holds_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as caught:
+        deploy.export(
+            RoundsOtherwise(), {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats=["pt2"],
+            dimensions={"x": {1: "width"}},
+        )  # fmt: skip  # one call
+    told = str(caught.value)
+    assert "ceil() of a size that went through floats" in told
+    assert "x[:, : math.ceil(0.3 * x.shape[1])].sum(1)" in told
+    assert "-(-n // 4) in place of math.ceil(n / 4)" in caught.value.remedy
+
+
+class Sums(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.new_ones(_sum([x.shape[0], y.shape[0], 2]))
+
+
+def test_long_sums_of_sizes_are_written_out() -> None:
+    free = {0: torch.export.Dim.DYNAMIC}
+    captured = torch.export.export(
+        Sums(), (torch.ones(3), torch.ones(4)), dynamic_shapes=(free, free)
+    )
+    quotients.write_out(captured)
+    assert all(node.target is not torch.sym_sum for node in captured.graph.nodes)
+    assert captured.module()(torch.ones(5), torch.ones(6)).shape == (13,)

@@ -38,6 +38,19 @@ class Shuffles(nn.Module):
         return z
 
 
+class Listens(nn.Module):
+    """Strides of a batch that may be 1 are asked for, beside a time that may be 1 after a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(3, 8, 3, stride=2, padding=1)
+        self.cell = nn.GRU(8, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.cell(self.layer(x.flatten(2)).transpose(1, 2))[0].log_softmax(-1)
+        return y
+
+
 class BranchesOnRest(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.shape[2] % 8 == 1 else x
@@ -59,6 +72,10 @@ def export(module: nn.Module, path: Path, format_: str, smallest: int) -> list[t
         on_event=events.append,
     )  # fmt: skip  # one call
     return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+
+
+def test_strides_of_a_batch_that_may_be_1(tmp_path: Path) -> None:
+    assert export(Listens(), tmp_path / "o.edge", "onnx", 1) == [("dynamo", "proved")]
 
 
 @pytest.mark.parametrize("make", [Attends, Shuffles])

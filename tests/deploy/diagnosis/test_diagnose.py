@@ -335,6 +335,11 @@ class Huge(nn.Module):
         return x.sum() + torch.zeros(10**14)  # here
 
 
+class Even(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[::2] if x.shape[0] % 2 == 0 else x[1:]
+
+
 # ---- what is said of them
 
 
@@ -380,6 +385,15 @@ CASES = [
     ),
     Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
+    Case(
+        pt2,
+        Even,
+        Family.DIMENSION,
+        None,
+        "declare the step, batch:2..:2,",
+        "asks whether the dimension 'batch' is a multiple of 2",
+        line=False,
+    ),
     Case(trace, Binarised, Family.AUTOGRAD, None, "in place of .apply", "_StraightThrough"),
     Case(script, Counter, Family.MUTATION, None, "buffer", "'count'"),
     Case(script, Last, Family.MUTATION, None, "buffer"),
@@ -610,9 +624,11 @@ def test_the_decompositions_compute_what_the_operators_compute() -> None:
             "TorchScript has not compiled forward",
         ),
         (
-            NotImplementedError("a list grows within a branch or loop"),
+            NotImplementedError(
+                "a list grows in a branch, or is read in the loop in which it grows"
+            ),
             Family.CONTROL_FLOW,
-            "in TorchScript, a list grows within a branch or loop",
+            "in TorchScript, a list grows in a branch, or is read in the loop in which it grows",
         ),
     ],
     ids=["no forward", "growing list"],

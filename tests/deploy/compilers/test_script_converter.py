@@ -1,0 +1,113 @@
+"""Lists that grow in loops over a free size, as exported programs."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy.compilers import script_converter
+from edgeport.deploy.compilers.special_sizes import without_special_sizes
+from edgeport.deploy.compilers.upstream import inference_only, quiet
+from edgeport.runtimes import ExportError
+
+
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(12, 6)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.cell(torch.cat([x, h], 1)))
+
+
+class Appends(Steps):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = torch.zeros_like(x[:, 0])
+        out, sums = [], []
+        for t in range(x.shape[1]):
+            h = self.step(x[:, t], h)
+            out.append(h.unsqueeze(1))
+            sums.append(h.sum(1))
+        return torch.cat(out, 1), torch.stack(sums, -1), out[-1] * len(out)
+
+
+class Starts(Steps):
+    """With one in the list; ``x.size(1)`` was the example's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x[:, 0]
+        out = [h]
+        for t in range(1, x.size(1)):
+            h = self.step(x[:, t], h)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+class Backwards(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        out = []
+        for t in range(x.size(1) - 1, -1, -2):
+            h = self.step(x[:, t], h)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+class Adds(Steps):
+    """As LSTMs are written for torch.jit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        inputs = x.unbind(1)
+        out: list[Tensor] = []
+        for t in range(len(inputs)):
+            h = self.step(inputs[t], h)
+            out += [h]
+        return torch.stack(out)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds()])
+def test_what_grows_is_one_tensor(module: nn.Module) -> None:
+    source = deploy.source_of(
+        "m", module.eval(), {"x": torch.randn(2, 4, 6)}, {"x": {0: "batch", 1: "time"}}
+    )
+    with quiet(), inference_only():
+        program = without_special_sizes(partial(script_converter.convert, source))
+        captured: Any = program.module()
+    for batch, time in ((1, 1), (3, 2), (2, 9)):
+        x = torch.randn(batch, time, 6)
+        expected = module(x)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        torch.testing.assert_close(captured(x), expected)
+
+
+class Reads(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        out = [x[:, 0]]
+        for t in range(1, x.size(1)):
+            out.append(self.step(x[:, t], out[-1]))
+        return torch.stack(out, 1)
+
+
+class Chooses(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        out = []
+        for t in range(x.size(1)):
+            if t % 2 == 0:
+                out.append(x[:, t])
+        return torch.stack(out, 1)
+
+
+@pytest.mark.parametrize("module", [Reads(), Chooses()])
+def test_what_grows_otherwise_is_refused(module: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as caught:
+        deploy.export(
+            module, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge", formats=["pt2"],
+            dimensions={"x": {0: "batch", 1: "time"}},
+        )  # fmt: skip  # one call
+    assert "a list grows in a branch, or is read in the loop in which it grows" in str(caught.value)
