@@ -28,9 +28,9 @@ from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .bfloat16 import cut_tensor, put_in_bfloat16, round_as_bfloat16
 from .onnx_graph import packed, write
-from .onnx_messages import messages
+from .onnx_messages import messages, uses
 from .routes import Route
 from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
@@ -173,15 +173,19 @@ def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) ->
 
 
 def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
-    nodes = onnx.load(wide.path, load_external_data=False).graph.node
-    kept = [node.name for node in nodes if node.op_type in _WITHOUT_BFLOAT16]
-    model = in_float16(wide.path, kept)
-    put_in_bfloat16(model, onnx.load(wide.path))
+    graph = onnx.load(wide.path, load_external_data=False).graph
+    if uses(graph, TensorProto.FLOAT16):
+        raise ContractError(
+            "the module computes in float16 in places, for which bfloat16 cannot stand",
+            remedy="ask for --precision float16",
+        )
+    kept = [node.name for node in graph.node if node.op_type in _WITHOUT_BFLOAT16]
     path = wide.path.with_name(_BFLOAT16_FILE)
-    write(model, path)
+    write(in_bfloat16(wide.path, kept), path)
     model = onnx.load(path)
     round_as_bfloat16(model)
-    return _packed(model, source, folder, wide, "bfloat16", _wide_nodes(len(kept), len(nodes)))
+    details = _wide_nodes(len(kept), len(graph.node))
+    return _packed(model, source, folder, wide, "bfloat16", details)
 
 
 def _wide_nodes(kept: int, nodes: int) -> dict[str, str]:
@@ -204,6 +208,16 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     model.graph.sort()  # casts are at the end
     sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
     return sorted_
+
+
+def in_bfloat16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
+    """As ``in_float16``, in bfloat16."""
+    from onnxruntime.transformers import float16
+
+    with mock.patch.object(float16, "convert_tensor_float_to_float16", cut_tensor):
+        model = in_float16(path, kept)
+    put_in_bfloat16(model)
+    return model
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:

@@ -44,6 +44,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     _forget_this_machine(model)
     widened = widen_bfloat16(model)
     _complete_outputs(model, source.signature.outputs)
+    _compute_outputs(model.graph)
     details = {"widened": "bfloat16 to float32"} if widened else {}
     artefact = packed(model, source, request, folder, source.signature.precision, details)
     return Compiled(artefact, debug_map)
@@ -183,6 +184,15 @@ def _complete_outputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> No
         for dimension, size in zip(shape.dim, spec.shape, strict=False):
             if dimension.WhichOneof("value") != "dim_value":
                 _set_size(dimension, size)
+
+
+def _compute_outputs(graph: onnx.GraphProto) -> None:
+    """Give an output that is a weight itself a node: without, it cannot be made narrower."""
+    outputs = {value.name for value in graph.output}
+    for weight in graph.initializer:
+        if (name := weight.name) in outputs:
+            weight.name = f"{name}/weight"
+            graph.node.insert(0, onnx.helper.make_node("Identity", [weight.name], [name], name))
 
 
 def _label(model: onnx.ModelProto, source: Source, precision: str) -> None:

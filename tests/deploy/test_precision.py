@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
-from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
 BATCH = {"x": {0: "batch"}}
@@ -406,6 +407,25 @@ def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
     (score,) = made.scores
     assert (score.rows, score.module) == (96, 1.0)
     assert score.artefact > 0.9
+
+
+class Tells(nn.Module):
+    """A weight is an answer itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.tensor([1.1, 3.3]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.centres, self.centres
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_weight_that_is_an_output(precision: Precision, tmp_path: Path) -> None:
+    make = narrow_engine if precision == "bfloat16" else partial(narrow, precision=precision)
+    constant = Thresholds(constant_outputs=("output_1",))
+    made = make(Tells(), {"x": torch.rand(2, 2)}, tmp_path / "m.edge", thresholds=constant)
+    assert made.bundle.manifest.artefacts[-1].precision == precision
 
 
 def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
