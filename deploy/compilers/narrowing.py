@@ -200,6 +200,7 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    _require_space(path.parent, 2 * path.stat().st_size)  # a copy with shapes, then the file
     made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
         str(path), keep_io_types=True, node_block_list=[*kept]
     )
@@ -292,12 +293,7 @@ def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
 
     place = wide.path.parent
     size_bytes = sum(stored.size_bytes for stored in wide.compiled.artefact.files)
-    needed, free = _COPIES * size_bytes, shutil.disk_usage(place).free
-    if free < needed:  # a file would be cut short without an error
-        raise StorageError(
-            f"making int8 takes {needed:,} bytes beside the bundle, and {free:,} are free",
-            remedy="choose another place, or free some space",
-        )
+    _require_space(place, _COPIES * size_bytes)
     with (
         tempfile.TemporaryDirectory(dir=place) as folder,
         mock.patch.object(tempfile, "tempdir", folder),
@@ -313,6 +309,17 @@ def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
                 external_data_location="prepared.data",
             )
         yield prepared, Path(folder, "made.onnx")
+
+
+def _require_space(place: Path, needed: int) -> None:
+    """ONNX Runtime's tools cut a file short without an error."""
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise StorageError(
+            f"making the file narrower takes {needed:,} bytes beside the bundle, and {free:,} are "
+            "free",
+            remedy="choose another place, or free some space",
+        )
 
 
 class _Inputs:

@@ -388,11 +388,14 @@ def test_a_target_of_tensorrt_gets_what_it_reads(tmp_path: Path) -> None:
     assert [entry.domain for entry in model.opset_import] == [""]
 
 
-def test_a_disk_that_is_too_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_disk_that_is_too_small_is_told(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(StorageError, match=r"making int8 takes [\d,]+ bytes .* 10 are free"):
-        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
+    with pytest.raises(StorageError, match=r"narrower takes [\d,]+ bytes .* 10 are free"):
+        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", precision)
     assert list(tmp_path.iterdir()) == []
 
 
