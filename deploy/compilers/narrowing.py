@@ -205,6 +205,7 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
         str(path), keep_io_types=True, node_block_list=[*kept]
     )
     _drop_repeated_casts(made.graph)
+    _keep_wide(made.graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
     sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
@@ -231,6 +232,23 @@ def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
             known.update(node.output)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _keep_wide(graph: onnx.GraphProto) -> None:
+    """What goes from one node in float32 to the next is not to be rounded between them.
+
+    Nor is a size, as in ``Range(0, Cast(size), 1)``: of 301, bfloat16 makes 300.
+    """
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    narrowed = {
+        node.output[0]: node.input[0]
+        for node in casts
+        if onnx.helper.get_node_attr_value(node, "to") == TensorProto.FLOAT16
+    }
+    for node in casts:
+        (name,) = node.input
+        if node.output[0] == f"{name}_cast_to_fp32":  # by the converter
+            node.input[0] = narrowed.get(name, name)
 
 
 def _static(

@@ -111,6 +111,23 @@ def test_what_is_finite_stays_finite(tmp_path: Path) -> None:
     assert m.tolist() == [least, torch.tensor(1e-12).bfloat16().item()]
 
 
+POSITIONS = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x) => (float[n] y) <float first = {0}, float step = {1}> {
+        n = Size (x)
+        last = Cast <to: int = 1> (n)
+        places = Range (first, last, step)
+        y = Add (x, places)
+    }
+"""
+
+
+def test_sizes_are_not_rounded(tmp_path: Path) -> None:
+    _, rounded = both(POSITIONS, tmp_path)
+    (y,) = run(rounded, x=np.zeros(301, np.float32))
+    np.testing.assert_array_equal(y, torch.arange(301.0).bfloat16().float().numpy())
+
+
 def test_bfloat16_is_widened_everywhere(tmp_path: Path) -> None:
     narrow, _ = both(BRANCHES, tmp_path)
     assert widen_bfloat16(narrow)
