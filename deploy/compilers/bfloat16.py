@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.runtimes.inputs import Array
 
-from .onnx_messages import DTYPE_ATTRIBUTES, messages
+from .onnx_messages import DTYPE_ATTRIBUTES, graphs, messages
 
 _DTYPES: Final[Mapping[int, DTypeLike]] = {
     TensorProto.FLOAT: np.float32,
@@ -54,10 +54,10 @@ def round_as_bfloat16(model: onnx.ModelProto) -> None:
     A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
     Tensor Core GPU Architecture", 2020).
     """
-    graphs = [*_graphs(model)][::-1]  # inner ones first: extending copies them
-    narrow = [_in_bfloat16(graph) for graph in graphs]
+    found = graphs(model)
+    narrow = [_in_bfloat16(graph) for graph in found]
     widen_bfloat16(model)
-    for graph, names in zip(graphs, narrow, strict=True):
+    for graph, names in zip(found, narrow, strict=True):
         nodes = [each for node in graph.node for each in _rounded(node, names)]
         del graph.node[:]
         graph.node.extend(nodes)
@@ -81,10 +81,6 @@ def _rounded(node: onnx.NodeProto, names: frozenset[str]) -> Iterator[onnx.NodeP
         cut = f"{name}/cut"
         yield helper.make_node("Cast", [f"{name}/exact"], [cut], to=TensorProto.BFLOAT16)
         yield helper.make_node("Cast", [cut], [name], to=TensorProto.FLOAT)
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    return (each for each in messages(model) if each.DESCRIPTOR.name == "GraphProto")
 
 
 def _replace(model: onnx.ModelProto, old: int, new: int) -> bool:

@@ -30,7 +30,7 @@ from edgeport.runtimes.parity.thresholds import Precision
 
 from .bfloat16 import cut_tensor, put_in_bfloat16, round_as_bfloat16
 from .onnx_graph import packed, write
-from .onnx_messages import messages, uses
+from .onnx_messages import graphs, messages, uses
 from .routes import Route
 from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
@@ -204,8 +204,10 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
         str(path), keep_io_types=True, node_block_list=[*kept]
     )
-    _drop_repeated_casts(made.graph)
-    _keep_wide(made.graph)
+    for graph in graphs(made):
+        _take_casts(graph, made.graph)
+        _drop_repeated_casts(graph)
+        _keep_wide(graph)
     model = onnx_ir.from_proto(made)
     model.graph.sort()  # casts are at the end
     sorted_: onnx.ModelProto = onnx_ir.to_proto(model)
@@ -220,6 +222,18 @@ def in_bfloat16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
         model = in_float16(path, kept)
     put_in_bfloat16(model)
     return model
+
+
+def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> None:
+    """Put casts of what an inner graph makes there: the converter has them in the outermost."""
+    if inner is outermost:
+        return
+    made = {name for node in inner.node for name in node.output}
+    made.update(value.name for value in inner.input)
+    taken = [node for node in outermost.node if node.op_type == "Cast" and node.input[0] in made]
+    inner.node.extend(taken)
+    for node in taken:
+        outermost.node.remove(node)
 
 
 def _drop_repeated_casts(graph: onnx.GraphProto) -> None:

@@ -128,6 +128,31 @@ def test_sizes_are_not_rounded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, torch.arange(301.0).bfloat16().float().numpy())
 
 
+LOOP = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, int64 turns) => (float[n] y) <bool true = {1}> {
+        y = Loop (turns, true, x) <
+            body = turn (int64 i, bool go, float[n] v) => (bool on, float[n] w) {
+                on = Identity (go)
+                p = Mul (v, x)
+                m = Max (p, v)
+                w = Add (m, x)
+            }
+        >
+    }
+"""
+
+
+def test_what_stays_in_float32_in_a_loop_is_cast_there(tmp_path: Path) -> None:
+    _, rounded = both(LOOP, tmp_path)
+    x = np.random.default_rng(2).uniform(0, 2, 100).astype(np.float32)
+    (y,) = run(rounded, x=x, turns=np.array(3))
+    t = v = torch.tensor(x).bfloat16()
+    for _ in range(3):
+        v = torch.maximum(v * t, v) + t
+    np.testing.assert_array_equal(y, v.float().numpy())
+
+
 def test_bfloat16_is_widened_everywhere(tmp_path: Path) -> None:
     narrow, _ = both(BRANCHES, tmp_path)
     assert widen_bfloat16(narrow)
