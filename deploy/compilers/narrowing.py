@@ -52,7 +52,17 @@ _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
 """No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
 _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
-_WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
+_WITHOUT_BFLOAT16: Final = (
+    "Celu",
+    "ConvTranspose",
+    "GlobalLpPool",
+    "HardSwish",
+    "LpNormalization",
+    "LpPool",
+    "MeanVarianceNormalization",
+    "Mish",
+    "Shrink",
+)
 """TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""

@@ -325,10 +325,11 @@ def test_an_engine_in_bfloat16_computes_in_it(
 
 
 def test_what_has_no_bfloat16_stays_in_float32(tmp_path: Path) -> None:
-    """TensorRT-RTX has no transposed convolution."""
-    wider = nn.Sequential(nn.ConvTranspose1d(4, 8, 2, stride=2), nn.ReLU(), nn.Conv1d(8, 2, 3))
+    """TensorRT-RTX has none of the first three."""
+    turned, last = nn.ConvTranspose1d(4, 8, 2, stride=2), nn.Conv1d(8, 2, 3)
+    wider = nn.Sequential(turned, nn.Mish(), nn.Hardswish(), last)
     made = narrow_engine(wider, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge")
-    assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 1 of 3 nodes"
+    assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 3 of 4 nodes"
 
 
 class Far(nn.Module):
