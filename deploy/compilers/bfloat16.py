@@ -13,14 +13,16 @@ import onnx
 from numpy.typing import DTypeLike
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeport.runtimes import ContractError
+from edgeport.runtimes.inputs import Array
 
-from .onnx_messages import DTYPE_ATTRIBUTES, messages, uses
+from .onnx_messages import DTYPE_ATTRIBUTES, graphs, messages
 
 _DTYPES: Final[Mapping[int, DTypeLike]] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.BFLOAT16: ml_dtypes.bfloat16,
 }
+_LARGEST: Final = float.fromhex("0x1.fep127")
+"""In bfloat16."""
 
 
 def widen_bfloat16(model: onnx.ModelProto) -> bool:
@@ -28,26 +30,22 @@ def widen_bfloat16(model: onnx.ModelProto) -> bool:
     return _replace(model, TensorProto.BFLOAT16, TensorProto.FLOAT)
 
 
-def put_in_bfloat16(half: onnx.ModelProto, wide: onnx.ModelProto) -> None:
-    """Replace float16 everywhere in a model by bfloat16.
+def put_in_bfloat16(model: onnx.ModelProto) -> None:
+    """Replace float16 everywhere in a model by bfloat16."""
+    _replace(model, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
-    Args:
-        half: In float16; changed.
-        wide: It in float32, with all values that float16 may not hold.
 
-    Raises:
-        ContractError: It computes in float16 in places, and so would no more.
+def cut_tensor(tensor: onnx.TensorProto, *_: float) -> onnx.TensorProto:
+    """Put a tensor of float32 in bfloat16, and leave any other as it is.
+
+    What is finite stays so: of the lowest float32, with which masks are filled, rounding makes
+    -Inf, and of a row of these softmax makes NaN.
     """
-    if uses(wide, TensorProto.FLOAT16):
-        raise ContractError(
-            "the module computes in float16 in places, for which bfloat16 cannot stand",
-            remedy="leave .half() and autocast out of forward, or leave --precision out",
-        )
-    values = dict(_tensors(wide, TensorProto.FLOAT))
-    for name, tensor in _tensors(half, TensorProto.FLOAT16):
-        if name in values:
-            _cast(tensor, values[name], TensorProto.BFLOAT16)
-    _replace(half, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    if tensor.data_type == TensorProto.FLOAT:
+        values = numpy_helper.to_array(tensor)
+        held = np.where(np.isinf(values), values, np.clip(values, -_LARGEST, _LARGEST))
+        _put(tensor, held.astype(ml_dtypes.bfloat16))
+    return tensor
 
 
 def round_as_bfloat16(model: onnx.ModelProto) -> None:
@@ -56,10 +54,10 @@ def round_as_bfloat16(model: onnx.ModelProto) -> None:
     A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
     Tensor Core GPU Architecture", 2020).
     """
-    graphs = [*_graphs(model)][::-1]  # inner ones first: extending copies them
-    narrow = [_in_bfloat16(graph) for graph in graphs]
+    found = graphs(model)
+    narrow = [_in_bfloat16(graph) for graph in found]
     widen_bfloat16(model)
-    for graph, names in zip(graphs, narrow, strict=True):
+    for graph, names in zip(found, narrow, strict=True):
         nodes = [each for node in graph.node for each in _rounded(node, names)]
         del graph.node[:]
         graph.node.extend(nodes)
@@ -85,30 +83,13 @@ def _rounded(node: onnx.NodeProto, names: frozenset[str]) -> Iterator[onnx.NodeP
         yield helper.make_node("Cast", [cut], [name], to=TensorProto.FLOAT)
 
 
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    return (each for each in messages(model) if each.DESCRIPTOR.name == "GraphProto")
-
-
-def _tensors(model: onnx.ModelProto, dtype: int) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Values of a dtype, by their name in the graph: a node's by that of its output."""
-    for graph in _graphs(model):
-        named = [(tensor.name, tensor) for tensor in graph.initializer]
-        named += [
-            (node.output[0], attribute.t)
-            for node in graph.node
-            for attribute in node.attribute
-            if attribute.type == onnx.AttributeProto.TENSOR
-        ]
-        yield from ((name, tensor) for name, tensor in named if tensor.data_type == dtype)
-
-
 def _replace(model: onnx.ModelProto, old: int, new: int) -> bool:
     """Put a dtype in the place of another; return whether that was anywhere."""
     found = False
     for message in list(messages(model)):
         match message.DESCRIPTOR.name:
             case "TensorProto" if message.data_type == old:
-                _cast(message, message, new)
+                _put(message, numpy_helper.to_array(message).astype(_DTYPES[new]))
             case "Tensor" if message.elem_type == old:  # TypeProto.Tensor
                 message.elem_type = new
             case "AttributeProto" if message.name in DTYPE_ATTRIBUTES and message.i == old:
@@ -119,8 +100,5 @@ def _replace(model: onnx.ModelProto, old: int, new: int) -> bool:
     return found
 
 
-def _cast(tensor: onnx.TensorProto, values: onnx.TensorProto, dtype: int) -> None:
-    """Put values in the place of a tensor's, in another dtype."""
-    with np.errstate(over="ignore"):  # what is beyond the largest is Inf, as in an engine
-        cast = numpy_helper.to_array(values).astype(_DTYPES[dtype])
-    tensor.CopyFrom(numpy_helper.from_array(cast, tensor.name))
+def _put(tensor: onnx.TensorProto, values: Array) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

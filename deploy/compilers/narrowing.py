@@ -27,10 +27,11 @@ from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .bfloat16 import put_in_bfloat16, round_as_bfloat16
+from .bfloat16 import round_as_bfloat16
+from .half_floats import in_bfloat16, in_float16
 from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in_int8
-from .onnx_graph import packed, write
-from .onnx_messages import of_kind
+from .onnx_graph import in_order, packed, write
+from .onnx_messages import of_kind, uses
 from .routes import Route
 from .stored import Compiled, OnnxFile
 from .targets import OnnxRequest
@@ -52,7 +53,17 @@ _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
 """No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
 _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
-_WITHOUT_BFLOAT16: Final = ("ConvTranspose",)
+_WITHOUT_BFLOAT16: Final = (
+    "Celu",
+    "ConvTranspose",
+    "GlobalLpPool",
+    "HardSwish",
+    "LpNormalization",
+    "LpPool",
+    "MeanVarianceNormalization",
+    "Mish",
+    "Shrink",
+)
 """TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
@@ -167,67 +178,33 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
     nodes = onnx.load(wide.path, load_external_data=False).graph.node
     details = _wide_nodes(len(kept), len(nodes))
-    return _packed(in_float16(wide.path, kept), source, folder, wide, "float16", details)
+    return _packed(in_float16(_make_room(wide), kept), source, folder, wide, "float16", details)
 
 
 def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
-    nodes = onnx.load(wide.path, load_external_data=False).graph.node
-    kept = [node.name for node in nodes if node.op_type in _WITHOUT_BFLOAT16]
-    model = in_float16(wide.path, kept)
-    put_in_bfloat16(model, onnx.load(wide.path))
+    graph = onnx.load(wide.path, load_external_data=False).graph
+    if uses(graph, TensorProto.FLOAT16):
+        raise ContractError(
+            "the module computes in float16 in places, for which bfloat16 cannot stand",
+            remedy="ask for --precision float16",
+        )
+    kept = [node.name for node in graph.node if node.op_type in _WITHOUT_BFLOAT16]
     path = wide.path.with_name(_BFLOAT16_FILE)
-    write(model, path)
+    write(in_bfloat16(_make_room(wide), kept), path)
     model = onnx.load(path)
     round_as_bfloat16(model)
-    return _packed(model, source, folder, wide, "bfloat16", _wide_nodes(len(kept), len(nodes)))
+    details = _wide_nodes(len(kept), len(graph.node))
+    return _packed(model, source, folder, wide, "bfloat16", details)
+
+
+def _make_room(wide: Wide) -> Path:
+    """See that there is space for what ONNX Runtime's converter writes; the file to convert."""
+    _require_space(wide.path.parent, 2 * wide.path.stat().st_size)  # with shapes, then the file
+    return wide.path
 
 
 def _wide_nodes(kept: int, nodes: int) -> dict[str, str]:
     return {"float32": f"in {kept} of {nodes} nodes"} if kept else {}
-
-
-def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
-    """A file with its floats in float16, but for nodes that are kept in float32.
-
-    Its inputs and outputs stay as they are, as do operators that have no float16.
-    """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
-        str(path), keep_io_types=True, node_block_list=[*kept]
-    )
-    _drop_repeated_casts(made.graph)
-    return _in_order(made)
-
-
-def _in_order(model: onnx.ModelProto, *, merged: bool = False) -> onnx.ModelProto:
-    """Sort nodes, which ONNX Runtime's tools put at the end, or behind what takes their values.
-
-    Args:
-        model: As one of these tools wrote it.
-        merged: Whether weights that are equal are to be held once.
-    """
-    import onnx_ir
-    from onnx_ir.passes.common import DeduplicateHashedInitializersPass
-
-    ordered = onnx_ir.from_proto(model)
-    if merged:
-        DeduplicateHashedInitializersPass()(ordered)
-    ordered.graph.sort()
-    made: onnx.ModelProto = onnx_ir.to_proto(ordered)
-    return made
-
-
-def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
-    """Keep one of those that the converter writes for each node that takes a value in float32."""
-    known: set[str] = set()
-    kept = []
-    for node in graph.node:
-        if node.op_type != "Cast" or node.output[0] not in known:
-            kept.append(node)
-            known.update(node.output)
-    del graph.node[:]
-    graph.node.extend(kept)
 
 
 def _static(
@@ -295,12 +272,7 @@ def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
 
     place = wide.path.parent
     size_bytes = sum(stored.size_bytes for stored in wide.compiled.artefact.files)
-    needed, free = _COPIES * size_bytes, shutil.disk_usage(place).free
-    if free < needed:  # a file would be cut short without an error
-        raise StorageError(
-            f"making int8 takes {needed:,} bytes beside the bundle, and {free:,} are free",
-            remedy="choose another place, or free some space",
-        )
+    _require_space(place, _COPIES * size_bytes)
     with (
         tempfile.TemporaryDirectory(dir=place) as folder,
         mock.patch.object(tempfile, "tempdir", folder),
@@ -316,6 +288,17 @@ def _prepared(wide: Wide) -> Iterator[tuple[Path, Path]]:
                 external_data_location="prepared.data",
             )
         yield prepared, Path(folder, "made.onnx")
+
+
+def _require_space(place: Path, needed: int) -> None:
+    """ONNX Runtime's tools cut a file short without an error."""
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise StorageError(
+            f"making the file narrower takes {needed:,} bytes beside the bundle, and {free:,} are "
+            "free",
+            remedy="choose another place, or free some space",
+        )
 
 
 class _Inputs:
@@ -346,7 +329,7 @@ def _quantized(
             remedy="leave --precision out, or ask for float16",
         )
     told = f"{way}, {share:.0%} of the weights"
-    model = _in_order(model, merged=True)
+    model = in_order(model, merged=True)
     return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
 
 

@@ -44,6 +44,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     _forget_this_machine(model)
     widened = widen_bfloat16(model)
     _complete_outputs(model, source.signature.outputs)
+    _compute_outputs(model.graph)
     details = {"widened": "bfloat16 to float32"} if widened else {}
     artefact = packed(model, source, request, folder, source.signature.precision, details)
     return Compiled(artefact, debug_map)
@@ -87,6 +88,24 @@ def packed(
         _check(str(folder / FILE))
     file, *external = (stored(folder, name) for name in names)
     return Artefact("onnx", precision, file, details=details, external=tuple(external))
+
+
+def in_order(model: onnx.ModelProto, *, merged: bool = False) -> onnx.ModelProto:
+    """Sort nodes, which ONNX Runtime's tools put at the end, or behind what takes their values.
+
+    Args:
+        model: As one of these tools wrote it.
+        merged: Whether weights that are equal are to be held once.
+    """
+    import onnx_ir
+    from onnx_ir.passes.common import DeduplicateHashedInitializersPass
+
+    ordered = onnx_ir.from_proto(model)
+    if merged:
+        DeduplicateHashedInitializersPass()(ordered)
+    ordered.graph.sort()
+    made: onnx.ModelProto = onnx_ir.to_proto(ordered)
+    return made
 
 
 def is_large(model: onnx.ModelProto) -> bool:
@@ -183,6 +202,15 @@ def _complete_outputs(model: onnx.ModelProto, specs: Sequence[TensorSpec]) -> No
         for dimension, size in zip(shape.dim, spec.shape, strict=False):
             if dimension.WhichOneof("value") != "dim_value":
                 _set_size(dimension, size)
+
+
+def _compute_outputs(graph: onnx.GraphProto) -> None:
+    """Give an output that is a weight itself a node: without, it cannot be made narrower."""
+    outputs = {value.name for value in graph.output}
+    for weight in graph.initializer:
+        if (name := weight.name) in outputs:
+            weight.name = f"{name}/weight"
+            graph.node.insert(0, onnx.helper.make_node("Identity", [weight.name], [name], name))
 
 
 def _label(model: onnx.ModelProto, source: Source, precision: str) -> None:

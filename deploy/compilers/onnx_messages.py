@@ -20,6 +20,11 @@ def messages(message: Any) -> Iterator[Any]:
                 yield from messages(part)
 
 
+def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """All graphs of a model, inner ones first: to give a graph its nodes anew copies them."""
+    return [*of_kind("GraphProto", model)][::-1]
+
+
 def uses(message: Any, dtype: int) -> bool:
     """Whether a tensor, or the type of a value, is of a dtype anywhere in a message."""
     for part in messages(message):

@@ -92,7 +92,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--precision",
         metavar="NAME",
         help="float16 or int8: what the ONNX file computes in, and engines of it; bfloat16: what "
-        "engines of TensorRT compute in (default: as the module)",
+        "engines of --format tensorrt, tensorrt-rtx compute in alone (default: as the module)",
     )
     ask(
         "--calibration",

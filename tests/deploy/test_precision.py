@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
-from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
 BATCH = {"x": {0: "batch"}}
@@ -389,10 +390,11 @@ def test_an_engine_in_bfloat16_computes_in_it(
 
 
 def test_what_has_no_bfloat16_stays_in_float32(tmp_path: Path) -> None:
-    """TensorRT-RTX has no transposed convolution."""
-    wider = nn.Sequential(nn.ConvTranspose1d(4, 8, 2, stride=2), nn.ReLU(), nn.Conv1d(8, 2, 3))
+    """TensorRT-RTX has none of the first three."""
+    turned, last = nn.ConvTranspose1d(4, 8, 2, stride=2), nn.Conv1d(8, 2, 3)
+    wider = nn.Sequential(turned, nn.Mish(), nn.Hardswish(), last)
     made = narrow_engine(wider, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge")
-    assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 1 of 3 nodes"
+    assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 3 of 4 nodes"
 
 
 class Far(nn.Module):
@@ -452,11 +454,14 @@ def test_a_target_of_tensorrt_gets_what_it_reads(tmp_path: Path) -> None:
     assert [entry.domain for entry in model.opset_import] == [""]
 
 
-def test_a_disk_that_is_too_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_disk_that_is_too_small_is_told(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(StorageError, match=r"making int8 takes [\d,]+ bytes .* 10 are free"):
-        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", "int8")
+    with pytest.raises(StorageError, match=r"narrower takes [\d,]+ bytes .* 10 are free"):
+        narrow(nn.Linear(64, 64), images(2, 64), tmp_path / "m.edge", precision)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -471,6 +476,25 @@ def test_labels_decide_about_int8_too(tmp_path: Path) -> None:
     (score,) = made.scores
     assert (score.rows, score.module) == (96, 1.0)
     assert score.artefact > 0.9
+
+
+class Tells(nn.Module):
+    """A weight is an answer itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.tensor([1.1, 3.3]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.centres, self.centres
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_weight_that_is_an_output(precision: Precision, tmp_path: Path) -> None:
+    make = narrow_engine if precision == "bfloat16" else partial(narrow, precision=precision)
+    constant = Thresholds(constant_outputs=("output_1",))
+    made = make(Tells(), {"x": torch.rand(2, 2)}, tmp_path / "m.edge", thresholds=constant)
+    assert made.bundle.manifest.artefacts[-1].precision == precision
 
 
 def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

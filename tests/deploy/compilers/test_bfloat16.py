@@ -8,16 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, numpy_helper, parser
 
-from edgeport.deploy.compilers.bfloat16 import (
-    put_in_bfloat16,
-    round_as_bfloat16,
-    widen_bfloat16,
-)
-from edgeport.deploy.compilers.narrowing import in_float16
+from edgeport.deploy.compilers.bfloat16 import round_as_bfloat16, widen_bfloat16
+from edgeport.deploy.compilers.half_floats import in_bfloat16
 from edgeport.deploy.compilers.onnx_messages import uses
-from edgeport.runtimes import ContractError
 from edgeport.runtimes.inputs import Array
 
 ELEMENTWISE = """
@@ -34,9 +29,13 @@ BRANCHES = """
     <ir_version: 10, opset_import: ["" : 20]>
     main (float[n] x, bool c) => (float[n] y) {
         y = If (c) <
-            then_branch = then () => (float[n] a) { v = Mul (x, x)  a = Add (v, x) },
+            then_branch = then () => (float[n] a) {
+                k = Constant <value: tensor = float[1] {3e30}> ()
+                v = Mul (x, x)  w = Add (v, x)  a = Mul (w, k)
+            },
             else_branch = other () => (float[n] b) {
-                v = Cast <to: int = 7> (x)  w = Cast <to: int = 1> (v)  b = Mul (w, x)
+                k = Constant <value: tensor = float[1] {7e30}> ()
+                v = Cast <to: int = 7> (x)  w = Cast <to: int = 1> (v)  b = Mul (w, k)
             }
         >
     }
@@ -45,10 +44,8 @@ BRANCHES = """
 
 def both(text: str, folder: Path) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """In bfloat16, and what rounds as it does."""
-    wide = parser.parse_model(text)
-    onnx.save_model(wide, folder / "wide.onnx")
-    narrow = in_float16(folder / "wide.onnx", ())
-    put_in_bfloat16(narrow, wide)
+    onnx.save_model(parser.parse_model(text), folder / "wide.onnx")
+    narrow = in_bfloat16(folder / "wide.onnx", ())
     rounded = onnx.ModelProto()
     rounded.CopyFrom(narrow)
     round_as_bfloat16(rounded)
@@ -56,13 +53,11 @@ def both(text: str, folder: Path) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     return narrow, rounded
 
 
-def run(model: onnx.ModelProto, **inputs: Array) -> Array:
+def run(model: onnx.ModelProto, **inputs: Array) -> list[Array]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    (answer,) = session.run(None, inputs)
-    assert isinstance(answer, np.ndarray)
-    return answer
+    return [np.asarray(answer) for answer in session.run(None, inputs)]
 
 
 def test_each_value_is_rounded_as_torch_does_it(tmp_path: Path) -> None:
@@ -70,7 +65,8 @@ def test_each_value_is_rounded_as_torch_does_it(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     t = torch.tensor(x).bfloat16()
     expected = (t * torch.tensor(3e30).bfloat16() + t).relu() * torch.tensor(1e-12).bfloat16()
-    np.testing.assert_array_equal(run(rounded, x=x), expected.float().numpy())
+    (y,) = run(rounded, x=x)
+    np.testing.assert_array_equal(y, expected.float().numpy())
     assert uses(narrow, TensorProto.BFLOAT16)
     assert not uses(narrow, TensorProto.FLOAT16)
 
@@ -89,17 +85,72 @@ def test_branches_round_their_own_values(taken: bool, tmp_path: Path) -> None:
     _, rounded = both(BRANCHES, tmp_path)
     x = np.random.default_rng(1).uniform(-9, 9, 100).astype(np.float32)
     t = torch.tensor(x).bfloat16()
-    expected = t * t + t if taken else t.long().bfloat16() * t
-    np.testing.assert_array_equal(run(rounded, x=x, c=np.array(taken)), expected.float().numpy())
+    then, other = torch.tensor([3e30, 7e30]).bfloat16()
+    expected = (t * t + t) * then if taken else t.long().bfloat16() * other
+    (y,) = run(rounded, x=x, c=np.array(taken))
+    np.testing.assert_array_equal(y, expected.float().numpy())
 
 
-def test_float16_in_places_is_refused(tmp_path: Path) -> None:
-    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16)
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1])
-    model = helper.make_model(helper.make_graph([cast], "main", [x], [y]))
-    with pytest.raises(ContractError, match=r"in float16 in places.*\n  fix: leave \.half\(\)"):
-        put_in_bfloat16(model, model)
+MASKED = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x) => (float[n] y, float[2] m) {
+        m = Constant <value: tensor = float[2] {-3.4028234663852886e38, 1e-12}> ()
+        low, other = Split <num_outputs: int = 2> (m)
+        masked = Add (x, low)
+        y = Softmax (masked)
+    }
+"""
+
+
+def test_what_is_finite_stays_finite(tmp_path: Path) -> None:
+    """Also in a constant that is an output itself."""
+    _, rounded = both(MASKED, tmp_path)
+    y, m = run(rounded, x=np.ones(4, np.float32))
+    np.testing.assert_array_equal(y, np.full(4, 0.25, np.float32))
+    least = torch.finfo(torch.bfloat16).min
+    assert m.tolist() == [least, torch.tensor(1e-12).bfloat16().item()]
+
+
+POSITIONS = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x) => (float[n] y) <float first = {0}, float step = {1}> {
+        n = Size (x)
+        last = Cast <to: int = 1> (n)
+        places = Range (first, last, step)
+        y = Add (x, places)
+    }
+"""
+
+
+def test_sizes_are_not_rounded(tmp_path: Path) -> None:
+    _, rounded = both(POSITIONS, tmp_path)
+    (y,) = run(rounded, x=np.zeros(301, np.float32))
+    np.testing.assert_array_equal(y, torch.arange(301.0).bfloat16().float().numpy())
+
+
+LOOP = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, int64 turns) => (float[n] y) <bool true = {1}> {
+        y = Loop (turns, true, x) <
+            body = turn (int64 i, bool go, float[n] v) => (bool on, float[n] w) {
+                on = Identity (go)
+                p = Mul (v, x)
+                m = Max (p, v)
+                w = Add (m, x)
+            }
+        >
+    }
+"""
+
+
+def test_what_stays_in_float32_in_a_loop_is_cast_there(tmp_path: Path) -> None:
+    _, rounded = both(LOOP, tmp_path)
+    x = np.random.default_rng(2).uniform(0, 2, 100).astype(np.float32)
+    (y,) = run(rounded, x=x, turns=np.array(3))
+    t = v = torch.tensor(x).bfloat16()
+    for _ in range(3):
+        v = torch.maximum(v * t, v) + t
+    np.testing.assert_array_equal(y, v.float().numpy())
 
 
 def test_bfloat16_is_widened_everywhere(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""A file in float16 or bfloat16: ONNX Runtime's converter, whose casts are put right."""
+
+from collections.abc import Collection
+from pathlib import Path
+from unittest import mock
+
+import onnx
+from onnx import TensorProto
+
+from .bfloat16 import cut_tensor, put_in_bfloat16
+from .onnx_graph import in_order
+from .onnx_messages import graphs
+
+
+def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
+    """A file with its floats in float16, but for nodes that are kept in float32.
+
+    Its inputs and outputs stay as they are, as do operators that have no float16.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
+        str(path), keep_io_types=True, node_block_list=[*kept]
+    )
+    for graph in graphs(made):
+        _take_casts(graph, made.graph)
+        _drop_repeated_casts(graph)
+        _keep_wide(graph)
+    return in_order(made)
+
+
+def in_bfloat16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
+    """As ``in_float16``, in bfloat16."""
+    from onnxruntime.transformers import float16
+
+    with mock.patch.object(float16, "convert_tensor_float_to_float16", cut_tensor):
+        model = in_float16(path, kept)
+    put_in_bfloat16(model)
+    return model
+
+
+def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> None:
+    """Put casts of what an inner graph makes there: the converter has them in the outermost."""
+    if inner is outermost:
+        return
+    made = {name for node in inner.node for name in node.output}
+    made.update(value.name for value in inner.input)
+    taken = [node for node in outermost.node if node.op_type == "Cast" and node.input[0] in made]
+    inner.node.extend(taken)
+    for node in taken:
+        outermost.node.remove(node)
+
+
+def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
+    """Keep one of those that the converter writes for each node that takes a value in float32."""
+    known: set[str] = set()
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Cast" or node.output[0] not in known:
+            kept.append(node)
+            known.update(node.output)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _keep_wide(graph: onnx.GraphProto) -> None:
+    """What goes from one node in float32 to the next is not to be rounded between them.
+
+    Nor is a size, as in ``Range(0, Cast(size), 1)``: of 301, bfloat16 makes 300.
+    """
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    narrowed = {
+        node.output[0]: node.input[0]
+        for node in casts
+        if onnx.helper.get_node_attr_value(node, "to") == TensorProto.FLOAT16
+    }
+    for node in casts:
+        (name,) = node.input
+        if node.output[0] == f"{name}_cast_to_fp32":  # by the converter
+            node.input[0] = narrowed.get(name, name)
