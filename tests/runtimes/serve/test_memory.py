@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from edgeport.runtimes.heap import give_back
 from edgeport.runtimes.serve import memory
 from edgeport.runtimes.serve.memory import Thrift
 
@@ -12,7 +13,7 @@ def test_what_was_freed_goes_back_to_the_system(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(memory, "LOOK_S", 0.01)
 
     async def large_request() -> tuple[int, int]:
-        memory.give_back()  # or tests before this one have left enough for all of it
+        give_back()  # or tests before this one have left enough for all of it
         thrift = Thrift()
         body = [bytes([1]) * 2**14 for _ in range(8192)]  # 128 MiB, in parts as they arrive
         held = body[::512]  # so that the heap cannot simply end earlier
