@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from edgeport.deploy.compilers.stored import Compiled, OnnxFile, stored
+from edgeport.deploy.compilers.stored import Compiled, EngineSource, stored
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
@@ -34,7 +34,7 @@ _OF_GRAPH: Final = ("widened", "float32", "quantization")
 
 def build_engines(
     source: Source,
-    onnx: OnnxFile | None,
+    onnx: EngineSource | None,
     folder: Path,
     libraries: Mapping[Library, EngineOptions],
     formats: Sequence[str],
@@ -81,7 +81,7 @@ def build_engines(
 
 def make_engine(
     source: Source,
-    onnx: OnnxFile,
+    onnx: EngineSource,
     folder: Path,
     library: Library,
     options: EngineOptions,
@@ -157,7 +157,7 @@ def make_engine(
 
 
 def _artefact(
-    onnx: OnnxFile,
+    onnx: EngineSource,
     folder: Path,
     library: Library,
     options: EngineOptions,

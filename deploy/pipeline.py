@@ -19,7 +19,7 @@ import torch
 
 from edgeport import __version__
 from edgeport.deploy.compilers.routes import routes
-from edgeport.deploy.compilers.stored import OnnxFile, store
+from edgeport.deploy.compilers.stored import EngineSource, store
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
@@ -166,7 +166,7 @@ def export_source(
                 )
             won.append(found[-1])
         proved = next((found.compiled for found in won if found.format == "onnx"), None)
-        onnx_file = None if proved is None else OnnxFile.of(proved, folder)
+        onnx_file = None if proved is None else EngineSource.of(proved, folder)
         if request.precision is not None:
             narrow = narrowed(source, won, folder, request, asked, prove, begin, on_event)
             won, onnx_file = narrow.won, narrow.for_engines
@@ -260,7 +260,7 @@ def _engines(
     source: Source,
     folder: Path,
     manifest: Callable[[tuple[Artefact, ...]], Manifest],
-    onnx_file: OnnxFile | None,
+    onnx_file: EngineSource | None,
     libraries: Mapping[Library, EngineOptions],
     request: Request,
     on_event: OnEvent,

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes, to_build_from
 from edgeport.deploy.compilers.routes import Route
-from edgeport.deploy.compilers.stored import OnnxFile
+from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
@@ -51,7 +51,7 @@ class Narrowed:
     """
 
     won: list[Attempt]
-    for_engines: OnnxFile
+    for_engines: EngineSource
     notes: list[str]
 
 

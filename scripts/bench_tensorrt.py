@@ -47,7 +47,7 @@ from edgeport.deploy.calibration import calibration_of
 from edgeport.deploy.compilers.narrowing import NARROW, Wide, to_build_from
 from edgeport.deploy.compilers.narrowing import routes as narrower
 from edgeport.deploy.compilers.routes import routes
-from edgeport.deploy.compilers.stored import OnnxFile
+from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import check_dtypes, negotiate
 from edgeport.deploy.engines import make_engine
 from edgeport.deploy.isolation import Limits
@@ -163,7 +163,7 @@ def _built(
 ) -> Cell:
     folder = kept.parents[2]
     assert wide.compiled is not None
-    made, onnx = wide, OnnxFile.of(wide.compiled, folder)
+    made, onnx = wide, EngineSource.of(wide.compiled, folder)
     if precision != _WIDE:
         asked = negotiate(target=target_of(library))
         found = calibration_of(source, ())

@@ -33,7 +33,7 @@ from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in
 from .onnx_graph import in_order, packed, write
 from .onnx_messages import of_kind, uses
 from .routes import Route
-from .stored import Compiled, OnnxFile
+from .stored import Compiled, EngineSource
 from .targets import OnnxRequest
 
 NARROW: Final[tuple[Precision, ...]] = ("float16", "bfloat16", "int8")
@@ -118,7 +118,7 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
 
 
-def to_build_from(made: Compiled, wide: Wide, folder: Path) -> OnnxFile:
+def to_build_from(made: Compiled, wide: Wide, folder: Path) -> EngineSource:
     """What engines are built from, once a narrower file is proved.
 
     Args:
@@ -126,7 +126,7 @@ def to_build_from(made: Compiled, wide: Wide, folder: Path) -> OnnxFile:
         wide: What was narrowed.
         folder: Where the narrower file is.
     """
-    found = OnnxFile.of(made, folder)
+    found = EngineSource.of(made, folder)
     if found.precision != "bfloat16":
         return found
     return replace(found, path=wide.path.with_name(_BFLOAT16_FILE))

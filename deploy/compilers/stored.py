@@ -27,7 +27,7 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxFile:
+class EngineSource:
     """A file that engines are built from, wherever it is.
 
     Attributes:
@@ -43,7 +43,7 @@ class OnnxFile:
     debug_map: str | None
 
     @classmethod
-    def of(cls, compiled: Compiled, folder: Path) -> "OnnxFile":
+    def of(cls, compiled: Compiled, folder: Path) -> "EngineSource":
         """An artefact in a folder."""
         artefact = compiled.artefact
         path = folder / artefact.stored.file

@@ -4,6 +4,7 @@ A search that leaves them finds how far it left them, and not whether the file i
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -53,11 +54,15 @@ def within_ranges(path: Path, golden: Sequence[Golden]) -> Iterator[Callable[[In
 
 
 def _ranges(file: OnnxFile) -> Iterator[tuple[str, tuple[float, float]]]:
-    """To half a step beyond the least and the largest integer."""
-    weights = {tensor.name: tensor for tensor in file.model.graph.initializer}
+    """To half a step beyond the least and the largest integer.
+
+    A range is of all of a value: a module that rounds channel by channel does so by itself.
+    """
+    single = {t.name: t for t in file.model.graph.initializer if math.prod(t.dims) == 1}
     for node in file.model.graph.node:
-        if node.op_type == "QuantizeLinear":
-            step, zero = (file.weight(weights[name]) for name in node.input[1:])
+        given = [single[name] for name in node.input[1:] if name in single]
+        if node.op_type == "QuantizeLinear" and len(given) == 2:
+            step, zero = (file.weight(tensor).reshape(()) for tensor in given)
             ends = np.iinfo(zero.dtype)
             least, largest = ends.min - 0.5 - float(zero), ends.max + 0.5 - float(zero)
             yield node.input[0], (least * float(step), largest * float(step))

@@ -13,6 +13,7 @@ from edgeport import deploy
 from edgeport.deploy.proof.ranges import within_ranges
 from edgeport.deploy.request import Request
 from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.inputs import Array
 
 
 def rounded(path: Path) -> Path:
@@ -50,6 +51,24 @@ def test_values_stay_in_the_ranges_of_the_file(
 ) -> None:
     with within_ranges(rounded(tmp_path / "m.onnx"), [golden(0)]) as judged:
         assert judged({"x": np.array(values, np.float32)}) is inside
+
+
+def test_what_a_module_rounds_by_channel_is_no_range(tmp_path: Path) -> None:
+    node = helper.make_node("QuantizeLinear", ["x", "steps", "zeros"], ["y"], axis=0)
+    weights: dict[str, Array] = {
+        "steps": np.array([1, 2], np.float32), "zeros": np.zeros(2, np.int8),
+    }  # fmt: skip  # one line
+    graph = helper.make_graph(
+        [node],
+        "main",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, [2])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "m.onnx")
+    with within_ranges(tmp_path / "m.onnx", [golden(0, 0)]) as judged:
+        assert judged({"x": np.array([900, 900], np.float32)})
 
 
 def test_where_a_sample_gets_others_may(tmp_path: Path) -> None:
