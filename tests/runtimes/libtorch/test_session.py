@@ -33,6 +33,7 @@ from edgeport.runtimes.libtorch.session import (
     TorchSession,
     open_signed,
 )
+from edgeport.runtimes.libtorch.threads import thread_count
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -42,9 +43,8 @@ Y = TensorSpec("y", "float32", FREE)
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """Sessions set their number, and these are left open."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    with thread_count(torch.get_num_threads()):
+        yield
 
 
 def session(call: Callable[..., Any], outputs: tuple[TensorSpec, ...] = (Y,)) -> TorchSession:
