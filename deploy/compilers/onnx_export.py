@@ -9,18 +9,16 @@ import onnx
 import torch
 from torch import nn
 
-from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import ContractError
-
-from . import (
+from edgeport.deploy.compilers.operators import (
     complex_parts,
-    constants,
     decompositions,
     exact_resizing,
     exact_sums,
-    program,
-    torchscript,
 )
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import ContractError
+
+from . import constants, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
