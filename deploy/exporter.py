@@ -26,8 +26,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
+from .events import OnEvent, ignore
 from .isolation import Limits
-from .pipeline import Export, OnEvent, export_source, ignore
+from .pipeline import Export, export_source
 from .request import Request, default_formats
 
 Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
