@@ -446,11 +446,6 @@ def assert_readable(found: Diagnosis) -> None:
     assert found.remedy
 
 
-@pytest.fixture(autouse=True)
-def in_the_root(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.chdir(request.config.rootpath)
-
-
 @pytest.mark.parametrize("compiler", [pt2, pt2_strict])
 def test_a_recurrent_layer_over_a_free_time(compiler: Compiler) -> None:
     found = refusal(compiler, Recurrent(), torch.randn(2, 5, 4), {0: "batch", 1: "time"})
