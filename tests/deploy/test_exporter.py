@@ -244,6 +244,7 @@ class Gradient(nn.Module):
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
         (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"formats": ["pt2"] * 2}, UsageError, "formats pt2, pt2", "at most once"),
         (nn.Linear(4, 2), {"opset": 6}, UsageError, "opset 6", "24"),
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
