@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
 from edgeport.commands.export_story import Story
-from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_max_ratio,
     add_min_signal,
@@ -25,6 +24,7 @@ from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.parity.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds
 from edgeport.runtimes.tensorrt.library import NAMES
 from edgeport.runtimes.tensorrt.order import EngineOptions
