@@ -21,10 +21,10 @@ from edgeport.runtimes.errors import (
 )
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
-from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.run_failures import out_of_memory
 from edgeport.runtimes.session import Closes, EngineInfo, Options, check_signature, closed
 from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.timed_parts import Parts
 
 from .buffers import INFERENCE_MODE, TorchBinder, owned
 from .device import GpuChoices, require_all_on, require_torch_device

@@ -29,6 +29,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.libtorch.session import TorchSession
+from edgeport.runtimes.libtorch.threads import thread_count
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import open_artefact
@@ -180,17 +181,13 @@ def test_bare_files(bundle: Path) -> None:
 
 @both
 def test_a_child_does_not_wait_for_threads_that_it_has_not(backend: str, bundle: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with thread_count(2):
         torch.ones(400, 400).mm(torch.ones(400, 400)).sqrt()  # starts OpenMP's threads
         found = Bundle.read(bundle)
         report = verify(found, [backend], limits=Limits(time_s=60))
         assert report.passed
         assert [each.engine.threads for each in report.backends if each.engine] == [1]
         rehearse(found, backend, [found.golden()[0].inputs], Options(threads=2), Limits(time_s=60))
-    finally:
-        torch.set_num_threads(threads)
 
 
 @both

@@ -34,6 +34,7 @@ from edgeport.runtimes.libtorch.session import (
     TorchSession,
     open_signed,
 )
+from edgeport.runtimes.libtorch.threads import thread_count
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -43,9 +44,8 @@ Y = TensorSpec("y", "float32", FREE)
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """Sessions set their number, and these are left open."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    with thread_count(torch.get_num_threads()):
+        yield
 
 
 def session(call: Callable[..., Any], outputs: tuple[TensorSpec, ...] = (Y,)) -> TorchSession:
