@@ -238,8 +238,7 @@ def open_signed(
             or out_of_memory(refused, reason)
             or EngineError(
                 f"{refused}: {reason}",
-                remedy="check that its suffix is right and that torch is as new as its producer; "
-                "a .pt2 file needs a TMPDIR that may be written to",
+                remedy="check that its suffix is right and that torch is as new as its producer",
             )
         ) from e
     if not extra_files[EXTRA_FILE]:

@@ -1,6 +1,8 @@
 """The two torch backends: what they refuse, and what they leave as it was."""
 
 import io
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = {"x": torch.randn(2, 4)}
     deploy.export(nn.Linear(4, 2), example, path, dimensions={"x": {0: "batch"}}, formats=formats)
     return path
+
+
+def test_a_read_only_device_opens_exported_programs(bundle: Path) -> None:
+    """In a process of its own, as torch asks for folders while it is imported."""
+    code = """
+import os, sys, tempfile
+def find():
+    raise FileNotFoundError("No usable temporary directory found")
+tempfile._get_default_tempdir = find
+before = dict(os.environ)
+from edgeport import runtimes
+runtimes.open(sys.argv[1], backend="torch", threads=1).close()
+assert (tempfile.tempdir, dict(os.environ)) == (None, before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @both
