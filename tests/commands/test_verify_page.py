@@ -13,6 +13,7 @@ from page import Page, assert_no_text_becomes_a_tag
 
 from edgeport.commands.verify_page import page
 from edgeport.runtimes.bundles.manifest import Artefact, Kind, StoredFile
+from edgeport.runtimes.formats import records
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
@@ -127,7 +128,7 @@ def test_the_colour_is_the_share_of_the_limit(ratio: float, level: str) -> None:
     (verdict, *_) = GOOD.verdicts
     figures = replace(verdict.figures, error_rms=ratio, floor_rms=1.0, error_max=0.0)
     thresholds = Thresholds()
-    plain = replace(verdict, figures=figures).to_json()
+    plain = records.to_json(replace(verdict, figures=figures))
     assert level_of(plain, GOOD.to_json(), thresholds.to_json()) == level
     own = Thresholds(outputs={"scores": ratio or 1}).to_json()
     assert level_of(plain, GOOD.to_json(), own) == ("l4" if ratio else "equal")
