@@ -256,10 +256,14 @@ def _chosen(asked: _Asked) -> Array:
 
 
 def _as_given(asked: _Asked) -> Array:
-    """The example, cut or repeated."""
-    array = asked.like
-    for axis, size in enumerate(asked.shape):
-        array = array.take(np.arange(size) % array.shape[axis], axis)
+    return cut_or_repeated(asked.like, dict(enumerate(asked.shape)))
+
+
+def cut_or_repeated(array: Array, sizes: Mapping[int, int], start: int = 0) -> Array:
+    """Cut or repeat axes to these sizes, the first one from ``start`` on."""
+    for axis in sorted(sizes, key=lambda axis: sizes[axis] - array.shape[axis]):  # cut, then repeat
+        places = (0 if axis else start) + np.arange(sizes[axis])
+        array = array.take(places % array.shape[axis], axis)
     return array
 
 
