@@ -1,6 +1,5 @@
 """Why TensorRT refuses a model, in the user's terms: their module, their line, what to do."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ import onnx
 from torch import nn
 
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
-from edgeport.deploy.diagnosis.places import Line
+from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.runtimes.tensorrt.order import Problem, Refused
 
@@ -90,16 +89,12 @@ def diagnose(
         file: The ONNX file that was refused; asked which node takes a constant that is refused.
         narrowed: Whether the graph was made narrower than it, which some operators don't bear.
     """
-    origins: list[dict[str, Any]] = json.loads(debug_map)["nodes"] if debug_map else []
+    origins = origins_in(debug_map)
     first, *others = (_located(problem, origins, file) for problem in refused.problems)
     found = _told(title, refused.phase, first)
     if narrowed and found.remedy == _OTHERWISE:
         found = replace(found, remedy=f"leave --precision out, or {_OTHERWISE}")
-    origin = next((each for each in origins if each["node"] == first.node), None)
-    if origin is not None:
-        found = replace(
-            found, layer=_layer(module, origin["module"]), source=_line(origin["source"])
-        )
+    found = placed(found, first.node, origins, module)
     more = [f"{problem.operator or '?'} ({problem.node})" for problem in others if problem.node]
     if not more:
         return found
@@ -178,20 +173,3 @@ def _operator(problem: Problem) -> str | None:
     if problem.operator is None or problem.node is None:
         return problem.operator
     return f"{problem.operator}, ONNX node {problem.node}"
-
-
-def _layer(module: nn.Module, path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        kind = type(module.get_submodule(path)).__name__
-    except AttributeError:  # the older exporter numbers a module that is called again
-        return path
-    return f"{path} ({kind})" if path else f"({kind})"
-
-
-def _line(source: str | None) -> str | None:
-    if source is None:
-        return None
-    file, _, number = source.rpartition(":")
-    return str(Line(file, int(number)))
