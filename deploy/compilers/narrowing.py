@@ -33,6 +33,7 @@ from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in
 from .onnx_graph import in_order, packed, write
 from .onnx_messages import of_kind, uses
 from .routes import Route
+from .steps import is_usual
 from .stored import Compiled, EngineSource
 from .targets import OnnxRequest
 
@@ -67,6 +68,7 @@ _WITHOUT_BFLOAT16: Final = (
     "Shrink",
 )
 """TensorRT-RTX 1.7 has none."""
+_RECURRENT: Final = ("GRU", "LSTM")
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 
@@ -190,13 +192,18 @@ def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
             remedy="ask for --precision float16",
         )
     nodes = of_kind("NodeProto", graph)
-    kept = [node.name for node in nodes if node.op_type in _WITHOUT_BFLOAT16]
+    kept = [node.name for node in nodes if _has_no_bfloat16(node)]
     path = wide.path.with_name(_BFLOAT16_FILE)
     write(in_bfloat16(_make_room(wide), kept), path)
     model = onnx.load(path)
     round_as_bfloat16(model)
     details = _wide_nodes(kept, graph)
     return _packed(model, source, folder, wide, "bfloat16", details)
+
+
+def _has_no_bfloat16(node: onnx.NodeProto) -> bool:
+    """Also layers over packed sequences: TensorRT-RTX 1.7 selects between float32 and bfloat16."""
+    return node.op_type in _WITHOUT_BFLOAT16 or (node.op_type in _RECURRENT and not is_usual(node))
 
 
 def _make_room(wide: Wide) -> Path:

@@ -44,7 +44,7 @@ def write_out_steps(model: onnx.ModelProto, operator: str) -> None:
         nodes: list[NodeProto] = []
         for node in graph.node:
             dtype = max((dtypes.get(name, 0) for name in node.output), default=0)
-            if node.op_type != operator or not dtype or not _is_usual(node):
+            if node.op_type != operator or not dtype or not is_usual(node):
                 nodes.append(node)
                 continue
             put = _Writer(node.name, next(filter(None, node.output)), dtype)
@@ -56,7 +56,8 @@ def write_out_steps(model: onnx.ModelProto, operator: str) -> None:
         graph.node.extend(nodes)
 
 
-def _is_usual(node: NodeProto) -> bool:
+def is_usual(node: NodeProto) -> bool:
+    """Whether an ``LSTM`` or ``GRU`` is as torch has it, but over no packed sequences."""
     inputs = dict(enumerate(node.input))
     has_more = inputs.get(4) or inputs.get(7)  # lengths, peepholes
     given = _attributes(node)

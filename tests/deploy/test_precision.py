@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
@@ -435,6 +436,25 @@ def test_a_gru_in_bfloat16_goes_into_an_engine(tmp_path: Path) -> None:
         formats=["tensorrt-rtx"],
     )  # fmt: skip  # one call
     assert made.bundle.artefact("tensorrt-rtx").precision == "bfloat16"
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(4, 8, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=5)
+        return y
+
+
+def test_a_layer_over_packed_sequences_stays_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(3, 5, 4), "lengths": torch.tensor([5, 2, 3])}
+    made = narrow_engine(Packed(), example, tmp_path / "m.edge")
+    engine = made.bundle.artefact("tensorrt-rtx")
+    assert str(engine.details["float32"]).startswith("in 1 of ")
 
 
 def test_labels_and_searches_ask_what_rounds(tmp_path: Path) -> None:
