@@ -59,11 +59,11 @@ def write_out_steps(model: onnx.ModelProto, operator: str) -> None:
 def is_usual(node: NodeProto) -> bool:
     """Whether an ``LSTM`` or ``GRU`` is as torch has it, but over no packed sequences."""
     inputs = dict(enumerate(node.input))
-    has_more = inputs.get(4) or inputs.get(7)  # lengths, peepholes
+    lengths, h, c, peepholes = (inputs.get(place) for place in (4, 5, 6, 7))
     given = _attributes(node)
     same = all(given[name] == _USUAL.get(name) for name in given if name not in _READ)
-    complete = node.op_type == "LSTM" or "linear_before_reset" in given
-    return bool(inputs.get(5)) and not has_more and same and complete
+    complete = h and (c if node.op_type == "LSTM" else "linear_before_reset" in given)
+    return bool(complete) and same and not lengths and not peepholes
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
