@@ -66,6 +66,9 @@ _REMEDIES_OF_DTYPES: Final = {
 _DEFECT: Final = re.compile(r"MyelinCheckException|\bCHECK\(|\bAssertion ")
 """A check inside its compiler failed: nothing is wrong with the graph."""
 
+_RELEASE: Final = (
+    "try another release of TensorRT, or use ort-cuda: this is a defect of its compiler"
+)
 _OTHERWISE: Final = "write it with operators that TensorRT has"
 _DTYPE: Final = "convert it in forward first: x.int() or x.float()"
 
@@ -92,8 +95,8 @@ def diagnose(
     origins = origins_in(debug_map)
     first, *others = (_located(problem, origins, file) for problem in refused.problems)
     found = _told(title, refused.phase, first)
-    if narrowed and found.remedy == _OTHERWISE:
-        found = replace(found, remedy=f"leave --precision out, or {_OTHERWISE}")
+    if narrowed and found.remedy in (_OTHERWISE, _RELEASE):
+        found = replace(found, remedy=f"leave --precision out, or {found.remedy}")
     found = placed(found, first.node, origins, module)
     more = [f"{problem.operator or '?'} ({problem.node})" for problem in others if problem.node]
     if not more:
@@ -163,7 +166,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
         problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
     remedy = _REMEDIES.get(problem.operator or "", _OTHERWISE)
     if phase == "build" and _DEFECT.search(text):
-        remedy = "it is a defect of TensorRT's compiler: try another release of it, or use ort-cuda"
+        remedy = _RELEASE
     if _FLAT in text:
         remedy = "give it a second axis: x.unsqueeze(0).argmax(1).squeeze(0) in place of x.argmax()"
     return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
