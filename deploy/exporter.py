@@ -160,10 +160,13 @@ def source_of(
     ranges: Mapping[str, Range] | None = None,
     *,
     samples: Sequence[Mapping[str, Array]] = (),
+    sample_names: Sequence[str] = (),
     output_names: Sequence[str] | None = None,
     keep_training_mode: bool = False,
 ) -> Source:
     """The source that ``export`` compiles; the arguments are the same.
+
+    ``sample_names`` are what to call the samples in an error; numbers where nothing is said.
 
     Raises:
         EdgeportError: As ``export``.
@@ -187,7 +190,7 @@ def source_of(
         call,
         _specs(example, dimensions or {}),
         declared,
-        values=Values(real, example),
+        values=Values(real, example, names=sample_names),
         output_names=output_names,
         keep_training_mode=keep_training_mode,
     )

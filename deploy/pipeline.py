@@ -131,10 +131,13 @@ def export_source(
             won.append(found[-1])
         proved = next((found.compiled for found in won if found.format == "onnx"), None)
         onnx_file = None if proved is None else EngineSource.of(proved, folder)
+        emulated = None
         if request.precision is not None:
             narrow = narrowed(source, won, folder, request, asked, prove, begin, on_event)
             won, onnx_file = narrow.won, narrow.for_engines
             left_out += narrow.notes
+            if narrow.emulated is not None:
+                emulated = Bundle(narrow.emulated[0], manifest((narrow.emulated[1],)))
         with events.step("more inputs", on_event):
             trial = ask_further(
                 Bundle(folder, manifest(artefacts_of(won))),
@@ -143,6 +146,7 @@ def export_source(
                 request.search_s,
                 task,
                 request.limits,
+                emulated,
             )
         for searched in trial.searched:
             on_event(searched)
