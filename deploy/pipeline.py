@@ -59,6 +59,7 @@ from .engines import build_engines
 from .failure import explain
 from .further import ask_further, with_verdicts
 from .localisation import locate
+from .other_ways import with_other_ways
 from .precision import held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
 
@@ -135,6 +136,7 @@ def export_source(
     asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
         with _step("reference", on_event):
+            source = with_other_ways(source, request.limits)
             reference = Reference(source)
             golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
