@@ -4,13 +4,16 @@ It asks whether a size is 1 and keeps the answer, so that what a convolution lea
 smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
+import operator
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 from importlib import import_module
 from typing import Any, Final
 from unittest import mock
 
+import numpy as np
 import sympy
+from sympy.logic.boolalg import Boolean
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
@@ -152,8 +155,50 @@ def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) ->
         size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
         if _is_least(self, size):
             return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
+    if (known := _the_same_for_all(self, expr)) is not None:
+        return known
     found: sympy.Basic = _original(self, expr, *args, **options)
     return found
+
+
+def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
+    """The answer to what is asked of one size, if it is that of all sizes that it may have.
+
+    torch proves little: not ``n - n // 2 >= 0``, which ``split`` asks. Where there is no largest,
+    it is that of the first thousand and of some that are far from them.
+    """
+    symbols = expr.free_symbols
+    if (
+        not isinstance(expr, Boolean)
+        or len(symbols) != 1
+        or not symbols <= {*env.backed_var_to_val}
+    ):
+        return None
+    if env._maybe_evaluate_static(expr) is not None:
+        return None  # torch knows itself
+    (size,) = symbols
+    range_ = env.var_to_range[size]
+    least = int(range_.lower)
+    end = int(range_.upper) + 1 if range_.upper.is_Integer else _FAR + _MANY
+    near = range(least, min(end, least + _MANY))
+    sizes = np.array([*near, *range(max(near.stop, end - _MANY), end)], object)
+    try:
+        answers = np.broadcast_to(sympy.lambdify([size], expr, _MODULES)(sizes), sizes.shape)
+    except Exception:  # what stands in it, lambdify does not know
+        return None
+    return None if len({*map(bool, answers)}) > 1 else sympy.sympify(bool(answers[0]))
+
+
+_MANY: Final = 1000
+_FAR: Final = 2**20
+_MODULES: Final[Any] = [
+    {
+        "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
+        "Max": lambda *sizes: reduce(np.maximum, sizes),
+        "Min": lambda *sizes: reduce(np.minimum, sizes),
+    },
+    "numpy",
+]  # fmt: skip  # one table
 
 
 def _is_least(env: ShapeEnv, size: Any) -> bool:

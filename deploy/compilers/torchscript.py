@@ -67,8 +67,21 @@ def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
     for node in part.graph.nodes:
         if node.target is _aten._assert_scalar.default:  # of a number: a size is a tensor there
             part.graph.erase_node(node)
-        node.target = _TRACED.get(node.target, node.target)
+        node.target = _TRACED.get(node.target) or _by_name(node)
     part.recompile()
+
+
+def _by_name(node: torch.fx.Node) -> Any:
+    """Torch's own function in place of an operator that is given a free size."""
+    operator: Any = node.target
+    if isinstance(operator, torch._ops.OpOverload) and any(map(_is_size, node.all_input_nodes)):
+        name = operator._schema.name.removeprefix("aten::")
+        return getattr(torch._C._nn, name, getattr(torch, name, operator))
+    return operator
+
+
+def _is_size(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.SymInt)
 
 
 def _size(x: torch.Tensor, axis: int) -> int:
