@@ -111,7 +111,7 @@ class Halves(nn.Module):
             return torch.cat([second, first], 3)
         if self.how == "narrow":
             return x.narrow(3, 1, half)
-        return nn.functional.pad(x, (x.shape[3] // 4, 1), mode="reflect")
+        return nn.functional.pad(x, (x.shape[3] // 4, 1, 0, 0), mode="reflect")
 
 
 @pytest.mark.parametrize("format_", ["onnx", "pt2"])
