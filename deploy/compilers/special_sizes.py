@@ -18,10 +18,11 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
 
+from edgeport.deploy.compilers.operators import experts, quotients
 from edgeport.deploy.sources.samples import sizes_of
 from edgeport.deploy.sources.source import Source
 
-from . import experts, program, quotients
+from . import program
 
 
 def captured(source: Source, *, read: bool = True) -> ExportedProgram:
