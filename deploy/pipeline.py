@@ -52,6 +52,7 @@ from .events import OnEvent
 from .failure import explain
 from .further import ask_further
 from .localisation import locate
+from .other_ways import with_other_ways
 from .precision import held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
 
@@ -99,6 +100,7 @@ def export_source(
     asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
         with events.step("reference", on_event):
+            source = with_other_ways(source, request.limits)
             reference = Reference(source)
             golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)

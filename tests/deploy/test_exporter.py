@@ -216,6 +216,15 @@ class Text(nn.Module):
         return "text"
 
 
+class DynamicCache:
+    """As transformers keeps keys and values."""
+
+
+class Caches(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, object]:
+        return x, DynamicCache()
+
+
 class Strange(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, slice]:
         return x, slice(3)
@@ -240,6 +249,7 @@ class Gradient(nn.Module):
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
+        (Caches(), {}, SourceError, "is a DynamicCache, not a tensor", "use_cache=False"),
         (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
