@@ -51,7 +51,13 @@ def make(args: SourceArgs, output: Path) -> "Source":
             "there is nothing to export",
             remedy="name a run or package.file:callable, or a script with --capture",
         )
-    if os.path.exists(args.model):  # noqa: PTH110  # Path.exists raises for a name too long
+    if os.path.isfile(args.model):  # noqa: PTH113  # Path's own raises for a name too long
+        raise UsageError(
+            f"{args.model} is a file, and neither a run nor package.file:callable",
+            remedy="name a function that returns the torch.nn.Module; of a TorchScript file that "
+            "is what torch.jit.load(FILE) returns",
+        )
+    if os.path.exists(args.model):  # noqa: PTH110
         return _of_run(args, Path(args.model), output)
     if ":" in args.model:
         return _of_callable(args, args.model, output)

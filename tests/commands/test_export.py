@@ -296,6 +296,7 @@ def test_a_script_says_how_the_module_is_called(
         ),
         (["x" * 300], 2, "no such run: xxx", "package.file:callable"),
         (["runs/absent"], 2, "runs/absent", "edgeport train"),
+        (["own_models.py"], 2, "own_models.py is a file, and neither a run nor", "torch.jit.load"),
         ([], 2, "there is nothing to export", "--capture"),
         (["own_models:options", "--argument", "scale"], 2, "the argument 'scale'", "NAME=VALUE"),
         (
