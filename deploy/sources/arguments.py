@@ -56,8 +56,8 @@ def signature_of(module: nn.Module) -> inspect.Signature:
     """Of forward; of scripted code it is in the schema, where ``inspect`` does not look."""
     if not isinstance(module, torch.jit.ScriptModule):
         return inspect.signature(module.forward)
-    schema: Any = module.forward.schema
-    return inspect.Signature(
+    forward: Any = module.forward
+    parameters = [
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY
@@ -65,8 +65,9 @@ def signature_of(module: nn.Module) -> inspect.Signature:
             else inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
         )
-        for each in schema.arguments[1:]  # behind self
-    )
+        for each in forward.schema.arguments[1:]  # behind self
+    ]
+    return inspect.Signature(parameters)
 
 
 def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> dict[str, object]:

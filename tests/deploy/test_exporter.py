@@ -78,17 +78,19 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if bool(x.sum() > 0):
             x = 2 * x
-        return self.layer(x)
+        answer: Tensor = self.layer(x)
+        return answer
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> None:
     file = tmp_path / "of_somebody.pt"
+    jit: Any = torch.jit  # it has no types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13: every torch.jit entry
-        made: Any = torch.jit.script(Branch().eval())
-        (torch.jit.freeze(made) if frozen else made).save(str(file))
-        module: Any = torch.jit.load(file)
+        scripted = jit.script(Branch().eval())
+        (jit.freeze(scripted) if frozen else scripted).save(str(file))
+        module = jit.load(file)
     made = deploy.export(
         module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "torchscript"]
     )
