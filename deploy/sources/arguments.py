@@ -56,16 +56,18 @@ def signature_of(module: nn.Module) -> inspect.Signature:
     """Of forward; of scripted code it is in the schema, where ``inspect`` does not look."""
     if not isinstance(module, torch.jit.ScriptModule):
         return inspect.signature(module.forward)
-    schema: Any = module.forward.schema
+    forward: Any = module.forward
     return inspect.Signature(
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY
-            if each.kwarg_only
-            else inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
-        )
-        for each in schema.arguments[1:]  # behind self
+        [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY
+                if each.kwarg_only
+                else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
+            )
+            for each in forward.schema.arguments[1:]  # behind self
+        ]
     )
 
 

@@ -77,7 +77,8 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if bool(x.sum() > 0):
             x = 2 * x
-        return self.layer(x)
+        y: Tensor = self.layer(x)
+        return y
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -87,7 +88,7 @@ def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> Non
         warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13: every torch.jit entry
         made: Any = torch.jit.script(Branch().eval())
         (torch.jit.freeze(made) if frozen else made).save(str(file))
-        module: Any = torch.jit.load(file)
+        module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # torch.jit has no types
     made = deploy.export(
         module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "torchscript"]
     )
