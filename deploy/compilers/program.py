@@ -14,12 +14,20 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators import (
+    derivatives,
+    experts,
+    fake_quantisation,
+    free_sizes,
+    pooling,
+    quotients,
+    spectra,
+)
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import derivatives, experts, fake_quantisation, free_sizes, pooling, quotients, spectra
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -46,7 +54,7 @@ def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compile
     """
     from .special_sizes import without_special_sizes  # loads sympy
 
-    return _saved(source, folder, without_special_sizes(partial(capture, source)), save)
+    return _saved(source, folder, without_special_sizes(partial(capture, source), source), save)
 
 
 def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
@@ -58,7 +66,7 @@ def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     from .special_sizes import first, without_special_sizes  # loads sympy
 
     read = partial(capture, source, strict=True)
-    return _saved(source, folder, first(read, partial(without_special_sizes, read)), save)
+    return _saved(source, folder, first(read, partial(without_special_sizes, read, source)), save)
 
 
 def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
@@ -71,12 +79,12 @@ def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     from .special_sizes import first, without_special_sizes
 
     ran = partial(convert, source)
-    return _saved(source, folder, first(ran, partial(without_special_sizes, ran)), save)
+    return _saved(source, folder, first(ran, partial(without_special_sizes, ran, source)), save)
 
 
 def free_time() -> contextlib.AbstractContextManager[None]:
     """Recurrent layers are not unrolled."""
-    from . import recurrent  # loads dynamo
+    from edgeport.deploy.compilers.operators import recurrent  # loads dynamo
 
     return recurrent.free_time()
 

@@ -57,18 +57,17 @@ def signature_of(module: nn.Module) -> inspect.Signature:
     if not isinstance(module, torch.jit.ScriptModule):
         return inspect.signature(module.forward)
     forward: Any = module.forward
-    return inspect.Signature(
-        [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY
-                if each.kwarg_only
-                else inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
-            )
-            for each in forward.schema.arguments[1:]  # behind self
-        ]
-    )
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY
+            if each.kwarg_only
+            else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
+        )
+        for each in forward.schema.arguments[1:]  # behind self
+    ]
+    return inspect.Signature(parameters)
 
 
 def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> dict[str, object]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgeport.commands import raw_input
-from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     DEFAULT_BACKEND_TEXT,
     add_gpu_options,
@@ -26,6 +25,7 @@ from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
 
 if TYPE_CHECKING:

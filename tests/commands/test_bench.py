@@ -48,7 +48,7 @@ def test_a_busy_machine_is_said(
     mlp_bundle: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (999.0, 0.0, 0.0))
-    assert ort(mlp_bundle, "--threads", "64") == 0
+    assert ort(mlp_bundle, "--threads", "64", "--seconds", "0.01", "--processes", "1") == 0
     out = capsys.readouterr().out
     assert "the machine was busy before the first call: load 999.0 on " in out
     assert f"64 threads share {available_cpus()} CPUs: they wait for one another" in out

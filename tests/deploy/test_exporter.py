@@ -25,6 +25,7 @@ from edgeport.runtimes import (
     StorageError,
     UsageError,
 )
+from edgeport.runtimes.libtorch.threads import thread_count
 from edgeport.runtimes.parity.thresholds import Thresholds
 
 BATCH = {"x": {0: "batch"}}
@@ -77,18 +78,19 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if bool(x.sum() > 0):
             x = 2 * x
-        y: Tensor = self.layer(x)
-        return y
+        answer: Tensor = self.layer(x)
+        return answer
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> None:
     file = tmp_path / "of_somebody.pt"
+    jit: Any = torch.jit  # it has no types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13: every torch.jit entry
-        made: Any = torch.jit.script(Branch().eval())
-        (torch.jit.freeze(made) if frozen else made).save(str(file))
-        module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # torch.jit has no types
+        scripted = jit.script(Branch().eval())
+        (jit.freeze(scripted) if frozen else scripted).save(str(file))
+        module = jit.load(file)
     made = deploy.export(
         module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "torchscript"]
     )
@@ -244,6 +246,15 @@ class Text(nn.Module):
         return "text"
 
 
+class DynamicCache:
+    """As transformers keeps keys and values."""
+
+
+class Caches(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, object]:
+        return x, DynamicCache()
+
+
 class Strange(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, slice]:
         return x, slice(3)
@@ -268,10 +279,12 @@ class Gradient(nn.Module):
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
+        (Caches(), {}, SourceError, "is a DynamicCache, not a tensor", "use_cache=False"),
         (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
         (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"formats": ["pt2"] * 2}, UsageError, "formats pt2, pt2", "at most once"),
         (nn.Linear(4, 2), {"opset": 6}, UsageError, "opset 6", "24"),
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
@@ -397,13 +410,9 @@ def test_the_declared_maximum_is_proved_whatever_it_is(tmp_path: Path) -> None:
 
 
 def test_the_number_of_threads_is_the_callers(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with thread_count(1):
         deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["torchscript"])
         assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
 
 
 class Options(nn.Module):
