@@ -144,7 +144,8 @@ def find_target(name: str) -> Target:
     if name in names:
         return TARGETS[names.index(name)]
     minor = [known for known in names if name.startswith(f"{known}.")]
-    close = minor or difflib.get_close_matches(name, names, n=1)
+    is_release = name.startswith("ort-1.")  # another one is no slip of the pen
+    close = minor or ([] if is_release else difflib.get_close_matches(name, names, n=1))
     listing = f"the targets are {', '.join(names)}"
     raise UsageError(
         f"there is no target {name!r}",

@@ -128,7 +128,13 @@ def test_an_opset_that_cannot_be(opset: int, name: str | None, problem: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "close"), [("ort-1.20.1", "ort-1.20"), ("tensorrt10", "tensorrt-10"), ("nothing", "")]
+    ("name", "close"),
+    [
+        ("ort-1.20.1", "ort-1.20"),
+        ("tensorrt10", "tensorrt-10"),
+        ("nothing", ""),
+        ("ort-1.13", ""),  # ort-1.32 is spelled alike, and means another
+    ],
 )
 def test_an_unknown_target(name: str, close: str) -> None:
     with pytest.raises(UsageError, match=f"there is no target '{name}'") as caught:
