@@ -39,4 +39,6 @@ class _Kinds(Commands):
         kind, *rest = values
         family, colon, name = kind.partition(":")
         given: Sequence[str] = [family, name, *rest] if colon else [kind, *rest]
+        if given[0] not in KINDS:
+            parser.error(f"no model is called {given[0]!r}: {', '.join(KINDS)}, vision:NAME")
         super().__call__(parser, namespace, given, option_string)

@@ -191,7 +191,10 @@ def test_what_cannot_be_trained(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["forest"], "unknown parser 'forest'"),
+        (
+            ["forest"],
+            "no model is called 'forest': linear, mlp, cnn, vision, digits, text, word2vec",
+        ),
         ([], "the following arguments are required: MODEL"),
         (["mlp", "--data", "iris", "--hidden", "0"], "expected a number of at least 1, got '0'"),
         (["mlp", "--data", "iris", "--batch", "all"], "expected a number of at least 1, got 'all'"),
