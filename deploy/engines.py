@@ -17,8 +17,8 @@ from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.session import FORMATS
+from edgeport.runtimes.tensorrt.cached_build import build
 from edgeport.runtimes.tensorrt.extents import Extent, in_words, shapes
-from edgeport.runtimes.tensorrt.kept import build
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
 

@@ -5,6 +5,7 @@
 """
 
 import codecs
+import errno
 import os
 import signal
 import sys
@@ -88,15 +89,21 @@ def _run(arguments: Namespace) -> int:
         note(f"edgeport: {plain_lines(_in_words(e))}")
         if isinstance(e, EdgeportError):
             return e.exit_code
-        return _OUT_OF_MEMORY if isinstance(e, MemoryError) else 2
+        return _OUT_OF_MEMORY if _is_of_memory(e) else 2
     return code
 
 
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
 def _in_words(error: Exception) -> str:
-    if isinstance(error, MemoryError):
+    if hasattr(error, "remedy"):
+        return str(error)
+    if _is_of_memory(error):
         what = ": ".join(filter(None, ["out of memory", str(error)]))
         return f"{what}\n  fix: use smaller sizes, or a larger machine"
-    if isinstance(error, OSError) and not hasattr(error, "remedy"):
+    if isinstance(error, OSError):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)
 

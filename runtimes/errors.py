@@ -15,6 +15,7 @@
   - EngineError           1    an engine refused a file or failed while it ran
     - ValuesError         2    and it was the values of an input; it is an InputError too
     - LostGpuError        1    and it took along all that this process had on the GPU
+    - OutOfMemoryError    3    the machine, or the GPU, has not enough memory
   - UnknownModelError     2    a server has no such model or version
   - ForbiddenError        2    a server does not let its clients do that
   - OverloadedError       1    a server has more work than it can do in time
@@ -132,6 +133,12 @@ class ValuesError(InputError, EngineError):
 
 class LostGpuError(EngineError):
     """A kernel crashed: nothing can be computed on the GPU any more in this process."""
+
+
+class OutOfMemoryError(EngineError, MemoryError):
+    """An engine did not get the memory that a file or an input takes: here or on the GPU."""
+
+    exit_code = 3
 
 
 class UnknownModelError(EdgeportError, LookupError):

@@ -1,13 +1,14 @@
-"""Whose fault is it that a run failed: the engine's, or that of the values that went in?
+"""Whose fault is it that an engine failed: its own, the machine's, or that of the input?
 
 Engines say it in words only: ONNX Runtime's codes are 2 for ``Gather`` and 1 for
 ``GatherElements``, TorchScript turns each IndexError into a RuntimeError. So it is read from the
 words, and what is not known here is the engine's fault.
 """
 
+import re
 from typing import Final
 
-from .errors import EngineError, ValuesError
+from .errors import EngineError, OutOfMemoryError, ValuesError
 
 _INDEX_ERRORS: Final = (
     "indices element out of data bounds",  # ONNX Runtime 1.31: Gather, ScatterElements
@@ -18,6 +19,27 @@ _INDEX_ERRORS: Final = (
     "is out of bounds for dimension",  # gather, scatter, x[index]
     "Class values must be",  # one_hot
 )
+
+_NO_MEMORY: Final = re.compile(
+    r"std::bad_alloc|MemoryError|(?:Failed to|Unable to|[Cc]annot|[Cc]an't) allocate .*"
+)
+"""C++, Python, ONNX Runtime's arena, numpy, the system's words for ENOMEM, torch's allocator."""
+
+
+def out_of_memory(what: str, reason: str) -> OutOfMemoryError | None:
+    """The error of an engine that had not enough memory; ``None`` if it says nothing of memory.
+
+    Args:
+        what: That failed.
+        reason: In the engine's words.
+    """
+    said = _NO_MEMORY.search(reason)
+    if said is None:
+        return None
+    return OutOfMemoryError(
+        f"{what}: out of memory: {said[0]}",
+        remedy="end what else takes memory, or use smaller sizes or a larger machine",
+    )
 
 
 def run_failure(engine: str, reason: str) -> EngineError:
@@ -32,6 +54,8 @@ def run_failure(engine: str, reason: str) -> EngineError:
         torch refused the values of an input: index out of range in self
           fix: keep every index within its table, and sizes within what the model was made for
     """
+    if short := out_of_memory(f"{engine} failed", reason):
+        return short
     if any(words in reason for words in _INDEX_ERRORS):
         return ValuesError(
             f"{engine} refused the values of an input: {reason}",

@@ -26,11 +26,11 @@ from edgeport.runtimes.errors import OverloadedError
 from edgeport.runtimes.inputs import InputCheck
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.serve import scheduler as real
+from edgeport.runtimes.serve.batch_queue import Batch
 from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.model import Model
 from edgeport.runtimes.serve.requests import InferRequest, InferResponse
 from edgeport.runtimes.serve.scheduler import Scheduler
-from edgeport.runtimes.serve.waiting import Batch
 from edgeport.runtimes.serve.work import Bounds, Result
 
 SIGNATURE: Final = Signature(

@@ -16,6 +16,7 @@ from zoo.nested import flat
 from zoo.reference import Answer, answers, compare
 
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.libtorch.threads import thread_count
 
 OWN = [name for name, entry in zoo.ZOO.items() if not entry.needs]
 
@@ -23,10 +24,8 @@ OWN = [name for name, entry in zoo.ZOO.items() if not entry.needs]
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Small tensors are slower on more, and much slower where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with thread_count(1):
+        yield
 
 
 @pytest.fixture(scope="module", params=OWN)

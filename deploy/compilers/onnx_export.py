@@ -9,18 +9,16 @@ import onnx
 import torch
 from torch import nn
 
-from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import ContractError
-
-from . import (
+from edgeport.deploy.compilers.operators import (
     complex_parts,
-    constants,
     decompositions,
     exact_resizing,
     exact_sums,
-    program,
-    torchscript,
 )
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import ContractError
+
+from . import constants, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
@@ -30,27 +28,20 @@ from .warm import operators_kept
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
 
-def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+def dynamo(
+    source: Source, folder: Path, request: OnnxRequest, exact: Table | None = None
+) -> Compiled:
     """Export what torch.export captures.
+
+    Args:
+        source: The module.
+        folder: Where the file is written.
+        request: The opset and the IR version.
+        exact: Operators that are written out, and what takes their place.
 
     Raises:
         Exception: Whatever torch.onnx raises.
     """
-    return _dynamo(source, folder, request)
-
-
-def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """The same, without kernels that are quick and less exact: of sums, and of resized images.
-
-    Raises:
-        Exception: Whatever torch.onnx raises, or that there is nothing to write out.
-    """
-    return _dynamo(source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE})
-
-
-def _dynamo(
-    source: Source, folder: Path, request: OnnxRequest, exact: Table | None = None
-) -> Compiled:
     _check_opset(request, DYNAMO_OPSETS)
     with program.free_time(), operators_kept(), exact_rewrites():
         made = torch.onnx.export(
@@ -67,6 +58,15 @@ def _dynamo(
         raise RuntimeError("torch.onnx.export returned nothing")
     _name_apart(made.model.graph)
     return finish(made.model_proto, source, request, folder)
+
+
+def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """The same, without kernels that are quick and less exact: of sums, and of resized images.
+
+    Raises:
+        Exception: Whatever torch.onnx raises, or that there is nothing to write out.
+    """
+    return dynamo(source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE})
 
 
 def _name_apart(graph: Any) -> None:

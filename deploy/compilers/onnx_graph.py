@@ -16,10 +16,11 @@ from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .bfloat16 import widen_bfloat16
 from .debug_map import dumps, read_debug_map
+from .ir_version import stamp
 from .onnx_messages import messages
 from .sigmoids import write_out_sigmoids
 from .stored import Compiled, stored
-from .targets import OPSETS, OnnxRequest, stamp
+from .targets import OPSETS, OnnxRequest
 from .upstream import cause
 
 FILE: Final = "model.onnx"

@@ -14,12 +14,20 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators import (
+    derivatives,
+    experts,
+    fake_quantisation,
+    free_sizes,
+    pooling,
+    quotients,
+    spectra,
+)
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import derivatives, experts, fake_quantisation, free_sizes, pooling, quotients, spectra
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -76,7 +84,7 @@ def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
 
 def free_time() -> contextlib.AbstractContextManager[None]:
     """Recurrent layers are not unrolled."""
-    from . import recurrent  # loads dynamo
+    from edgeport.deploy.compilers.operators import recurrent  # loads dynamo
 
     return recurrent.free_time()
 

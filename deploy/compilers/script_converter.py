@@ -2,115 +2,32 @@
 
 Lists, tuples and numbers are plain Python then; a branch on a value becomes torch's ``cond``
 operator, and a loop whose end is not known becomes its ``while_loop`` operator, and a list that
-grows in it one tensor. Private API of
-torch 2.13: it has no public way from TorchScript to an exported program, and its private
-converter (``torch._export.converter``) handles neither such loops nor branches that pass on what
-was computed before them.
+grows in it one tensor. Private API of torch 2.13: it has no public way from TorchScript to an
+exported program, and its private converter (``torch._export.converter``) handles neither such
+loops nor branches that pass on what was computed before them.
 """
 
-import math
-import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
+from .script_operators import Grown, computed, constant
 
 _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
-_sym_max: Any = torch.sym_max
-
-_ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "aten::add": operator.add,
-    "aten::sub": operator.sub,
-    "aten::mul": operator.mul,
-    "aten::div": operator.truediv,
-    "aten::floordiv": operator.floordiv,
-    "aten::remainder": operator.mod,
-    "aten::neg": operator.neg,
-    "aten::gt": operator.gt,
-    "aten::ge": operator.ge,
-    "aten::lt": operator.lt,
-    "aten::le": operator.le,
-    "aten::eq": operator.eq,
-    "aten::ne": operator.ne,
-    "prim::min": min,
-    "prim::max": max,
-}
-"""Operators of TorchScript on numbers and lists of numbers, which torch.ops does not run."""
-
-
-def _range_length(start: Any, end: Any, step: int) -> Any:
-    count = -((start - end) // step) if step > 0 else -((end - start) // -step)
-    return count if statically_known_true(count >= 0) else _sym_max(count, 0)
-
-
-_PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
-    "prim::ListConstruct": lambda *parts: [*parts],
-    "prim::TupleConstruct": lambda *parts: parts,
-    "prim::TupleIndex": operator.getitem,
-    "prim::NumToTensor": lambda number: number,  # a size that a trace has turned to a tensor
-    "prim::Uninitialized": lambda: None,
-    "prim::unchecked_cast": lambda value: value,
-    "prim::dtype": lambda x: _number_of(x.dtype),
-    "prim::device": lambda x: x.device,
-    "aten::__getitem__": operator.getitem,
-    "aten::__contains__": operator.contains,
-    "aten::__is__": operator.is_,
-    "aten::__isnot__": operator.is_not,
-    "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
-    "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x,
-    "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
-    "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
-    "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
-    "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
-    "aten::len": len,
-    "aten::dim": lambda x: x.dim(),
-    "aten::numel": lambda x: x.numel(),
-    "aten::format": lambda text, *parts: text.format(*parts),
-    "aten::append": lambda parts, part: parts.append(part),
-    "aten::list": list,
-    "aten::__range_length": _range_length,
-    "aten::__derive_index": lambda turn, start, step: start + turn * step,
-}
-
-
-class _Grown(NamedTuple):
-    """A list to which each turn of a loop has added a tensor of one shape."""
-
-    before: list[Tensor]
-    added: Tensor  # (turns, ...)
-
-    def stacked(self) -> Tensor:
-        parts = [torch.stack(self.before)] if self.before else []
-        return torch.cat([*parts, self.added])
-
-
-def _joined(grown: _Grown, dim: int = 0) -> Tensor:
-    stacked = grown.stacked()
-    dim %= stacked.ndim - 1
-    return stacked.movedim(0, dim).flatten(dim, dim + 1)
-
-
-_ON_GROWN: Final[Mapping[str, Callable[..., Any]]] = {
-    "aten::stack": lambda grown, dim=0: grown.stacked().movedim(0, dim),
-    "aten::cat": _joined,
-    "aten::len": lambda grown: len(grown.before) + grown.added.shape[0],
-    "aten::__getitem__": lambda grown, place: grown.stacked().select(0, place),
-}
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -136,8 +53,8 @@ class _Interpreter(nn.Module):
         self.training = False
         self._graph = graph
         self._buffer_of: dict[str, str] = {}
-        for node in _all_nodes(graph):
-            if node.kind() == "prim::Constant" and isinstance(value := _constant(node), Tensor):
+        for node in nodes(graph):
+            if node.kind() == "prim::Constant" and isinstance(value := constant(node), Tensor):
                 name = f"constant_{len(self._buffer_of)}"
                 self.register_buffer(name, value.detach())
                 self._buffer_of[node.output().debugName()] = name
@@ -160,7 +77,7 @@ class _Interpreter(nn.Module):
         kind = node.kind()
         if kind == "prim::Constant":
             if names[0] not in self._buffer_of:
-                values[names[0]] = _constant(node)
+                values[names[0]] = constant(node)
             return
         args = [values[value.debugName()] for value in node.inputs()]
         if kind == "prim::If":
@@ -170,7 +87,7 @@ class _Interpreter(nn.Module):
         elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             results = args[0]
         else:
-            result = _computed(node, args)
+            result = computed(node, args)
             results = [result] if len(names) == 1 else result or ()
         values.update(zip(names, results, strict=True))
 
@@ -249,7 +166,7 @@ class _Interpreter(nn.Module):
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(ends, spec)
-        grown = {name: _Grown(held[name], found.pop()) for name in reversed(grows)}
+        grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
 
@@ -300,52 +217,14 @@ class _Outer:
         return {**self._values, **dict(zip(self._names, found, strict=True))}
 
 
-def _computed(node: Any, args: Sequence[Any]) -> Any:
-    kind = node.kind()
-    if args and isinstance(args[0], _Grown):
-        if kind not in _ON_GROWN:
-            raise NotImplementedError(f"a list grows in a loop, and meets {kind} after it")
-        return _ON_GROWN[kind](*args)
-    if kind == "aten::unbind" and type(args[0].shape[args[1]]) is torch.SymInt:
-        return _Grown([], args[0].movedim(args[1], 0))
-    if kind == "aten::add_" and isinstance(args[0], list):
-        args[0].extend(args[1])
-        return args[0]
-    if kind in _PRIMITIVES:
-        return _PRIMITIVES[kind](*args)
-    if kind == "prim::RaiseException":
-        raise RuntimeError(f"forward raises {args[0]}")
-    if kind in _ON_NUMBERS and not any(isinstance(arg, Tensor) for arg in args):
-        return _ON_NUMBERS[kind](*args)
-    if kind == "aten::size":
-        return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
-    overload: Any = get_op_overload(node)
-    pairs = [*zip(overload._schema.arguments, args, strict=False)]
-    return overload(
-        *(value for argument, value in pairs if not argument.kwarg_only),
-        **{argument.name: value for argument, value in pairs if argument.kwarg_only},
-    )
-
-
-def _constant(node: Any) -> Any:
-    return node.output().toIValue()
-
-
-def _all_nodes(block: Any) -> Iterator[Any]:
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _all_nodes(inner)
-
-
 def _grow_once(block: Any) -> tuple[str, ...]:
     """Lists from outside to which each turn adds one part, and that it does not read."""
     goes_on = next(block.outputs()).node()
-    if goes_on.kind() != "prim::Constant" or _constant(goes_on) is not True:
+    if goes_on.kind() != "prim::Constant" or constant(goes_on) is not True:
         return ()  # it may end before
-    inside = {output.debugName() for node in _all_nodes(block) for output in node.outputs()}
+    inside = {output.debugName() for node in nodes(block) for output in node.outputs()}
     at_top = Counter(filter(None, map(_grown_by, block.nodes())))
-    read = Counter(value.debugName() for node in _all_nodes(block) for value in node.inputs())
+    read = Counter(value.debugName() for node in nodes(block) for value in node.inputs())
     return tuple(
         name for name, times in at_top.items() if times == read[name] == 1 and name not in inside
     )
@@ -365,11 +244,11 @@ def _grown_by(node: Any) -> str | None:
     return node.inputsAt(0).debugName() if node.kind() == "aten::append" else None
 
 
-def _used(node: Any, grows: Sequence[str] = ()) -> Iterator[str]:
+def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
     """Values that the blocks of a node mention."""
     for block in node.blocks():
         yield from (output.debugName() for output in block.outputs())
-        for inner in _all_nodes(block):
+        for inner in nodes(block):
             if (grown := _grown_by(inner)) and grown not in grows:
                 raise NotImplementedError(
                     "a list grows in a branch, or is read in the loop in which it grows"
@@ -388,14 +267,3 @@ def _fresh(leaf: Any) -> Any:
 
 def _truth(goes_on: Any) -> Tensor:
     return goes_on.clone() if isinstance(goes_on, Tensor) else torch.full((), bool(goes_on))
-
-
-def _whole(number: Any) -> Any:
-    """A symbol stays one."""
-    is_number = isinstance(number, float | bool | torch.SymFloat)
-    return math.trunc(number) if is_number else number
-
-
-def _number_of(dtype: torch.dtype) -> int:
-    found: int = _TORCH_DTYPE_TO_ENUM[dtype]
-    return found

@@ -15,9 +15,10 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
 
+from edgeport.deploy.compilers.operators import experts
 from edgeport.deploy.sources.source import Source
 
-from . import experts, program
+from . import program
 
 
 def captured(source: Source, *, read: bool = True) -> ExportedProgram:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from edgeport import __version__
+from edgeport.deploy.compilers.operators import decompositions, quotients
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import decompositions, quotients
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 
 PRODUCER_FILE: Final = "edgeport.producer.json"

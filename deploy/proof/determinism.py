@@ -7,7 +7,6 @@ time, so that a difference counts only if one thread shows it too.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +22,7 @@ from edgeport.deploy.sources.modules import copied
 from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes import SourceError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.libtorch.threads import thread_count
 
 _MOST_NAMES: Final = 3
 
@@ -42,7 +42,7 @@ def check_repeatable(flat: Flat, inputs: Mapping[str, Array]) -> None:
     """
     if _same(run_module(flat, inputs), run_module(flat, inputs)):
         return
-    with _one_thread():
+    with thread_count(1):
         if not _same(run_module(flat, inputs), run_module(flat, inputs)):
             raise _explained(flat, inputs)
 
@@ -63,7 +63,7 @@ def check_unchanged(
     """
     if _same(first, run_module(flat, inputs)):
         return
-    with _one_thread():
+    with thread_count(1):
         again = run_module(flat, inputs)
     if not _same(first, again) and (changed := _changed(before, state_of(flat.module))):
         raise _stateful(flat, changed)
@@ -239,13 +239,3 @@ def _same(first: Sequence[Array], again: Sequence[Array]) -> bool:
         a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
         for a, b in zip(first, again, strict=True)
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
+from edgeport.commands.export_story import Story
 from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_max_ratio,
@@ -22,7 +23,6 @@ from edgeport.commands.options import (
 )
 from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
-from edgeport.commands.story import Story
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
 from edgeport.runtimes.parity.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds

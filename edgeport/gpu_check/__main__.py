@@ -20,11 +20,11 @@ from edgeport.commands.terminal import note, show
 from edgeport.runtimes.errors import EdgeportError, UsageError
 
 from .budget import Budget
+from .check import Check
 from .journal import Journal
 from .machine import Machine, look
 from .models import Model, find
 from .report import Report
-from .run import Check
 
 EXPORT_SHARE: Final = 0.3
 """Of the time, where there are no bundles yet."""

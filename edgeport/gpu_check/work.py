@@ -9,7 +9,7 @@ from typing import Any
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.bench import Sweep, benchmark
 from edgeport.runtimes.devices import device_kind
-from edgeport.runtimes.errors import EdgeportError, EngineError
+from edgeport.runtimes.errors import EdgeportError, EngineError, OutOfMemoryError
 from edgeport.runtimes.safety.forked import end_with_parent
 
 from .child import Figures
@@ -47,7 +47,7 @@ def answer(task: Task, tell: Callable[[Figures], None]) -> Figures | EdgeportErr
     except EdgeportError as e:
         return e
     except MemoryError as e:
-        return EngineError(f"out of memory: {e}", remedy="use a larger machine")
+        return OutOfMemoryError(f"out of memory: {e}", remedy="use a larger machine")
     except Exception as e:  # an engine's own, or a defect of ours: a row, not the end of the check
         return EngineError(
             f"{type(e).__name__}: {e}", remedy="edgeport verify --debug shows where it is from"

@@ -12,8 +12,8 @@ import numpy as np
 from edgeport.runtimes.cuda.nvml import Gpu, GpuReading, Watch
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parts import TimesParts
 from edgeport.runtimes.session import Session
+from edgeport.runtimes.timed_parts import TimesParts
 
 from .disturbance import difference
 from .loops import Durations

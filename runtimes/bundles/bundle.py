@@ -340,11 +340,11 @@ def open_session(
 
 def open_labelled(
     path: str | Path,
-    backend: str | None = None,
+    backend: str | None,
     *,
-    threads: int | None = None,
-    device: str | None = None,
-    gpu: GpuOptions | None = None,
+    threads: int | None,
+    device: str | None,
+    gpu: GpuOptions | None,
 ) -> tuple[Session, Mapping[str, tuple[str, ...]]]:
     """Open what ``open_session`` opens, and say what it knows of its outputs.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edgeport.runtimes.errors import EdgeportError, FormatError
+from edgeport.runtimes.errors import FormatError
 from edgeport.runtimes.formats.strict_json import expect, number, parse
 from edgeport.runtimes.safety.private_copy import read
 
@@ -90,8 +90,6 @@ def _read(report: Any, key: str, each: Any, bundle: Bundle) -> list[Any]:
     try:
         entries = expect(list, expect(dict, report, "a report").get(key), key)
         return [each(expect(dict, entry, "an entry")) for entry in entries]
-    except EdgeportError:
-        raise
     except ValueError as e:
         raise _damaged(bundle, e) from e
 

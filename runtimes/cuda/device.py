@@ -10,9 +10,7 @@ from edgeport.runtimes.errors import EdgeportError
 
 from .driver import Driver, driver
 
-_MULTIPROCESSORS: Final = 16  # CUdevice_attribute, from cuda.h
-_INTEGRATED: Final = 18
-_MAJOR: Final = 75
+_MAJOR: Final = 75  # CUdevice_attribute, from cuda.h
 _MINOR: Final = 76
 
 
@@ -24,18 +22,12 @@ class DeviceInfo:
         index: The N of ``cuda:N``.
         name: Such as ``"NVIDIA GeForce RTX 4090"``.
         compute_capability: Major and minor, such as (8, 9).
-        memory_bytes: All of its memory.
-        multiprocessors: How many it has.
-        integrated: Whether it shares the machine's memory, as on Jetson.
         pci_bus_id: Such as ``"0000:65:00.0"``: NVML and lspci know it by that.
     """
 
     index: int
     name: str
     compute_capability: tuple[int, int]
-    memory_bytes: int
-    multiprocessors: int
-    integrated: bool
     pci_bus_id: str
 
     def __str__(self) -> str:
@@ -64,8 +56,6 @@ def device(index: int) -> DeviceInfo:
     name, address = ctypes.create_string_buffer(256), ctypes.create_string_buffer(64)
     library.call("cuDeviceGetName", name, len(name), handle, doing=doing)
     library.call("cuDeviceGetPCIBusId", address, len(address), handle, doing=doing)
-    memory = ctypes.c_size_t()
-    library.call("cuDeviceTotalMem_v2", ctypes.byref(memory), handle, doing=doing)
 
     def attribute(number: int) -> int:
         return library.integer("cuDeviceGetAttribute", number, handle, doing=doing)
@@ -74,9 +64,6 @@ def device(index: int) -> DeviceInfo:
         index=index,
         name=name.value.decode("utf-8", "replace"),
         compute_capability=(attribute(_MAJOR), attribute(_MINOR)),
-        memory_bytes=memory.value,
-        multiprocessors=attribute(_MULTIPROCESSORS),
-        integrated=bool(attribute(_INTEGRATED)),
         pci_bus_id=address.value.decode("ascii", "replace"),
     )
 

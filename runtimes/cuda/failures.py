@@ -8,6 +8,7 @@ from edgeport.runtimes.errors import (
     EdgeportError,
     EngineError,
     LostGpuError,
+    OutOfMemoryError,
 )
 
 KERNEL_MODULE: Final = Path("/proc/driver/nvidia/version")
@@ -26,7 +27,7 @@ _NEW_PROCESS: Final = "CUDA cannot be used again in this process: start a new on
 
 KNOWN: Final = {  # CUresult, from cuda.h
     2: _Known(
-        EngineError,
+        OutOfMemoryError,
         "the GPU has not enough memory",
         "close other sessions and processes that use the GPU (nvidia-smi lists them), or run "
         "smaller batches in fewer threads",

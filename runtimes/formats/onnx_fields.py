@@ -10,13 +10,17 @@ from typing import Final
 
 from .protobuf import Data, parts
 
-MODEL_GRAPH, MODEL_FUNCTIONS = 7, 25
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT = 1, 5, 11
-FUNCTION_NAME, FUNCTION_NODE, FUNCTION_DOMAIN, FUNCTION_OVERLOAD = 1, 7, 10, 13
+MODEL_GRAPH, MODEL_TRAINING_INFO, MODEL_FUNCTIONS = 7, 20, 25
+TRAINING_INITIALIZATION, TRAINING_ALGORITHM = 1, 2
+FUNCTION_NAME, FUNCTION_NODE, FUNCTION_DOMAIN = 1, 7, 10
+FUNCTION_ATTRIBUTE_PROTO, FUNCTION_OVERLOAD = 11, 13
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_SPARSE_INITIALIZER = 1, 5, 11, 15
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE = 1, 2, 3, 4
 NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 5, 7, 8
-ATTRIBUTE_G, ATTRIBUTE_GRAPHS = 6, 11
+ATTRIBUTE_T, ATTRIBUTE_G, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+ATTRIBUTE_SPARSE_TENSOR, ATTRIBUTE_SPARSE_TENSORS = 22, 23
 VALUEINFO_NAME = 1
+SPARSE_VALUES, SPARSE_INDICES = 1, 2
 TENSOR_DIMS, TENSOR_DATA_TYPE, TENSOR_NAME = 1, 2, 8
 TENSOR_FLOAT_DATA, TENSOR_RAW_DATA, TENSOR_DOUBLE_DATA = 4, 9, 10
 TENSOR_INT32_DATA, TENSOR_INT64_DATA, TENSOR_UINT64_DATA = 5, 7, 11
@@ -24,18 +28,30 @@ TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION = 13, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 HOLDS: Final = {  # message -> field number -> message in it; what leads to no tensor is left out
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
-    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto",
-        22: "SparseTensorProto", 23: "SparseTensorProto",
+    "ModelProto": {
+        MODEL_GRAPH: "GraphProto",
+        MODEL_TRAINING_INFO: "TrainingInfoProto",
+        MODEL_FUNCTIONS: "FunctionProto",
     },
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
-    "TensorProto": {13: "StringStringEntryProto"},  # external_data
-}  # fmt: skip  # one line a message
+    "TrainingInfoProto": {TRAINING_INITIALIZATION: "GraphProto", TRAINING_ALGORITHM: "GraphProto"},
+    "FunctionProto": {FUNCTION_NODE: "NodeProto", FUNCTION_ATTRIBUTE_PROTO: "AttributeProto"},
+    "GraphProto": {
+        GRAPH_NODE: "NodeProto",
+        GRAPH_INITIALIZER: "TensorProto",
+        GRAPH_SPARSE_INITIALIZER: "SparseTensorProto",
+    },
+    "NodeProto": {NODE_ATTRIBUTE: "AttributeProto"},
+    "AttributeProto": {
+        ATTRIBUTE_T: "TensorProto",
+        ATTRIBUTE_G: "GraphProto",
+        ATTRIBUTE_TENSORS: "TensorProto",
+        ATTRIBUTE_GRAPHS: "GraphProto",
+        ATTRIBUTE_SPARSE_TENSOR: "SparseTensorProto",
+        ATTRIBUTE_SPARSE_TENSORS: "SparseTensorProto",
+    },
+    "SparseTensorProto": {SPARSE_VALUES: "TensorProto", SPARSE_INDICES: "TensorProto"},
+    "TensorProto": {TENSOR_EXTERNAL_DATA: "StringStringEntryProto"},
+}
 
 
 def each(data: Data, start: int, end: int, *numbers: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeport.runtimes.serve.core import Core
 from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.http import Exchange
-from edgeport.runtimes.serve.messages import Limits, Request, Response
+from edgeport.runtimes.serve.http_messages import Limits, Request, Response
 from edgeport.runtimes.serve.repository import Catalogue, Repository, opener
 from edgeport.runtimes.serve.routes import Routes
 from edgeport.runtimes.serve.work import Bounds

@@ -11,6 +11,7 @@ import torch
 
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.errors import BackendMissingError, EngineError, FormatError
+from edgeport.runtimes.run_failures import out_of_memory
 from edgeport.runtimes.safety.aoti_package import unpacked
 from edgeport.runtimes.session import Availability, Options, check_signature
 from edgeport.runtimes.signature import Signature
@@ -87,8 +88,9 @@ def _open(library: Path, name: str, options: Options) -> TorchSession:
                 f"{name} cannot run here: it was linked with newer libraries: {missing[0]}",
                 remedy=_REBUILD,
             ) from e
-        raise EngineError(
-            f"torch cannot open {name}: {last_line(e)}", remedy="export it again"
+        refused, reason = f"torch cannot open {name}", last_line(e)
+        raise out_of_memory(refused, reason) or EngineError(
+            f"{refused}: {reason}", remedy="export it again"
         ) from e
     return TorchSession("aotinductor", _Call(runner), signature, options)
 

@@ -12,6 +12,7 @@ from edgeport.runtimes.errors import (
     EdgeportError,
     EngineError,
     LostGpuError,
+    OutOfMemoryError,
 )
 from edgeport.runtimes.run_failures import run_failure
 
@@ -35,7 +36,7 @@ def gpu_failure(error: Exception, device: torch.device) -> EdgeportError | None:
     said = _CUDA_ERROR.search(str(error))
     if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
         told = said[0] if said else ". ".join(" ".join(str(error).split()).split(". ")[:3])
-        return EngineError(
+        return OutOfMemoryError(
             f"{device} is out of memory: {told.strip()}",
             remedy="use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )

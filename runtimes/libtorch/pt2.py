@@ -1,6 +1,10 @@
 """Exported programs (``.pt2``), on the CPU or a GPU."""
 
+import contextlib
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ def open(path: Path, options: Options) -> TorchSession:
     def load(extra_files: ExtraFiles, device: torch.device) -> Any:
         # torch warns of a path whose suffix is another, and in a process forked from one that uses
         # CUDA, where it looks for GPUs, that it finds none
-        with path.open("rb") as file, warnings.catch_warnings():
+        with path.open("rb") as file, _some_folders(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "CUDA initialization: CUDA driver init")
             program = torch.export.load(file, extra_files=extra_files)
         if device.type != "cpu":  # also moves the devices that are written into its graph
@@ -40,3 +44,26 @@ def open(path: Path, options: Options) -> TorchSession:
         return program.module()
 
     return open_signed("torch", path, options, load)
+
+
+@contextlib.contextmanager
+def _some_folders() -> Iterator[None]:
+    """On a read-only device, what torch asks for and does not need: folders that it may write to.
+
+    It does so in modules that it imports while it loads a program.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        kept = os.environ.get(name)
+        tempfile.tempdir = os.environ[name] = os.sep
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            del os.environ[name]
+            if kept is not None:
+                os.environ[name] = kept
+    else:
+        yield

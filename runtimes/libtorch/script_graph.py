@@ -1,4 +1,4 @@
-"""What is written into the graph of a TorchScript file, and must be another on another device."""
+"""The graph of a TorchScript file: its nodes, and what must be another in it on another device."""
 
 from __future__ import annotations
 
@@ -29,8 +29,16 @@ def move_to(module: Any, device: torch.device, *, tf32: bool) -> None:
         for name in part._c._method_names():
             graph = part._c._get_method(name).graph
             torch._C._jit_pass_inline(graph)  # functions and methods that it calls
-            for node in list(_nodes(graph)):
+            for node in list(nodes(graph)):
                 _move(graph, node, device, tf32)
+
+
+def nodes(block: Any) -> Iterator[Any]:
+    """All nodes of a graph or block, those of branches and bodies inside too."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from nodes(inner)
 
 
 def _move(graph: Any, node: Any, device: torch.device, tf32: bool) -> None:
@@ -51,11 +59,3 @@ def _move(graph: Any, node: Any, device: torch.device, tf32: bool) -> None:
 def _replace(graph: Any, node: Any, place: int, value: object) -> None:
     graph.setInsertPoint(node)
     node.replaceInput(place, graph.insertConstant(value))
-
-
-def _nodes(block: Any) -> Iterator[Any]:
-    """Of a graph or block, and of the branches and bodies inside."""
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _nodes(inner)

@@ -21,9 +21,10 @@ from edgeport.runtimes.errors import (
 )
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
-from edgeport.runtimes.parts import Parts
+from edgeport.runtimes.run_failures import out_of_memory
 from edgeport.runtimes.session import Closes, EngineInfo, Options, check_signature, closed
 from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.timed_parts import Parts
 
 from .buffers import INFERENCE_MODE, TorchBinder, owned
 from .device import GpuChoices, require_all_on, require_torch_device
@@ -221,7 +222,7 @@ def open_signed(
 
     Raises:
         BackendMissingError: Torch does not have the device.
-        EngineError: Torch refused it.
+        EngineError: Torch refused it, or (``OutOfMemoryError``) got no memory for it.
         FormatError: It does not carry a signature.
         ContractError: Its signature, or where its tensors are, is not what was asked for.
     """
@@ -231,10 +232,14 @@ def open_signed(
     try:
         module = load(extra_files, device)
     except Exception as e:  # RuntimeError, zipfile's, json's, whatever the archive's code raises
-        raise gpu_failure(e, device) or EngineError(
-            f"torch cannot open {name}: {last_line(e)}",
-            remedy="check that its suffix is right, that torch is as new as its producer, and that "
-            "there is free memory; a .pt2 file needs a TMPDIR that may be written to",
+        refused, reason = f"torch cannot open {name}", last_line(e)
+        raise (
+            gpu_failure(e, device)
+            or out_of_memory(refused, reason)
+            or EngineError(
+                f"{refused}: {reason}",
+                remedy="check that its suffix is right and that torch is as new as its producer",
+            )
         ) from e
     if not extra_files[EXTRA_FILE]:
         raise FormatError(

@@ -23,9 +23,9 @@ from edgeport.runtimes.errors import (
 from edgeport.runtimes.heap import give_back
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
-from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import Availability, Closes, Options, check_signature, closed
 from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.timed_parts import Parts
 
 from .cpu_nodes import RECORD, on_cpu
 from .cuda_failures import failure

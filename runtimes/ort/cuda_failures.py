@@ -7,7 +7,13 @@ from typing import Any, Final, cast
 
 from edgeport.runtimes.cuda.failures import KNOWN
 from edgeport.runtimes.cuda.failures import failure as by_code
-from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineError, first_line
+from edgeport.runtimes.errors import (
+    BackendMissingError,
+    EdgeportError,
+    EngineError,
+    OutOfMemoryError,
+    first_line,
+)
 
 from .loading import failed
 
@@ -44,7 +50,7 @@ def failure(
         )
     if any(words in text for words in _MEMORY) or (code and code[1] == "2"):
         more = "raise --gpu-memory, or " if limited else ""
-        return EngineError(
+        return OutOfMemoryError(
             f"{device} is out of memory: {said}",
             remedy=f"{more}use smaller inputs, or end what else uses the GPU: nvidia-smi lists it",
         )

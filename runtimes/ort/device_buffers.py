@@ -16,8 +16,8 @@ from typing import Any, Final
 import onnxruntime
 
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.timed_parts import Parts
 
 _MOST_SHAPES: Final = 32
 """Beyond them everything is given back: memory of a GPU is dear."""

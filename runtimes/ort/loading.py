@@ -7,7 +7,7 @@ import onnxruntime
 
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.errors import ContractError, EngineError, first_line
-from edgeport.runtimes.run_failures import run_failure
+from edgeport.runtimes.run_failures import out_of_memory, run_failure
 from edgeport.runtimes.session import Availability, EngineInfo, Options
 from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY, Signature, TensorSpec
 
@@ -86,7 +86,7 @@ def load(
     """Open a file with one provider. Whether it is in use, the caller sees in ``get_providers``.
 
     Raises:
-        EngineError: ONNX Runtime refused it.
+        EngineError: ONNX Runtime refused it, or (``OutOfMemoryError``) got no memory for it.
     """
     try:
         with opened(path, settings) as model:
@@ -95,10 +95,10 @@ def load(
             )
     except Exception as e:  # ONNX Runtime's exceptions have no common base
         reason = first_line(e).replace(str(path), path.name if options.name is None else "it")
-        raise EngineError(
-            f"ONNX Runtime cannot open {options.name or path}: {reason}",
-            remedy="check that it is an ONNX file of an opset that this version knows, "
-            "and that there is free memory",
+        refused = f"ONNX Runtime cannot open {options.name or path}"
+        raise out_of_memory(refused, reason) or EngineError(
+            f"{refused}: {reason}",
+            remedy="check that it is an ONNX file of an opset that this version knows",
         ) from e
     session.disable_fallback()  # run() would go on with another provider after some errors
     return session

@@ -16,6 +16,7 @@ from edgeport.runtimes.errors import (
     EdgeportError,
     EngineError,
     InputError,
+    OutOfMemoryError,
     UsageError,
 )
 from edgeport.runtimes.formats.records import from_json, to_json
@@ -27,7 +28,7 @@ from edgeport.runtimes.session import BACKENDS, Options, Session, check_options,
 from .figures import Figures
 from .informative import uninformative
 from .repeats import repeat
-from .report import BackendReport, OutputFacts, Report
+from .report import BackendReport, Outcome, OutputFacts, Report
 from .thresholds import Precision, Thresholds
 from .verdict import Verdict, judge, judge_together, pool_floors, worst
 
@@ -213,7 +214,7 @@ def _run(
             if engine.device.startswith("cuda"):
                 found = repeat(session, samples, verdicts, report.reduced)
                 report = replace(report, repeats=found)
-    except BackendMissingError as e:  # a library or a GPU that only opening finds missing
+    except (BackendMissingError, OutOfMemoryError) as e:  # what only opening and running tells
         return replace(report, outcome="unusable", reason=e.problem, remedy=e.remedy)
     except EdgeportError as e:
         return replace(report, outcome="fail", reason=e.problem, remedy=e.remedy)
@@ -246,7 +247,8 @@ def _run_apart(
             )
             return from_json(BackendReport, answer)
         except EngineError as e:
-            return BackendReport(name, artefact.stored.file, "fail", e.problem, e.remedy)
+            outcome: Outcome = "unusable" if isinstance(e, OutOfMemoryError) else "fail"
+            return BackendReport(name, artefact.stored.file, outcome, e.problem, e.remedy)
         except ValueError as e:
             remedy = "don't use this artefact with this backend"
             reason = f"the process that ran the artefact answered something else: {e}"
@@ -265,7 +267,8 @@ def _answer(session: Session, sample: Golden) -> Mapping[str, Array]:
         shapes = [sample.inputs[spec.name].shape for spec in signature.inputs]
         check_outputs(signature, shapes, outputs)  # a session does it once for each shape
     except (EngineError, InputError) as e:
-        raise EngineError(f"sample {sample.name!r}: {e.problem}", remedy=e.remedy) from e
+        kind = OutOfMemoryError if isinstance(e, OutOfMemoryError) else EngineError
+        raise kind(f"sample {sample.name!r}: {e.problem}", remedy=e.remedy) from e
     return outputs
 
 

@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes import errors
-from edgeport.runtimes.errors import EdgeportError, EngineError, StorageError
+from edgeport.runtimes.errors import EdgeportError, EngineError, OutOfMemoryError, StorageError
 
 from .forked import OUT_OF_MEMORY, restrict, run_forked
+
+_CHILD: Final = "the process that opened and ran the artefact"
 
 _LONGEST_ANSWER: Final = 2**28
 
@@ -75,7 +77,7 @@ def run_limited(function: Callable[[], Any], limits: Limits, *, gpu: bool = Fals
         What the function returned, as JSON gives it back.
 
     Raises:
-        EngineError: The child crashed, took too long, or ran out of memory.
+        EngineError: The child crashed, took too long, or (``OutOfMemoryError``) ran out of memory.
         StorageError: The function raised another ``OSError``.
         EdgeportError: The function raised it.
     """
@@ -84,7 +86,7 @@ def run_limited(function: Callable[[], Any], limits: Limits, *, gpu: bool = Fals
     if data is None:
         raise _ended(f"took longer than {limits.time_s:g} s")
     if status != 0:
-        raise _ended(_cause(status))
+        raise _crashed(status)
     return _result(data)
 
 
@@ -160,16 +162,20 @@ def _result(data: bytes) -> Any:
     raise _ended("answered nothing that makes sense")
 
 
-def _cause(status: int) -> str:
+def _crashed(status: int) -> EngineError:
     if os.WIFSIGNALED(status):
-        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        return _ended(f"was ended by {signal.Signals(os.WTERMSIG(status)).name}")
     if os.WEXITSTATUS(status) == OUT_OF_MEMORY:
-        return "ran out of memory"
-    return "ended without an answer"
+        return OutOfMemoryError(
+            f"{_CHILD} ran out of memory",
+            remedy="end what else takes memory, or use a larger machine; a small model that takes "
+            "so much is not to be trusted",
+        )
+    return _ended("ended without an answer")
 
 
 def _ended(how: str) -> EngineError:
     return EngineError(
-        f"the process that opened and ran the artefact {how}",
+        f"{_CHILD} {how}",
         remedy="don't use this artefact with this backend; a slow machine: --time-limit SECONDS",
     )

@@ -179,11 +179,8 @@ def _digest(
     digest = sha256(stored.size_bytes)
     chunk = memoryview(bytearray(min(_CHUNK_BYTES, left)))
     while left > 0:
-        try:
+        with reading(path):
             part = chunk[: file.readinto(chunk[:left])]  # type: ignore[attr-defined]  # a raw file
-        except OSError:
-            with reading(path):
-                raise
         if not part:
             break  # cut off meanwhile: another hash
         digest.update(part)

@@ -3,7 +3,7 @@
 from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
 
 try:
-    from .messages import Limits as TransportLimits
+    from .http_messages import Limits as TransportLimits
     from .server import Serving, serve
     from .work import Bounds
     from .worker import Settings

@@ -10,11 +10,11 @@ from edgeport.runtimes.errors import EdgeportError, EngineError, InputError, Los
 from edgeport.runtimes.inputs import Array
 
 from . import counters as c
+from .batch_queue import Batch
 from .classes import classify
 from .counters import Counters
 from .model import Model
 from .requests import InferResponse
-from .waiting import Batch
 from .work import Result, Work
 
 Outputs: TypeAlias = dict[str, Array] | EdgeportError

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias, cast
 
-from .messages import (
+from .http_messages import (
     CONTINUE,
     Limits,
     Message,

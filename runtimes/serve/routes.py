@@ -25,8 +25,8 @@ from . import metrics, openapi, page
 from .compression import MOST_EXPANSION, SMALLEST_BYTES, TooLong, accepted, compress, decompress
 from .core import Core
 from .http import Exchange
+from .http_messages import JSON, Limits, Request, Response, error, json_response
 from .json_text import loads
-from .messages import JSON, Limits, Request, Response, error, json_response
 from .reading import LARGE_BYTES
 from .requests import InferResponse
 from .scheduler import Scheduler

@@ -30,12 +30,12 @@ from edgeport.runtimes.errors import (
 
 from . import answers
 from . import counters as c
+from .batch_queue import Batch, BatchQueue
 from .counters import Counters
 from .model import Model
 from .requests import InferRequest
 from .run_times import RunTimes
 from .templates import Reader
-from .waiting import Batch, Waiting
 from .work import NEVER_NS, Bounds, Done, Result, Work, client_deadline
 
 PROMISED: Final = 0.8
@@ -69,7 +69,7 @@ class Scheduler:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._times = RunTimes(model.first_runs)
-        self._waiting = Waiting(model.most_rows, self._times)
+        self._waiting = BatchQueue(model.most_rows, self._times)
         self._running: Batch | None = None  # in the thread
         self._began_ns = 0
         self._looking = False

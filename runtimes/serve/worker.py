@@ -22,8 +22,8 @@ from . import channel
 from .core import Core
 from .counters import Board
 from .http import Connections
+from .http_messages import Limits
 from .memory import Thrift
-from .messages import Limits
 from .port import BACKLOG, hear, let_in
 from .repository import Place, Repository, opener
 from .routes import Routes

@@ -14,7 +14,7 @@ from edgeport.runtimes.cuda.device import Context
 from edgeport.runtimes.cuda.stream import Event, Stream
 from edgeport.runtimes.errors import EdgeportError
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parts import Parts
+from edgeport.runtimes.timed_parts import Parts
 
 from .api import ICudaEngine, IExecutionContext, IRuntimeConfig
 from .bound_inputs import BoundInputs

@@ -9,8 +9,8 @@ from edgeport.runtimes.devices import cuda_index, require_no_forced_tf32
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
-from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import Closes, EngineInfo, Options, closed
+from edgeport.runtimes.timed_parts import Parts
 
 from .api import ICudaEngine, Runtime
 from .failures import explain

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -178,6 +179,13 @@ def test_what_the_system_refuses_is_said_in_two_lines(
     monkeypatch.setattr(doctor, "run", lambda _: [0] * 2**62)
     assert main(["doctor"]) == 3
     assert "out of memory\n  fix: use smaller" in capsys.readouterr().err
+
+    def no_room(_: object) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(doctor, "run", no_room)
+    assert main(["doctor"]) == 3
+    assert "out of memory: [Errno 12] Cannot" in capsys.readouterr().err
 
     def full(_: object) -> None:  # while a command is imported
         raise MemoryError

@@ -24,6 +24,7 @@ from edgeport.runtimes import (
     StorageError,
     UsageError,
 )
+from edgeport.runtimes.libtorch.threads import thread_count
 from edgeport.runtimes.parity.thresholds import Thresholds
 
 BATCH = {"x": {0: "batch"}}
@@ -368,13 +369,9 @@ def test_the_declared_maximum_is_proved_whatever_it_is(tmp_path: Path) -> None:
 
 
 def test_the_number_of_threads_is_the_callers(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with thread_count(1):
         deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["torchscript"])
         assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
 
 
 class Options(nn.Module):

@@ -5,14 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from edgeport.runtimes import EngineError, InputError, Options, Signature, TensorSpec, ValuesError
+from edgeport.runtimes import (
+    EngineError,
+    InputError,
+    Options,
+    OutOfMemoryError,
+    Session,
+    Signature,
+    TensorSpec,
+    ValuesError,
+)
 from edgeport.runtimes.libtorch.session import TorchSession
 from edgeport.runtimes.ort.cpu import open
+from edgeport.runtimes.run_failures import out_of_memory
+from edgeport.runtimes.safety.isolation import Limits, run_limited
 
 TABLE = np.arange(6, dtype=np.float32).reshape(3, 2)
 INDEX = Signature(
@@ -97,6 +109,66 @@ def test_torch_refuses_an_index(kind: type[Embedding], compiled: str) -> None:
             session.run({"index": np.array([[2]])})
         with pytest.raises(ValuesError, match=REFUSED.format("torch")):
             session.run({"index": np.array([[3]])})
+
+
+PRODUCTS = Signature(
+    (TensorSpec("x", "float32", ("n", 1)),), (TensorSpec("y", "float32", ("n", "n")),)
+)
+
+
+class Products(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.transpose(0, 1)
+
+
+def test_torch_has_no_memory_for_an_answer() -> None:
+    with TorchSession("torch", Products(), PRODUCTS, Options(threads=1)) as session:
+        fails(session, "torch failed: out of memory: can't allocate memory: you tried to allocate ")
+
+
+def test_onnx_runtime_has_no_memory_for_an_answer(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"]),
+        helper.make_node("Mul", ["x", "turned"], ["y"]),
+    ]
+    x, y = (
+        helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, list(spec.shape))
+        for spec in (*PRODUCTS.inputs, *PRODUCTS.outputs)
+    )
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    opset = helper.make_opsetid("", 20)
+    path = tmp_path / "products.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    with open(path, Options(threads=1)) as session:
+        fails(session, "ONNX Runtime failed: out of memory: Failed to allocate memory for request")
+
+
+def fails(session: Session, how: str) -> None:
+    large = {"x": np.ones((30_000, 1), np.float32)}  # 3.6 GB are answered
+
+    def run() -> None:
+        session.run(large)
+
+    with pytest.raises(OutOfMemoryError, match=f"^{how}.*\n  fix: end what else takes memory"):
+        run_limited(run, Limits(60, 2**30))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: "
+         "std::bad_alloc", "std::bad_alloc"),
+        ("env.cc:327 PosixThread pthread_create failed, error code: 12 error msg: Cannot allocate "
+         "memory", "Cannot allocate memory"),
+        ("MemoryError", "MemoryError"),
+        ("Unable to allocate 3.35 GiB for an array", "Unable to allocate 3.35 GiB for an array"),
+    ],
+)  # fmt: skip  # one message after the other
+def test_how_a_lack_of_memory_is_told(reason: str, said: str) -> None:
+    assert str(out_of_memory("torch cannot open x.ts", reason)).startswith(
+        f"torch cannot open x.ts: out of memory: {said}\n  fix: "
+    )
+    assert out_of_memory("torch cannot open x.ts", "memory format is not allocated") is None
 
 
 def test_it_is_an_error_of_the_input_and_of_the_engine() -> None:

@@ -13,8 +13,7 @@ gradient of that mean is divided by how many they are, which word2vec.c forgot (
 "Corrected CBOW performs as well as skip-gram", 2021).
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from edgeport.runtimes.errors import EngineError, UsageError
+from edgeport.runtimes.libtorch.threads import thread_count
 
 from .corpus import Corpus, Passages, passages
 from .lookup import Array
@@ -120,17 +120,6 @@ class _Trained:
     costs: list[float] = field(default_factory=list)
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The products are too small to share; and one thread gives the same bits on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Trainer:
     """Trains vectors epoch by epoch.
 
@@ -155,7 +144,7 @@ class Trainer:
         found: Array = self._state.read.numpy().copy()
         return found
 
-    @_one_thread()
+    @thread_count(1)  # the products are too small to share
     @torch.no_grad()
     def epoch(self, on_chunk: OnChunk | None = None) -> float:
         """Pass over the texts once, and say what a pair costs on average, in nats.
@@ -175,7 +164,7 @@ class Trainer:
         self._done += 1
         return float(np.mean(costs)) if costs else 0.0
 
-    @_one_thread()
+    @thread_count(1)  # the products are too small to share
     @torch.no_grad()
     def judge(self, held_out: Corpus, seed: int = 0) -> tuple[float, float]:
         """Cost of a pair of other texts, and how often the word that is there beats a drawn one.

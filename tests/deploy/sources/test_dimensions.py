@@ -19,6 +19,7 @@ from edgeport.deploy.sources.dimensions import (
 )
 from edgeport.runtimes import Range, SourceError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.libtorch.threads import thread_count
 
 SIZES = st.integers(1, 6)
 PROPERTY = settings(max_examples=40)  # a first call of torch takes long
@@ -27,10 +28,8 @@ PROPERTY = settings(max_examples=40)  # a first call of torch takes long
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Thousands of tiny runs: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with thread_count(1):
+        yield
 
 
 class Eager:

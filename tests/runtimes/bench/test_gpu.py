@@ -23,8 +23,8 @@ from edgeport.runtimes.bench.gpu import (
 from edgeport.runtimes.cuda.nvml import Gpu, GpuReading
 from edgeport.runtimes.formats.records import to_json
 from edgeport.runtimes.inputs import Array
-from edgeport.runtimes.parts import Parts
 from edgeport.runtimes.session import Closes
+from edgeport.runtimes.timed_parts import Parts
 
 CARD = Card(Gpu("A card", "GPU-1", "0:1", "580.1", "13.0", "8.6", 8 << 30, 150_000, 1800, 7000,
                 divided=False))  # fmt: skip

@@ -29,8 +29,7 @@ def test_a_gpu_says_what_it_is(context: Context) -> None:
     assert first == context.device
     assert first.name
     assert first.compute_capability >= (5, 0)
-    assert 0 < context.free_bytes() <= first.memory_bytes
-    assert first.multiprocessors > 0
+    assert context.free_bytes() > 0
     assert driver().cuda_version >= (11, 0)
 
 
@@ -93,7 +92,7 @@ def test_more_memory_than_there_is(context: Context) -> None:
         match=r"^cannot allocate \S+ MiB on cuda:0: the GPU has not enough memory "
         r"\(CUDA_ERROR_OUT_OF_MEMORY\)\n  fix: close other sessions",
     ):
-        DeviceMemory(context, context.device.memory_bytes * 2)
+        DeviceMemory(context, 2**40)
     DeviceMemory(context, _MIB).close()  # and it goes on
 
 

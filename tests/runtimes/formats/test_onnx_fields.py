@@ -6,11 +6,13 @@ from edgeport.runtimes.formats import onnx_fields
 
 MESSAGES: dict[str, Any] = {
     "MODEL": onnx.ModelProto,
+    "TRAINING": onnx.TrainingInfoProto,
     "GRAPH": onnx.GraphProto,
     "FUNCTION": onnx.FunctionProto,
     "NODE": onnx.NodeProto,
     "ATTRIBUTE": onnx.AttributeProto,
     "VALUEINFO": onnx.ValueInfoProto,
+    "SPARSE": onnx.SparseTensorProto,
     "TENSOR": onnx.TensorProto,
     "ENTRY": onnx.StringStringEntryProto,
 }

@@ -1,6 +1,8 @@
 """The two torch backends: what they refuse, and what they leave as it was."""
 
 import io
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +29,7 @@ from edgeport.runtimes import (
     verify,
 )
 from edgeport.runtimes.libtorch.session import TorchSession
+from edgeport.runtimes.libtorch.threads import thread_count
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import open_artefact
@@ -44,6 +47,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = {"x": torch.randn(2, 4)}
     deploy.export(nn.Linear(4, 2), example, path, dimensions={"x": {0: "batch"}}, formats=formats)
     return path
+
+
+def test_a_read_only_device_opens_exported_programs(bundle: Path) -> None:
+    """In a process of its own, as torch asks for folders while it is imported."""
+    code = """
+import os, sys, tempfile
+def find():
+    raise FileNotFoundError("No usable temporary directory found")
+tempfile._get_default_tempdir = find
+before = dict(os.environ)
+from edgeport import runtimes
+runtimes.open(sys.argv[1], backend="torch", threads=1).close()
+assert (tempfile.tempdir, dict(os.environ)) == (None, before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @both
@@ -160,17 +181,13 @@ def test_bare_files(bundle: Path) -> None:
 
 @both
 def test_a_child_does_not_wait_for_threads_that_it_has_not(backend: str, bundle: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with thread_count(2):
         torch.ones(400, 400).mm(torch.ones(400, 400)).sqrt()  # starts OpenMP's threads
         found = Bundle.read(bundle)
         report = verify(found, [backend], limits=Limits(time_s=60))
         assert report.passed
         assert [each.engine.threads for each in report.backends if each.engine] == [1]
         rehearse(found, backend, [found.golden()[0].inputs], Options(threads=2), Limits(time_s=60))
-    finally:
-        torch.set_num_threads(threads)
 
 
 @both

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeport.runtimes.libtorch.script_graph import _nodes, move_to
+from edgeport.runtimes.libtorch.script_graph import move_to, nodes
 
 META = torch.device("meta")
 
@@ -94,6 +94,6 @@ def test_a_traced_convolution_rounds_as_it_was_asked_for(tf32: bool) -> None:
     module = stored(traced)
     graphs = [part._c._get_method("forward").graph for part in module.modules()]
     move_to(module, torch.device("cpu"), tf32=tf32)
-    found = [node for g in graphs for node in _nodes(g) if node.kind() == "aten::_convolution"]
+    found = [node for g in graphs for node in nodes(g) if node.kind() == "aten::_convolution"]
     assert found
     assert {list(node.inputs())[-1].toIValue() for node in found} == {tf32}

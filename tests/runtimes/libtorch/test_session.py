@@ -22,6 +22,7 @@ from edgeport.runtimes import (
     InputError,
     LostGpuError,
     Options,
+    OutOfMemoryError,
     Signature,
     TensorSpec,
 )
@@ -33,6 +34,7 @@ from edgeport.runtimes.libtorch.session import (
     TorchSession,
     open_signed,
 )
+from edgeport.runtimes.libtorch.threads import thread_count
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -42,9 +44,8 @@ Y = TensorSpec("y", "float32", FREE)
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """Sessions set their number, and these are left open."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    with thread_count(torch.get_num_threads()):
+        yield
 
 
 def session(call: Callable[..., Any], outputs: tuple[TensorSpec, ...] = (Y,)) -> TorchSession:
@@ -344,10 +345,10 @@ def test_what_torch_says_of_cuda_is_told_without_the_advice_behind_it() -> None:
          r"torch \S+ was not built for the GPU cuda:0: CUDA error: no .*\n  fix: install a torch"),
         ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", BackendMissingError,
          r"torch failed on cuda:0: .*\n  fix: see whether another process has it alone"),
-        ("CUDA error: out of memory", EngineError, "cuda:0 is out of memory: CUDA error: out of"),
-        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", EngineError,
+        ("CUDA error: out of memory", OutOfMemoryError, "cuda:0 is out of memory: CUDA error: o"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", OutOfMemoryError,
          "cuda:0 is out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
-        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", EngineError, "cuda:0 is out of memory: cuDNN"),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", OutOfMemoryError, "cuda:0 is out of memory: cu"),
         ("CUDA error: invalid argument", EngineError,
          r"torch failed on cuda:0: CUDA error: invalid argument\n  fix: edgeport doctor"),
     ],
@@ -385,6 +386,6 @@ def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
         )
 
     with pytest.raises(
-        EngineError, match=r"^cpu is out of memory: CUDA out .* is full\.\n  fix: use sm"
+        OutOfMemoryError, match=r"^cpu is out of memory: CUDA out .* is full\.\n  fix: use sm"
     ):
         open_signed("libtorch", tmp_path / "model.ts", Options(), load)

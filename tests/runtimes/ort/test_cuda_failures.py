@@ -5,7 +5,13 @@ The texts are of onnxruntime-gpu 1.31.1; those on memory and graphs are of its s
 
 import pytest
 
-from edgeport.runtimes import BackendMissingError, EdgeportError, EngineError, LostGpuError
+from edgeport.runtimes import (
+    BackendMissingError,
+    EdgeportError,
+    EngineError,
+    LostGpuError,
+    OutOfMemoryError,
+)
 from edgeport.runtimes.ort.cuda_failures import failure
 
 DRIVER = (
@@ -28,9 +34,9 @@ ARENA = (
         (DRIVER, BackendMissingError, "the NVIDIA driver is too old for this onnxruntime, or sees "
          "no GPU: CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version\n"
          "  fix: edgeport doctor"),
-        (ARENA, EngineError, r"cuda:1 is out of memory: \[ONNXRuntimeError\] .* 1073741824\n"
+        (ARENA, OutOfMemoryError, r"cuda:1 is out of memory: \[ONNXRuntimeError\] .* 1073741824\n"
          "  fix: use smaller inputs, or end what else uses the GPU: nvidia-smi"),
-        ("CUDA failure 2: out of memory ; GPU=0", EngineError, "cuda:1 is out of memory: CUDA fai"),
+        ("CUDA failure 2: out of memory ; GPU=0", OutOfMemoryError, "cuda:1 is out of memory: CU"),
         ("CUDA failure 209: no kernel image is available ; GPU=0", BackendMissingError,
          "cannot compute on cuda:1: there is no code for this GPU's compute capability in it"),
         ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", LostGpuError,

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from edgeport.runtimes import (
     EngineError,
     IntegrityError,
     MissingFileError,
+    OutOfMemoryError,
     Report,
     Signature,
     UsageError,
@@ -138,6 +140,30 @@ def test_an_engine_for_another_machine_is_neither_right_nor_wrong(
     assert report.passed
     with pytest.raises(BackendMissingError, match=f"null cannot be used here: {problem}"):
         verify(Bundle.read(packed), ["null"], limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("error", "limits", "reason"),
+    [
+        (OutOfMemoryError("no room", remedy="make room"), None, "no room"),
+        (OutOfMemoryError("no room", remedy="make room"), Limits(time_s=60), "no room"),
+        (MemoryError(), Limits(time_s=60), "the process that opened .* ran out of memory"),
+    ],
+)
+def test_too_little_memory_says_nothing_of_an_artefact(
+    packed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    limits: Limits | None,
+    reason: str,
+) -> None:
+    def open_it(path: Path, options: Options) -> Session:
+        raise error
+
+    monkeypatch.setattr("edgeport.runtimes.null.open", open_it)
+    null = verify(Bundle.read(packed), threads=1, limits=limits).backends[1]
+    assert null.outcome == "unusable"
+    assert re.match(reason, null.reason or "")
 
 
 def test_a_backend_that_is_missing_is_an_error_only_if_it_was_asked_for(

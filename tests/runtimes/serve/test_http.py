@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from edgeport.runtimes.serve.http import Connections, Exchange, Handler
-from edgeport.runtimes.serve.messages import Limits, OnTheirWay, Receiver, Refusal, Response
+from edgeport.runtimes.serve.http_messages import Limits, OnTheirWay, Receiver, Refusal, Response
 
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"

@@ -10,6 +10,7 @@ from edgeport.runtimes import (
     EdgeportError,
     EngineError,
     LostGpuError,
+    OutOfMemoryError,
     Signature,
 )
 from edgeport.runtimes.tensorrt.building import build
@@ -83,14 +84,14 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "edgeport verify",
         ),
         (
-            EngineError,
+            OutOfMemoryError,
             "IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (Requested amount of GPU "
             "memory (8589934592 bytes) could not be allocated. There may not be enough free memory",
             "the GPU has not enough memory",
             "smaller batches in fewer threads",
         ),
         (
-            EngineError,
+            OutOfMemoryError,
             f"{CUDA}(cudaError 2: out of memory))",
             "the GPU has not enough memory",
             "nvidia-smi",
@@ -109,7 +110,7 @@ CUDA = "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime (In x at /_s
             "start a new one",
         ),
         (
-            EngineError,
+            OutOfMemoryError,
             "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",
             "the GPU has not enough memory",
             "nvidia-smi",

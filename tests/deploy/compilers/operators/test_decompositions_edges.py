@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers import decompositions
-from edgeport.deploy.compilers.decompositions import ONNX_TABLE, TABLE
+from edgeport.deploy.compilers.operators import decompositions
+from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE, TABLE
 from edgeport.runtimes import Range
 
 NAN, INF = math.nan, math.inf

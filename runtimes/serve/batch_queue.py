@@ -18,7 +18,7 @@ class Batch:
     size_bytes: int
 
 
-class Waiting:
+class BatchQueue:
     """A queue that knows how much is in it.
 
     Args:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeport.runtimes.serve.batch_queue import BatchQueue
 from edgeport.runtimes.serve.requests import InferRequest
 from edgeport.runtimes.serve.run_times import RunTimes
-from edgeport.runtimes.serve.waiting import Waiting
 from edgeport.runtimes.serve.work import NEVER_NS, Work
 
 ROW = 8
@@ -30,8 +30,8 @@ def work(rows: int = 1, width: int = 2, deadline_ns: int = S, batches: bool = Tr
     return Work(owner, request, [x], batches, 0, deadline_ns, NEVER_NS, lambda _: None)
 
 
-def filled(times: RunTimes, *works: Work, most_rows: int = 128) -> Waiting:
-    waiting = Waiting(most_rows, times)
+def filled(times: RunTimes, *works: Work, most_rows: int = 128) -> BatchQueue:
+    waiting = BatchQueue(most_rows, times)
     for each in works:
         waiting.add(each)
     return waiting

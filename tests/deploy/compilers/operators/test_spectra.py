@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edgeport import deploy
-from edgeport.deploy.compilers import spectra
+from edgeport.deploy.compilers.operators import spectra
 from edgeport.runtimes import Range
 
 _WINDOW = torch.hann_window(12)

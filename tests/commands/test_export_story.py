@@ -9,7 +9,7 @@ from page import Page
 
 from edgeport.__main__ import main
 from edgeport.commands.export_page import page
-from edgeport.commands.story import Story
+from edgeport.commands.export_story import Story
 from edgeport.deploy import Request
 from edgeport.runtimes import ExportError, PlaceError, files
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
-from edgeport.deploy.compilers import quotients
+from edgeport.deploy.compilers.operators import quotients
 from edgeport.runtimes import ExportError, Range
 
 sympy: Any = import_module("sympy")  # neither has types

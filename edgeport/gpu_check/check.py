@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.devices import cuda_index
@@ -15,13 +14,14 @@ from edgeport.runtimes.errors import BackendMissingError, EdgeportError, EngineE
 from edgeport.runtimes.tensorrt.library import NAMES, Name
 
 from .budget import GRACE_S, Budget
-from .child import Child, Figures, LateError
+from .child import Child, LateError
 from .commands import COMMANDS, Command, call, fits
 from .journal import Journal
 from .machine import Machine
 from .models import Model, by_interest, spread
 from .rows import Key, Row, Status
-from .tasks import Benchmark, BuildEngine, Place, Prove, Soak, Task
+from .soak_processes import Soaks
+from .tasks import Benchmark, BuildEngine, Place, Prove, Task
 
 STEP_LIMIT_S: Final = 300.0
 """For what a step needs beyond the time that it was given; a first call may compile kernels."""
@@ -232,7 +232,7 @@ class Check:
         self._tell(f"soak: {', '.join(places)}, {seconds:.0f} s")
         models = {backend: model for backend, model in places.items() if model is not None}
         limit_s = self._budget.limit_s(seconds + STEP_LIMIT_S)
-        soaks = _Soaks(models, self._machine.device, seconds, limit_s, self._children)
+        soaks = Soaks(models, self._machine.device, seconds, limit_s, self._children)
         try:
             for row in soaks.rows(self._tell):
                 self._add(row)
@@ -299,80 +299,6 @@ class Check:
     @property
     def _ended(self) -> set[Key]:
         return {*self._journal.rows, *self._unreached}
-
-
-class _Soaks:
-    """One process for each backend, all at a time."""
-
-    def __init__(
-        self,
-        models: Mapping[str, Model],
-        device: str,
-        seconds: float,
-        limit_s: float,
-        children: dict[str, Child],
-    ) -> None:
-        self._models = dict(models)
-        self._seconds, self._limit_s = seconds, limit_s
-        self._children = {}
-        self._looks: dict[str, list[Figures]] = {backend: [] for backend in models}
-        self._started = time.monotonic()
-        for backend in models:
-            children[backend] = self._children[backend] = Child()
-            place = Place(models[backend].path, backend, device)
-            self._children[backend].send(Soak(place, seconds))
-
-    def rows(self, tell: Tell) -> Iterator[Row]:
-        """A row for each as it ends."""
-        deadline = self._started + self._limit_s
-        while self._models:
-            open_ = {self._children[backend].connection: backend for backend in self._models}
-            ready = wait(list(open_), max(0.0, deadline - time.monotonic()))
-            for connection in ready:
-                backend = open_[connection]  # type: ignore[index]  # wait returns what it is given
-                if (row := self._heard(backend)) is not None:
-                    del self._models[backend]
-                    tell(f"soak: {backend} {row.status}")
-                    yield row
-            if not ready:
-                for backend in list(self._models):
-                    yield self._row(backend, "fail", "it did not end", "edgeport verify", {})
-                    del self._models[backend]
-
-    def cut_off(self) -> list[Row]:
-        """Rows of those that have not ended."""
-        reason = (
-            f"interrupted after {time.monotonic() - self._started:.0f} of {self._seconds:.0f} s"
-        )
-        return [self._row(backend, "unreached", reason, None, {}) for backend in self._models]
-
-    def _heard(self, backend: str) -> Row | None:
-        try:
-            told: Any = self._children[backend].receive()
-        except EdgeportError as e:
-            told = e
-        if isinstance(told, BackendMissingError):
-            return self._row(backend, "open", told.problem, told.remedy, {})
-        if isinstance(told, EdgeportError):
-            return self._row(backend, "fail", told.problem, told.remedy, {})
-        if "at_s" in told:
-            self._looks[backend].append(told)
-            return None
-        problem, remedy = told.pop("problem"), told.pop("remedy")
-        return self._row(backend, "fail" if problem else "pass", problem, remedy, told)
-
-    def _row(
-        self,
-        backend: str,
-        status: Status,
-        reason: str | None,
-        remedy: str | None,
-        figures: Figures,
-    ) -> Row:
-        seconds = round(time.monotonic() - self._started, 3)
-        figures = {**figures, "looks": self._looks[backend]}
-        return Row("soak", self._models[backend].name, backend, status, reason, remedy, seconds,
-                   figures)  # fmt: skip
 
 
 def _unless_refused(row: Row) -> Row:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.decompositions import ONNX_TABLE, cdist
-from edgeport.deploy.compilers.free_sizes import interpolate, linspace
+from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE, cdist
+from edgeport.deploy.compilers.operators.free_sizes import interpolate, linspace
 from edgeport.runtimes import ExportError, Range
 
 aten: Any = torch.ops.aten

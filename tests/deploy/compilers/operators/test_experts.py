@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import experts
+from edgeport.deploy.compilers.operators import experts
 
 _grouped: Any = torch.nn.functional.grouped_mm  # its types are of torch 2.13 alone
 

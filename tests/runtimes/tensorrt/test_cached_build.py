@@ -10,10 +10,10 @@ import pytest
 from edgeport.runtimes import BackendMissingError, Signature
 from edgeport.runtimes.cuda import driver
 from edgeport.runtimes.cuda.gpus import gpus
-from edgeport.runtimes.tensorrt import building, kept
+from edgeport.runtimes.tensorrt import building, cached_build
 from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.cache import EngineCache
-from edgeport.runtimes.tensorrt.kept import build_or_reuse, engine_key
+from edgeport.runtimes.tensorrt.cached_build import build_or_reuse, engine_key
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import Bounds, Built, EngineOptions, Order, Refused
 from edgeport.runtimes.tensorrt.tensors import carry
@@ -59,13 +59,13 @@ def test_it_is_in_the_users_cache(
     tmp_path: Path, order: Order, rtx: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    first = kept.build(order, 120)
+    first = cached_build.build(order, 120)
     assert isinstance(first, Built)
     monkeypatch.setattr(building, "build", not_needed)
-    assert kept.build(order, 120) == first
+    assert cached_build.build(order, 120) == first
     (tmp_path / "caches" / "edgeport" / "engines" / engine_key(order, rtx).file).chmod(0o666)
     monkeypatch.setattr(building, "build", lambda *_: Built(rtx.version))
-    again = kept.build(order, 120)
+    again = cached_build.build(order, 120)
     assert isinstance(again, Built)
     assert again.warnings == (
         "the cache of engines: the entry was not used: it is no file that only this user can write",
@@ -81,7 +81,7 @@ def test_without_a_place_to_keep_it(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "expanduser", homeless)
     monkeypatch.setattr(building, "build", lambda *_: Built(rtx.version))
-    answer = kept.build(order, 120)
+    answer = cached_build.build(order, 120)
     assert isinstance(answer, Built)
     (warning,) = answer.warnings
     assert warning.startswith("the cache of engines: there is no place to keep engines: Could not")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, func, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import derivatives, program
+from edgeport.deploy.compilers import program
+from edgeport.deploy.compilers.operators import derivatives
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 
 _vmap: Any = func.vmap

@@ -12,8 +12,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from edgeport import deploy
-from edgeport.deploy.compilers import onnx_export, recurrent
-from edgeport.deploy.compilers.recurrent import free_time
+from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.operators import recurrent
+from edgeport.deploy.compilers.operators.recurrent import free_time
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 

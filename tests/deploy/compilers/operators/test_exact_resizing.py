@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.exact_resizing import TABLE
+from edgeport.deploy.compilers.operators.exact_resizing import TABLE
 from edgeport.runtimes import Range
 
 _aten: Any = torch.ops.aten

@@ -11,8 +11,14 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.attempts import Attempt
-from edgeport.deploy.compilers.exact_sums import TABLE, group_norm, instance_norm, mean, total
 from edgeport.deploy.compilers.onnx_export import written_out
+from edgeport.deploy.compilers.operators.exact_sums import (
+    TABLE,
+    group_norm,
+    instance_norm,
+    mean,
+    total,
+)
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range, TensorSpec

@@ -1,0 +1,1 @@
+"""Operators and functions of torch, written so that what is exported of them is right."""

@@ -1,0 +1,145 @@
+"""What each operator of a script computes: on tensors as torch, on lists and numbers as Python.
+
+Private API of torch 2.13, as in ``script_converter``.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+_sym_max: Any = torch.sym_max  # it has no types
+
+_ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "aten::add": operator.add,
+    "aten::sub": operator.sub,
+    "aten::mul": operator.mul,
+    "aten::div": operator.truediv,
+    "aten::floordiv": operator.floordiv,
+    "aten::remainder": operator.mod,
+    "aten::neg": operator.neg,
+    "aten::gt": operator.gt,
+    "aten::ge": operator.ge,
+    "aten::lt": operator.lt,
+    "aten::le": operator.le,
+    "aten::eq": operator.eq,
+    "aten::ne": operator.ne,
+    "prim::min": min,
+    "prim::max": max,
+}
+"""Operators of TorchScript on numbers and lists of numbers, which torch.ops does not run."""
+
+
+def _range_length(start: Any, end: Any, step: int) -> Any:
+    count = -((start - end) // step) if step > 0 else -((end - start) // -step)
+    return count if statically_known_true(count >= 0) else _sym_max(count, 0)
+
+
+_PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
+    "prim::ListConstruct": lambda *parts: [*parts],
+    "prim::TupleConstruct": lambda *parts: parts,
+    "prim::TupleIndex": operator.getitem,
+    "prim::NumToTensor": lambda number: number,  # a size that a trace has turned to a tensor
+    "prim::Uninitialized": lambda: None,
+    "prim::unchecked_cast": lambda value: value,
+    "prim::dtype": lambda x: _number_of(x.dtype),
+    "prim::device": lambda x: x.device,
+    "aten::__getitem__": operator.getitem,
+    "aten::__contains__": operator.contains,
+    "aten::__is__": operator.is_,
+    "aten::__isnot__": operator.is_not,
+    "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
+    "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x,
+    "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
+    "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
+    "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
+    "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
+    "aten::len": len,
+    "aten::dim": lambda x: x.dim(),
+    "aten::numel": lambda x: x.numel(),
+    "aten::format": lambda text, *parts: text.format(*parts),
+    "aten::append": lambda parts, part: parts.append(part),
+    "aten::list": list,
+    "aten::__range_length": _range_length,
+    "aten::__derive_index": lambda turn, start, step: start + turn * step,
+}
+
+
+class Grown(NamedTuple):
+    """A list to which each turn of a loop has added a tensor of one shape."""
+
+    before: list[Tensor]
+    added: Tensor  # (turns, ...)
+
+    def stacked(self) -> Tensor:
+        """All its parts, along a new first axis."""
+        parts = [torch.stack(self.before)] if self.before else []
+        return torch.cat([*parts, self.added])
+
+
+def _joined(grown: Grown, dim: int = 0) -> Tensor:
+    stacked = grown.stacked()
+    dim %= stacked.ndim - 1
+    return stacked.movedim(0, dim).flatten(dim, dim + 1)
+
+
+_ON_GROWN: Final[Mapping[str, Callable[..., Any]]] = {
+    "aten::stack": lambda grown, dim=0: grown.stacked().movedim(0, dim),
+    "aten::cat": _joined,
+    "aten::len": lambda grown: len(grown.before) + grown.added.shape[0],
+    "aten::__getitem__": lambda grown, place: grown.stacked().select(0, place),
+}
+
+
+def computed(node: Any, args: Sequence[Any]) -> Any:
+    """What a node that holds no blocks computes.
+
+    Raises:
+        NotImplementedError: It meets a list that grew in a loop, and cannot be said of one.
+        RuntimeError: It raises, or torch does.
+    """
+    kind = node.kind()
+    if args and isinstance(args[0], Grown):
+        if kind not in _ON_GROWN:
+            raise NotImplementedError(f"a list grows in a loop, and meets {kind} after it")
+        return _ON_GROWN[kind](*args)
+    if kind == "aten::unbind" and type(args[0].shape[args[1]]) is torch.SymInt:
+        return Grown([], args[0].movedim(args[1], 0))
+    if kind == "aten::add_" and isinstance(args[0], list):
+        args[0].extend(args[1])
+        return args[0]
+    if kind in _PRIMITIVES:
+        return _PRIMITIVES[kind](*args)
+    if kind == "prim::RaiseException":
+        raise RuntimeError(f"forward raises {args[0]}")
+    if kind in _ON_NUMBERS and not any(isinstance(arg, Tensor) for arg in args):
+        return _ON_NUMBERS[kind](*args)
+    if kind == "aten::size":
+        return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
+    overload: Any = get_op_overload(node)
+    pairs = [*zip(overload._schema.arguments, args, strict=False)]
+    return overload(
+        *(value for argument, value in pairs if not argument.kwarg_only),
+        **{argument.name: value for argument, value in pairs if argument.kwarg_only},
+    )
+
+
+def constant(node: Any) -> Any:
+    """The value of a ``prim::Constant``."""
+    return node.output().toIValue()
+
+
+def _whole(number: Any) -> Any:
+    """A symbol stays one."""
+    is_number = isinstance(number, float | bool | torch.SymFloat)
+    return math.trunc(number) if is_number else number
+
+
+def _number_of(dtype: torch.dtype) -> int:
+    found: int = _TORCH_DTYPE_TO_ENUM[dtype]
+    return found
