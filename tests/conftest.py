@@ -16,9 +16,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeport.runtimes import BackendMissingError, Range, Signature, TensorSpec
+from edgeport.runtimes import BackendMissingError, EdgeportError, Range, Signature, TensorSpec
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.tensorrt.library import Library, load
@@ -90,6 +91,16 @@ def rtx() -> Library:
         return load("tensorrt-rtx")
     except BackendMissingError as e:
         pytest.skip(e.problem)
+
+
+@pytest.fixture(scope="session")
+def no_gpu() -> None:
+    """What is tested is what happens without one."""
+    try:
+        gpus()
+    except EdgeportError:
+        return
+    pytest.skip("there is a GPU here")
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compile
     """
     from .special_sizes import without_special_sizes  # loads sympy
 
-    return _saved(source, folder, without_special_sizes(partial(capture, source)), save)
+    return _saved(source, folder, without_special_sizes(partial(capture, source), source), save)
 
 
 def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
@@ -66,7 +66,7 @@ def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     from .special_sizes import first, without_special_sizes  # loads sympy
 
     read = partial(capture, source, strict=True)
-    return _saved(source, folder, first(read, partial(without_special_sizes, read)), save)
+    return _saved(source, folder, first(read, partial(without_special_sizes, read, source)), save)
 
 
 def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
@@ -79,7 +79,7 @@ def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     from .special_sizes import first, without_special_sizes
 
     ran = partial(convert, source)
-    return _saved(source, folder, first(ran, partial(without_special_sizes, ran)), save)
+    return _saved(source, folder, first(ran, partial(without_special_sizes, ran, source)), save)
 
 
 def free_time() -> contextlib.AbstractContextManager[None]:

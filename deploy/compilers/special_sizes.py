@@ -4,18 +4,22 @@ It asks whether a size is 1 and keeps the answer, so that what a convolution lea
 smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
+import operator
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
+import numpy as np
 import sympy
+from sympy.logic.boolalg import Boolean
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
 
-from edgeport.deploy.compilers.operators import experts
+from edgeport.deploy.compilers.operators import experts, quotients
+from edgeport.deploy.sources.samples import sizes_of
 from edgeport.deploy.sources.source import Source
 
 from . import program
@@ -32,7 +36,7 @@ def captured(source: Source, *, read: bool = True) -> ExportedProgram:
         Exception: Whatever torch.export raises.
     """
     ran, was_read = (partial(program.capture, source, strict=strict) for strict in (False, True))
-    free, free_read = (partial(without_special_sizes, way) for way in (ran, was_read))
+    free, free_read = (partial(without_special_sizes, way, source) for way in (ran, was_read))
     return first(free, ran, *((was_read, free_read) if read else ()))  # some need special sizes
 
 
@@ -49,14 +53,87 @@ def decomposed(
         return first(partial(without_special_sizes, decompose), decompose)
 
 
-def without_special_sizes(way: Callable[[], ExportedProgram]) -> ExportedProgram:
-    """What is asked of a size is answered as if it were none of 0 and 1; the proof tries 1."""
+def without_special_sizes(
+    way: Callable[[], ExportedProgram], source: Source | None = None
+) -> ExportedProgram:
+    """What is asked of a size is answered as if it were none of 0 and 1; the proof tries 1.
+
+    Whether something is missing to a multiple, ``if -time % 4 > 0``, is answered by yes, where the
+    source has a sample in which nothing is: filled up by nothing, a tensor is the same.
+    """
     config: Any = import_module("torch.fx.experimental._config")
+
+    def evaluated(env: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) -> sympy.Basic:
+        if source is not None and (answer := _if_filled_up(source, env, expr)) is not None:
+            return answer
+        return _evaluated(env, expr, *args, **options)
+
     with (
         config.patch(backed_size_oblivious=True),
-        mock.patch.object(ShapeEnv, "_evaluate_expr", _evaluated),
+        mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated),
     ):
         return way()
+
+
+def _if_filled_up(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Basic | None:
+    answer = _as_if_missing(expr)
+    if answer is None:
+        return None
+    missing, answered = answer
+    names = {size: name for name, size in sizes_of(source.signature, source.example).items()}
+    used = {each: int(env.backed_var_to_val.get(each, -1)) for each in missing.free_symbols}
+    if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
+        return None  # not known which dimension it is
+    for sample in source.samples:
+        sizes = sizes_of(source.signature, sample.inputs)
+        at = {each: sympy.Integer(sizes[names[size]]) for each, size in used.items()}
+        if missing.xreplace(at) == 0:
+            return answered
+    return None
+
+
+def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
+    """What is missing, and the answer where it is more than 0; to ``64 * all != 64 * time`` too."""
+    if type(expr) not in {*_ANSWERS, *_ANSWERS_BELOW}:
+        return None
+    sign, found = 1, []
+    apart = (expr.args[0] - expr.args[1]).replace(_is_at_least_1, _unbounded)
+    for part in sympy.Mul.make_args(sympy.factor_terms(apart)):
+        if quotients.is_missing(_functions, part):
+            found.append(part)
+        elif quotients.is_missing(_functions, -part):
+            found.append(-part)
+            sign = -sign
+        elif part.is_negative and part.is_Integer:
+            sign = -sign
+        elif not part.is_positive:
+            return None
+    answers = _ANSWERS if sign > 0 else _ANSWERS_BELOW
+    if len(found) != 1 or type(expr) not in answers:
+        return None
+    return found[0], answers[type(expr)]
+
+
+def _is_at_least_1(size: Any) -> bool:
+    return isinstance(size, _functions.Max) and len(size.args) == 2 and 1 in size.args
+
+
+def _unbounded(size: Any) -> Any:
+    return next(each for each in size.args if each != 1)
+
+
+_EITHER: Final[Mapping[Any, sympy.Basic]] = {sympy.Ne: sympy.true, sympy.Eq: sympy.false}
+_ANSWERS: Final[Mapping[Any, sympy.Basic]] = {
+    **_EITHER,
+    sympy.Gt: sympy.true,
+    sympy.Le: sympy.false,
+}
+_ANSWERS_BELOW: Final[Mapping[Any, sympy.Basic]] = {
+    **_EITHER,
+    sympy.Lt: sympy.true,
+    sympy.Ge: sympy.false,
+}
+_functions: Final[Any] = import_module("torch.utils._sympy.functions")
 
 
 def first(*ways: Callable[[], ExportedProgram]) -> ExportedProgram:
@@ -79,8 +156,50 @@ def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) ->
         size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
         if _is_least(self, size):
             return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
+    if (known := _the_same_for_all(self, expr)) is not None:
+        return known
     found: sympy.Basic = _original(self, expr, *args, **options)
     return found
+
+
+def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
+    """The answer to what is asked of one size, if it is that of all sizes that it may have.
+
+    torch proves little: not ``n - n // 2 >= 0``, which ``split`` asks. Where there is no largest,
+    it is that of the first thousand and of some that are far from them.
+    """
+    symbols = expr.free_symbols
+    if (
+        not isinstance(expr, Boolean)
+        or len(symbols) != 1
+        or not symbols <= {*env.backed_var_to_val}
+    ):
+        return None
+    if env._maybe_evaluate_static(expr) is not None:
+        return None  # torch knows itself
+    (size,) = symbols
+    range_ = env.var_to_range[size]
+    least = int(range_.lower)
+    end = int(range_.upper) + 1 if range_.upper.is_Integer else _FAR + _MANY
+    near = range(least, min(end, least + _MANY))
+    sizes = np.array([*near, *range(max(near.stop, end - _MANY), end)], object)
+    try:
+        answers = np.broadcast_to(sympy.lambdify([size], expr, _MODULES)(sizes), sizes.shape)
+    except Exception:  # what stands in it, lambdify does not know
+        return None
+    return None if len({*map(bool, answers)}) > 1 else sympy.sympify(bool(answers[0]))
+
+
+_MANY: Final = 1000
+_FAR: Final = 2**20
+_MODULES: Final[Any] = [
+    {
+        "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
+        "Max": lambda *sizes: reduce(np.maximum, sizes),
+        "Min": lambda *sizes: reduce(np.minimum, sizes),
+    },
+    "numpy",
+]  # fmt: skip  # one table
 
 
 def _is_least(env: ShapeEnv, size: Any) -> bool:

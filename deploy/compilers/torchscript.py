@@ -3,12 +3,13 @@
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from edgeport import __version__
 from edgeport.deploy.compilers.operators import decompositions, quotients
@@ -64,16 +65,53 @@ def exported(source: Source, folder: Path) -> Compiled:
 def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
     """A trace follows ``x.shape`` and ``x.expand(n)``, but not the operators behind them."""
     for node in part.graph.nodes:
-        node.target = _TRACED.get(node.target, node.target)
+        if node.target is _aten._assert_scalar.default:  # of a number: a size is a tensor there
+            part.graph.erase_node(node)
+        node.target = _TRACED.get(node.target) or _by_name(node)
     part.recompile()
+
+
+def _by_name(node: torch.fx.Node) -> Any:
+    """Torch's own function in place of an operator that is given a free size."""
+    operator: Any = node.target
+    if isinstance(operator, torch._ops.OpOverload) and any(map(_is_size, node.all_input_nodes)):
+        name = operator._schema.name.removeprefix("aten::")
+        return getattr(torch._C._nn, name, getattr(torch, name, operator))
+    return operator
+
+
+def _is_size(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.SymInt)
 
 
 def _size(x: torch.Tensor, axis: int) -> int:
     return x.shape[axis]
 
 
+def _least(*sizes: Any) -> torch.Tensor:
+    return torch.minimum(*map(torch.as_tensor, sizes))
+
+
+def _most(*sizes: Any) -> torch.Tensor:
+    return torch.maximum(*map(torch.as_tensor, sizes))
+
+
 def _slice(x: torch.Tensor, axis: int = 0, *bounds: int | None) -> torch.Tensor:
     return x[(slice(None),) * (axis % x.ndim) + (slice(*(bounds or (None,))),)]
+
+
+def _value(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def _clamp(x: torch.Tensor, *bounds: Any) -> torch.Tensor:
+    if any(isinstance(bound, torch.Tensor) for bound in bounds):
+        bounds = tuple(None if bound is None else torch.as_tensor(bound) for bound in bounds)
+    return torch.clamp(x, *bounds)
+
+
+def _number(size: Any, *, dtype: torch.dtype | None = None, **_: Any) -> torch.Tensor:
+    return torch.as_tensor(size, dtype=dtype or torch.get_default_dtype())
 
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
@@ -90,6 +128,11 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.empty_permuted.default: torch.empty_permuted,
     _aten.arange.start_step: torch.arange,
     _aten.slice_scatter.default: torch.slice_scatter,
+    _aten.clamp.default: _clamp,
+    _aten.scalar_tensor.default: _number,
+    _aten._local_scalar_dense.default: _value,
+    torch.sym_min: _least,
+    torch.sym_max: _most,
 }
 
 
@@ -103,11 +146,44 @@ def scripted(source: Source, flat: Flat) -> Any:
 
 def traced(source: Source, flat: nn.Module) -> Any:
     """A trace of the module with the example."""
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _NoFlags():
         warnings.simplefilter("ignore")
         return torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False
         )
+
+
+class _NoFlags(TorchFunctionMode):
+    """While it is entered, a trace may meet ``True`` and ``False`` as numbers.
+
+    It asserts that there is no such operator (2.13). As a tensor without axes they promote alike.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        name = func.__name__.partition(".")[0]
+        if name in _FILLING:
+            *before, value = [*args, named.pop("fill_value", None)][: _FILLING[name] + 1]
+            if name == "full" and isinstance(value, bool):
+                named["dtype"] = named.get("dtype") or torch.bool
+            return func(*before, int(value) if isinstance(value, bool) else value, **named)
+        if name in _WITH_NUMBERS and any(isinstance(arg, bool) for arg in args):
+            func = getattr(func, "overloadpacket", func)
+            args = [torch.tensor(arg) if isinstance(arg, bool) else arg for arg in args]
+        return func(*args, **named)
+
+
+_FILLING: Final = {"full": 1, "new_full": 2, "full_like": 1}
+"""Where the value stands."""
+
+_WITH_NUMBERS: Final = {
+    *("where", "fill", "fill_", "masked_fill", "masked_fill_", "index_fill", "index_fill_"),
+    *("eq", "ne", "__eq__", "__ne__", "__and__", "__or__", "__xor__", "__rand__", "__ror__"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "logical_and", "logical_or"),
+    *("add", "sub", "mul", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__"),
+}
 
 
 def _save(source: Source, folder: Path, compiled: Any) -> Compiled:

@@ -187,6 +187,17 @@ RULES: Final = (
         "forward fixes a free dimension to {0}",
     ),
     Rule(
+        Family.DIMENSION,
+        r"^AssertionError: Cannot create Dim with inconsistent",
+        "forward fixes a free dimension, or allows some sizes only",
+    ),
+    Rule(
+        Family.PYTHON,
+        r"^LostSizeError: int\(\) of a free size",
+        "int() makes a number of a free size",
+        "leave int() out: a size from tensor.shape is an integer already",
+    ),
+    Rule(
         Family.PYTHON,
         r"^LostSizeError: (\w+)\(\) of a size",
         "{0}() of a size that went through floats makes a number of it, or has no place in a file",

@@ -154,9 +154,12 @@ def _named_outputs(result: object) -> Iterator[tuple[str, torch.Tensor]]:
 def _check_tensors(result: object) -> None:
     strange = next(trees.others(result), None)
     if strange is not None:
+        kind = type(strange).__name__
+        without = "leave it out (use_cache=False; --argument use_cache=false), or "
         raise SourceError(
-            f"an output is a {type(strange).__name__}, not a tensor",
-            remedy="return tensors, or tuples, lists, dicts or dataclasses of them",
+            f"an output is a {kind}, not a tensor",
+            remedy=without * kind.endswith("Cache")
+            + "return tensors, or tuples, lists, dicts or dataclasses of them",
         )
     if next(trees.tensors(result), None) is None:
         raise SourceError("the module returns no tensor", remedy="return at least one")

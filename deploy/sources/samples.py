@@ -57,15 +57,11 @@ def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
         declared: Inputs and ranges; outputs are not looked at.
         values: Where values come from.
     """
-    kind: Kind = "real" if values.real else "random"
     plans = _size_plans(declared, sizes_of(declared, values.like))
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     numbered = [(plans[number % len(plans)], number) for number in range(count)]
     own = [(sizes, number) for sizes, number in _own_sizes(declared, values) if sizes not in plans]
-    samples = []
-    for sizes, number in (*numbered, *own):
-        inputs = inputs_at(declared, sizes, values, number)
-        samples.append(Sample(_label(kind, sizes, number), kind, inputs))
+    samples = [sample_at(declared, sizes, values, number) for sizes, number in (*numbered, *own)]
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
     return (*samples, *_edge_cases(declared, usual, values))
 
@@ -149,6 +145,16 @@ def untried(declared: Signature, samples: Sequence[Sample]) -> Iterator[str]:
             f"tried {', '.join(open_)}: what is larger is not proved; declare the largest there "
             "is, as in time<=512"
         )
+
+
+def sample_at(declared: Signature, sizes: Mapping[str, int], values: Values, number: int) -> Sample:
+    """One sample of the given sizes.
+
+    Raises:
+        UsageError: It would be larger than ``LARGEST_SAMPLE``.
+    """
+    kind: Kind = "real" if values.real else "random"
+    return Sample(_label(kind, sizes, number), kind, inputs_at(declared, sizes, values, number))
 
 
 def inputs_at(

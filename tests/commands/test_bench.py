@@ -59,7 +59,9 @@ def test_too_few_calls_are_said(mlp_bundle: Path, capsys: Out) -> None:
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("ort-cpu "))
     assert row.split()[:5] == ["ort-cpu", "—", "—", "—", "—"]
-    assert re.search(r"ort-cpu: more calls needed for p50 \d, p90 \d\d, p99 65\d; try --sec", out)
+    assert re.search(
+        r"ort-cpu: more calls needed: \d for p50, \d\d for p90, 65\d for p99; try --", out
+    )
 
 
 def test_json_and_file_are_one_object(mlp_bundle: Path, tmp_path: Path, capsys: Out) -> None:

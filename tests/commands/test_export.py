@@ -131,8 +131,24 @@ def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
     assert "--min-signal is for what computes in less" in capsys.readouterr().err
     assert main([*command, "--calibration", "none.npz"]) == 2
     assert "check the path of --calibration" in capsys.readouterr().err
+    np.savez("grey.npz", image=rows[:, :1])
+    np.savez("broken.npz", image=rows * np.nan)
+    for name, problem in (
+        ("grey.npz", "does not fit the declared inputs"),
+        ("broken.npz", "has NaN or Inf in 'image'"),
+    ):
+        assert main([*command, "--calibration", "rows.npz", "--calibration", name]) == 2
+        assert f"{name} {problem}" in capsys.readouterr().err
     assert main([*command, "--calibration", "rows.npz"]) == 0
     assert "ranges of 40 rows, given as calibration" in capsys.readouterr().out
+
+
+def test_weight_streaming_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", "run", "--format", "tensorrt-rtx", "--weight-streaming", "-o", "m.edge"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "--weight-streaming is left out: all weights of an engine are in the memory" in told
+    assert "fix: use a GPU with more memory, --precision float16 or int8, whose weights" in told
 
 
 def test_files_of_samples_labels_and_a_search(
@@ -280,6 +296,7 @@ def test_a_script_says_how_the_module_is_called(
         ),
         (["x" * 300], 2, "no such run: xxx", "package.file:callable"),
         (["runs/absent"], 2, "runs/absent", "edgeport train"),
+        (["own_models.py"], 2, "own_models.py is a file, and neither a run nor", "torch.jit.load"),
         ([], 2, "there is nothing to export", "--capture"),
         (["own_models:options", "--argument", "scale"], 2, "the argument 'scale'", "NAME=VALUE"),
         (

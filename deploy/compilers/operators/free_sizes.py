@@ -136,9 +136,21 @@ def quotient_and_rest(number: Any, by: Any) -> tuple[Any, Any]:  # as divmod
     return number // by, number % by
 
 
+_own_div: Final[Any] = torch.div
+
+
+def div(input: Any, other: Any, **options: Any) -> Any:  # as torch.div
+    """Of a size by a number, as a size: a tensor would have to be read again."""
+    is_size = type(input) is torch.SymInt and isinstance(other, int | torch.SymInt)
+    if is_size and options in ({"rounding_mode": "floor"}, {"rounding_mode": "trunc"}):
+        return input // other
+    return _own_div(input, other, **options)
+
+
 WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "cdist", cdist),
     (torch, "linspace", linspace),
+    (torch, "div", div),
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),
     (math, "sqrt", square_root),

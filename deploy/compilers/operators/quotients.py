@@ -1,13 +1,14 @@
-"""Sizes that went through floats and back: ``int(rows / 4.0)``, ``math.ceil(0.5 * height)``.
+"""Sizes that torch does not know: ``int(rows / 4.0)``, ``math.ceil(0.5 * height)``, ``-time % 4``.
 
-torch proves nothing about such a size (2.13), so that a dimension which hangs on it counts as
-fixed, where it knows ``rows // 4``. Python's own ``int`` makes a number of it, without a word where
-two dimensions are in it; and a file holds no ``ceil`` and ``floor``.
+Of one that went through floats and back torch proves nothing (2.13), so that a dimension which
+hangs on it counts as fixed, where it knows ``rows // 4``. Python's own ``int`` makes a number of
+it, without a word where two dimensions are in it; and a file holds no ``ceil`` and ``floor``.
 """
 
 import contextlib
 import math
 import operator
+import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
@@ -23,7 +24,7 @@ _LARGEST: Final = 2**20
 
 
 class LostSizeError(ValueError):
-    """A size went through floats, and is none any more: reading bytecode may leave it one."""
+    """A size would be none any more, or went through floats: reading bytecode may leave it one."""
 
 
 @contextlib.contextmanager
@@ -32,16 +33,38 @@ def known() -> Iterator[None]:
     functions: Any = import_module("torch.utils._sympy.functions")  # loads sympy
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.SymFloat, "__int__", _no_number))
+        stack.enter_context(mock.patch.object(torch.SymInt, "__int__", _number))
         for name, rounds_up in (("TruncToInt", False), ("FloorToInt", False), ("CeilToInt", True)):
             kind = getattr(functions, name)
             stack.enter_context(
                 mock.patch.object(kind, "eval", _rounding(functions, kind.eval, rounds_up))
             )
+        for kind in (functions.Mod, functions.PythonMod):
+            rest = _rest(functions, kind.eval)
+            stack.enter_context(mock.patch.object(kind, "eval", rest))
+        extremes = functions.MinMaxBase
+        two = _larger_of_two(functions, extremes._collapse_known_multiplicative_terms)
+        name = "_collapse_known_multiplicative_terms"
+        stack.enter_context(mock.patch.object(extremes, name, two))
         yield
 
 
 def _no_number(size: torch.SymFloat) -> int:
     raise LostSizeError("int() of a size")
+
+
+_own_number: Final[Any] = torch.SymInt.__int__
+
+
+def _number(size: torch.SymInt) -> int:
+    """Where torch itself asks; in forward, ``int(rows * 14)`` is to stay a size."""
+    caller = sys._getframe(1).f_globals.get("__name__", "")
+    if caller.partition(".")[0] not in _MACHINERY:
+        raise LostSizeError("int() of a free size")
+    return int(_own_number(size))
+
+
+_MACHINERY: Final = ("torch", "sympy")
 
 
 def _rounding(functions: Any, own: Any, rounds_up: bool) -> Any:
@@ -69,6 +92,58 @@ def _quotient(functions: Any, number: Any) -> tuple[Any, Fraction] | None:
     is_whole = base.is_integer and base.is_nonnegative and not base.is_number
     fits = factor is not None and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST
     return (base, factor) if is_whole and fits and factor is not None else None
+
+
+def _rest(functions: Any, own: Any) -> Any:
+    """What is missing to a multiple, ``-n % 4``, is told as ``(n + 3) // 4 * 4 - n``.
+
+    torch knows then that both together are one, and how often 4 goes into them.
+    """
+    sympify = import_module("sympy").sympify
+
+    def rest(kind: Any, over: Any, by: Any) -> Any:
+        if by.is_Integer and by.is_positive:
+            counts = over.as_coefficients_dict().items()
+            alike = sum(count * _without_rest(functions, size, by) for size, count in counts)
+            constant, sizes = sympify(alike).as_coeff_Add()
+            taken_off = sizes.as_coefficients_dict().items() if sizes != 0 else ()
+            if taken_off and all(n.is_Integer and n < 0 and s.is_integer for s, n in taken_off):
+                missing = constant % by + sizes
+                return by * functions.FloorDiv(by - 1 - missing, by) + missing
+        return own(over, by)
+
+    return classmethod(rest)
+
+
+def _without_rest(functions: Any, size: Any, by: Any) -> Any:
+    """What leaves the same: ``n`` for ``n % by``."""
+    is_rest = isinstance(size, functions.Mod | functions.PythonMod) and size.args[1] == by
+    return size.args[0] if is_rest else size
+
+
+def _larger_of_two(functions: Any, own: Any) -> Any:
+    """A size that was filled up is no less than it was before."""
+
+    def larger(kind: Any, values: Any) -> Any:
+        if len(values) == 2:
+            for less, more in (tuple(values), tuple(values)[::-1]):
+                if is_missing(functions, more - less):
+                    return more if kind is functions.Max else less
+        return own.__func__(kind, values)
+
+    return classmethod(larger)
+
+
+def is_missing(functions: Any, size: Any) -> bool:
+    """Whether it is what is missing to a multiple: 0 or more."""
+    filled = [term for term in size.as_coefficients_dict().items() if _is_filled(functions, *term)]
+    return len(filled) == 1 and (
+        filled[0][0].args[0] == filled[0][1] - 1 - (size - filled[0][0] * filled[0][1])
+    )
+
+
+def _is_filled(functions: Any, size: Any, count: Any) -> bool:
+    return isinstance(size, functions.FloorDiv) and size.args[1] == count
 
 
 def _exact(number: Any) -> Fraction:

@@ -95,3 +95,27 @@ def test_a_branch_on_one_is_seen_by_the_proof(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="oblivious  wrong: torch: output"):
         export(BranchesOnOne(), tmp_path / "p.edge", "pt2", 3)
     assert not (tmp_path / "p.edge").exists()
+
+
+class Halves(nn.Module):
+    """torch asks for what holds for every size, and does not know that it does."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.shape[3] // 2
+        if self.how == "split":
+            first, second = torch.split(x, [half, x.shape[3] - half], 3)
+            return torch.cat([second, first], 3)
+        if self.how == "narrow":
+            return x.narrow(3, 1, half)
+        return nn.functional.pad(x, (x.shape[3] // 4, 1, 0, 0), mode="reflect")
+
+
+@pytest.mark.parametrize("format_", ["onnx", "pt2"])
+@pytest.mark.parametrize("how", ["split", "narrow", "reflect"])
+def test_what_holds_for_every_size_is_known(how: str, format_: str, tmp_path: Path) -> None:
+    tried = export(Halves(how), tmp_path / "m.edge", format_, 4)
+    assert tried[-1][0] in ("dynamo", "oblivious")

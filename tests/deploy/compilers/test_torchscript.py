@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import torchscript
 from edgeport.deploy.compilers.torchscript import without_debug_records
 from edgeport.runtimes import Range
 
@@ -95,3 +97,73 @@ def test_what_was_captured_keeps_its_free_sizes(tmp_path: Path) -> None:
         dimensions={"x": {0: "batch", 1: "time"}}, ranges={"time": Range(3, 64)}, on_event=keep,
     )  # fmt: skip  # one call
     assert proved == ["export"]
+
+
+class Flags(nn.Module):
+    """``True`` as a number, which a trace asserts not to meet; a script takes no ``**options``."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        size = x.shape[1]
+        seen = torch.full((size, size), True).tril()
+        seen |= x.new_full((size, size), True, dtype=torch.bool).triu(2)
+        seen = seen.masked_fill(torch.ones_like(seen).tril(-3), False)
+        past = torch.where(seen, True, x[0] > 1)
+        return torch.where(past == True, x, torch.full((), fill_value=2.5))  # noqa: E712
+
+
+class Spans(nn.Module):
+    """A table as far as the rows go, by a number that was a size, a tensor, and a number again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(32, 4))
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        span = torch.tensor(min(x.shape[1], 16))
+        rows = max(x.shape[1] - 3, 2)
+        place = torch.clamp(torch.arange(x.shape[1]) + span, 0, span * 2 - 1)  # type: ignore[call-overload]  # a tensor is a bound too
+        near: Tensor = self.table[16 - span : 16 + span][place]
+        return x + near + torch.arange(rows).sum()
+
+
+class Resizes(nn.Module):
+    """Operators that are given free sizes, by which a trace fixes them."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y = functional.conv1d(x, torch.ones(4, 4, 3), stride=2, padding=1)[:, None]
+        larger = functional.interpolate(y, size=(4, x.shape[2]), mode="bilinear")
+        return larger[:, 0] + x
+
+
+@pytest.mark.parametrize("module", [Flags(), Spans(), Resizes()])
+def test_what_a_trace_dislikes_is_written_otherwise(module: nn.Module, tmp_path: Path) -> None:
+    events: list[Any] = []
+    axes = {Flags: (1, 2), Spans: (1,), Resizes: (2,)}[type(module)]
+    deploy.export(
+        module, {"x": torch.randn(2, 4, 4)}, tmp_path / "m.edge",
+        formats="torchscript", ranges={"time": Range(4, 40)}, on_event=events.append,
+        dimensions={"x": {0: "batch", **dict.fromkeys(axes, "time")}},
+    )  # fmt: skip  # one call
+    assert next(each.route for each in events if getattr(each, "outcome", "") == "proved") == (
+        "export"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("function", [
+    lambda x: torch.full((x.shape[0],), True),
+    lambda x: torch.full((x.shape[0],), True, dtype=torch.float32),
+    lambda x: torch.full_like(x, True, dtype=torch.bool),
+    lambda x: x.new_full((2,), fill_value=True),
+    lambda x: (x > 0).fill_(True),
+    lambda x: (x > 0) & True,
+    lambda x: x + True,
+    lambda x: torch.full((2,), 1.5),
+])  # fmt: skip
+def test_flags_keep_their_value_and_dtype_in_a_trace(function: Any) -> None:
+    with torchscript._NoFlags():
+        traced: Any = torch.jit.trace(function, torch.randn(3), check_trace=False)  # type: ignore[no-untyped-call]
+    x = torch.randn(5)
+    assert torch.equal(traced(x), function(x))
+    assert traced(x).dtype == function(x).dtype

@@ -1,7 +1,8 @@
-"""Sizes that went through floats: what torch is told of them is what Python answers."""
+"""Sizes that torch does not know: what it is told of them is what Python answers."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy
 from edgeport.deploy.compilers.operators import quotients
-from edgeport.runtimes import ExportError, Range
+from edgeport.runtimes import EdgeportError, ExportError, Range
 
 sympy: Any = import_module("sympy")  # neither has types
 functions: Any = import_module("torch.utils._sympy.functions")
@@ -20,6 +21,7 @@ functions: Any = import_module("torch.utils._sympy.functions")
 SIZE = sympy.Symbol("n", integer=True, positive=True)
 
 _sum: Any = torch.sym_sum
+_rest: Any = functions.PythonMod
 _true: Any = functions.IntTrueDiv
 _float: Any = functions.FloatTrueDiv
 _widened: Any = functions.ToFloat(SIZE)
@@ -58,6 +60,69 @@ def test_what_is_rounded_is_a_quotient_of_whole_numbers(
 def test_what_is_less_plain_is_left_to_torch(number: Any) -> None:
     with quotients.known():
         assert functions.TruncToInt(number).func is functions.TruncToInt
+
+
+@pytest.mark.parametrize(
+    ("missing", "python"),
+    [
+        (lambda: _rest(-SIZE, 4), lambda n: -n % 4),
+        (lambda: functions.Mod(4 - functions.Mod(SIZE, 4), 4), lambda n: (4 - n % 4) % 4),
+        (lambda: _rest(7 - 3 * SIZE, 4), lambda n: (7 - 3 * n) % 4),
+        (lambda: _rest(5 - functions.FloorDiv(SIZE, 2), 8), lambda n: (5 - n // 2) % 8),
+    ],
+)
+def test_what_is_missing_to_a_multiple_is_told_by_a_quotient(
+    missing: Callable[[], Any], python: Callable[[int], int]
+) -> None:
+    with quotients.known():
+        told = missing()
+    assert not told.has(functions.Mod, functions.PythonMod)
+    assert quotients.is_missing(functions, told)
+    assert all(told.subs(SIZE, n) == python(n) for n in range(1, 100))
+
+
+def test_what_is_filled_up_is_no_less() -> None:
+    with quotients.known():
+        filled = SIZE + _rest(-SIZE, 4)
+        assert functions.Min(SIZE, filled) == functions.Min(filled, SIZE) == SIZE
+        assert functions.Max(SIZE, filled) == filled
+        other = sympy.Symbol("m", integer=True, positive=True)
+        assert functions.Min(other, filled).func is functions.Min
+        assert functions.Mod(SIZE, 4).func is functions.Mod
+        assert _rest(SIZE - other, 4).func is functions.PythonMod
+
+
+class Chunks(nn.Module):
+    """Sums over windows, as of a state space or of sliding attention."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        batch, time, width = x.shape
+        missing = (6 - time % 6) % 6
+        if missing > 0:
+            x = torch.nn.functional.pad(x, (0, 0, 0, missing))
+        assert x.shape[1] % 6 == 0
+        count: Any = torch.div(x.shape[1], 6, rounding_mode="trunc")
+        x = x.view(batch, count, 6, width)
+        x = (x.cumsum(1) - x.mean(2, keepdim=True)).view(batch, int(count * 6), width)
+        return x[:, :time] if missing > 0 else x
+
+
+class ChunksOtherwise(Chunks):
+    """Is another function where nothing is missing: at none of 1, 2, 7, 9, 32 and 41."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return super().forward(x) + (1 if (6 - x.shape[1] % 6) % 6 > 0 else 0)
+
+
+@pytest.mark.parametrize("format_", ["onnx", "torchscript", "pt2"])
+def test_filling_up_to_windows_may_be_a_branch(format_: str, tmp_path: Path) -> None:
+    export = partial(
+        deploy.export, example_inputs={"x": torch.randn(2, 9, 4)}, formats=[format_],
+        dimensions={"x": {0: "batch", 1: "time"}}, ranges={"time": Range(1, 41)},
+    )  # fmt: skip  # one call
+    export(Chunks(), output=tmp_path / "m.edge")
+    with pytest.raises(EdgeportError, match="time=6"):
+        export(ChunksOtherwise(), output=tmp_path / "other.edge")
 
 
 class Windows(nn.Module):

@@ -1,0 +1,32 @@
+"""Before the proof: samples of sizes at which forward takes another way."""
+
+import contextlib
+from dataclasses import replace
+
+from edgeport.deploy.compilers.upstream import inference_only, quiet
+from edgeport.deploy.proof.size_branches import turned
+from edgeport.deploy.sources.samples import Sample
+from edgeport.deploy.sources.source import Source
+
+from .isolation import Killed, Limits, run_isolated
+
+
+def with_other_ways(source: Source, limits: Limits) -> Source:
+    """The same source with these samples too, found in a process apart.
+
+    There are none where torch.jit does not take the module.
+
+    Args:
+        source: What is compiled.
+        limits: What the process may use.
+    """
+
+    def look() -> list[Sample]:
+        with quiet(), inference_only(), contextlib.suppress(Exception):  # torch.jit raises anything
+            return turned(source)
+        return []
+
+    found = run_isolated(look, limits)
+    if isinstance(found, Killed):
+        return source
+    return replace(source, samples=(*source.samples, *found))

@@ -1,0 +1,76 @@
+"""Sizes that take another way than the example's are tried."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy.exporter import source_of
+from edgeport.deploy.proof.size_branches import turned
+from edgeport.deploy.sources.samples import sizes_of
+from edgeport.runtimes import EdgeportError, Range
+
+
+class Sixths(nn.Module):
+    """No script takes ``**options``, so that a run is recorded."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return x + 1 if x.shape[1] % 6 == 0 else x
+
+
+class Alike(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.sum() - y.sum() if x.shape[1] == y.shape[1] else x.sum() + y.sum()
+
+
+class Rejects(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > 40:
+            raise ValueError("too long")
+        return x.relu()
+
+
+class Rests(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu()
+
+
+def found(module: nn.Module, *inputs: Tensor) -> list[dict[str, int]]:
+    free = {"x": {1: "time"}, "y": {1: "other"}}
+    source = source_of("m", module, inputs, {name: free[name] for name in "xy"[: len(inputs)]})
+    return [sizes_of(source.signature, sample.inputs) for sample in turned(source)]
+
+
+def test_sizes_that_decide_otherwise_are_found() -> None:
+    assert found(Sixths(), torch.randn(2, 9)) == [{"time": 6}]
+    assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
+
+
+def test_sizes_that_the_module_rejects_and_modules_without_questions_have_none() -> None:
+    assert found(Rejects(), torch.randn(2, 9)) == []
+    assert found(Rests(), torch.randn(2, 9)) == []
+
+
+def test_a_recorded_branch_on_a_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="multiple of 6") as caught:
+        deploy.export(
+            Sixths(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="torchscript",
+            dimensions={"x": {1: "time"}}, ranges={"time": Range(1, 41)},
+        )  # fmt: skip  # one call
+    assert "trace   wrong: libtorch: output, random, time=6" in str(caught.value)
+
+
+def test_such_sizes_are_among_the_samples_of_the_bundle(tmp_path: Path) -> None:
+    class Even(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.shape[1] % 6 == 0 else x + x
+
+    made = deploy.export(
+        Even(), {"x": np.ones((2, 9), np.float32)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {1: "time"}}, ranges={"time": Range(1, 41)},
+    )  # fmt: skip  # one call
+    assert ("random, time=6", "random") in made.bundle.manifest.samples
