@@ -13,7 +13,8 @@ from unittest import mock
 
 import numpy as np
 import sympy
-from sympy.logic.boolalg import Boolean
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import BooleanFunction
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
@@ -169,11 +170,9 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     it is that of the first thousand and of some that are far from them.
     """
     symbols = expr.free_symbols
-    if (
-        not isinstance(expr, Boolean)
-        or len(symbols) != 1
-        or not symbols <= {*env.backed_var_to_val}
-    ):
+    if not isinstance(expr, Relational | BooleanFunction):
+        return None  # a size alone is asked for its number
+    if len(symbols) != 1 or not symbols <= env.backed_var_to_val.keys():
         return None
     if env._maybe_evaluate_static(expr) is not None:
         return None  # torch knows itself

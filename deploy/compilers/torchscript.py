@@ -119,7 +119,7 @@ _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.sym_size.int: _size,
     _aten.slice.Tensor: _slice,
-    _aten.view.default: torch.Tensor.view,
+    _aten.view.default: torch.Tensor.reshape,  # a kernel's own strides need not be those told
     _aten.expand.default: torch.Tensor.expand,
     _aten.repeat.default: torch.Tensor.repeat,
     _aten.constant_pad_nd.default: torch.constant_pad_nd,

@@ -119,3 +119,13 @@ class Halves(nn.Module):
 def test_what_holds_for_every_size_is_known(how: str, format_: str, tmp_path: Path) -> None:
     tried = export(Halves(how), tmp_path / "m.edge", format_, 4)
     assert tried[-1][0] in ("dynamo", "oblivious")
+
+
+class Counts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1).sum(1) + x.shape[3]
+
+
+def test_a_size_that_is_asked_for_its_number_is_none_that_holds_for_all(tmp_path: Path) -> None:
+    tried = export(Counts(), tmp_path / "m.edge", "pt2", 4)
+    assert tried[-1][1] == "proved"
