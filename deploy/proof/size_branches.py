@@ -113,7 +113,7 @@ def _answers(recorded: Any, inputs: Iterable[torch.Tensor]) -> list[bool]:
 def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]]:
     """Each dimension alone at its smaller sizes, others and its largest, then all of one size."""
     usual = usual_sizes(declared)
-    allowed = {}
+    allowed: dict[str, list[int]] = {}
     for name in usual:
         range_ = declared.range_of(name)
         steps = range(range_.nearest(range_.min), range_.max or 2**62, range_.step)
