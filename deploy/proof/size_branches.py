@@ -23,6 +23,9 @@ from edgeport.runtimes import Signature, UsageError
 _MOST_SIZES: Final = 64
 """Of one dimension, from the smallest on."""
 
+_MOST_UNASKED: Final = 512
+"""Where no largest is declared."""
+
 _MOST_SAMPLES: Final = 4
 
 _PATIENCE_S: Final = 5.0
@@ -117,9 +120,10 @@ def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]
     for name in usual:
         range_ = declared.range_of(name)
         steps = range(range_.nearest(range_.min), range_.max or 2**62, range_.step)
-        larger = [size for size in (*named, range_.max) if size is not None and size in range_]
+        most = range_.max or _MOST_UNASKED
+        larger = [size for size in (*named, most) if size in range_ and size <= most]
         allowed[name] = [*steps[:_MOST_SIZES], *larger]
     for name, sizes in allowed.items():
         yield from (usual | {name: size} for size in sizes)
-    common = set.intersection(*map(set, allowed.values()))
-    yield from (dict.fromkeys(usual, size) for size in sorted(common)[:_MOST_SIZES])
+    common: set[int] = set.intersection(*map(set, allowed.values()))
+    yield from (usual | dict.fromkeys(usual, size) for size in sorted(common)[:_MOST_SIZES])
