@@ -13,7 +13,8 @@ from unittest import mock
 
 import numpy as np
 import sympy
-from sympy.logic.boolalg import Boolean
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import BooleanFunction
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
@@ -134,6 +135,7 @@ _ANSWERS_BELOW: Final[Mapping[Any, sympy.Basic]] = {
     sympy.Ge: sympy.false,
 }
 _functions: Final[Any] = import_module("torch.utils._sympy.functions")
+_BENT: Final = (_functions.Max, _functions.Min, _functions.Mod, _functions.PythonMod)
 
 
 def first(*ways: Callable[[], ExportedProgram]) -> ExportedProgram:
@@ -165,24 +167,24 @@ def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) ->
 def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     """The answer to what is asked of one size, if it is that of all sizes that it may have.
 
-    torch proves little: not ``n - n // 2 >= 0``, which ``split`` asks. Where there is no largest,
-    it is that of the first thousand and of some that are far from them.
+    torch proves little: not ``n - n // 2 >= 0``, which ``split`` asks. Of more than some thousand
+    sizes the first and last are asked, and only what is larger: ``n == 2048`` may hold between.
     """
     symbols = expr.free_symbols
-    if (
-        not isinstance(expr, Boolean)
-        or len(symbols) != 1
-        or not symbols <= {*env.backed_var_to_val}
-    ):
+    if not isinstance(expr, Relational | BooleanFunction):
+        return None  # a size alone is asked for its number
+    if len(symbols) != 1 or not symbols <= env.backed_var_to_val.keys():
         return None
     if env._maybe_evaluate_static(expr) is not None:
         return None  # torch knows itself
     (size,) = symbols
     range_ = env.var_to_range[size]
     least = int(range_.lower)
-    end = int(range_.upper) + 1 if range_.upper.is_Integer else _FAR + _MANY
-    near = range(least, min(end, least + _MANY))
-    sizes = np.array([*near, *range(max(near.stop, end - _MANY), end)], object)
+    end = int(range_.upper) + 1 if range_.upper.is_Integer else _FAR
+    if end - least > _MOST and (type(expr) not in _LARGER or expr.has(*_BENT)):
+        return None
+    near = range(least, min(end, least + _MOST))
+    sizes = np.array([*near, *range(max(near.stop, end - _MOST), end)], object)
     try:
         answers = np.broadcast_to(sympy.lambdify([size], expr, _MODULES)(sizes), sizes.shape)
     except Exception:  # what stands in it, lambdify does not know
@@ -190,8 +192,9 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     return None if len({*map(bool, answers)}) > 1 else sympy.sympify(bool(answers[0]))
 
 
-_MANY: Final = 1000
+_MOST: Final = 4096
 _FAR: Final = 2**20
+_LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
 _MODULES: Final[Any] = [
     {
         "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,

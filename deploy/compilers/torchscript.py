@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ def _by_name(node: torch.fx.Node) -> Any:
     operator: Any = node.target
     if isinstance(operator, torch._ops.OpOverload) and any(map(_is_size, node.all_input_nodes)):
         name = operator._schema.name.removeprefix("aten::")
-        return getattr(torch._C._nn, name, getattr(torch, name, operator))
+        return getattr(_nn, name, getattr(torch, name, operator))
     return operator
 
 
@@ -114,12 +115,13 @@ def _number(size: Any, *, dtype: torch.dtype | None = None, **_: Any) -> torch.T
     return torch.as_tensor(size, dtype=dtype or torch.get_default_dtype())
 
 
+_nn: Any = import_module("torch._C._nn")
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.sym_size.int: _size,
     _aten.slice.Tensor: _slice,
-    _aten.view.default: torch.Tensor.view,
+    _aten.view.default: torch.Tensor.reshape,  # a kernel's own strides need not be those told
     _aten.expand.default: torch.Tensor.expand,
     _aten.repeat.default: torch.Tensor.repeat,
     _aten.constant_pad_nd.default: torch.constant_pad_nd,

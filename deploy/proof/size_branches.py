@@ -23,6 +23,9 @@ from edgeport.runtimes import Signature, UsageError
 _MOST_SIZES: Final = 64
 """Of one dimension, from the smallest on."""
 
+_MOST_UNASKED: Final = 512
+"""Where no largest is declared."""
+
 _MOST_SAMPLES: Final = 4
 
 _PATIENCE_S: Final = 5.0
@@ -81,7 +84,8 @@ def _turned(source: Source, recorded: Any, usual: Sequence[bool]) -> Iterator[Sa
     tried = [sizes_of(source.signature, sample.inputs) for sample in source.samples]
     end = time.perf_counter() + _PATIENCE_S
     found = 0
-    for number, sizes in enumerate(_sizes(source.signature)):
+    named = [each for value in _constants(recorded) for each in (value - 1, value, value + 1)]
+    for number, sizes in enumerate(_sizes(source.signature, named)):
         if not left or found == _MOST_SAMPLES or time.perf_counter() > end:
             return
         try:
@@ -98,19 +102,28 @@ def _turned(source: Source, recorded: Any, usual: Sequence[bool]) -> Iterator[Sa
             yield sample
 
 
+def _constants(recorded: Any) -> set[int]:
+    """Whole numbers that sizes are compared with: ``time == 2048``."""
+    graph = recorded.inlined_graph  # its nodes live as long
+    values = [node.output().toIValue() for node in graph.findAllNodes("prim::Constant")]
+    return {value for value in values if type(value) is int and value > _MOST_SIZES}
+
+
 def _answers(recorded: Any, inputs: Iterable[torch.Tensor]) -> list[bool]:
     return [bool(answer) for answer in recorded(*inputs)[1:]]
 
 
-def _sizes(declared: Signature) -> Iterator[dict[str, int]]:
-    """Each dimension alone at its smaller sizes and its largest, then all of one size."""
+def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]]:
+    """Each dimension alone at its smaller sizes, others and its largest, then all of one size."""
     usual = usual_sizes(declared)
-    allowed = {}
+    allowed: dict[str, list[int]] = {}
     for name in usual:
         range_ = declared.range_of(name)
         steps = range(range_.nearest(range_.min), range_.max or 2**62, range_.step)
-        allowed[name] = [*steps[:_MOST_SIZES], *([range_.max] if range_.max else [])]
+        most = range_.max or _MOST_UNASKED
+        larger = [size for size in (*named, most) if size in range_ and size <= most]
+        allowed[name] = [*steps[:_MOST_SIZES], *larger]
     for name, sizes in allowed.items():
         yield from (usual | {name: size} for size in sizes)
-    common = set.intersection(*map(set, allowed.values()))
-    yield from (dict.fromkeys(usual, size) for size in sorted(common)[:_MOST_SIZES])
+    common: set[int] = set.intersection(*map(set, allowed.values()))
+    yield from (usual | dict.fromkeys(usual, size) for size in sorted(common)[:_MOST_SIZES])

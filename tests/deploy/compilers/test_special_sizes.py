@@ -119,3 +119,29 @@ class Halves(nn.Module):
 def test_what_holds_for_every_size_is_known(how: str, format_: str, tmp_path: Path) -> None:
     tried = export(Halves(how), tmp_path / "m.edge", format_, 4)
     assert tried[-1][0] in ("dynamo", "oblivious")
+
+
+class Counts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1).sum(1) + x.shape[3]
+
+
+def test_a_size_that_is_asked_for_its_number_is_none_that_holds_for_all(tmp_path: Path) -> None:
+    tried = export(Counts(), tmp_path / "m.edge", "pt2", 4)
+    assert tried[-1][1] == "proved"
+
+
+class BranchesFarOff(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.shape[1] == 6000 else x
+
+
+@pytest.mark.parametrize("most", [None, 20_000])
+def test_a_branch_between_many_sizes_is_kept(most: int | None, tmp_path: Path) -> None:
+    events: list[Any] = []
+    deploy.export(
+        BranchesFarOff(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="pt2",
+        dimensions={"x": {1: "time"}}, ranges={"time": Range(1, most)}, on_event=events.append,
+    )  # fmt: skip  # one call
+    tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+    assert tried[-1] == ("script", "proved")  # has branches

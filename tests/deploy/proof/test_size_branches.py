@@ -22,6 +22,11 @@ class Sixths(nn.Module):
         return x + 1 if x.shape[1] % 6 == 0 else x
 
 
+class Full(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] == 300 else x
+
+
 class Alike(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x.sum() - y.sum() if x.shape[1] == y.shape[1] else x.sum() + y.sum()
@@ -47,6 +52,7 @@ def found(module: nn.Module, *inputs: Tensor) -> list[dict[str, int]]:
 
 def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Sixths(), torch.randn(2, 9)) == [{"time": 6}]
+    assert found(Full(), torch.randn(2, 9)) == [{"time": 300}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
 
 
