@@ -19,9 +19,10 @@ from edgeport.deploy.sources.spec import nested, parse_inputs
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 
 from .attempts import Attempt
+from .events import Began, Ended, Event
 from .exporter import export, model_name, source_of
 from .isolation import Limits
-from .pipeline import Began, Ended, Event, Export, export_source
+from .pipeline import Export, export_source
 from .request import DEFAULT_FORMATS, Request
 
 __all__ = [

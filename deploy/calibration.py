@@ -49,17 +49,21 @@ class Calibration:
     doubts: tuple[str, ...] = ()
 
 
-def check_finite(given: Inputs) -> None:
+def check_finite(given: Inputs, names: Sequence[str]) -> None:
     """Refuse what no range can be measured on.
+
+    Args:
+        given: Inputs, each complete.
+        names: What to call each.
 
     Raises:
         SourceError: There is NaN or Inf.
     """
-    for number, sample in enumerate(given):
+    for called, sample in zip(names, given, strict=True):
         for name, array in sample.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise SourceError(
-                    f"calibration {number} has NaN or Inf in {name!r}, which no range holds",
+                    f"{called} has NaN or Inf in {name!r}, which no range holds",
                     remedy="leave such rows out",
                 )
 

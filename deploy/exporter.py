@@ -26,8 +26,9 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
+from .events import OnEvent, ignore
 from .isolation import Limits
-from .pipeline import Export, OnEvent, export_source, ignore
+from .pipeline import Export, export_source
 from .request import Request, default_formats
 
 Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
@@ -159,10 +160,13 @@ def source_of(
     ranges: Mapping[str, Range] | None = None,
     *,
     samples: Sequence[Mapping[str, Array]] = (),
+    sample_names: Sequence[str] = (),
     output_names: Sequence[str] | None = None,
     keep_training_mode: bool = False,
 ) -> Source:
     """The source that ``export`` compiles; the arguments are the same.
+
+    ``sample_names`` are what to call the samples in an error; numbers where nothing is said.
 
     Raises:
         EdgeportError: As ``export``.
@@ -186,7 +190,7 @@ def source_of(
         call,
         _specs(example, dimensions or {}),
         declared,
-        values=Values(real, example),
+        values=Values(real, example, names=sample_names),
         output_names=output_names,
         keep_training_mode=keep_training_mode,
     )

@@ -18,8 +18,8 @@ from edgeport.runtimes.parity.verification import places_of_worst
 from .isolation import Killed, Limits, run_isolated
 
 _REMEDY: Final = "give more --samples, and see which format or --opset is right on them"
-_REMEDY_INT8: Final = (
-    "ask for --precision float16, give --min-signal if so little is enough, or leave "
+_REMEDY_NARROW: Final = (
+    "ask for a wider --precision, give --min-signal if so little is enough, or leave "
     "--search-seconds out if inputs are never so far from the samples"
 )
 
@@ -35,8 +35,18 @@ def ask_further(
     search_s: float,
     task: Task | None,
     limits: Limits,
+    emulated: Bundle | None = None,
 ) -> Trial:
     """Try NaN and Inf, search for the worst inputs, score by labels; refuse what fails.
+
+    Args:
+        bundle: Proved on its golden samples, on every backend.
+        reference: What the module answers.
+        golden: These samples.
+        search_s: Wall time for the search, over all backends.
+        task: The user's labels.
+        limits: What the process that asks may use.
+        emulated: As for ``try_further``.
 
     Raises:
         ParityError: A search found inputs on which a backend is wrong, or the labels say that it
@@ -44,7 +54,7 @@ def ask_further(
         ExportError: The process was ended.
     """
     unusual, unanswered = _unusual(reference, limits)
-    work = partial(try_further, bundle, reference, golden, unusual, search_s, task)
+    work = partial(try_further, bundle, reference, golden, unusual, search_s, task, emulated)
     trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
     if isinstance(trial, Killed):
         raise ExportError(
@@ -58,14 +68,14 @@ def ask_further(
             f"by the labels, worse than noise allows: {'; '.join(describe(worse))}",
             remedy="leave this format out, or make it in a wider precision",
         )
+    narrow = {searched.backend for searched in trial.searched if searched.unit == "dB"}
     for backend, verdicts in (trial.verdicts or {}).items():
-        narrower = bundle.manifest.reduced_precision(bundle.artefact(backend))
         for verdict in verdicts:
             if verdict.status == "fail":
                 raise ParityError(
                     f"{backend}: {verdict.output}: {verdict.reason}, on inputs that were looked "
                     "for, though all samples passed",
-                    remedy=_REMEDY if narrower != "int8" else _REMEDY_INT8,
+                    remedy=_REMEDY_NARROW if backend in narrow else _REMEDY,
                 )
     return trial
 

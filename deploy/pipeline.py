@@ -2,24 +2,17 @@
 
 import contextlib
 import io
-import json
-import platform
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import onnx
-import safetensors.numpy
-import torch
 
-from edgeport import __version__
 from edgeport.deploy.compilers.routes import routes
-from edgeport.deploy.compilers.stored import EngineSource, store
+from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
@@ -30,9 +23,7 @@ from edgeport.deploy.proof.reference import (
     limits_of_proof,
     make_golden,
 )
-from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score, Task
-from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source
@@ -44,55 +35,28 @@ from edgeport.runtimes import (
     files,
     verify,
 )
-from edgeport.runtimes.bundles.golden import Golden, to_tensors
-from edgeport.runtimes.bundles.manifest import MANIFEST, Artefact, Manifest, StoredFile
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Artefact, Manifest
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.parity.thresholds import Thresholds
-from edgeport.runtimes.parity.verification import dead_outputs, output_facts
-from edgeport.runtimes.session import BACKENDS
+from edgeport.runtimes.parity.verification import dead_outputs
 from edgeport.runtimes.tensorrt.library import Library
-from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
+from edgeport.runtimes.tensorrt.order import EngineOptions
 
+from . import events
 from .attempts import WRONG, Attempt, attempt, first_proved
+from .bundle_files import artefacts_of, debug_maps, parity_report, with_golden, with_report
 from .engines import build_engines
+from .events import OnEvent
 from .failure import explain
-from .further import ask_further, with_verdicts
+from .further import ask_further
 from .localisation import locate
 from .other_ways import with_other_ways
 from .precision import held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
 
-GOLDEN: Final = "golden.safetensors"
-REPORT: Final = "reports/parity.json"
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A step began."""
-
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A step ended."""
-
-    step: str
-    wall_s: float
-
-
-Event: TypeAlias = Began | Ended | Attempt | Progress | Searched | Localisation
-"""What happens during an export; an ``Attempt`` ends the step of its route; ``Progress`` is that of
-an engine that is being built; a ``Localisation`` comes before the error of a format that is
-wrong."""
-
-OnEvent = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """Watch nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +81,7 @@ def export_source(
     source: Source,
     output: Path,
     request: Request | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = events.ignore,
 ) -> Export:
     """Compile a source, prove that every artefact computes what it computes, and pack a bundle.
 
@@ -135,19 +99,19 @@ def export_source(
     formats = with_strings(compiled_formats(request), source, request.target)
     asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
-        with _step("reference", on_event):
+        with events.step("reference", on_event):
             source = with_other_ways(source, request.limits)
             reference = Reference(source)
             golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
             reference.rest()
-        with _step("compilers", on_event):
+        with events.step("compilers", on_event):
             warm_up(formats, asked.opset)
         weights = weights_sha256(source.module)
-        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
+        manifest = with_golden(source, weights, golden, request.thresholds, folder)
         won = []
-        begin = partial(_begin, on_event)
+        begin = partial(events.begin, on_event)
         prove = partial(_prove, folder, manifest)
         for name in formats:
             ways = routes(source, name, asked)
@@ -169,28 +133,32 @@ def export_source(
             won.append(found[-1])
         proved = next((found.compiled for found in won if found.format == "onnx"), None)
         onnx_file = None if proved is None else EngineSource.of(proved, folder)
+        emulated = None
         if request.precision is not None:
             narrow = narrowed(source, won, folder, request, asked, prove, begin, on_event)
             won, onnx_file = narrow.won, narrow.for_engines
             left_out += narrow.notes
-        with _step("more inputs", on_event):
+            if narrow.emulated is not None:
+                emulated = Bundle(narrow.emulated[0], manifest((narrow.emulated[1],)))
+        with events.step("more inputs", on_event):
             trial = ask_further(
-                Bundle(folder, manifest(_artefacts(won))),
+                Bundle(folder, manifest(artefacts_of(won))),
                 reference,
                 golden,
                 request.search_s,
                 task,
                 request.limits,
+                emulated,
             )
         for searched in trial.searched:
             on_event(searched)
         built, told = _engines(source, folder, manifest, onnx_file, libraries, request, on_event)
         won += built
         golden = (*golden, *trial.samples)
-        manifest = _with_golden(source, weights, golden, request.thresholds, folder)
-        packed = manifest(_artefacts(won))
-        report = _report(packed, golden, won, trial)
-        packed = _with_report(packed, report, folder)
+        manifest = with_golden(source, weights, golden, request.thresholds, folder)
+        packed = manifest(artefacts_of(won))
+        report = parity_report(packed, golden, won, trial)
+        packed = with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = (
         *reference.notes,
@@ -200,19 +168,7 @@ def export_source(
         *_notes(source, won, partial(_decisions, source, golden)),
         *told,
     )
-    return Export(Bundle(output, packed), source, report, notes, _debug_maps(won), trial.scores)
-
-
-def _begin(on_event: OnEvent, step: str) -> None:
-    on_event(Began(step))
-
-
-@contextlib.contextmanager
-def _step(name: str, on_event: OnEvent) -> Iterator[None]:
-    _begin(on_event, name)
-    start = time.perf_counter()
-    yield
-    on_event(Ended(name, time.perf_counter() - start))
+    return Export(Bundle(output, packed), source, report, notes, debug_maps(won), trial.scores)
 
 
 def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
@@ -280,81 +236,15 @@ def _engines(
         request.formats,
         request.limits,
         prove,
-        begin=partial(_begin, on_event),
+        begin=partial(events.begin, on_event),
         on_event=on_event,
-    )
-
-
-def _artefacts(won: Sequence[Attempt]) -> tuple[Artefact, ...]:
-    return tuple(found.compiled.artefact for found in won if found.compiled)
-
-
-def _with_golden(
-    source: Source,
-    weights: str,
-    golden: Sequence[Golden],
-    thresholds: Thresholds,
-    folder: Path,
-) -> Callable[[tuple[Artefact, ...]], Manifest]:
-    """Write the samples; what makes a manifest of them and of artefacts."""
-    stored = store(folder, GOLDEN, safetensors.numpy.save(to_tensors(golden)))
-    return partial(_manifest, source, weights, stored, golden, thresholds)
-
-
-def _with_report(manifest: Manifest, report: Report, folder: Path) -> Manifest:
-    """Write the report, and the manifest that lists it: the last file."""
-    (folder / REPORT).parent.mkdir()
-    text = json.dumps(report.to_json(), indent=1, allow_nan=False)
-    packed = replace(manifest, evidence={"parity": store(folder, REPORT, text.encode())})
-    files.write(folder / MANIFEST, packed.dumps())
-    return packed
-
-
-def _manifest(
-    source: Source,
-    weights: str,
-    golden_file: StoredFile,
-    golden: Sequence[Golden],
-    thresholds: Thresholds,
-    artefacts: tuple[Artefact, ...],
-) -> Manifest:
-    return Manifest(
-        name=source.name,
-        signature=source.signature,
-        artefacts=artefacts,
-        golden=golden_file,
-        samples=tuple((sample.name, sample.kind) for sample in golden),
-        thresholds=thresholds,
-        producer={
-            "edgeport": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-        },
-        gap=next((sample.gap for sample in golden if sample.gap), None),
-        source={"weights_sha256": weights},
-        labels=source.labels,
-    )
-
-
-def _report(
-    manifest: Manifest, golden: Sequence[Golden], won: Sequence[Attempt], trial: Trial
-) -> Report:
-    reports = (
-        with_verdicts(report, trial)
-        for found in won
-        for report in found.reports
-        if report.backend in BACKENDS
-    )
-    return Report(
-        manifest.name, len(golden), manifest.thresholds, tuple(reports), output_facts(golden)
     )
 
 
 def _look(
     source: Source, golden: Sequence[Golden], request: Request, on_event: OnEvent, failed: Attempt
 ) -> Localisation | str:
-    with _step("localise", on_event):
+    with events.step("localise", on_event):
         found = locate(source, golden, failed, request.thresholds, request.limits, request.repro)
     if isinstance(found, str):
         return found
@@ -382,11 +272,3 @@ def _notes(
         return source.notes
     sentences = (f"{recorded}: {describe(d)}" for d in unexercised(decisions()))
     return (*source.notes, *sentences)
-
-
-def _debug_maps(won: Sequence[Attempt]) -> dict[str, str]:
-    return {
-        found.format: found.compiled.debug_map
-        for found in won
-        if found.compiled and found.compiled.debug_map
-    }

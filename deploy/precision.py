@@ -6,21 +6,32 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx
 
 from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes, to_build_from
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
+from edgeport.deploy.compilers.while_loops import while_loops
+from edgeport.deploy.diagnosis.nodes import origins_in, placed
+from edgeport.deploy.diagnosis.remedies import Family
+from edgeport.deploy.proof.trial import EMULATED
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
 from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
 from .attempts import Attempt, Prove, attempt, bring_back, first_proved, keep
 from .calibration import Calibration, calibration_of
 from .failure import explain
+from .further import PATIENCE_TIMES
 from .request import Request
+
+_PATIENCE_S: Final = 60.0
+"""With what is made narrower and loops until its values are near enough, beside some times what it
+took before: rounded ones may never be."""
 
 _MOST: Final = float(np.finfo(np.float16).max)
 _LEAST: Final = float(np.finfo(np.float16).smallest_subnormal)
@@ -48,11 +59,13 @@ class Narrowed:
         won: The artefacts of the bundle.
         for_engines: What engines are built from, in that precision.
         notes: On what ranges of values were measured on, and what was proved; sentences.
+        emulated: What does on the CPU as engines in bfloat16 do, and the folder that it is in.
     """
 
     won: list[Attempt]
     for_engines: EngineSource
     notes: list[str]
+    emulated: tuple[Path, Artefact] | None = None
 
 
 def narrowed(
@@ -99,10 +112,14 @@ def narrowed(
         for_engines=any(name in ENGINES for name in request.formats)
         or (asked.target or "").startswith(ENGINES),
     )
+    loops = while_loops(onnx.load(wide.path, load_external_data=False).graph)
+    patience_s = _PATIENCE_S + PATIENCE_TIMES * (first.compile_s + first.proof_s)
+    time_s = min(request.limits.time_s, round(patience_s)) if loops else request.limits.time_s
+    limits = replace(request.limits, time_s=time_s)
 
     def tries(route: Route) -> Attempt:
-        made = attempt(source, "onnx", route, folder, prove, request.limits)
-        return _with_remedy(made, source, precision)
+        made = attempt(source, "onnx", route, folder, prove, limits)
+        return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
     if made[-1].outcome != "proved":
@@ -112,9 +129,9 @@ def narrowed(
         raise ValueError("proved, and nothing was compiled")
     engines = to_build_from(proved.compiled, wide, folder)
     if precision == "bfloat16":
-        keep(proved.compiled, folder, proved.route)
+        emulated = keep(proved.compiled, folder, proved.route), proved.compiled.artefact
         bring_back(first.compiled, folder, kept)
-        return Narrowed([*won], engines, [_rounded(proved)])
+        return Narrowed([*won], engines, [_rounded(proved)], emulated)
     notes = _notes(calibration, request, made)
     return Narrowed([proved if found is first else found for found in won], engines, notes)
 
@@ -126,11 +143,10 @@ def _rounded(proved: Attempt) -> str:
         for verdict in report.verdicts
         if verdict.kind != "edge" and verdict.figures.snr_db is not None
     ]
-    if not signals:
-        return "with each value rounded to bfloat16, on the CPU, nothing is lost"
+    least = f"the signal is at least {min(signals):.3g} dB above the noise" if signals else ""
     return (
-        "with each value rounded to bfloat16, on the CPU, the signal is at least "
-        f"{min(signals):.3g} dB above the noise"
+        f"{EMULATED}: with each value rounded on the CPU, in place of the engine, "
+        f"{least or 'nothing is lost'}"
     )
 
 
@@ -166,6 +182,23 @@ def _leaves(sample: Golden) -> bool:
 
 def _is_float(array: Array) -> bool:
     return array.dtype.kind == "f"
+
+
+def _with_loops(
+    ended: Attempt, loops: Sequence[str], wide: Wide, source: Source, precision: Precision
+) -> Attempt:
+    """Name the loops that may have no end, where it took too long."""
+    found = ended.diagnosis
+    if found is None or found.family != Family.TIMEOUT or not loops:
+        return ended
+    told = replace(
+        found,
+        problem=f"{found.problem}; a loop that waits for its values may have no end in "
+        f"{precision}: {', '.join(loops)}",
+        remedy=f"end the loop after a number of steps too, or {found.remedy}",
+    )
+    origins = origins_in(wide.compiled.debug_map)
+    return replace(ended, diagnosis=placed(told, loops[0], origins, source.module))
 
 
 def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attempt:

@@ -9,7 +9,7 @@ from edgeport.deploy.compilers import aotinductor
 from edgeport.deploy.compilers.narrowing import NARROW
 from edgeport.deploy.compilers.string_input import FORMAT
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
-from edgeport.deploy.sources.source import Source, check_given
+from edgeport.deploy.sources.source import Source, check_given, numbered
 from edgeport.deploy.tensorrt.request import ENGINES, target_of
 from edgeport.runtimes import BackendMissingError, UsageError, files
 from edgeport.runtimes.inputs import Array
@@ -46,6 +46,7 @@ class Request:
             engines alone, ``bfloat16``; ``None`` for what the module computes in.
         calibration: Inputs to measure ranges of values on for int8, each complete; none for some of
             the samples.
+        calibration_names: What to call each in an error; numbers where nothing is said.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -59,6 +60,7 @@ class Request:
     engine: EngineOptions = field(default_factory=EngineOptions)
     precision: Precision | None = None
     calibration: Sequence[Mapping[str, Array]] = ()
+    calibration_names: Sequence[str] = ()
 
 
 def default_formats(precision: Precision | None) -> tuple[str, ...]:
@@ -144,8 +146,9 @@ def _check_narrower(source: Source, request: Request) -> None:
             f"{source.precision}",
             remedy="leave --precision out, or give the module in float32",
         )
-    check_given(source.signature, request.calibration, "calibration")
-    check_finite(request.calibration)
+    names = numbered("calibration", request.calibration, request.calibration_names)
+    check_given(source.signature, request.calibration, names)
+    check_finite(request.calibration, names)
     if request.calibration and not source.real:
         raise UsageError(
             "calibration was given without samples, and what is drawn to prove with is unlike it",

@@ -255,12 +255,16 @@ def _temporary(path: Path, make: Callable[[Path], int]) -> Iterator[tuple[Path, 
 def _made_and_locked(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     for _ in range(_TRIES):
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-        handle = make(temporary)
-        with contextlib.suppress(OSError):  # a file system without locks: nobody cleans there
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(temporary.lstat(), os.fstat(handle)):
-                return temporary, handle
+        try:
+            handle = make(temporary)
+            with contextlib.suppress(OSError):  # a file system without locks: nobody cleans there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(temporary.lstat(), os.fstat(handle)):
+                    return temporary, handle
+        except KeyboardInterrupt:
+            _remove(temporary)
+            raise
         os.close(handle)
     raise OSError(f"something removes every temporary file in {path.parent}")
 

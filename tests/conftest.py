@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import handmade
 import hypothesis
@@ -14,9 +16,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeport.runtimes import BackendMissingError, Range, Signature, TensorSpec
+from edgeport.runtimes import BackendMissingError, EdgeportError, Range, Signature, TensorSpec
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import METADATA_KEY
 from edgeport.runtimes.tensorrt.library import Library, load
@@ -45,6 +48,42 @@ def _no_caches_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield
 
 
+MANY: Final = 20
+"""Tests for which it pays to run the compilers once before; a few need not wait for that."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilers_ran_before(request: pytest.FixtureRequest) -> None:
+    if request.session.testscollected > MANY and "edgeport.deploy" in sys.modules:
+        request.getfixturevalue("loaded_late")
+
+
+@pytest.fixture(scope="session")
+def loaded_late(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Run each compiler once in this process: those that are forked later have its tables.
+
+    It halves their CPU time, and says which modules ``warm_up`` did not load before.
+    """
+    import torch
+
+    from edgeport import deploy
+    from edgeport.deploy.compilers.routes import routes
+    from edgeport.deploy.compilers.targets import OnnxRequest
+    from edgeport.deploy.compilers.upstream import inference_only, quiet
+    from edgeport.deploy.compilers.warm import warm_up
+
+    formats = ("torchscript", "onnx", "pt2")
+    module, example = torch.nn.Linear(3, 2).eval(), {"x": torch.ones(2, 3)}
+    source = deploy.source_of("linear", module, example, {"x": {0: "batch"}})
+    warm_up(formats, 20)
+    before = set(sys.modules)
+    for name in formats:
+        first, *_ = routes(source, name, OnnxRequest(20, 10))
+        with quiet(), inference_only():
+            first.compile(source, tmp_path_factory.mktemp(name))
+    return set(sys.modules) - before
+
+
 @pytest.fixture(scope="session")
 def rtx() -> Library:
     """TensorRT-RTX, which builds engines without a GPU; NVIDIA has it for few platforms."""
@@ -52,6 +91,16 @@ def rtx() -> Library:
         return load("tensorrt-rtx")
     except BackendMissingError as e:
         pytest.skip(e.problem)
+
+
+@pytest.fixture(scope="session")
+def no_gpu() -> None:
+    """What is tested is what happens without one."""
+    try:
+        gpus()
+    except EdgeportError:
+        return
+    pytest.skip("there is a GPU here")
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from edgeport.training.models import (
     Affine,
     Columns,
     Features,
+    Pixels,
     SmallCnn,
     Staged,
     core_data,
@@ -138,10 +139,9 @@ def cnn(data: DataSet, *, channels: int = 32, hidden: int = 128) -> Recipe:
         "channels": channels,
         "hidden": hidden,
     }
-    module = _made("cnn", hyperparameters)
-    if min(module.prepare.size[1:]) < 2:  # type: ignore[index]  # a Pixels
+    if min(Pixels(name, one.shape, one.dtype.kind == "f").size[1:]) < 2:
         raise SourceError(f"images of shape {one.shape}", remedy="give larger ones")
-    return _staged("cnn", hyperparameters, module, data)
+    return _staged("cnn", hyperparameters, _made("cnn", hyperparameters), data)
 
 
 def vision(

@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from edgeport import __version__
 from edgeport.runtimes import files
-from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, SourceError
+from edgeport.runtimes.errors import (
+    EdgeportError,
+    FormatError,
+    MissingFileError,
+    SourceError,
+    first_line,
+)
 from edgeport.runtimes.signature import Range
 from edgeport.training.data import Array, Labelled, Origin, ragged
 from edgeport.training.fitting import History
@@ -207,8 +213,8 @@ def _empty_module(record: Record, file: Path) -> nn.Module:
         with torch.device("meta"):
             return MODELS[record.model](**record.hyperparameters)
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError) as e:
-        reason = (str(e) or type(e).__name__).splitlines()[0]
-        raise _damaged(file, f"no {record.model} has these hyperparameters: {reason}") from e
+        problem = f"no {record.model} has these hyperparameters: {first_line(e)}"
+        raise _damaged(file, problem) from e
 
 
 def _load_weights(module: nn.Module, file: Path) -> None:

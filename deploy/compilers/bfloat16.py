@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeport.runtimes.inputs import Array
 
 from .onnx_messages import DTYPE_ATTRIBUTES, graphs, messages
+from .steps import write_out_steps
 
 _DTYPES: Final[Mapping[int, DTypeLike]] = {
     TensorProto.FLOAT: np.float32,
@@ -52,8 +53,9 @@ def round_as_bfloat16(model: onnx.ModelProto) -> None:
     """Let a model in bfloat16 compute in float32, with each value rounded to bfloat16.
 
     A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
-    Tensor Core GPU Architecture", 2020).
+    Tensor Core GPU Architecture", 2020). In an LSTM so is each value of each step.
     """
+    write_out_steps(model, "LSTM")
     found = graphs(model)
     narrow = [_in_bfloat16(graph) for graph in found]
     widen_bfloat16(model)

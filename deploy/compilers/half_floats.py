@@ -9,7 +9,8 @@ from onnx import TensorProto
 
 from .bfloat16 import cut_tensor, put_in_bfloat16
 from .onnx_graph import in_order
-from .onnx_messages import graphs
+from .onnx_messages import graphs, of_kind
+from .steps import write_out_steps
 
 
 def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
@@ -22,9 +23,12 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
         str(path), keep_io_types=True, node_block_list=[*kept]
     )
-    for graph in graphs(made):
-        _take_casts(graph, made.graph)
-        _drop_repeated_casts(graph)
+    *inner, outermost = graphs(made)
+    taken: set[str] = set()
+    for graph in inner:
+        taken |= _take_casts(graph, outermost)
+    for graph, known in (*((graph, set()) for graph in inner), (outermost, taken)):
+        _drop_repeated_casts(graph, known)
         _keep_wide(graph)
     return in_order(made)
 
@@ -36,24 +40,34 @@ def in_bfloat16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     with mock.patch.object(float16, "convert_tensor_float_to_float16", cut_tensor):
         model = in_float16(path, kept)
     put_in_bfloat16(model)
+    write_out_steps(model, "GRU")  # TensorRT-RTX 1.7 subtracts from a 1 in float32
     return model
 
 
-def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> None:
-    """Put casts of what an inner graph makes there: the converter has them in the outermost."""
-    if inner is outermost:
-        return
+def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> set[str]:
+    """Copy casts of what an inner graph makes there: the converter has them in the outermost.
+
+    Two branches may each make a value of one name.
+
+    Returns:
+        What these casts make.
+    """
     made = {name for node in inner.node for name in node.output}
     made.update(value.name for value in inner.input)
-    taken = [node for node in outermost.node if node.op_type == "Cast" and node.input[0] in made]
-    inner.node.extend(taken)
-    for node in taken:
-        outermost.node.remove(node)
+    needed = {name for node in of_kind("NodeProto", inner) for name in node.input}
+    needed.update(value.name for value in inner.output)
+    casts = [node for node in outermost.node if node.op_type == "Cast" and node.input[0] in made]
+    inner.node.extend(node for node in casts if node.output[0] in needed)
+    return {node.output[0] for node in casts}
 
 
-def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
-    """Keep one of those that the converter writes for each node that takes a value in float32."""
-    known: set[str] = set()
+def _drop_repeated_casts(graph: onnx.GraphProto, known: set[str]) -> None:
+    """Keep one of those that the converter writes for each node that takes a value in float32.
+
+    Args:
+        graph: Of nodes.
+        known: What casts elsewhere make: none of those is kept.
+    """
     kept = []
     for node in graph.node:
         if node.op_type != "Cast" or node.output[0] not in known:

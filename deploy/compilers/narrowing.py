@@ -33,6 +33,7 @@ from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in
 from .onnx_graph import in_order, packed, write
 from .onnx_messages import of_kind, uses
 from .routes import Route
+from .steps import is_usual
 from .stored import Compiled, EngineSource
 from .targets import OnnxRequest
 
@@ -46,6 +47,8 @@ _DYNAMIC_ROUTE: Final = "int8 dynamic"
 
 _LEAST_SHARE: Final = 0.5
 """Of the weights, in int8: or the file is not what was asked for."""
+_NEARLY_ALL: Final = 0.95
+"""Of them: below, it is told which operators keep theirs in float32."""
 _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
@@ -64,7 +67,8 @@ _WITHOUT_BFLOAT16: Final = (
     "Mish",
     "Shrink",
 )
-"""TensorRT-RTX 1.7 has none. Nor has it GRU, which it refuses in float32 between others too."""
+"""TensorRT-RTX 1.7 has none."""
+_RECURRENT: Final = ("GRU", "LSTM")
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 
@@ -152,7 +156,7 @@ def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, .
 def _sums_by_scattering(graph: onnx.GraphProto) -> tuple[str, ...]:
     return tuple(
         node.name
-        for node in graph.node
+        for node in of_kind("NodeProto", graph)
         if node.op_type in _ADDED
         for attribute in node.attribute
         if attribute.name == "reduction" and attribute.s != b"none"
@@ -176,8 +180,7 @@ def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
-    nodes = onnx.load(wide.path, load_external_data=False).graph.node
-    details = _wide_nodes(len(kept), len(nodes))
+    details = _wide_nodes(kept, onnx.load(wide.path, load_external_data=False).graph)
     return _packed(in_float16(_make_room(wide), kept), source, folder, wide, "float16", details)
 
 
@@ -188,13 +191,19 @@ def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
             "the module computes in float16 in places, for which bfloat16 cannot stand",
             remedy="ask for --precision float16",
         )
-    kept = [node.name for node in graph.node if node.op_type in _WITHOUT_BFLOAT16]
+    nodes = of_kind("NodeProto", graph)
+    kept = [node.name for node in nodes if _has_no_bfloat16(node)]
     path = wide.path.with_name(_BFLOAT16_FILE)
     write(in_bfloat16(_make_room(wide), kept), path)
     model = onnx.load(path)
     round_as_bfloat16(model)
-    details = _wide_nodes(len(kept), len(graph.node))
+    details = _wide_nodes(kept, graph)
     return _packed(model, source, folder, wide, "bfloat16", details)
+
+
+def _has_no_bfloat16(node: onnx.NodeProto) -> bool:
+    """Also layers over packed sequences: TensorRT-RTX 1.7 selects between float32 and bfloat16."""
+    return node.op_type in _WITHOUT_BFLOAT16 or (node.op_type in _RECURRENT and not is_usual(node))
 
 
 def _make_room(wide: Wide) -> Path:
@@ -203,8 +212,9 @@ def _make_room(wide: Wide) -> Path:
     return wide.path
 
 
-def _wide_nodes(kept: int, nodes: int) -> dict[str, str]:
-    return {"float32": f"in {kept} of {nodes} nodes"} if kept else {}
+def _wide_nodes(kept: Collection[str], graph: onnx.GraphProto) -> dict[str, str]:
+    count = len([*of_kind("NodeProto", graph)])
+    return {"float32": f"in {len(kept)} of {count} nodes"} if kept else {}
 
 
 def _static(
@@ -321,14 +331,14 @@ def _quantized(
     details: Mapping[str, Any],
 ) -> Compiled:
     share = share_in_int8(model)
+    wide_ones = kept_in_float(model) if share < _NEARLY_ALL else []
+    told = f": those of {' and '.join(wide_ones)} stay in float32" if wide_ones else ""
     if share < _LEAST_SHARE:
-        wide_ones = kept_in_float(model)
-        told = f": those of {' and '.join(wide_ones)} stay in float32" if wide_ones else ""
         raise ContractError(
             f"{share:.0%} of its weights would be in int8, less than half{told}",
             remedy="leave --precision out, or ask for float16",
         )
-    told = f"{way}, {share:.0%} of the weights"
+    told = f"{way}, {share:.0%} of the weights{told}"
     model = in_order(model, merged=True)
     return _packed(model, source, folder, wide, "int8", {"quantization": told, **details})
 

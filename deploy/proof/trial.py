@@ -7,12 +7,13 @@ module answers NaN and Inf in yet another one: a loop over its values may never 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, EngineError, Options, Session
+from edgeport.runtimes import Bundle, EngineError, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
@@ -23,6 +24,9 @@ from .ranges import within_ranges
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
+
+EMULATED: Final = "bfloat16, emulated"
+"""Whose answers are those of the file that rounds each value, in the place of an engine's."""
 
 UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
 
@@ -75,6 +79,7 @@ def try_further(
     unusual: Sequence[Golden],
     search_s: float,
     task: Task | None,
+    emulated: Bundle | None = None,
 ) -> Trial:
     """Open every backend of a bundle, and ask more of it.
 
@@ -85,15 +90,20 @@ def try_further(
         unusual: Samples with NaN and Inf, of which those are kept that all backends answer alike.
         search_s: Wall time for the search, over all backends.
         task: The user's labels.
+        emulated: With a file that does as engines in bfloat16 do, which is asked too.
 
     Raises:
         EngineError: A backend failed.
     """
     options = Options(threads=1, device="cpu")
-    sessions = {name: bundle.open(name, options) for name in bundle.backends_on("cpu")}
+    asked = {name: (bundle, name) for name in bundle.backends_on("cpu")}
+    if emulated is not None:
+        asked[EMULATED] = emulated, "ort-cpu"
+    sessions = {name: of.open(backend, options) for name, (of, backend) in asked.items()}
     thresholds = bundle.manifest.thresholds
+    artefacts = {name: of.artefact(backend) for name, (of, backend) in asked.items()}
     reduced: dict[str, Precision | None] = {
-        name: bundle.manifest.reduced_precision(bundle.artefact(name)) for name in sessions
+        name: bundle.manifest.reduced_precision(artefact) for name, artefact in artefacts.items()
     }
 
     def check(name: str, samples: Sequence[Golden]) -> tuple[Verdict, ...]:
@@ -101,7 +111,12 @@ def try_further(
 
     kept, notes = _agreed(unusual, list(sessions), check)
     searched = [
-        _searched(bundle, name, session, reference, golden, search_s / len(sessions))
+        _searched(
+            asked[name][0].path / artefacts[name].stored.file,
+            reduced[name],
+            partial(search, name, session, reference, golden, time_s=search_s / len(sessions)),
+            golden,
+        )
         for name, session in sessions.items()
         if search_s > 0
     ]
@@ -117,20 +132,12 @@ def try_further(
 
 
 def _searched(
-    bundle: Bundle,
-    name: str,
-    session: Session,
-    reference: Reference,
-    golden: Sequence[Golden],
-    time_s: float,
+    file: Path, narrower: Precision | None, seek: Callable[..., Searched], golden: Sequence[Golden]
 ) -> Searched:
-    artefact = bundle.artefact(name)
-    narrower = bundle.manifest.reduced_precision(artefact)
-    seek = partial(search, name, session, reference, golden, time_s=time_s)
     if narrower != "int8":
         return seek(narrower=narrower is not None)
     usual = [sample for sample in golden if sample.kind != "edge"]
-    with within_ranges(bundle.path / artefact.stored.file, usual) as judged:
+    with within_ranges(file, usual) as judged:
         return seek(narrower=True, judged=judged)
 
 

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def make_call(
     check_module(module)
     in_order = [trees.with_tensors(tree) for tree in in_order]
     arguments = {name: trees.with_tensors(tree) for name, tree in arguments.items()}
-    signature = inspect.signature(unwrapped(module).forward)
+    signature = signature_of(unwrapped(module))
     if in_order:
         first = _with_names(signature, in_order)
         return Call.of({**first, **arguments}, by_position=len(first))
@@ -50,6 +50,24 @@ def make_call(
             _check_known(signature, list(arguments), known[0])
         return _by_name(signature, arguments)
     return Call.of(arguments, by_position=len(arguments))
+
+
+def signature_of(module: nn.Module) -> inspect.Signature:
+    """Of forward; of scripted code it is in the schema, where ``inspect`` does not look."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return inspect.signature(module.forward)
+    forward: Any = module.forward
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY
+            if each.kwarg_only
+            else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
+        )
+        for each in forward.schema.arguments[1:]  # behind self
+    ]
+    return inspect.Signature(parameters)
 
 
 def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> dict[str, object]:
@@ -101,7 +119,7 @@ def misfit_of(module: nn.Module, call: Call) -> str | None:
 
     To explain a call that failed, and not before: a decorated forward may take more than it says.
     """
-    signature = inspect.signature(unwrapped(module).forward)
+    signature = signature_of(unwrapped(module))
     try:
         signature.bind(*call.args, **call.kwargs)
     except TypeError as e:

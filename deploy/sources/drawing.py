@@ -59,6 +59,7 @@ class Values:
         offsets: Those of the integers with a table that say where bags of it begin.
         firsts: The least that is looked up, where it is not 0: 1900 in ``table[year - 1900]``.
         style: Which of the ways to draw an input; the first where nothing is said.
+        names: What to call each real one in an error; numbers where nothing is said.
     """
 
     real: Sequence[Mapping[str, Array]] = ()
@@ -67,6 +68,7 @@ class Values:
     offsets: frozenset[str] = frozenset()
     firsts: Mapping[str, int] = field(default_factory=dict)
     style: Mapping[str, int] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     def seen(self, name: str) -> Array:
         """Integers that an input is known to take; 0 if nothing is known."""
@@ -256,10 +258,14 @@ def _chosen(asked: _Asked) -> Array:
 
 
 def _as_given(asked: _Asked) -> Array:
-    """The example, cut or repeated."""
-    array = asked.like
-    for axis, size in enumerate(asked.shape):
-        array = array.take(np.arange(size) % array.shape[axis], axis)
+    return cut_or_repeated(asked.like, dict(enumerate(asked.shape)))
+
+
+def cut_or_repeated(array: Array, sizes: Mapping[int, int], start: int = 0) -> Array:
+    """Cut or repeat axes to these sizes, the first one from ``start`` on."""
+    for axis in sorted(sizes, key=lambda axis: sizes[axis] - array.shape[axis]):  # cut, then repeat
+        places = (0 if axis else start) + np.arange(sizes[axis])
+        array = array.take(places % array.shape[axis], axis)
     return array
 
 

@@ -56,7 +56,7 @@ class Flat(nn.Module):
         self.module = module
         self.call = call
         self.dtype = dtype
-        self.training = module.training
+        self.training = getattr(module, "training", False)  # frozen code knows none
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Call the module, and flatten what it returns."""

@@ -70,7 +70,8 @@ def copied(module: nn.Module) -> nn.Module:
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
     try:
-        return copy.deepcopy(module, computed)
+        with torch.no_grad():  # torch clones the weights of scripted code: they stay leaves
+            return copy.deepcopy(module, computed)
     except Exception as e:  # whatever __deepcopy__ of an attribute raises
         raise SourceError(
             f"{type(module).__name__} cannot be copied: {type(e).__name__}: {e}",
@@ -95,7 +96,7 @@ def _without_wrappers(module: nn.Module) -> nn.Module:
 
 
 def _changes(module: nn.Module, keep_training_mode: bool) -> Iterator[str]:
-    training = [name for name, part in module.named_modules() if part.training]
+    training = [name for name, part in module.named_modules() if getattr(part, "training", False)]
     if training and not keep_training_mode:
         what = "the module was" if "" in training else f"{', '.join(training[:3])} was"
         yield f"{what} in training mode; what is exported is its eval mode"

@@ -17,7 +17,7 @@ from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import CHARACTERS, ended, is_text
 
-from .drawing import Values, draw, measured, told
+from .drawing import Values, cut_or_repeated, draw, measured, told
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
@@ -257,12 +257,9 @@ def _probes(range_: Range, example: int | None) -> list[int]:
 
 def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:
     """Cut or repeat the free axes to ``sizes``, from another row on for each seed."""
-    for axis, size in enumerate(spec.shape):
-        if isinstance(size, str):
-            start = seed * max(PROBED_SIZES) if axis == 0 else 0
-            rows = (start + np.arange(sizes[size])) % array.shape[axis]
-            array = array.take(rows, axis)
-    return np.ascontiguousarray(array).reshape(array.shape)
+    asked = {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+    fitted = cut_or_repeated(array, asked, seed * max(PROBED_SIZES))
+    return np.ascontiguousarray(fitted).reshape(fitted.shape)
 
 
 def _valid(

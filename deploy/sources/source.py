@@ -104,7 +104,7 @@ def make_source(
     values = values or Values()
     declared = Signature(tuple(inputs), (), dict(ranges))
     _check_ranges(declared)
-    check_given(declared, values.real, "sample")
+    check_given(declared, values.real, numbered("sample", values.real, values.names))
     module, notes = prepared(module, keep_training_mode=keep_training_mode)
     flat = Flat(module, call)
     if is_uninitialised(module):
@@ -160,19 +160,31 @@ def _check_ranges(declared: Signature) -> None:
             )
 
 
-def check_given(declared: Signature, given: Sequence[Mapping[str, Array]], what: str) -> None:
+def numbered(what: str, given: Sequence[object], names: Sequence[str]) -> Sequence[str]:
+    """The names of what was given, or numbers where it has none."""
+    return names or [f"{what} {number}" for number in range(len(given))]
+
+
+def check_given(
+    declared: Signature, given: Sequence[Mapping[str, Array]], names: Sequence[str]
+) -> None:
     """Refuse inputs of the caller's that are not as declared.
 
+    Args:
+        declared: What they are for.
+        given: Each is to be complete.
+        names: What to call each.
+
     Raises:
-        SourceError: They are not; ``what`` they are is told.
+        SourceError: They are not.
     """
     check = InputCheck(Signature(declared.inputs, ()))
-    for number, sample in enumerate(given):
+    for called, sample in zip(names, given, strict=True):
         try:
             check(sample)
         except ValueError as e:
             raise SourceError(
-                f"{what} {number} does not fit the declared inputs: {getattr(e, 'problem', e)}",
+                f"{called} does not fit the declared inputs: {getattr(e, 'problem', e)}",
                 remedy=f"the inputs are {', '.join(map(str, declared.inputs))}",
             ) from e
         empty = [
@@ -181,4 +193,4 @@ def check_given(declared: Signature, given: Sequence[Mapping[str, Array]], what:
             if 0 not in spec.shape and not sample[spec.name].size
         ]
         if empty:
-            raise SourceError(f"{what} {number}: {empty[0]!r} is empty", remedy="leave it out")
+            raise SourceError(f"{called}: {empty[0]!r} is empty", remedy="leave it out")

@@ -1,6 +1,5 @@
 """Why TensorRT refuses a model, in the user's terms: their module, their line, what to do."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ import onnx
 from torch import nn
 
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
-from edgeport.deploy.diagnosis.places import Line
+from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.runtimes.tensorrt.order import Problem, Refused
 
@@ -67,6 +66,9 @@ _REMEDIES_OF_DTYPES: Final = {
 _DEFECT: Final = re.compile(r"MyelinCheckException|\bCHECK\(|\bAssertion ")
 """A check inside its compiler failed: nothing is wrong with the graph."""
 
+_RELEASE: Final = (
+    "try another release of TensorRT, or use ort-cuda: this is a defect of its compiler"
+)
 _OTHERWISE: Final = "write it with operators that TensorRT has"
 _DTYPE: Final = "convert it in forward first: x.int() or x.float()"
 
@@ -90,16 +92,12 @@ def diagnose(
         file: The ONNX file that was refused; asked which node takes a constant that is refused.
         narrowed: Whether the graph was made narrower than it, which some operators don't bear.
     """
-    origins: list[dict[str, Any]] = json.loads(debug_map)["nodes"] if debug_map else []
+    origins = origins_in(debug_map)
     first, *others = (_located(problem, origins, file) for problem in refused.problems)
     found = _told(title, refused.phase, first)
-    if narrowed and found.remedy == _OTHERWISE:
-        found = replace(found, remedy=f"leave --precision out, or {_OTHERWISE}")
-    origin = next((each for each in origins if each["node"] == first.node), None)
-    if origin is not None:
-        found = replace(
-            found, layer=_layer(module, origin["module"]), source=_line(origin["source"])
-        )
+    if narrowed and found.remedy in (_OTHERWISE, _RELEASE):
+        found = replace(found, remedy=f"leave --precision out, or {found.remedy}")
+    found = placed(found, first.node, origins, module)
     more = [f"{problem.operator or '?'} ({problem.node})" for problem in others if problem.node]
     if not more:
         return found
@@ -168,7 +166,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
         problem_text = f"{title} cannot build {what}: {text.splitlines()[0]}"
     remedy = _REMEDIES.get(problem.operator or "", _OTHERWISE)
     if phase == "build" and _DEFECT.search(text):
-        remedy = "it is a defect of TensorRT's compiler: try another release of it, or use ort-cuda"
+        remedy = _RELEASE
     if _FLAT in text:
         remedy = "give it a second axis: x.unsqueeze(0).argmax(1).squeeze(0) in place of x.argmax()"
     return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)
@@ -178,20 +176,3 @@ def _operator(problem: Problem) -> str | None:
     if problem.operator is None or problem.node is None:
         return problem.operator
     return f"{problem.operator}, ONNX node {problem.node}"
-
-
-def _layer(module: nn.Module, path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        kind = type(module.get_submodule(path)).__name__
-    except AttributeError:  # the older exporter numbers a module that is called again
-        return path
-    return f"{path} ({kind})" if path else f"({kind})"
-
-
-def _line(source: str | None) -> str | None:
-    if source is None:
-        return None
-    file, _, number = source.rpartition(":")
-    return str(Line(file, int(number)))

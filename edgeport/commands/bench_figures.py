@@ -46,7 +46,7 @@ def _cell(found: Sequence[Percentile], percent: float) -> str:
     if percentile is None:
         return "no clean round"
     if percentile.latency_ns is None:
-        return join(["withheld", tag("span", f"{percentile.missing_calls:,} calls are missing",
+        return join(["withheld", tag("span", f"calls missing: {percentile.missing_calls:,}",
                                      class_="sub")])  # fmt: skip
     return _two_lines(duration_within(percentile.latency_ns))
 

@@ -171,9 +171,9 @@ def _withheld(result: Result, variant: Latency) -> list[str]:
     lines = []
     if missing:
         enough_s = math.ceil(result.budget_s * (1 + max(missing.values()) / variant.calls))
-        wanted = ", ".join(f"p{percent:g} {calls}" for percent, calls in missing.items())
+        wanted = ", ".join(f"{calls} for p{percent:g}" for percent, calls in missing.items())
         lines.append(
-            f"{plain(variant.label)}: more calls needed for {wanted}; try --seconds {enough_s}"
+            f"{plain(variant.label)}: more calls needed: {wanted}; try --seconds {enough_s}"
         )
     known = [p.latency_ns for p in variant.percentiles if p.latency_ns is not None]
     if known and known[0].low is None:

@@ -43,7 +43,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         )  # fmt: skip  # one option
         child.set_defaults(format=None, storage_uri=None, replicas=2)
         if engine == "triton":
-            child.add_argument("--format", help="which artefact (default: onnx, if there)")
+            child.add_argument(
+                "--format",
+                metavar="NAME",
+                help="onnx, torchscript or tensorrt (default: the first that is there)",
+            )
         elif engine == "kserve":
             child.add_argument(
                 "--storage-uri", required=True, metavar="URI",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgeport.commands import sources
 from edgeport.commands.export_story import Story
-from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     add_max_ratio,
     add_min_signal,
@@ -25,6 +24,7 @@ from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.parity.thresholds import DEFAULT_MAX_RATIO, REDUCED, Precision, Thresholds
 from edgeport.runtimes.tensorrt.library import NAMES
 from edgeport.runtimes.tensorrt.order import EngineOptions
@@ -169,6 +169,7 @@ def add_engine_build_options(parser: argparse.ArgumentParser) -> None:
     ask("--version-compatible", action="store_true", help="tensorrt: for later releases too")
     ask("--hardware-compatible", action="store_true", help="tensorrt: for all GPUs from Ampere on")
     ask("--refit", action="store_true", help="its weights can be exchanged; built on a GPU")
+    ask("--weight-streaming", action="store_true", help=argparse.SUPPRESS)
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
@@ -245,7 +246,7 @@ def run(args: ExportArgs) -> int:
         args.repro,
         args.engine,
         args.precision,
-        sources.flat_samples(args.calibration, "--calibration"),
+        *sources.flat_samples(args.calibration, "--calibration"),
     )
     with (
         Story(args.output, args.report, request) as story,
@@ -294,6 +295,12 @@ def _render(made: "Export", output: Path) -> str:
 
 
 def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    if arguments.weight_streaming:
+        raise UsageError(
+            "--weight-streaming is left out: all weights of an engine are in the memory of the GPU",
+            remedy="use a GPU with more memory, --precision float16 or int8, whose weights take a "
+            "half or a quarter, or ort-cpu",
+        )
     return EngineOptions(
         compute_capabilities=arguments.compute_capability,
         workspace_bytes=arguments.workspace_limit and arguments.workspace_limit * 2**20,

@@ -35,6 +35,8 @@ _MARKS: Final = {"proved": "✓", "built": "?", "wrong": "✗", "refused": "-", 
 _BEFORE: Final = "not in the bundle: what is in it was made from this"
 _BFLOAT16: Final = "bfloat16"
 _ROUNDED: Final = "not in the bundle: each value is rounded to bfloat16, as an engine does it"
+_SCORED: Final = ("engine", "measure", "its own", "the module's", "labels", "lost, gained")
+_SEARCHED: Final = ("engine", "worst found", "worst of the samples", "inputs tried")
 _REASONS: Final = {
     "problem": "why not",
     "layer": "layer",
@@ -63,6 +65,7 @@ def page(told: Mapping[str, Any]) -> str:
             section("Good to know", items("ul", told["notes"])) if told["notes"] else "",
             _compiled(told, plot),
             _proof(told["attempts"], plot, told["asked"]),
+            _asked_more(told["scores"], told["searches"]),
             _made_with(told),
         ],
     )
@@ -278,6 +281,43 @@ def _outside(attempt: Mapping[str, Any], proved: Sequence[Mapping[str, Any]]) ->
         return [_ROUNDED]
     packed = {each["format"]: each for each in proved if each["route"] != _BFLOAT16}
     return [] if attempt is packed[attempt["format"]] else [_BEFORE]
+
+
+def _asked_more(scores: Sequence[Mapping[str, Any]], searches: Sequence[Mapping[str, Any]]) -> str:
+    if not scores and not searches:
+        return ""
+    scored = [
+        [
+            tag("code", each["backend"]),
+            each["metric"],
+            f"{each['artefact']:.4g}",
+            f"{each['module']:.4g}",
+            f"{each['rows']:,}",
+            f"{each['lost']}, {each['gained']}" if each["metric"] == "accuracy" else "",
+        ]
+        for each in scores
+    ]
+    looked_for = [
+        [
+            tag("code", each["backend"]),
+            *(_worst(each[key], each["unit"]) for key in ("worst", "usual")),
+            f"{each['steps']:,}",
+        ]
+        for each in searches
+    ]
+    return section(
+        "Beyond the samples",
+        table("By your labels", _SCORED, scored, wide=True) if scored else "",
+        table("A search for the worst inputs", _SEARCHED, looked_for, wide=True)
+        if searches
+        else "",
+    )
+
+
+def _worst(figure: float | None, unit: str) -> str:
+    if figure is None:
+        return "no noise" if unit == "dB" else "∞"
+    return f"{figure:.3g} {'dB over noise' if unit == 'dB' else 'floors'}"
 
 
 def _time(wall_s: float) -> str:

@@ -58,6 +58,7 @@ class Story:
             "notes": [],
             "steps": [],
             "searches": [],
+            "scores": [],
             "attempts": [],
             "localisation": None,
             "artefacts": [],

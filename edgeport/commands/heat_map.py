@@ -13,7 +13,7 @@ _MOST_NAMES: Final = 40
 _CHARACTERS: Final = 24
 _SHARES: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
-_KINDS: Final = {"real": "real", "random": "drawn", "edge": "edge cases"}
+_KINDS: Final = {"real": "real", "random": "drawn", "edge": "edge cases", "search": "looked for"}
 
 Rows: TypeAlias = Mapping[str, Mapping[str, Verdict]]
 """By output, then by sample."""

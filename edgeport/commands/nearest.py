@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeport.commands.needs import needs
 from edgeport.commands.options import positive
 from edgeport.commands.terminal import show, table
 from edgeport.runtimes import UsageError
+from edgeport.runtimes.needs import needs
 
 
 @dataclass(frozen=True, slots=True)

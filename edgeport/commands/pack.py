@@ -10,11 +10,11 @@ from pathlib import Path
 
 from edgeport.commands import sources
 from edgeport.commands.export import add_source_options, parse_source
-from edgeport.commands.needs import needs
 from edgeport.commands.options import names, refuse_overwriting
 from edgeport.commands.terminal import note, show, size_text, table
 from edgeport.runtimes import Bundle, UsageError, files
 from edgeport.runtimes.bundles.manifest import FOLDER_SIGNATURE, SIGNATURE
+from edgeport.runtimes.needs import needs
 
 _AS_IT_IS = sources.SourceArgs(None, None, (), (), (), None, keep_training_mode=False)
 

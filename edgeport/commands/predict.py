@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgeport.commands import raw_input
-from edgeport.commands.needs import needs
 from edgeport.commands.options import (
     DEFAULT_BACKEND_TEXT,
     add_gpu_options,
@@ -26,6 +25,7 @@ from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         epilog="a bundle needs numpy and one engine; a run needs torch. "
         "example: edgeport predict price.edge --input new.csv",
     )
-    parser.add_argument("model", type=Path, help="a run folder or a bundle")
+    parser.add_argument(
+        "model", type=Path, help="a run folder, a bundle, or a .onnx or .ts file as it is"
+    )
     parser.add_argument(
         "--input",
         type=Path,
@@ -75,7 +77,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
     )
-    parser.add_argument("--backend", metavar="NAME", help=f"of a bundle {DEFAULT_BACKEND_TEXT}")
+    parser.add_argument("--backend", metavar="NAME", help=f"not of a run {DEFAULT_BACKEND_TEXT}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
     add_gpu_options(parser)
     parser.set_defaults(

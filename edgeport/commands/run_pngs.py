@@ -4,8 +4,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeport.commands.needs import needs
 from edgeport.commands.run_page import confusion, has_curves
+from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
     from edgeport.training import Run

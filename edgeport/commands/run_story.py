@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from edgeport.commands.needs import needs
 from edgeport.commands.terminal import show, table
+from edgeport.runtimes.needs import needs
 
 INSPECT_RUN_VERSION: Final = 1
 

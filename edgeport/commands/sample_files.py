@@ -8,8 +8,10 @@ from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.inputs import Array
 
 
-def read_samples(paths: Sequence[Path], option: str = "--samples") -> list[dict[str, Array]]:
-    """Every sample of some files and folders, in order; those of a folder by name.
+def read_samples(
+    paths: Sequence[Path], option: str = "--samples"
+) -> tuple[list[dict[str, Array]], list[str]]:
+    """Every sample of some files and folders, in order, and what to call it; of a folder by name.
 
     Args:
         paths: Each an ``.npz`` of one array per input; a folder of such files; or a folder of one
@@ -22,7 +24,8 @@ def read_samples(paths: Sequence[Path], option: str = "--samples") -> list[dict[
         FormatError: A file holds no plain arrays, or is damaged.
         StorageError: One cannot be read.
     """
-    return [sample for path in paths for sample in _samples(path, option)]
+    found = [each for path in paths for each in _samples(path, option)]
+    return [sample for _, sample in found], [str(path) for path, _ in found]
 
 
 def read_labels(path: Path) -> Array:
@@ -38,11 +41,11 @@ def read_labels(path: Path) -> Array:
     return read_npy(path)
 
 
-def _samples(path: Path, option: str) -> list[dict[str, Array]]:
+def _samples(path: Path, option: str) -> list[tuple[Path, dict[str, Array]]]:
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy=f"check the path of {option}")
     if not path.is_dir():
-        return [read_npz(path)]
+        return [(path, read_npz(path))]
     archives, arrays = (sorted(path.glob(pattern)) for pattern in ("*.npz", "*.npy"))
     if bool(archives) == bool(arrays):
         raise SourceError(
@@ -50,5 +53,5 @@ def _samples(path: Path, option: str) -> list[dict[str, Array]]:
             remedy="fill it with one .npz per sample, or with one NAME.npy per input",
         )
     if archives:
-        return [read_npz(file) for file in archives]
-    return [{file.stem: read_npy(file) for file in arrays}]
+        return [(file, read_npz(file)) for file in archives]
+    return [(path, {file.stem: read_npy(file) for file in arrays})]

@@ -51,7 +51,13 @@ def make(args: SourceArgs, output: Path) -> "Source":
             "there is nothing to export",
             remedy="name a run or package.file:callable, or a script with --capture",
         )
-    if os.path.exists(args.model):  # noqa: PTH110  # Path.exists raises for a name too long
+    if os.path.isfile(args.model):  # noqa: PTH113  # Path's own raises for a name too long
+        raise UsageError(
+            f"{args.model} is a file, and neither a run nor package.file:callable",
+            remedy="name a function that returns the torch.nn.Module; of a TorchScript file that "
+            "is what torch.jit.load(FILE) returns",
+        )
+    if os.path.exists(args.model):  # noqa: PTH110
         return _of_run(args, Path(args.model), output)
     if ":" in args.model:
         return _of_callable(args, args.model, output)
@@ -104,7 +110,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
     declared = parse_inputs(args.inputs)
     constants = _constants(args.arguments)
     module = load_module(reference)
-    real = read_samples(args.samples)
+    real, names = read_samples(args.samples)
     if declared.specs:
         _refuse_both(set(declared.arguments) & set(constants))
         call = make_call(module, (), {**declared.arguments, **constants})
@@ -115,7 +121,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
             call,
             [specs[name] for name in call.names],
             declared.ranges,
-            values=Values([_flat(sample) for sample in real]),
+            values=Values([_flat(sample) for sample in real], names=names),
             output_names=args.output_names,
             keep_training_mode=args.keep_training_mode,
         )
@@ -133,6 +139,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
         {**arguments, **constants},
         "infer",
         samples=[_flat(sample) for sample in real],
+        sample_names=names,
         output_names=args.output_names,
         keep_training_mode=args.keep_training_mode,
     )
@@ -182,13 +189,14 @@ def _refuse_both(names: Collection[str]) -> None:
         )
 
 
-def flat_samples(paths: Sequence[Path], option: str) -> list[dict[str, Array]]:
-    """Samples of an option, with the names of the artefact's inputs.
+def flat_samples(paths: Sequence[Path], option: str) -> tuple[list[dict[str, Array]], list[str]]:
+    """Samples of an option, with the names of the artefact's inputs; and what to call each.
 
     Raises:
         EdgeportError: They cannot be read.
     """
-    return [_flat(sample) for sample in read_samples(paths, option)]
+    samples, names = read_samples(paths, option)
+    return [_flat(sample) for sample in samples], names
 
 
 def _flat(samples: Mapping[str, Array]) -> dict[str, Array]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeport.commands.needs import needs
 from edgeport.runtimes.files import writing
+from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
     from edgeport.training import Epoch, Run

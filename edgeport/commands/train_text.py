@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.commands.needs import needs
 from edgeport.commands.options import above_zero, positive
 from edgeport.commands.terminal import note, show
 from edgeport.commands.train_events import events
 from edgeport.commands.training_options import add_seeing_options
 from edgeport.commands.training_run import needs_plots, save, uninterrupted
+from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
     from edgeport.training.text import Fitted, Lines

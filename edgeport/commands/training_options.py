@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeport.commands.needs import needs
 from edgeport.commands.options import above_zero, names, positive, seed
+from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
     from edgeport.training import Settings

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeport.commands.needs import needs
 from edgeport.commands.quantities import four_decimals
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import SourceError, UsageError
 from edgeport.runtimes.formats.csv_table import TABLES
+from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings

@@ -97,9 +97,11 @@ def run(args: VerifyArgs) -> int:
         bundle = _bundle(args)
         report, artefacts = _verify(bundle, args), bundle.manifest.artefacts
     _say_what_changes_nothing(report, args)
-    if args.report is not None:
-        _write(args.report, report, artefacts)
-    show(json.dumps(report.to_json(), allow_nan=False) if args.as_json else render(report))
+    try:
+        if args.report is not None:
+            _write(args.report, report, artefacts)
+    finally:  # on a full disk, too
+        show(json.dumps(report.to_json(), allow_nan=False) if args.as_json else render(report))
     if report.nothing_ran:
         raise BackendMissingError(
             "no backend of this bundle is usable here, so nothing was verified",

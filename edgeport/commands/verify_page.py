@@ -20,7 +20,6 @@ from edgeport.commands.html_page import (
 from edgeport.commands.proof_tables import (
     MARKS,
     Verdict,
-    decisions,
     engine_of,
     every_comparison,
     least_signal,
@@ -31,6 +30,7 @@ from edgeport.commands.proof_tables import (
     worst_of,
 )
 from edgeport.commands.ratio_plot import Point, RatioPlot
+from edgeport.commands.verify_lead import Told, headline, hottest, outcome, verdicts
 from edgeport.runtimes.bundles.manifest import Artefact
 
 _MOST_HISTOGRAMS: Final = 12
@@ -38,8 +38,6 @@ _MOST_REASONS: Final = 6
 
 _MADE: Final = ("quantization", "ranges", "float32")
 """Details of an artefact in a narrower precision."""
-
-Told = Mapping[str, Any]
 
 
 def page(
@@ -55,11 +53,11 @@ def page(
         artefacts: Of the bundle, if it is at hand: how those were made that compute in less.
     """
     backends = told["backends"]
-    title = f"{told['name']}: {_outcome(told)[1].strip()}"
+    title = f"{told['name']}: {outcome(told)[1].strip()}"
     return document(
         title,
         [
-            _headline(told),
+            headline(told),
             _failures(backends),
             _backends(told, artefacts),
             walk_section(walk, told["thresholds"]["max_ratio"]),
@@ -69,95 +67,6 @@ def page(
             _all(backends),
             _made_with(told),
         ],
-    )
-
-
-def _verdicts(told: Told) -> list[tuple[Mapping[str, Any], Verdict]]:
-    return [(backend, v) for backend in told["backends"] for v in backend["verdicts"]]
-
-
-def _outcome(told: Told) -> tuple[str, str]:
-    """Class and sentence of the headline."""
-    outcomes = {backend["outcome"] for backend in told["backends"]}
-    if told["passed"]:
-        return "good", " computes what PyTorch computes"
-    if "fail" in outcomes:
-        wrong = [b["backend"] for b in told["backends"] if b["outcome"] == "fail"]
-        return "bad", f" is wrong on {', '.join(wrong)}"
-    if "uninformative" in outcomes:
-        return "doubt", " is not proved: the samples prove nothing"
-    return "doubt", " was not verified: no backend is usable here"
-
-
-def _headline(told: Told) -> Html:
-    kind, sentence = _outcome(told)
-    compared = _verdicts(told)
-    failed = sum(v["status"] == "fail" for _, v in compared)
-    passed = sum(backend["outcome"] == "pass" for backend in told["backends"])
-    facts = [
-        ("backends that pass", f"{passed} of {len(told['backends'])}"),
-        ("samples", f"{told['samples']:,}"),
-        ("outputs", f"{len(told['outputs']):,}"),
-        ("comparisons", f"{len(compared):,}"),
-        ("failed", f"{failed:,}" if compared else ""),
-        ("decisions", decisions([v for _, v in compared])),
-    ]
-    return tag(
-        "header",
-        tag("p", {"good": "✓", "bad": "✗"}.get(kind, "?"), class_="seal", aria_hidden="true"),
-        tag("h1", told["name"], tag("em", sentence)),
-        tag("p", _in_one_sentence(told), class_="lead"),
-        pairs(facts),
-        class_=kind,
-    )
-
-
-def _in_one_sentence(told: Told) -> str:
-    measured = [(b, v) for b, v in _verdicts(told) if v["figures"]["rule"] != "exact"]
-    failed = [(b, v) for b, v in _verdicts(told) if v["status"] == "fail"]
-    if failed:
-        backend, verdict = _hottest(told, failed)
-        return (
-            f"{len(failed):,} of {len(_verdicts(told)):,} comparisons failed. The worst is output "
-            f"{verdict['output']} on {backend['backend']}, sample {verdict['sample']}: "
-            f"{verdict['reason']}."
-        )
-    told_why = [b for b in told["backends"] if b["outcome"] not in ("pass", "unusable")]
-    if told_why:
-        return f"{told_why[0]['backend']}: {_sentence(told_why[0]['reason'])}"
-    if not measured:
-        return "Every output is equal." if _verdicts(told) else "Nothing was run."
-    backend, verdict = _hottest(told, measured)
-    limit = told["thresholds"]["outputs"].get(verdict["output"], told["thresholds"]["max_ratio"])
-    if backend["reduced"]:
-        return (
-            f"In {backend['reduced']}, the signal is at least {least_signal(backend):.0f} dB "
-            "above the noise."
-        )
-    more = ", and more on edge cases" if ratio_of(verdict) > limit else ""
-    own = verdict["output"] in told["thresholds"]["outputs"]
-    subject = f"Nearest to its limit is output {verdict['output']}: its" if own else "The largest"
-    return (
-        f"{subject} error is {ratio_of(verdict):.3g} times the rounding error that PyTorch "
-        f"itself makes; {limit:g} times is allowed{more}."
-    )
-
-
-def _sentence(text: str) -> str:
-    first = text.partition("\n")[0].rstrip(".")
-    return f"{first}."
-
-
-def _hottest(
-    told: Told, among: Sequence[tuple[Mapping[str, Any], Verdict]]
-) -> tuple[Mapping[str, Any], Verdict]:
-    """The comparison that is nearest to its limit, or furthest beyond."""
-    return max(
-        among,
-        key=lambda pair: (
-            pair[1]["status"] == "fail",
-            share_of_limit(pair[1], pair[0], told["thresholds"]),
-        ),
     )
 
 
@@ -190,7 +99,7 @@ def _reason(output: str, failed: Sequence[Verdict]) -> Html:
 
 def _backends(told: Told, artefacts: Sequence[Artefact]) -> str:
     """One line for each: its outcome, and the worst of each output."""
-    ratios = [ratio_of(v) for backend, v in _verdicts(told) if not backend["reduced"]]
+    ratios = [ratio_of(v) for backend, v in verdicts(told) if not backend["reduced"]]
     plot = RatioPlot.around(ratios, told["thresholds"]["max_ratio"])
     rows = [_backend_row(told, backend, plot) for backend in told["backends"]]
     header = ("backend", "verdict", "ratio of each output", "largest", "engine")
@@ -270,11 +179,11 @@ def _map(told: Told) -> str:
 
 def _worst(told: Told) -> str:
     """The values of the comparison that is hottest and has some."""
-    compared = _verdicts(told)
+    compared = verdicts(told)
     shown = [(b, v) for b, v in compared if v["status"] == "fail"] or compared
     if not shown:
         return ""
-    backend, verdict = _hottest(told, shown)
+    backend, verdict = hottest(told, shown)
     figures = verdict["figures"]
     where = [
         ("output", verdict["output"]),
@@ -332,7 +241,7 @@ def _non_finite(kinds: Sequence[Mapping[str, Any]]) -> Html:
 
 def _histograms(told: Told) -> str:
     groups: dict[tuple[str, str], list[tuple[Mapping[str, Any], Verdict]]] = {}
-    for backend, verdict in _verdicts(told):
+    for backend, verdict in verdicts(told):
         if verdict["figures"]["histogram"] and verdict["kind"] != "edge":
             pair = (verdict["output"], backend["backend"])
             groups.setdefault(pair, []).append((backend, verdict))
@@ -364,7 +273,7 @@ def _histograms(told: Told) -> str:
 
 
 def _heat(told: Told, group: Sequence[tuple[Mapping[str, Any], Verdict]]) -> tuple[bool, float]:
-    backend, verdict = _hottest(told, group)
+    backend, verdict = hottest(told, group)
     return verdict["status"] == "fail", share_of_limit(verdict, backend, told["thresholds"])
 
 

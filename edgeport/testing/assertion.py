@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from edgeport.runtimes import (
-    BackendMissingError,
     EngineError,
     InputError,
     ParityError,
@@ -16,6 +15,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.parity.thresholds import Thresholds, narrower
 from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session, dead_outputs
@@ -72,14 +72,9 @@ def assert_parity(
         MissingFileError: There is no such artefact.
         EdgeportError: The artefact cannot be opened here.
     """
-    try:
+    with needs("assert_parity", "export,ort"):
         from edgeport.deploy.proof.determinism import check_repeatable
         from edgeport.deploy.sources.running import run_module
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"assert_parity runs the module, which needs {e.name!r}",
-            remedy="pip install 'edgeport[export,ort]'",
-        ) from e
     flat, given = _prepared(module, _drawn(samples))
     answers = [Answer(inputs, _run(run_module, flat, inputs)) for inputs in given]
     check_repeatable(flat, given[0])

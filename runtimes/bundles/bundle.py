@@ -316,12 +316,14 @@ def open_session(
     device: str | None = None,
     gpu: GpuOptions | None = None,
 ) -> Session:
-    """Open a bundle, or a bare ``.onnx`` or ``.ts`` file. Exported as ``edgeport.runtimes.open``.
+    """Open a bundle, or a bare file: ``.onnx`` of anybody, ``.ts`` of edgeport, an engine.
+
+    Exported as ``edgeport.runtimes.open``.
 
     Args:
         path: The bundle or file. A bare file is trusted as it is: nothing says what it should be.
-        backend: Which engine: ``"ort-cpu"``, ``"ort-cuda"``, ``"libtorch"``, ``"torch"``; ``None``
-            for ONNX Runtime on the device.
+        backend: Which engine, by a name that ``edgeport doctor`` tells; ``None`` for ONNX Runtime
+            on the device.
         threads: Threads inside one operator; ``None`` for the CPUs this process may use.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; ``None`` for the backend's own.
         gpu: What else is asked of a GPU.

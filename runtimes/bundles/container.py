@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # every import is felt on a small device
     from edgeport.runtimes.safety.zip_directory import Member
 
 MOST_MEMBERS: Final = 1000
+_MODELS: Final = (".onnx", ".ort", ".pt", ".pt2", ".pth", ".ts", ".aoti", ".engine", ".rtx")
 
 
 Opened: TypeAlias = "tuple[IO[bytes], int]"
@@ -127,6 +128,14 @@ class Zip:
                 for member in members.values():
                     _check_member(member)
             except ValueError as e:
+                if path.suffix in _MODELS:
+                    raise FormatError(
+                        f"{path} is a model by its name, and not a bundle",
+                        remedy="make a bundle of the module that it came from: edgeport export "
+                        "package.file:callable -o NAME.edge; edgeport predict and runtimes.open "
+                        "take .onnx files and .ts files of edgeport as they are, "
+                        "edgeport.testing.assert_parity compares a file with its module",
+                    ) from e
                 raise FormatError(
                     f"{path} is not a bundle: {getattr(e, 'problem', e)}",
                     remedy="copy it again; make one: edgeport pack FOLDER --zip -o NAME.edge",

@@ -50,7 +50,6 @@ PROTOTYPES: Final = {  # exported name -> types of its arguments; each returns a
     "cuEventCreate": (_HANDLE, c_uint),
     "cuEventDestroy_v2": (c_void_p,),
     "cuEventRecord": (c_void_p, c_void_p),
-    "cuEventSynchronize": (c_void_p,),
     "cuEventElapsedTime": (POINTER(c_float), c_void_p, c_void_p),
 }
 

@@ -72,7 +72,7 @@ class Event:
     Examples:
         >>> start, end = Event(context), Event(context)             # doctest: +SKIP
         >>> start.record(stream); work(); end.record(stream)        # doctest: +SKIP
-        >>> end.wait(); end.milliseconds_since(start)               # doctest: +SKIP
+        >>> stream.wait(); end.milliseconds_since(start)            # doctest: +SKIP
     """
 
     def __init__(self, context: Context) -> None:
@@ -93,14 +93,6 @@ class Event:
         self._context.driver.call(
             "cuEventRecord", self.handle, stream.handle, doing="record an event"
         )
-
-    def wait(self) -> None:
-        """Wait until it happened.
-
-        Raises:
-            EngineError: Something queued before it failed.
-        """
-        self._context.driver.call("cuEventSynchronize", self.handle, doing="wait for an event")
 
     def milliseconds_since(self, start: "Event") -> float:
         """Time from one event to another that both happened; the resolution is 0.5 us.

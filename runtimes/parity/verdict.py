@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from edgeport.runtimes.bundles.manifest import Kind
-from edgeport.runtimes.formats import records
 
 from .figures import Figures
 from .thresholds import Precision, Reduced, Thresholds, floor_scale
@@ -36,11 +35,6 @@ class Verdict:
     reason: str
     figures: Figures
     kind: Kind = "real"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dumps``."""
-        plain: dict[str, Any] = records.to_json(self)
-        return plain
 
 
 def pool_floors(figures: Sequence[Figures]) -> list[Figures]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.errors import EngineError, InputError
+from edgeport.runtimes.errors import EngineError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verification import check_session
@@ -85,13 +85,14 @@ class Crowded(Closes):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute every output for these rows alone, though they were not.
 
+        Args:
+            inputs: They ``fit``.
+
         Raises:
-            InputError: No sample may stand beside them.
             EngineError: The engine failed.
         """
         stranger = self._neighbour(inputs)
-        if stranger is None:
-            raise InputError("no sample has rows of that shape", remedy="give another")
+        assert stranger is not None
         rows = rows_of(inputs, self.signature)
         crowd = [stranger, inputs, *[stranger] * (rows + 2 <= self._largest)]
         outputs = self._session.run(join(crowd, self.signature))

@@ -16,7 +16,6 @@ Descriptions are plain values with the protocol's own names of fields.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeAlias
 
@@ -26,8 +25,8 @@ from edgeport.runtimes.errors import ForbiddenError, InputError, UnknownModelErr
 from .describe import config, metadata, statistics
 from .reading import Reading
 from .repository import Repository
-from .requests import InferRequest, InferResponse
-from .work import Done, Result, Work
+from .requests import InferRequest
+from .work import Done, Work
 
 _LONGEST_NAME: Final = 1000
 """Longer ones are no model's, and would not fit between two processes."""
@@ -66,36 +65,17 @@ class Core:
 
     # ---- inference
 
-    async def infer(self, request: InferRequest) -> InferResponse:
-        """Answer one request. Cancelling it drops it, unless it is running already.
+    def submit(self, request: InferRequest, done: Done) -> Work:
+        """Let a request wait for its turn: ``done`` gets the response or the error, once, later.
+
+        Returns:
+            What to ``cancel()`` when the client has left.
 
         Raises:
             InputError: The request does not fit the model.
             UnknownModelError: There is no such model or version.
             UnavailableError: The model is not ready.
             OverloadedError: Too much is waiting.
-            DeadlineError: It waited, or the model ran, longer than it may.
-            EngineError: The engine failed.
-        """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        work = self.submit(request, lambda result: _settle(future, result))
-        try:
-            result = await future
-        except asyncio.CancelledError:
-            work.cancel()
-            raise
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def submit(self, request: InferRequest, done: Done) -> Work:
-        """The same without a future: ``done`` gets the response or the error, once, later.
-
-        Returns:
-            What to ``cancel()`` when the client has left.
-
-        Raises:
-            EdgeportError: As ``infer``, but DeadlineError and EngineError, which ``done`` gets.
         """
         return self.repository.serving(request.model, request.version).submit(request, done)
 
@@ -203,8 +183,3 @@ class Core:
                 remedy="ask for one that the repository's index lists",
             )
         await self._control(action, name)
-
-
-def _settle(future: asyncio.Future[Result], result: Result) -> None:
-    if not future.done():
-        future.set_result(result)

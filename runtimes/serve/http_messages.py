@@ -260,7 +260,10 @@ class Receiver:
         self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
 
     def _refuse_body(self) -> NoReturn:
-        self._refuse(413, f"the body is longer than {self._limits.body_bytes} bytes")
+        self._refuse(
+            413,
+            f"the body is longer than {self._limits.body_bytes} bytes; fix: send less at a time",
+        )
 
 
 def _pieces(data: bytes) -> Iterator[memoryview]:

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from scripts.faults.graph_edits import copied
+
 Floats = NDArray[np.floating]
 
 _REPLACED: Final = {
@@ -58,7 +60,7 @@ def faults(model: onnx.ModelProto, debug_map: str) -> Iterator[Fault]:
             owner = _owner(tensor.name)
             names = tuple(dict.fromkeys(n for n in (owner, own) if n is not None))
             for kind, change in _weights(tensor):
-                broken = _copy(model)
+                broken = copied(model)
                 array = change(numpy_helper.to_array(tensor)).astype(np.float32)
                 found = numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
                 broken.graph.initializer[tensor_index].CopyFrom(found)
@@ -66,7 +68,7 @@ def faults(model: onnx.ModelProto, debug_map: str) -> Iterator[Fault]:
         if own is None:
             continue
         for kind, edit in _edits(node):
-            broken = _copy(model)
+            broken = copied(model)
             edit(broken.graph.node[index])
             yield Fault(kind, node.name, (own, *dict.fromkeys(parts)), broken)
 
@@ -75,12 +77,6 @@ def _owner(name: str) -> str | None:
     """The module whose weight an initializer is, by the name that the exporter gave it."""
     path = name.removeprefix("module.").rpartition(".")[0]
     return path if name.startswith("module.") and path else None
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
 
 
 def _weights(tensor: onnx.TensorProto) -> Iterator[tuple[str, Callable[[Floats], Floats]]]:
@@ -111,11 +107,11 @@ def _edits(node: onnx.NodeProto) -> Iterator[tuple[str, Callable[[onnx.NodeProto
         yield "another operator", _replace
     names = {attribute.name for attribute in node.attribute}
     if "epsilon" in names:
-        yield "epsilon times 100", lambda n: _scale(n, "epsilon", 100)
+        yield "epsilon times 100", _raise_epsilon
     if "pads" in names:
         yield "padding moved by one", _move_padding
     if "axis" in names and node.op_type in ("Softmax", "LogSoftmax"):
-        yield "another axis", lambda n: _set(n, "axis", 1)
+        yield "another axis", _move_axis
     if node.op_type == "Gelu":
         yield "another approximation", _other_gelu
     if "perm" in names:
@@ -133,12 +129,12 @@ def _attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto:
     return found
 
 
-def _scale(node: onnx.NodeProto, name: str, factor: float) -> None:
-    _attribute(node, name).f *= factor
+def _raise_epsilon(node: onnx.NodeProto) -> None:
+    _attribute(node, "epsilon").f *= 100
 
 
-def _set(node: onnx.NodeProto, name: str, value: int) -> None:
-    _attribute(node, name).i = value
+def _move_axis(node: onnx.NodeProto) -> None:
+    _attribute(node, "axis").i = 1
 
 
 def _move_padding(node: onnx.NodeProto) -> None:

@@ -131,8 +131,24 @@ def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
     assert "--min-signal is for what computes in less" in capsys.readouterr().err
     assert main([*command, "--calibration", "none.npz"]) == 2
     assert "check the path of --calibration" in capsys.readouterr().err
+    np.savez("grey.npz", image=rows[:, :1])
+    np.savez("broken.npz", image=rows * np.nan)
+    for name, problem in (
+        ("grey.npz", "does not fit the declared inputs"),
+        ("broken.npz", "has NaN or Inf in 'image'"),
+    ):
+        assert main([*command, "--calibration", "rows.npz", "--calibration", name]) == 2
+        assert f"{name} {problem}" in capsys.readouterr().err
     assert main([*command, "--calibration", "rows.npz"]) == 0
     assert "ranges of 40 rows, given as calibration" in capsys.readouterr().out
+
+
+def test_weight_streaming_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", "run", "--format", "tensorrt-rtx", "--weight-streaming", "-o", "m.edge"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "--weight-streaming is left out: all weights of an engine are in the memory" in told
+    assert "fix: use a GPU with more memory, --precision float16 or int8, whose weights" in told
 
 
 def test_files_of_samples_labels_and_a_search(
@@ -209,13 +225,17 @@ with capture(module):
 """
 
 
-def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
+def test_a_script_says_how_the_module_is_called(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (repository / "own_models.py").write_text(MODELS)
     (repository / "predict.py").write_text(CAPTURE)
-    done = edgeport("export", "--capture", "predict.py", "-o", "m.edge", "--format", "torchscript")
-    assert done.returncode == 0, done.stderr
-    assert "batch_x: float32[batch, 4], state_0: float32[batch, 4]" in done.stdout
-    assert "as {'y': y, 'mode': 'sum'}" in done.stdout
+    command = ["export", "--capture", "predict.py", "-o", "m.edge", "--format", "torchscript"]
+    code = main(command)
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert "batch_x: float32[batch, 4], state_0: float32[batch, 4]" in out
+    assert "as {'y': y, 'mode': 'sum'}" in out
 
 
 @pytest.mark.parametrize(
@@ -276,6 +296,7 @@ def test_a_script_says_how_the_module_is_called(repository: Path) -> None:
         ),
         (["x" * 300], 2, "no such run: xxx", "package.file:callable"),
         (["runs/absent"], 2, "runs/absent", "edgeport train"),
+        (["own_models.py"], 2, "own_models.py is a file, and neither a run nor", "torch.jit.load"),
         ([], 2, "there is nothing to export", "--capture"),
         (["own_models:options", "--argument", "scale"], 2, "the argument 'scale'", "NAME=VALUE"),
         (
@@ -384,6 +405,7 @@ def test_ctrl_c_leaves_nothing_but_the_report(repository: Path, report: bool) ->
     deadline = time.monotonic() + 30
     while not list(repository.glob(".m.edge.*")):
         assert time.monotonic() < deadline
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -393,27 +415,34 @@ def test_ctrl_c_leaves_nothing_but_the_report(repository: Path, report: bool) ->
     assert (repository / "story.json").exists() is report
 
 
-def test_a_narrower_precision_is_told_by_every_command(repository: Path) -> None:
-    given = ["deploy.models:make_model", "--input", "image=float32[batch,3,32,32]"]
-    done = edgeport("export", *given, "--precision", "int8", "-o", "m.edge", "--report", "m.json")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"ort-cpu  output  \S+ +\d\d\.\d dB  random", done.stdout)
-    assert "m: 1 of 1 backends pass on" in done.stdout
-    assert "samples; int8: signal over noise, at least 20 dB\n" in done.stdout
-    assert "quantization static, 100% of the weights" in done.stdout
-    assert re.search(r"onnx: int8 static +\d+\.\d s  proved", done.stderr)
+def test_a_narrower_precision_is_told_by_every_command(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "own_models.py").write_text(MODELS)
+    given = ["own_models:make_model", "--input", "image=float32[batch,3,32,32]"]
+    asked = [*given, "--precision", "int8", "-o", "m.edge", "--report", "m.json"]
+    code = main(["export", *asked])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert re.search(r"ort-cpu  output  \S+ +\d\d\.\d dB  random", out)
+    assert "m: 1 of 1 backends pass on" in out
+    assert "samples; int8: signal over noise, at least 20 dB\n" in out
+    assert "quantization static, 100% of the weights" in out
+    assert re.search(r"onnx: int8 static +\d+\.\d s  proved", err)
     assert json.loads(Path("m.json").read_text())["asked"]["precision"] == "int8"
 
-    seen = edgeport("inspect", "m.edge").stdout
+    assert main(["inspect", "m.edge"]) == 0
+    seen = capsys.readouterr().out
     assert re.search(r"^onnx +int8 ", seen, re.MULTILINE)
     assert "noise floor at most 8, int8 signal over noise at least 20 dB\n" in seen
     assert re.search(r"\) pass, int8, \d\d\.?\d* dB over noise\n", seen)
 
-    assert edgeport("export", *given, "--format", "onnx", "-o", "wide.edge").returncode == 0
-    changed = edgeport("diff", "wide.edge", "m.edge").stdout
+    assert main(["export", *given, "--format", "onnx", "-o", "wide.edge"]) == 0
+    capsys.readouterr()
+    assert main(["diff", "wide.edge", "m.edge"]) == 0
+    changed = capsys.readouterr().out
     assert re.search(r"^onnx precision +float32 +int8$", changed, re.MULTILINE)
     assert re.search(r"pass, worst ratio \S+ +pass, int8, \d+\.?\d* dB over noise", changed)
 
-    refused = edgeport("export", *given, "--precision", "int4", "-o", "no.edge")
-    assert refused.returncode == 2
-    assert "there is no --precision int4" in refused.stderr
+    assert main(["export", *given, "--precision", "int4", "-o", "no.edge"]) == 2
+    assert "there is no --precision int4" in capsys.readouterr().err

@@ -116,6 +116,8 @@ def story(*attempts: dict[str, Any], error: str | None = None) -> dict[str, Any]
         },
         "notes": ["the module was in training mode"],
         "steps": [{"step": "reference", "wall_s": 1.5}],
+        "searches": [],
+        "scores": [],
         "attempts": list(attempts),
         "artefacts": [artefact] if passed else [],
         "parity": {"samples": 2, "backends": attempts[-1]["backends"]} if passed else None,
@@ -159,6 +161,18 @@ def test_rounding_to_bfloat16_is_no_file_of_the_bundle() -> None:
     assert "the largest error is 1.25 times the rounding error that PyTorch itself makes" in text
     assert "ONNX not in the bundle: each value is rounded to bfloat16, as an engine does" in text
     assert text.count("not in the bundle") == 1
+
+
+def test_labels_and_searches_say_whose_they_are() -> None:
+    told = story(attempt("dynamo", "proved", PASSED))
+    assert "Beyond the samples" not in Page(page(told)).text
+    score = {"metric": "accuracy", "module": 0.98, "rows": 4321, "lost": 7, "gained": 5}
+    told["scores"] = [{"backend": "bfloat16, emulated", "artefact": 0.97, "passed": True, **score}]
+    found = {"unit": "dB", "steps": 77, "left_out": 0}
+    told["searches"] = [{"backend": "ort-cpu", "worst": 35.4, "usual": None, **found}]
+    text = " ".join(Page(page(told)).text.split())
+    assert "bfloat16, emulated accuracy 0.97 0.98 4,321 7, 5" in text
+    assert "ort-cpu 35.4 dB over noise no noise 77" in text
 
 
 def test_a_success_from_the_verdict_to_the_versions() -> None:

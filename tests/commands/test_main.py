@@ -107,7 +107,8 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
         manifest = json.loads((path / "manifest.json").read_text())
         manifest["thresholds"]["max_ratio"] = 1e-9
         (path / "manifest.json").write_text(json.dumps(manifest))
-    command = f"{sys.executable} -m edgeport verify '{path}' --json 2>&1 | true; exit $PIPESTATUS"
+    verify = f"{sys.executable} -m edgeport verify '{path}' --backend ort-cpu --json"
+    command = f"{verify} 2>&1 | true; exit $PIPESTATUS"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, "")
 
@@ -115,17 +116,17 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
 @pytest.mark.parametrize(
     ("typed", "code", "said"),
     [
-        ("doctor >&-", 0, ""),
-        ("doctor >/dev/full", 3, "cannot print the result: No space left on device"),
+        ("inspect mlp.edge >&-", 0, ""),
+        ("inspect mlp.edge >/dev/full", 3, "cannot print the result: No space left on device"),
         ("verify nothing 2>/dev/full", 2, ""),
         ("verify nothing 2>&-", 2, ""),
         ("train digits --epochs 1 -o x --find-lr 0<&- 2>&-", 0, ""),
     ],
 )
 def test_an_output_that_cannot_be_written(
-    typed: str, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: str, code: int, said: str, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(packed.parent)
     command = f"{sys.executable} -m edgeport {typed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
@@ -133,9 +134,9 @@ def test_an_output_that_cannot_be_written(
     assert "Traceback" not in done.stderr
 
 
-def test_a_terminal_without_unicode() -> None:
+def test_a_terminal_without_unicode(packed: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "edgeport", "doctor"],
+        [sys.executable, "-m", "edgeport", "inspect", packed],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=True,
@@ -150,9 +151,13 @@ def test_a_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", stderr)
         with progress("measuring", 10) as bar:
             bar.update(10, "what is measured now, in many words")
-        drawn = os.read(reader, 4096).decode()
+        stderr.write("end")  # a terminal may give what was written in parts
+        stderr.flush()
+        drawn = ""
+        while not drawn.endswith("end"):
+            drawn += os.read(reader, 4096).decode()
     os.close(reader)
-    assert re.fullmatch(r"\r\x1b\[2K(measuring .{29})\r\x1b\[2K", drawn)
+    assert re.fullmatch(r"\r\x1b\[2K(measuring .{29})\r\x1b\[2Kend", drawn)
 
 
 def test_what_the_system_refuses_is_said_in_two_lines(

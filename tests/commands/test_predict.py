@@ -13,7 +13,8 @@ from PIL import Image
 from edgeport import deploy, training
 from edgeport.__main__ import main
 from edgeport.commands import sources
-from edgeport.runtimes import Signature, TensorSpec
+from edgeport.commands.predict import Model, told
+from edgeport.runtimes import Signature, TensorSpec, UsageError
 from edgeport.training.vision import Preprocess
 
 ROWS = [
@@ -149,6 +150,19 @@ def test_tables_that_do_not_fit(
         capsys.readouterr()
         assert main(["predict", str(houses / model), "--input", str(tmp_path / "a.csv")]) == code
         assert message in capsys.readouterr().err
+
+
+def test_a_run_is_told_no_inputs(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["export", str(houses / "run"), "--input", "area=float32[batch]"]
+    assert main([*asked, "-o", str(tmp_path / "m.edge")]) == 2
+    assert "a run knows its inputs, outputs and samples" in capsys.readouterr().err
+
+
+def test_more_numbers_than_a_table_has_columns() -> None:
+    with pytest.raises(UsageError, match=r"output 'y' has 4,097 numbers per row\n  fix: use "):
+        told({"y": np.zeros((2, 4097), np.float32)}, Model(Signature((), ()), (), dict), 2)
 
 
 def test_files_that_do_not_fit(

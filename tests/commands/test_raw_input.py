@@ -132,6 +132,15 @@ def test_floats_of_an_archive_are_rounded_as_for_a_training(tmp_path: Path) -> N
         list(read(tmp_path / "x.npz", signature))
 
 
+def test_arrays_of_an_archive_have_as_many_rows(tmp_path: Path) -> None:
+    specs = tuple(TensorSpec(name, "float32", ("batch",)) for name in "xy")
+    np.savez(tmp_path / "xy.npz", x=np.zeros(2, np.float32), y=np.zeros(3, np.float32))
+    with pytest.raises(
+        InputError, match=r"the arrays of .*xy\.npz have \[2, 3\] rows\n  fix: give"
+    ):
+        list(read(tmp_path / "xy.npz", Signature(specs, ())))
+
+
 def test_images_of_folders_in_a_folder_and_none_that_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / ".c").mkdir()

@@ -19,8 +19,10 @@ def test_files_folders_and_arrays_in_order(tmp_path: Path) -> None:
     (archives / "notes.txt").write_text("not a sample")
     np.save(arrays / "hx.0.npy", X + 1)
     np.save(arrays / "x.npy", X)
-    found = read_samples([tmp_path / "one.npz", archives, arrays])
+    found, names = read_samples([tmp_path / "one.npz", archives, arrays])
     assert [list(sample) for sample in found] == [["x", "y"], ["x"], ["x"], ["hx.0", "x"]]
+    own = [tmp_path / "one.npz", archives / "1.npz", archives / "2.npz", arrays]
+    assert names == [str(path) for path in own]
     np.testing.assert_array_equal(found[1]["x"], X)
     np.testing.assert_array_equal(found[2]["x"], 2 * X)
     np.testing.assert_array_equal(found[3]["hx.0"], X + 1)

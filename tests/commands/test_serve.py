@@ -245,6 +245,11 @@ def test_headers_that_are_wrong_are_named(
     assert (status, message in answer["error"]) == (400, True)
 
 
+def test_what_is_asked_of_the_index_is_a_bool(server: Server) -> None:
+    status, answer = server.ask("POST", "/v2/repository/index", {"ready": 1})
+    assert (status, "'ready' is no bool" in answer["error"]) == (400, True)
+
+
 def test_a_large_body_is_refused_before_it_is_sent(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as client:
         client.sendall(

@@ -85,7 +85,9 @@ def test_a_model_that_never_answers_is_told_and_replaced(bundle: Path, tmp_path:
             assert response.status == 504
             text = json.loads(response.read())["error"]
             assert re.fullmatch(
-                r"the model has run for 2\.\d+ s, and has no answer yet; fix: .*--run-limit.*", text
+                r"the model has run for (?![01]\.)\d+\.\d+ s, and has no answer yet; "
+                r"fix: .*--run-limit.*",
+                text,
             )
         status, answer = server.ask("GET", "/v2/health/ready")
         assert (status, answer["ready"]) == (503, False)
@@ -102,7 +104,7 @@ def test_a_model_that_never_answers_is_told_and_replaced(bundle: Path, tmp_path:
         assert server.process.wait(DEADLINE_S) == 0
     log = (tmp_path / "log").read_text()
     assert re.search(
-        r"model 'rounds' version 1 hangs: worker 0 has run it for [345] s, and --run-limit is 2 s; "
+        r"model 'rounds' version 1 hangs: worker 0 has run it for \d+ s, and --run-limit is 2 s; "
         r"the worker is killed, with what else it was to answer\n", log
     )  # fmt: skip
     assert "was ended by SIGKILL while it ran 'rounds' version 1; another follows" in log
@@ -121,5 +123,6 @@ def test_a_request_may_say_how_long_it_runs(bundle: Path) -> None:
         hurried = rounds(FOR_EVER, parameters={"timeout": 300_000})
         status, answer = server.infer(hurried, "rounds")
         assert status == 504
-        assert re.match(r"the model has run for 0\.\d+ s, and has no answer yet", answer["error"])
+        told = r"the model has run for \d\.\d+ s, and has no answer yet"
+        assert re.match(told, answer["error"])
         assert server.ask("GET", "/v2/health/ready") == (200, {"ready": True})

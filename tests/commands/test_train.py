@@ -138,7 +138,7 @@ def test_arguments_that_make_no_sense(
     ("missing", "message"),
     [
         ("torch", "edgeport: training needs 'torch', which is not installed"),
-        ("sklearn.datasets", "edgeport: the digits come with scikit-learn, and 'sklearn"),
+        ("sklearn.datasets", "edgeport: the data set digits needs 'sklearn"),
     ],
 )
 def test_a_library_that_is_missing(

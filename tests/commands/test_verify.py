@@ -111,6 +111,7 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
         (["absent.edge"], 2, "no such bundle: absent.edge", "check the path"),
         (["."], 2, "is not a bundle: it has no manifest.json", "edgeport export"),
         (["file.edge"], 2, "is not a bundle: it is no zip file", "edgeport pack"),
+        (["of_somebody.onnx"], 2, "is a model by its name, and not a bundle", "assert_parity"),
         (["{bundle}", "--backend", "tflite"], 2, "no backend is named 'tflite'", "ort-cpu"),
         (
             ["{bundle}", "--backend", "null"],
@@ -131,7 +132,8 @@ def test_bad_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("file.edge").write_text("{}")
+    for name in ("file.edge", "of_somebody.onnx"):
+        Path(name).write_text("{}")
     arguments = [argument.replace("{bundle}", str(mlp_bundle)) for argument in arguments]
     assert main(["verify", *arguments]) == code
     out, err = capsys.readouterr()
@@ -342,8 +344,11 @@ def test_the_report_is_written_whether_it_passes_or_fails(
     assert json.loads(plain.read_text()) == json.loads(capsys.readouterr().out)
     assert main(["verify", "--from", str(plain), "--max-ratio", "8", "--report", str(page)]) == 0
     assert "computes what PyTorch computes" in page.read_text()
+    capsys.readouterr()
     assert main([*arguments, "--report", "/proc/verify.html"]) == 3
-    assert "cannot write /proc/verify.html" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "cannot write /proc/verify.html" in err
+    assert "1 of 1 backends pass" in out
 
 
 def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

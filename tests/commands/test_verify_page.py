@@ -13,13 +13,14 @@ from page import Page, assert_no_text_becomes_a_tag
 
 from edgeport.commands.verify_page import page
 from edgeport.runtimes.bundles.manifest import Artefact, Kind, StoredFile
+from edgeport.runtimes.formats import records
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verdict import judge
 from edgeport.runtimes.session import EngineInfo
 
-KINDS: tuple[Kind, ...] = ("edge", "real", "real", "random")
+KINDS: tuple[Kind, ...] = ("edge", "real", "search", "random")
 ENGINE = EngineInfo("ort-cpu", "onnxruntime", "9.8.7", "SomeProvider", "cpu", "float32", 1)
 
 
@@ -98,7 +99,9 @@ def test_a_failure_says_what_where_and_how_much() -> None:
 
 def test_the_places_of_a_nan_are_told() -> None:
     text = Page(page(told(GOOD, ODD))).text
-    assert "1 of 16 comparisons failed. The worst is output scores on torch, sample real 2" in text
+    assert (
+        "1 of 16 comparisons failed. The worst is output scores on torch, sample search 2" in text
+    )
     assert "What is no number value backend PyTorch places that differ the first of them" in text
     assert "NaN 12 0 12 [0, 0], [0, 1]" in text
 
@@ -114,7 +117,9 @@ def test_the_map_has_a_cell_for_every_comparison() -> None:
     assert len(cells) >= 24
     (heat,) = (a for tag, a in found.tags if tag == "svg" and a.get("class") == "heat")
     assert heat["aria-label"] == "24 comparisons, 4 of them failed"
-    assert re.search(r">real 1<.*>real 2<.*>random 3<.*>edge 0<", page(FAILED))  # edges last
+    assert re.search(
+        r">real 1<.*>random 3<.*>edge 0<.*>search 2<", page(FAILED)
+    )  # the other two last
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_the_colour_is_the_share_of_the_limit(ratio: float, level: str) -> None:
     (verdict, *_) = GOOD.verdicts
     figures = replace(verdict.figures, error_rms=ratio, floor_rms=1.0, error_max=0.0)
     thresholds = Thresholds()
-    plain = replace(verdict, figures=figures).to_json()
+    plain = records.to_json(replace(verdict, figures=figures))
     assert level_of(plain, GOOD.to_json(), thresholds.to_json()) == level
     own = Thresholds(outputs={"scores": ratio or 1}).to_json()
     assert level_of(plain, GOOD.to_json(), own) == ("l4" if ratio else "equal")

@@ -2,6 +2,7 @@ import copy
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,35 @@ def test_a_module_that_writes_into_its_inputs_cannot_reach_the_caller(tmp_path: 
     with runtimes.open(output, "libtorch") as session:
         session.run({"x": array})
     np.testing.assert_array_equal(array, before.numpy())
+
+
+class Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            x = 2 * x
+        answer: Tensor = self.layer(x)
+        return answer
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> None:
+    file = tmp_path / "of_somebody.pt"
+    jit: Any = torch.jit  # it has no types
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13: every torch.jit entry
+        scripted = jit.script(Branch().eval())
+        (jit.freeze(scripted) if frozen else scripted).save(str(file))
+        module = jit.load(file)
+    made = deploy.export(
+        module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "torchscript"]
+    )
+    assert str(made.source.signature) == "x: float32[batch, 4] -> output: float32[batch, 3]"
+    with pytest.raises(SourceError, match=r"forward\(x\) has no 'y', though it has 'x'"):
+        deploy.export(module, {**x(2, 4), "y": torch.zeros(1)}, tmp_path / "n.edge")
 
 
 def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
@@ -254,6 +284,7 @@ class Gradient(nn.Module):
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
         (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"formats": ["pt2"] * 2}, UsageError, "formats pt2, pt2", "at most once"),
         (nn.Linear(4, 2), {"opset": 6}, UsageError, "opset 6", "24"),
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),

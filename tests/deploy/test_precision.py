@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.request import default_formats
@@ -67,7 +68,8 @@ def images(*shape: int) -> dict[str, Tensor]:
 def narrow(
     module: nn.Module, example: Any, output: Path, precision: Precision, **options: Any
 ) -> deploy.Export:
-    return deploy.export(module, example, output, dimensions=BATCH, precision=precision, **options)
+    options = {"dimensions": BATCH} | options
+    return deploy.export(module, example, output, precision=precision, **options)
 
 
 def signal_db(made: deploy.Export) -> float:
@@ -178,10 +180,20 @@ class Counts(nn.Module):
 COUNTED = {"x": torch.ones(2, 8), "at": torch.zeros(2, 8, dtype=torch.int64)}
 
 
-def test_what_is_added_by_scattering_stays_in_float32(tmp_path: Path) -> None:
-    made = deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
+class CountsInBranches(nn.Module):
+    def forward(self, x: Tensor, at: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            return torch.zeros_like(x).scatter_add(1, at, x.sin())
+        return torch.zeros_like(x).scatter_add(1, at, x.cos())
+
+
+@pytest.mark.parametrize(("module", "sums"), [(Counts, 1), (CountsInBranches, 2)])
+def test_what_is_added_by_scattering_stays_in_float32(
+    module: Callable[[], nn.Module], sums: int, tmp_path: Path
+) -> None:
+    made = deploy.export(module(), COUNTED, tmp_path / "m.edge", precision="float16")
     (artefact,) = made.bundle.manifest.artefacts
-    assert str(artefact.details["float32"]).startswith("in 1 of ")
+    assert str(artefact.details["float32"]).startswith(f"in {sums} of ")
     assert signal_db(made) > 50
 
 
@@ -286,6 +298,24 @@ def test_what_has_no_int8_is_named(tmp_path: Path) -> None:
     assert raised.value.remedy == "ask for --precision float16, or leave --precision out"
 
 
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.gru = nn.Embedding(500, 8), nn.GRU(8, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.gru(self.embed(x))[0]
+        return y
+
+
+def test_what_stays_in_float32_beside_int8_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = narrow(Words(), {"x": torch.randint(0, 500, (2, 5))}, tmp_path / "m.edge", "int8")
+    assert made.bundle.manifest.artefacts[0].details["quantization"] == (
+        "dynamic, 76% of the weights: those of GRU stay in float32"
+    )
+
+
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="0% of its weights would be in int8") as raised:
         narrow(nn.Softmax(1), images(2, 8), tmp_path / "m.edge", "int8")
@@ -368,8 +398,8 @@ def test_bfloat16_is_of_the_engine_alone(tmp_path: Path) -> None:
     ]  # fmt: skip  # a table
     (told,) = [note for note in made.notes if "rounded" in note]
     assert re.fullmatch(
-        r"with each value rounded to bfloat16, on the CPU, the signal is at least [\d.]+ dB above "
-        r"the noise",
+        "bfloat16, emulated: with each value rounded on the CPU, in place of the engine, the "
+        r"signal is at least [\d.]+ dB above the noise",
         told,
     )
     assert runtimes.verify(made.bundle, ["ort-cpu"]).passed
@@ -395,6 +425,79 @@ def test_what_has_no_bfloat16_stays_in_float32(tmp_path: Path) -> None:
     wider = nn.Sequential(turned, nn.Mish(), nn.Hardswish(), last)
     made = narrow_engine(wider, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge")
     assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 3 of 4 nodes"
+
+
+def test_a_gru_in_bfloat16_goes_into_an_engine(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, example = nn.GRU(4, 8, batch_first=True), {"input": torch.randn(2, 5, 4)}
+    free = {"input": {0: "batch", 1: "time"}}
+    made = narrow_engine(module, example, tmp_path / "m.edge", dimensions=free)
+    assert made.bundle.artefact("tensorrt-rtx").precision == "bfloat16"
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(4, 8, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        time = x.shape[1]
+        held = lengths.clamp(max=time)
+        packed = pack_padded_sequence(x, held, batch_first=True, enforce_sorted=False)
+        y, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=time)
+        return y
+
+
+def test_a_layer_over_packed_sequences_stays_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(3, 5, 4), "lengths": torch.tensor([5, 2, 3])}
+    free = {"x": {0: "batch", 1: "time"}, "lengths": {0: "batch"}}
+    made = narrow_engine(Packed(), example, tmp_path / "m.edge", dimensions=free)
+    engine = made.bundle.artefact("tensorrt-rtx")
+    assert str(engine.details["float32"]).startswith("in 1 of ")
+
+
+def test_labels_and_searches_ask_what_rounds(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    events: list[Any] = []
+    module = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 3))
+    rows = np.random.default_rng(0).normal(size=(96, 16)).astype(np.float32)
+    answers = module(torch.tensor(rows)).detach()
+    made = narrow_engine(
+        module, {"x": rows[:2]}, tmp_path / "m.edge", samples=[{"x": rows}],
+        labels=(answers + 0.1 * torch.randn(answers.shape)).numpy(),
+        search_s=1.0, on_event=events.append,
+    )  # fmt: skip  # one call
+    apart = {score.backend: abs(score.artefact / score.module - 1) for score in made.scores}
+    assert apart["ort-cpu"] < 1e-6  # it computes in float32
+    assert 1e-5 < apart["bfloat16, emulated"] < 1e-2
+    searched = {each.backend: each.unit for each in events if isinstance(each, deploy.Searched)}
+    assert searched == {"ort-cpu": "floors", "bfloat16, emulated": "dB"}
+    assert runtimes.verify(made.bundle, ["ort-cpu"]).passed
+
+
+class Near(nn.Module):
+    """What it waits for is beyond 8 bits of mantissa."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        target = x.abs() + 0.1
+        root = torch.ones_like(target)
+        while (root * root - target).abs().max() > 1e-5:
+            root = 0.5 * (root + target / root)
+        return root
+
+
+def test_a_loop_that_may_have_no_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeport.deploy.precision._PATIENCE_S", 3.0)
+    monkeypatch.setattr("edgeport.deploy.precision.PATIENCE_TIMES", 0)
+    module = nn.Sequential(nn.Linear(4, 4), Near())
+    with pytest.raises(ExportError, match="may have no end in bfloat16: /module/1/Loop") as e:
+        narrow_engine(module, {"x": torch.rand(2, 4)}, tmp_path / "m.edge")
+    assert "  layer     1 (Near)\n" in e.value.problem
+    assert "while (root * root - target).abs().max() > 1e-5:" in e.value.problem
+    assert e.value.remedy.startswith("end the loop after a number of steps too, or ")
 
 
 class Far(nn.Module):

@@ -25,7 +25,7 @@ from edgeport.gpu_check.models import Model, by_interest
 from edgeport.gpu_check.page import page
 from edgeport.gpu_check.tasks import Place, Prove
 from edgeport.runtimes import BackendMissingError, EngineError
-from edgeport.runtimes.cuda.gpus import Gpus, gpus
+from edgeport.runtimes.cuda.gpus import Gpus
 
 REPORT = "rehearsal-report.json"
 
@@ -153,18 +153,10 @@ def test_whoever_lends_the_machine_may_end_it(
     assert "interrupted" in {row["reason"] for row in told["rows"]}
 
 
-def no_gpu() -> None:
-    try:
-        gpus()
-    except BackendMissingError:
-        return
-    pytest.skip("there is a GPU here")
-
-
+@pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    no_gpu()
     output = tmp_path / "out"
     assert main(["--models", str(models), "--output", str(output)]) == 3
     assert not output.exists()
@@ -175,8 +167,8 @@ def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(
     assert "ort-cuda: " in said
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_what_mends_two_backends_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_gpu()
     monkeypatch.setattr(machine, "gpus", lambda: Gpus((13, 0), ("A",), ("8.9",)))
     with pytest.raises(BackendMissingError, match=r"^no backend can compute on cuda:0: ") as e:
         machine.look("cuda:0")

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -244,6 +246,20 @@ def test_a_file_that_is_removed_before_it_is_locked(
     write(tmp_path / "a.txt", "a")
     assert len(removed) == 2
     assert names(tmp_path) == {"a.txt"}
+
+
+@pytest.mark.parametrize("make", [new_file, new_folder])
+def test_ctrl_c_while_it_is_locked_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Any]
+) -> None:
+    def interrupted(handle: int, _: int) -> None:
+        os.close(handle)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), make(tmp_path / "a"):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == set()
 
 
 def test_parents_are_taken_back_if_they_are_empty(tmp_path: Path) -> None:

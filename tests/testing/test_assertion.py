@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy
 from edgeport.runtimes import (
+    BackendMissingError,
     EngineError,
     InputError,
     MissingFileError,
@@ -206,6 +207,11 @@ class Random(Net):
         return super().forward(image + torch.rand_like(image), scale)
 
 
+class Optional(Net):
+    def forward(self, image: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
+        return super().forward(image, torch.ones(1) if scale is None else scale)
+
+
 OTHERS: Mapping[str, Array] = {"image": SAMPLES[0]["image"], "mask": SAMPLES[0]["scale"]}
 WIDE = {name: array.astype(np.float64) for name, array in SAMPLES[0].items()}
 
@@ -216,6 +222,12 @@ WIDE = {name: array.astype(np.float64) for name, array in SAMPLES[0].items()}
         (net(), [], UsageError, "there are no samples"),
         (net(), [[1, 2]], UsageError, "a sample is no mapping of names to arrays"),
         (net(), [SAMPLES[0], OTHERS], SourceError, r"has no 'mask', though it has 'image'"),
+        (
+            Optional(),
+            [SAMPLES[0], {"image": SAMPLES[1]["image"]}],
+            UsageError,
+            "sample 1 has image, sample 0 has image, scale",
+        ),
         (net(), {"image": SAMPLES[0]["image"]}, SourceError, "Net fails on the sample image"),
         (net(), WIDE, SourceError, "Net fails on the sample image float64"),
         (Random(), SAMPLES, SourceError, "Random is not deterministic: aten::rand_like"),
@@ -236,6 +248,13 @@ def test_no_such_artefact(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("")
     with pytest.raises(UsageError, match=r"nothing opens m\.txt"):
         assert_parity(net(), tmp_path / "m.txt", SAMPLES)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_an_engine_without_its_gpu(tmp_path: Path) -> None:
+    (tmp_path / "m.engine").touch()
+    with pytest.raises(BackendMissingError, match=r"m\.engine cannot be checked here: "):
+        assert_parity(net(), tmp_path / "m.engine", SAMPLES)
 
 
 def test_a_file_in_int8_is_judged_by_signal_over_noise(tmp_path: Path) -> None:

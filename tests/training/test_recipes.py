@@ -177,9 +177,11 @@ def test_data_of_another_kind_are_refused() -> None:
         {"image": ragged([np.zeros((n, 4, 3), np.uint8) for n in (2, 3, 4, 5)])}, np.arange(4) % 2
     )
     table = diabetes()
+    dots = Labelled({"image": np.zeros((8, 1, 1, 3), np.uint8)}, np.arange(8) % 2)
     for make, data, problem in (
         (recipes.linear, training.digits(), "digits is no table"),
         (recipes.cnn, table, "diabetes is no set of images"),
+        (recipes.cnn, split("a", dots), "images of shape"),
         (recipes.cnn, split("a", several), "has images of several sizes"),
         (recipes.mlp, split("a", several), "has images of several sizes"),
         (lambda d: recipes.vision(d, "resnet18"), training.digits(), "no set of colour images"),

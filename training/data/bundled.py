@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.errors import UsageError
+from edgeport.runtimes.needs import needs
 
 from .examples import DataSet, Labelled, Split
 from .splitting import split
@@ -59,12 +60,7 @@ def bundled_table(name: str) -> Table:
 
 
 def _loader(name: str) -> Callable[[], Any]:
-    try:
+    with needs(f"the data set {name}", "train"):
         import sklearn.datasets
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"the {name} come with scikit-learn, and {e.name!r} is not installed",
-            remedy="pip install 'edgeport[train]'",
-        ) from e
     loader: Callable[[], Any] = getattr(sklearn.datasets, f"load_{name}")
     return loader

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edgeport.runtimes.errors import (
-    BackendMissingError,
     FormatError,
     MissingFileError,
     SourceError,
 )
 from edgeport.runtimes.images import decoded, images_in, is_image_file, seen_size
+from edgeport.runtimes.needs import needs
 
 from .examples import Array, ragged, together
 
@@ -94,13 +94,8 @@ def read_image(path: Path) -> Array:
 @contextlib.contextmanager
 def _opened(path: Path) -> "Iterator[Image]":
     """An image whose header is read; what goes wrong with it names the file."""
-    try:
+    with needs("decoding images", "vision"):
         from PIL import Image
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"images are decoded by Pillow, and {e.name!r} is not installed",
-            remedy="pip install 'edgeport[vision]'",
-        ) from e
     try:
         with Image.open(path) as image:
             yield image

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes.errors import BackendMissingError, SourceError, UsageError
+from edgeport.runtimes.errors import SourceError, UsageError
+from edgeport.runtimes.needs import needs
 
 from .examples import Array, DataSet, Labelled, Origin, Split
 
@@ -204,13 +205,8 @@ def fingerprint(arrays: Iterable[Array]) -> str:
 
 
 def _rows(whole: Labelled, how: Split) -> tuple[Array, Array]:
-    try:
+    with needs("splitting data", "train"):
         from sklearn.model_selection import train_test_split
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"data are split by scikit-learn, and {e.name!r} is not installed",
-            remedy="pip install 'edgeport[train]'",
-        ) from e
     try:
         train, held_out = train_test_split(
             np.arange(len(whole)),

@@ -31,9 +31,6 @@ class Table:
     name: str
     columns: Mapping[str, Array]
 
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
 
 def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[str] = ()) -> Table:
     """Read a ``.csv`` or ``.tsv`` file with a header, in UTF-8.

@@ -3,7 +3,7 @@
 from .evaluation import evaluate, outputs_of, tensors
 from .history import INITIALISATIONS, SCHEDULES, Epoch, History, Norms, Settings
 from .loop import fit
-from .objective import CLASSIFICATION, REGRESSION, Objective, losses, mean_of, objective_for
+from .objective import CLASSIFICATION, REGRESSION, Objective, losses, objective_for
 from .optimizers import find_optimizer, optimizer_names
 from .ranks import Rank, join_group, leave_group
 from .rates import RangeTest, largest_stable_step, range_test
@@ -27,7 +27,6 @@ __all__ = [
     "largest_stable_step",
     "leave_group",
     "losses",
-    "mean_of",
     "objective_for",
     "optimizer_names",
     "outputs_of",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeport.runtimes import files
-from edgeport.runtimes.errors import FormatError, UsageError
+from edgeport.runtimes.errors import FormatError, UsageError, first_line
 from edgeport.training.data import Origin
 
 from .history import Epoch, Norms, Settings
@@ -126,7 +126,7 @@ def read(
         optimizer.load_state_dict(state)
     except (RuntimeError, ValueError) as e:
         raise UsageError(
-            f"{path} is the checkpoint of another module: {str(e).splitlines()[0]}",
+            f"{path} is the checkpoint of another module: {first_line(e)}",
             remedy="train the same module, or remove the file to start again",
         ) from e
     return progress

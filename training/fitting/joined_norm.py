@@ -48,17 +48,16 @@ def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
 
 
 def _remember(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    if layer.running_mean is None or layer.running_var is None:
+    means, variances, count = layer.running_mean, layer.running_var, layer.num_batches_tracked
+    if means is None or variances is None or count is None:  # torch makes all three or none
         return
-    if layer.num_batches_tracked is None:  # torch makes all three or none
-        return
-    layer.num_batches_tracked.add_(1)
+    count.add_(1)
     share = layer.momentum
     if share is None:  # cumulative average
-        share = 1 / float(layer.num_batches_tracked)
+        share = 1 / float(count)
     with torch.no_grad():
-        layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), share)
-        layer.running_var.lerp_(variance.to(layer.running_var.dtype), share)
+        means.lerp_(mean.to(means.dtype), share)
+        variances.lerp_(variance.to(variances.dtype), share)
 
 
 class _Sum(torch.autograd.Function):

@@ -31,11 +31,6 @@ class Objective:
     score: Callable[[Tensor, Tensor], float]
 
 
-def mean_of(loss: PerExample) -> PerExample:
-    """The cost that belongs to a loss of one's own."""
-    return lambda outputs, labels: loss(outputs, labels).mean()
-
-
 def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, labels, reduction="none")
 

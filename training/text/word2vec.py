@@ -14,7 +14,7 @@ gradient of that mean is divided by how many they are, which word2vec.c forgot (
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -117,7 +117,6 @@ class _Trained:
 
     read: Tensor
     guessed: Tensor
-    costs: list[float] = field(default_factory=list)
 
 
 class Trainer:

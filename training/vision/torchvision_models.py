@@ -14,6 +14,7 @@ from edgeport.runtimes.errors import (
     MissingFileError,
     SourceError,
     UsageError,
+    first_line,
 )
 
 _REMEDY: Final = "pip install 'edgeport[vision]'"
@@ -65,7 +66,7 @@ def check_size(network: nn.Module, side: int) -> None:
         network.eval()(torch.zeros(1, 3, side, side))
     except (RuntimeError, ValueError, AssertionError) as e:
         raise SourceError(
-            f"{type(network).__name__} takes no images of {side}x{side}: {str(e).splitlines()[0]}",
+            f"{type(network).__name__} takes no images of {side}x{side}: {first_line(e)}",
             remedy="use the --crop that it was made for, 224 of most, and a --resize of at least "
             "as much",
         ) from e
@@ -142,7 +143,7 @@ def _forget_half_imported() -> None:
 
 def _unfit(error: Exception) -> BackendMissingError:
     return BackendMissingError(
-        f"torchvision does not fit torch {torch.__version__}: {str(error).splitlines()[0]}",
+        f"torchvision does not fit torch {torch.__version__}: {first_line(error)}",
         remedy=_REMEDY,
     )
 
@@ -158,7 +159,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as e:  # zip, pickle and safetensors have a dozen of them
         raise FormatError(
-            f"{file} holds no weights: {str(e).splitlines()[0] if str(e) else type(e).__name__}",
+            f"{file} holds no weights: {first_line(e)}",
             remedy="give a .safetensors file, or a state_dict saved with torch.save",
         ) from e
     if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):

@@ -6,15 +6,10 @@ where this takes 151 with the model: docs/log.md has the measurement. What is ta
 are the encodings: protobuf for messages, hpack for headers.
 """
 
-from edgeport.runtimes.errors import BackendMissingError as _BackendMissingError
+from edgeport.runtimes.needs import needs as _needs
 
-try:
+with _needs("serving gRPC", "grpc"):
     from .connection import Limits as CallLimits
     from .listener import Door
-except ModuleNotFoundError as e:
-    raise _BackendMissingError(
-        f"serving gRPC needs {e.name!r}, which is not installed",
-        remedy="pip install 'edgeport[grpc]'",
-    ) from e
 
 __all__ = ["CallLimits", "Door"]

@@ -128,6 +128,32 @@ def test_sizes_are_not_rounded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, torch.arange(301.0).bfloat16().float().numpy())
 
 
+BOTH_KEEP = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, bool c) => (float[n] y) {
+        y = If (c) <
+            then_branch = then () => (float[n] a) {
+                p = Mul (x, x)  m = Max (p, x)  a = Add (m, x)
+            },
+            else_branch = other () => (float[n] b) {
+                p = Add (x, x)  m = Max (p, x)  b = Mul (m, x)
+            }
+        >
+    }
+"""
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_branches_cast_values_of_one_name(taken: bool, tmp_path: Path) -> None:
+    """Each has what stays in float32: both make a ``p``, and both round their ``m``."""
+    _, rounded = both(BOTH_KEEP, tmp_path)
+    x = np.random.default_rng(3).uniform(-2, 2, 100).astype(np.float32)
+    t = torch.tensor(x).bfloat16()
+    expected = torch.maximum(t * t, t) + t if taken else torch.maximum(t + t, t) * t
+    (y,) = run(rounded, x=x, c=np.array(taken))
+    np.testing.assert_array_equal(y, expected.float().numpy())
+
+
 LOOP = """
     <ir_version: 10, opset_import: ["" : 20]>
     main (float[n] x, int64 turns) => (float[n] y) <bool true = {1}> {

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -22,11 +21,6 @@ class Reader(nn.Module):
         rows = torch.where(x > 0)[0]
         start = x[: torch.tensor(1)]
         return x + count + largest + len(listed) + len(positive) + len(rows) + len(start)
-
-
-@pytest.fixture(autouse=True)
-def in_the_root(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.chdir(request.config.rootpath)
 
 
 def code(decision: Decision) -> str:

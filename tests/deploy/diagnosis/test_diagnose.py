@@ -167,6 +167,11 @@ class Median(nn.Module):
         return found
 
 
+class Scans(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumprod(0)  # here
+
+
 class Inverse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.linalg.inv(x.T @ x + torch.eye(4))  # here
@@ -372,6 +377,7 @@ CASES = [
     Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
     Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
     Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
+    Case(onnx_legacy, Scans, Family.OPERATOR, "aten.cumprod", "declare how large the dimension"),
     Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "at most 8 x 8"),
     Case(onnx_legacy, Smoothed, Family.OPERATOR, None, "leave ONNX out", "support label_smoothing"),
     Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
@@ -444,11 +450,6 @@ def assert_readable(found: Diagnosis) -> None:
     assert 0 < len(found.problem) <= 200
     assert not re.search(r"/\w+/\w+|TORCH|0x|\x1b", found.problem)
     assert found.remedy
-
-
-@pytest.fixture(autouse=True)
-def in_the_root(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.chdir(request.config.rootpath)
 
 
 @pytest.mark.parametrize("compiler", [pt2, pt2_strict])

@@ -151,7 +151,10 @@ def test_a_defect_of_its_compiler_is_told_as_one() -> None:
     text = "MyelinCheckException: utils.cpp:3613: CHECK(i < op->input_size()) failed."
     found = diagnose("RTX", Refused("build", (Problem(text),)), None, model())
     assert found.problem == f"RTX cannot build the graph: {text}"
-    assert found.remedy.startswith("it is a defect of TensorRT's compiler: try another release")
+    told = "try another release of TensorRT, or use ort-cuda: this is a defect of its compiler"
+    assert found.remedy == told
+    found = diagnose("RTX", Refused("build", (Problem(text),)), None, model(), narrowed=True)
+    assert found.remedy == f"leave --precision out, or {told}"
 
 
 def test_a_part_that_tensorrt_made_of_a_node_is_the_node() -> None:

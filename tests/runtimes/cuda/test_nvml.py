@@ -9,19 +9,10 @@ import pytest
 
 from edgeport.runtimes import BackendMissingError
 from edgeport.runtimes.cuda import nvml
-from edgeport.runtimes.cuda.gpus import gpus
 
 
-def no_gpu() -> None:
-    try:
-        gpus()
-    except BackendMissingError:
-        return
-    pytest.skip("there is a GPU here")
-
-
+@pytest.mark.usefixtures("no_gpu")
 def test_a_machine_without_a_driver_is_told_so() -> None:
-    no_gpu()
     with pytest.raises(BackendMissingError, match=r"NVML cannot be used: .*Not Found") as e:
         nvml.Watch("cuda:0")
     assert "NVIDIA's driver" in e.value.remedy

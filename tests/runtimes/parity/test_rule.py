@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.runtimes import UsageError
+from edgeport.runtimes.formats import records
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.figures import Figures
@@ -317,10 +318,10 @@ def test_stored_figures_can_be_judged_again() -> None:
 
 
 def test_a_verdict_becomes_json() -> None:
-    value = verdict(f32(NAN), f32(1)).to_json()
+    value = records.to_json(verdict(f32(NAN), f32(1)))
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert (value["output"], value["status"], value["figures"]["ratio"]) == ("y", "fail", None)
-    assert verdict(*draw((2, 3), 1)).to_json()["figures"]["ratio"] > 0
+    assert records.to_json(verdict(*draw((2, 3), 1)))["figures"]["ratio"] > 0
 
 
 def test_the_worst_of_each_output() -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from hostile import zipped
 
+from edgeport.runtimes import FormatError
 from edgeport.runtimes.safety import torch_limits
+from edgeport.runtimes.safety.model_file import check_model
 from edgeport.runtimes.safety.torch_limits import check_pt2, check_torchscript
 
 
@@ -190,3 +192,9 @@ def test_a_size_that_lies() -> None:
     data[entry + 24 : entry + 28] = (4000).to_bytes(4, "little")
     with pytest.raises(ValueError, match=r"'m/code/a\.py' does not have the size that it says"):
         run(check_torchscript, bytes(data))
+
+
+def test_a_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "copy").write_bytes(b"no archive")
+    with pytest.raises(FormatError, match=r"^m\.ts is not safe to open: .*\n  fix: don't use this"):
+        check_model(tmp_path / "copy", "torchscript", ["m.ts"], "m.ts")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import UsageError
+from edgeport.runtimes import MissingFileError, UsageError
 from edgeport.runtimes.serve.counters import Board
 from edgeport.runtimes.serve.model import Model
 from edgeport.runtimes.serve.repository import Catalogue, Place, Repository
@@ -35,3 +35,5 @@ def test_a_bundle_that_is_no_version_is_found(tmp_path: Path) -> None:
     assert [place.path for place in catalogue.places("n")] == [tmp_path / "n.edge"]
     assert catalogue.unused("n") == [tmp_path / "n" / "1.edge"]
     assert Catalogue([]).unused("m") == []
+    with pytest.raises(MissingFileError, match=r"no such folder: .*absent"):
+        Catalogue([], tmp_path / "absent")

@@ -294,6 +294,16 @@ def test_who_has_no_answer_at_the_end_is_told() -> None:
     run(trial)
 
 
+def test_a_model_that_was_unloaded_takes_nothing() -> None:
+    async def trial() -> None:
+        queue = Queue()
+        queue.scheduler.close()
+        with pytest.raises(UnavailableError, match=r"'m' version 1 was unloaded\n  fix: ask"):
+            queue.ask()
+
+    run(trial)
+
+
 def test_bytes_are_bounded_too() -> None:
     async def trial() -> None:
         queue = Queue(Bounds(size_bytes=32, deadline_s=9))

@@ -47,7 +47,7 @@ def test_digits_twice_are_the_same(data: DataSet) -> None:
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(BackendMissingError, match="come with scikit-learn, and 'sklearn") as caught:
+    with pytest.raises(BackendMissingError, match="the data set digits needs 'sklearn") as caught:
         digits()
     assert caught.value.remedy == "pip install 'edgeport[train]'"
 

@@ -248,6 +248,7 @@ def test_digits_are_held_out_as_asked() -> None:
 def test_places_that_hold_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no")
     (tmp_path / "a.txt").touch()
+    np.savez(tmp_path / "words.npz", x=np.zeros((2, 3), np.float32), y=np.array(["cat", "dog"]))
     (tmp_path / "only" / "cat").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save(tmp_path / "only" / "cat" / "a.png")
     photos(tmp_path / "bad", (2, 2))
@@ -257,6 +258,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
         ("a.npz", {}, "what is to be predicted from"),
+        ("words.npz", {"target": "y"}, "'y' is <U3, expected integers or floats"),
         ("a.txt", {}, "is neither a .csv, a .tsv, an .npz nor a folder"),
         ("b.csv", {"target": "y"}, "no such file"),
         ("nowhere", {}, "no such data: "),
@@ -269,3 +271,5 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):
             open_data(str(tmp_path / place), **options)
+    with pytest.raises(EdgeportError, match=r"no such folder: .*nowhere"):
+        image_folder(tmp_path / "nowhere")

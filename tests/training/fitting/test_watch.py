@@ -79,6 +79,19 @@ def test_weights_and_inputs_that_are_not_finite_are_told() -> None:
     assert first_bad(module, {"input": good}) == "the weights of layer last are not finite"
 
 
+class Nested(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, object]:
+        return {"name": "twice", "parts": (None, [x * 2]), "rest": x}
+
+
+def test_a_layer_is_watched_by_its_first_tensor_however_it_is_nested() -> None:
+    seen: list[tuple[str, list[float]]] = []
+    module = nn.Sequential(Nested())
+    with watching(module, lambda name, x: seen.append((name, x.tolist()))):
+        module(torch.ones(2))
+    assert seen == [("0", [2.0, 2.0])]
+
+
 def test_hooks_are_gone_afterwards() -> None:
     module = deep(nn.ReLU, 3)
     seen: list[str] = []

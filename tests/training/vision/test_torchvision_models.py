@@ -35,6 +35,16 @@ def test_a_size_that_a_network_takes_is_known_before_a_training() -> None:
             check_size(network, side)
 
 
+class Silent(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+
+def test_a_network_may_refuse_a_size_without_a_word() -> None:
+    with pytest.raises(SourceError, match="Silent takes no images of 5x5: AssertionError"):
+        check_size(Silent(), 5)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_of_other_classes_are_taken_but_for_the_last_layer(
     tmp_path: Path, suffix: str

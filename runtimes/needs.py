@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgeport.runtimes.errors import BackendMissingError
+from .errors import BackendMissingError
 
 
 @contextmanager
 def needs(what: str, extra: str, otherwise: str = "") -> Iterator[None]:
-    """Import within it what a command needs.
+    """Import within it what something needs.
 
     Args:
         what: Needs the library: "exporting".
