@@ -16,15 +16,24 @@ from torch.overrides import TorchFunctionMode
 
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.running import run_module
-from edgeport.deploy.sources.samples import Sample, sample_at, sizes_of, usual_sizes
+from edgeport.deploy.sources.samples import (
+    Sample,
+    elements_of,
+    sample_at,
+    sizes_of,
+    usual_sizes,
+)
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import Signature, UsageError
+from edgeport.runtimes import Signature
 
 _MOST_SIZES: Final = 64
 """Of one dimension, from the smallest on."""
 
 _MOST_UNASKED: Final = 512
 """Where no largest is declared."""
+
+_MOST_ELEMENTS: Final = 2**20
+"""Of one set of inputs, or four times the example's."""
 
 _MOST_SAMPLES: Final = 4
 
@@ -84,18 +93,22 @@ def _turned(source: Source, recorded: Any, usual: Sequence[bool]) -> Iterator[Sa
     tried = [sizes_of(source.signature, sample.inputs) for sample in source.samples]
     end = time.perf_counter() + _PATIENCE_S
     found = 0
+    own = elements_of(source.signature, usual_sizes(source.signature))
+    most = max(4 * own, _MOST_ELEMENTS)
     named = [each for value in _constants(recorded) for each in (value - 1, value, value + 1)]
     for number, sizes in enumerate(_sizes(source.signature, named)):
         if not left or found == _MOST_SAMPLES or time.perf_counter() > end:
             return
+        if elements_of(source.signature, sizes) > most:
+            continue
         try:
             sample = sample_at(source.signature, sizes, source.values, number)
             answers = _answers(recorded, map(torch.tensor, sample.inputs.values()))
             other = {place for place in left if answers[place] != usual[place]}
             if other and sizes not in tried:
                 run_module(source.flat, sample.inputs)
-        except (UsageError, RuntimeError, ValueError, AssertionError):
-            continue  # too large; or rejected by the module, or by what was recorded
+        except (RuntimeError, ValueError, AssertionError):
+            continue  # rejected by the module, or by what was recorded
         left -= other
         if other and sizes not in tried:
             found += 1
@@ -121,7 +134,8 @@ def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]
         range_ = declared.range_of(name)
         steps = range(range_.nearest(range_.min), range_.max or 2**62, range_.step)
         most = range_.max or _MOST_UNASKED
-        larger = [size for size in (*named, most) if size in range_ and size <= most]
+        larger = [size for size in named if size in range_ and size <= most]
+        larger += [] if range_.max is None else [range_.max]
         allowed[name] = [*steps[:_MOST_SIZES], *larger]
     for name, sizes in allowed.items():
         yield from (usual | {name: size} for size in sizes)

@@ -83,7 +83,7 @@ def roomy_sizes(declared: Signature) -> dict[str, int]:
     """
     least = {name: 2 * declared.range_of(name).min for name in declared.dimensions}
     sizes = _apart(declared, least)
-    return sizes if _elements(declared, sizes) <= _LARGEST_OWN else usual_sizes(declared)
+    return sizes if elements_of(declared, sizes) <= _LARGEST_OWN else usual_sizes(declared)
 
 
 def _apart(declared: Signature, least: Mapping[str, int]) -> dict[str, int]:
@@ -219,7 +219,7 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
         if rows is not None:
             range_ = declared.range_of(rows)
             sizes[rows] = range_.nearest(range_.step)
-        elements = _elements(declared, sizes)
+        elements = elements_of(declared, sizes)
         if elements <= _LARGEST_OWN and all(
             n in declared.range_of(name) for name, n in sizes.items()
         ):
@@ -228,7 +228,8 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
         yield found[elements]
 
 
-def _elements(declared: Signature, sizes: Mapping[str, int]) -> int:
+def elements_of(declared: Signature, sizes: Mapping[str, int]) -> int:
+    """Of all inputs at these sizes."""
     return sum(math.prod(_shape(spec, sizes)) for spec in declared.inputs)
 
 
