@@ -33,10 +33,14 @@ class Alike(nn.Module):
 
 
 class Rejects(nn.Module):
+    """Sizes above 40, and by an error that is not torch's one that is tried before 6."""
+
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] > 40:
             raise ValueError("too long")
-        return x.relu()
+        if x.shape[1] == 4:
+            raise KeyError("short")
+        return x * 2 if x.shape[1] == 6 else x.relu()
 
 
 class Rests(nn.Module):
@@ -57,7 +61,7 @@ def test_sizes_that_decide_otherwise_are_found() -> None:
 
 
 def test_sizes_that_the_module_rejects_and_modules_without_questions_have_none() -> None:
-    assert found(Rejects(), torch.randn(2, 9)) == []
+    assert found(Rejects(), torch.randn(2, 9)) == [{"time": 6}]
     assert found(Rests(), torch.randn(2, 9)) == []
 
 
