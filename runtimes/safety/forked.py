@@ -8,15 +8,19 @@ https://github.com/pytorch/pytorch/issues/17199
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Final, NoReturn
 
 from .private_copy import free_memory_bytes
@@ -27,6 +31,7 @@ OUT_OF_MEMORY: Final = 12
 _CHUNK_BYTES: Final = 2**16
 _LONGEST_POLL_MS: Final = 2**31 - 1  # a C int: 24 days
 _SET_PDEATHSIG: Final = 1
+_RAISING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_forked(
@@ -60,12 +65,46 @@ def run_forked(
 
 
 def fork() -> int:
-    """As ``os.fork``; nothing that was printed is printed twice."""
+    """As ``os.fork``; nothing that was printed is printed twice, and no Ctrl-C is lost.
+
+    A handler that raises, as that of Ctrl-C, raises here, and then there is no child.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    with warnings.catch_warnings():  # Python 3.12 warns of any fork beside threads
+    with _held_back() as came, warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads
         warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
-        return os.fork()
+        child = os.fork()
+    if child != 0:  # there they are the parent's
+        try:
+            for call in came:
+                call()
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+    return child
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[list[Callable[[], object]]]:
+    """Collect the calls of Python's signal handlers, in place of making them.
+
+    What they raise in a function of ``os.register_at_fork``, of which ``logging`` has one, Python
+    prints and forgets.
+    """
+    came: list[Callable[[], object]] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():  # no other has handlers
+        handlers = {number: signal.getsignal(number) for number in _RAISING}
+        before = {number: each for number, each in handlers.items() if callable(each)}
+    for number, handler in before.items():
+        signal.signal(number, lambda *call, handler=handler: came.append(partial(handler, *call)))
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:

@@ -119,6 +119,31 @@ def test_a_child_that_takes_too_much(work: Callable[[], object], limits: Limits)
         run_limited(work, limits)
 
 
+ARMED: list[signal.Signals] = []
+
+
+def before_a_fork() -> None:
+    if ARMED:
+        signal.raise_signal(ARMED.pop())
+
+
+os.register_at_fork(before=before_a_fork)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_fork_is_not_lost(number: signal.Signals) -> None:
+    """Python prints and forgets what its handler raises there, as in the callbacks of logging."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        ARMED.append(number)
+        with pytest.raises(KeyboardInterrupt):
+            run_limited(os.getpid, SHORT)
+        assert signal.getsignal(number) is signal.default_int_handler
+        assert run_limited(os.getpid, SHORT) != os.getpid()
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize(
     "answer", [b"", b"[", b"[]", b"1", b'{"error": "x"}', b'{"error": "os", "problem": "", '
                b'"remedy": ""}', b'{"error": 1, "problem": "", "remedy": ""}', b"[" * 100_000]
