@@ -135,7 +135,6 @@ _ANSWERS_BELOW: Final[Mapping[Any, sympy.Basic]] = {
     sympy.Ge: sympy.false,
 }
 _functions: Final[Any] = import_module("torch.utils._sympy.functions")
-_BENT: Final = (_functions.Max, _functions.Min, _functions.Mod, _functions.PythonMod)
 
 
 def first(*ways: Callable[[], ExportedProgram]) -> ExportedProgram:
@@ -168,7 +167,8 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     """The answer to what is asked of one size, if it is that of all sizes that it may have.
 
     torch proves little: not ``n - n // 2 >= 0``, which ``split`` asks. Of more than some thousand
-    sizes the first and last are asked, and only what is larger: ``n == 2048`` may hold between.
+    sizes the first and last are asked, and only which of two is larger that grow evenly:
+    ``n == 6000`` and ``(n - 5000) * (n - 7000) < 0`` hold between.
     """
     symbols = expr.free_symbols
     if not isinstance(expr, Relational | BooleanFunction):
@@ -181,7 +181,7 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     range_ = env.var_to_range[size]
     least = int(range_.lower)
     end = int(range_.upper) + 1 if range_.upper.is_Integer else _FAR
-    if end - least > _MOST and (type(expr) not in _LARGER or expr.has(*_BENT)):
+    if end - least > _MOST and (type(expr) not in _LARGER or not _is_even(expr, size)):
         return None
     near = range(least, min(end, least + _MOST))
     sizes = np.array([*near, *range(max(near.stop, end - _MOST), end)], object)
@@ -192,8 +192,14 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     return None if len({*map(bool, answers)}) > 1 else sympy.sympify(bool(answers[0]))
 
 
+def _is_even(expr: Any, size: Any) -> bool:
+    """Whether what is compared grows with a size by so much for each, but for what is cut off."""
+    apart = (expr.args[0] - expr.args[1]).replace(FloorDiv, lambda all_, by: all_ / by)
+    return bool(apart.is_polynomial(size)) and sympy.degree(apart, size) <= 1
+
+
 _MOST: Final = 4096
-_FAR: Final = 2**20
+_FAR: Final = 2**62
 _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
 _MODULES: Final[Any] = [
     {

@@ -131,16 +131,30 @@ def test_a_size_that_is_asked_for_its_number_is_none_that_holds_for_all(tmp_path
     assert tried[-1][1] == "proved"
 
 
-class BranchesFarOff(nn.Module):
+class Between(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + 1 if x.shape[1] == 6000 else x
 
 
-@pytest.mark.parametrize("most", [None, 20_000])
-def test_a_branch_between_many_sizes_is_kept(most: int | None, tmp_path: Path) -> None:
+class BetweenTwo(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if (x.shape[1] - 5000) * (x.shape[1] - 7000) < 0 else x
+
+
+class Beyond(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.shape[1] > 3_000_000 else x
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(Between, None), (Between, 20_000), (BetweenTwo, 20_000), (Beyond, None)]
+)
+def test_a_branch_on_one_of_many_sizes_is_kept(
+    kind: type[nn.Module], most: int | None, tmp_path: Path
+) -> None:
     events: list[Any] = []
     deploy.export(
-        BranchesFarOff(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="pt2",
+        kind(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="pt2",
         dimensions={"x": {1: "time"}}, ranges={"time": Range(1, most)}, on_event=events.append,
     )  # fmt: skip  # one call
     tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
