@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
 
 
@@ -39,7 +40,7 @@ def check_module(module: object) -> None:
     empty = next((name for name, tensor in state if tensor.is_meta), None)
     if empty is not None:
         raise SourceError(
-            f"{type(module).__name__} has no values: {empty!r} is on the device 'meta'",
+            f"{kind_of(module)} has no values: {empty!r} is on the device 'meta'",
             remedy="load its weights before it is exported",
         )
 
@@ -74,7 +75,7 @@ def copied(module: nn.Module) -> nn.Module:
             return copy.deepcopy(module, computed)
     except Exception as e:  # whatever __deepcopy__ of an attribute raises
         raise SourceError(
-            f"{type(module).__name__} cannot be copied: {type(e).__name__}: {e}",
+            f"{kind_of(module)} cannot be copied: {type(e).__name__}: {e}",
             remedy="keep files, locks and connections out of the module",
         ) from e
 
