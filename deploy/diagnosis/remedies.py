@@ -89,6 +89,11 @@ ANNOTATE: Final = (
 COMMENT: Final = "end the line after `# type: ignore`, or remove it: other words may not follow"
 NEW_PROCESS: Final = "export in a fresh process: TorchScript keeps what is left of a refused class"
 
+OTHER_DTYPE: Final = (
+    "compute it in float32 or int64, for which there are most kernels: x.float(), x.long(); or "
+    "leave ONNX out with --format: TorchScript and .pt2 may hold it"
+)
+
 ANOTHER_FORMAT: Final = "leave ONNX out with --format: TorchScript and .pt2 may hold it"
 
 DECOMPOSITIONS: Final[Mapping[str, str]] = {

@@ -105,9 +105,9 @@ def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
         nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, samples=[{"x": rows}]
     )
     golden = made.bundle.golden()
-    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 7
+    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 8
     assert [sample.name for sample in golden[4:]] == [
-        "zeros", "ones", "large", "denormal", "NaN", "+Inf", "-Inf"
+        "zeros", "ones", "large", "denormal", "some zeros", "NaN", "+Inf", "-Inf"
     ]  # fmt: skip  # as one line
     np.testing.assert_array_equal(golden[0].inputs["x"], rows[:1])
     assert golden[0].oracle["output"].dtype == np.float64
