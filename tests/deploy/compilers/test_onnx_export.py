@@ -27,6 +27,13 @@ class Cumulated(nn.Module):
         return x[1:].cumsum(0)
 
 
+class Fraction(nn.Module):
+    """An operator that only the older exporter lacks, behind what the newer one refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin() if x.shape[0] % 3 == 1 else x.frac()
+
+
 def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
     return deploy.export(module, inputs, folder / "m.edge", formats="onnx")
 
@@ -58,3 +65,12 @@ def test_a_dtype_that_the_exporter_changes_is_told(tmp_path: Path) -> None:
     assert refused is not None
     assert "asked for output: float16[1, 3], the exporter wrote output: float32" in refused.problem
     assert "compute it in float32" in refused.remedy
+
+
+def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="cannot be compiled: forward fixes the dim") as caught:
+        deploy.export(
+            Fraction(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx",
+            dimensions={"x": {0: "rows"}},
+        )  # fmt: skip  # one call
+    assert "trace   refused: aten.frac has no translation to ONNX" in str(caught.value)
