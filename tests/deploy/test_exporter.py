@@ -520,3 +520,17 @@ def test_the_report_is_in_the_bundle(tmp_path: Path) -> None:
     made = deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["onnx"])
     stored = json.loads((tmp_path / "m.edge" / "reports" / "parity.json").read_text())
     assert stored == made.report.to_json()
+
+
+def test_a_dimension_with_a_step_is_called_by_its_name(tmp_path: Path) -> None:
+    class Looped(nn.Module):
+        def forward(self, x: Tensor, **options: object) -> Tensor:
+            for step in range(x.shape[1]):
+                x = x + step
+            return x
+
+    with pytest.raises(EdgeportError, match="fixes the dimension 'time' to 8"):
+        deploy.export(
+            Looped(), x(2, 8), tmp_path / "m.edge", formats="pt2",
+            dimensions={"x": {1: "time"}}, ranges={"time": Range(4, 32, step=4)},
+        )  # fmt: skip  # one call
