@@ -55,6 +55,7 @@ class Program:
     layers: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
     result: str = "locals()"
+    scripted: bool = True
 
     @property
     def name(self) -> str:
@@ -62,6 +63,7 @@ class Program:
 
     def source(self) -> str:
         names = "".join(f", {spec.name}" for spec in self.inputs)
+        names += "" if self.scripted else ", **options"  # which torch.jit.script refuses
         made = "".join(f"        self.{line}\n" for line in self.layers)
         body = textwrap.indent("\n".join((*self.body, f"return {self.result}")), " " * 8)
         return (
@@ -154,7 +156,8 @@ def _empty(generator: random.Random, seed: int) -> Program:
         shape = tuple(generator.choice(sizes) for _ in range(rank))
         inputs.append(TensorSpec(name, generator.choice(_DTYPES), shape))
     used = {size for spec in inputs for size in spec.shape}
-    return Program(seed, tuple(inputs), {n: r for n, r in ranges.items() if n in used})
+    ranges = {name: range_ for name, range_ in ranges.items() if name in used}
+    return Program(seed, tuple(inputs), ranges, scripted=generator.random() < 0.7)
 
 
 def _run(program: Program) -> list[dict[str, Tensor]]:

@@ -314,3 +314,17 @@ def test_a_size_that_is_one_in_the_example_stays_free(tmp_path: Path) -> None:
     )  # fmt: skip  # one call
     (tried,) = (event for event in events if isinstance(event, deploy.Attempt))
     assert (tried.route, tried.outcome) == ("dynamo", "proved")
+
+
+def test_what_is_written_on_a_diagonal() -> None:
+    for shape, dims in (
+        ((3, 5), (0, 1)),
+        ((5, 3), (0, 1)),
+        ((2, 3, 4), (-1, 0)),
+        ((4, 2, 4), (0, 2)),
+    ):
+        x = values(*shape)
+        for offset in (-4, -1, 0, 1, 2):
+            if max(shape) >= abs(offset):
+                source = torch.randn(x.diagonal(offset, *dims).shape)
+                assert_same(aten.diagonal_scatter.default, x, source, offset, *dims)
