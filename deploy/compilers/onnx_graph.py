@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgeport import __version__
+from edgeport.deploy.diagnosis.remedies import OTHER_DTYPE
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -25,6 +26,8 @@ from .upstream import cause
 
 FILE: Final = "model.onnx"
 EXTERNAL_FILE: Final = f"{FILE}.data"
+
+_FIXED: Final = "forward fixes a size; compute sizes from tensor.shape, or declare it fixed"
 
 LARGEST_FILE_BYTES: Final = 2**31 - 2**20
 """Protobuf's limit is 2 GiB; larger models keep their weights in a file of their own."""
@@ -175,7 +178,7 @@ def _compare(what: str, found: list[onnx.ValueInfoProto], asked: tuple[TensorSpe
         if got != spec:
             raise ContractError(
                 f"asked for {spec}, the exporter wrote {got}",
-                remedy="forward fixes a size; compute sizes from tensor.shape, or declare it fixed",
+                remedy=OTHER_DTYPE if got.dtype != spec.dtype else _FIXED,
             )
 
 

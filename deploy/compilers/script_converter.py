@@ -262,6 +262,8 @@ def _fresh(leaf: Any) -> Any:
     """The operators allow no output that is an input."""
     if isinstance(leaf, bool):
         return torch.full((), leaf)
+    if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
+        return torch.full((), torch.sym_ite(leaf, 1, 0)) == 1
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
