@@ -28,6 +28,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_choose: Any = torch.sym_ite
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -263,7 +264,7 @@ def _fresh(leaf: Any) -> Any:
     if isinstance(leaf, bool):
         return torch.full((), leaf)
     if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
-        return torch.full((), torch.sym_ite(leaf, 1, 0)) == 1
+        return torch.full((), _choose(leaf, 1, 0)) == 1
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
