@@ -23,6 +23,7 @@ from .sigmoids import write_out_sigmoids
 from .stored import Compiled, stored
 from .targets import OPSETS, OnnxRequest
 from .upstream import cause
+from .wide_integers import write_out_wide_integers
 
 FILE: Final = "model.onnx"
 EXTERNAL_FILE: Final = f"{FILE}.data"
@@ -44,6 +45,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
     """
     write_out_sigmoids(model.graph)
+    write_out_wide_integers(model)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)

@@ -142,4 +142,4 @@ def test_two_conditions_on_sizes_at_once() -> None:
         captured: Any = program.module()
     for rows in (1, 4, 5, 7, 10):
         x = torch.randn(rows, 3)
-        torch.testing.assert_close(captured(x), Both()(x))
+        torch.testing.assert_close(captured(x), (Both()(x),))
