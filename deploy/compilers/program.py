@@ -181,14 +181,31 @@ def _with_flags(
 def _exported(
     source: Source, module: torch.nn.Module, *, strict: bool
 ) -> torch.export.ExportedProgram:
-    program = torch.export.export(
-        module,
-        source.roomy_tensors(),
-        dynamic_shapes=(dynamic_shapes(source),),
-        strict=strict,
-    )
+    alike = module.register_forward_pre_hook(partial(_check_alike, source))
+    try:
+        program = torch.export.export(
+            module,
+            source.roomy_tensors(),
+            dynamic_shapes=(dynamic_shapes(source),),
+            strict=strict,
+        )
+    finally:
+        alike.remove()
     experts.of_torch(program)
     return program
+
+
+def _check_alike(source: Source, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """One dimension of two inputs is one size: torch compares them only in the end (2.13)."""
+    first: dict[str, Any] = {}
+    for spec, tensor in zip(source.signature.inputs, inputs, strict=True):
+        for axis, name in enumerate(spec.shape):
+            if isinstance(name, str):
+                size = first.setdefault(name, tensor.shape[axis])
+                _check(size == tensor.shape[axis])
+
+
+_check: Final[Any] = torch._check  # it has no types
 
 
 def _takes_derivatives(error: Exception) -> bool:

@@ -16,7 +16,7 @@ class Rule:
         pattern: Searched, line by line, in what ``diagnosis`` makes of each exception:
             ``ExceptionType: message``, then ``in function`` for each frame of its traceback.
         problem: For the user; ``{0}``, ``{1}`` are the pattern's groups, ``{operator}`` is the
-            operator, ``{first}`` and ``{last}`` are lines of the message.
+            operator, ``{first}`` the first line of the message.
         remedy: Where the family's own does not fit.
     """
 
@@ -253,7 +253,7 @@ RULES: Final = (
         r"^(\w*Error: [^\n]+)\n(?:.*\n)*in run_node$",
         "{0}",
     ),
-    Rule(Family.FORWARD, r"failed in the TorchScript interpreter", "{last}"),
+    Rule(Family.FORWARD, r"failed in the TorchScript interpreter", "{first}"),
     Rule(
         Family.PYTHON,
         r"^Unsupported: ([^\n]+)",

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
 
 
@@ -42,7 +43,7 @@ def check_module(module: object) -> None:
     empty = next((name for name, tensor in state if tensor.is_meta), None)
     if empty is not None:
         raise SourceError(
-            f"{type(module).__name__} has no values: {empty!r} is on the device 'meta'",
+            f"{kind_of(module)} has no values: {empty!r} is on the device 'meta'",
             remedy="load its weights before it is exported",
         )
 
@@ -77,7 +78,7 @@ def copied(module: nn.Module) -> nn.Module:
             return copy.deepcopy(module, computed)
     except Exception as e:  # whatever __deepcopy__ of an attribute raises
         raise SourceError(
-            f"{type(module).__name__} cannot be copied: {type(e).__name__}: {e}",
+            f"{kind_of(module)} cannot be copied: {type(e).__name__}: {e}",
             remedy="keep files, locks and connections out of the module",
         ) from e
 
