@@ -87,6 +87,7 @@ ANNOTATE: Final = (
     "another may hold it"
 )
 COMMENT: Final = "end the line after `# type: ignore`, or remove it: other words may not follow"
+NO_GPU: Final = "export in a process without a GPU: CUDA_VISIBLE_DEVICES= edgeport export ..."
 NEW_PROCESS: Final = "export in a fresh process: TorchScript keeps what is left of a refused class"
 
 OTHER_DTYPE: Final = (

@@ -49,10 +49,8 @@ _PATIENCE_S: Final = 5.0
 def turned(source: Source) -> list[Sample]:
     """A sample for each question that sizes answer otherwise than the example, as far as found.
 
-    Sizes that the module itself rejects, and those that are tried anyway, are left out.
-
-    Raises:
-        Exception: Whatever the module, or torch.jit, raises.
+    Sizes that the module itself rejects, and those that are tried anyway, are left out. There are
+    none of a module that torch.jit does not trace.
     """
     if not source.signature.dimensions:
         return []
@@ -98,10 +96,13 @@ def _turned(source: Source) -> Iterator[Sample]:
     own = elements_of(source.signature, usual_sizes(source.signature))
     most = max(4 * own, _MOST_ELEMENTS)
     ways = deque([(source.example, 0)])
-    while ways:
+    while ways and time.perf_counter() < end:
         inputs, first = ways.popleft()
-        recorded = _recorded(source, inputs)
-        usual = _answers(recorded, inputs)
+        try:
+            recorded = _recorded(source, inputs)
+            usual = _answers(recorded, inputs)
+        except Exception:  # torch.jit raises anything, here of the way that some size goes
+            continue
         left = set(range(first, len(usual)))
         named = [each for value in _constants(recorded) for each in (value - 1, value, value + 1)]
         for number, sizes in enumerate(_sizes(source.signature, named)):
@@ -114,9 +115,7 @@ def _turned(source: Source) -> Iterator[Sample]:
                 place = _first_apart(_answers(recorded, sample.inputs), usual)
                 if place in left and sizes not in tried:
                     run_module(source.flat, sample.inputs)
-            except (
-                Exception
-            ):  # whatever the module, or what was recorded of it, rejects a size with
+            except Exception:  # the module, or what was recorded of it, rejects a size
                 continue
             if place in left:  # what parts before was found there, and goes a way of its own
                 left.remove(place)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise, experts, losses, ordering, small_matrices
+from . import elementwise, experts, free_numbers, free_parts, losses, ordering, small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -197,6 +197,7 @@ _AVERAGES: Final = {
     _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
     _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
 }
+_FREE: Final = {**free_parts.TABLE, **free_numbers.TABLE}
 _LSTM: Final = _aten.lstm.input
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
@@ -242,6 +243,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
     **_AVERAGES,
+    **_FREE,
     _ATTENTION: _masked_attention,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
@@ -282,4 +284,6 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
+    if node.target in _FREE:
+        return free_parts.applies(node) or free_numbers.applies(node)
     return node.target in ONNX_TABLE or node.target is _DIAGONAL

@@ -57,6 +57,18 @@ class Backwards(Steps):
         return torch.stack(out, 1)
 
 
+class Iterates(Steps):
+    """Over a tensor, and a list of sizes that is cut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.shape[:1] + x.shape[2:])
+        out = []
+        for part in x.transpose(0, 1):
+            h = self.step(part, h)
+            out.append(h)
+        return torch.stack(out)
+
+
 class Adds(Steps):
     """As LSTMs are written for torch.jit."""
 
@@ -71,7 +83,7 @@ class Adds(Steps):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds()])
+@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds(), Iterates()])
 def test_what_grows_is_one_tensor(module: nn.Module) -> None:
     source = deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 4, 6)}, {"x": {0: "batch", 1: "time"}}
