@@ -162,7 +162,7 @@ def _crosses(rest: Tensor, y: Tensor) -> Tensor:
 
 
 def remainder(x: Tensor, y: Tensor | float) -> Any:
-    """The exporter subtracts a rounded product: of 1e9 and 86,400 nothing is right."""
+    """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
     if _is_integer(x) and _is_integer(y):
         return _KEEP
     return _wide(_rest, *_as_floats(x, y))
