@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
 from importlib import import_module
+from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
@@ -34,6 +35,7 @@ def known() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.SymFloat, "__int__", _no_number))
         stack.enter_context(mock.patch.object(torch.SymInt, "__int__", _number))
+        stack.enter_context(mock.patch.object(torch.SymInt, "__float__", _float, create=True))
         for name, rounds_up in (("TruncToInt", False), ("FloorToInt", False), ("CeilToInt", True)):
             kind = getattr(functions, name)
             stack.enter_context(
@@ -60,10 +62,18 @@ _own_number: Final[Any] = torch.SymInt.__int__
 
 def _number(size: torch.SymInt) -> int:
     """Where torch itself asks; in forward, ``int(rows * 14)`` is to stay a size."""
-    caller = sys._getframe(1).f_globals.get("__name__", "")
-    if caller.partition(".")[0] not in _MACHINERY:
-        raise LostSizeError("int() of a free size")
+    _require_torch(sys._getframe(1), "int")
     return int(_own_number(size))
+
+
+def _float(size: torch.SymInt) -> float:
+    _require_torch(sys._getframe(1), "float")
+    return float(_own_number(size))
+
+
+def _require_torch(caller: FrameType, name: str) -> None:
+    if caller.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
+        raise LostSizeError(f"{name}() of a free size")
 
 
 _MACHINERY: Final = ("torch", "sympy")
