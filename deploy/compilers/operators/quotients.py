@@ -95,15 +95,19 @@ def _quotient(functions: Any, number: Any) -> tuple[Any, Fraction] | None:
     """A whole number that is not negative and what it is multiplied by, if it is that."""
     if isinstance(number, functions.IntTrueDiv | functions.FloatTrueDiv):
         base, divisor = number.args
-        factor = 1 / _exact(divisor) if divisor.is_positive and divisor.is_number else None
+        if not divisor.is_number or divisor.is_zero:
+            return None
+        factor = 1 / _exact(divisor)
     elif number.is_Mul and len(number.args) == 2 and number.args[0].is_Float:
         factor, base = _exact(number.args[0]), number.args[1]
     else:
         return None
     base = base.args[0] if isinstance(base, functions.ToFloat) else base
+    if factor < 0:  # ``arange`` downwards
+        base, factor = -base, -factor
     is_whole = base.is_integer and base.is_nonnegative and not base.is_number
-    fits = factor is not None and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST
-    return (base, factor) if is_whole and fits and factor is not None else None
+    fits = factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST
+    return (base, factor) if is_whole and fits else None
 
 
 def _rest(functions: Any, own: Any) -> Any:
@@ -128,14 +132,16 @@ def _rest(functions: Any, own: Any) -> Any:
 
 
 def _whole(own: Any) -> Any:
-    """``(3 * n - 1) // n`` is 2: so ``chunk`` counts the parts of a size that are ``n`` each."""
+    """``2 * n * n // n`` is ``2 * n``, and ``(3 * n - 1) // n`` is 2, as ``chunk`` counts parts."""
     expand = import_module("sympy").expand
 
     def whole(kind: Any, over: Any, by: Any) -> Any:
-        if by.is_Symbol and by.is_positive:
-            count = expand((over + 1) / by)
-            if count.is_Integer:
-                return count - 1
+        if by.free_symbols and by.is_positive:
+            for less in (0, 1):
+                count = expand((over + less) / by)
+                terms = count.as_coefficients_dict().items()
+                if all(n.is_Integer and size.is_integer for size, n in terms):
+                    return count - less
         return own(over, by)
 
     return classmethod(whole)

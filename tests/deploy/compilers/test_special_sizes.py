@@ -121,6 +121,22 @@ def test_what_holds_for_every_size_is_known(how: str, format_: str, tmp_path: Pa
     assert tried[-1][0] in ("dynamo", "oblivious")
 
 
+class RelativePositions(nn.Module):
+    """Rows are shifted as in Transformer-XL: nobody knows that what is left of them fits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = x.shape[3]
+        apart = torch.arange(time - 1, -time, -1.0)
+        scores = x[:, :, :1].transpose(2, 3) * apart
+        shifted = nn.functional.pad(scores, (1, 0)).view(x.shape[0], 3, -1, time)
+        return shifted[:, :, 1:].view(scores.shape)[..., : apart.shape[0] // 2 + 1]
+
+
+def test_relative_positions(tmp_path: Path) -> None:
+    assert export(RelativePositions(), tmp_path / "m.edge", "onnx", 1) == [("dynamo", "proved")]
+    assert export(RelativePositions(), tmp_path / "p.edge", "pt2", 1)[-1] == ("oblivious", "proved")
+
+
 class Counts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), -1).sum(1) + x.shape[3]
