@@ -7,6 +7,7 @@ from typing import Final
 from edgeport.deploy.diagnosis.decisions import Decision
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import NUMPY, REMEDIES, Family
+from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
@@ -67,7 +68,7 @@ def explain(
     error = _kind(chief)(
         "\n".join(
             [
-                f"{_TITLES[format_]}: {type(source.module).__name__} {what}: {found.problem}",
+                f"{_TITLES[format_]}: {kind_of(source.module)} {what}: {found.problem}",
                 *_places(found),
                 *_located(chief, failed, locate),
                 *_tried(failed),
@@ -99,11 +100,16 @@ def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis
 
 
 def _rank(attempt: Attempt) -> int:
-    """Prefer who knows what is the matter: torch.jit.script refuses much that is not wrong."""
+    """Prefer who knows what is the matter.
+
+    torch.jit.script refuses much that is not wrong, and the older exporter to ONNX has no words for
+    much that the newer one takes.
+    """
     family = _diagnosis(attempt).family
     if family == Family.UNKNOWN:
         return 3
-    if attempt.route == "script":
+    older = attempt.format == "onnx" and attempt.route == "trace"
+    if attempt.route == "script" or (older and family == Family.OPERATOR):
         return 2
     return 1 if attempt.outcome == "wrong" else 0
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from torch import nn
 
+from edgeport.deploy.sources.raised import INTERPRETED, words
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
@@ -24,6 +25,8 @@ from .specialisation import dimension_names, fixing_place
 _LONGEST_PROBLEM: Final = 200
 _MULTIPLE: Final = r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0"
 """In what torch.export says of ``if x.shape[1] % 2 == 0``."""
+_STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
+"""In what torch.export calls a dimension of a step: 4*height."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -78,14 +81,15 @@ def _diagnosis(error: BaseException, module: nn.Module) -> Diagnosis:
     texts = [_text(one) for one in chain(error)]
     rule, groups = _match(texts) or _unmatched(place)
     if rule.family is Family.DIMENSION:
+        groups = tuple(_STEPS.sub("", group) for group in groups)
         fixing = fixing_place(error, module, layers)
         place = fixing if fixing.line else place
     if rule.family is Family.OUTPUT:
         place = layers.root  # forward has returned
     operator = _operator(texts)
     rule = _refined(rule, error, texts, place, operator)
-    words = {"operator": operator or "an operator", "first": _first_line(error)}
-    problem = rule.problem.format(*groups, **words, last=str(error).strip().rpartition("\n")[2])
+    named = {"operator": operator or "an operator", "first": _first_line(error)}
+    problem = rule.problem.format(*groups, **named)
     return Diagnosis(
         family=rule.family,
         problem=_ADDRESS.sub("", problem)[:_LONGEST_PROBLEM].rstrip(": "),
@@ -137,12 +141,13 @@ def _of_ours(error: EdgeportError) -> Diagnosis:
 
 def _text(error: BaseException) -> str:
     """What the rules read: no code of the user's, which torch quotes after ``File``."""
-    told = str(error).split('File "')[0].strip()
+    told = words(error).split('File "')[0].strip()
     functions = "".join(f"\nin {frame.f_code.co_name}" for frame, _ in frames_of(error))
     scripted = any(
         frame.f_code.co_filename.endswith("_recursive.py") for frame, _ in frames_of(error)
     )
-    return f"{type(error).__name__}: {told}{functions}" + "\n_recursive.py" * scripted
+    interpreted = INTERPRETED in str(error)
+    return f"{told}{functions}" + "\n_recursive.py" * scripted + f"\n{INTERPRETED}" * interpreted
 
 
 def _match(texts: Sequence[str]) -> tuple[Rule, tuple[str, ...]] | None:
@@ -205,7 +210,5 @@ def _dimension_problem(rule: Rule, error: BaseException, texts: Sequence[str], w
 
 def _first_line(error: BaseException) -> str:
     """The first line of the innermost exception that has one."""
-    for one in chain(error):
-        if line := next((line.strip() for line in str(one).splitlines() if line.strip()), ""):
-            return f"{type(one).__name__}: {line}"[:_LONGEST_PROBLEM]
-    return type(error).__name__
+    telling = next((one for one in chain(error) if str(one).strip()), error)
+    return words(telling).splitlines()[0][:_LONGEST_PROBLEM]

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from edgeport.deploy.kinds import kind_at
+
 from .diagnose import Diagnosis
 from .places import Line
 
@@ -31,8 +33,8 @@ def _layer(module: nn.Module, path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        kind = type(module.get_submodule(path)).__name__
-    except AttributeError:  # the older exporter numbers a module that is called again
+        kind = kind_at(module, path)
+    except KeyError:  # the older exporter numbers a module that is called again
         return path
     return f"{path} ({kind})" if path else f"({kind})"
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.origins import Origin, origin
 
 _LONGEST_CODE: Final = 100
@@ -133,8 +134,7 @@ class Map:
         written = [Line(file, int(number)) for file, number in _PYTHON_FRAME.findall(text)][::-1]
         for pattern in (_SCRIPT_FRAME, _TRACE_FRAME):
             written += [Line(file, int(number)) for file, number in pattern.findall(text)]
-        calling = {Line(frame.f_code.co_filename, number) for frame, number in stack()}
-        line = users_line([line for line in written if line not in calling])  # not who exports
+        line = told_line(written)
         return Place() if line is None else self._around(line)
 
     def _add(self, module: nn.Module) -> None:
@@ -147,8 +147,9 @@ class Map:
                 self._paths[id(layer)] = ""
 
     def _place(self, path: str, line: Line | None) -> Place:
-        kind = type(self._layers[path])
-        return Place(f"{path} ({kind.__name__})" if path else kind.__name__, kind, line)
+        layer = self._layers[path]
+        kind = kind_of(layer)
+        return Place(f"{path} ({kind})" if path else kind, type(layer), line)
 
     def _around(self, line: Line) -> Place:
         """The layer whose class has this line; the first, where several could be meant."""
@@ -194,7 +195,7 @@ class Map:
         place = self._named(path, node.sourceRange())
         if place.layer is None and scopes:  # a scripted ModuleList leaves no name
             kind = scopes[-1][0].rpartition(".")[2]
-            alike = [p for p, layer in self._layers.items() if type(layer).__name__ == kind]
+            alike = [p for p, layer in self._layers.items() if kind_of(layer) == kind]
             return self._place(alike[0], place.line) if len(alike) == 1 else place
         return place
 
@@ -225,6 +226,16 @@ def users_line(lines: list[Line]) -> Line | None:
     """
     whose = [line for line in lines if origin(line.file) is not Origin.COMPILER]
     return min(whose, key=lambda line: origin(line.file), default=None)  # the first of equals
+
+
+def told_line(lines: list[Line]) -> Line | None:
+    """The user's line of some that were kept or written, which is none of those that export.
+
+    Args:
+        lines: Innermost first.
+    """
+    calling = {Line(frame.f_code.co_filename, number) for frame, number in stack()}
+    return users_line([line for line in lines if line not in calling])
 
 
 def _has(kind: type[nn.Module], line: Line) -> bool:

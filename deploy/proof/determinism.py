@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgeport.deploy.diagnosis.places import Map, Place, stack
+from edgeport.deploy.kinds import kind_at, kind_of
 from edgeport.deploy.sources import trees
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
@@ -98,12 +99,12 @@ def _random(flat: Flat, one: "_Run", other: "_Run") -> SourceError:
     remedy = "draw them outside, and take them as an input of forward"
     if flat.training:
         remedy = "export its eval mode, which turns dropout off: leave --keep-training-mode out"
-    return SourceError(f"{_name(flat)} is not deterministic: {what}", remedy=remedy)
+    return SourceError(f"{kind_of(flat.module)} is not deterministic: {what}", remedy=remedy)
 
 
 def _unsteady(flat: Flat, one: "_Run", two: "_Run") -> SourceError:
     return SourceError(
-        f"{_name(flat)} is not deterministic: two runs on one input differ, "
+        f"{kind_of(flat.module)} is not deterministic: two runs on one input differ, "
         f"first in {_first_apart(flat, one, two)}",
         remedy="remove what no seed of torch governs: random numbers of numpy or Python, the time, "
         "memory that was never set",
@@ -113,14 +114,11 @@ def _unsteady(flat: Flat, one: "_Run", two: "_Run") -> SourceError:
 def _stateful(flat: Flat, changed: Sequence[str]) -> SourceError:
     names = ", ".join(changed[:_MOST_NAMES]) or "something outside of its attributes"
     return SourceError(
-        f"{_name(flat)} keeps state: its answer depends on its calls before, through {names}",
+        f"{kind_of(flat.module)} keeps state: its answer depends on its calls before, through "
+        f"{names}",
         remedy="take it as an input of forward and return it as an output; or compute it in "
         "__init__",
     )
-
-
-def _name(flat: Flat) -> str:
-    return type(flat.module).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +178,8 @@ def _first_apart(flat: Flat, one: _Run, other: _Run) -> str:
     """The first part that answered two things to one input: the innermost, which ends first."""
     for a, b in zip(one.calls, other.calls, strict=False):
         if a.path == b.path and a.inputs == b.inputs and a.outputs != b.outputs and a.path:
-            kind = type(flat.module.get_submodule(a.path)).__name__
-            return f"{a.path} ({kind})"
-    return _name(flat)
+            return f"{a.path} ({kind_at(flat.module, a.path)})"
+    return kind_of(flat.module)
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.running import range_remedy, run_module
 from edgeport.deploy.sources.samples import Sample, inputs_at, sizes_of
@@ -119,7 +120,7 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
             if sample.kind == "edge":
                 continue
             raise SourceError(
-                f"{type(source.module).__name__} fails on the sample {sample.name!r}: {raised(e)}",
+                f"{kind_of(source.module)} fails on the sample {sample.name!r}: {raised(e)}",
                 remedy=range_remedy(sizes_of(source.signature, sample.inputs)),
             ) from e
         if sample.kind != "edge":

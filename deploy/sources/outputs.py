@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import Signature, SourceError, TensorSpec
 from edgeport.runtimes.structure import Node
 
@@ -137,7 +138,7 @@ def _is_flat(tree: object) -> bool:
 def _check_structure(module: nn.Module, first: Result, second: Result) -> None:
     if first.structure(first.names) != second.structure(second.names):
         raise SourceError(
-            f"what {type(module).__name__} returns changes with the sizes of its inputs, "
+            f"what {kind_of(module)} returns changes with the sizes of its inputs, "
             "and not only in its tensors",
             remedy="return as many tensors for every size, and what changes as a tensor",
         )

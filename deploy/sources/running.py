@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from edgeport.deploy.diagnosis.places import Map, frames_of
+from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.structure import Node
@@ -90,7 +91,7 @@ def run_or_explain(flat: Flat, inputs: Mapping[str, Array], sizes: Mapping[str, 
     except (Exception, SystemExit) as e:  # the user's module may raise anything
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         raise SourceError(
-            f"{type(flat.module).__name__} fails on {shapes}: {_what(flat, e)}",
+            f"{kind_of(flat.module)} fails on {shapes}: {_what(flat, e)}",
             remedy=_remedy(flat, e, sizes),
         ) from e
     _check_tensors(result)

@@ -101,7 +101,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--seconds", type=float, default=20.0, metavar="S",
                      help="how long to measure, starts of processes not counted (20)")  # fmt: skip
     how.add_argument("--processes", type=positive, metavar="N",
-                     help="fresh processes of each setting (default: S / 4, 3 to 16)")  # fmt: skip
+                     help="fresh processes of each setting; intervals take 3 (default: S / 4, "
+                          "3 to 16)")  # fmt: skip
     add_margin(how)
     how.add_argument("--seed", type=seed, default=0, metavar="N", help="of all that is random (0)")
     add_gpu_options(parser, device=False)

@@ -168,19 +168,11 @@ def _explained(result: Result) -> str:
 
 def _withheld(result: Result, variant: Latency) -> list[str]:
     missing = {p.percent: p.missing_calls for p in variant.percentiles if p.missing_calls}
-    lines = []
-    if missing:
-        enough_s = math.ceil(result.budget_s * (1 + max(missing.values()) / variant.calls))
-        wanted = ", ".join(f"{calls} for p{percent:g}" for percent, calls in missing.items())
-        lines.append(
-            f"{plain(variant.label)}: more calls needed: {wanted}; try --seconds {enough_s}"
-        )
-    known = [p.latency_ns for p in variant.percentiles if p.latency_ns is not None]
-    if known and known[0].low is None:
-        lines.append(
-            f"{plain(variant.label)}: too few processes or rounds for an interval; measure longer"
-        )
-    return lines
+    if not missing:
+        return []
+    enough_s = math.ceil(result.budget_s * (1 + max(missing.values()) / variant.calls))
+    wanted = ", ".join(f"{calls} for p{percent:g}" for percent, calls in missing.items())
+    return [f"{plain(variant.label)}: more calls needed: {wanted}; try --seconds {enough_s}"]
 
 
 def _unit(medians_ns: Sequence[float | None]) -> tuple[str, float]:

@@ -55,9 +55,13 @@ def run(args: CompareArgs) -> int:
 
 def _render(found: Compared) -> str:
     from edgeport.commands.bench_tables import compared
+    from edgeport.runtimes.bench.statistics import SMALLEST_PROCESSES
 
     lines = [compared(comparison) for comparison in found.comparisons]
     lines += [plain(change) for change in found.changes]
+    if any(comparison.ratio.low is None for comparison in found.comparisons):
+        fewest = SMALLEST_PROCESSES
+        lines.append(f"too few processes to tell, {fewest} are needed: bench --processes {fewest}")
     if found.left_out:
         lines.append(f"in one of them only: {plain(', '.join(found.left_out))}")
     text = "measured at different times, so nothing cancels; in turn: edgeport bench A.edge B.edge"

@@ -148,7 +148,6 @@ def run(args: ServeArgs) -> int:
 
         call_limits = CallLimits(message_bytes=args.max_body_bytes)
         doors.append(Door(args.host, args.grpc_port, args.workers, call_limits))
-    log("repeating the golden samples")
     with contextlib.ExitStack() as stack:
         for door in doors:
             stack.callback(door.close)

@@ -40,14 +40,18 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 def run(args: SignArgs) -> int:
     """Check every file, sign, and say how to check the signature."""
+    from edgeport.runtimes.bundles.keys import beside, to_public
     from edgeport.runtimes.bundles.manifest import FOLDER_SIGNATURE
     from edgeport.runtimes.bundles.packing import sign_bundle
 
     claim = sign_bundle(args.bundle, args.key)
-    bundle = shlex.quote(str(args.bundle))
+    bundle, public = shlex.quote(str(args.bundle)), shlex.quote(str(beside(args.key)))
     show(f"signed {args.bundle} with the key {claim.key_name}, in {claim.file}")
-    show(f"next: edgeport verify {bundle} --public-key k.pub")
+    if not beside(args.key).is_file():
+        show(f"next: {to_public(args.key)}")
+    show(f"next: edgeport verify {bundle} --public-key {public}")
     if claim.file == FOLDER_SIGNATURE:
         signature = shlex.quote(str(args.bundle / claim.file))
-        show(f"or:   model_signing verify key {bundle} --signature {signature} --public_key k.pub")
+        verify = "model_signing verify key"
+        show(f"or:   {verify} {bundle} --signature {signature} --public_key {public}")
     return 0

@@ -220,14 +220,14 @@ def option(text: str) -> tuple[str, object]:
     """Read ``NAME=VALUE``: a number, true, false, numbers with commas between them, or a word.
 
     Examples:
-        >>> option("betas=0.9,0.99"), option("nesterov=true")
+        >>> option("betas=0.9,0.99"), option("nesterov=True")
         (('betas', (0.9, 0.99)), ('nesterov', True))
     """
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    if value in ("true", "false"):
-        return name, value == "true"
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
     try:
         numbers = [float(part) for part in value.split(",")]
     except ValueError:

@@ -215,6 +215,12 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
     found = range_test(recipe.core, recipe.seen, settings)
     for rate, cost in list(zip(found.rates, found.costs, strict=True))[::5]:
         show(f"lr {rate:9.2e}  cost {four_decimals(cost)}")
+    if found.suggested is None:
+        show(
+            "no learning rate found: the cost fell at none of them; try another --optimizer or "
+            "--init, and look whether the targets are those of the inputs"
+        )
+        return 1
     show(f"suggested: --lr {found.suggested:.1e}, a tenth of where the cost was lowest")
     return 0
 

@@ -17,7 +17,8 @@ from .environment import Environment
 from .gpu import GpuUse
 from .loops import Durations
 from .peak import PeakFound
-from .setting import Mode, Peak
+from .setting import Cold, Mode, Peak
+from .statistics import SMALLEST_PROCESSES, SMALLEST_ROUNDS
 from .sweep import Sweep
 
 DRIFT_Z: Final = 3.0
@@ -66,6 +67,30 @@ def of_figures(rounds: Durations) -> tuple[str, ...]:
 
 def _duration(ns: float) -> str:
     return f"{ns / 1e3:.3g} µs" if ns < 1e6 else f"{ns / 1e6:,.3g} ms"
+
+
+def of_counts(processes: int, rounds: int, mode: Mode) -> tuple[str, ...]:
+    """Sentences on intervals that are not given.
+
+    Args:
+        processes: Of every variant.
+        rounds: Of every process; 0 where none are timed.
+        mode: One of cold starts has no intervals.
+    """
+    if isinstance(mode, Cold):
+        return ()
+    if processes < SMALLEST_PROCESSES:
+        count = "1 process is" if processes == 1 else f"{processes} processes are"
+        return (
+            f"{count} too few for intervals, which take {SMALLEST_PROCESSES}: "
+            f"--processes {SMALLEST_PROCESSES}",
+        )
+    if 0 < (total := processes * rounds) < SMALLEST_ROUNDS:
+        return (
+            f"{total} rounds are too few for intervals of percentiles, which take "
+            f"{SMALLEST_ROUNDS}: give more --seconds or --processes",
+        )
+    return ()
 
 
 def of_peaks(peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:

@@ -113,17 +113,22 @@ def benchmark(
     by_path = {bundle.path: bundle for bundle in bundles}
     latencies = {v: _latency(v, series[v], by_path, mode, percents, seed) for v in found}
     shares = [each.clean_share for each in latencies.values() if each.clean_share is not None]
+    generations = len(series[found[0]].peak_memory_bytes)
+    rounds = latencies[found[0]].rounds_ns.shape[1]
     return Result(
         mode=mode,
         seed=seed,
         budget_s=budget_s,
         elapsed_s=elapsed_s,
-        processes=len(series[found[0]].peak_memory_bytes),
+        processes=generations,
         environment=environment,
         variants=_ranked(latencies),
         comparisons=_comparisons(found, twins, series, margin, mode),
         unusable=unusable,
-        doubts=doubts.of_the_whole(environment, sweep, shares, elapsed_s),
+        doubts=(
+            *doubts.of_counts(generations, rounds, mode),
+            *doubts.of_the_whole(environment, sweep, shares, elapsed_s),
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from edgeport.runtimes.errors import BackendMissingError, FormatError, MissingFileError
@@ -27,7 +28,6 @@ KEY_PAIR: Final = (
     "openssl genpkey -algorithm ed25519 -out new.pem; openssl pkey -in new.pem -pubout -out new.pub"
 )
 """A remedy that overwrites no key of those who paste it: the manual's are called k.pem."""
-_TAKE_IT_OUT: Final = "openssl pkey -in PRIVATE.pem -pubout -out PUBLIC.pub; or "
 CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 _LARGEST_BYTES: Final = 4096
@@ -56,13 +56,13 @@ def read_private_key(file: Path) -> PrivateKey:
     except TypeError as e:  # so it says that there is a password
         raise FormatError(
             f"{file} is locked with a password",
-            remedy="take it off for signing: openssl pkey -in k.pem -out unlocked.pem",
+            remedy=f"take it off for signing: openssl pkey -in {quote(str(file))} -out new.pem",
         ) from e
     except Exception as e:  # ValueError, UnsupportedAlgorithm, whatever a damaged key raises
-        _refuse(file, "private", e)
+        _refuse(file, "private", data, e)
     if isinstance(key, EllipticCurvePrivateKey) and key.curve.name in CURVES:
         return key
-    return key if isinstance(key, Ed25519PrivateKey) else _refuse(file, "private")
+    return key if isinstance(key, Ed25519PrivateKey) else _refuse(file, "private", data)
 
 
 def read_public_key(file: Path) -> PublicKey:
@@ -83,10 +83,10 @@ def read_public_key(file: Path) -> PublicKey:
     try:
         key = load_pem_public_key(data)
     except Exception as e:  # as above
-        _refuse(file, "public", e)
+        _refuse(file, "public", data, e)
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name in CURVES:
         return key
-    return key if isinstance(key, Ed25519PublicKey) else _refuse(file, "public")
+    return key if isinstance(key, Ed25519PublicKey) else _refuse(file, "public", data)
 
 
 def identity(key: PublicKey) -> str:
@@ -102,6 +102,18 @@ def identity(key: PublicKey) -> str:
         return hashlib.sha256(key.public_bytes_raw()).hexdigest()
     text = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(text).hexdigest()
+
+
+def beside(private: Path) -> Path:
+    """Where the public key of a private one lies, if it is where the manual puts it."""
+    public = private.with_suffix(".pub")
+    return public if public != private else private.with_name(f"{private.name}.pub")
+
+
+def to_public(private: Path) -> str:
+    """The command that makes it."""
+    public = quote(str(beside(private)))
+    return f"openssl pkey -in {quote(str(private))} -pubout -out {public}"
 
 
 def _require_cryptography() -> None:
@@ -122,8 +134,12 @@ def _read(file: Path) -> bytes:
             return opened.read(_LARGEST_BYTES)
 
 
-def _refuse(file: Path, kind: str, cause: Exception | None = None) -> NoReturn:
-    raise FormatError(
-        f"{file} is no {kind} key in PEM form, of Ed25519 or on {', '.join(CURVES.values())}",
-        remedy=f"{_TAKE_IT_OUT if kind == 'public' else ''}make a pair: {KEY_PAIR}",
-    ) from cause
+def _refuse(file: Path, kind: str, data: bytes, cause: Exception | None = None) -> NoReturn:
+    problem = f"{file} is no {kind} key in PEM form, of Ed25519 or on {', '.join(CURVES.values())}"
+    remedy = f"make a pair: {KEY_PAIR}"
+    if kind == "private" and b" PUBLIC KEY-----" in data:
+        problem, remedy = f"{file} is a public key", "sign with the private one that it was made of"
+    elif kind == "public" and b"PRIVATE KEY-----" in data:
+        problem = f"{file} is a private key, which only who signs needs"
+        remedy = f"take the public one out of it: {to_public(file)}"
+    raise FormatError(problem, remedy=remedy) from cause

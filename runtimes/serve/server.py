@@ -10,6 +10,7 @@ from typing import Final
 from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.parity.verification import proving_samples
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import probe
@@ -100,7 +101,7 @@ def serve(
     offer = Offer(catalogue, required, tell)
     supervisor = Supervisor(settings, offer, catalogue, listeners, attempt, tell)
     try:
-        offer.choose(attempt)
+        offer.choose(partial(attempt, tell=tell))
         supervisor.run(lambda names: ready(Serving(tuple(names), url, settings.backend)))
     finally:
         for listener in listeners:
@@ -118,10 +119,17 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _rehearse(settings: Settings, limits: Limits | None, place: Place) -> None:
+def _rehearse(
+    settings: Settings,
+    limits: Limits | None,
+    place: Place,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
     """Read the bundle, and run it in a child process unless a trusted key vouches for it."""
     bundle = Bundle.read(place.path, trusted=settings.trusted)
     bundle.artefact(settings.backend)
+    inputs = [sample.inputs for sample in proving_samples(bundle)]
+    tell(f"model {place.name!r} version {place.version}: repeating its golden samples")
     if limits is not None:
-        inputs = [sample.inputs for sample in bundle.golden()]
         rehearse(bundle, settings.backend, inputs, settings.options, limits)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeport.runtimes import files
-from edgeport.runtimes.errors import BackendMissingError, ContractError, EdgeportError
+from edgeport.runtimes.errors import ContractError, EdgeportError
 from edgeport.runtimes.safety.forked import limit
 from edgeport.runtimes.signature import TensorSpec
 
-from .failures import NO_START, explain
-from .library import NEEDS_GPU, Library, Message, load
+from .failures import explain
+from .library import Library, Message, load
 from .order import Built, Order, Problem, Progress, Refused
 from .tensors import carry
 
@@ -92,12 +92,7 @@ def _builder(library: Library, heard: list[Message]) -> Any:
     try:
         return library.module.Builder(library.logger)
     except Exception as e:  # pybind11's: "factory function returned nullptr"
-        if any(NO_START in each.text for each in heard):
-            raise explain(library, heard, "build engines here") from e
-        reasons = [each.text for each in heard if each.level == "error"] or [str(e)]
-        raise BackendMissingError(
-            f"{library} cannot build engines here: {_plain(reasons[0])}", remedy=NEEDS_GPU
-        ) from e
+        raise explain(library, heard, "build engines here") from e
 
 
 def _network(trt: Any, builder: Any) -> Any:

@@ -14,7 +14,7 @@ Out = pytest.CaptureFixture[str]
 
 def bench(bundle: Path, *options: str) -> int:
     quick = ("--threads", "1") if "--threads" not in options else ()
-    processes = () if "--processes" in options else ("--processes", "2")
+    processes = () if "--processes" in options else ("--processes", "2")  # no intervals
     return main(["bench", str(bundle), *processes, *quick, *options])
 
 
@@ -62,6 +62,21 @@ def test_too_few_calls_are_said(mlp_bundle: Path, capsys: Out) -> None:
     assert re.search(
         r"ort-cpu: more calls needed: \d for p50, \d\d for p90, 65\d for p99; try --", out
     )
+
+
+def test_too_few_processes_give_no_interval(mlp_bundle: Path, tmp_path: Path, capsys: Out) -> None:
+    page, file = tmp_path / "bench.html", tmp_path / "bench.json"
+    assert bench(mlp_bundle, "--seconds", "0.3", "--report", str(page), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    reason = "2 processes are too few for intervals, which take 3: --processes 3"
+    assert reason in found["doubts"]
+    assert reason in page.read_text("utf-8")
+    assert all(v["times_fastest"]["low"] is None for v in found["variants"])
+    file.write_text(json.dumps(found), "utf-8")
+    assert main(["compare", str(file), str(file)]) == 0
+    assert "too few processes to tell, 3 are needed: bench --processes 3" in capsys.readouterr().out
+    assert ort(mlp_bundle, "--processes", "1") == 0
+    assert "1 process is too few for intervals, which take 3" in capsys.readouterr().out
 
 
 def test_json_and_file_are_one_object(mlp_bundle: Path, tmp_path: Path, capsys: Out) -> None:

@@ -118,7 +118,9 @@ def test_sign_and_verify(own_bundle: Path, keys: Path, capsys: Out) -> None:
     assert main([*verify, "--public-key", ours]) == 1
     assert "is not signed" in capsys.readouterr().err
     assert main(["sign", path, "--key", str(keys / "ours.pem")]) == 0
-    assert f"signed {path} with the key " in capsys.readouterr().out
+    signed, following = capsys.readouterr().out.splitlines()
+    assert signed.startswith(f"signed {path} with the key ")
+    assert following == f"next: edgeport verify {path} --public-key {ours}"
     assert main([*verify, "--public-key", theirs, "--public-key", ours]) == 0
     assert main([*verify, "--public-key", theirs]) == 1
     assert "which is not trusted here" in capsys.readouterr().err
@@ -151,6 +153,19 @@ def test_one_file_behind_a_link_is_signed_in_its_place(
     capsys.readouterr()
 
 
+def test_a_key_without_its_public_one_is_told_how_to_make_it(
+    own_bundle: Path, keys: Path, tmp_path: Path, capsys: Out
+) -> None:
+    alone = tmp_path / "my key.pub"  # as nobody should call it
+    alone.write_bytes((keys / "ours.pem").read_bytes())
+    assert main(["sign", str(own_bundle), "--key", str(alone)]) == 0
+    command = capsys.readouterr().out.splitlines()[1].removeprefix("next: ")
+    assert command == f"openssl pkey -in '{alone}' -pubout -out '{alone}.pub'"
+    subprocess.run(command, shell=True, check=True)
+    verify = ["verify", str(own_bundle), "--backend", "ort-cpu", "--public-key"]
+    assert main([*verify, f"{alone}.pub"]) == 0
+
+
 def test_sign_as_model_signing_does(own_bundle: Path, keys: Path, capsys: Out) -> None:
     pytest.importorskip("model_signing", reason="the extra 'model-signing' is not installed")
     for name in ("nist", "other"):
@@ -165,6 +180,7 @@ def test_sign_as_model_signing_does(own_bundle: Path, keys: Path, capsys: Out) -
     assert f"signed {path} with the key " in out
     assert ", in model.sig\n" in out
     assert f"or:   model_signing verify key {path} --signature {path}/model.sig --public_k" in out
+    assert out.count(f"{keys / 'nist.pub'}\n") == 2
     assert main(["inspect", path]) == 0
     assert " in model.sig: not checked: EDGEPORT_TRUSTED_KEYS names no key" in (
         capsys.readouterr().out

@@ -381,11 +381,13 @@ def test_a_bundle_without_golden_samples_is_not_served(tmp_path: Path) -> None:
     replace_golden(path, {}, [], hash_too=True)
     code, text = failing(path, "--port", 0)
     assert (code, "holds no golden samples, so it cannot prove anything" in text) == (2, True), text
+    assert "repeating" not in text  # nothing is refused after that was said
 
 
 def test_two_bundles_of_one_name_are_refused(bundle: Path) -> None:
     code, text = failing(bundle, bundle)
-    assert (code, "are both named 'digits'" in text) == (2, True)
+    assert (code, text.startswith("edgeport: ")) == (2, True)
+    assert "are both named 'digits'" in text
 
 
 def test_a_port_in_use_is_named(bundle: Path) -> None:
@@ -434,7 +436,9 @@ def test_samples_that_prove_nothing_stop_it(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "the golden samples prove nothing about output" in ended.stderr
+    log, refusal, *_ = ended.stderr.splitlines()
+    assert log.endswith("Z model 'digits' version 1: repeating its golden samples")
+    assert "the golden samples prove nothing about output" in refusal
 
 
 def test_the_log_has_the_time_and_a_full_disk_does_not_end_the_server() -> None:

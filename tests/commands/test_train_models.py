@@ -138,6 +138,17 @@ def test_find_lr_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(tmp_path.iterdir()) == []
 
 
+def test_find_lr_suggests_none_where_nothing_is_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uphill = ["--optimizer", "SGD", "--option", "maximize=True"]
+    asked = ["mlp", "--data", "iris", "--find-lr", *uphill, "-o", str(tmp_path / "a")]
+    code, out, _ = run(capsys, *asked)
+    assert code == 1
+    assert "no learning rate found: the cost fell at none of them; try another --optim" in out
+    assert "suggested" not in out
+
+
 def test_a_warning_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["mlp", "--data", "iris", "--hidden", ",".join(["16"] * 30), "--activation", "sigmoid"]
     code, _, err = run(capsys, *asked, "--epochs", "1", "-o", str(tmp_path / "a"))

@@ -1,5 +1,7 @@
 """Parity in a user's own tests, with real engines, for files of ours and of anybody."""
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -248,6 +250,19 @@ def test_no_such_artefact(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("")
     with pytest.raises(UsageError, match=r"nothing opens m\.txt"):
         assert_parity(net(), tmp_path / "m.txt", SAMPLES)
+
+
+def test_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; from edgeport.testing import assert_parity; "
+        "assert_parity(None, 'm.onnx', {})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "BackendMissingError: assert_parity needs 'torch', which is not i" in ended.stderr
+    assert "  fix: pip install 'edgeport[export,ort]'" in ended.stderr
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -128,11 +128,17 @@ def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None
     taken = inspect.signature(kind).parameters
     if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         return
-    for name in options:
+    for name, value in options.items():
         if name not in taken or name in ("params", "lr"):
             known = [n for n in taken if n not in ("params", "lr", "self")]
             raise UsageError(
                 f"{kind.__name__} has no option {name!r}", remedy=f"it takes {', '.join(known)}"
+            )
+        flag = isinstance(taken[name].default, bool)
+        if flag is not isinstance(value, bool) and isinstance(taken[name].default, int | float):
+            raise UsageError(
+                f"{kind.__name__} has no {name} of {value!r}",
+                remedy="give true or false" if flag else "give a number",
             )
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from .loop import backward
 from .objective import Objective, objective_for
 from .optimizers import make_optimizer, needs_closure
 
+_FELL: Final = 0.99
+"""Of what the untrained module costs on the same batches: below it, something was learned."""
+
 
 @dataclass(frozen=True, slots=True)
 class RangeTest:
@@ -24,12 +28,14 @@ class RangeTest:
     Attributes:
         rates: Tried in order, rising.
         costs: Of the batch, smoothed; as many.
-        suggested: A tenth of the rate at which the smoothed cost was lowest.
+        suggested: A tenth of the rate at which the smoothed cost was lowest; ``None`` if it was
+            not lower there than that of the untrained module on the same batches, or if that rate
+            is below all that were tried.
     """
 
     rates: tuple[float, ...]
     costs: tuple[float, ...]
-    suggested: float
+    suggested: float | None
 
 
 def range_test(
@@ -63,6 +69,7 @@ def range_test(
             remedy="use 0 < low < high, and at least 10 steps",
         )
     trial = copy.deepcopy(module).train()
+    still = copy.deepcopy(trial)
     optimizer = make_optimizer(trial, replace(settings, learning_rate=low))
     if needs_closure(optimizer):
         raise UsageError(
@@ -73,7 +80,8 @@ def range_test(
     size = min(settings.batch_size or len(labels), len(labels))
     rates: list[float] = []
     costs: list[float] = []
-    smooth = 0.0
+    fell: list[bool] = []
+    smooth = untrained = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         for step in range(steps):
@@ -81,13 +89,18 @@ def range_test(
             rows = torch.randperm(len(labels))[:size]
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            cost = objective.cost(trial(**{n: t[rows] for n, t in inputs.items()}), labels[rows])
+            batch = {name: tensor[rows] for name, tensor in inputs.items()}
+            cost = objective.cost(trial(**batch), labels[rows])
             if not math.isfinite(cost.item()):
                 break
             optimizer.zero_grad()
             backward(cost)
             optimizer.step()
+            with torch.no_grad():
+                before = objective.cost(still(**batch), labels[rows])
+            untrained = 0.8 * untrained + 0.2 * before.item()
             smooth = 0.8 * smooth + 0.2 * cost.item()
+            fell.append(smooth < _FELL * untrained)
             rates.append(rate)
             costs.append(smooth / (1 - 0.8 ** (step + 1)))  # no bias towards 0 at first
             if costs[-1] > 4 * min(costs):
@@ -97,7 +110,10 @@ def range_test(
             f"the cost is not finite at the rate {low:g} already",
             remedy="look for NaN and Inf in the data",
         )
-    return RangeTest(tuple(rates), tuple(costs), rates[costs.index(min(costs))] / 10)
+    lowest = costs.index(min(costs))
+    suggested = rates[lowest] / 10
+    found = fell[lowest] and suggested >= low
+    return RangeTest(tuple(rates), tuple(costs), suggested if found else None)
 
 
 def largest_stable_step(

@@ -51,6 +51,19 @@ def _as_strided(
     return memory[place.expand(size)]
 
 
+def _diagonal_scatter(
+    x: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
+    """What ``x.diagonal().add_(y)`` is: torch's own decomposition writes into a view."""
+    moved = x.movedim((dim1, dim2), (-2, -1))  # (..., R, C)
+    row, column = torch.arange(moved.shape[-2]).unsqueeze(-1), torch.arange(moved.shape[-1])
+    length = source.shape[-1]
+    padded = torch.nn.functional.pad(source, (0, 1))  # there may be no diagonal so far out
+    place = (row.squeeze(-1) - max(-offset, 0)).clamp(0, length)
+    found = torch.where(column - row == offset, padded[..., place].unsqueeze(-1), moved)
+    return found.movedim((-2, -1), (dim1, dim2))
+
+
 def _attention(query: Tensor, *args: Any, **options: Any) -> Any:
     """Attention of other than four axes: the exporter takes no such queries."""
     return _KEEP if query.dim() == _EXPORTED_RANK else _written_out(query, *args, **options)
@@ -186,6 +199,7 @@ _AVERAGES: Final = {
 }
 _FREE: Final = {**free_parts.TABLE, **free_numbers.TABLE}
 _LSTM: Final = _aten.lstm.input
+_DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.median.default: ordering.median,
@@ -231,6 +245,11 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **_AVERAGES,
     **_FREE,
     _ATTENTION: _masked_attention,
+    _aten.signbit.default: elementwise.signbit,
+    _aten.copysign.Tensor: elementwise.copysign,
+    _aten.copysign.Scalar: elementwise.copysign,
+    _aten.atan2.default: elementwise.atan2,
+    _aten.diagonal_scatter.default: _diagonal_scatter,
     _aten.div.Tensor_mode: elementwise.divide,
     _aten.div.Scalar_mode: elementwise.divide,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
@@ -263,4 +282,4 @@ def applies(node: torch.fx.Node) -> bool:
         return _projects([state.meta["val"] for state in states])
     if node.target in _FREE:
         return free_parts.applies(node) or free_numbers.applies(node)
-    return node.target in ONNX_TABLE
+    return node.target in ONNX_TABLE or node.target is _DIAGONAL

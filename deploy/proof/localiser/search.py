@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from edgeport.deploy.diagnosis.places import Line, users_line
+from edgeport.deploy.diagnosis.places import Line, told_line
+from edgeport.deploy.kinds import kind_at
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ParityError, UsageError, files
 from edgeport.runtimes.bundles.golden import Golden
@@ -250,13 +251,13 @@ def _localised(
     if other is not None:
         node, operator = other.name, other.operator or "(input)"
     frames = [Line(file, number) for file, number in first.frames]
-    line = users_line(frames)
+    line = told_line(frames)
     localisation = Localisation(
         format=format_,
         backend=backend or _BACKENDS[format_],
         sample=sample.name,
         module=path,
-        kind=type(source.module.get_submodule(path)).__name__,
+        kind=kind_at(source.module, path),
         fused=tuple(p for p in found.paths if p != path and p),
         source=None if line is None else str(line),
         torch_operator=first.operator or first.name,

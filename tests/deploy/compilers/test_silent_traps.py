@@ -17,6 +17,7 @@ from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import onnx_export
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
+from edgeport.runtimes import ExportError
 from edgeport.runtimes.inputs import Array
 from edgeport.training.vision import Preprocess
 
@@ -169,3 +170,19 @@ def test_integers_are_not_resized_by_the_engine(tmp_path: Path) -> None:
     assert "Resize" not in {node.op_type for node in graph.node}
     found = answers(tmp_path / "a.edge", {"image": image})["pixels"]
     assert np.abs(found - module(image=torch.tensor(image)).numpy()).max() < 1e-4
+
+
+class Cut(nn.Module):
+    """The older exporter gives the end of the slice as a float, of which it says nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = int(x.abs().sum().item()) % 3 + 1
+        return x[:, :n]
+
+
+def test_what_is_no_valid_onnx_is_refused(tmp_path: Path) -> None:
+    source = deploy.source_of("cut", Cut(), {"x": torch.ones(2, 4)}, {"x": {0: "batch"}})
+    with quiet(), pytest.raises(ExportError, match="exporter wrote an invalid file: ") as caught:
+        onnx_export.legacy_script(source, tmp_path, negotiate(None, None))
+    assert caught.value.remedy.startswith("try another --opset between ")
+    assert list(tmp_path.iterdir()) == []

@@ -548,6 +548,20 @@ def test_a_copy_of_the_module_is_known() -> None:
     assert diagnose(raised.value, flat).layer == "layers.1 (Branch)"
 
 
+def test_scripted_code_whose_source_is_gone() -> None:
+    """TorchScript's message ends with the lines of who calls it, which are nobody's fault."""
+    buffer = io.BytesIO()
+    with quiet():
+        torch.jit.save(torch.jit.script(Branch()), buffer)
+        buffer.seek(0)
+        loaded: Any = torch.jit.load(buffer)  # type: ignore[no-untyped-call]
+    found = refusal(onnx_dynamo, loaded, torch.ones(3, 4), {0: "batch"})
+    assert_readable(found)
+    assert found.family == Family.CONTROL_FLOW
+    assert found.problem == "forward decides by the values of a tensor"
+    assert found.layer == "Branch"
+
+
 def test_errors_of_our_own_keep_their_words() -> None:
     asked = ContractError("asked for opset 20, got 18", remedy="ask for another")
     found = diagnose(asked, nn.Identity())

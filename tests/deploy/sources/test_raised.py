@@ -15,7 +15,14 @@ from edgeport.deploy.sources.raised import raised
         (AssertionError(), "AssertionError"),
         (RuntimeError("sizes differ\nException raised from f at x.cpp:3\nframe #0"),
          "RuntimeError: sizes differ"),
-        (RuntimeError("x" * 600), f"RuntimeError: {'x' * 500}…"),
+        (RuntimeError(
+            "The following operation failed in the TorchScript interpreter.\n"
+            "Traceback of TorchScript (most recent call last):\n"
+            '  File "theirs.py", line 6, in f\n'
+            "        raise ValueError(...)\n        ~~~~~ <--- HERE\n"
+            "builtins.ValueError: Error: no such head\nat all\n\nAt:\n  ours.py(74): <module>\n"),
+         "ValueError: Error: no such head at all"),
+        (RuntimeError("x" * 600), f"RuntimeError: {'x' * 486}…"),
     ],
 )  # fmt: skip  # a row is one error and its words
 def test_the_whole_message_is_told(error: Exception, told: str) -> None:

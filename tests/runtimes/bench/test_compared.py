@@ -20,7 +20,7 @@ def series(factor: float = 1.0, process_noise: float = 0.0, seed: int = 0) -> Du
 
 
 @settings(max_examples=30)
-@given(st.integers(2, 6), st.integers(1, 5), st.integers(1, 9))
+@given(st.integers(3, 6), st.integers(1, 5), st.integers(1, 9))
 def test_a_ratio_is_free_of_the_drift_that_both_share(p: int, r: int, times: int) -> None:
     base = np.random.default_rng(p * r).integers(1000, 9999, (p, r, 5))
     drift = np.arange(1, p * r + 1).reshape(p, r, 1)
@@ -30,8 +30,9 @@ def test_a_ratio_is_free_of_the_drift_that_both_share(p: int, r: int, times: int
     assert ratio.high == pytest.approx(times)
 
 
-def test_one_process_gives_no_interval_and_no_verdict() -> None:
-    base = np.full((1, 4, 5), 1000)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_too_few_processes_give_no_interval_and_no_verdict(processes: int) -> None:
+    base = np.full((processes, 4, 5), 1000)
     ratio = paired_ratio(2 * base, base)
     assert ratio.value == pytest.approx(2)
     assert ratio.low is ratio.high is None
@@ -85,8 +86,8 @@ def test_unpaired_is_welchs() -> None:
     found = unpaired("new", "old", [110.0, 111, 109], [100.0, 101, 99])
     assert found.ratio.value == pytest.approx(1.1, rel=1e-3)
     assert found.verdict == "slower"
-    assert unpaired("new", "old", [1.0], [1.0]).verdict == "inconclusive"
-    same = unpaired("new", "old", [100.0, 100.0], [100.0, 100.0])
+    assert unpaired("new", "old", [1.0, 1.0], [1.0] * 3).verdict == "inconclusive"
+    same = unpaired("new", "old", [100.0] * 3, [100.0] * 3)
     assert same.ratio == Interval(1.0, 1.0, 1.0)
     assert same.verdict == "equivalent"
 

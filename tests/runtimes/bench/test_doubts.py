@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeport.runtimes.bench import Environment, Sweep
-from edgeport.runtimes.bench.doubts import drift, of_the_whole, two_kinds
+from edgeport.runtimes.bench import Closed, Cold, Environment, Sweep
+from edgeport.runtimes.bench.doubts import drift, of_counts, of_the_whole, two_kinds
 
 noise = np.random.default_rng(0)
 
@@ -72,3 +72,11 @@ def test_a_virtual_machine_that_was_not_watched_for_long(
     found = of_the_whole(here, Sweep(), [], elapsed_s)
     expected = f"a virtual machine was watched for {elapsed_s:.0f} s: the intervals know what its"
     assert any(expected in each for each in found) is told
+
+
+def test_intervals_that_are_not_given_have_a_reason() -> None:
+    (reason,) = of_counts(2, 40, Closed())
+    assert reason == "2 processes are too few for intervals, which take 3: --processes 3"
+    (reason,) = of_counts(3, 3, Closed())
+    assert reason.startswith("9 rounds are too few for intervals of percentiles, which take 10: ")
+    assert of_counts(5, 2, Closed()) == of_counts(3, 0, Closed()) == of_counts(1, 0, Cold()) == ()

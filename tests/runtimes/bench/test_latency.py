@@ -233,6 +233,18 @@ def test_a_bundle_named_twice(make: Make) -> None:
         benchmark([bundle, bundle])
 
 
+def test_bundles_without_a_backend_in_common(make: Make, tmp_path: Path) -> None:
+    bundle = make()
+    path, signature = tmp_path / "other.edge", bundle.manifest.signature
+    other = Bundle.read(handmade.bundle(path, signature, {"torchscript": b""}, ()))
+    with pytest.raises(
+        UsageError,
+        match=r"the bundles have no backend in common: .*\.edge has ort"
+        r".*; .*other\.edge has libtorch\n  fix: export them with the same --fo",
+    ):
+        benchmark([bundle, other])
+
+
 def test_paced_calls_rest(make: Make) -> None:
     (latency,) = quick(make(), "null", mode=Paced(1_000_000)).variants
     walls = [d.wall_ns for process in latency.disturbances for d in process]

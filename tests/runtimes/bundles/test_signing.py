@@ -37,6 +37,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in commands:
         subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True)
     (folder / "junk.pem").write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    (folder / "junk.txt").write_text("junk")
     return folder
 
 
@@ -165,7 +166,7 @@ def test_another_signature_of_the_same_key(packed: Path, keys: Path) -> None:
         Bundle.read(packed, trusted=[keys / "ours.pub"])
 
 
-@pytest.mark.parametrize("name", ["ours.pub", "rsa.pem", "junk.pem", "."])
+@pytest.mark.parametrize("name", ["rsa.pem", "junk.txt", "."])
 def test_what_is_no_private_key(packed: Path, keys: Path, name: str) -> None:
     kind = MissingFileError if name == "." else FormatError
     with pytest.raises(
@@ -178,18 +179,29 @@ def test_what_is_no_private_key(packed: Path, keys: Path, name: str) -> None:
 def test_a_key_with_a_password(packed: Path, keys: Path) -> None:
     with pytest.raises(
         FormatError, match=r"locked\.pem is locked with a password\n  fix: take it off for signing"
-    ):
+    ) as caught:
         sign_bundle(packed, keys / "locked.pem")
+    assert f"openssl pkey -in {keys / 'locked.pem'} -out new.pem" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["ours.pem", "rsa.pub", "junk.pem"])
+@pytest.mark.parametrize("name", ["rsa.pub", "junk.pem"])
 def test_what_is_no_public_key(packed: Path, keys: Path, name: str) -> None:
     with pytest.raises(
         FormatError, match="is no public key in PEM form, of Ed25519 or on P-256, P-"
     ) as caught:
         Bundle.read(packed, trusted=[keys / name])
-    assert "openssl pkey -in PRIVATE.pem -pubout" in caught.value.remedy
-    assert "-out k.pem" not in caught.value.remedy  # pasted, it would overwrite that key
+    assert "make a pair: openssl genpkey -algorithm ed25519 -out new.pem" in caught.value.remedy
+
+
+def test_a_key_of_the_other_kind(packed: Path, keys: Path) -> None:
+    with pytest.raises(
+        FormatError, match=r"ours\.pub is a public key\n  fix: sign with the private"
+    ):
+        sign_bundle(packed, keys / "ours.pub")
+    with pytest.raises(FormatError, match=r"ours\.pem is a private key, which only") as caught:
+        Bundle.read(packed, trusted=[keys / "ours.pem"])
+    made = f"openssl pkey -in {keys / 'ours.pem'} -pubout -out {keys / 'ours.pub'}"
+    assert caught.value.remedy == f"take the public one out of it: {made}"
 
 
 def test_without_cryptography(packed: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

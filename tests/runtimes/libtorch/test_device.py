@@ -39,6 +39,16 @@ def test_a_torch_without_cuda(asked: str) -> None:
         require_torch_device(asked)
 
 
+@needs_no_cuda
+def test_a_torch_that_cannot_use_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")  # what torch itself says then is real
+    with pytest.raises(
+        BackendMissingError, match=r"torch \S+ cannot use CUDA: Torch not compiled with CUDA"
+    ) as caught:
+        require_torch_device("cuda")
+    assert caught.value.remedy == "edgeport doctor shows the driver and the GPUs of this machine"
+
+
 def test_a_device_that_does_not_compute() -> None:
     require_kernels(torch.device("cpu"))
     with pytest.raises(

@@ -124,6 +124,8 @@ def test_a_name_that_is_none(name: str, problem: str, remedy: str) -> None:
         ({"params": 0.9}, "SGD has no option 'params'"),
         ({"momentum": -1.0}, "SGD refuses these options or parameters: Invalid momentum"),
         ({"momentum": "high"}, "SGD refuses these options or parameters: "),
+        ({"momentum": True}, "SGD has no momentum of True\n  fix: give a number"),
+        ({"maximize": "yes"}, "SGD has no maximize of 'yes'\n  fix: give true or false"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], problem: str) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeport.runtimes import UsageError
 from edgeport.training import DataSet, Settings, fit
@@ -51,9 +51,30 @@ def test_a_range_test_finds_a_rate_that_trains(line: DataSet) -> None:
     assert list(found.rates) == sorted(found.rates)
     assert all(map(math.isfinite, found.costs))
     assert found.costs[-1] > 4 * min(found.costs) or len(found.rates) == 100
+    assert found.suggested is not None
     assert 1e-3 < found.suggested < 0.5
     trained = fit(module, line, Settings(30, 10, found.suggested, optimizer="SGD"))
     assert trained.epochs[-1].cost < 0.1 * trained.epochs[0].cost
+
+
+def test_where_nothing_is_learned_no_rate_is_suggested(line: DataSet) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 1)
+    nn.init.constant_(layer.bias, -1e4)
+    dead = nn.Sequential(layer, nn.ReLU())
+    assert range_test(dead, line, Settings(1, 10, 1.0, optimizer="SGD")).suggested is None
+    assert range_test(dead, line, Settings(1, None, 1.0, optimizer="SGD")).suggested is None
+    steep = nn.Sequential(nn.Linear(2, 1), _Times(1e4))  # diverges at the lowest rate
+    assert range_test(steep, line, Settings(1, 10, 1.0, optimizer="SGD")).suggested is None
+
+
+class _Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
 
 
 def test_what_makes_no_sense(line: DataSet) -> None:

@@ -1,5 +1,6 @@
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgeport.runtimes import BackendMissingError, FormatError, MissingFileError, SourceError
+from edgeport.runtimes import (
+    BackendMissingError,
+    FormatError,
+    MissingFileError,
+    SourceError,
+    UsageError,
+)
 from edgeport.training.vision import check_size, freeze_all_but, load_weights, make_network
 
 
@@ -24,6 +31,14 @@ def test_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendMissingError, match="vision models come with torchvision") as caught:
         make_network("resnet18", 2)
     assert caught.value.remedy == "pip install 'edgeport[vision]'"
+
+
+@pytest.mark.skipif(not find_spec("torchvision"), reason="the extra 'vision' is not installed")
+def test_a_name_that_torchvision_has_not() -> None:
+    for name, remedy in (("resnet81", "did you mean 'resnet18'?"), ("?", "use one of resnet18, ")):
+        with pytest.raises(UsageError, match="no classification model") as caught:
+            make_network(name, 2)
+        assert remedy in caught.value.remedy
 
 
 def test_a_size_that_a_network_takes_is_known_before_a_training() -> None:

@@ -127,6 +127,19 @@ def test_the_walk_is_right_up_to_the_layer_and_wrong_from_there(tmp_path: Path) 
     assert all(step.floor > 0 for step in found.walk)
 
 
+def test_scripted_code_has_its_class_and_no_line_of_who_exports(tmp_path: Path) -> None:
+    jit: Any = torch.jit  # it has no types
+    buffer = io.BytesIO()
+    with quiet():
+        jit.save(jit.script(make_net()), buffer)
+        buffer.seek(0)
+        source = source_of(jit.load(buffer))
+    path = tmp_path / "model.onnx"
+    onnx.save(to_onnx(make_net("blocks.1.up.weight")), path)
+    found = localise(source, path, sample_of(source))
+    assert (found.module, found.kind, found.source) == ("", "Net", None)
+
+
 def test_another_operator_at_the_users_line(tmp_path: Path) -> None:
     model = to_onnx(make_net())
     node = next(node for node in model.graph.node if node.output[0] == "blocks.1/r")
