@@ -1,5 +1,6 @@
 """Try the routes of a format in order, each in a process of its own, until one is proved."""
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
-from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
+from edgeport.deploy.diagnosis.nodes import origins_in, placed
+from edgeport.deploy.diagnosis.remedies import OTHER_DTYPE, REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import StorageError
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -21,6 +23,9 @@ from edgeport.runtimes.parity.report import BackendReport
 from .isolation import Killed, Limits, run_isolated
 
 _LONGEST_PROBLEM: Final = 200
+
+_LACKING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)\).* name '(.*)'")
+"""What ONNX Runtime says of a node, which has a kernel for other dtypes."""
 
 WRONG: Final = ".wrong"
 """Folder for artefacts that are not proved, for the localiser; it never ships."""
@@ -142,17 +147,18 @@ def _compile_and_prove(
     compiled_at = time.perf_counter()
     reports = tuple(prove(compiled.artefact))
     wrong = next((report for report in reports if report.outcome != "pass"), None)
+    lacking = _LACKING.search(wrong.reason or "") if wrong else None
     return Attempt(
         format_,
         route.name,
         route.records,
-        "wrong" if wrong else "proved",
+        "proved" if wrong is None else "refused" if lacking else "wrong",
         compiled_at - start,
         time.perf_counter() - compiled_at,
         compiled,
         keep(compiled, folder, route.name) if wrong else None,
         reports,
-        _of_wrong(wrong, folder) if wrong else None,
+        _of_lacking(lacking, compiled, source) if lacking else _of_wrong(wrong, folder),
     )
 
 
@@ -175,7 +181,20 @@ def bring_back(compiled: Compiled, folder: Path, kept: Path) -> None:
         (kept / stored.file).replace(folder / stored.file)
 
 
-def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
+def _of_lacking(lacking: re.Match[str], compiled: Compiled, source: Source) -> Diagnosis:
+    operator, opset, node = lacking.groups()
+    found = Diagnosis(
+        family=Family.OPERATOR,
+        problem=f"ONNX Runtime has no {operator} of opset {opset} for the dtype that it gets here",
+        remedy=OTHER_DTYPE,
+    )
+    named = [each for each in origins_in(compiled.debug_map) if each["node"] == node]
+    return placed(found, node, named, source.module) if len(named) == 1 else found
+
+
+def _of_wrong(report: BackendReport | None, folder: Path) -> Diagnosis | None:
+    if report is None:
+        return None
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
     reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
     cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason

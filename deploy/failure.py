@@ -100,11 +100,16 @@ def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis
 
 
 def _rank(attempt: Attempt) -> int:
-    """Prefer who knows what is the matter: torch.jit.script refuses much that is not wrong."""
+    """Prefer who knows what is the matter.
+
+    torch.jit.script refuses much that is not wrong, and the older exporter to ONNX has no words for
+    much that the newer one takes.
+    """
     family = _diagnosis(attempt).family
     if family == Family.UNKNOWN:
         return 3
-    if attempt.route == "script":
+    older = attempt.format == "onnx" and attempt.route == "trace"
+    if attempt.route == "script" or (older and family == Family.OPERATOR):
         return 2
     return 1 if attempt.outcome == "wrong" else 0
 

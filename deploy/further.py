@@ -89,7 +89,10 @@ def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[s
     found: list[Golden] = []
     killed: dict[str, list[str]] = {}
     for name in UNUSUAL:
-        answer = run_isolated(partial(answer_unusual, reference, name), limits)
+        try:
+            answer = run_isolated(partial(answer_unusual, reference, name), limits)
+        except ExportError as e:
+            return [], [f"the module was asked nothing with NaN or Inf: {e.problem}"]
         if isinstance(answer, Golden):
             found.append(answer)
         elif isinstance(answer, Killed):

@@ -17,7 +17,9 @@ from typing import IO, Final, TypeVar
 
 import torch
 
-from edgeport.runtimes import EdgeportError
+from edgeport.deploy.diagnosis.remedies import NO_GPU
+from edgeport.deploy.diagnosis.rules import FORKED, FORKED_PROBLEM
+from edgeport.runtimes import EdgeportError, ExportError
 from edgeport.runtimes.safety.forked import OUT_OF_MEMORY, restrict, run_forked
 
 T = TypeVar("T")
@@ -89,6 +91,10 @@ def _answer(function: Callable[[], object], limits: Limits, output: int) -> byte
         return pickle.dumps(function())
     except EdgeportError as e:
         return pickle.dumps(e)
+    except RuntimeError as e:
+        if FORKED not in str(e):
+            raise
+        return pickle.dumps(ExportError(FORKED_PROBLEM, remedy=NO_GPU))
 
 
 def _tail(output: IO[bytes]) -> str:

@@ -1,6 +1,5 @@
 """Before the proof: samples of sizes at which forward takes another way."""
 
-import contextlib
 from dataclasses import replace
 
 from edgeport.deploy.compilers.upstream import inference_only, quiet
@@ -22,9 +21,8 @@ def with_other_ways(source: Source, limits: Limits) -> Source:
     """
 
     def look() -> list[Sample]:
-        with quiet(), inference_only(), contextlib.suppress(Exception):  # torch.jit raises anything
+        with quiet(), inference_only():
             return turned(source)
-        return []
 
     found = run_isolated(look, limits)
     if isinstance(found, Killed):

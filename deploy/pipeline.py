@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeport.deploy.compilers import derivatives_in_forks
 from edgeport.deploy.compilers.routes import routes
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
@@ -99,7 +100,7 @@ def export_source(
     formats = with_strings(compiled_formats(request), source, request.target)
     asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
-        with events.step("reference", on_event):
+        with events.step("reference", on_event), derivatives_in_forks.noticed() as taken:
             source = with_other_ways(source, request.limits)
             reference = Reference(source)
             golden, left_out = held_by(request.precision, make_golden(reference))
@@ -108,6 +109,8 @@ def export_source(
             reference.rest()
         with events.step("compilers", on_event):
             warm_up(formats, asked.opset)
+            if taken:
+                source = derivatives_in_forks.with_recording(source)
         weights = weights_sha256(source.module)
         manifest = with_golden(source, weights, golden, request.thresholds, folder)
         won = []

@@ -44,7 +44,8 @@ HELD_OUT: Final = "held_out.safetensors"
 def installed_versions() -> dict[str, str]:
     """Versions of what a training runs on."""
     versions = {"python": platform.python_version(), "edgeport": __version__}
-    for name in ("torch", "numpy", "scikit-learn"):
+    versions["torch"] = str(torch.__version__)  # its package does not say for which CUDA
+    for name in ("numpy", "scikit-learn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

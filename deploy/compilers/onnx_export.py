@@ -1,10 +1,11 @@
 """ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from edgeport.deploy.compilers.operators import (
     exact_sums,
 )
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import ContractError
+from edgeport.runtimes import ContractError, TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
@@ -165,7 +166,20 @@ def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Modul
         dynamo=False,
         verbose=True,  # notes source lines, for the debug map
     )
-    return finish(onnx.load_from_string(buffer.getvalue()), source, request, folder)
+    model = onnx.load_from_string(buffer.getvalue())
+    _declare_unused(model.graph, source.signature.inputs)
+    return finish(model, source, request, folder)
+
+
+def _declare_unused(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> None:
+    """Declare the inputs too that forward does not use: the older exporter leaves them out."""
+    written = {value.name: value for value in graph.input}
+    if len(written) < len(specs) and written.keys() <= {spec.name for spec in specs}:
+        del graph.input[:]
+        for spec in specs:
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+            unused = onnx.helper.make_tensor_value_info(spec.name, dtype, spec.shape)
+            graph.input.append(written.get(spec.name, unused))
 
 
 def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:

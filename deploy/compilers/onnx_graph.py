@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgeport import __version__
+from edgeport.deploy.diagnosis.remedies import OTHER_DTYPE
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, ExportError, StorageError, TensorSpec, files
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -22,9 +23,12 @@ from .sigmoids import write_out_sigmoids
 from .stored import Compiled, stored
 from .targets import OPSETS, OnnxRequest
 from .upstream import cause
+from .wide_integers import write_out_wide_integers
 
 FILE: Final = "model.onnx"
 EXTERNAL_FILE: Final = f"{FILE}.data"
+
+_FIXED: Final = "forward fixes a size; compute sizes from tensor.shape, or declare it fixed"
 
 LARGEST_FILE_BYTES: Final = 2**31 - 2**20
 """Protobuf's limit is 2 GiB; larger models keep their weights in a file of their own."""
@@ -41,6 +45,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
     """
     write_out_sigmoids(model.graph)
+    write_out_wide_integers(model)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)
@@ -175,7 +180,7 @@ def _compare(what: str, found: list[onnx.ValueInfoProto], asked: tuple[TensorSpe
         if got != spec:
             raise ContractError(
                 f"asked for {spec}, the exporter wrote {got}",
-                remedy="forward fixes a size; compute sizes from tensor.shape, or declare it fixed",
+                remedy=OTHER_DTYPE if got.dtype != spec.dtype else _FIXED,
             )
 
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -95,16 +95,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     Raises:
         Exception: Whatever torch.export raises.
     """
-    with (
-        free_time(),
-        quotients.known(),
-        fake_quantisation.known(),
-        experts.known(),
-        contextlib.ExitStack() as stack,
-        mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
-    ):
-        for owner, name, function in _WHILE_CAPTURED:
-            stack.enter_context(mock.patch.object(owner, name, function, create=True))
+    with _ready():
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
                 plain = partial(_exported, source, source.flat, strict=strict)
@@ -116,7 +107,39 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
-            return _exported(source, _Recorded(source), strict=strict)
+        return _exported(source, _recorded(source), strict=strict)
+
+
+def record(source: Source) -> torch.nn.Module | None:
+    """What ``capture`` falls back on where it may take no derivatives; ``None`` if that fails."""
+    with _ready(), contextlib.suppress(Exception):  # the user's code raises anything
+        return _Recorded(source)
+    return None
+
+
+def _recorded(source: Source) -> torch.nn.Module:
+    try:
+        return _Recorded(source)
+    except RuntimeError:
+        if source.recorded is None:
+            raise
+        return source.recorded
+
+
+@contextlib.contextmanager
+def _ready() -> Iterator[None]:
+    """What torch does not know by itself is known, or mended."""
+    with (
+        free_time(),
+        quotients.known(),
+        fake_quantisation.known(),
+        experts.known(),
+        contextlib.ExitStack() as stack,
+        mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
+    ):
+        for owner, name, function in _WHILE_CAPTURED:
+            stack.enter_context(mock.patch.object(owner, name, function, create=True))
+        yield
 
 
 _WHILE_CAPTURED: Final = (
@@ -158,14 +181,31 @@ def _with_flags(
 def _exported(
     source: Source, module: torch.nn.Module, *, strict: bool
 ) -> torch.export.ExportedProgram:
-    program = torch.export.export(
-        module,
-        source.roomy_tensors(),
-        dynamic_shapes=(dynamic_shapes(source),),
-        strict=strict,
-    )
+    alike = module.register_forward_pre_hook(partial(_check_alike, source))
+    try:
+        program = torch.export.export(
+            module,
+            source.roomy_tensors(),
+            dynamic_shapes=(dynamic_shapes(source),),
+            strict=strict,
+        )
+    finally:
+        alike.remove()
     experts.of_torch(program)
     return program
+
+
+def _check_alike(source: Source, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """One dimension of two inputs is one size: torch compares them only in the end (2.13)."""
+    first: dict[str, Any] = {}
+    for spec, tensor in zip(source.signature.inputs, inputs, strict=True):
+        for axis, name in enumerate(spec.shape):
+            if isinstance(name, str):
+                size = first.setdefault(name, tensor.shape[axis])
+                _check(size == tensor.shape[axis])
+
+
+_check: Final[Any] = torch._check  # it has no types
 
 
 def _takes_derivatives(error: Exception) -> bool:

@@ -9,7 +9,7 @@ loops nor branches that pass on what was computed before them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_choose: Any = torch.sym_ite
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -258,10 +259,15 @@ def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
                 yield from (output.debugName() for output in deeper.outputs())
 
 
+_choose: Final[Any] = torch.sym_ite  # it has no types
+
+
 def _fresh(leaf: Any) -> Any:
     """The operators allow no output that is an input."""
     if isinstance(leaf, bool):
         return torch.full((), leaf)
+    if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
+        return torch.full((), _choose(leaf, 1, 0)) == 1
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 

@@ -59,7 +59,7 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
-    "aten::len": len,
+    "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
     "aten::format": lambda text, *parts: text.format(*parts),
@@ -113,6 +113,8 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
     if kind == "aten::add_" and isinstance(args[0], list):
         args[0].extend(args[1])
         return args[0]
+    if kind == "aten::slice" and isinstance(args[0], list):
+        return args[0][slice(*args[1:])]
     if kind in _PRIMITIVES:
         return _PRIMITIVES[kind](*args)
     if kind == "prim::RaiseException":

@@ -25,6 +25,8 @@ from .specialisation import dimension_names, fixing_place
 _LONGEST_PROBLEM: Final = 200
 _MULTIPLE: Final = r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0"
 """In what torch.export says of ``if x.shape[1] % 2 == 0``."""
+_STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
+"""In what torch.export calls a dimension of a step: 4*height."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -79,6 +81,7 @@ def _diagnosis(error: BaseException, module: nn.Module) -> Diagnosis:
     texts = [_text(one) for one in chain(error)]
     rule, groups = _match(texts) or _unmatched(place)
     if rule.family is Family.DIMENSION:
+        groups = tuple(_STEPS.sub("", group) for group in groups)
         fixing = fixing_place(error, module, layers)
         place = fixing if fixing.line else place
     if rule.family is Family.OUTPUT:

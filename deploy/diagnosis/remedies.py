@@ -87,7 +87,13 @@ ANNOTATE: Final = (
     "another may hold it"
 )
 COMMENT: Final = "end the line after `# type: ignore`, or remove it: other words may not follow"
+NO_GPU: Final = "export in a process without a GPU: CUDA_VISIBLE_DEVICES= edgeport export ..."
 NEW_PROCESS: Final = "export in a fresh process: TorchScript keeps what is left of a refused class"
+
+OTHER_DTYPE: Final = (
+    "compute it in float32 or int64, for which there are most kernels: x.float(), x.long(); or "
+    "leave ONNX out with --format: TorchScript and .pt2 may hold it"
+)
 
 ANOTHER_FORMAT: Final = "leave ONNX out with --format: TorchScript and .pt2 may hold it"
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NUMPY, PACKED, ROUNDED, Family
+from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NO_GPU, NUMPY, PACKED, ROUNDED, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Rule:
 _COMPLEX = r"_?fft_\w+|complex|polar|view_as_complex|view_as_real|stft|istft|angle|imag|_?conj\w*"
 
 DECIDING_PROBLEM: Final = "forward decides by the values of a tensor"
+FORKED: Final = "autograd's threading in combination with fork"
+FORKED_PROBLEM: Final = (
+    "forward takes derivatives, which torch refuses in a fork of a process that has taken some "
+    "beside a GPU"
+)
 PACKED_PROBLEM: Final = "packed sequences cannot be captured: their sizes are values"
 
 RULES: Final = (
@@ -40,6 +45,12 @@ RULES: Final = (
     ),
     Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
     # ---- before what they are raised inside of
+    Rule(
+        Family.AUTOGRAD,
+        FORKED,
+        FORKED_PROBLEM,
+        NO_GPU,
+    ),
     Rule(
         Family.RECURRENT,
         r"in (?:_?pack_padded_sequence|pad_packed_sequence)\b|`_?pack_padded_sequence`",

@@ -2,12 +2,16 @@
 
 ``if time % 6 == 0`` is a branch that whoever records one run loses, and the sizes that are tried
 anyway, 1, 2, 7 and 32, may all miss it. A trace computes what such a branch asks from the sizes,
-and so tells for any of them which way it goes.
+and so tells for any of them which way it goes. Behind the branch may be others: what goes another
+way is traced in its turn, and asked for what parts behind it (the generational search of Godefroid,
+Levin and Molnar, "Automated whitebox fuzz testing", NDSS 2008).
 """
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import torch
@@ -25,6 +29,7 @@ from edgeport.deploy.sources.samples import (
 )
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Signature
+from edgeport.runtimes.inputs import Array
 
 _MOST_SIZES: Final = 64
 """Of one dimension, from the smallest on."""
@@ -35,7 +40,7 @@ _MOST_UNASKED: Final = 512
 _MOST_ELEMENTS: Final = 2**20
 """Of one set of inputs, or four times the example's."""
 
-_MOST_SAMPLES: Final = 4
+_MOST_SAMPLES: Final = 8
 
 _PATIENCE_S: Final = 5.0
 """Wall time: to learn a size in the middle of a large network takes all that is before it."""
@@ -44,20 +49,14 @@ _PATIENCE_S: Final = 5.0
 def turned(source: Source) -> list[Sample]:
     """A sample for each question that sizes answer otherwise than the example, as far as found.
 
-    Sizes that the module itself rejects, and those that are tried anyway, are left out.
-
-    Raises:
-        Exception: Whatever the module, or torch.jit, raises.
+    Sizes that the module itself rejects, and those that are tried anyway, are left out. There are
+    none of a module that torch.jit does not trace.
     """
     if not source.signature.dimensions:
         return []
-    example = source.example_tensors()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        recorded: Any = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
-            _Questions(source.flat), example, check_trace=False
-        )
-        return list(_turned(source, recorded, _answers(recorded, example)))
+        return list(islice(_turned(source), _MOST_SAMPLES))
 
 
 class _Questions(nn.Module):
@@ -73,8 +72,11 @@ class _Questions(nn.Module):
         return (torch.zeros(()), *(question.clone() for question in asked.questions))
 
 
+_READS: Final = (torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__index__)
+
+
 class _Asked(TorchFunctionMode):
-    """Keeps what is asked whether it is true."""
+    """Keeps what is asked whether it is true, or which whole number it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,36 +85,55 @@ class _Asked(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.Tensor.__bool__:
+        if func in _READS:
             self.questions.append(args[0])
         return func(*args, **(kwargs or {}))
 
 
-def _turned(source: Source, recorded: Any, usual: Sequence[bool]) -> Iterator[Sample]:
-    left = set(range(len(usual)))
+def _turned(source: Source) -> Iterator[Sample]:
     tried = [sizes_of(source.signature, sample.inputs) for sample in source.samples]
     end = time.perf_counter() + _PATIENCE_S
-    found = 0
     own = elements_of(source.signature, usual_sizes(source.signature))
     most = max(4 * own, _MOST_ELEMENTS)
-    named = [each for value in _constants(recorded) for each in (value - 1, value, value + 1)]
-    for number, sizes in enumerate(_sizes(source.signature, named)):
-        if not left or found == _MOST_SAMPLES or time.perf_counter() > end:
-            return
-        if elements_of(source.signature, sizes) > most:
-            continue
+    ways = deque([(source.example, 0)])
+    while ways and time.perf_counter() < end:
+        inputs, first = ways.popleft()
         try:
-            sample = sample_at(source.signature, sizes, source.values, number)
-            answers = _answers(recorded, map(torch.tensor, sample.inputs.values()))
-            other = {place for place in left if answers[place] != usual[place]}
-            if other and sizes not in tried:
-                run_module(source.flat, sample.inputs)
-        except Exception:  # whatever the module, or what was recorded of it, rejects a size with
+            recorded = _recorded(source, inputs)
+            usual = _answers(recorded, inputs)
+        except Exception:  # torch.jit raises anything, here of the way that some size goes
             continue
-        left -= other
-        if other and sizes not in tried:
-            found += 1
-            yield sample
+        left = set(range(first, len(usual)))
+        named = [each for value in _constants(recorded) for each in (value - 1, value, value + 1)]
+        for number, sizes in enumerate(_sizes(source.signature, named)):
+            if not left or time.perf_counter() > end:
+                break
+            if elements_of(source.signature, sizes) > most:
+                continue
+            try:
+                sample = sample_at(source.signature, sizes, source.values, number)
+                place = _first_apart(_answers(recorded, sample.inputs), usual)
+                if place in left and sizes not in tried:
+                    run_module(source.flat, sample.inputs)
+            except Exception:  # the module, or what was recorded of it, rejects a size
+                continue
+            if place in left:  # what parts before was found there, and goes a way of its own
+                left.remove(place)
+                ways.append((sample.inputs, place + 1))
+                if sizes not in tried:
+                    tried.append(sizes)
+                    yield sample
+
+
+def _recorded(source: Source, inputs: Mapping[str, Array]) -> Any:
+    given = tuple(map(torch.tensor, inputs.values()))
+    questions = _Questions(source.flat)
+    return torch.jit.trace(questions, given, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit has no types
+
+
+def _first_apart(answers: Sequence[float], usual: Sequence[float]) -> int | None:
+    places = range(len(usual))
+    return next((place for place in places if answers[place] != usual[place]), None)
 
 
 def _constants(recorded: Any) -> set[int]:
@@ -122,8 +143,8 @@ def _constants(recorded: Any) -> set[int]:
     return {value for value in values if type(value) is int and value > _MOST_SIZES}
 
 
-def _answers(recorded: Any, inputs: Iterable[torch.Tensor]) -> list[bool]:
-    return [bool(answer) for answer in recorded(*inputs)[1:]]
+def _answers(recorded: Any, inputs: Mapping[str, Array]) -> list[float]:
+    return [answer.item() for answer in recorded(*map(torch.tensor, inputs.values()))[1:]]
 
 
 def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]]:

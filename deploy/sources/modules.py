@@ -2,12 +2,14 @@
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
@@ -22,6 +24,7 @@ def prepared(module: nn.Module, *, keep_training_mode: bool) -> tuple[nn.Module,
     check_module(module)
     notes = list(_changes(module, keep_training_mode))
     module = _without_wrappers(copied(unwrapped(module))).cpu()
+    notes += _attributes_on_cpu(module)
     return module if keep_training_mode else module.eval(), tuple(notes)
 
 
@@ -94,6 +97,39 @@ def _without_wrappers(module: nn.Module) -> nn.Module:
             if own is not child:
                 setattr(part, name, own)
     return module
+
+
+def _attributes_on_cpu(module: nn.Module) -> list[str]:
+    """Let tensors and devices that are plain attributes follow the weights to the CPU, in place."""
+    changed = []
+    for path, part in module.named_modules():
+        for name, value in list(vars(part).items()):
+            if name in _HELD_BY_TORCH or not any(map(_is_elsewhere, pytree.tree_leaves(value))):
+                continue
+            vars(part)[name] = pytree.tree_map(_on_cpu, value)
+            changed.append(f"{path}.{name}".lstrip("."))
+    if not changed:
+        return []
+    others = f", and {len(changed) - 3} more" * (len(changed) > 3)
+    return [f"attributes of another device are on the CPU: {', '.join(changed[:3])}{others}"]
+
+
+_HELD_BY_TORCH: Final = ("_parameters", "_buffers", "_modules")
+
+
+def _is_elsewhere(value: object) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"(cuda|xpu|mps)(:\d+)?", value) is not None
+    device = getattr(value, "device", None) if isinstance(value, torch.Tensor) else value
+    return isinstance(device, torch.device) and device.type not in ("cpu", "meta")
+
+
+def _on_cpu(value: Any) -> Any:
+    if not _is_elsewhere(value):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    return "cpu" if isinstance(value, str) else torch.device("cpu")
 
 
 def _changes(module: nn.Module, keep_training_mode: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ zeros, ones, large and denormal values, integers at the ends of what was seen.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -302,7 +303,8 @@ def _edge_cases(
     for name, same in (("zeros", np.zeros_like), ("ones", np.ones_like)):
         yield Sample(name, "edge", {**usual, **{n: same(a) for n, a in changed.items()}})
     if any(array.dtype.kind == "f" for array in usual.values()):
-        for name, change in (("large", _large), ("denormal", _denormal)):
+        holes = partial(_with_zeros, generator=np.random.default_rng(0))  # elsewhere in each input
+        for name, change in (("large", _large), ("denormal", _denormal), ("some zeros", holes)):
             yield Sample(name, "edge", {n: change(a) for n, a in usual.items()})
     ends = {n: _ends(values, n) for n, array in changed.items() if array.dtype.kind in "iu"}
     if any(end not in (0, 1) for pair in ends.values() for end in pair):
@@ -331,6 +333,13 @@ def _denormal(array: Array) -> Array:
     tiny = np.finfo(array.dtype).tiny / 8
     denormal: Array = (np.sign(array) * tiny).astype(array.dtype)
     return denormal
+
+
+def _with_zeros(array: Array, generator: np.random.Generator) -> Array:
+    """A third of the values are 0, as behind a ReLU: where conditions on a sign turn."""
+    if array.dtype.kind != "f":
+        return array
+    return np.where(generator.random(array.shape) < 1 / 3, array.dtype.type(0), array)
 
 
 def _ends(values: Values, name: str) -> tuple[int, int]:

@@ -34,6 +34,8 @@ class Source:
         notes: What was changed in the user's module, in sentences for them.
         values: Where the values of samples come from.
         labels: By output: names of the classes along its last axis, where they are known.
+        recorded: What forward did, in operators, where compilers can take no derivatives: see
+            ``compilers.derivatives_in_forks``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Source:
     notes: tuple[str, ...] = ()
     values: Values = field(default_factory=Values)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recorded: nn.Module | None = None
 
     @property
     def precision(self) -> str:

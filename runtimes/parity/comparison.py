@@ -196,13 +196,14 @@ def _decide(
     actual: Array, eager: Array, truth: Array, noise_margin: float
 ) -> tuple[int, int, int, float]:
     """Decisions, flips, those outside the noise margin, and the largest margin crossed."""
-    if eager.ndim < 1 or eager.shape[-1] < 2:
+    axis = 1 if eager.ndim > 3 else -1  # classes of an image are (N, C, H, W), others (..., C)
+    if eager.ndim < 1 or eager.shape[axis] < 2:
         return 0, 0, 0, 0.0
-    rows = truth.reshape(-1, truth.shape[-1])  # (..., C) -> (N, C)
-    chosen, expected = actual.argmax(-1).ravel(), eager.argmax(-1).ravel()  # (..., C) -> (N,)
+    chosen, expected = actual.argmax(axis).ravel(), eager.argmax(axis).ravel()  # (decisions,)
     flipped = np.flatnonzero(chosen != expected)
     if not flipped.size:
         return expected.size, 0, 0, 0.0
+    rows = np.moveaxis(truth, axis, -1).reshape(-1, truth.shape[axis])  # (decisions, C)
     margins = np.abs(rows[flipped, expected[flipped]] - rows[flipped, chosen[flipped]])
     outside = int(np.count_nonzero(margins > noise_margin))
     return expected.size, flipped.size, outside, float(margins.max())

@@ -75,9 +75,10 @@ class Figures:
         ulp_max, ulp_median: Floats of eager's dtype between the backend's and eager's value: the
             most, and the middle of all elements.
         worst_index: Where ``error_max`` is.
-        decisions: Rows along the last axis, where there is a choice to make.
-        flips: Rows whose argmax differs from eager's.
-        flips_outside: Those whose margin is too large for eager's own noise to cross: more than
+        decisions: Places with a choice to make: along the last axis, or along the second one of an
+            output of four axes or more, where images and volumes have their classes.
+        flips: Decisions whose argmax differs from eager's.
+        flips_outside: Flips whose margin is too large for eager's own noise to cross: more than
             twice ``floor_max``, as it was before any pooling.
         flip_margin: Largest margin that a flip crossed. Two logits that are each within the bar
             on the maximum cannot cross more than twice that, so flips need no bar of their own.

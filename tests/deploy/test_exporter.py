@@ -105,9 +105,9 @@ def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
         nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, samples=[{"x": rows}]
     )
     golden = made.bundle.golden()
-    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 7
+    assert [sample.kind for sample in golden] == ["real"] * 4 + ["edge"] * 8
     assert [sample.name for sample in golden[4:]] == [
-        "zeros", "ones", "large", "denormal", "NaN", "+Inf", "-Inf"
+        "zeros", "ones", "large", "denormal", "some zeros", "NaN", "+Inf", "-Inf"
     ]  # fmt: skip  # as one line
     np.testing.assert_array_equal(golden[0].inputs["x"], rows[:1])
     assert golden[0].oracle["output"].dtype == np.float64
@@ -520,3 +520,17 @@ def test_the_report_is_in_the_bundle(tmp_path: Path) -> None:
     made = deploy.export(nn.Linear(4, 2), x(2, 4), tmp_path / "m.edge", formats=["onnx"])
     stored = json.loads((tmp_path / "m.edge" / "reports" / "parity.json").read_text())
     assert stored == made.report.to_json()
+
+
+def test_a_dimension_with_a_step_is_called_by_its_name(tmp_path: Path) -> None:
+    class Looped(nn.Module):
+        def forward(self, x: Tensor, **options: object) -> Tensor:
+            for step in range(x.shape[1]):
+                x = x + step
+            return x
+
+    with pytest.raises(EdgeportError, match="fixes the dimension 'time' to 8"):
+        deploy.export(
+            Looped(), x(2, 8), tmp_path / "m.edge", formats="pt2",
+            dimensions={"x": {1: "time"}}, ranges={"time": Range(4, 32, step=4)},
+        )  # fmt: skip  # one call

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise, experts, losses, ordering, small_matrices
+from . import elementwise, experts, free_numbers, free_parts, losses, ordering, small_matrices
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -49,6 +49,19 @@ def _as_strided(
         shape = [length if other == axis else 1 for other in range(len(size))]
         place = place + torch.arange(length).reshape(shape) * step
     return memory[place.expand(size)]
+
+
+def _diagonal_scatter(
+    x: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
+    """What ``x.diagonal().add_(y)`` is: torch's own decomposition writes into a view."""
+    moved = x.movedim((dim1, dim2), (-2, -1))  # (..., R, C)
+    row, column = torch.arange(moved.shape[-2]).unsqueeze(-1), torch.arange(moved.shape[-1])
+    length = source.shape[-1]
+    padded = torch.nn.functional.pad(source, (0, 1))  # there may be no diagonal so far out
+    place = (row.squeeze(-1) - max(-offset, 0)).clamp(0, length)
+    found = torch.where(column - row == offset, padded[..., place].unsqueeze(-1), moved)
+    return found.movedim((-2, -1), (dim1, dim2))
 
 
 def _attention(query: Tensor, *args: Any, **options: Any) -> Any:
@@ -184,7 +197,9 @@ _AVERAGES: Final = {
     _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
     _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
 }
+_FREE: Final = {**free_parts.TABLE, **free_numbers.TABLE}
 _LSTM: Final = _aten.lstm.input
+_DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.median.default: ordering.median,
@@ -228,7 +243,13 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
     **_AVERAGES,
+    **_FREE,
     _ATTENTION: _masked_attention,
+    _aten.signbit.default: elementwise.signbit,
+    _aten.copysign.Tensor: elementwise.copysign,
+    _aten.copysign.Scalar: elementwise.copysign,
+    _aten.atan2.default: elementwise.atan2,
+    _aten.diagonal_scatter.default: _diagonal_scatter,
     _aten.div.Tensor_mode: elementwise.divide,
     _aten.div.Scalar_mode: elementwise.divide,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
@@ -259,4 +280,6 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
-    return node.target in ONNX_TABLE
+    if node.target in _FREE:
+        return free_parts.applies(node) or free_numbers.applies(node)
+    return node.target in ONNX_TABLE or node.target is _DIAGONAL

@@ -41,6 +41,35 @@ def hypot(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(x.isinf() | y.isinf(), math.inf, length)
 
 
+def signbit(x: Tensor) -> Tensor:
+    """The exporter asks ``x < 0``, which -0.0 is not."""
+    if not x.is_floating_point():
+        return x < 0
+    return (x < 0) | ((x == 0) & (1 / x < 0))
+
+
+def copysign(x: Tensor, y: Tensor | float) -> Tensor:
+    """The size of x with the sign of y, which may be -0.0."""
+    x, y = _as_floats(x, y)
+    return torch.where(signbit(y), -x.abs(), x.abs())
+
+
+def atan2(y: Tensor, x: Tensor) -> Tensor:
+    """The angle of (x, y). The exporter's is -pi where y is 0 and x negative, and knows no -0.0."""
+    y, x = _as_floats(y, x)
+    high, wide = y.abs(), x.abs()
+    slope = torch.where(high == wide, (wide != 0).to(wide.dtype), high / wide)  # of infinities too
+    angle = torch.where(signbit(x), math.pi - slope.atan(), slope.atan())
+    return torch.where(signbit(y), -angle, angle)
+
+
+def _as_floats(x: Tensor, y: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Both in the dtype of floats that torch takes them to."""
+    dtype = torch.result_type(x, y)
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    return x.to(dtype), y.to(dtype) if isinstance(y, Tensor) else torch.full((), y, dtype=dtype)
+
+
 def log1p(x: Tensor) -> Any:
     """The exporter rounds 1 + x; this divides that rounding out (Kahan; Higham, 2002, 1.14.1)."""
     if not x.is_floating_point():

@@ -32,10 +32,19 @@ def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:  # as 
     wide = dtype if dtype.itemsize > 2 else torch.float32
     index = torch.arange(count, dtype=wide, device=options.get("device"))
     last = index[-1:]  # (1,): one less than the steps
-    start, end = (torch.as_tensor(x, dtype=wide, device=index.device) for x in (start, end))
+    start, end = (as_tensor(x, dtype=wide, device=index.device) for x in (start, end))
     step = (end - start) / last.clamp(min=1)
     is_first_half = (index < ((last + 1) / 2).floor()) | (last == 0)
     return torch.where(is_first_half, start + step * index, end - step * (last - index)).to(dtype)
+
+
+_own_as_tensor: Final[Any] = torch.as_tensor
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:  # as torch.as_tensor
+    """Of a size too, which torch's own takes for a constant."""
+    make = torch.tensor if isinstance(data, torch.SymInt | torch.SymFloat) else _own_as_tensor
+    return make(data, dtype=dtype, device=device)
 
 
 _own_interpolate: Final = _functional.interpolate
@@ -150,6 +159,7 @@ def div(input: Any, other: Any, **options: Any) -> Any:  # as torch.div
 WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "cdist", cdist),
     (torch, "linspace", linspace),
+    (torch, "as_tensor", as_tensor),
     (torch, "div", div),
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),

@@ -42,6 +42,8 @@ def known() -> Iterator[None]:
         for kind in (functions.Mod, functions.PythonMod):
             rest = _rest(functions, kind.eval)
             stack.enter_context(mock.patch.object(kind, "eval", rest))
+        whole = _whole(functions.FloorDiv.eval)
+        stack.enter_context(mock.patch.object(functions.FloorDiv, "eval", whole))
         extremes = functions.MinMaxBase
         two = _larger_of_two(functions, extremes._collapse_known_multiplicative_terms)
         name = "_collapse_known_multiplicative_terms"
@@ -113,6 +115,20 @@ def _rest(functions: Any, own: Any) -> Any:
         return own(over, by)
 
     return classmethod(rest)
+
+
+def _whole(own: Any) -> Any:
+    """``(3 * n - 1) // n`` is 2: so ``chunk`` counts the parts of a size that are ``n`` each."""
+    expand = import_module("sympy").expand
+
+    def whole(kind: Any, over: Any, by: Any) -> Any:
+        if by.is_Symbol and by.is_positive:
+            count = expand((over + 1) / by)
+            if count.is_Integer:
+                return count - 1
+        return own(over, by)
+
+    return classmethod(whole)
 
 
 def _without_rest(functions: Any, size: Any, by: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Lists that grow in loops over a free size, as exported programs."""
+"""Lists that grow in loops over a free size, and branches on sizes, as exported programs."""
 
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,18 @@ class Backwards(Steps):
         return torch.stack(out, 1)
 
 
+class Iterates(Steps):
+    """Over a tensor, and a list of sizes that is cut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.shape[:1] + x.shape[2:])
+        out = []
+        for part in x.transpose(0, 1):
+            h = self.step(part, h)
+            out.append(h)
+        return torch.stack(out)
+
+
 class Adds(Steps):
     """As LSTMs are written for torch.jit."""
 
@@ -71,7 +83,7 @@ class Adds(Steps):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds()])
+@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds(), Iterates()])
 def test_what_grows_is_one_tensor(module: nn.Module) -> None:
     source = deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 4, 6)}, {"x": {0: "batch", 1: "time"}}
@@ -111,3 +123,23 @@ def test_what_grows_otherwise_is_refused(module: nn.Module, tmp_path: Path) -> N
             dimensions={"x": {0: "batch", 1: "time"}},
         )  # fmt: skip  # one call
     assert "a list grows in a branch, or is read in the loop in which it grows" in str(caught.value)
+
+
+class Both(nn.Module):
+    """TorchScript makes a branch of ``and``, with a constant on one side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 4 and x.shape[0] % 3 == 1:
+            return x + 1
+        return x * 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_conditions_on_sizes_at_once() -> None:
+    source = deploy.source_of("both", Both(), torch.randn(2, 3), {"x": {0: "rows"}})
+    with quiet(), inference_only():
+        program = without_special_sizes(partial(script_converter.convert, source))
+        captured: Any = program.module()
+    for rows in (1, 4, 5, 7, 10):
+        x = torch.randn(rows, 3)
+        torch.testing.assert_close(captured(x), (Both()(x),))

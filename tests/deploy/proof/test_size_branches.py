@@ -22,6 +22,18 @@ class Sixths(nn.Module):
         return x + 1 if x.shape[1] % 6 == 0 else x
 
 
+class Both(nn.Module):
+    """At the sizes that are tried anyway one of the two does not hold."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return x + 1 if x.shape[1] % 3 == 0 and x.shape[1] % 4 == 2 else x
+
+
+class Chosen(nn.Module):
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return x * (1.0, 2.0)[x.shape[1] // 3 % 2]
+
+
 class Full(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.shape[1] == 300 else x
@@ -57,6 +69,8 @@ def found(module: nn.Module, *inputs: Tensor) -> list[dict[str, int]]:
 def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Sixths(), torch.randn(2, 9)) == [{"time": 6}]
     assert found(Full(), torch.randn(2, 9)) == [{"time": 300}]
+    assert found(Both(), torch.randn(2, 9)) == [{"time": 3}, {"time": 6}]
+    assert found(Chosen(), torch.randn(2, 9)) == [{"time": 3}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
 
 

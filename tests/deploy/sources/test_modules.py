@@ -52,6 +52,29 @@ def test_what_is_changed_is_said() -> None:
     assert prepared(nn.ReLU().eval(), keep_training_mode=False)[1] == ()
 
 
+class WrittenForCuda(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = torch.device("cuda", 1)
+        self.places: dict[str, list[Any]] = {"cuda": ["cuda:0", 7]}
+        self.table: Tensor = torch.arange(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        more: Tensor = torch.ones(3, device=self.device) + self.table.to(self.places["cuda"][0])
+        return x + more
+
+
+def test_devices_that_are_attributes_follow_the_weights_to_the_cpu() -> None:
+    theirs = WrittenForCuda().eval()
+    module, notes = prepared(Parts(theirs).eval(), keep_training_mode=False)
+    assert notes == ("attributes of another device are on the CPU: part.device, part.places",)
+    mine: Any = module
+    assert mine(torch.zeros(3)).tolist() == [1, 2, 3]
+    assert mine.part.places == {"cuda": ["cpu", 7]}
+    assert mine.part.table.equal(theirs.table)
+    assert theirs.device == torch.device("cuda", 1)
+
+
 def test_a_weight_that_was_computed_is_copied() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -245,6 +245,17 @@ def test_a_flip_is_counted_with_the_margin_it_crossed() -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 1, 5, 4)])
+def test_an_image_has_its_classes_along_the_second_axis(shape: tuple[int, ...]) -> None:
+    eager = np.zeros(shape, np.float32)  # (N, C, ..., H, W)
+    eager[:, 1] = 1
+    actual = eager.copy()
+    actual[1, 2, ..., 4, 0] = 3
+    found = measure(actual, eager, eager.astype(np.float64))
+    assert (found.decisions, found.flips, found.flip_margin) == (2 * 5 * 4, 1, 1)
+    assert measure(eager[:, :1], eager[:, :1], None).decisions == 0
+
+
 def test_decisions_with_nan_and_inf_raise_no_warning() -> None:
     eager = f32(NAN, 1, 2, INF, INF, 1, 1, 2, 3, -INF, -INF, -INF).reshape(4, 3)
     actual = eager.copy()

@@ -88,6 +88,20 @@ def test_logarithms_and_exponentials() -> None:
         assert_same(aten.logaddexp.default, x, other)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_signs_of_zeros_and_infinities(dtype: torch.dtype) -> None:
+    edge = [0.0, -0.0, 1, -1, 2.5, -1e-39, 1e30, -1e30] + [INF, -INF] * dtype.is_floating_point
+    x = torch.tensor(edge).to(dtype)
+    assert_same(aten.signbit.default, x)
+    for other in (x[:, None], x[:, None].half(), x[:, None].double()):
+        for operator in (aten.atan2.default, aten.copysign.Tensor):
+            assert_same(operator, x, other)
+            assert torch.equal(ONNX_TABLE[operator](x, other) < 0, operator(x, other) < 0)
+    assert_same(aten.copysign.Scalar, x, -0.0)
+    assert torch.signbit(ONNX_TABLE[aten.copysign.Scalar](x, -0.0)).all()
+    assert_same(aten.atan2.default, torch.tensor([NAN, 0.0]), torch.tensor([0.0, NAN]))
+
+
 def test_lgamma() -> None:
     edge = [-1.0, -2, 0, -2.5, 1, 2, 1e-20, 1e30, INF, -INF, NAN, -100.3]
     x = torch.cat([torch.tensor(edge), torch.randn(100) * 5])
@@ -300,3 +314,17 @@ def test_a_size_that_is_one_in_the_example_stays_free(tmp_path: Path) -> None:
     )  # fmt: skip  # one call
     (tried,) = (event for event in events if isinstance(event, deploy.Attempt))
     assert (tried.route, tried.outcome) == ("dynamo", "proved")
+
+
+def test_what_is_written_on_a_diagonal() -> None:
+    for shape, dims in (
+        ((3, 5), (0, 1)),
+        ((5, 3), (0, 1)),
+        ((2, 3, 4), (-1, 0)),
+        ((4, 2, 4), (0, 2)),
+    ):
+        x = values(*shape)
+        for offset in (-4, -1, 0, 1, 2):
+            if max(shape) >= abs(offset):
+                source = torch.randn(x.diagonal(offset, *dims).shape)
+                assert_same(aten.diagonal_scatter.default, x, source, offset, *dims)

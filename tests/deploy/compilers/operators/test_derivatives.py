@@ -1,9 +1,12 @@
 """Jacobians, Hessians and derivatives along a direction: torch's own, and on symbols."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, func, nn
@@ -113,3 +116,48 @@ def test_what_backward_leaves(tmp_path: Path) -> None:
         PullsBack(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["pt2"],
         dimensions={"x": {0: "batch"}},
     )  # fmt: skip  # one call
+
+
+BESIDE_A_DEVICE = """
+import sys, torch
+from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import derivatives_in_forks
+from tests.deploy.compilers.operators.test_derivatives import PullsBack
+
+class Guard(torch._C._acc.DeviceGuard):
+    def type_(self):
+        return torch._C._autograd.DeviceType.PrivateUse1
+
+guard = Guard()
+torch._C._acc.register_python_privateuseone_device_guard(guard)
+assert not derivatives_in_forks.are_refused()
+for folder, search_s in (("m.edge", 0), ("searched.edge", 1)):
+    try:
+        made = deploy.export(
+            PullsBack(), {"x": torch.randn(3, 4)}, sys.argv[1] + folder, formats=["pt2"],
+            dimensions={"x": {0: "batch"}}, search_s=search_s,
+        )
+    except runtimes.ExportError as e:
+        print(e)
+    else:
+        print(*made.notes, sep="\\n")
+assert derivatives_in_forks.are_refused()
+"""
+
+
+def test_derivatives_are_recorded_before_the_fork_beside_a_device(tmp_path: Path) -> None:
+    """The device is one that torch knows by name alone: its engine starts threads for it too."""
+    command = [sys.executable, "-c", BESIDE_A_DEVICE, f"{tmp_path}/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    refusal = (
+        "forward takes derivatives, which torch refuses in a fork of a process that has taken "
+        "some beside a GPU"
+    )
+    assert f"the module was asked nothing with NaN or Inf: {refusal}\n" in done.stdout
+    assert done.stdout.endswith(
+        f"{refusal}\n  fix: export in a process without a GPU: "
+        "CUDA_VISIBLE_DEVICES= edgeport export ...\n"
+    )
+    with runtimes.open(tmp_path / "m.edge", "torch") as session:
+        (found,) = session.run({"x": np.array([[1, 2, 3, 4]], np.float32)}).values()
+    assert found.tolist() == [[3, 12, 27, 48]]

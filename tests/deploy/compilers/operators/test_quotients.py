@@ -92,6 +92,14 @@ def test_what_is_filled_up_is_no_less() -> None:
         assert _rest(SIZE - other, 4).func is functions.PythonMod
 
 
+def test_parts_of_a_size_are_counted() -> None:
+    with quotients.known():
+        assert functions.FloorDiv(3 * SIZE - 1, SIZE) == 2
+        unknown = sympy.Symbol("m", integer=True)  # may be negative
+        assert functions.FloorDiv(3 * unknown - 1, unknown).func is functions.FloorDiv
+        assert functions.FloorDiv(3 * SIZE - 2, SIZE).func is functions.FloorDiv
+
+
 class Chunks(nn.Module):
     """Sums over windows, as of a state space or of sliding attention."""
 

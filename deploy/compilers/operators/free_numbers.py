@@ -1,0 +1,75 @@
+"""Operators with a number that is a free size, ``index % (height * width)``, in ONNX.
+
+torch's exporter (2.13) writes such numbers into the graph, where a size has none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+
+
+def _remainder(x: Tensor, by: Any) -> Any:
+    return x.remainder(_beside(x, by)) if _is_free(by) else NotImplemented
+
+
+def _remainder_of(number: Any, by: Tensor) -> Any:
+    return _beside(by, number).remainder(by) if _is_free(number) else NotImplemented
+
+
+def _power(x: Tensor, exponent: Any) -> Any:
+    return x.pow(_beside(x, exponent)) if _is_free(exponent) else NotImplemented
+
+
+def _scatter(x: Tensor, dim: int, index: Tensor, value: Any) -> Any:
+    if not _is_free(value):
+        return NotImplemented
+    return x.scatter(dim, index, torch.scalar_tensor(value, dtype=x.dtype).expand(index.shape))
+
+
+def _roll(x: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
+    if not any(map(_is_free, shifts)):
+        return NotImplemented
+    if not dims:
+        return _rolled(x.flatten(), 0, shifts[0]).reshape(x.shape)
+    for dim, shift in zip(dims, shifts, strict=True):
+        x = _rolled(x, dim, shift)
+    return x
+
+
+def _rolled(x: Tensor, dim: int, shift: Any) -> Tensor:
+    length = x.shape[dim]
+    kept = length - shift % length
+    return torch.cat([x.narrow(dim, kept, length - kept), x.narrow(dim, 0, kept)], dim)
+
+
+def _beside(x: Tensor, number: Any) -> Tensor:
+    """A number as a tensor, in the dtype that both have."""
+    is_kept = x.is_floating_point() or isinstance(number, torch.SymInt)
+    dtype = x.dtype if is_kept and x.dtype != torch.bool else torch.result_type(x, 1.0)
+    return torch.scalar_tensor(number, dtype=dtype)
+
+
+def _is_free(number: Any) -> bool:
+    return isinstance(number, torch.SymInt | torch.SymFloat)
+
+
+TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
+    _aten.remainder.Scalar: _remainder,
+    _aten.remainder.Scalar_Tensor: _remainder_of,
+    _aten.pow.Tensor_Scalar: _power,
+    _aten.scatter.value: _scatter,
+    _aten.roll.default: _roll,
+}
+
+
+def applies(node: torch.fx.Node) -> bool:
+    """Whether a number of one of these is a free size."""
+    return node.target in TABLE and any(map(_is_number, node.all_input_nodes))
+
+
+def _is_number(node: torch.fx.Node) -> bool:
+    return _is_free(node.meta.get("val"))

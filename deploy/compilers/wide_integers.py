@@ -1,0 +1,173 @@
+"""Maxima, minima, bounds and signs of int64, written out with comparisons.
+
+ONNX Runtime's kernels of Max, Min, Clip, Sign, ReduceMax and ReduceMin compare the lower halves of
+two int64 as if they had a sign, where the upper halves are equal: the maximum of 0 and 3e9 is 0
+(1.31.1 on x86). Comparisons, Where and TopK are right. What is made of sizes and
+small constants alone never gets there, and stays.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .onnx_messages import graphs
+
+_FOLDS: Final = {"Max": "Greater", "Min": "Less"}
+_SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
+"""Whether the largest is asked for."""
+_WRONG: Final = {*_FOLDS, *_SELECTS, "Clip", "Sign"}
+
+_SMALL: Final = 2**31
+
+
+def write_out_wide_integers(model: onnx.ModelProto) -> None:
+    """Replace what is wrong for large integers, in the bodies of branches and loops too."""
+    found = [node for graph in graphs(model) for node in graph.node if node.op_type in _WRONG]
+    dtypes = _dtypes(model)
+    if any(node.input[0] not in dtypes and node.output[0] not in dtypes for node in found):
+        dtypes = _dtypes(onnx.shape_inference.infer_shapes(model))  # the older exporter says none
+    if any(_is_wide(node, dtypes) for node in found):
+        _write_out(model.graph, dtypes, frozenset(), {})
+
+
+def _write_out(
+    graph: onnx.GraphProto,
+    dtypes: Mapping[str, int],
+    outer: frozenset[str],
+    known: Mapping[str, onnx.TensorProto],
+) -> None:
+    constants = {**known, **{each.name: each for each in graph.initializer}}
+    sizes = {*outer, *(each.name for each in graph.initializer if _is_small(each))}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+        if _is_size(node, sizes, constants):
+            sizes.update(node.output)
+        for attribute in node.attribute:
+            for body in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
+                _write_out(body, dtypes, frozenset(sizes), constants)
+        if _is_wide(node, dtypes) and node.output[0] not in sizes:
+            nodes += _written_out(node, constants)
+        else:
+            nodes.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _is_wide(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> bool:
+    held = [dtypes.get(name) for name in (node.input[0], node.output[0])] if node.input else []
+    return node.op_type in _WRONG and onnx.TensorProto.INT64 in held
+
+
+def _dtypes(model: onnx.ModelProto) -> dict[str, int]:
+    """Of values by name, where bodies that share a name agree."""
+    found: dict[str, int] = {}
+    for graph in graphs(model):
+        named = [(each.name, each.data_type) for each in graph.initializer]
+        for value in (*graph.value_info, *graph.output, *graph.input):
+            named.append((value.name, value.type.tensor_type.elem_type))
+        for name, dtype in named:
+            found[name] = dtype if found.get(name, dtype) == dtype else 0
+    return found
+
+
+def _is_size(
+    node: onnx.NodeProto, sizes: set[str], constants: Mapping[str, onnx.TensorProto]
+) -> bool:
+    if node.op_type in ("Shape", "Size"):
+        return True
+    if node.op_type == "Constant":
+        tensor = constants.get(node.output[0])
+        return tensor is None or _is_small(tensor)
+    grows = node.op_type in ("Range", "If", "Loop", "Scan")  # or sees more than its inputs
+    return not grows and all(name in sizes for name in node.input if name)
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    if tensor.data_type != onnx.TensorProto.INT64 or tensor.data_location == tensor.EXTERNAL:
+        return True  # weights that large are no bounds
+    return bool((np.abs(numpy_helper.to_array(tensor)) < _SMALL).all())
+
+
+def _written_out(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+) -> Sequence[onnx.NodeProto]:
+    """The last one keeps name, notes and output; the node itself where it cannot be taken apart."""
+    if node.op_type in _SELECTS:
+        made = list(_selected(node, constants))
+    elif node.op_type == "Sign":
+        made = list(_sign(node))
+    else:
+        made = list(_folded(node))
+    if not made:
+        return (node,)
+    made[-1].name = node.name
+    made[-1].doc_string = node.doc_string
+    made[-1].metadata_props.extend(node.metadata_props)
+    return made
+
+
+def _folded(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Max, Min and Clip, one comparison for each value beyond the first."""
+    folds = [_FOLDS.get(node.op_type)] * len(node.input)
+    if node.op_type == "Clip":
+        folds = [None, "Greater", "Less"]
+    steps = [(name, fold) for name, fold in zip(node.input, folds, strict=False) if name][1:]
+    (output,) = node.output
+    held = node.input[0]
+    for number, (name, fold) in enumerate(steps):
+        last = number == len(steps) - 1
+        made, asked = output if last else f"{output}_{number}", f"{output}_asked_{number}"
+        yield helper.make_node(str(fold), [name, held], [asked], asked)
+        yield helper.make_node("Where", [asked, name, held], [made], made)
+        held = made
+
+
+def _sign(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    (value,), (output,) = node.input, node.output
+    zero = numpy_helper.from_array(np.array(0, np.int64))
+    yield helper.make_node("Constant", [], [f"{output}_zero"], f"{output}_zero", value=zero)
+    for name, ask in (("above", "Greater"), ("below", "Less")):
+        asked, number = f"{output}_{name}", f"{output}_{name}_number"
+        yield helper.make_node(ask, [value, f"{output}_zero"], [asked], asked)
+        yield helper.make_node("Cast", [asked], [number], number, to=onnx.TensorProto.INT64)
+    yield helper.make_node("Sub", [f"{output}_above_number", f"{output}_below_number"], [output])
+
+
+def _selected(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+) -> Iterator[onnx.NodeProto]:
+    """ReduceMax and ReduceMin, axis by axis: the first of all in order."""
+    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    axes = list(options.get("axes", ()))
+    if len(node.input) > 1 and node.input[1]:
+        if node.input[1] not in constants:
+            return
+        axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+    keeps = options.get("keepdims", 1)
+    (output,) = node.output
+    held = node.input[0]
+    if not axes:
+        if keeps or options.get("noop_with_empty_axes", 0):
+            return
+        flat = numpy_helper.from_array(np.array([-1], np.int64))
+        yield helper.make_node("Constant", [], [f"{output}_flat"], f"{output}_flat", value=flat)
+        yield helper.make_node("Reshape", [held, f"{output}_flat"], [f"{output}_row"])
+        held, axes = f"{output}_row", [0]
+    one = numpy_helper.from_array(np.array([1], np.int64))
+    yield helper.make_node("Constant", [], [f"{output}_one"], f"{output}_one", value=one)
+    for number, axis in enumerate(axes):
+        made = output if keeps and number == len(axes) - 1 else f"{output}_{number}"
+        largest = _SELECTS[node.op_type]
+        outputs = [made, f"{output}_place_{number}"]
+        yield helper.make_node("TopK", [held, f"{output}_one"], outputs, axis=axis, largest=largest)
+        held = made
+    if not keeps:
+        all_ = numpy_helper.from_array(np.array(axes, np.int64))
+        yield helper.make_node("Constant", [], [f"{output}_axes"], f"{output}_axes", value=all_)
+        yield helper.make_node("Squeeze", [held, f"{output}_axes"], [output])

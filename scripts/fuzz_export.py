@@ -1,0 +1,224 @@
+"""Is anything shipped that computes something else? Random modules, asked what no export tried.
+
+    python scripts/fuzz_export.py --programs 200 --json fuzz.json
+    python scripts/fuzz_export.py --first 1234 --programs 1 --show
+
+Each program is drawn from its seed: a few statements that eager runs at all its sizes. It is
+exported to each format by itself, and what is shipped is compared with eager at other sizes and
+values: the smallest and largest, negative, zeros, -0.0, halves, large, integers of 41 bits. Exit
+code 1 if one is wrong.
+
+Every program has a process of its own. With ``--json`` what is there already is not run again. A
+program takes some seconds.
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts beside this one
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeport import deploy
+from edgeport.commands.terminal import note, table
+from edgeport.deploy.compilers.warm import warm_up
+from edgeport.deploy.isolation import Killed, Limits, run_isolated
+from edgeport.deploy.proof.reference import Reference
+from edgeport.deploy.proof.ties import hangs_on_ties
+from edgeport.deploy.sources.samples import Sample
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import EdgeportError, Session, files
+from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verification import check_session
+from scripts.fuzz.programs import STYLES, Program, draw, values
+
+Cell: TypeAlias = dict[str, Any]
+"""One program: by format ``shipped`` or why not, and what is ``wrong``."""
+
+BACKENDS: Final[Mapping[str, str]] = {"torchscript": "libtorch", "onnx": "ort-cpu", "pt2": "torch"}
+QUESTIONS: Final = 14
+MOST_SHOWN: Final = 20
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    cells: dict[str, Cell] = {}
+    if arguments.json and arguments.json.exists():
+        cells = json.loads(arguments.json.read_text())["cells"]
+    warm_up(tuple(BACKENDS), 20)
+    for seed in range(arguments.first, arguments.first + arguments.programs):
+        if str(seed) in cells or not isinstance(program := _drawn(seed), Program):
+            continue
+        if arguments.show:
+            print(program.source(), *program.inputs, program.ranges, sep="\n")
+        cells[str(seed)] = _cell(program, arguments.limit_s)
+        note(f"{seed}: {_summary(cells[str(seed)])}")
+        if arguments.json:
+            files.write(arguments.json, json.dumps(_report(cells), indent=1))
+    _print(cells)
+    return 1 if any(_wrong(cells)) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Exports of random programs, held against eager.")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
+    parser.add_argument("--programs", type=int, default=200, help="seeds from there on (200)")
+    parser.add_argument("--show", action="store_true", help="print the programs")
+    parser.add_argument("--limit-s", type=float, default=300.0, help="for one program")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="results; gone on with if there")
+    return parser
+
+
+def _drawn(seed: int) -> Program | Killed | None:
+    return run_isolated(partial(draw, seed), Limits(60))
+
+
+def _cell(program: Program, limit_s: float) -> Cell:
+    try:
+        found = run_isolated(partial(_try_all, program), Limits(limit_s))
+    except EdgeportError as e:
+        return {"refused": e.problem}
+    return {"refused": f"killed: {found.problem}"} if isinstance(found, Killed) else found
+
+
+def _try_all(program: Program) -> Cell:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        source = _source_of(program, _loaded(program, Path(folder)))
+        reference = Reference(source)
+        questions = list(_questions(program, source, reference))
+        cell: Cell = {"questions": len(questions), "formats": {}}
+        for name in BACKENDS:
+            cell["formats"][name] = _try(source, name, Path(folder), questions)
+    return cell
+
+
+def _loaded(program: Program, folder: Path) -> nn.Module:
+    """The module, from a file: torch.jit.script reads it."""
+    file = folder / f"{program.name}.py"
+    file.write_text(program.source())
+    spec = importlib.util.spec_from_file_location(program.name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[program.name] = module
+    spec.loader.exec_module(module)
+    torch.manual_seed(program.seed)
+    made: nn.Module = getattr(module, program.name)().eval()
+    return made
+
+
+def _source_of(program: Program, module: nn.Module) -> Source:
+    generator = np.random.default_rng(program.seed)
+    *_, sizes = program.sizes(3)
+    example = {s.name: values(s, sizes, generator, "usual") for s in program.inputs}
+    free = {
+        spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in program.inputs
+    }
+    return deploy.source_of("fuzzed", module, example, free, program.ranges)
+
+
+def _questions(program: Program, source: Source, reference: Reference) -> Iterator[Golden]:
+    """What eager answers at other sizes and values, where that does not hang on equal ones."""
+    generator = np.random.default_rng(program.seed + 1)
+    styles = ["usual"] * (QUESTIONS - len(STYLES)) + [*STYLES]
+    random.Random(program.seed).shuffle(styles)
+    for style, sizes in zip(styles, program.sizes(QUESTIONS), strict=False):
+        inputs = {s.name: values(s, sizes, generator, style) for s in program.inputs}
+        try:
+            if not hangs_on_ties(source.flat, inputs):
+                yield reference.answer(Sample(f"{style}, {sizes}", "edge", inputs))
+        except Exception:  # eager may raise anything: nothing has to agree with that
+            continue
+
+
+def _try(source: Source, name: str, folder: Path, questions: list[Golden]) -> Cell:
+    constant: tuple[str, ...] = ()
+    while True:
+        request = deploy.Request((name,), thresholds=Thresholds(constant_outputs=constant))
+        try:
+            made = deploy.export_source(source, folder / f"{name}.edge", request)
+            break
+        except EdgeportError as e:
+            if constant or "proves nothing" not in e.problem:
+                return {"refused": f"{type(e).__name__}: {e.problem}"}
+            constant = tuple(spec.name for spec in source.signature.outputs)
+    with made.bundle.open(BACKENDS[name]) as session:
+        wrong = [each for question in questions for each in _differences(session, question)]
+    return {"shipped": True, "wrong": wrong}
+
+
+def _differences(session: Session, question: Golden) -> Iterator[str]:
+    try:
+        verdicts = check_session(session, [question], Thresholds())
+    except EdgeportError as e:
+        yield f"{question.name}: {e.problem}"
+        return
+    for verdict in verdicts:
+        if verdict.status == "fail":
+            yield f"{question.name}: {verdict.output}: {verdict.reason}"
+
+
+def _summary(cell: Cell) -> str:
+    if "refused" in cell:
+        return str(cell["refused"]).splitlines()[0]
+    words = (
+        f"{name} {'WRONG' if found.get('wrong') else 'right' if 'shipped' in found else 'refused'}"
+        for name, found in cell["formats"].items()
+    )
+    return ", ".join(words)
+
+
+def _wrong(cells: Mapping[str, Cell]) -> Iterator[str]:
+    for seed, cell in cells.items():
+        for name, found in cell.get("formats", {}).items():
+            if found.get("wrong"):
+                yield f"{seed}, {name}: {found['wrong'][0]}"
+
+
+def _report(cells: Mapping[str, Cell]) -> dict[str, Any]:
+    return {
+        "fuzz_export_version": 1,
+        "programs": len(cells),
+        "wrong": len(list(_wrong(cells))),
+        "cells": cells,
+    }
+
+
+def _print(cells: Mapping[str, Cell]) -> None:
+    rows = []
+    reasons: Counter[str] = Counter()
+    for name in BACKENDS:
+        found = [cell["formats"][name] for cell in cells.values() if "formats" in cell]
+        shipped = [each for each in found if "shipped" in each]
+        wrong = sum(bool(each["wrong"]) for each in shipped)
+        rows.append([name, str(len(shipped)), str(wrong), str(len(found) - len(shipped))])
+        reasons.update(_kind(each["refused"]) for each in found if "refused" in each)
+    reasons.update(_kind(cell["refused"]) for cell in cells.values() if "refused" in cell)
+    print(table(["format", "shipped", "wrong", "refused"], rows, right=[1, 2, 3]))
+    told = [f"{count:4d}  {reason}" for reason, count in reasons.most_common()]
+    for title, lines in (("wrong", list(_wrong(cells))), ("refused", told)):
+        print(f"\n{title}: {len(lines)}", *lines[:MOST_SHOWN], sep="\n  ")
+
+
+def _kind(problem: str) -> str:
+    """The first line, without what differs from program to program."""
+    return re.sub(r"Program\d+|'\w+'|\d+", "..", problem.splitlines()[0])[:120]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

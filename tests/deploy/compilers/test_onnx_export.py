@@ -1,0 +1,76 @@
+"""What torch's exporters to ONNX leave out or change, and dtypes that ONNX Runtime lacks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.runtimes import EdgeportError
+
+
+class Ignores(nn.Module):
+    """A branch on values, which the older exporter alone holds."""
+
+    def forward(self, x: Tensor, unused: Tensor) -> Tensor:
+        return x + 1 if bool(x.sum() > 0) else x - 1
+
+
+class Erf(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erf(x)
+
+
+class Cumulated(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[1:].cumsum(0)
+
+
+class Fraction(nn.Module):
+    """An operator that only the older exporter lacks, behind what the newer one refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin() if x.shape[0] % 3 == 1 else x.frac()
+
+
+def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
+    return deploy.export(module, inputs, folder / "m.edge", formats="onnx")
+
+
+def test_an_input_that_forward_does_not_use_is_declared_by_the_older_exporter(
+    tmp_path: Path,
+) -> None:
+    made = exported(Ignores(), tmp_path, torch.randn(2, 3), torch.ones(4, dtype=torch.int64))
+    with made.bundle.open("ort-cpu") as session:
+        assert [spec.name for spec in session.signature.inputs] == ["x", "unused"]
+        answer = session.run(
+            {"x": -torch.ones(2, 3).numpy(), "unused": torch.ones(4).long().numpy()}
+        )
+    assert (answer["output"] == -2).all()
+
+
+def test_a_dtype_without_a_kernel_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="ONNX Runtime has no Erf of opset 13") as caught:
+        exported(Erf(), tmp_path, torch.randn(2, 3).double())
+    assert "return torch.erf(x)" in str(caught.value)
+    assert "compute it in float32" in str(caught.value)
+
+
+def test_a_dtype_that_the_exporter_changes_is_told(tmp_path: Path) -> None:
+    told: list[deploy.Event] = []
+    half = torch.randn(2, 3).half()
+    deploy.export(Cumulated(), half, tmp_path / "m.edge", formats="onnx", on_event=told.append)
+    refused = next(event for event in told if isinstance(event, deploy.Attempt)).diagnosis
+    assert refused is not None
+    assert "asked for output: float16[1, 3], the exporter wrote output: float32" in refused.problem
+    assert "compute it in float32" in refused.remedy
+
+
+def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="cannot be compiled: forward fixes the dim") as caught:
+        deploy.export(
+            Fraction(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx",
+            dimensions={"x": {0: "rows"}},
+        )  # fmt: skip  # one call
+    assert "trace   refused: aten.frac has no translation to ONNX" in str(caught.value)

@@ -1,0 +1,79 @@
+"""Integers that ONNX Runtime's kernels take for others."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+
+EDGES = [
+    0,
+    1,
+    -1,
+    7,
+    2**31 - 1,
+    2**31,
+    2**31 + 5,
+    2**32 - 1,
+    -(2**31) - 7,
+    -(2**32) - 5,
+    2**40,
+    2**63 - 1,
+]
+
+
+class Bounds(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return (
+            x.clamp(min=0), x.clamp(max=7), x.clamp(-1, 2**31 + 1), torch.maximum(x, y),
+            torch.minimum(x, y), x.sign(), x.amax(1), x.amin((0, 1), keepdim=True), x.max(),
+            x.min(0).values, x[:, : max(x.shape[1] // 2, 1)],
+        )  # fmt: skip  # a table
+
+
+class Branches(nn.Module):
+    """Only the older exporter takes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - 1
+        if bool(x[0, 0] > 0):
+            return (x + 1).clamp(min=0) + 1
+        return torch.maximum(x + 2, torch.full_like(x, -1)) - 1
+
+
+def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
+    free = {name: {0: "rows", 1: "columns"} for name in "xy"[: len(inputs)]}
+    return deploy.export(module, inputs, folder / "m.edge", formats="onnx", dimensions=free)
+
+
+@pytest.mark.parametrize(("module", "count"), [(Bounds(), 2), (Branches(), 1)])
+def test_integers_beyond_31_bits_are_compared_rightly(
+    module: nn.Module, count: int, tmp_path: Path
+) -> None:
+    small = torch.arange(12).reshape(3, 4) - 5
+    made = exported(module, tmp_path, *[small, small.flip(1)][:count])
+    generator = np.random.default_rng(0)
+    with made.bundle.open("ort-cpu") as session:
+        for shape in ((1, 1), (3, 16), (16, 16), (64, 8)):
+            given = [generator.choice(np.array(EDGES), shape) for _ in range(count)]
+            expected = module(*map(torch.tensor, given))
+            found = session.run(dict(zip("xy", given, strict=False)))
+            for answer, truth in zip(
+                found.values(), [expected] if count == 1 else expected, strict=True
+            ):
+                np.testing.assert_array_equal(answer, truth.numpy())
+
+
+def test_sizes_stay_as_they_are(tmp_path: Path) -> None:
+    class Sizes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, : max(x.shape[1] - 2, 1)] * 2
+
+    made = exported(Sizes(), tmp_path, torch.randn(3, 4))
+    graph = onnx.load(tmp_path / "m.edge" / "model.onnx").graph
+    assert "Max" in {node.op_type for node in graph.node}
+    assert made.bundle.manifest.artefacts
