@@ -16,6 +16,7 @@ from edgeport.commands.verify_page import page
 from edgeport.runtimes.bundles.manifest import Artefact, Kind, StoredFile
 from edgeport.runtimes.formats import records
 from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.repeats import Repeats
 from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verdict import judge
@@ -244,10 +245,11 @@ def test_the_page_needs_nothing_but_itself_and_can_be_read_aloud(value: dict[str
 
 def test_the_table_of_a_gpu_and_of_answers_that_differ() -> None:
     engine = replace(ENGINE, device="cuda:0", precision="tf32", cpu_nodes=("Loop", "If"))
-    on_gpu = replace(BAD, engine=engine, repeats="20 runs gave one answer")
+    on_gpu = replace(BAD, engine=engine, repeats=Repeats("real 1", 20, 1, None, 0.0))
     report = Report("digits", 4, Thresholds(), (on_gpu,), ()).judged(Thresholds())
     text = render(report)
-    assert "libtorch ran on cuda:0 in tf32\n  on the CPU, as allowed: Loop, If\n  20 runs" in text
+    assert "libtorch ran on cuda:0 in tf32\n  on the CPU, as allowed: Loop, If\n" in text
+    assert f"  {on_gpu.repeats}\n" in text
     assert re.search(r"libtorch +label +4 differ +exact", text)
     verdict = judge("y", "s0", measure(np.ones(2), np.ones(3), None), Thresholds(), kind="real")
     odd = BackendReport("torch", "f", "fail", None, None, None, ENGINE, (verdict,))
