@@ -7,6 +7,7 @@ small constants alone never gets there, and stays.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -71,7 +72,7 @@ def _dtypes(model: onnx.ModelProto) -> dict[str, int]:
         named = [(each.name, each.data_type) for each in graph.initializer]
         for value in (*graph.value_info, *graph.output, *graph.input):
             named.append((value.name, value.type.tensor_type.elem_type))
-        for name, dtype in named:
+        for name, dtype in filter(itemgetter(1), named):  # the older exporter may say 0
             found[name] = dtype if found.get(name, dtype) == dtype else 0
     return found
 
@@ -91,7 +92,8 @@ def _is_size(
 def _is_small(tensor: onnx.TensorProto) -> bool:
     if tensor.data_type != onnx.TensorProto.INT64 or tensor.data_location == tensor.EXTERNAL:
         return True  # weights that large are no bounds
-    return bool((np.abs(numpy_helper.to_array(tensor)) < _SMALL).all())
+    values = numpy_helper.to_array(tensor)
+    return bool(((values > -_SMALL) & (values < _SMALL)).all())
 
 
 def _written_out(
@@ -122,7 +124,7 @@ def _folded(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     held = node.input[0]
     for number, (name, fold) in enumerate(steps):
         last = number == len(steps) - 1
-        made, asked = output if last else f"{output}_{number}", f"{output}_asked_{number}"
+        made, asked = output if last else f"{output}/{number}", f"{output}/asked_{number}"
         yield helper.make_node(str(fold), [name, held], [asked], asked)
         yield helper.make_node("Where", [asked, name, held], [made], made)
         held = made
@@ -131,12 +133,12 @@ def _folded(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 def _sign(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     (value,), (output,) = node.input, node.output
     zero = numpy_helper.from_array(np.array(0, np.int64))
-    yield helper.make_node("Constant", [], [f"{output}_zero"], f"{output}_zero", value=zero)
+    yield helper.make_node("Constant", [], [f"{output}/zero"], f"{output}/zero", value=zero)
     for name, ask in (("above", "Greater"), ("below", "Less")):
-        asked, number = f"{output}_{name}", f"{output}_{name}_number"
-        yield helper.make_node(ask, [value, f"{output}_zero"], [asked], asked)
+        asked, number = f"{output}/{name}", f"{output}/{name}_number"
+        yield helper.make_node(ask, [value, f"{output}/zero"], [asked], asked)
         yield helper.make_node("Cast", [asked], [number], number, to=onnx.TensorProto.INT64)
-    yield helper.make_node("Sub", [f"{output}_above_number", f"{output}_below_number"], [output])
+    yield helper.make_node("Sub", [f"{output}/above_number", f"{output}/below_number"], [output])
 
 
 def _selected(
@@ -156,18 +158,18 @@ def _selected(
         if keeps or options.get("noop_with_empty_axes", 0):
             return
         flat = numpy_helper.from_array(np.array([-1], np.int64))
-        yield helper.make_node("Constant", [], [f"{output}_flat"], f"{output}_flat", value=flat)
-        yield helper.make_node("Reshape", [held, f"{output}_flat"], [f"{output}_row"])
-        held, axes = f"{output}_row", [0]
+        yield helper.make_node("Constant", [], [f"{output}/flat"], f"{output}/flat", value=flat)
+        yield helper.make_node("Reshape", [held, f"{output}/flat"], [f"{output}/row"])
+        held, axes = f"{output}/row", [0]
     one = numpy_helper.from_array(np.array([1], np.int64))
-    yield helper.make_node("Constant", [], [f"{output}_one"], f"{output}_one", value=one)
+    yield helper.make_node("Constant", [], [f"{output}/one"], f"{output}/one", value=one)
     for number, axis in enumerate(axes):
-        made = output if keeps and number == len(axes) - 1 else f"{output}_{number}"
+        made = output if keeps and number == len(axes) - 1 else f"{output}/{number}"
         largest = _SELECTS[node.op_type]
-        outputs = [made, f"{output}_place_{number}"]
-        yield helper.make_node("TopK", [held, f"{output}_one"], outputs, axis=axis, largest=largest)
+        outputs = [made, f"{output}/place_{number}"]
+        yield helper.make_node("TopK", [held, f"{output}/one"], outputs, axis=axis, largest=largest)
         held = made
     if not keeps:
         all_ = numpy_helper.from_array(np.array(axes, np.int64))
-        yield helper.make_node("Constant", [], [f"{output}_axes"], f"{output}_axes", value=all_)
-        yield helper.make_node("Squeeze", [held, f"{output}_axes"], [output])
+        yield helper.make_node("Constant", [], [f"{output}/axes"], f"{output}/axes", value=all_)
+        yield helper.make_node("Squeeze", [held, f"{output}/axes"], [output])

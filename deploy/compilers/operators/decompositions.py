@@ -255,7 +255,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.floor_divide.default: elementwise.floor_divide,
     _aten.floor_divide.Scalar: elementwise.floor_divide,
     _aten.remainder.Tensor: elementwise.remainder,
-    _aten.remainder.Scalar: elementwise.remainder,
+    _aten.remainder.Scalar: free_numbers.remainder_by,
+    _aten.remainder.Scalar_Tensor: free_numbers.remainder_of,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     experts.GROUPED: experts.grouped_product,
     _aten.sort.stable: ordering.sort_stably,
@@ -286,4 +287,13 @@ def applies(node: torch.fx.Node) -> bool:
         return _projects([state.meta["val"] for state in states])
     if node.target in _FREE:
         return free_parts.applies(node) or free_numbers.applies(node)
-    return node.target in ONNX_TABLE or node.target is _DIAGONAL
+    return _not_in_place(node.target) in ONNX_TABLE or node.target is _DIAGONAL
+
+
+def _not_in_place(operator: Any) -> Any:
+    """The operator that one which writes into its input, ``x.atan2_(y)``, is decomposed to."""
+    if not isinstance(operator, torch._ops.OpOverload) or not operator._schema.is_mutable:
+        return operator
+    packet = getattr(_aten, operator._schema.name.removeprefix("aten::").removesuffix("_"), None)
+    default = getattr(packet, "default", operator)  # of floor_divide_.Tensor
+    return getattr(packet, operator._overloadname, default)

@@ -140,8 +140,10 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
     return down + inexact.to(down.dtype)
 
 
-def floor_divide(x: Tensor, y: Tensor | float) -> Any:
-    """The same of floats; of integers the exporter's is right."""
+def floor_divide(x: Tensor | float, y: Any) -> Any:
+    """The same of floats; of integers the exporter's is right, but of a number, ``7 // x``."""
+    if not isinstance(x, Tensor):
+        return torch.full((), x, dtype=torch.result_type(x, y)) // y
     return _KEEP if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
 
 
@@ -189,7 +191,9 @@ def fmod(x: Tensor, y: Tensor | int) -> Any:
 
 
 def _is_integer(x: Tensor | float) -> bool:
-    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int)
+    if isinstance(x, Tensor):
+        return not x.is_floating_point()
+    return isinstance(x, int | torch.SymInt)  # a free size too
 
 
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:

@@ -9,18 +9,24 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from . import elementwise
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
 
-def _remainder(x: Tensor, by: Any) -> Any:
-    return x.remainder(_beside(x, by)) if _is_free(by) else NotImplemented
+def remainder_by(x: Tensor, number: Any) -> Any:
+    """As ``elementwise.remainder``, which takes no free size."""
+    if _is_free(number):
+        return x.remainder(_beside(x, number))
+    return elementwise.remainder(x, number)
 
 
-def _remainder_of(number: Any, by: Tensor) -> Any:
-    return _beside(by, number).remainder(by) if _is_free(number) else NotImplemented
+def remainder_of(number: Any, by: Tensor) -> Any:
+    """The same the other way round, ``1.7e9 % x``."""
+    return _beside(by, number).remainder(by)
 
 
 def _power(x: Tensor, exponent: Any) -> Any:
@@ -51,9 +57,8 @@ def _rolled(x: Tensor, dim: int, shift: Any) -> Tensor:
 
 def _beside(x: Tensor, number: Any) -> Tensor:
     """A number as a tensor, in the dtype that both have."""
-    is_kept = x.is_floating_point() or isinstance(number, torch.SymInt)
-    dtype = x.dtype if is_kept and x.dtype != torch.bool else torch.result_type(x, 1.0)
-    found: Tensor = _scalar_tensor(number, dtype=dtype)
+    like = 1 if isinstance(number, int | torch.SymInt) else 1.0
+    found: Tensor = _scalar_tensor(number, dtype=torch.result_type(x, like))
     return found
 
 
@@ -62,8 +67,6 @@ def _is_free(number: Any) -> bool:
 
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
-    _aten.remainder.Scalar: _remainder,
-    _aten.remainder.Scalar_Tensor: _remainder_of,
     _aten.pow.Tensor_Scalar: _power,
     _aten.scatter.value: _scatter,
     _aten.roll.default: _roll,

@@ -4,6 +4,7 @@ Found with torch 2.13.0, onnxscript 0.7.2 and onnxruntime 1.31.1, where
 ``torch.onnx.export(dynamo=True)`` alone gives files that load, run and answer wrongly.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.operators import decompositions
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import ExportError
@@ -56,6 +58,51 @@ def test_integers_are_divided_as_integers(tmp_path: Path) -> None:
     assert found["trunc"].tolist() == [abs(x) // 7 * (1 if x > 0 else -1) for x in exact]
     assert found["fmod"].tolist() == [abs(x) % 1000 * (1 if x > 0 else -1) for x in exact]
     assert found["remainder"].tolist() == [x % 1000 for x in exact]
+
+
+class Several(nn.Module):
+    """Each of these operators is wrong, and is decomposed if it is the only one of its module."""
+
+    def __init__(self, *functions: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(function(x) for function in self.functions)
+
+
+OF_FLOATS = [
+    lambda x: x % 3600.0,
+    lambda x: 1.7e9 % (x + 3600),
+    lambda x: 1.0 // (x + 0.2),
+    lambda x: x.clone().remainder_(3600.0),  # what writes in place is decomposed later
+    lambda x: x.clone().floor_divide_(0.1),
+    lambda x: x.clone().floor_divide_(torch.tensor(0.3)),
+    lambda x: x.clone().atan2_(torch.tensor(-1.0)),
+]
+OF_INTEGERS = [
+    lambda x: x.clone().div_(7, rounding_mode="trunc"),
+    lambda x: 7 // (x % 5 - 7),
+    lambda x: x % x.shape[0],
+    lambda x: x // x.shape[0],
+]
+FLOATS = np.array([0.1, 1.7e9, 0.0, 1.5, -1.0, -0.0], np.float32)
+
+
+@pytest.mark.parametrize(("functions", "x"), [(OF_FLOATS, FLOATS), (OF_INTEGERS, LARGE)])
+def test_quotients_in_all_ways_to_write_them(
+    functions: list[Callable[[Tensor], Tensor]], x: Array, tmp_path: Path
+) -> None:
+    for function in functions:
+        captured = torch.export.export(Several(function), (torch.from_numpy(x),))
+        assert any(map(decompositions.applies, captured.graph.nodes))
+    module = Several(*functions)
+    source = deploy.exporter.source_of("all", module, {"x": x}, {"x": {0: "rows"}})
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+    found = answers(tmp_path / "model.onnx", {"x": x}).values()
+    for answer, expected in zip(found, module(torch.from_numpy(x)), strict=True):
+        np.testing.assert_allclose(answer, expected.numpy(), rtol=1e-6, strict=True)
 
 
 class Guarded(nn.Module):

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
+from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.targets import negotiate
+from edgeport.deploy.compilers.upstream import quiet
+from edgeport.deploy.compilers.wide_integers import write_out_wide_integers
 
 EDGES = [
     0,
@@ -66,6 +70,28 @@ def test_integers_beyond_31_bits_are_compared_rightly(
                 found.values(), [expected] if count == 1 else expected, strict=True
             ):
                 np.testing.assert_array_equal(answer, truth.numpy())
+
+
+class NamesAlike(nn.Module):
+    """Of the first maximum two values are made; torch calls the second one amax_1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0).amax((0, 1)) + (x + 1).amax(0)
+
+
+def test_what_is_made_has_a_name_of_its_own(tmp_path: Path) -> None:
+    source = deploy.exporter.source_of("m", NamesAlike(), {"x": torch.ones(3, 4).long()}, {})
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+
+
+def test_a_dtype_that_is_not_said_is_inferred() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+        graph (int64[N] x) => (int64[N] y) { z = Neg(x) w = Max(z, x) y = Identity(w) }""")
+    unsaid = model.graph.value_info.add(name="w")
+    unsaid.type.tensor_type.elem_type = onnx.TensorProto.UNDEFINED
+    write_out_wide_integers(model)
+    assert "Max" not in {node.op_type for node in model.graph.node}
 
 
 def test_sizes_stay_as_they_are(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for number in (0.1, -3)),
     *((op, (x, y), {}) for op in (aten.floor_divide.default, aten.remainder.Tensor)
       for x, y in ((floats(40, 1), floats(5)), (floats(9), DIVISORS[:1]))),
+    (aten.remainder.Scalar_Tensor, (1.7e9, floats(40)), {}),
     *((op, (floats(40), -0.3), {}) for op in (aten.floor_divide.Scalar, aten.remainder.Scalar)),
     *((op, (floats(9, 1), floats(5)), {}) for op in (aten.atan2.default, aten.copysign.Tensor)),
     (aten.copysign.Scalar, (floats(9), -1.0), {}),
