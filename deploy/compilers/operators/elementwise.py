@@ -132,7 +132,8 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
     Of floats it takes the floor of a quotient that is rounded: 1.0 // 0.1 is 9.
     """
     if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
-        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
+        floors = rounding_mode == "floor" and _are_floats(x, y)
+        return _wide(_floor_of_quotient, x, y) if floors else _KEEP
     down = x // y
     if rounding_mode == "floor":
         return down
@@ -142,7 +143,7 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
 
 def floor_divide(x: Tensor, y: Tensor | float) -> Any:
     """The same of floats; of integers the exporter's is right."""
-    return _KEEP if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
+    return divide(x, y, rounding_mode="floor") if _are_floats(x, y) else _KEEP
 
 
 def _floor_of_quotient(x: Tensor, y: Tensor) -> Tensor:
@@ -163,9 +164,7 @@ def _crosses(rest: Tensor, y: Tensor) -> Tensor:
 
 def remainder(x: Tensor, y: Tensor | float) -> Any:
     """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
-    if _is_integer(x) and _is_integer(y):
-        return _KEEP
-    return _wide(_rest, *_as_floats(x, y))
+    return _wide(_rest, *_as_floats(x, y)) if _are_floats(x, y) else _KEEP
 
 
 def _rest(x: Tensor, y: Tensor) -> Tensor:
@@ -186,6 +185,12 @@ def fmod(x: Tensor, y: Tensor | int) -> Any:
     if not (_is_integer(x) and _is_integer(y)):
         return _KEEP
     return x - divide(x, y, rounding_mode="trunc") * y
+
+
+def _are_floats(x: Tensor, y: Tensor | float) -> bool:
+    """Whether one is; a free size is neither, and left to the exporter."""
+    known = isinstance(y, Tensor | float | int)
+    return known and not (_is_integer(x) and _is_integer(y))
 
 
 def _is_integer(x: Tensor | float) -> bool:

@@ -9,11 +9,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from . import elementwise
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
 def _remainder(x: Tensor, by: Any) -> Any:
-    return x.remainder(_beside(x, by)) if _is_free(by) else NotImplemented
+    return x.remainder(_beside(x, by)) if _is_free(by) else elementwise.remainder(x, by)
 
 
 def _remainder_of(number: Any, by: Tensor) -> Any:
