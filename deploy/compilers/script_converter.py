@@ -9,7 +9,7 @@ loops nor branches that pass on what was computed before them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +37,13 @@ def convert(source: Source) -> torch.export.ExportedProgram:
         Exception: Whatever torch.jit and torch.export raise.
     """
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
-    return torch.export.export(
-        _Interpreter(scripted.graph),
-        source.roomy_tensors(),
-        dynamic_shapes=(program.dynamic_shapes(source),),
-        strict=False,
-    )
+    with program.free_time():
+        return torch.export.export(
+            _Interpreter(scripted.graph),
+            source.roomy_tensors(),
+            dynamic_shapes=(program.dynamic_shapes(source),),
+            strict=False,
+        )
 
 
 class _Interpreter(nn.Module):
@@ -256,9 +257,6 @@ def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
             yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
             for deeper in inner.blocks():
                 yield from (output.debugName() for output in deeper.outputs())
-
-
-_choose: Final[Any] = torch.sym_ite  # it has no types
 
 
 def _fresh(leaf: Any) -> Any:

@@ -186,6 +186,11 @@ RULES: Final = (
         r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes) [^\n]+)",
         "in TorchScript, {0}",
     ),
+    Rule(
+        Family.UNKNOWN,  # never the reason why nothing else works
+        r"but it is not part of the active trace",
+        "a trace takes no scripted code",
+    ),
     # ---- dimensions
     Rule(
         Family.DIMENSION,
@@ -219,6 +224,11 @@ RULES: Final = (
         Family.OPERATOR,
         r"No ONNX function found|Exporting the operator|in this export path",
         "{operator} has no translation to ONNX",
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"SymbolicTensor'|Unsupported attribute type",
+        "{operator} is given a free size for a number, which has no translation to ONNX",
     ),
     Rule(
         Family.OPERATOR,
@@ -278,6 +288,7 @@ OPERATORS: Final = tuple(
         r"Unknown builtin op: (\w+::\w+)",
         r"No ONNX function found for <(?:built-in )?function (\w+)",
         r"\b(aten)_(\w+) with ",
+        r"when translating node .*\[target=torch\.ops\.([\w.]+)\]",
     )
 )
 """Where a message names an operator: one group, or the name and the overload."""
