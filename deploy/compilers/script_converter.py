@@ -28,6 +28,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_choose: Any = torch.sym_ite
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
