@@ -38,12 +38,13 @@ def convert(source: Source) -> torch.export.ExportedProgram:
         Exception: Whatever torch.jit and torch.export raise.
     """
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
-    return torch.export.export(
-        _Interpreter(scripted.graph),
-        source.roomy_tensors(),
-        dynamic_shapes=(program.dynamic_shapes(source),),
-        strict=False,
-    )
+    with program.free_time():
+        return torch.export.export(
+            _Interpreter(scripted.graph),
+            source.roomy_tensors(),
+            dynamic_shapes=(program.dynamic_shapes(source),),
+            strict=False,
+        )
 
 
 class _Interpreter(nn.Module):

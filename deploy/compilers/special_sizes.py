@@ -226,5 +226,5 @@ def _rises(size: Any) -> bool:
         return bool(under.is_Integer and under.is_positive) and _rises(over)
     if isinstance(size, sympy.Mul) and any(part.is_negative for part in size.args):
         return False
-    is_sum = isinstance(size, sympy.Add | sympy.Mul)
-    return all(map(_rises, size.args)) if is_sum else bool(size.is_Symbol or size.is_Integer)
+    is_made = isinstance(size, sympy.Add | sympy.Mul | _functions.Max)  # a stride is at least 1
+    return all(map(_rises, size.args)) if is_made else bool(size.is_Symbol or size.is_Integer)

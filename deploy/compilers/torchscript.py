@@ -82,7 +82,7 @@ def _by_name(node: torch.fx.Node) -> Any:
 
 
 def _is_size(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.SymInt)
+    return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat)
 
 
 def _size(x: torch.Tensor, axis: int) -> int:
@@ -97,12 +97,18 @@ def _most(*sizes: Any) -> torch.Tensor:
     return torch.maximum(*map(torch.as_tensor, sizes))
 
 
-def _slice(x: torch.Tensor, axis: int = 0, *bounds: int | None) -> torch.Tensor:
-    return x[(slice(None),) * (axis % x.ndim) + (slice(*(bounds or (None,))),)]
+def _slice(
+    x: torch.Tensor, axis: int = 0, start: Any = None, end: Any = None, step: Any = None
+) -> torch.Tensor:
+    return x[(slice(None),) * (axis % x.ndim) + (slice(start, end, step),)]
 
 
 def _value(x: torch.Tensor) -> torch.Tensor:
     return x
+
+
+def _square_root(size: Any) -> torch.Tensor:
+    return _number(size).sqrt()
 
 
 def _clamp(x: torch.Tensor, *bounds: Any) -> torch.Tensor:
@@ -118,6 +124,7 @@ def _number(size: Any, *, dtype: torch.dtype | None = None, **_: Any) -> torch.T
 _nn: Any = import_module("torch._C._nn")
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
+_sym_sqrt: Any = torch._sym_sqrt  # type: ignore[attr-defined]  # made on import
 _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.sym_size.int: _size,
     _aten.slice.Tensor: _slice,
@@ -133,6 +140,8 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.clamp.default: _clamp,
     _aten.scalar_tensor.default: _number,
     _aten._local_scalar_dense.default: _value,
+    torch.sym_float: _number,
+    _sym_sqrt: _square_root,
     torch.sym_min: _least,
     torch.sym_max: _most,
 }

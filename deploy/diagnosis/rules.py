@@ -227,6 +227,11 @@ RULES: Final = (
     ),
     Rule(
         Family.OPERATOR,
+        r"SymbolicTensor'|Unsupported attribute type",
+        "{operator} is given a free size for a number, which has no translation to ONNX",
+    ),
+    Rule(
+        Family.OPERATOR,
         r"UnsupportedOperatorException|unsupported operator|with Meta tensors",
         "{operator} cannot be captured by torch.export",
     ),
@@ -283,6 +288,7 @@ OPERATORS: Final = tuple(
         r"Unknown builtin op: (\w+::\w+)",
         r"No ONNX function found for <(?:built-in )?function (\w+)",
         r"\b(aten)_(\w+) with ",
+        r"when translating node .*\[target=torch\.ops\.([\w.]+)\]",
     )
 )
 """Where a message names an operator: one group, or the name and the overload."""

@@ -74,7 +74,7 @@ class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         x = x.flip(dim) if self._last_first else x
         values, places = x.sort(dim=dim, descending=falling, stable=True)
         places = x.shape[dim] - 1 - places if self._last_first else places
-        return values.narrow(dim, 0, count), places.narrow(dim, 0, count)
+        return tuple(x.narrow(dim, 0, count).contiguous() for x in (values, places))  # for a view
 
 
 _PARAMETERS: Final[Mapping[Any, tuple[str, ...]]] = {

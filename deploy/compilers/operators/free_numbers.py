@@ -12,6 +12,9 @@ from torch import Tensor
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
+_scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
+
+
 def _remainder(x: Tensor, by: Any) -> Any:
     return x.remainder(_beside(x, by)) if _is_free(by) else NotImplemented
 
@@ -27,7 +30,7 @@ def _power(x: Tensor, exponent: Any) -> Any:
 def _scatter(x: Tensor, dim: int, index: Tensor, value: Any) -> Any:
     if not _is_free(value):
         return NotImplemented
-    return x.scatter(dim, index, torch.scalar_tensor(value, dtype=x.dtype).expand(index.shape))
+    return x.scatter(dim, index, _scalar_tensor(value, dtype=x.dtype).expand(index.shape))
 
 
 def _roll(x: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
@@ -50,7 +53,8 @@ def _beside(x: Tensor, number: Any) -> Tensor:
     """A number as a tensor, in the dtype that both have."""
     is_kept = x.is_floating_point() or isinstance(number, torch.SymInt)
     dtype = x.dtype if is_kept and x.dtype != torch.bool else torch.result_type(x, 1.0)
-    return torch.scalar_tensor(number, dtype=dtype)
+    found: Tensor = _scalar_tensor(number, dtype=dtype)
+    return found
 
 
 def _is_free(number: Any) -> bool:

@@ -42,9 +42,26 @@ _own_as_tensor: Final[Any] = torch.as_tensor
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:  # as torch.as_tensor
-    """Of a size too, which torch's own takes for a constant."""
-    make = torch.tensor if isinstance(data, torch.SymInt | torch.SymFloat) else _own_as_tensor
-    return make(data, dtype=dtype, device=device)
+    """Of sizes too, which torch's own takes for constants."""
+    make: Any = torch.tensor if _holds_sizes(data) else _own_as_tensor
+    return make(data, dtype=dtype, device=device)  # type: ignore[no-any-return]
+
+
+_own_new_tensor: Final[Any] = Tensor.new_tensor
+
+
+def new_tensor(x: Tensor, data: Any, **options: Any) -> Tensor:  # as torch.Tensor.new_tensor
+    """Of sizes too."""
+    if not _holds_sizes(data):
+        return _own_new_tensor(x, data, **options)  # type: ignore[no-any-return]
+    kind: Any = {"dtype": x.dtype, "device": x.device}
+    return torch.tensor(data, **(kind | options))
+
+
+def _holds_sizes(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return any(map(_holds_sizes, data))
+    return isinstance(data, torch.SymInt | torch.SymFloat)
 
 
 _own_interpolate: Final = _functional.interpolate
@@ -160,6 +177,7 @@ WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "cdist", cdist),
     (torch, "linspace", linspace),
     (torch, "as_tensor", as_tensor),
+    (Tensor, "new_tensor", new_tensor),
     (torch, "div", div),
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),

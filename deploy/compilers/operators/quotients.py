@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
 from importlib import import_module
+from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
@@ -34,6 +35,7 @@ def known() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.SymFloat, "__int__", _no_number))
         stack.enter_context(mock.patch.object(torch.SymInt, "__int__", _number))
+        stack.enter_context(mock.patch.object(torch.SymInt, "__float__", _float, create=True))
         for name, rounds_up in (("TruncToInt", False), ("FloorToInt", False), ("CeilToInt", True)):
             kind = getattr(functions, name)
             stack.enter_context(
@@ -60,10 +62,18 @@ _own_number: Final[Any] = torch.SymInt.__int__
 
 def _number(size: torch.SymInt) -> int:
     """Where torch itself asks; in forward, ``int(rows * 14)`` is to stay a size."""
-    caller = sys._getframe(1).f_globals.get("__name__", "")
-    if caller.partition(".")[0] not in _MACHINERY:
-        raise LostSizeError("int() of a free size")
+    _require_torch(sys._getframe(1), "int")
     return int(_own_number(size))
+
+
+def _float(size: torch.SymInt) -> float:
+    _require_torch(sys._getframe(1), "float")
+    return float(_own_number(size))
+
+
+def _require_torch(caller: FrameType, name: str) -> None:
+    if caller.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
+        raise LostSizeError(f"{name}() of a free size")
 
 
 _MACHINERY: Final = ("torch", "sympy")
@@ -85,15 +95,19 @@ def _quotient(functions: Any, number: Any) -> tuple[Any, Fraction] | None:
     """A whole number that is not negative and what it is multiplied by, if it is that."""
     if isinstance(number, functions.IntTrueDiv | functions.FloatTrueDiv):
         base, divisor = number.args
-        factor = 1 / _exact(divisor) if divisor.is_positive and divisor.is_number else None
+        if not divisor.is_number or divisor.is_zero:
+            return None
+        factor = 1 / _exact(divisor)
     elif number.is_Mul and len(number.args) == 2 and number.args[0].is_Float:
         factor, base = _exact(number.args[0]), number.args[1]
     else:
         return None
     base = base.args[0] if isinstance(base, functions.ToFloat) else base
+    if factor < 0:  # ``arange`` downwards
+        base, factor = -base, -factor
     is_whole = base.is_integer and base.is_nonnegative and not base.is_number
-    fits = factor is not None and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST
-    return (base, factor) if is_whole and fits and factor is not None else None
+    fits = factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST
+    return (base, factor) if is_whole and fits else None
 
 
 def _rest(functions: Any, own: Any) -> Any:
@@ -118,14 +132,16 @@ def _rest(functions: Any, own: Any) -> Any:
 
 
 def _whole(own: Any) -> Any:
-    """``(3 * n - 1) // n`` is 2: so ``chunk`` counts the parts of a size that are ``n`` each."""
+    """``2 * n * n // n`` is ``2 * n``, and ``(3 * n - 1) // n`` is 2, as ``chunk`` counts parts."""
     expand = import_module("sympy").expand
 
     def whole(kind: Any, over: Any, by: Any) -> Any:
-        if by.is_Symbol and by.is_positive:
-            count = expand((over + 1) / by)
-            if count.is_Integer:
-                return count - 1
+        if by.free_symbols and by.is_positive:
+            for less in (0, 1):
+                count = expand((over + less) / by)
+                terms = count.as_coefficients_dict().items()
+                if all(n.is_Integer and size.is_integer for size, n in terms):
+                    return count - less
         return own(over, by)
 
     return classmethod(whole)

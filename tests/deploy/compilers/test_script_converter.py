@@ -69,6 +69,21 @@ class Iterates(Steps):
         return torch.stack(out)
 
 
+class Listens(Steps):
+    """A recurrent layer over what has grown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = []
+        for t in range(x.shape[1]):
+            out.append(x[:, t] * t)
+        y: Tensor = self.layer(torch.stack(out, 1))[0]
+        return y
+
+
 class Adds(Steps):
     """As LSTMs are written for torch.jit."""
 
@@ -83,7 +98,9 @@ class Adds(Steps):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Appends(), Starts(), Backwards(), Adds(), Iterates()])
+@pytest.mark.parametrize(
+    "module", [Appends(), Starts(), Backwards(), Adds(), Iterates(), Listens()]
+)
 def test_what_grows_is_one_tensor(module: nn.Module) -> None:
     source = deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 4, 6)}, {"x": {0: "batch", 1: "time"}}

@@ -1,14 +1,22 @@
 """Free sizes that can be 1, after convolutions or as they are."""
 
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from edgeport import deploy
+from edgeport.deploy.compilers import special_sizes
 from edgeport.runtimes import EdgeportError, Range
+
+sympy: Any = import_module("sympy")  # neither has types
+functions: Any = import_module("torch.utils._sympy.functions")
 
 
 class Attends(nn.Module):
@@ -119,6 +127,34 @@ class Halves(nn.Module):
 def test_what_holds_for_every_size_is_known(how: str, format_: str, tmp_path: Path) -> None:
     tried = export(Halves(how), tmp_path / "m.edge", format_, 4)
     assert tried[-1][0] in ("dynamo", "oblivious")
+
+
+def test_a_stride_is_the_least_that_it_can_be_with_its_size() -> None:
+    """As of windows of 4: the smallest image is one."""
+    size: Any = sympy.Symbol("n", integer=True, positive=True)
+    count = functions.FloorDiv(size + 3, 4)
+    env: Any = SimpleNamespace(
+        backed_var_to_val={size: 9}, var_to_range={size: ValueRanges(sympy.Integer(4), int_oo)}
+    )
+    assert special_sizes._is_least(env, functions.Max(1, count))
+    assert not special_sizes._is_least(env, functions.Max(1, count + 1))
+    assert not special_sizes._is_least(env, functions.Max(1, 2 - count))  # falls
+
+
+class RelativePositions(nn.Module):
+    """Rows are shifted as in Transformer-XL: nobody knows that what is left of them fits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = x.shape[3]
+        apart = torch.arange(time - 1, -time, -1.0)
+        scores = x[:, :, :1].transpose(2, 3) * apart
+        shifted = nn.functional.pad(scores, (1, 0)).view(x.shape[0], 3, -1, time)
+        return shifted[:, :, 1:].view(scores.shape)[..., : apart.shape[0] // 2 + 1]
+
+
+def test_relative_positions(tmp_path: Path) -> None:
+    assert export(RelativePositions(), tmp_path / "m.edge", "onnx", 1) == [("dynamo", "proved")]
+    assert export(RelativePositions(), tmp_path / "p.edge", "pt2", 1)[-1] == ("oblivious", "proved")
 
 
 class Counts(nn.Module):

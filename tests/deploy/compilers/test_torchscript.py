@@ -1,6 +1,7 @@
 """What becomes of a TorchScript file on its way to disk."""
 
 import io
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,19 @@ class Resizes(nn.Module):
         return larger[:, 0] + x
 
 
-@pytest.mark.parametrize("module", [Flags(), Spans(), Resizes()])
+class Floats(nn.Module):
+    """Sizes as floats, in tensors, and as the first place alone."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        size = x.shape[1]
+        y = x / math.sqrt(size) * float(size) + x.new_tensor([size, 1]).sum()
+        return y.masked_fill(x > 1, size)[:, -(size // 2) :]
+
+
+@pytest.mark.parametrize("module", [Flags(), Spans(), Resizes(), Floats()])
 def test_what_a_trace_dislikes_is_written_otherwise(module: nn.Module, tmp_path: Path) -> None:
     events: list[Any] = []
-    axes = {Flags: (1, 2), Spans: (1,), Resizes: (2,)}[type(module)]
+    axes = {Flags: (1, 2), Spans: (1,), Resizes: (2,), Floats: (1,)}[type(module)]
     deploy.export(
         module, {"x": torch.randn(2, 4, 4)}, tmp_path / "m.edge",
         formats="torchscript", ranges={"time": Range(4, 40)}, on_event=events.append,

@@ -142,6 +142,11 @@ class Prefix(nn.Module):
         return x[:, :length]
 
 
+class Shifts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.long() & x.shape[0]  # here
+
+
 class Repeat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         count = int(x.abs().sum())
@@ -374,6 +379,9 @@ CASES = [
     Case(pt2_strict, Listed, Family.SIZE, None, "tolist"),
     Case(pt2, OneHot, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, OneHot, Family.SIZE, None, "tensor.shape"),
+    Case(
+        onnx_dynamo, Shifts, Family.OPERATOR, "aten.bitwise_and.Scalar", "", "is given a free size"
+    ),
     Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
     Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
     Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),

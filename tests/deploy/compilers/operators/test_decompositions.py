@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
+from edgeport.deploy.compilers.operators import free_numbers, free_parts
 from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE, cdist
 from edgeport.deploy.compilers.operators.free_sizes import interpolate, linspace
 from edgeport.runtimes import ExportError, Range
@@ -51,6 +52,15 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((aten.bucketize.Tensor, (TIES, EDGES), {"right": right}) for right in (False, True)),
     *((aten.div.Tensor_mode, (integers(40, 1), DIVISORS), {"rounding_mode": mode})
       for mode in ("floor", "trunc")),
+    *((aten.div.Scalar_mode, (floats(40), number), {"rounding_mode": "floor"})
+      for number in (0.1, -3)),
+    *((op, (x, y), {}) for op in (aten.floor_divide.default, aten.remainder.Tensor)
+      for x, y in ((floats(40, 1), floats(5)), (floats(9), DIVISORS[:1]))),
+    *((op, (floats(40), -0.3), {}) for op in (aten.floor_divide.Scalar, aten.remainder.Scalar)),
+    *((op, (floats(9, 1), floats(5)), {}) for op in (aten.atan2.default, aten.copysign.Tensor)),
+    (aten.copysign.Scalar, (floats(9), -1.0), {}),
+    (aten.signbit.default, (floats(9),), {}),
+    (aten.diagonal_scatter.default, (floats(4, 5), floats(4), 1), {}),
     (aten.fmod.Tensor, (integers(40, 1), DIVISORS), {}),
     (aten.fmod.Scalar, (integers(40), -1_000_003), {}),
     *(
@@ -113,7 +123,8 @@ def test_it_computes_what_the_operator_computes(
 
 
 def test_every_decomposition_has_a_case() -> None:
-    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES}
+    free = {*free_parts.TABLE, *free_numbers.TABLE}  # see test_free_parts
+    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - free
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes
         aten._grouped_mm.default,  # not in float64: see test_experts

@@ -81,6 +81,13 @@ def test_what_is_missing_to_a_multiple_is_told_by_a_quotient(
     assert all(told.subs(SIZE, n) == python(n) for n in range(1, 100))
 
 
+def test_how_long_a_range_downwards_is() -> None:
+    with quotients.known():
+        assert functions.CeilToInt(_float(functions.ToFloat(1 - 2 * SIZE), sympy.Float(-1.0))) == (
+            2 * SIZE - 1
+        )
+
+
 def test_what_is_filled_up_is_no_less() -> None:
     with quotients.known():
         filled = SIZE + _rest(-SIZE, 4)
@@ -94,7 +101,10 @@ def test_what_is_filled_up_is_no_less() -> None:
 
 def test_parts_of_a_size_are_counted() -> None:
     with quotients.known():
+        other = sympy.Symbol("k", integer=True, positive=True)
         assert functions.FloorDiv(3 * SIZE - 1, SIZE) == 2
+        assert functions.FloorDiv(6 * SIZE * SIZE * other, 2 * SIZE) == 3 * SIZE * other
+        assert functions.FloorDiv(3 * SIZE, 2 * other).func is functions.FloorDiv
         unknown = sympy.Symbol("m", integer=True)  # may be negative
         assert functions.FloorDiv(3 * unknown - 1, unknown).func is functions.FloorDiv
         assert functions.FloorDiv(3 * SIZE - 2, SIZE).func is functions.FloorDiv
