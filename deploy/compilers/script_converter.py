@@ -9,7 +9,7 @@ loops nor branches that pass on what was computed before them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -258,9 +258,6 @@ def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
             yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
             for deeper in inner.blocks():
                 yield from (output.debugName() for output in deeper.outputs())
-
-
-_choose: Final[Any] = torch.sym_ite  # it has no types
 
 
 def _fresh(leaf: Any) -> Any:

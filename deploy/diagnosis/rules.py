@@ -186,6 +186,11 @@ RULES: Final = (
         r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes) [^\n]+)",
         "in TorchScript, {0}",
     ),
+    Rule(
+        Family.UNKNOWN,  # never the reason why nothing else works
+        r"but it is not part of the active trace",
+        "a trace takes no scripted code",
+    ),
     # ---- dimensions
     Rule(
         Family.DIMENSION,

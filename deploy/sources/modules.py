@@ -104,7 +104,7 @@ def _attributes_on_cpu(module: nn.Module) -> list[str]:
     changed = []
     for path, part in module.named_modules():
         for name, value in list(vars(part).items()):
-            if name in _HELD_BY_TORCH or not any(map(_is_elsewhere, pytree.tree_leaves(value))):
+            if name in _HELD_BY_TORCH or not _holds_elsewhere(value):
                 continue
             vars(part)[name] = pytree.tree_map(_on_cpu, value)
             changed.append(f"{path}.{name}".lstrip("."))
@@ -115,6 +115,13 @@ def _attributes_on_cpu(module: nn.Module) -> list[str]:
 
 
 _HELD_BY_TORCH: Final = ("_parameters", "_buffers", "_modules")
+
+
+def _holds_elsewhere(value: object) -> bool:
+    try:
+        return any(map(_is_elsewhere, pytree.tree_leaves(value)))
+    except RecursionError:  # it leads to itself
+        return False
 
 
 def _is_elsewhere(value: object) -> bool:

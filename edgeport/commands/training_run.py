@@ -15,7 +15,7 @@ from edgeport.commands.quantities import four_decimals
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
-from edgeport.runtimes import SourceError, UsageError
+from edgeport.runtimes import SourceError
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.needs import needs
 
@@ -143,8 +143,6 @@ def _rate(args: TrainArgs, recipe: "Recipe", usual_decay: float | None) -> float
         return None
     from edgeport.training.recipes import stable_step
 
-    if recipe.model != "linear":
-        raise UsageError("there is no learning rate", remedy="give one: --lr 0.001")
     asked = args.settings["options"].get("weight_decay", 0)
     decay = usual_decay if asked is None else asked
     if (

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -140,6 +141,20 @@ static void make_folder(const char *path) {
     free(part);
 }
 
+static const char *volatile unfinished; /* a file that is being written */
+
+static void end(int number) { /* leaves nothing half, and ends as it would have */
+    if (unfinished) unlink(unfinished);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void end_clean(void) {
+    static const int ending[] = {SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    for (size_t i = 0; i < COUNT(ending); i++)
+        if (signal(ending[i], end) == SIG_IGN) signal(ending[i], SIG_IGN); /* as behind nohup */
+}
+
 static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor) {
     char shape[MOST_AXES * 22] = "", header[MOST_AXES * 22 + 128];
     for (int i = 0; i < tensor->axes; i++)
@@ -157,6 +172,7 @@ static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor
     sprintf(path, "%s/%s.npy", folder, spec->name);
     for (char *c = path + strlen(folder) + 1; *c; c++) *c = *c == '/' ? '_' : *c;
     sprintf(temporary, "%s.%ld.tmp", path, (long)getpid()); /* renamed once it is whole */
+    unfinished = temporary;
     FILE *file = fopen(temporary, "wb");
     if (!file) cannot_write(path, errno);
     int whole = fwrite(head, 1, 10, file) == 10
@@ -167,6 +183,7 @@ static void write_npy(const char *folder, const Spec *spec, const Tensor *tensor
         remove(temporary);
         cannot_write(path, reason);
     }
+    unfinished = NULL;
     free(path);
     free(temporary);
 }
@@ -389,6 +406,7 @@ static int help(void) {
 }
 
 int main(int count, char **arguments) {
+    end_clean();
     const char *model = NULL, *folder = NULL, *library = NULL, *paths[COUNT(inputs)] = {0};
     long threads = 1;
     for (int i = 1; i < count; i++) {

@@ -1,12 +1,14 @@
 """Weights that ONNX Runtime's tools rounded to integers, as the numbers that they stand for.
 
-Such a weight is three tensors: integers, their step (one, or one for each channel), and which of
-them is 0. Along which axis channels lie is said by the graph alone, and it may have been transposed
-for its kernel; of the ways that fit, the right one is nearest to what it was.
+Such a weight is three tensors: integers, their step (one, or one for each channel, of a recurrent
+layer in each direction), and which of them is 0. Along which axes channels lie is said by the graph
+alone, and it may have been transposed for its kernel; of the ways that fit, the right one is
+nearest to what it was.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -43,17 +45,18 @@ def _nearest(integers: Weight, step: Weight, zero: Weight | None, whole: Weight)
     zeros = np.zeros(1) if zero is None else zero.values()
     if numbers is None or steps is None or zeros is None or like is None:
         return None
-    ways = _ways(numbers, steps.reshape(-1), zeros.reshape(-1), like.shape)
+    ways = _ways(numbers, np.squeeze(steps), np.squeeze(zeros), like.shape)
     return min(ways, key=lambda way: float(np.abs(way - like).sum()), default=None)
 
 
 def _ways(numbers: Array, steps: Array, zeros: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    if zeros.size not in (1, steps.size):
+    if zeros.size not in (1, steps.size) or steps.ndim > 2:  # of an attacker
         return
-    for axis in range(numbers.ndim):
-        if steps.size in (1, numbers.shape[axis]):
-            along = [-1 if place == axis else 1 for place in range(numbers.ndim)]
-            wide = (numbers - zeros.reshape(along)) * steps.reshape(along)
+    for axes in itertools.combinations(range(numbers.ndim), steps.ndim):
+        sizes = [size if axis in axes else 1 for axis, size in enumerate(numbers.shape)]
+        if steps.shape == tuple(sizes[axis] for axis in axes):
+            zero = zeros if zeros.size == 1 else zeros.reshape(sizes)
+            wide = (numbers - zero) * steps.reshape(sizes)
             for way in (wide, wide.swapaxes(-1, -2)) if wide.ndim > 1 else (wide,):
                 if way.shape == shape:
                     yield way

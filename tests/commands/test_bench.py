@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from edgeport import deploy
 from edgeport.__main__ import main
 from edgeport.runtimes.cpus import available_cpus
 
@@ -79,6 +82,15 @@ def test_too_few_processes_give_no_interval(mlp_bundle: Path, tmp_path: Path, ca
     assert "1 process is too few for intervals, which take 3" in capsys.readouterr().out
 
 
+def test_three_processes_give_intervals(mlp_bundle: Path, capsys: Out) -> None:
+    both = ("--backend", "ort-cpu,libtorch", "--processes", "3", "--seconds", "1")
+    assert bench(mlp_bundle, *both) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("libtorch "))
+    assert re.match(r"libtorch +\S+  \S+ to \S+ .* \d\S* \(\S+ to \S+\)$", row)
+    assert "too few" not in out
+
+
 def test_json_and_file_are_one_object(mlp_bundle: Path, tmp_path: Path, capsys: Out) -> None:
     file = tmp_path / "new" / "bench.json"
     assert ort(mlp_bundle, "--json", "--report", str(file)) == 0
@@ -131,6 +143,14 @@ def test_the_scenarios_of_mlperf(mlp_bundle: Path, capsys: Out) -> None:
     assert "mlp: x [8, " in capsys.readouterr().out
     assert ort(mlp_bundle, "--mode", "offline") == 0
     assert re.search(r"mlp: x \[\d+, ", capsys.readouterr().out)
+
+
+def test_a_scenario_that_a_model_has_no_batch_for(tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "fixed.edge"
+    deploy.export(nn.Linear(4, 2), {"input": torch.randn(2, 4)}, path, formats=["torchscript"])
+    assert bench(path, "--mode", "multi-stream") == 2
+    err = capsys.readouterr().err
+    assert "--mode multi-stream has 8 samples in a query, and a model takes no such batch" in err
 
 
 @pytest.mark.parametrize(
@@ -205,6 +225,20 @@ def test_compare_needs_results(mlp_bundle: Path, tmp_path: Path, capsys: Out) ->
     assert "cannot read" in capsys.readouterr().err
     assert main(["compare", str(file), str(file), "--margin", "0"]) == 2
     assert "--margin is 0 %" in capsys.readouterr().err
+
+
+def test_compare_says_what_is_in_one_result_alone(
+    mlp_bundle: Path, tmp_path: Path, capsys: Out
+) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    both = ("--backend", "ort-cpu,torch", "--seconds", "0.3")
+    assert bench(mlp_bundle, *both, "--report", str(two)) == 0
+    told = json.loads(two.read_text("utf-8"))
+    kept = [v for v in told["variants"] if v["engine"]["backend"] == "ort-cpu"]
+    one.write_text(json.dumps({**told, "variants": kept}), "utf-8")
+    capsys.readouterr()
+    assert main(["compare", str(one), str(two)]) == 0
+    assert "in one of them only: torch\n" in capsys.readouterr().out
 
 
 def test_compare_fails_if_something_became_slower(

@@ -15,6 +15,7 @@ from edgeport.commands.bench_gpu import gpu_section, gpu_text
 from edgeport.commands.bench_lead import lead
 from edgeport.commands.bench_page import render_page
 from edgeport.commands.bench_plots import tail_curve
+from edgeport.commands.bench_tables import render
 from edgeport.runtimes import Bundle
 from edgeport.runtimes.bench import (
     Closed,
@@ -398,3 +399,22 @@ def test_a_gpu_has_its_state_and_the_parts_of_a_call() -> None:
         assert told in page.text
     assert gpu_text(result(latency("ort-cpu"))) == ""
     assert gpu_section(result(latency("ort-cpu"))) == []
+
+
+def test_the_table_of_what_is_seldom_known() -> None:
+    left_out = (Unusable("torch", "torch is not installed", "pip install 'edgeport[torch]'"),)
+    known = [latency("a", energy_uj_per_call=2500.0), latency("b", energy_uj_per_call=0.25)]
+    found = result(*times(known), unusable=left_out)
+    text = render(found)
+    assert "torch: torch is not installed\n  fix: pip install 'edgeport[torch]'" in text
+    assert "energy of the machine in mJ a call: a 2.5, b 0.00025" in text
+    page = Page(render_page(found))
+    assert "2.50 mJ" in page.text
+    assert "0.25 µJ" in page.text
+
+
+def test_a_lead_without_a_median() -> None:
+    only_p90 = latency("a", percentiles=percentiles(durations(10_000), (90.0,), seed=0))
+    assert lead(result(only_p90)) == "a was timed; no median was asked for."
+    few = latency("b", durations(86_000, rounds=1, calls=2))
+    assert " times quicker than b" not in lead(result(times([latency("a")])[0], few))

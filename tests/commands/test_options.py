@@ -1,9 +1,17 @@
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edgeport.commands.options import add_max_ratio, check_report, file_path, ratios_of
+from edgeport.commands.options import (
+    add_max_ratio,
+    check_report,
+    file_path,
+    names,
+    ratios_of,
+    size,
+)
 from edgeport.runtimes import UsageError
 
 
@@ -87,3 +95,29 @@ def test_a_report_is_nowhere_in_what_is_read(
     with pytest.raises(UsageError, match=f"{problem}.*\n  fix: choose another place"):
         check_report(Path(place), kept)
     check_report(Path("other.json"), kept)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (names, "a, b,", ("a", "b")),
+        (size, "64 MiB", 2**26),
+        (size, "1000000", 10**6),
+    ],
+)
+def test_words_of_the_command_line(read: Callable[[str], object], text: str, value: object) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (names, " , ", r"expected NAME\[,NAME...\]"),
+        (names, "a,a", "'a,a' names something twice"),
+        (size, "0", "expected a size such as 64MiB, got '0'"),
+        (size, "64 elephants", "expected a size such as 64MiB, got '64 elephants'"),
+    ],
+)
+def test_words_that_are_refused(read: Callable[[str], object], text: str, message: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        read(text)

@@ -165,6 +165,17 @@ def test_more_numbers_than_a_table_has_columns() -> None:
         told({"y": np.zeros((2, 4097), np.float32)}, Model(Signature((), ()), (), dict), 2)
 
 
+def test_an_answer_without_a_row_for_each() -> None:
+    with pytest.raises(UsageError, match=r"output 'y' is \[3\] for 2 rows\n  fix: use edgeport"):
+        told({"y": np.zeros(3, np.float32)}, Model(Signature((), ()), (), dict), 2)
+
+
+def test_a_run_answers_on_the_cpu(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["predict", str(houses / "run"), "--input", str(houses / "houses.csv")]
+    assert main([*asked, "--device", "cuda"]) == 2
+    assert "is a run, which answers on the CPU, not on cuda\n" in capsys.readouterr().err
+
+
 def test_files_that_do_not_fit(
     houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

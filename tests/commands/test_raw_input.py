@@ -1,5 +1,6 @@
 """Files as the inputs of a model: every number is the one that is written there."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgeport.commands.raw_input import read
-from edgeport.runtimes import InputError, Range, Signature, TensorSpec
+from edgeport.runtimes import (
+    BackendMissingError,
+    FormatError,
+    InputError,
+    Range,
+    Signature,
+    TensorSpec,
+    UsageError,
+)
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import decode
 
@@ -148,3 +157,25 @@ def test_images_of_folders_in_a_folder_and_none_that_is_hidden(tmp_path: Path) -
         Image.new("RGB", (2, 2)).save(tmp_path / name, "png")
     signature = Signature((TensorSpec("image", "uint8", ("batch", 2, 2, 3)),), (), {})
     assert [raw.rows for raw in read(tmp_path, signature)] == [("1.png",), ("a/b/2.PNG",)]
+
+
+def test_a_table_has_no_column_for_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image\n1\n")
+    with pytest.raises(UsageError, match=r"image: float32\[.*\] is no column of a table\n"):
+        inputs(tmp_path / "a.csv", TensorSpec("image", "float32", ("batch", 3, 4, 4)))
+
+
+def test_lines_that_are_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff\n")
+    with pytest.raises(FormatError, match=r"a\.txt is not UTF-8: .*\n  fix: save it as UTF-8"):
+        inputs(tmp_path / "a.txt", TensorSpec("t", "int32", ("batch", "characters")))
+
+
+def test_an_image_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TensorSpec("image", "uint8", ("batch", "height", "width", 3))
+    (tmp_path / "a.png").write_bytes(b"no")
+    with pytest.raises(FormatError, match=r"a\.png cannot be read as an image: .*\n  fix: save it"):
+        inputs(tmp_path / "a.png", spec)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(BackendMissingError, match="images are decoded by Pillow, which is not in"):
+        inputs(tmp_path / "a.png", spec)

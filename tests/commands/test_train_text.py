@@ -113,6 +113,23 @@ def test_what_cannot_be_trained(
 
 
 @pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--ngrams", "2..1"], "expected N or N..N, like 1..2, got '2..1'"),
+        (["--ngrams", "a"], "expected N or N..N, like 1..2, got 'a'"),
+        (["--min-df", "1.5"], "expected a number of texts, or 0.0 to 1.0, got '1.5'"),
+        (["--max-df", "most"], "expected a number of texts, or 0.0 to 1.0, got 'most'"),
+    ],
+)
+def test_words_that_are_none(
+    table: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(ask(table, *more))
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty"),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from page import Page, assert_no_text_becomes_a_tag
 
+from edgeport.commands.parity_table import render
 from edgeport.commands.verify_page import page
 from edgeport.runtimes.bundles.manifest import Artefact, Kind, StoredFile
 from edgeport.runtimes.formats import records
 from edgeport.runtimes.parity.comparison import measure
+from edgeport.runtimes.parity.repeats import Repeats
 from edgeport.runtimes.parity.report import BackendReport, OutputFacts, Report
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verdict import judge
@@ -239,3 +241,17 @@ def test_the_page_needs_nothing_but_itself_and_can_be_read_aloud(value: dict[str
     assert tags.count("h1") == 1
     assert tags.count("caption") == tags.count("table")
     assert all(a.get("aria-label") for _, a in found.tags if a.get("role") == "img")
+
+
+def test_the_table_of_a_gpu_and_of_answers_that_differ() -> None:
+    engine = replace(ENGINE, device="cuda:0", precision="tf32", cpu_nodes=("Loop", "If"))
+    on_gpu = replace(BAD, engine=engine, repeats=Repeats("real 1", 20, 1, None, 0.0))
+    report = Report("digits", 4, Thresholds(), (on_gpu,), ()).judged(Thresholds())
+    text = render(report)
+    assert "libtorch ran on cuda:0 in tf32\n  on the CPU, as allowed: Loop, If\n" in text
+    assert f"  {on_gpu.repeats}\n" in text
+    assert re.search(r"libtorch +label +4 differ +exact", text)
+    verdict = judge("y", "s0", measure(np.ones(2), np.ones(3), None), Thresholds(), kind="real")
+    odd = BackendReport("torch", "f", "fail", None, None, None, ENGINE, (verdict,))
+    text = render(Report("m", 1, Thresholds(), (odd,), ()).judged(Thresholds()))
+    assert re.search(r"torch +y +differs +s0", text)

@@ -126,15 +126,59 @@ def _without_nan(extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tens
     return torch.where(y.isnan(), x, torch.where(x.isnan(), y, extreme(x, y)))
 
 
-def divide(x: Tensor, y: Tensor | int, *, rounding_mode: str | None = None) -> Any:
-    """Torch's exporter divides integers as float32, which is wrong above 2^24."""
+def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) -> Any:
+    """Torch's exporter divides integers as float32, which is wrong above 2^24.
+
+    Of floats it takes the floor of a quotient that is rounded: 1.0 // 0.1 is 9.
+    """
     if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
-        return _KEEP
+        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
     down = x // y
     if rounding_mode == "floor":
         return down
     inexact = (down * y != x) & ((x < 0) != (y < 0))
     return down + inexact.to(down.dtype)
+
+
+def floor_divide(x: Tensor, y: Tensor | float) -> Any:
+    """The same of floats; of integers the exporter's is right."""
+    return _KEEP if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
+
+
+def _floor_of_quotient(x: Tensor, y: Tensor) -> Tensor:
+    """As torch: ``div_floor_floating_vec`` of its BinaryOpsKernel.cpp."""
+    rest = torch.fmod(x, y)
+    multiple = torch.where((x / y).isinf() & ~x.isinf(), x, x - rest)
+    whole = multiple / y - _crosses(rest, y).to(x.dtype)
+    down = whole.floor()
+    down = torch.where(whole - down > 0.5, down + 1, down)
+    down = torch.where(whole == 0, copysign(torch.zeros_like(whole), x / y), down)
+    return torch.where(y == 0, x / y, down)
+
+
+def _crosses(rest: Tensor, y: Tensor) -> Tensor:
+    """Where a rest has not the sign of the divisor."""
+    return (rest != 0) & ((rest < 0) != (y < 0))
+
+
+def remainder(x: Tensor, y: Tensor | float) -> Any:
+    """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
+    if _is_integer(x) and _is_integer(y):
+        return _KEEP
+    return _wide(_rest, *_as_floats(x, y))
+
+
+def _rest(x: Tensor, y: Tensor) -> Tensor:
+    rest = torch.fmod(x, y)
+    return torch.where(_crosses(rest, y), rest + y, rest)
+
+
+def _wide(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor | float) -> Tensor:
+    """Narrow floats in float32, as torch computes them."""
+    (to, _) = _as_floats(x, y)
+    if to.dtype in (torch.float16, torch.bfloat16):
+        x, y = x.float(), y.float() if isinstance(y, Tensor) else y
+    return function(*_as_floats(x, y)).to(to.dtype)
 
 
 def fmod(x: Tensor, y: Tensor | int) -> Any:

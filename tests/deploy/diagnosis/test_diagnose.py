@@ -560,6 +560,9 @@ def test_scripted_code_whose_source_is_gone() -> None:
     assert found.family == Family.CONTROL_FLOW
     assert found.problem == "forward decides by the values of a tensor"
     assert found.layer == "Branch"
+    assert refusal(onnx_legacy, loaded, torch.ones(3, 4), {}).problem == (
+        "a trace takes no scripted code"
+    )
 
 
 def test_errors_of_our_own_keep_their_words() -> None:

@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -212,6 +214,22 @@ def test_a_header_that_ends_anywhere_is_read_no_further(
         (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\1\0" + cut)
         done = run(program, model, f"x={tmp_path / 'x.npy'}", "-o", tmp_path)
         assert (done.returncode, "Sanitizer" in done.stderr) == (2, False), done.stderr
+
+
+def test_a_signal_in_the_middle_of_a_file_leaves_none(
+    mlp_program: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The kernel sends one to who writes more than it may."""
+    program, model = mlp_program
+    np.save(tmp_path / "x.npy", np.zeros((40, 8), np.float32))
+    arguments = [str(model), f"x={tmp_path / 'x.npy'}", "-o", str(tmp_path / "out")]
+    command = f"ulimit -c 0; ulimit -f 0; exec {shlex.join([str(program), *arguments])}"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --library {shlex.quote(str(LIBRARY))}"],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGXFSZ
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_two_at_once_write_into_one_folder(mlp_program: tuple[Path, Path], tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def test_a_square_weight_whichever_way_it_lies(axis: int | None, turned: bool) -
     assert np.abs(values - WHOLE).max() < 0.03
 
 
+def test_a_recurrent_layer_has_a_scale_for_each_direction() -> None:
+    whole = np.stack([WHOLE, 3 * WHOLE])  # (directions, gates, features)
+    steps = np.abs(whole).max(axis=2) / 63
+    integers = np.round(whole / steps[..., None]).astype(np.int8).swapaxes(1, 2)
+    parts = {"w_quantized": np.ascontiguousarray(integers), "w_scale": steps.astype(np.float32)}
+    (found,) = as_floats(held(parts), held({"w": whole})).values()  # zero points go by another name
+    values = found.values()
+    assert values is not None
+    assert np.abs(values - whole).max() < 0.1
+
+
 def test_a_bias_has_a_scale_of_another_name() -> None:
     bias = np.array([0.5, -2], np.float32)
     parts = {
@@ -55,6 +66,7 @@ def test_a_bias_has_a_scale_of_another_name() -> None:
     "parts",
     [
         {"w_quantized": rounded(0)["w_quantized"]},
+        {"w_quantized": np.zeros((2, 2, 2), np.int8), "w_scale": np.ones((2, 2, 2), np.float32)},
         rounded(0) | {"w_scale": np.ones(3, np.float32)},
         rounded(0) | {"w_zero_point": np.zeros(3, np.int8)},
         rounded(0) | {"w_quantized": np.zeros((4, 4), np.int8)},

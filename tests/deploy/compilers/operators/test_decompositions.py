@@ -52,6 +52,15 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((aten.bucketize.Tensor, (TIES, EDGES), {"right": right}) for right in (False, True)),
     *((aten.div.Tensor_mode, (integers(40, 1), DIVISORS), {"rounding_mode": mode})
       for mode in ("floor", "trunc")),
+    *((aten.div.Scalar_mode, (floats(40), number), {"rounding_mode": "floor"})
+      for number in (0.1, -3)),
+    *((op, (x, y), {}) for op in (aten.floor_divide.default, aten.remainder.Tensor)
+      for x, y in ((floats(40, 1), floats(5)), (floats(9), DIVISORS[:1]))),
+    *((op, (floats(40), -0.3), {}) for op in (aten.floor_divide.Scalar, aten.remainder.Scalar)),
+    *((op, (floats(9, 1), floats(5)), {}) for op in (aten.atan2.default, aten.copysign.Tensor)),
+    (aten.copysign.Scalar, (floats(9), -1.0), {}),
+    (aten.signbit.default, (floats(9),), {}),
+    (aten.diagonal_scatter.default, (floats(4, 5), floats(4), 1), {}),
     (aten.fmod.Tensor, (integers(40, 1), DIVISORS), {}),
     (aten.fmod.Scalar, (integers(40), -1_000_003), {}),
     *(

@@ -131,6 +131,21 @@ def test_division_of_integers(scale: int) -> None:
     assert_same(aten.fmod.Scalar, x, -3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_division_of_floats(dtype: torch.dtype) -> None:
+    edge = [0.0, -0.0, 1, -1, 0.1, 0.3, -0.3, 1.5, 5, 86400, 1.7e9, -1.7e9, 3e38, INF, -INF, NAN]
+    x = torch.tensor(edge, dtype=dtype)
+    x = torch.cat([x, torch.arange(-20, 20).to(dtype) / 10])
+    for y in (x[:, None], 0.1, -0.3, 3, 0.0):
+        kind = "Tensor" if isinstance(y, Tensor) else "Scalar"
+        quotient = getattr(aten.div, f"{kind}_mode")
+        assert_same(quotient, x, y, rounding_mode="floor")
+        assert_same(getattr(aten.remainder, kind), x, y)
+        assert_same(getattr(aten.floor_divide, kind if kind == "Scalar" else "default"), x, y)
+    assert_same(aten.remainder.Scalar, torch.arange(-5, 5), 0.3)
+    assert_same(aten.div.Scalar_mode, torch.arange(-5, 5), 0.5, rounding_mode="floor")
+
+
 def test_extremes_that_pass_over_nan() -> None:
     x, y = torch.tensor([1, NAN, NAN, -INF]), torch.tensor([[NAN, 2, NAN, 0], [0, NAN, 1, -1]])
     assert_same(aten.fmax.default, x, y)
@@ -207,7 +222,7 @@ def test_attention_of_other_ranks(shape: tuple[int, ...]) -> None:
 def test_what_is_not_covered_is_left_as_it_is() -> None:
     x = torch.randn(2, 2, 5, 4)
     assert TABLE[aten.scaled_dot_product_attention.default](x, x, x) is NotImplemented
-    assert ONNX_TABLE[aten.div.Tensor_mode](x, x, rounding_mode="floor") is NotImplemented
+    assert ONNX_TABLE[aten.div.Tensor_mode](x, x, rounding_mode="trunc") is NotImplemented
     assert TABLE[aten.linalg_det.default](torch.eye(9)) is NotImplemented
     assert ONNX_TABLE[aten.slogdet.default](torch.eye(9)) is NotImplemented
     assert TABLE[aten.scatter_reduce.two](x, 0, x.long(), x, "sum") is NotImplemented
