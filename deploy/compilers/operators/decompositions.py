@@ -255,6 +255,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.floor_divide.default: elementwise.floor_divide,
     _aten.floor_divide.Scalar: elementwise.floor_divide,
     _aten.remainder.Tensor: elementwise.remainder,
+    _aten.remainder.Scalar: elementwise.remainder,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     experts.GROUPED: experts.grouped_product,
     _aten.sort.stable: ordering.sort_stably,
@@ -283,6 +284,6 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
-    if node.target in _FREE and node.target is not _aten.remainder.Scalar:
+    if node.target in _FREE:
         return free_parts.applies(node) or free_numbers.applies(node)
     return node.target in ONNX_TABLE or node.target is _DIAGONAL

@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from . import free_numbers
+
 _KEEP: Final = NotImplemented
 
 _LANCZOS: Final = (
@@ -164,6 +166,8 @@ def _crosses(rest: Tensor, y: Tensor) -> Tensor:
 
 def remainder(x: Tensor, y: Tensor | float) -> Any:
     """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
+    if free_numbers.is_free(y):
+        return x.remainder(free_numbers.beside(x, y))
     return _wide(_rest, *_as_floats(x, y)) if _are_floats(x, y) else _KEEP
 
 
@@ -194,7 +198,7 @@ def _are_floats(x: Tensor, y: Tensor | float) -> bool:
 
 
 def _is_integer(x: Tensor | float) -> bool:
-    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int)
+    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int | torch.SymInt)
 
 
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:

@@ -9,34 +9,26 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise
-
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
-
-
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
 
-def _remainder(x: Tensor, by: Any) -> Any:
-    return x.remainder(_beside(x, by)) if _is_free(by) else elementwise.remainder(x, by)
-
-
 def _remainder_of(number: Any, by: Tensor) -> Any:
-    return _beside(by, number).remainder(by) if _is_free(number) else NotImplemented
+    return beside(by, number).remainder(by) if is_free(number) else NotImplemented
 
 
 def _power(x: Tensor, exponent: Any) -> Any:
-    return x.pow(_beside(x, exponent)) if _is_free(exponent) else NotImplemented
+    return x.pow(beside(x, exponent)) if is_free(exponent) else NotImplemented
 
 
 def _scatter(x: Tensor, dim: int, index: Tensor, value: Any) -> Any:
-    if not _is_free(value):
+    if not is_free(value):
         return NotImplemented
     return x.scatter(dim, index, _scalar_tensor(value, dtype=x.dtype).expand(index.shape))
 
 
 def _roll(x: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
-    if not any(map(_is_free, shifts)):
+    if not any(map(is_free, shifts)):
         return NotImplemented
     if not dims:
         return _rolled(x.flatten(), 0, shifts[0]).reshape(x.shape)
@@ -51,7 +43,7 @@ def _rolled(x: Tensor, dim: int, shift: Any) -> Tensor:
     return torch.cat([x.narrow(dim, kept, length - kept), x.narrow(dim, 0, kept)], dim)
 
 
-def _beside(x: Tensor, number: Any) -> Tensor:
+def beside(x: Tensor, number: Any) -> Tensor:
     """A number as a tensor, in the dtype that both have."""
     is_kept = x.is_floating_point() or isinstance(number, torch.SymInt)
     dtype = x.dtype if is_kept and x.dtype != torch.bool else torch.result_type(x, 1.0)
@@ -59,12 +51,12 @@ def _beside(x: Tensor, number: Any) -> Tensor:
     return found
 
 
-def _is_free(number: Any) -> bool:
+def is_free(number: Any) -> bool:
+    """Whether a number is a free size, or made of one."""
     return isinstance(number, torch.SymInt | torch.SymFloat)
 
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
-    _aten.remainder.Scalar: _remainder,
     _aten.remainder.Scalar_Tensor: _remainder_of,
     _aten.pow.Tensor_Scalar: _power,
     _aten.scatter.value: _scatter,
@@ -78,4 +70,4 @@ def applies(node: torch.fx.Node) -> bool:
 
 
 def _is_number(node: torch.fx.Node) -> bool:
-    return _is_free(node.meta.get("val"))
+    return is_free(node.meta.get("val"))
