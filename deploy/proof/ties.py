@@ -22,21 +22,37 @@ _ROUNDING: Final = 16
 """Units of roundoff, of an output's largest value, and of each where that is more than 1e-3."""
 
 
+_ONE_BY_ONE: Final = 4
+"""Orders in one run of forward that are turned alone; the others are turned together."""
+
+
 def orders(flat: Flat, inputs: Mapping[str, Array]) -> bool:
     """Whether a module asks for an order of values at all."""
-    ordered = _EqualValues(last_first=False)
-    with contextlib.suppress(Exception), ordered:  # a kernel may not bear to be watched
-        run_module(flat, inputs)
-    return ordered.asked
+    return _answered(flat, inputs, range(0))[1] > 0
 
 
 def hangs_on_ties(flat: Flat, inputs: Mapping[str, Array]) -> bool:
-    """Whether a module answers otherwise if the last of equal values comes first."""
-    answers: list[list[Array]] = []
-    for last_first in (False, True):
-        with contextlib.suppress(Exception), _EqualValues(last_first=last_first):
-            answers.append(run_module(flat, inputs))
-    return len(answers) == 2 and not all(map(_is_same, *answers))
+    """Whether a module answers otherwise if the last of equal values comes first.
+
+    One order at a time: of what was turned already, the next would turn it back.
+    """
+    first, count = _answered(flat, inputs, range(0))
+    turned = [range(place, place + 1) for place in range(min(count, _ONE_BY_ONE))]
+    for places in (*turned, range(_ONE_BY_ONE, count)):
+        answer = _answered(flat, inputs, places)[0] if places else None
+        if first is not None and answer is not None and not all(map(_is_same, first, answer)):
+            return True
+    return False
+
+
+def _answered(
+    flat: Flat, inputs: Mapping[str, Array], turned: range
+) -> tuple[list[Array] | None, int]:
+    """What a module answers, and how often it asks for an order."""
+    ordered = _EqualValues(turned)
+    with contextlib.suppress(Exception), ordered:  # a kernel may not bear to be watched
+        return run_module(flat, inputs), ordered.asked
+    return None, ordered.asked
 
 
 def _is_same(one: Array, other: Array) -> bool:
@@ -50,12 +66,16 @@ def _is_same(one: Array, other: Array) -> bool:
 
 
 class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Puts the first, or the last, of equal values first in what ``topk`` and ``sort`` answer."""
+    """Puts the first of equal values first in what ``topk`` and ``sort`` answer; or the last.
 
-    def __init__(self, *, last_first: bool) -> None:
+    Args:
+        turned: In which of their calls it is the last.
+    """
+
+    def __init__(self, turned: range) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.asked = False
-        self._last_first = last_first
+        self.asked = 0
+        self._turned = turned
 
     def __torch_dispatch__(
         self,
@@ -67,13 +87,14 @@ class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         asked = {**dict(zip(_PARAMETERS.get(func, ()), args, strict=False)), **(kwargs or {})}
         if func not in _PARAMETERS or asked.get("stable") or not args[0].dim():
             return func(*args, **(kwargs or {}))
-        self.asked = True
+        last_first = self.asked in self._turned
+        self.asked += 1
         x, dim = args[0], asked.get("dim", -1)
         count = asked.get("k", x.shape[dim])
         falling = asked.get("largest", True) if "k" in asked else asked.get("descending", False)
-        x = x.flip(dim) if self._last_first else x
+        x = x.flip(dim) if last_first else x
         values, places = x.sort(dim=dim, descending=falling, stable=True)
-        places = x.shape[dim] - 1 - places if self._last_first else places
+        places = x.shape[dim] - 1 - places if last_first else places
         return tuple(x.narrow(dim, 0, count).contiguous() for x in (values, places))  # for a view
 
 

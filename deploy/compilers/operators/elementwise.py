@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from . import free_numbers
+
 _KEEP: Final = NotImplemented
 
 _LANCZOS: Final = (
@@ -143,7 +145,7 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
 def floor_divide(x: Tensor | float, y: Any) -> Any:
     """The same of floats; of integers the exporter's is right, but of a number, ``7 // x``."""
     if not isinstance(x, Tensor):
-        return torch.full((), x, dtype=torch.result_type(x, y)) // y
+        return free_numbers.beside(y, x) // y
     return _KEEP if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
 
 
@@ -165,9 +167,14 @@ def _crosses(rest: Tensor, y: Tensor) -> Tensor:
 
 def remainder(x: Tensor, y: Tensor | float) -> Any:
     """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
-    if _is_integer(x) and _is_integer(y):
-        return _KEEP
-    return _wide(_rest, *_as_floats(x, y))
+    if free_numbers.is_free(y):
+        return x.remainder(free_numbers.beside(x, y))
+    return _KEEP if _is_integer(x) and _is_integer(y) else _wide(_rest, *_as_floats(x, y))
+
+
+def remainder_of(number: Any, y: Tensor) -> Tensor:
+    """The same the other way round, ``1.7e9 % x``."""
+    return free_numbers.beside(y, number).remainder(y)
 
 
 def _rest(x: Tensor, y: Tensor) -> Tensor:
@@ -191,9 +198,7 @@ def fmod(x: Tensor, y: Tensor | int) -> Any:
 
 
 def _is_integer(x: Tensor | float) -> bool:
-    if isinstance(x, Tensor):
-        return not x.is_floating_point()
-    return isinstance(x, int | torch.SymInt)  # a free size too
+    return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int | torch.SymInt)
 
 
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Operators with a number that is a free size, ``index % (height * width)``, in ONNX.
+"""Operators with a number that is a free size, ``x ** time``, in ONNX.
 
 torch's exporter (2.13) writes such numbers into the graph, where a size has none.
 """
@@ -9,38 +9,22 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise
-
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
-
-
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
 
-def remainder_by(x: Tensor, number: Any) -> Any:
-    """As ``elementwise.remainder``, which takes no free size."""
-    if _is_free(number):
-        return x.remainder(_beside(x, number))
-    return elementwise.remainder(x, number)
-
-
-def remainder_of(number: Any, by: Tensor) -> Any:
-    """The same the other way round, ``1.7e9 % x``."""
-    return _beside(by, number).remainder(by)
-
-
 def _power(x: Tensor, exponent: Any) -> Any:
-    return x.pow(_beside(x, exponent)) if _is_free(exponent) else NotImplemented
+    return x.pow(beside(x, exponent)) if is_free(exponent) else NotImplemented
 
 
 def _scatter(x: Tensor, dim: int, index: Tensor, value: Any) -> Any:
-    if not _is_free(value):
+    if not is_free(value):
         return NotImplemented
     return x.scatter(dim, index, _scalar_tensor(value, dtype=x.dtype).expand(index.shape))
 
 
 def _roll(x: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
-    if not any(map(_is_free, shifts)):
+    if not any(map(is_free, shifts)):
         return NotImplemented
     if not dims:
         return _rolled(x.flatten(), 0, shifts[0]).reshape(x.shape)
@@ -55,14 +39,15 @@ def _rolled(x: Tensor, dim: int, shift: Any) -> Tensor:
     return torch.cat([x.narrow(dim, kept, length - kept), x.narrow(dim, 0, kept)], dim)
 
 
-def _beside(x: Tensor, number: Any) -> Tensor:
+def beside(x: Tensor, number: Any) -> Tensor:
     """A number as a tensor, in the dtype that both have."""
     like = 1 if isinstance(number, int | torch.SymInt) else 1.0
     found: Tensor = _scalar_tensor(number, dtype=torch.result_type(x, like))
     return found
 
 
-def _is_free(number: Any) -> bool:
+def is_free(number: Any) -> bool:
+    """Whether a number is a free size, or made of one."""
     return isinstance(number, torch.SymInt | torch.SymFloat)
 
 
@@ -79,4 +64,4 @@ def applies(node: torch.fx.Node) -> bool:
 
 
 def _is_number(node: torch.fx.Node) -> bool:
-    return _is_free(node.meta.get("val"))
+    return is_free(node.meta.get("val"))

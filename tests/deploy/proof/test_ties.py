@@ -39,6 +39,7 @@ MIXED = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
         lambda x: x.topk(4, largest=False).indices,
         lambda x: x.t().topk(1, dim=0).indices,
         lambda x: x.topk(2).indices.view(-1),
+        lambda x: x.topk(6).indices.gather(1, x.topk(6).values.topk(2).indices),
         lambda x: x.sort(descending=True).indices,
         lambda x: x.argsort(dim=1),
         lambda x: WEIGHTS[x.topk(1).indices],  # floats, but by their places

@@ -43,7 +43,8 @@ class Compares(nn.Module):
         width = left.shape[3]
         places = left.flatten(1).argsort(1)
         return (
-            places % width + width % (places + 1),
+            places % width + width % (places + 1) + places // width,
+            left % width + left // width,
             left.tanh() ** width,
             torch.roll(left, (width // 2, 1), (3, 2)) + torch.roll(right, -width),
             left.scatter(3, places[:, None, None, :1] % 2, width / 3),
