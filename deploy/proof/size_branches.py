@@ -72,7 +72,7 @@ class _Questions(nn.Module):
         return (torch.zeros(()), *(question.clone() for question in asked.questions))
 
 
-_READS: Final = (torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__index__)
+_READS: Final = (torch.Tensor.__int__, torch.Tensor.__index__)
 
 
 class _Asked(TorchFunctionMode):
@@ -85,7 +85,9 @@ class _Asked(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        if func in _READS:
+        if func is torch.Tensor.__bool__:
+            self.questions.append(args[0].bool())
+        elif func in _READS:
             self.questions.append(args[0])
         return func(*args, **(kwargs or {}))
 
@@ -112,14 +114,14 @@ def _turned(source: Source) -> Iterator[Sample]:
                 continue
             try:
                 sample = sample_at(source.signature, sizes, source.values, number)
-                place = _first_apart(_answers(recorded, sample.inputs), usual)
-                if place in left and sizes not in tried:
+                found = left & _apart(_answers(recorded, sample.inputs), usual)
+                if found and sizes not in tried:
                     run_module(source.flat, sample.inputs)
             except Exception:  # the module, or what was recorded of it, rejects a size
                 continue
-            if place in left:  # what parts before was found there, and goes a way of its own
-                left.remove(place)
-                ways.append((sample.inputs, place + 1))
+            if found:  # what parts before was found there, and goes a way of its own
+                left -= found
+                ways.append((sample.inputs, max(found) + 1))
                 if sizes not in tried:
                     tried.append(sizes)
                     yield sample
@@ -131,9 +133,15 @@ def _recorded(source: Source, inputs: Mapping[str, Array]) -> Any:
     return torch.jit.trace(questions, given, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit has no types
 
 
-def _first_apart(answers: Sequence[float], usual: Sequence[float]) -> int | None:
-    places = range(len(usual))
-    return next((place for place in places if answers[place] != usual[place]), None)
+def _apart(answers: Sequence[float], usual: Sequence[float]) -> set[int]:
+    """Places up to the first branch that parts; a number that is read parts at nearly any size."""
+    found = set()
+    for place, (answer, expected) in enumerate(zip(answers, usual, strict=True)):
+        if answer != expected:
+            found.add(place)
+            if isinstance(answer, bool):
+                break
+    return found
 
 
 def _constants(recorded: Any) -> set[int]:

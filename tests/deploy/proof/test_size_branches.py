@@ -34,6 +34,19 @@ class Chosen(nn.Module):
         return x * (1.0, 2.0)[x.shape[1] // 3 % 2]
 
 
+class Reads(nn.Module):
+    """A number that parts at every size stands before what parts at one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = int(x.shape[1] * 0.5)
+        return x * 2 if x.shape[1] % 37 == 0 else x[:, : half + 1]
+
+
+class Rest(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.shape[1] % 37 else x * 2  # a number that is asked whether it is true
+
+
 class Full(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.shape[1] == 300 else x
@@ -71,6 +84,8 @@ def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Full(), torch.randn(2, 9)) == [{"time": 300}]
     assert found(Both(), torch.randn(2, 9)) == [{"time": 3}, {"time": 6}]
     assert found(Chosen(), torch.randn(2, 9)) == [{"time": 3}]
+    assert found(Reads(), torch.randn(2, 12)) == [{"time": 37}]
+    assert found(Rest(), torch.randn(2, 9)) == [{"time": 37}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
 
 
