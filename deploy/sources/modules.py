@@ -102,11 +102,13 @@ def _without_wrappers(module: nn.Module) -> nn.Module:
 def _attributes_on_cpu(module: nn.Module) -> list[str]:
     """Let tensors and devices that are plain attributes follow the weights to the CPU, in place."""
     changed = []
+    moved: dict[int, tuple[Any, Any]] = {}  # what two attributes share they share then
     for path, part in module.named_modules():
         for name, value in list(vars(part).items()):
             if name in _HELD_BY_TORCH or not _holds_elsewhere(value):
                 continue
-            vars(part)[name] = pytree.tree_map(_on_cpu, value)
+            moved.setdefault(id(value), (value, pytree.tree_map(_on_cpu, value)))
+            vars(part)[name] = moved[id(value)][1]
             changed.append(f"{path}.{name}".lstrip("."))
     if not changed:
         return []

@@ -57,6 +57,7 @@ class WrittenForCuda(nn.Module):
         super().__init__()
         self.device = torch.device("cuda", 1)
         self.places: dict[str, list[Any]] = {"cuda": ["cuda:0", 7]}
+        self.shared = self.places
         self.table: Tensor = torch.arange(3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,10 +68,12 @@ class WrittenForCuda(nn.Module):
 def test_devices_that_are_attributes_follow_the_weights_to_the_cpu() -> None:
     theirs = WrittenForCuda().eval()
     module, notes = prepared(Parts(theirs).eval(), keep_training_mode=False)
-    assert notes == ("attributes of another device are on the CPU: part.device, part.places",)
+    told = "part.device, part.places, part.shared"
+    assert notes == (f"attributes of another device are on the CPU: {told}",)
     mine: Any = module
     assert mine(torch.zeros(3)).tolist() == [1, 2, 3]
     assert mine.part.places == {"cuda": ["cpu", 7]}
+    assert mine.part.places is mine.part.shared
     assert mine.part.table.equal(theirs.table)
     assert theirs.device == torch.device("cuda", 1)
 
