@@ -2,8 +2,8 @@
 
 ONNX Runtime's kernels of Max, Min, Clip, Sign, ReduceMax and ReduceMin compare the lower halves of
 two int64 as if they had a sign, where the upper halves are equal: the maximum of 0 and 3e9 is 0
-(1.31.1 on x86). Comparisons, Where and TopK are right. What is made of sizes and
-small constants alone never gets there, and stays.
+(1.31.1 on x86). Comparisons, Where and TopK are right. What is made of sizes and small constants
+alone hardly gets there, and stays. No exporter has a value ``name/..`` of its own ``name``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

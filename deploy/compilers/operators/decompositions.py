@@ -199,6 +199,12 @@ _AVERAGES: Final = {
 }
 _FREE: Final = {**free_parts.TABLE, **free_numbers.TABLE}
 _LSTM: Final = _aten.lstm.input
+_QUOTIENTS: Final = (
+    _aten.floor_divide.default,
+    _aten.floor_divide.Scalar,
+    _aten.remainder.Tensor,
+    _aten.remainder.Scalar,
+)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -287,7 +293,17 @@ def applies(node: torch.fx.Node) -> bool:
         return _projects([state.meta["val"] for state in states])
     if node.target in _FREE:
         return free_parts.applies(node) or free_numbers.applies(node)
-    return _not_in_place(node.target) in ONNX_TABLE or node.target is _DIAGONAL
+    operator = _not_in_place(node.target)
+    if operator in _QUOTIENTS and _is_of_integers(node):
+        return False
+    return operator in ONNX_TABLE or operator is _DIAGONAL
+
+
+def _is_of_integers(node: torch.fx.Node) -> bool:
+    """Whether the exporter's quotient is right: one pass less over the graph."""
+    values = [each.meta["val"] if isinstance(each, torch.fx.Node) else each for each in node.args]
+    is_plain = isinstance(values[0], Tensor) and not any(map(free_numbers.is_free, values))
+    return is_plain and not node.meta["val"].is_floating_point()
 
 
 def _not_in_place(operator: Any) -> Any:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .free_numbers import is_free
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 _MOST: Final = 64
@@ -38,7 +40,7 @@ def _alike(length: Any, size: Any) -> list[Any] | None:
 
 
 def _split_with_sizes(x: Tensor, sizes: Sequence[Any], dim: int = 0) -> Any:
-    if not any(map(_is_free, (x.shape[dim], *sizes))):
+    if not any(map(is_free, (x.shape[dim], *sizes))):
         return NotImplemented
     start: Any = 0
     parts = []
@@ -58,7 +60,7 @@ def _convolve(
     groups: Any = 1,
 ) -> Any:
     """A convolution of a free number of groups, as the product of windows and weights of each."""
-    if not _is_free(groups):
+    if not is_free(groups):
         return NotImplemented
     rank = weight.dim() - 2
     stride, padding, dilation = (_for_each(rank, each) for each in (stride, padding, dilation))
@@ -90,10 +92,6 @@ def _for_each(rank: int, option: Any) -> list[int]:
     return list(option) * rank if len(option) == 1 else list(option)
 
 
-def _is_free(size: Any) -> bool:
-    return isinstance(size, torch.SymInt)
-
-
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.split.Tensor: _split,
     _aten.split_with_sizes.default: _split_with_sizes,
@@ -118,5 +116,5 @@ def applies(node: torch.fx.Node) -> bool:
     axis: Any = [*node.args[2:], node.kwargs.get("dim", 0)][0]
     sizes: Any = node.args[1]
     several = sizes if isinstance(sizes, list | tuple) else [sizes]
-    is_free = any(isinstance(size, torch.fx.Node) for size in several)
-    return is_free or _is_free(given.meta["val"].shape[axis])
+    is_computed = any(isinstance(size, torch.fx.Node) for size in several)
+    return is_computed or is_free(given.meta["val"].shape[axis])

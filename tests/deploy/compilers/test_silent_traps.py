@@ -94,8 +94,14 @@ def test_quotients_in_all_ways_to_write_them(
     functions: list[Callable[[Tensor], Tensor]], x: Array, tmp_path: Path
 ) -> None:
     for function in functions:
-        captured = torch.export.export(Several(function), (torch.from_numpy(x),))
+        captured = torch.export.export(
+            Several(function),
+            (torch.from_numpy(x),),
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        )
         assert any(map(decompositions.applies, captured.graph.nodes))
+    kept = torch.export.export(Several(lambda x: x // 2 + x % 3), (torch.arange(3),))
+    assert not any(map(decompositions.applies, kept.graph.nodes))
     module = Several(*functions)
     source = deploy.exporter.source_of("all", module, {"x": x}, {"x": {0: "rows"}})
     with quiet():
