@@ -135,6 +135,8 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
     """
     if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
         return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
+    if not isinstance(x, Tensor):  # of two sizes
+        return _KEEP
     down = x // y
     if rounding_mode == "floor":
         return down
