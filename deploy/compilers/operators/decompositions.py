@@ -197,7 +197,6 @@ _AVERAGES: Final = {
     _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
     _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
 }
-_FREE: Final = {**free_parts.TABLE, **free_numbers.TABLE}
 _LSTM: Final = _aten.lstm.input
 _QUOTIENTS: Final = (
     _aten.floor_divide.default,
@@ -249,7 +248,8 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
     **_AVERAGES,
-    **_FREE,
+    **free_parts.TABLE,
+    **free_numbers.TABLE,
     _ATTENTION: _masked_attention,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
@@ -291,9 +291,11 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
-    if node.target in _FREE:
-        return free_parts.applies(node) or free_numbers.applies(node)
+    if node.target in free_parts.TABLE:
+        return free_parts.applies(node)
     operator = _not_in_place(node.target)
+    if operator in free_numbers.TABLE:
+        return free_numbers.applies(node)
     if operator in _QUOTIENTS and _is_of_integers(node):
         return False
     return operator in ONNX_TABLE or operator is _DIAGONAL

@@ -59,8 +59,8 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 
 def applies(node: torch.fx.Node) -> bool:
-    """Whether a number of one of these is a free size."""
-    return node.target in TABLE and any(map(_is_number, node.all_input_nodes))
+    """Whether a number of a node with one of these operators is a free size."""
+    return any(map(_is_number, node.all_input_nodes))
 
 
 def _is_number(node: torch.fx.Node) -> bool:

@@ -107,9 +107,7 @@ _GROUPS: Final = 6
 
 
 def applies(node: torch.fx.Node) -> bool:
-    """Whether one of these is of a free size."""
-    if node.target not in TABLE:
-        return False
+    """Whether a node with one of these operators is of a free size."""
     if TABLE[node.target] is _convolve:
         return isinstance([*node.args[_GROUPS:], node.kwargs.get("groups")][0], torch.fx.Node)
     given: Any = node.args[0]
