@@ -133,10 +133,10 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
 
     Of floats it takes the floor of a quotient that is rounded: 1.0 // 0.1 is 9.
     """
-    if rounding_mode is None or not (_is_integer(x) and _is_integer(y)):
-        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
-    if not isinstance(x, Tensor):  # of two sizes
+    if rounding_mode is None or not isinstance(x, Tensor):  # but a size
         return _KEEP
+    if not (_is_integer(x) and _is_integer(y)):
+        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
     down = x // y
     if rounding_mode == "floor":
         return down
