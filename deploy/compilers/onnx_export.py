@@ -14,6 +14,7 @@ from edgeport.deploy.compilers.operators import (
     complex_parts,
     decompositions,
     exact_resizing,
+    exact_spectra,
     exact_sums,
 )
 from edgeport.deploy.sources.source import Source
@@ -62,12 +63,14 @@ def dynamo(
 
 
 def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """The same, without kernels that are quick and less exact: of sums, and of resized images.
+    """The same, without kernels that are less exact: of sums, resized images and spectra.
 
     Raises:
         Exception: Whatever torch.onnx raises, or that there is nothing to write out.
     """
-    return dynamo(source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE})
+    return dynamo(
+        source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE, **exact_spectra.TABLE}
+    )
 
 
 def _name_apart(graph: Any) -> None:
