@@ -148,6 +148,9 @@ def _compile_and_prove(
     reports = tuple(prove(compiled.artefact))
     wrong = next((report for report in reports if report.outcome != "pass"), None)
     lacking = _LACKING.search(wrong.reason or "") if wrong else None
+    diagnosis = _of_lacking(lacking, compiled, source) if lacking else None
+    if wrong and not lacking:
+        diagnosis = _of_wrong(wrong, folder)
     return Attempt(
         format_,
         route.name,
@@ -158,7 +161,7 @@ def _compile_and_prove(
         compiled,
         keep(compiled, folder, route.name) if wrong else None,
         reports,
-        _of_lacking(lacking, compiled, source) if lacking else _of_wrong(wrong, folder),
+        diagnosis,
     )
 
 
@@ -192,9 +195,7 @@ def _of_lacking(lacking: re.Match[str], compiled: Compiled, source: Source) -> D
     return placed(found, node, named, source.module) if len(named) == 1 else found
 
 
-def _of_wrong(report: BackendReport | None, folder: Path) -> Diagnosis | None:
-    if report is None:
-        return None
+def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
     reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
     cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason

@@ -27,25 +27,26 @@ _BY_ROOT, _BY_LENGTH = 1, 2
 
 def _forward_of_real(x: Tensor, dim: Sequence[int], normalization: int, onesided: bool) -> Any:
     """As ``aten._fft_r2c``."""
-    if _stays([x.shape[axis] for axis in dim]):
+    lengths = [x.shape[axis] for axis in dim]
+    if _stays(lengths):
         return _KEEP
     *others, last = dim
-    length = x.shape[last]
-    count = length // 2 + 1 if onesided else length
-    cosines, sines = _waves(length, count, x)  # (length, count)
+    count = lengths[-1] // 2 + 1 if onesided else lengths[-1]
+    cosines, sines = _waves(lengths[-1], count, x)  # (length, count)
     moved = x.movedim(last, -1)
     real, imaginary = ((moved @ waves).movedim(-1, last) for waves in (cosines, -sines))
     real, imaginary = _along(real, imaginary, others, forward=True)
-    scale = _scale(x, dim, normalization)
+    scale = _scale(lengths, normalization)
     return torch.complex(real * scale, imaginary * scale)
 
 
 def _of_complex(z: Tensor, dim: Sequence[int], normalization: int, forward: bool) -> Any:
     """As ``aten._fft_c2c``."""
-    if _stays([z.shape[axis] for axis in dim]):
+    lengths = [z.shape[axis] for axis in dim]
+    if _stays(lengths):
         return _KEEP
     real, imaginary = _along(z.real, z.imag, dim, forward=forward)
-    scale = _scale(z, dim, normalization)
+    scale = _scale(lengths, normalization)
     return torch.complex(real * scale, imaginary * scale)
 
 
@@ -62,7 +63,7 @@ def _back_to_real(z: Tensor, dim: Sequence[int], normalization: int, last_dim_si
     place = torch.arange(count).unsqueeze(-1)
     times = torch.where((place == 0) | (2 * place == last_dim_size), 1.0, 2.0).to(real.dtype)
     found = (real @ (times * cosines) - imaginary @ (times * sines)).movedim(-1, last)
-    return found * _scaled(lengths, normalization)
+    return found * _scale(lengths, normalization)
 
 
 def _stft(
@@ -114,11 +115,7 @@ def _waves(length: Any, count: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def _scale(x: Tensor, dim: Sequence[int], normalization: int) -> Any:
-    return _scaled([x.shape[axis] for axis in dim], normalization)
-
-
-def _scaled(lengths: Sequence[Any], normalization: int) -> Any:
+def _scale(lengths: Sequence[Any], normalization: int) -> Any:
     total = math.prod(lengths)
     if normalization == _BY_ROOT:
         return total**-0.5

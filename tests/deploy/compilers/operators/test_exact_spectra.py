@@ -74,7 +74,8 @@ class Filters(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         spectrum = torch.fft.rfft(x)
         kept = spectrum * (torch.arange(spectrum.shape[-1]) < 9)
-        found: Tensor = torch.fft.irfft(kept, n=x.shape[-1]) + torch.fft.fft2(x).imag
+        both = torch.fft.fft2(x, norm="ortho").imag
+        found: Tensor = torch.fft.irfft(kept, n=x.shape[-1]) + both
         return found
 
 
