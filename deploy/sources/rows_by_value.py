@@ -94,7 +94,7 @@ class _ChoosesOtherwise(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         result = func(*(args if changed is None else changed), **(kwargs or {}))
         is_cut = changed is None and _has_any_length(func) and args[0].numel() > 0
         if may_choose and is_cut and self._is_made(args[0]):
-            result = _cut(packet, result)
+            result = _of_another_length(packet, result)
             self.choices += 1
         self.choices += changed is not None
         if packet not in _SHAPE_ALONE and any(map(self._is_made, tree_leaves((args, kwargs)))):
@@ -132,8 +132,10 @@ def _has_any_length(func: Any) -> bool:
     return torch.Tag.dynamic_output_shape in func.tags or str(func) == "torchvision.nms.default"
 
 
-def _cut(packet: Any, result: Any) -> Any:
-    """Without the last one, if there are two."""
+def _of_another_length(packet: Any, result: Any) -> Any:
+    """Without the last one, if there are two; counts, which have a least length, with one more."""
+    if packet is _ATEN.bincount:
+        return torch.nn.functional.pad(result, (0, 1))
     if isinstance(result, Tensor):
         return result[: max(len(result) - 1, 1)]
     if packet in _UNIQUE and len(result[0]) > 1:

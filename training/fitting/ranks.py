@@ -88,7 +88,9 @@ def join_group() -> Rank:
         from torch import distributed
 
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            # numbers are summed on the CPU, and a module may be there though there is a GPU
+            with_gpus = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            distributed.init_process_group(with_gpus)
     return Rank.of_process()
 
 

@@ -80,6 +80,8 @@ def _until_none_is_left(x: Tensor) -> Tensor:
         (lambda x: x.exp(), ("n", 4)),
         (lambda x: (x[:, 0] * 1e6 + 1).unique(return_inverse=True)[0], ("output_0",)),
         (lambda x: x[:, 0].unique_consecutive(), ("output_0",)),
+        (lambda x: x[:, 0].sigmoid().long().bincount(), ("output_0",)),
+        (lambda x: x[:, 0].sigmoid().long().bincount(minlength=5)[:5], (5,)),
         (lambda x: x.repeat_interleave((x[:, 0] > -1e9).long() + 1, 0), ("output_0", 4)),
         (lambda x: x[:, UPPER], ("n", 6)),
         (lambda x: x[:, torch.ones_like(x[:1]).bool()[0]], ("n", 4)),
