@@ -1,9 +1,10 @@
-"""A library that is missing is named, with the line that installs it."""
+"""A library that is missing, or does not load, is named, with the line that installs it."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import BackendMissingError
+from .errors import BackendMissingError, EdgeportError
 
 
 @contextmanager
@@ -16,12 +17,30 @@ def needs(what: str, extra: str, otherwise: str = "") -> Iterator[None]:
         otherwise: What else could be done.
 
     Raises:
-        BackendMissingError: Something that is imported is not installed.
+        BackendMissingError: Something that is imported is not installed, or does not load.
     """
     try:
         yield
+    except (EdgeportError, MemoryError):
+        raise
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"{what} needs {e.name!r}, which is not installed",
             remedy=f"pip install 'edgeport[{extra}]'{otherwise}",
         ) from e
+    except Exception as e:  # a shared library that lacks another, numpy of another version, ...
+        if getattr(e, "errno", None) == errno.ENOMEM:
+            raise
+        raise BackendMissingError(
+            f"{what} needs {_imported(e)!r}, which is installed and does not load: {e}",
+            remedy=f"pip install --force-reinstall 'edgeport[{extra}]'{otherwise}",
+        ) from e
+
+
+def _imported(error: Exception) -> str:
+    """The package that our module imported when this was raised."""
+    from traceback import walk_tb
+
+    names = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    packages = (name.partition(".")[0] for name in names)
+    return next((p for p in packages if p not in ("edgeport", "importlib", "contextlib")), "?")

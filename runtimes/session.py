@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 from .devices import DeviceKind, GpuOptions, check_device, device_kind
 from .errors import BackendMissingError, ContractError, EngineError, MissingFileError, UsageError
 from .inputs import Array
+from .needs import needs
 from .signature import Signature
 from .values import dataclass, field, replace
 
@@ -326,19 +327,9 @@ def check_signature(path: Path, found: Signature, options: Options) -> None:
 
 def _load(name: str) -> _Module:
     found = backend(name)
-    try:
-        with _uninterrupted(is_held=found.extra != "torch"):  # torch takes seconds, and is Python
-            return cast(_Module, import_module(found.module))  # the table promises the functions
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            f"backend {name!r} needs {e.name!r}, which is not installed",
-            remedy=f"pip install 'edgeport[{found.extra}]'",
-        ) from e
-    except (ImportError, OSError) as e:  # installed, but a shared library of it does not load
-        raise BackendMissingError(
-            f"backend {name!r} cannot be loaded: {e}",
-            remedy=f"pip install --force-reinstall 'edgeport[{found.extra}]'",
-        ) from e
+    held = _uninterrupted(is_held=found.extra != "torch")  # torch takes seconds, and is Python
+    with needs(f"backend {name!r}", found.extra or name), held:
+        return cast(_Module, import_module(found.module))  # the table promises the functions
 
 
 @contextlib.contextmanager

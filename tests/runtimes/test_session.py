@@ -84,16 +84,32 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
     )
 
 
-def test_a_broken_library_is_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libstdc++.so.6: no such file')")
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ImportError('libstdc++.so.6: no such file')",
+        "OSError('libcudart.so.13: cannot open shared object file')",
+        "RuntimeError('Unable to find torch_shm_manager')",
+        "AttributeError('_ARRAY_API not found')",
+    ],
+)
+@pytest.mark.parametrize(
+    ("library", "backend", "extra"),
+    [("onnxruntime", "ort-cpu", "ort"), ("torch", "libtorch", "torch")],
+)
+def test_a_broken_library_is_told_apart(
+    tmp_path: Path, library: str, backend: str, extra: str, raised: str
+) -> None:
+    (tmp_path / f"{library}.py").write_text(f"raise {raised}")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from edgeport.runtimes import probe; print(probe('ort-cpu').reason)\n"
-        "print(probe('ort-cpu').remedy)"
+        f"from edgeport.runtimes import probe; print(probe({backend!r}).reason)\n"
+        f"print(probe({backend!r}).remedy)"
     )
+    words = raised.partition("'")[2].rpartition("'")[0]
     assert python(code) == (
-        "backend 'ort-cpu' cannot be loaded: libstdc++.so.6: no such file\n"
-        "pip install --force-reinstall 'edgeport[ort]'\n"
+        f"backend '{backend}' needs '{library}', which is installed and does not load: {words}\n"
+        f"pip install --force-reinstall 'edgeport[{extra}]'\n"
     )
 
 
