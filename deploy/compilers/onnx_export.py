@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
@@ -22,6 +22,8 @@ from edgeport.runtimes import ContractError, TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
+from .sigmoids import write_out_inner_sigmoids
+from .steps import write_out_steps
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
 from .upstream import bounds_of_one_kind, exact_rewrites
@@ -30,8 +32,22 @@ from .warm import operators_kept
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
 
+_EXACT: Final[Table] = {**exact_sums.TABLE, **exact_resizing.TABLE, **exact_spectra.TABLE}
+
+_STEPPED: Final[Mapping[Any, str]] = {
+    torch.ops.aten.lstm.input: "LSTM",
+    torch.ops.aten.gru.input: "GRU",
+}
+"""Layers that can be written out, and their ONNX operators."""
+
+
 def dynamo(
-    source: Source, folder: Path, request: OnnxRequest, exact: Table | None = None
+    source: Source,
+    folder: Path,
+    request: OnnxRequest,
+    exact: Table | None = None,
+    *,
+    steps: bool = False,
 ) -> Compiled:
     """Export what torch.export captures.
 
@@ -40,6 +56,7 @@ def dynamo(
         folder: Where the file is written.
         request: The opset and the IR version.
         exact: Operators that are written out, and what takes their place.
+        steps: Whether LSTM and GRU are written out, too.
 
     Raises:
         Exception: Whatever torch.onnx raises.
@@ -47,7 +64,7 @@ def dynamo(
     _check_opset(request, DYNAMO_OPSETS)
     with program.free_time(), operators_kept(), exact_rewrites():
         made = torch.onnx.export(
-            _captured(source, exact),
+            _captured(source, exact, steps=steps),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
@@ -59,7 +76,12 @@ def dynamo(
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     _name_apart(made.model.graph)
-    return finish(made.model_proto, source, request, folder)
+    model = made.model_proto
+    if steps:
+        for operator in _STEPPED.values():
+            write_out_steps(model, operator)
+        write_out_inner_sigmoids(model)
+    return finish(model, source, request, folder)
 
 
 def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -68,9 +90,16 @@ def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     Raises:
         Exception: Whatever torch.onnx raises, or that there is nothing to write out.
     """
-    return dynamo(
-        source, folder, request, {**exact_sums.TABLE, **exact_resizing.TABLE, **exact_spectra.TABLE}
-    )
+    return dynamo(source, folder, request, _EXACT)
+
+
+def steps_written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """The same, and without the kernels of LSTM and GRU, whose sigmoids are exact to 6e-8.
+
+    Raises:
+        Exception: Whatever torch.onnx raises, or that there is no such layer.
+    """
+    return dynamo(source, folder, request, _EXACT, steps=True)
 
 
 def _name_apart(graph: Any) -> None:
@@ -86,12 +115,15 @@ def _name_apart(graph: Any) -> None:
             value.name = f"{value.name}_within"
 
 
-def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgram:
+def _captured(
+    source: Source, exact: Table | None, *, steps: bool = False
+) -> torch.export.ExportedProgram:
     """What torch.onnx would capture itself, with what ONNX lacks written otherwise.
 
     Args:
         source: What to capture.
         exact: What to write otherwise as well, and of which there has to be some.
+        steps: Whether there have to be recurrent layers instead.
 
     Raises:
         RuntimeError: There is none.
@@ -108,7 +140,7 @@ def _captured(source: Source, exact: Table | None) -> torch.export.ExportedProgr
         used: list[Any] = []
         table = {**table, **_noting(exact, used)}
         captured = special_sizes.decomposed(captured, table)
-        if not used:
+        if not (any(node.target in _STEPPED for node in nodes) if steps else used):
             raise RuntimeError("there is nothing in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
         captured = special_sizes.decomposed(captured, table)

@@ -43,9 +43,11 @@ def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, .
         )
     if format_ == "onnx":
         exact = partial(onnx_export.written_out, request=request)
+        steps = partial(onnx_export.steps_written_out, request=request)
         return (
             Route("dynamo", partial(onnx_export.dynamo, request=request)),
             Route("written out", exact, mends=True),
+            Route("steps written out", steps, mends=True),
             Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )

@@ -1,17 +1,20 @@
-"""Sigmoids whose values leave the graph, written out as 1 / (1 + exp(-x)).
+"""Sigmoids whose values leave the graph, and those of steps, written out as 1 / (1 + exp(-x)).
 
 ONNX Runtime's own on the CPU is exact to 6e-8 and not to so many digits: of -10 it has four digits
 right, of -17 none, and from -18 on it answers 0. The probabilities of a rare class are of that
 size, and their logarithm may be asked for. Written out it has all digits, and costs 1.5 times as
-much. Inside of a network, in front of weights, that error is lost in their sums.
+much. Inside of a network, in front of weights, that error is lost in their sums. A gate that is
+closed in each step of an LSTM is no sum, and what comes out is of the size of that error.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from .onnx_messages import graphs
 
 _WEIGHTED: Final = frozenset({
     "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul",
@@ -28,7 +31,18 @@ _DTYPES: Final[Mapping[int, type]] = {
 
 def write_out_sigmoids(graph: onnx.GraphProto) -> None:
     """Replace each Sigmoid from which an output is reached without weights in between."""
-    found = {node.output[0] for node in _reached(graph) if node.op_type == "Sigmoid"}
+    _write_out(graph, _reached(graph))
+
+
+def write_out_inner_sigmoids(model: onnx.ModelProto) -> None:
+    """Replace each Sigmoid within a loop or a branch."""
+    *inner, _ = graphs(model)
+    for graph in inner:
+        _write_out(graph, graph.node)
+
+
+def _write_out(graph: onnx.GraphProto, among: Iterable[onnx.NodeProto]) -> None:
+    found = {node.output[0] for node in among if node.op_type == "Sigmoid"}
     if not found:
         return
     dtypes = {

@@ -1,6 +1,7 @@
 """LSTM and GRU written out: a ``Scan`` over time of what each step computes.
 
-So each value of a step can be rounded, and not only what comes out in the end.
+So each value of a step can be rounded, and not only what comes out in the end; and its gates can
+be more exact than those of an engine's kernel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,8 @@ def write_out_steps(model: onnx.ModelProto, operator: str) -> None:
                 continue
             put = _Writer(node.name, next(filter(None, node.output)), dtype)
             _write_layer(put, node)
+            for made in put.nodes:
+                made.metadata_props.extend(node.metadata_props)
             nodes += put.nodes
             graph.initializer.extend(put.constants)
             graph.value_info.extend(put.types)

@@ -9,7 +9,9 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
+from edgeport import deploy
 from edgeport.deploy.compilers.bfloat16 import round_as_bfloat16
 from edgeport.deploy.compilers.half_floats import in_bfloat16
 from edgeport.deploy.compilers.onnx_messages import of_kind
@@ -135,3 +137,47 @@ def test_each_step_of_an_lstm_is_rounded(tmp_path: Path) -> None:
     exact, *_ = run(model)
     error = float(np.square(y - exact).mean() / np.square(exact).mean())
     assert 40 < -10 * np.log10(error) < 52  # 8 bits in the end alone keep 52
+
+
+class Closed(nn.Module):
+    """Gates that let 2e-9 through: ONNX Runtime's own sigmoid of -20 is 0."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer: Any = getattr(nn, kind)(3, 4, batch_first=True)
+        with torch.no_grad():
+            if kind == "LSTM":
+                self.layer.bias_ih_l0[12:] = -20  # what leaves
+            else:
+                self.layer.bias_ih_l0[4:8] = -20  # what stays, of a state beside nothing new
+                for parameter in self.layer.parameters():
+                    parameter[8:] = 0
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        states = state if isinstance(self.layer, nn.GRU) else (state, state)
+        y: Tensor = self.layer(x, states)[0]
+        return y
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_closed_gates_go_into_onnx(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made: list[deploy.Attempt] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, deploy.Attempt):
+            made.append(event)
+
+    deploy.export(
+        Closed(kind), {"x": torch.randn(2, 3, 3), "state": torch.randn(1, 2, 4)},
+        tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "batch", 1: "time"}, "state": {1: "batch"}}, on_event=keep,
+    )  # fmt: skip  # one call
+    assert [(attempt.route, attempt.outcome) for attempt in made] == [
+        ("dynamo", "wrong"),
+        ("written out", "refused"),
+        ("steps written out", "proved"),
+    ]
+    assert max(v.figures.ratio for report in made[-1].reports for v in report.verdicts) < 3
+    assert made[-1].compiled is not None
+    assert '"operator": "Scan",\n      "module": "layer"' in (made[-1].compiled.debug_map or "")

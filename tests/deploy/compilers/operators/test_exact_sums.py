@@ -11,7 +11,7 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.attempts import Attempt
-from edgeport.deploy.compilers.onnx_export import written_out
+from edgeport.deploy.compilers.onnx_export import steps_written_out, written_out
 from edgeport.deploy.compilers.operators.exact_sums import (
     TABLE,
     group_norm,
@@ -164,10 +164,11 @@ def test_a_right_file_is_not_refused_for_the_kernel(
     assert max(v.figures.ratio for v in report.verdicts if v.kind == "random") < 3
 
 
-def test_nothing_to_write_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("route", [written_out, steps_written_out])
+def test_nothing_to_write_out(route: Callable[..., object], tmp_path: Path) -> None:
     source = make_source(
         "net", nn.Linear(2, 2), make_call(nn.Linear(2, 2), (), {"x": torch.randn(3, 2)}),
         [TensorSpec("x", "float32", (3, 2))], {},
     )  # fmt: skip  # one call
     with quiet(), pytest.raises(RuntimeError, match="nothing in it that this route writes"):
-        written_out(source, tmp_path, negotiate())
+        route(source, tmp_path, negotiate())
