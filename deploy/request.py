@@ -140,10 +140,11 @@ def _check_narrower(source: Source, request: Request) -> None:
             remedy=f"leave {', '.join(others)} out of --format: a bundle without --precision "
             "may hold it",
         )
-    if source.precision != "float32":
+    dtypes = _dtypes_of_floats(source)
+    if "float32" not in dtypes or "bfloat16" in dtypes or source.signature.precision == asked:
+        computed = f"computes in {' and '.join(dtypes)}" if dtypes else "has integers alone"
         raise UsageError(
-            f"--precision {asked} is for modules in float32, and this one computes in "
-            f"{source.precision}",
+            f"--precision {asked} is for modules in float32, and this one {computed}",
             remedy="leave --precision out, or give the module in float32",
         )
     names = numbered("calibration", request.calibration, request.calibration_names)
@@ -154,6 +155,14 @@ def _check_narrower(source: Source, request: Request) -> None:
             "calibration was given without samples, and what is drawn to prove with is unlike it",
             remedy="give it as --samples: ranges are measured on half of them",
         )
+
+
+def _dtypes_of_floats(source: Source) -> list[str]:
+    """Of weights, inputs and outputs."""
+    weights = (*source.module.parameters(), *source.module.buffers())
+    dtypes = {*source.flat.call.dtypes, *(tensor.dtype for tensor in weights)}
+    floats = {str(dtype).removeprefix("torch.") for dtype in dtypes if dtype.is_floating_point}
+    return sorted(floats | ({source.precision} - {"integer"}))
 
 
 def _check_bfloat16(request: Request) -> None:

@@ -2,11 +2,14 @@
 
     python scripts/fuzz_export.py --programs 200 --json fuzz.json
     python scripts/fuzz_export.py --first 1234 --programs 1 --show
+    python scripts/fuzz_export.py --form scripted
+    python scripts/fuzz_export.py --form layers --precision int8
 
 Each program is drawn from its seed: a few statements that eager runs at all its sizes. It is
 exported to each format by itself, and what is shipped is compared with eager at other sizes and
 values: the smallest and largest, negative, zeros, -0.0, halves, large, integers of 41 bits. Exit
-code 1 if one is wrong.
+code 1 if one is wrong. With ``--form`` programs are given as something else; with ``--precision``
+the ONNX file is made narrower, and judged as such.
 
 Every program has a process of its own. With ``--json`` what is there already is not run again. A
 program takes some seconds.
@@ -21,6 +24,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -29,7 +33,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts bes
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgeport import deploy
 from edgeport.commands.terminal import note, table
@@ -37,19 +40,24 @@ from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.isolation import Killed, Limits, run_isolated
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.ties import hangs_on_ties
+from edgeport.deploy.request import Request
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.trees import named_tensors
 from edgeport.runtimes import EdgeportError, Session, files
 from edgeport.runtimes.bundles.golden import Golden
-from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verification import check_session
-from scripts.fuzz.programs import STYLES, Program, draw, values
+from scripts.fuzz.programs import FORMS, STYLES, Form, Program, draw, values
 
 Cell: TypeAlias = dict[str, Any]
 """One program: by format ``shipped`` or why not, and what is ``wrong``."""
 
 BACKENDS: Final[Mapping[str, str]] = {"torchscript": "libtorch", "onnx": "ort-cpu", "pt2": "torch"}
 QUESTIONS: Final = 14
+WITHIN: Final = ("usual", "negative", "halves")
+"""Styles whose values lie within those of the samples, so that narrow files owe signal there."""
 MOST_SHOWN: Final = 20
 
 
@@ -60,11 +68,13 @@ def main() -> int:
         cells = json.loads(arguments.json.read_text())["cells"]
     warm_up(tuple(BACKENDS), 20)
     for seed in range(arguments.first, arguments.first + arguments.programs):
-        if str(seed) in cells or not isinstance(program := _drawn(seed), Program):
+        if str(seed) in cells:
+            continue
+        if not isinstance(program := _drawn(seed, arguments.form), Program):
             continue
         if arguments.show:
             print(program.source(), *program.inputs, program.ranges, sep="\n")
-        cells[str(seed)] = _cell(program, arguments.limit_s)
+        cells[str(seed)] = _cell(program, arguments.limit_s, arguments.precision)
         note(f"{seed}: {_summary(cells[str(seed)])}")
         if arguments.json:
             files.write(arguments.json, json.dumps(_report(cells), indent=1))
@@ -76,37 +86,41 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Exports of random programs, held against eager.")
     parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--programs", type=int, default=200, help="seeds from there on (200)")
+    parser.add_argument("--form", choices=FORMS, default="eager", help="(eager)")
+    parser.add_argument("--precision", choices=("float16", "int8"), help="of ONNX files alone")
     parser.add_argument("--show", action="store_true", help="print the programs")
     parser.add_argument("--limit-s", type=float, default=300.0, help="for one program")
     parser.add_argument("--json", type=Path, metavar="FILE", help="results; gone on with if there")
     return parser
 
 
-def _drawn(seed: int) -> Program | Killed | None:
-    return run_isolated(partial(draw, seed), Limits(60))
+def _drawn(seed: int, form: Form) -> Program | Killed | None:
+    return run_isolated(partial(draw, seed, form=form), Limits(60))
 
 
-def _cell(program: Program, limit_s: float) -> Cell:
+def _cell(program: Program, limit_s: float, precision: Precision | None) -> Cell:
     try:
-        found = run_isolated(partial(_try_all, program), Limits(limit_s))
+        found = run_isolated(partial(_try_all, program, precision), Limits(limit_s))
     except EdgeportError as e:
         return {"refused": e.problem}
     return {"refused": f"killed: {found.problem}"} if isinstance(found, Killed) else found
 
 
-def _try_all(program: Program) -> Cell:
+def _try_all(program: Program, precision: Precision | None) -> Cell:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = _source_of(program, _loaded(program, Path(folder)))
         reference = Reference(source)
-        questions = list(_questions(program, source, reference))
+        is_narrow = precision is not None
+        questions = list(_questions(program, source, reference, is_narrow=is_narrow))
         cell: Cell = {"questions": len(questions), "formats": {}}
-        for name in BACKENDS:
-            cell["formats"][name] = _try(source, name, Path(folder), questions)
+        for name in BACKENDS if precision is None else ("onnx",):
+            request = Request((name,), precision=precision)
+            cell["formats"][name] = _try(source, request, Path(folder), questions)
     return cell
 
 
-def _loaded(program: Program, folder: Path) -> nn.Module:
+def _loaded(program: Program, folder: Path) -> torch.nn.Module:
     """The module, from a file: torch.jit.script reads it."""
     file = folder / f"{program.name}.py"
     file.write_text(program.source())
@@ -116,55 +130,68 @@ def _loaded(program: Program, folder: Path) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     sys.modules[program.name] = module
     spec.loader.exec_module(module)
-    torch.manual_seed(program.seed)
-    made: nn.Module = getattr(module, program.name)().eval()
-    return made
+    return program.formed(getattr(module, program.name))
 
 
-def _source_of(program: Program, module: nn.Module) -> Source:
+def _source_of(program: Program, module: torch.nn.Module) -> Source:
     generator = np.random.default_rng(program.seed)
     *_, sizes = program.sizes(3)
-    example = {s.name: values(s, sizes, generator, "usual") for s in program.inputs}
     free = {
         spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in program.inputs
     }
+    example: Any = dict(zip(free, program.given(sizes, generator, "usual"), strict=False))
+    if program.form == "nested":
+        names = [name for name, _ in named_tensors(example["x"], "given")]
+        example = {"given": example["x"]}
+        free = dict(zip(names, free.values(), strict=True))
     return deploy.source_of("fuzzed", module, example, free, program.ranges)
 
 
-def _questions(program: Program, source: Source, reference: Reference) -> Iterator[Golden]:
+def _questions(
+    program: Program, source: Source, reference: Reference, *, is_narrow: bool
+) -> Iterator[Golden]:
     """What eager answers at other sizes and values, where that does not hang on equal ones."""
     generator = np.random.default_rng(program.seed + 1)
     styles = ["usual"] * (QUESTIONS - len(STYLES)) + [*STYLES]
     random.Random(program.seed).shuffle(styles)
     for style, sizes in zip(styles, program.sizes(QUESTIONS), strict=False):
-        inputs = {s.name: values(s, sizes, generator, style) for s in program.inputs}
+        drawn = [values(s, sizes, generator, style) for s in program.inputs]
+        inputs = {
+            spec.name: array.astype(spec.dtype)
+            for spec, array in zip(source.signature.inputs, drawn, strict=True)
+        }
         try:
             if not hangs_on_ties(source.flat, inputs):
-                yield reference.answer(Sample(f"{style}, {sizes}", "edge", inputs))
+                kind: Kind = "random" if is_narrow and style in WITHIN else "edge"
+                yield reference.answer(Sample(f"{style}, {sizes}", kind, inputs))
         except Exception:  # eager may raise anything: nothing has to agree with that
             continue
 
 
-def _try(source: Source, name: str, folder: Path, questions: list[Golden]) -> Cell:
+def _try(source: Source, asked: Request, folder: Path, questions: list[Golden]) -> Cell:
+    (name,) = asked.formats
     constant: tuple[str, ...] = ()
     while True:
-        request = deploy.Request((name,), thresholds=Thresholds(constant_outputs=constant))
+        request = replace(asked, thresholds=Thresholds(constant_outputs=constant))
         try:
             made = deploy.export_source(source, folder / f"{name}.edge", request)
             break
         except EdgeportError as e:
             if constant or "proves nothing" not in e.problem:
-                return {"refused": f"{type(e).__name__}: {e.problem}"}
+                return {"refused": f"{type(e).__name__}: {e.problem}", "remedy": e.remedy}
             constant = tuple(spec.name for spec in source.signature.outputs)
     with made.bundle.open(BACKENDS[name]) as session:
-        wrong = [each for question in questions for each in _differences(session, question)]
+        found = (_differences(session, question, asked.precision) for question in questions)
+        wrong = [each for differences in found for each in differences]
     return {"shipped": True, "wrong": wrong}
 
 
-def _differences(session: Session, question: Golden) -> Iterator[str]:
+def _differences(
+    session: Session, question: Golden, reduced: Precision | None = None
+) -> Iterator[str]:
     try:
-        verdicts = check_session(session, [question], Thresholds())
+        verdicts = check_session(session, [question], Thresholds(), reduced)
     except EdgeportError as e:
         yield f"{question.name}: {e.problem}"
         return
@@ -203,7 +230,7 @@ def _print(cells: Mapping[str, Cell]) -> None:
     rows = []
     reasons: Counter[str] = Counter()
     for name in BACKENDS:
-        found = [cell["formats"][name] for cell in cells.values() if "formats" in cell]
+        found = [c["formats"][name] for c in cells.values() if name in c.get("formats", {})]
         shipped = [each for each in found if "shipped" in each]
         wrong = sum(bool(each["wrong"]) for each in shipped)
         rows.append([name, str(len(shipped)), str(wrong), str(len(found) - len(shipped))])

@@ -114,6 +114,10 @@ class Artefact:
         return sum(stored.size_bytes for stored in self.files)
 
 
+_AS_THE_MODULE: Final = ("torchscript", "pt2", "aotinductor")
+"""Formats that are never made narrower."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a bundle says of itself.
@@ -166,7 +170,12 @@ class Manifest:
         return (*artefacts, self.golden, *self.evidence.values())
 
     def reduced_precision(self, artefact: Artefact) -> Precision | None:
-        """The precision of an artefact, where it is narrower than the module's."""
+        """The precision of an artefact, where it is narrower than the module's.
+
+        A module in bfloat16 answers in float32, which numpy has: what torch runs is as it is.
+        """
+        if artefact.format in _AS_THE_MODULE:
+            return None
         return narrower(artefact.precision, self.signature.precision)
 
     def dumps(self) -> str:

@@ -1,9 +1,11 @@
 """Random modules as Python source.
 
 Statements are drawn from ``statements.txt``, and kept if eager then runs the program at every size
-that is tried: so it has no rules of its own on shapes and dtypes.
+that is tried: so it has no rules of its own on shapes and dtypes. A program may be drawn in another
+form: scripted, traced, with nested inputs and outputs, or in another dtype of floats.
 """
 
+import linecache
 import random
 import re
 import textwrap
@@ -11,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -22,11 +24,22 @@ from edgeport.runtimes.inputs import Array
 
 Sizes: TypeAlias = Mapping[str, int]
 
-STATEMENTS: Final = [
-    paragraph
-    for paragraph in (Path(__file__).parent / "statements.txt").read_text().strip().split("\n\n")
-    if not paragraph.startswith("#")
+Form: TypeAlias = Literal[
+    "eager", "scripted", "traced", "nested", "layers", "float64", "float16", "bfloat16"
 ]
+"""What a program is given as."""
+
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
+
+
+def _paragraphs(name: str) -> list[str]:
+    read = (Path(__file__).parent / name).read_text().strip().split("\n\n")
+    return [paragraph for paragraph in read if not paragraph.startswith("#")]
+
+
+STATEMENTS: Final = _paragraphs("statements.txt")
+_CONTROL_FLOW: Final = _paragraphs("control_flow.txt")
+_LAYERS: Final = [statement for statement in STATEMENTS if statement.startswith("[nn.")]
 
 STYLES: Final = ("usual", "zeros", "ones", "negative", "large", "halves", "negative zeros")
 """Ways to draw values, most of which no export tries."""
@@ -54,31 +67,79 @@ class Program:
     ranges: Mapping[str, Range]
     layers: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
-    result: str = "locals()"
+    result: str = ""
     scripted: bool = True
+    form: Form = "eager"
 
     @property
     def name(self) -> str:
         return f"Program{self.seed}"
 
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Its variables."""
+        made = (f"v{number}" for number in range(len(self.body)))
+        return (*(spec.name for spec in self.inputs), *made)
+
     def source(self) -> str:
         names = "".join(f", {spec.name}" for spec in self.inputs)
+        unpacked: tuple[str, ...] = ()
+        if self.form == "nested":
+            names, unpacked = ", given", (_UNPACKED[len(self.inputs)],)
         names += "" if self.scripted else ", **options"  # which torch.jit.script refuses
         made = "".join(f"        self.{line}\n" for line in self.layers)
-        body = textwrap.indent("\n".join((*self.body, f"return {self.result}")), " " * 8)
+        result = self.result or f"{{{', '.join(f'{name!r}: {name}' for name in self.live)}}}"
+        lines = (*unpacked, *self.body, f"return {result}")
+        body = textwrap.indent("\n".join(lines), " " * 8)
         return (
-            "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
+            "from dataclasses import dataclass\n\nimport torch\nimport torch.nn.functional as F\n"
+            "from torch import nn\n\n\n@dataclass\nclass Pair:\n"
+            "    first: torch.Tensor\n    rest: object\n\n\n"
             f"class {self.name}(nn.Module):\n"
             f"    def __init__(self):\n        super().__init__()\n{made}\n"
             f"    def forward(self{names}):\n{body}\n"
         )
 
     def made(self) -> nn.Module:
+        """The module; of a program in another form, that form of it."""
         space: dict[str, Any] = {"__name__": "fuzzed"}
-        exec(self.source(), space)
+        file = f"{self.name}.fuzzed"
+        source = self.source()
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        exec(compile(source, file, "exec"), space)
+        return self.formed(space[self.name])
+
+    def formed(self, made: type[nn.Module]) -> nn.Module:
+        """An instance in the program's form."""
         torch.manual_seed(self.seed)
-        module: nn.Module = space[self.name]().eval()
+        module = made().eval()
+        if self.form in _FLOATS:
+            return module.to(getattr(torch, self.form))
+        if self.form == "scripted":
+            scripted: nn.Module = torch.jit.script(module)
+            return scripted
+        if self.form == "traced":
+            *_, sizes = self.sizes(3)
+            given = self.given(sizes, np.random.default_rng(self.seed), "usual")
+            traced: nn.Module = _trace(module, given, check_trace=False, strict=False)
+            return traced
         return module
+
+    def given(self, sizes: Sizes, generator: np.random.Generator, style: str) -> tuple[Any, ...]:
+        """Arguments of forward."""
+        drawn = [self.tensor(s, values(s, sizes, generator, style)) for s in self.inputs]
+        return (self.argument(drawn),) if self.form == "nested" else tuple(drawn)
+
+    def argument(self, given: Sequence[Any]) -> Any:
+        """The one argument of a nested program."""
+        first, *rest = given
+        return {"x": first, "rest": [rest[:1], {"z": rest[1:]}]}
+
+    def tensor(self, spec: TensorSpec, array: Array) -> Tensor:
+        """As forward takes it."""
+        tensor = torch.tensor(array)
+        narrowed = self.form in _FLOATS and spec.dtype == "float32"
+        return tensor.to(getattr(torch, self.form)) if narrowed else tensor
 
     def sizes(self, count: int) -> Iterator[dict[str, int]]:
         """The smallest, the largest, then others."""
@@ -94,14 +155,26 @@ class Program:
             }
 
 
+_trace: Any = torch.jit.trace  # torch.jit has no types
+_READ: Final = ("scripted", "traced")
+"""By torch.jit, whatever ``Program.scripted`` says."""
+_FLOATS: Final = ("float64", "float16", "bfloat16")
+_UNPACKED: Final[Mapping[int, str]] = {
+    1: "x = given['x']",
+    2: "x, y = given['x'], given['rest'][0][0]",
+    3: "x, y, z = given['x'], given['rest'][0][0], given['rest'][1]['z'][0]",
+}
+
+
 def most(range_: Range) -> int:
     return range_.max or range_.min
 
 
-def draw(seed: int, longest: int = 8) -> Program | None:
+def draw(seed: int, longest: int = 8, form: Form = "eager") -> Program | None:
     """A program of at least three statements; ``None`` if the draw comes to nothing."""
     generator = random.Random(seed)
     program = _empty(generator, seed)
+    program = replace(program, form=form, scripted=program.scripted or form in _READ)
     try:
         live = _run(program)
     except ValueError:  # inputs of thousands of elements
@@ -172,9 +245,7 @@ def _run(program: Program) -> list[dict[str, Tensor]]:
         warnings.simplefilter("ignore")
         for number, sizes in enumerate(program.sizes(6)):
             generator = np.random.default_rng(number)
-            given = [torch.tensor(values(s, sizes, generator, "usual")) for s in program.inputs]
-            made = module(*given)
-            live = {name: made[name] for name in made if re.fullmatch(r"[xyz]|v\d+", name)}
+            live = module(*program.given(sizes, generator, "usual"))
             if any(map(_is_too_large, live.values())):
                 raise ValueError("too large")
             found.append(live)
@@ -191,7 +262,10 @@ def _with_statement(
     program: Program, generator: random.Random, live: Mapping[str, Tensor]
 ) -> Program | None:
     number = len(program.body)
-    text = _filled(generator.choice(STATEMENTS), program.inputs, live, generator)
+    statement = generator.choice(STATEMENTS)
+    if program.form in _MORE_OFTEN and generator.random() < 0.3:
+        statement = generator.choice(_MORE_OFTEN[program.form])
+    text = _filled(statement, program.inputs, live, generator)
     if text is None:
         return None
     text = re.sub(r"\bV\b", f"v{number}", text)
@@ -201,6 +275,8 @@ def _with_statement(
     layers = (*program.layers, f"l{number} = {layer[1]}")
     return replace(program, body=(*program.body, use), layers=layers)
 
+
+_MORE_OFTEN: Final[Mapping[str, Sequence[str]]] = {"scripted": _CONTROL_FLOW, "layers": _LAYERS}
 
 _KINDS: Final[Mapping[str, Callable[[torch.dtype], bool]]] = {
     "a": lambda dtype: True,
@@ -262,8 +338,20 @@ def _result(program: Program, generator: random.Random, names: Sequence[str]) ->
     outputs = list(dict.fromkeys([*unused, names[-1]]))[-4:]
     if generator.random() < 0.15:
         outputs.append(generator.choice(names))
+    if program.form == "nested":
+        first, *rest = outputs
+        listed = ", ".join(rest)
+        return generator.choice(
+            [
+                f"Pair({first}, [{listed}])",
+                f"[{{'a': ({first}, None), 'b': Pair({first}, ({listed}))}}]",
+                f"({first}, {{'rest': [{listed}], 'all': {{'p': Pair({first}, None)}}}})",
+            ]
+        )
     if len(outputs) == 1 and generator.random() < 0.7:
         return outputs[0]
     listed = ", ".join(outputs)
     named = ", ".join(f'"o{number}": {name}' for number, name in enumerate(outputs))
-    return generator.choice([f"({listed},)", f"({outputs[0]}, None, [{listed}])", f"{{{named}}}"])
+    apart = f"({outputs[0]}, None, [{listed}])"
+    ways = [f"({listed},)", apart, f"{{{named}}}"]
+    return generator.choice([way for way in ways if program.form != "traced" or way != apart])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -84,6 +85,32 @@ class OneWay(nn.Module):
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         return x.cos() if x.sum() < 1e9 else x.sin()
+
+
+class Louder(nn.Module):
+    """A branch that only a trace can follow, in bfloat16: one way is 1.06 of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y * 1.06 if x[0, 0] > 0 else y
+
+
+def test_a_module_in_bfloat16_is_held_at_its_own_noise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = {"x": torch.randn(4, 8, dtype=torch.bfloat16)}
+    with pytest.raises(ExportError) as raised:
+        deploy.export(
+            Louder().bfloat16().eval(),
+            given,
+            tmp_path / "m.edge",
+            dimensions=BATCH,
+            formats=["torchscript"],
+        )
+    assert re.search(r"trace +wrong: libtorch: output, .* times the floor, 8", str(raised.value))
 
 
 def test_a_branch_that_no_sample_took_is_said(tmp_path: Path) -> None:

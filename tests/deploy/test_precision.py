@@ -316,6 +316,49 @@ def test_what_stays_in_float32_beside_int8_is_told(tmp_path: Path) -> None:
     )
 
 
+class Classes(nn.Module):
+    """Tokens go in, classes come out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(50, 64), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        classes: Tensor = self.head(self.embed(x)).argmax(-1)
+        return classes
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_integers_in_and_out_say_nothing_of_the_weights(
+    precision: Precision, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    made = narrow(Classes(), {"x": torch.arange(50).reshape(5, 10)}, tmp_path / "m.edge", precision)
+    (artefact,) = made.bundle.manifest.artefacts
+    assert made.bundle.manifest.reduced_precision(artefact) == precision
+    assert runtimes.verify(made.bundle).passed
+
+
+def test_a_module_that_answers_in_float16_is_not_made_so(tmp_path: Path) -> None:
+    class Halved(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).half()
+
+    told = "is for modules in float32, and this one computes in float16 and float32"
+    with pytest.raises(UsageError, match=told):
+        narrow(Halved(4, 4), images(2, 4), tmp_path / "m.edge", "float16")
+
+
+def test_a_module_of_integers_has_no_narrower_precision(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2
+
+    told = "--precision int8 is for modules in float32, and this one has integers alone"
+    with pytest.raises(UsageError, match=told):
+        narrow(Twice(), {"x": torch.arange(5)}, tmp_path / "m.edge", "int8")
+
+
 def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="0% of its weights would be in int8") as raised:
         narrow(nn.Softmax(1), images(2, 8), tmp_path / "m.edge", "int8")
@@ -347,6 +390,12 @@ def test_a_module_without_weights_has_no_int8(tmp_path: Path) -> None:
             nn.Linear(4, 2).double(),
             {"precision": "float16"},
             "--precision float16 is for modules in float32, and this one computes in float64",
+            "give the module in float32",
+        ),
+        (
+            nn.Linear(4, 2).bfloat16(),
+            {"precision": "int8"},
+            "--precision int8 is for modules in float32, and this one computes in bfloat16",
             "give the module in float32",
         ),
     ],

@@ -101,6 +101,12 @@ def test_a_precision_is_reduced_where_it_is_not_the_modules() -> None:
         assert MANIFEST.reduced_precision(replace(artefact, precision=precision)) == reduced
 
 
+@pytest.mark.parametrize("format_", ["torchscript", "pt2", "aotinductor"])
+def test_what_torch_runs_in_bfloat16_is_no_narrower_than_the_module(format_: str) -> None:
+    artefact = replace(MANIFEST.artefacts[0], format=format_, precision="bfloat16")
+    assert MANIFEST.reduced_precision(artefact) is None
+
+
 def test_the_schema_is_one_and_takes_real_manifests(packed: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     VALIDATOR.validate(GOOD)
