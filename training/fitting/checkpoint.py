@@ -139,6 +139,8 @@ def read(
     try:
         module.load_state_dict(own)
         optimizer.load_state_dict(state)
+    except torch.OutOfMemoryError:  # of a GPU, which holds what the optimizer keeps
+        raise
     except (RuntimeError, ValueError) as e:
         raise UsageError(
             f"{path} is the checkpoint of another module: {first_line(e)}",
