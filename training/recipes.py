@@ -259,9 +259,10 @@ def measured(recipe: Recipe, history: History) -> Run:
     """The run of a recipe whose core was trained, with its scores on held-out examples.
 
     Args:
-        recipe: Its module is rounded to float32.
+        recipe: Its module is moved to the CPU, where it is exported, and rounded to float32.
         history: What ``fit`` returned.
     """
+    recipe.module.cpu()
     closed = _closed_form_scores(recipe)  # before the core is rounded to float32
     module = recipe.module.float().eval()
     held_out = recipe.data.held_out

@@ -49,6 +49,7 @@ class Record:
                 "metric": self.history.metric,
                 "warnings": self.history.warnings,
                 "stopped_early": self.history.stopped_early,
+                "device": self.history.device,
             },
             "scores": dict(self.scores),
             "epochs": [asdict(epoch) for epoch in epochs],
@@ -97,16 +98,18 @@ class Record:
 
 
 def _history(value: Mapping[str, Any]) -> History:
+    """A run that names no device and no TF32 is one from when there was the CPU alone."""
     epochs = from_json(tuple[Epoch, ...], value["epochs"], "epochs")
     training = value["training"]
     history = History(
-        settings=from_json(Settings, value["settings"], "settings"),
+        settings=from_json(Settings, {"tf32": False, **value["settings"]}, "settings"),
         objective=from_json(str, training["objective"], "objective"),
         metric=from_json(str, training["metric"], "metric"),
         epochs=epochs,
         norms=from_json(tuple[Norms, ...], value["norms"], "norms"),
         warnings=from_json(tuple[str, ...], training["warnings"], "warnings"),
         stopped_early=from_json(bool, training["stopped_early"], "stopped_early"),
+        device=from_json(str, training.get("device", "cpu"), "device"),
     )
     done, asked = len(epochs), history.settings.epochs
     _require(1 <= done <= asked, f"it has {done} epochs of {asked}")

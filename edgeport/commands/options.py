@@ -38,6 +38,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 DEFAULT_BACKEND_TEXT: Final = "(default: ort-cpu, or ort-cuda with --device cuda)"
 
 
+TF32_HELP: Final = "round factors of float32 products to 10 bits: faster"
+
+
 def add_gpu_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     """Declare ``--device``, and what else may be asked of a GPU.
 
@@ -63,9 +66,7 @@ def add_gpu_options(parser: argparse.ArgumentParser, *, device: bool = True) -> 
     group.add_argument(
         "--gpu-memory", type=size, metavar="SIZE", help="what an engine may take: 4GiB (all)"
     )
-    group.add_argument(
-        "--tf32", action="store_true", help="round factors of float32 products to 10 bits: faster"
-    )
+    group.add_argument("--tf32", action="store_true", help=TF32_HELP)
 
 
 def gpu_options(arguments: argparse.Namespace) -> GpuOptions:

@@ -47,6 +47,7 @@ def _head(run: "Run", title: str) -> Html:
         ("examples", f"{run.origin.examples:,}, {run.origin.split.test_size:.0%} held out"),
         ("epochs", f"{len(run.history.epochs):,} of {run.history.settings.epochs:,}"),
         ("weights", f"of epoch {run.history.kept.number:,}"),
+        ("trained on", run.history.device),
     ]
     return tag(
         "header",

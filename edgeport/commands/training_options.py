@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeport.commands.options import above_zero, names, positive, seed
+from edgeport.commands.options import TF32_HELP, above_zero, names, positive, seed
 from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class TrainArgs:
     as_json: bool
     png: bool = False
     tensorboard: Path | None = None
+    device: str = "cpu"
 
     def make(
         self, learning_rate: float | None = None, weight_decay: float | None = None
@@ -105,6 +106,9 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
     how(
         "--find-lr", action="store_true", help="try a range of learning rates, and train no further"
     )
+    gpu = parser.add_argument_group("on a GPU").add_argument
+    gpu("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
+    gpu("--tf32", action="store_true", help=TF32_HELP)
     add_seeing_options(parser)
     parser.set_defaults(
         default_options=defaults.options or {}, default_optimizer=defaults.optimizer
@@ -134,6 +138,7 @@ def parse_training(arguments: argparse.Namespace) -> TrainArgs:
         "clip_norm": arguments.clip_norm,
         "patience": arguments.patience,
         "initialisation": arguments.init,
+        "tf32": arguments.tf32,
     }
     return TrainArgs(
         arguments.output,
@@ -143,6 +148,7 @@ def parse_training(arguments: argparse.Namespace) -> TrainArgs:
         arguments.json,
         arguments.png,
         arguments.tensorboard,
+        arguments.device,
     )
 
 

@@ -15,7 +15,7 @@ from edgeport.commands.quantities import four_decimals
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
-from edgeport.runtimes import SourceError
+from edgeport.runtimes import EdgeportError, SourceError
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.needs import needs
 
@@ -73,6 +73,8 @@ def _within_memory() -> Iterator[None]:
     """Say what helps where the memory is too small, which torch says in words alone."""
     try:
         yield
+    except EdgeportError:
+        raise
     except (RuntimeError, MemoryError) as e:
         said = str(e)
         if isinstance(e, RuntimeError) and not re.search("(can't allocate|out of) memory", said):
@@ -99,9 +101,11 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
 
     from edgeport import training
     from edgeport.runtimes import files
+    from edgeport.training.device import computing_on, require_device
     from edgeport.training.fitting import join_group, leave_group
     from edgeport.training.recipes import measured, usual_decay
 
+    device = require_device(args.device)
     training.check_place(args.output)
     if args.checkpoint is not None:
         files.refuse_unfit(args.checkpoint)
@@ -111,6 +115,8 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
         recipe = make()
         usual = usual_decay(recipe)
         settings = args.make(_rate(args, recipe, usual), usual)
+        with computing_on(device, tf32=settings.tf32):
+            recipe.core.to(device)
         if args.find_rate:
             return _find_rate(recipe, settings)
         with events(args.tensorboard if rank.number == 0 else None) as told:
@@ -300,6 +306,7 @@ def _metrics(made: "Run") -> dict[str, object]:
         "model": made.model,
         "parameters": made.parameters,
         "data": made.origin.name,
+        "device": made.history.device,
         "completed": made.history.completed,
         "held_out_examples": len(made.held_out),
         "scores": dict(made.scores),

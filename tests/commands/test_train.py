@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from edgeport import training
 from edgeport.__main__ import main
 from edgeport.training import load, recipes
+from edgeport.training.device import computing_on
 
 QUICK = ["--epochs", "1", "--batch-size", "64"]
 
@@ -75,6 +78,7 @@ def test_json_is_all_of_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str
     metrics = json.loads(out)
     assert len(out.splitlines()) == 1
     assert metrics["completed"] is True
+    assert metrics["device"] == "cpu"
     assert metrics["parameters"] == 151498
     assert metrics["scores"]["accuracy"] == metrics["epochs"][-1]["held_out_score"]
     assert "epoch 1/1  cost" in err
@@ -153,6 +157,51 @@ def test_a_library_that_is_missing(
     err = capsys.readouterr().err
     assert err.startswith(message)
     assert err.endswith("fix: pip install 'edgeport[train]'\n")
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch was built with CUDA")
+def test_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "digits", "-o", str(tmp_path / "run"), "--device", "cuda"]
+    assert main(arguments) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"edgeport: torch {torch.__version__} was built without CUDA, so it cannot run on cuda\n"
+        "  fix: install a torch with CUDA (https://pytorch.org/get-started/locally), or use the "
+        "device cpu\n",
+    )
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "gpu"], "edgeport: there is no device 'gpu'\n  fix: use cpu, cuda or cuda:N"),
+        (["--tf32"], "edgeport: TF32 was asked for, and the training is on cpu, which has none\n"),
+    ],
+)
+def test_a_device_that_makes_no_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["train", "digits", "-o", str(tmp_path / "run"), *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert entries(tmp_path) == []
+
+
+def test_a_gpu_whose_memory_is_too_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any, **named: Any) -> None:
+        with computing_on(torch.device("cuda", 0), tf32=False):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 h")
+
+    monkeypatch.setattr(training, "fit", fails)
+    assert main(["train", "digits", "-o", str(tmp_path / "run")]) == 3
+    assert capsys.readouterr().err.endswith(
+        "edgeport: cuda:0 is out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 h"
+        "\n  fix: take fewer examples in a step (--batch 16) or a smaller model, or end what else "
+        "uses the GPU: nvidia-smi lists it\n"
+    )
     assert entries(tmp_path) == []
 
 

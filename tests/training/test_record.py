@@ -39,7 +39,7 @@ def records(draw: st.DrawFn) -> Record:
                 asked, draw(st.none() | st.integers(1)), rate, draw(st.integers(0, 2**63 - 1)),
                 options=draw(st.dictionaries(words, st.booleans() | NUMBERS | st.integers())),
                 schedule=draw(st.sampled_from(SCHEDULES)), patience=draw(st.none() | st.just(3)),
-                clip_norm=draw(st.none() | st.just(1.5)),
+                clip_norm=draw(st.none() | st.just(1.5)), tf32=draw(st.booleans()),
             ),
             draw(words), draw(words),
             tuple(
@@ -47,7 +47,7 @@ def records(draw: st.DrawFn) -> Record:
                 for n in range(done)
             ),
             (Norms(1, draw(norms), draw(norms)),), tuple(draw(st.lists(words, max_size=2))),
-            draw(st.booleans()),
+            draw(st.booleans()), draw(words),
         ),
         scores=draw(st.dictionaries(words, NUMBERS, max_size=2)),
         versions=draw(st.dictionaries(words, words)),
@@ -135,6 +135,13 @@ def test_what_was_edited_is_named(path: str, value: object, detail: str) -> None
 def test_what_is_no_json_object(text: bytes | str, detail: str) -> None:
     with pytest.raises(FormatError, match=detail):
         Record.loads(text, "run.json")
+
+
+def test_a_run_that_names_no_device_is_of_the_cpu() -> None:
+    before = json.loads(edited("training.device", ...))
+    del before["settings"]["tf32"]
+    history = Record.loads(json.dumps(before), "run.json").history
+    assert (history.device, history.settings.tf32) == ("cpu", False)
 
 
 def test_a_later_version() -> None:

@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import FormatError, UsageError, first_line
 from edgeport.training.data import Origin
+from edgeport.training.device import device_name, device_of
 
 from .history import Epoch, Norms, Settings
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 State = Mapping[str, Tensor]
 
@@ -56,12 +57,16 @@ def write(
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in (progress.best or {}).items()}
     tensors["random"] = torch.get_rng_state()
+    device = device_of(module)
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     packed = _pack(optimizer.state_dict(), tensors)
     told = {
         "checkpoint_version": VERSION,
         "made_with": dict(made_with),
         "settings": asdict(settings),
         "data": _of_data(origin),
+        "device": device_name(device),
         "epochs": [asdict(epoch) for epoch in progress.epochs],
         "norms": [asdict(norms) for norms in progress.norms],
         "warnings": progress.warnings,
@@ -83,7 +88,8 @@ def read(
     """Put the state of a checkpoint into a module, an optimizer and the random generator.
 
     Raises:
-        UsageError: It is of a training with other settings, on other data, or of another module.
+        UsageError: It is of a training with other settings, on other data, on another device, or
+            of another module.
         FormatError: It is not a checkpoint.
     """
     try:
@@ -104,6 +110,13 @@ def read(
                 remedy="give the same data, columns and --held-out, or another --checkpoint",
             )
         _check(path, told["made_with"], made_with)
+        device = device_of(module)
+        if told["device"] != device_name(device):
+            raise UsageError(
+                f"{path} is of a training on {told['device']}, and {device_name(device)} rounds in "
+                "another way: it would not go on bit for bit",
+                remedy="train where it began (--device), or remove the file to start again",
+            )
         best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         progress = Progress(
             tuple(Epoch(**epoch) for epoch in told["epochs"]),
@@ -114,6 +127,8 @@ def read(
         state = _unpack(told["optimizer"], tensors)
         own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
         torch.set_rng_state(tensors["random"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
     except (UsageError, FormatError):  # ours, and ValueErrors too
         raise
     except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
@@ -124,6 +139,8 @@ def read(
     try:
         module.load_state_dict(own)
         optimizer.load_state_dict(state)
+    except torch.OutOfMemoryError:  # of a GPU, which holds what the optimizer keeps
+        raise
     except (RuntimeError, ValueError) as e:
         raise UsageError(
             f"{path} is the checkpoint of another module: {first_line(e)}",

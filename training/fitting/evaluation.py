@@ -1,6 +1,6 @@
 """What a module answers to examples, and how good that is: nothing is trained here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.training.data import Labelled
+from edgeport.training.device import device_of
 
 from .objective import Objective
 
@@ -17,18 +18,20 @@ _EVALUATION_BYTES: Final = 2**24  # bytes of them; any gives the same figures bu
 Tensors = Mapping[str, Tensor]
 
 
-@torch.no_grad()
-def outputs_of(module: nn.Module, inputs: Tensors) -> Tensor:
-    """What a module returns in eval mode for all examples, some rows at a time."""
-    module.eval()
+def parts(inputs: Tensors, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """All examples, some rows at a time, on a device."""
     count = len(next(iter(inputs.values())))
     row_bytes = sum(tensor[0].nbytes for tensor in inputs.values())
     rows = min(_EVALUATION_ROWS, max(1, _EVALUATION_BYTES // max(1, row_bytes)))
-    parts = [
-        module(**{name: tensor[start : start + rows] for name, tensor in inputs.items()})
-        for start in range(0, count, rows)
-    ]
-    return torch.cat(parts)
+    for start in range(0, count, rows):
+        yield {name: t[start : start + rows].to(device) for name, t in inputs.items()}
+
+
+@torch.no_grad()
+def outputs_of(module: nn.Module, inputs: Tensors) -> Tensor:
+    """What a module returns in eval mode for all examples: where it is, some rows at a time."""
+    module.eval()
+    return torch.cat([module(**rows) for rows in parts(inputs, device_of(module))])
 
 
 @torch.no_grad()
@@ -38,17 +41,14 @@ def evaluate(
     """Cost and score over examples, in eval mode."""
     inputs, labels = examples
     outputs = outputs_of(module, inputs)
+    labels = labels.to(outputs.device)
     return float(objective.loss(outputs, labels).double().mean()), objective.score(outputs, labels)
 
 
-def tensors(
-    examples: Labelled, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Copies of examples as tensors; what is on the disk stays there."""
+def tensors(examples: Labelled) -> tuple[dict[str, Tensor], Tensor]:
+    """Copies of examples as tensors on the CPU; what is on the disk stays there."""
     inputs = {
-        name: torch.from_numpy(array).to(device)
-        if isinstance(array, np.memmap)
-        else torch.tensor(array, device=device)
+        name: torch.from_numpy(array) if isinstance(array, np.memmap) else torch.tensor(array)
         for name, array in examples.inputs.items()
     }
-    return inputs, torch.tensor(examples.labels, device=device)
+    return inputs, torch.tensor(examples.labels)

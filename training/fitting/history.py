@@ -35,6 +35,7 @@ class Settings:
             lowest are restored. ``None`` for all epochs, and the weights of the last.
         initialisation: One of ``INITIALISATIONS`` for all weights of two axes or more; ``None``
             for the module's own.
+        tf32: Whether a GPU may round factors of float32 products to 10 bits: faster.
 
     Raises:
         UsageError: A number or name makes no sense.
@@ -50,6 +51,7 @@ class Settings:
     clip_norm: float | None = None
     patience: int | None = None
     initialisation: str | None = None
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         batch_size, patience = self.batch_size, self.patience
@@ -125,6 +127,7 @@ class History:
         norms: Of some epochs, at most about a hundred.
         warnings: Named ones: ``vanishing-gradients: ...``.
         stopped_early: Whether patience ran out.
+        device: Where it was trained: ``cpu``, ``cuda (NVIDIA H100 80GB HBM3)``.
     """
 
     settings: Settings
@@ -134,6 +137,7 @@ class History:
     norms: tuple[Norms, ...] = ()
     warnings: tuple[str, ...] = ()
     stopped_early: bool = False
+    device: str = "cpu"
 
     @property
     def completed(self) -> bool:

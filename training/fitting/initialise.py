@@ -30,6 +30,7 @@ def initialise(module: nn.Module, kind: str) -> None:
             continue
         for weight in own.values():
             if weight.ndim >= 2:
-                _KINDS[kind](weight)
+                drawn = weight.cpu()  # a seed draws the same weights for every device
+                weight.copy_(_KINDS[kind](drawn))
             else:
                 weight.zero_()

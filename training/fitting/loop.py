@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from edgeport.runtimes.errors import SourceError
 from edgeport.training.data import DataSet
+from edgeport.training.device import computing_on, device_name, device_of, forked_random
 
 from . import checkpoint as checkpoints
 from .checkpoint import Progress
@@ -59,13 +60,15 @@ def fit(
     """Train a module in place and leave it in eval mode.
 
     The same module, data, settings and number of threads give the same weights, bit for bit, on
-    one machine. The caller's random state is left alone. Ctrl-C ends the training early: the module
-    gets the weights of the last epoch that was done, and the history is shorter than asked.
+    one machine; of operators that a GPU does not repeat, torch warns. The caller's random state is
+    left alone. Ctrl-C ends the training early: the module gets the weights of the last epoch that
+    was done, and the history is shorter than asked.
     In a process group of ``torch.distributed`` each rank trains on its share of every batch.
 
     Args:
         module: Takes the inputs by name. Returns logits (batch, classes) for labels that are
-            classes, or values in the shape of the labels. It is trained where its parameters are.
+            classes, or values in the shape of the labels. It is trained where its parameters are;
+            the data stay on the CPU, and batches are moved as they are needed.
         data: What to train on, and what to measure on after each epoch.
         settings: How.
         objective: What to minimise; ``None`` for cross-entropy of classes, squared error of values.
@@ -78,13 +81,17 @@ def fit(
 
     Raises:
         UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
-            another training, or of other data.
+            another training, of other data, or of another device; TF32 without a GPU.
         SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
             which epoch, step and layer.
         FormatError: The checkpoint is damaged.
+        ContractError: The environment makes float32 TF32.
+        OutOfMemoryError: The GPU's memory is too small.
+        EngineError: The GPU failed.
         KeyboardInterrupt: Ctrl-C before the end of the first epoch.
     """
-    with torch.random.fork_rng(devices=[]):
+    device = device_of(module)
+    with computing_on(device, tf32=settings.tf32), forked_random(device):
         torch.manual_seed(settings.seed)
         if settings.initialisation is not None:
             initialise(module, settings.initialisation)
@@ -111,6 +118,7 @@ def fit(
         progress.norms,
         progress.warnings,
         stopped and len(progress.epochs) < settings.epochs,
+        device_name(device),
     )
 
 
@@ -129,14 +137,16 @@ class _Training:
         self.module = module
         self.optimizer: Optimizer = make_optimizer(module, settings)
         self._origin = data.origin
-        self._device = next(module.parameters()).device
-        self._inputs, self._labels = tensors(data.train, self._device)
-        self._held_out = tensors(data.held_out, self._device)
+        self._device = device_of(module)
+        self._inputs, self._labels = tensors(data.train)
+        self._held_out = tensors(data.held_out)
         self.objective = objective or objective_for(self._labels)
         self._on_batch = on_batch
         self._rank = Rank.of_process()
         self._forward = self._rank.parallel(module)
         self._batch_size = min(settings.batch_size or len(self._labels), len(self._labels))
+        if self._batch_size == len(self._labels):  # it is moved once, and not in every step
+            self._inputs, self._labels = self._moved(self._inputs, self._labels)
         self._steps = math.ceil(len(self._labels) / self._batch_size)
         self._joins_last = (
             self._batch_size > 1
@@ -178,7 +188,7 @@ class _Training:
             if self.out_of_patience:
                 return
             progress = self._epoch(number)
-            last = copy.deepcopy(self.module.state_dict())
+            last = _on_cpu(self.module.state_dict())
             if self.settings.patience is not None and _since_best(progress.epochs) == 0:
                 progress = replace(progress, best=last)
             self.progress, self._last = progress, last
@@ -208,7 +218,8 @@ class _Training:
         planned = steps * self.settings.epochs
         costs = [epoch.held_out_cost for epoch in self.progress.epochs]
         whole = self._batch_size == examples
-        order = None if whole else torch.randperm(examples)  # full batch: nothing to shuffle
+        # a full batch has nothing to shuffle
+        order = None if whole else self._rank.agreed(torch.randperm(examples))
         take = self._in_order(order)
         total, rate, schedule = 0.0, self.settings.learning_rate, self.settings.schedule
         watched: list[Norms] = []
@@ -245,9 +256,13 @@ class _Training:
                 end += 1  # one example alone has no deviation to normalise by
             part = slice(start, end) if alone else rank.share(start, min(end, len(labels)))
             chosen = part if rows is None else rows[part]
-            return {name: tensor[chosen] for name, tensor in inputs.items()}, labels[chosen]
+            return self._moved({n: tensor[chosen] for n, tensor in inputs.items()}, labels[chosen])
 
         return take
+
+    def _moved(self, inputs: Tensors, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        device = self._device
+        return {name: tensor.to(device) for name, tensor in inputs.items()}, labels.to(device)
 
     def _step(
         self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
@@ -330,6 +345,14 @@ class _Training:
 def backward(cost: Tensor) -> None:
     """Compute gradients."""
     cost.backward()  # type: ignore[no-untyped-call]  # upstream
+
+
+def _on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a module's state, which may hold more than tensors."""
+    return {
+        name: value.to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in state.items()
+    }
 
 
 def _to_training_mode(module: nn.Module) -> None:

@@ -5,7 +5,6 @@ batch, so that the step is that of one process on the joined batch, but for roun
 normalisation takes the statistics of the joined batch too. Dropout draws in each process alone.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.runtimes.errors import UsageError
+from edgeport.training.device import device_of, process_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,17 @@ class Rank:
             return module
         from torch.nn.parallel import DistributedDataParallel
 
-        device = next(module.parameters()).device
+        device = device_of(module)
         devices = None if device.type == "cpu" else [device]
         return DistributedDataParallel(module, device_ids=devices)
+
+    def agreed(self, order: Tensor) -> Tensor:
+        """What the first process drew: after other shares, dropout has drawn more in some."""
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.broadcast(order, 0)
+        return order
 
     def share(self, start: int, end: int) -> slice:
         """This process's rows of a batch.
@@ -84,7 +92,7 @@ class Rank:
 
 def join_group() -> Rank:
     """Join the processes that ``torchrun`` started, if it did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         from torch import distributed
 
         if not distributed.is_initialized():

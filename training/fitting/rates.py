@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgeport.runtimes.errors import SourceError, UsageError
 from edgeport.training.data import DataSet
+from edgeport.training.device import computing_on, device_of, forked_random
 
 from .evaluation import tensors
 from .history import Settings
@@ -60,7 +61,8 @@ def range_test(
         objective: As in ``fit``.
 
     Raises:
-        UsageError: The range makes no sense, or the optimizer needs a closure.
+        UsageError: The range makes no sense, or the optimizer needs a closure; TF32 without a GPU.
+        EngineError: The GPU failed, or has too little memory.
         SourceError: Not even the lowest rate gives a finite cost.
     """
     if not (0 < low < high < math.inf and steps >= 10):
@@ -75,29 +77,31 @@ def range_test(
         raise UsageError(
             f"{type(optimizer).__name__} searches its own step", remedy="no range test is needed"
         )
-    inputs, labels = tensors(data.train, next(trial.parameters()).device)
+    device = device_of(trial)
+    inputs, labels = tensors(data.train)
     objective = objective or objective_for(labels)
     size = min(settings.batch_size or len(labels), len(labels))
     rates: list[float] = []
     costs: list[float] = []
     fell: list[bool] = []
     smooth = untrained = 0.0
-    with torch.random.fork_rng(devices=[]):
+    with computing_on(device, tf32=settings.tf32), forked_random(device):
         torch.manual_seed(settings.seed)
         for step in range(steps):
             rate = low * (high / low) ** (step / (steps - 1))
             rows = torch.randperm(len(labels))[:size]
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = {name: tensor[rows] for name, tensor in inputs.items()}
-            cost = objective.cost(trial(**batch), labels[rows])
+            batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
+            wanted = labels[rows].to(device)
+            cost = objective.cost(trial(**batch), wanted)
             if not math.isfinite(cost.item()):
                 break
             optimizer.zero_grad()
             backward(cost)
             optimizer.step()
             with torch.no_grad():
-                before = objective.cost(still(**batch), labels[rows])
+                before = objective.cost(still(**batch), wanted)
             untrained = 0.8 * untrained + 0.2 * before.item()
             smooth = 0.8 * smooth + 0.2 * cost.item()
             fell.append(smooth < _FELL * untrained)

@@ -11,6 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from edgeport.training.device import device_of
+
+from .evaluation import parts
 from .history import Norms
 
 VANISHING: Final = 1e-6
@@ -131,5 +134,6 @@ def first_bad(module: nn.Module, inputs: Mapping[str, Tensor]) -> str:
             bad.append(name)
 
     with watching(module, found), contextlib.suppress(Exception):  # the first error is told
-        module(**inputs)
+        for rows in parts(inputs, device_of(module)):
+            module(**rows)
     return f"layer {bad[0]} returns what is not finite" if bad else "the loss itself"

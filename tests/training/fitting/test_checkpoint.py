@@ -128,6 +128,20 @@ def test_a_random_state_that_is_none(
         fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
 
 
+def test_a_gpu_that_has_no_room_for_it(
+    line: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+
+    def fails(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
 @pytest.mark.parametrize("content", [b"", b"no", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_file_that_is_none(line: DataSet, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "state"

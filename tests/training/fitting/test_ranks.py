@@ -35,16 +35,59 @@ leave_group()
 """
 
 
+DRAWING = """
+import torch
+import numpy as np
+from torch import nn
+from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
+from edgeport.training.fitting import join_group, leave_group
+
+rank = join_group()
+x = np.arange(37, dtype=np.float32)[:, None]
+part = Labelled({"input": x}, np.zeros(37, np.int64))
+data = DataSet(Origin("made", 37, "", Split(0.5, 0, stratified=False)), part, part)
+
+
+class Module(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 2))
+
+    def forward(self, input):
+        if self.training:
+            with open(f"seen{rank.number}", "a") as file:
+                print(*input[:, 0].int().tolist(), file=file)
+        return self.layers(input / 37)
+
+
+fit(Module(), data, Settings(2, 10, 0.05))
+leave_group()
+"""
+
+
+def in_two_processes(folder: Path, *arguments: str) -> None:
+    both = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", *arguments,
+    ]  # fmt: skip
+    done = subprocess.run(both, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(DRAWING)
+    in_two_processes(tmp_path)
+    seen = [(tmp_path / f"seen{number}").read_text().splitlines() for number in (0, 1)]
+    for epoch in (slice(0, 4), slice(4, 8)):
+        rows = " ".join(line for lines in seen for line in lines[epoch]).split()
+        assert sorted(map(int, rows)) == list(range(37))
+
+
 def test_two_processes_take_the_steps_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    both = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", "two",
-    ]  # fmt: skip
-    done = subprocess.run(both, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    in_two_processes(tmp_path, "two")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "one"])
     runpy.run_path("train.py")
