@@ -24,7 +24,7 @@ from . import constants, program, torchscript
 from .onnx_graph import finish
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import bounds_of_one_kind, exact_rewrites
+from .upstream import bounds_of_one_kind, exact_numbers, exact_rewrites
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -45,7 +45,7 @@ def dynamo(
         Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    with program.free_time(), operators_kept(), exact_rewrites():
+    with program.free_time(), operators_kept(), exact_rewrites(), exact_numbers():
         made = torch.onnx.export(
             _captured(source, exact),
             source.example_tensors(),
