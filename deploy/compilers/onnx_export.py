@@ -26,7 +26,7 @@ from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import bounds_of_one_kind, exact_rewrites
+from .upstream import bounds_of_one_kind, exact_numbers, exact_rewrites
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -62,7 +62,7 @@ def dynamo(
         Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    with program.free_time(), operators_kept(), exact_rewrites():
+    with program.free_time(), operators_kept(), exact_rewrites(), exact_numbers():
         made = torch.onnx.export(
             _captured(source, exact, steps=steps),
             source.example_tensors(),

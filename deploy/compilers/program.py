@@ -95,6 +95,15 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
     Raises:
         Exception: Whatever torch.export raises.
     """
+    try:
+        return _captured(source, strict=strict)
+    except Exception as e:  # torch.export raises a dozen kinds
+        if strict or not isinstance(source.module, torch.jit.ScriptModule):
+            raise
+        return _converted(source, e)
+
+
+def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
     with _ready():
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
@@ -108,6 +117,19 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
             if not _takes_derivatives(e):
                 raise
         return _exported(source, _recorded(source), strict=strict)
+
+
+def _converted(source: Source, error: Exception) -> torch.export.ExportedProgram:
+    """What a script says: running it fixes each size that it takes for a number.
+
+    Raises:
+        Exception: The error, if its code cannot be converted.
+    """
+    from .script_converter import convert  # loads dynamo
+
+    with contextlib.suppress(Exception):  # torch.jit and torch.export raise anything
+        return convert(source)
+    raise error
 
 
 def record(source: Source) -> torch.nn.Module | None:
@@ -182,6 +204,8 @@ def _exported(
     source: Source, module: torch.nn.Module, *, strict: bool
 ) -> torch.export.ExportedProgram:
     alike = module.register_forward_pre_hook(partial(_check_alike, source))
+    for weight in module.parameters():
+        _as_parameter(weight)
     try:
         program = torch.export.export(
             module,
@@ -193,6 +217,12 @@ def _exported(
         alike.remove()
     experts.of_torch(program)
     return program
+
+
+def _as_parameter(weight: Any) -> None:
+    """Weights of a copied or loaded script are tensors alone, which torch refuses (2.13)."""
+    if not isinstance(weight, torch.nn.Parameter):
+        weight._is_param = True  # what torch asks of an instance
 
 
 def _check_alike(source: Source, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

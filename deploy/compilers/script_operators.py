@@ -56,6 +56,7 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
     "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x,
     "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
+    "aten::ScalarImplicit": lambda x: x.item() if isinstance(x, Tensor) else x,
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
@@ -125,10 +126,17 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
     overload: Any = get_op_overload(node)
     pairs = [*zip(overload._schema.arguments, args, strict=False)]
+    if any(isinstance(argument.type, torch.TensorType) and _is_number(v) for argument, v in pairs):
+        overload = overload.overloadpacket  # another is for numbers
     return overload(
         *(value for argument, value in pairs if not argument.kwarg_only),
         **{argument.name: value for argument, value in pairs if argument.kwarg_only},
     )
+
+
+def _is_number(value: Any) -> bool:
+    """Also a size, which is a tensor in a trace: see ``prim::NumToTensor``."""
+    return isinstance(value, int | float | torch.SymInt | torch.SymFloat)
 
 
 def constant(node: Any) -> Any:

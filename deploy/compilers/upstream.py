@@ -52,6 +52,24 @@ def exact_rewrites() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def exact_numbers() -> Iterator[None]:
+    """Let dynamo's exporter write the number of ``x + 0.1`` as it is, where ``x`` is a float64.
+
+    It makes a float32 of it, and a float64 of that (onnxscript 0.7.2).
+    """
+    common = import_module("onnxscript.function_libs.torch_lib.ops.common")  # loads onnxscript
+    own, double = common.cast_to, common.DOUBLE.dtype
+
+    def cast_to(number: Any, dtype: int) -> Any:
+        if not isinstance(number, float) or dtype != double:
+            return own(number, dtype)
+        return common.op.Constant(value=common.ir.tensor(number, dtype=common.ir.DataType(dtype)))
+
+    with mock.patch.object(common, "cast_to", cast_to):
+        yield
+
+
 def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
 

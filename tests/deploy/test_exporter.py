@@ -99,6 +99,57 @@ def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> Non
         deploy.export(module, {**x(2, 4), "y": torch.zeros(1)}, tmp_path / "n.edge")
 
 
+class Rows(nn.Module):
+    """Takes a free size for a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y % x.shape[0] + x.shape[0] // 2
+
+
+class Steps(Rows):
+    """And has a branch on values, a loop, and what the older exporter lacks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x).trunc() % x.shape[0]
+        if bool(x.sum() > 0):
+            y = -y
+        total = y[0]
+        for step in range(x.shape[0]):
+            total = total * 0.5 + y[step]
+        return total
+
+
+@pytest.mark.parametrize("module", [Steps(), Rows()])
+def test_scripted_code_goes_by_the_newer_exporter(tmp_path: Path, module: nn.Module) -> None:
+    given = x(4, 3, 8)
+    jit: Any = torch.jit  # it has no types
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.13: every torch.jit entry is deprecated
+        scripts = isinstance(module, Steps)
+        made = jit.script(module.eval()) if scripts else jit.trace(module.eval(), given["x"])
+        made.save(str(tmp_path / "m.pt"))
+        made = jit.load(tmp_path / "m.pt")
+    events: list[deploy.Event] = []
+    deploy.export(
+        made,
+        given,
+        tmp_path / "m.edge",
+        dimensions=BATCH,
+        formats=["onnx", "pt2"],
+        on_event=events.append,
+    )
+    attempts = [event for event in events if isinstance(event, deploy.Attempt)]
+    assert [(a.format, a.route, a.outcome) for a in attempts] == [
+        ("onnx", "dynamo", "proved"),
+        ("pt2", "export", "proved"),
+    ]
+
+
 def test_real_samples_become_the_golden_ones(tmp_path: Path) -> None:
     rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
     made = deploy.export(

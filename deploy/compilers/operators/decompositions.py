@@ -190,6 +190,11 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
     return cdist(x, y, p)
 
 
+def _convolution(*args: Any) -> Any:
+    """As a trace writes it: flags of its kernel follow."""
+    return _aten.convolution(*args[:9])
+
+
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
@@ -251,6 +256,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **free_parts.TABLE,
     **free_numbers.TABLE,
     _ATTENTION: _masked_attention,
+    _aten._convolution.default: _convolution,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
     _aten.copysign.Scalar: elementwise.copysign,

@@ -239,3 +239,21 @@ def test_what_is_no_valid_onnx_is_refused(tmp_path: Path) -> None:
         onnx_export.legacy_script(source, tmp_path, negotiate(None, None))
     assert caught.value.remedy.startswith("try another --opset between ")
     assert list(tmp_path.iterdir()) == []
+
+
+class Tenths(nn.Module):
+    """onnxscript makes a float32 of each number before it makes a float64 of it."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x + 0.1, x * x.shape[0] - torch.scalar_tensor(2**53, dtype=torch.int64), x > 0.3
+
+
+def test_numbers_beside_float64_keep_their_digits(tmp_path: Path) -> None:
+    x = torch.rand(3, 4, dtype=torch.float64)
+    source = deploy.exporter.source_of("tenths", Tenths(), {"x": x}, {"x": {0: "batch"}})
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+    given: Array = np.array([[0.3, np.nextafter(0.3, 1), 0, 1]])
+    found = [*answers(tmp_path / "model.onnx", {"x": given}).values()]
+    for answer, expected in zip(found, Tenths()(torch.from_numpy(given)), strict=True):
+        np.testing.assert_array_equal(answer, expected)
