@@ -14,6 +14,7 @@ from torch.utils import backend_registration
 aten: Any = torch.ops.aten
 register: Any = backend_registration  # untyped, as are the next ones
 library: Any = torch.library.Library
+core: Any = torch._C
 register._setup_privateuseone_for_python_backend("far")
 
 moved_bytes: Final[list[int]] = []
@@ -27,7 +28,7 @@ class Far(Tensor):
 
     @staticmethod
     def __new__(cls: Any, content: Tensor) -> Any:
-        made: Any = torch._C._acc.create_empty_tensor(content.shape, content.dtype)
+        made: Any = core._acc.create_empty_tensor(content.shape, content.dtype)
         made.__class__ = cls
         _contents[made.untyped_storage()._cdata] = content.contiguous()
         return made
