@@ -6,11 +6,13 @@ import json
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
@@ -234,8 +236,13 @@ class _Recorded(torch.nn.Module):
         super().__init__()
         from torch.fx.experimental.proxy_tensor import make_fx  # loads sympy
 
-        record = make_fx(source.flat, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-        self.module = record(*source.roomy_tensors())
+        # private: the one place where torch makes fake tensors of a request
+        fakes: Any = import_module("torch._export.non_strict_utils").make_fake_inputs
+        shapes = (dynamic_shapes(source),)
+        mode, inputs, *_ = fakes(source.flat, source.roomy_tensors(), {}, shapes)
+        _check_alike(source, source.flat, inputs)
+        with mode, enable_python_dispatcher():  # without: kernels that ask for a plain size
+            self.module = make_fx(source.flat)(*inputs)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         return self.module(*inputs)
