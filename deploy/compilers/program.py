@@ -91,6 +91,11 @@ def free_time() -> contextlib.AbstractContextManager[None]:
     return recurrent.free_time()
 
 
+def free_writes() -> contextlib.AbstractContextManager[object]:
+    """Writes into slices do not ask which sizes are 1."""
+    return mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap)
+
+
 def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedProgram:
     """Capture a module with its free dimensions.
 
@@ -137,7 +142,7 @@ def _ready() -> Iterator[None]:
         fake_quantisation.known(),
         experts.known(),
         contextlib.ExitStack() as stack,
-        mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
+        free_writes(),
     ):
         for owner, name, function in _WHILE_CAPTURED:
             stack.enter_context(mock.patch.object(owner, name, function, create=True))
