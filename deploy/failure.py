@@ -109,7 +109,7 @@ def _rank(attempt: Attempt) -> int:
     if family == Family.UNKNOWN:
         return 3
     older = attempt.format == "onnx" and attempt.route == "trace"
-    if attempt.route == "script" or (older and family == Family.OPERATOR):
+    if attempt.route in ("script", "converted") or (older and family == Family.OPERATOR):
         return 2
     return 1 if attempt.outcome == "wrong" else 0
 

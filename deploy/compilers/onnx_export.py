@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -41,30 +42,38 @@ _STEPPED: Final[Mapping[Any, str]] = {
 """Layers that can be written out, and their ONNX operators."""
 
 
-def dynamo(
+def dynamo(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export what torch.export captures.
+
+    Raises:
+        Exception: Whatever torch.onnx raises.
+    """
+    return _of_program(source, folder, request, _captured)
+
+
+def _of_program(
     source: Source,
     folder: Path,
     request: OnnxRequest,
+    capture: Callable[[Source], torch.export.ExportedProgram],
     exact: Table | None = None,
     *,
     steps: bool = False,
 ) -> Compiled:
-    """Export what torch.export captures.
+    """Export a program.
 
     Args:
         source: The module.
         folder: Where the file is written.
         request: The opset and the IR version.
+        capture: Makes the program.
         exact: Operators that are written out, and what takes their place.
         steps: Whether LSTM and GRU are written out, too.
-
-    Raises:
-        Exception: Whatever torch.onnx raises.
     """
     _check_opset(request, DYNAMO_OPSETS)
     with program.free_time(), operators_kept(), exact_rewrites(), exact_numbers():
         made = torch.onnx.export(
-            _captured(source, exact, steps=steps),
+            _in_operators_of_onnx(capture(source), exact, steps=steps),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
@@ -90,7 +99,7 @@ def written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     Raises:
         Exception: Whatever torch.onnx raises, or that there is nothing to write out.
     """
-    return dynamo(source, folder, request, _EXACT)
+    return _of_program(source, folder, request, _captured, _EXACT)
 
 
 def steps_written_out(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -99,7 +108,16 @@ def steps_written_out(source: Source, folder: Path, request: OnnxRequest) -> Com
     Raises:
         Exception: Whatever torch.onnx raises, or that there is no such layer.
     """
-    return dynamo(source, folder, request, _EXACT, steps=True)
+    return _of_program(source, folder, request, _captured, _EXACT, steps=True)
+
+
+def converted(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export scripted code as an exported program, in which loops and branches are operators.
+
+    Raises:
+        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
+    """
+    return _of_program(source, folder, request, _of_script)
 
 
 def _name_apart(graph: Any) -> None:
@@ -115,13 +133,28 @@ def _name_apart(graph: Any) -> None:
             value.name = f"{value.name}_within"
 
 
-def _captured(
-    source: Source, exact: Table | None, *, steps: bool = False
+def _captured(source: Source) -> torch.export.ExportedProgram:
+    from . import special_sizes  # loads sympy
+
+    return special_sizes.captured(source)
+
+
+def _of_script(source: Source) -> torch.export.ExportedProgram:
+    from . import special_sizes  # loads sympy
+    from .script_converter import convert  # loads dynamo
+
+    ran = partial(convert, source)
+    free = partial(special_sizes.without_special_sizes, ran, source)
+    return special_sizes.first(free, ran)
+
+
+def _in_operators_of_onnx(
+    captured: torch.export.ExportedProgram, exact: Table | None, *, steps: bool
 ) -> torch.export.ExportedProgram:
-    """What torch.onnx would capture itself, with what ONNX lacks written otherwise.
+    """A program with what ONNX lacks written otherwise.
 
     Args:
-        source: What to capture.
+        captured: It is changed.
         exact: What to write otherwise as well, and of which there has to be some.
         steps: Whether there have to be recurrent layers instead.
 
@@ -130,7 +163,6 @@ def _captured(
     """
     from . import special_sizes  # loads sympy
 
-    captured = special_sizes.captured(source)
     constants.fold(captured)
     bounds_of_one_kind(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]

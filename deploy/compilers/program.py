@@ -6,11 +6,13 @@ import json
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
@@ -89,6 +91,11 @@ def free_time() -> contextlib.AbstractContextManager[None]:
     return recurrent.free_time()
 
 
+def free_writes() -> contextlib.AbstractContextManager[object]:
+    """Writes into slices do not ask which sizes are 1."""
+    return mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap)
+
+
 def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedProgram:
     """Capture a module with its free dimensions.
 
@@ -157,7 +164,7 @@ def _ready() -> Iterator[None]:
         fake_quantisation.known(),
         experts.known(),
         contextlib.ExitStack() as stack,
-        mock.patch.object(torch, "_debug_has_internal_overlap", _no_overlap),
+        free_writes(),
     ):
         for owner, name, function in _WHILE_CAPTURED:
             stack.enter_context(mock.patch.object(owner, name, function, create=True))
@@ -264,8 +271,13 @@ class _Recorded(torch.nn.Module):
         super().__init__()
         from torch.fx.experimental.proxy_tensor import make_fx  # loads sympy
 
-        record = make_fx(source.flat, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-        self.module = record(*source.roomy_tensors())
+        # private: the one place where torch makes fake tensors of a request
+        fakes: Any = import_module("torch._export.non_strict_utils").make_fake_inputs
+        shapes = (dynamic_shapes(source),)
+        mode, inputs, *_ = fakes(source.flat, source.roomy_tensors(), {}, shapes)
+        _check_alike(source, source.flat, inputs)
+        with mode, enable_python_dispatcher():  # without: kernels that ask for a plain size
+            self.module = make_fx(source.flat)(*inputs)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         return self.module(*inputs)

@@ -9,6 +9,7 @@ loops nor branches that pass on what was computed before them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def convert(source: Source) -> torch.export.ExportedProgram:
         Exception: Whatever torch.jit and torch.export raise.
     """
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
-    with program.free_time():
+    with program.free_time(), program.free_writes():
         return torch.export.export(
             _Interpreter(scripted.graph),
             source.roomy_tensors(),
@@ -98,11 +99,15 @@ class _Interpreter(nn.Module):
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
         outer = _Outer(node, values)
+        written = _written(node, values)
         specs: list[Any] = []
 
         def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
             def run(*operands: Any) -> tuple[Any, ...]:
-                leaves, spec = pytree.tree_flatten(self._run(block, outer.inside(operands)))
+                inside = outer.inside(operands)
+                inside.update({name: inside[name].clone() for name in written})
+                results = self._run(block, inside)
+                leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
                 specs.append(spec)
                 return tuple(map(_fresh, leaves))
 
@@ -112,6 +117,8 @@ class _Interpreter(nn.Module):
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
         found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
+        for name in reversed(written):
+            values[name].copy_(found.pop())
         return found
 
     def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
@@ -136,10 +143,12 @@ class _Interpreter(nn.Module):
         count_name = node.inputsAt(0).debugName()
         is_counted = turn == 0 and goes_on is True and type(values[count_name]) is torch.SymInt
         grows = _grow_once(block) if is_counted else ()
-        outer = _Outer(node, values, count_name, grows=grows)
+        written = _written(node, values)
+        outer = _Outer(node, values, count_name, without=(*grows, *written))
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
-        carried = [*carried, *self._empty(block, (*names, count_name), carried, values, grows)]
+        rooms = self._empty(block, (*names, count_name), carried, values, grows)
+        carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
         start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
 
@@ -151,15 +160,18 @@ class _Interpreter(nn.Module):
             number = turn.item()
             _check(number >= 0)
             _check(number < inside[count_name])
-            before = pytree.tree_unflatten(rest[: len(leaves)], spec)
-            known = len(before) - len(grows)
-            inside.update(zip(names, (number, *before[:known]), strict=True))
+            before = iter(pytree.tree_unflatten(rest[: len(leaves)], spec))
+            state = pytree.tree_map(_own, [*islice(before, len(names) - 1)])
+            inside.update(zip(names, (number, *state), strict=True))
             inside.update({name: [] for name in grows})
+            rooms = [*islice(before, len(grows))]
+            inside.update(zip(written, map(_own, before), strict=True))
             goes_on, *after = self._run(block, inside)
             after = _emptied(names, after, grows)
-            for name, added in zip(grows, before[known:], strict=True):
+            for name, room in zip(grows, rooms, strict=True):
                 (part,) = inside[name]
-                after.append(added.index_copy(0, turn.reshape(1), part.unsqueeze(0)))
+                after.append(room.index_copy(0, turn.reshape(1), part.unsqueeze(0)))
+            after += map(inside.get, written)
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
@@ -168,6 +180,8 @@ class _Interpreter(nn.Module):
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(ends, spec)
+        for name in reversed(written):
+            values[name].copy_(found.pop())
         grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
@@ -198,17 +212,17 @@ class _Interpreter(nn.Module):
 class _Outer:
     """What the blocks of a node use from outside: their operands, and the rest as it is."""
 
-    def __init__(self, node: Any, values: _Values, *more: str, grows: Sequence[str] = ()) -> None:
+    def __init__(self, node: Any, values: _Values, *more: str, without: Sequence[str] = ()) -> None:
         self._values = values
-        used = {*_used(node, grows), *more}
-        self._names = sorted(name for name in used if name in values and name not in grows)
+        used = {*_used(node, without), *more} - {*without}
+        self._names = sorted(name for name in used if name in values)
         self._leaves, self._spec = pytree.tree_flatten([values[name] for name in self._names])
         self._places = [
             place
             for place, leaf in enumerate(self._leaves)
             if isinstance(leaf, Tensor | torch.SymInt)
         ]
-        self.operands = tuple(self._leaves[place] for place in self._places)
+        self.operands = tuple(_apart(self._leaves[place]) for place in self._places)
 
     def inside(self, operands: Sequence[Any]) -> _Values:
         """Values for one block, with the operands that the operator passes to it."""
@@ -246,6 +260,29 @@ def _grown_by(node: Any) -> str | None:
     return node.inputsAt(0).debugName() if node.kind() == "aten::append" else None
 
 
+def _written(node: Any, values: _Values) -> list[str]:
+    """Tensors from outside that the blocks of a node write into, ``out[:, t] = y``."""
+    within = [inner for block in node.blocks() for inner in nodes(block)]
+    carried = [
+        value for each in (node, *within) for block in each.blocks() for value in block.inputs()
+    ]
+    made = [value for inner in within for value in inner.outputs()]
+    inside = {value.debugName() for value in (*carried, *made)}
+    found = set()
+    for inner in within:
+        if "(Tensor(a!) " in inner.schema():
+            value = inner.inputsAt(0)
+            while value.debugName() in inside and _is_part(value.node()):
+                value = value.node().inputsAt(0)
+            found.add(value.debugName())
+    return sorted(name for name in found - inside if isinstance(values.get(name), Tensor))
+
+
+def _is_part(node: Any) -> bool:
+    """Whether a node makes views of what goes in first, or hands it on."""
+    return node.kind() == "prim::ListUnpack" or "(Tensor(a" in node.schema()
+
+
 def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
     """Values that the blocks of a node mention."""
     for block in node.blocks():
@@ -267,6 +304,16 @@ def _fresh(leaf: Any) -> Any:
     if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
         return torch.full((), _choose(leaf, 1, 0)) == 1
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _own(leaf: Any) -> Any:
+    """What may be written into: no input of an operator may."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _apart(leaf: Any) -> Any:
+    """The operators allow no operands that share memory either, as the halves of a tensor do."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf._is_view() else leaf
 
 
 def _truth(goes_on: Any) -> Tensor:

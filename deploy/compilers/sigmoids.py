@@ -71,7 +71,14 @@ def _reached(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         node = makers.pop(waiting.pop(), None)
         if node is not None and node.op_type not in _WEIGHTED:
             waiting += node.input
+            for inside in _bodies(node):
+                waiting += (name for reached in _reached(inside) for name in reached.input)
             yield node
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Of a loop or a branch, which may read whatever is computed outside of it."""
+    return (each.g for each in node.attribute if each.type == onnx.AttributeProto.GRAPH)
 
 
 def _written_out(node: onnx.NodeProto, one: str) -> Sequence[onnx.NodeProto]:

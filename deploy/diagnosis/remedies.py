@@ -65,8 +65,9 @@ REMEDIES: Final[Mapping[Family, str]] = {
 
 LOOP: Final = (
     "a loop over a free dimension needs code that torch.jit.script takes: write what each step "
-    "makes into a tensor, as in out[:, t] = y, in place of a list that grows, and count with "
-    "range; or declare the dimension fixed: write its size in place of its name"
+    "makes into a tensor, as in out[:, t] = y, in place of a list that grows, count with range, "
+    "and start what a step passes on with a tensor, or annotate it: last: Optional[Tensor] = None; "
+    "or declare the dimension fixed: write its size in place of its name"
 )
 STEP: Final = (
     "declare the step, {0}:{1}..:{1}, if multiples of {1} are all that it has to take; or do "

@@ -209,6 +209,7 @@ _QUOTIENTS: Final = (
     _aten.remainder.Tensor,
     _aten.remainder.Scalar,
 )
+_ALONG: Final = (_aten.max.dim, _aten.min.dim)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -271,6 +272,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.remainder.Scalar_Tensor: elementwise.remainder_of,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     experts.GROUPED: experts.grouped_product,
+    _aten.max.dim: ordering.largest_along,
+    _aten.min.dim: ordering.smallest_along,
     _aten.sort.stable: ordering.sort_stably,
     _aten.argsort.stable: ordering.argsort_stably,
     _aten.linalg_solve_triangular.default: small_matrices.solve_triangular,
@@ -302,6 +305,9 @@ def applies(node: torch.fx.Node) -> bool:
     operator = _not_in_place(node.target)
     if operator in free_numbers.TABLE:
         return free_numbers.applies(node)
+    if operator in _ALONG:
+        flags: Any = node.args[0]
+        return bool(flags.meta["val"].dtype == torch.bool)
     if operator in _QUOTIENTS and _is_of_integers(node):
         return False
     return operator in ONNX_TABLE or operator is _DIAGONAL

@@ -4,7 +4,7 @@ torch.export calls them as forward does: what stands here is given their names m
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -157,6 +157,66 @@ def square_root(number: Any) -> Any:  # as math.sqrt
 _own_square_root: Final = math.sqrt
 
 
+def logarithm(number: Any, *base: Any) -> Any:  # as math.log
+    """Of a size too, which is a tensor then: a file holds no such number."""
+    if type(number) is not torch.SymInt:
+        return _own_logarithm(number, *base)
+    found = as_tensor(number, dtype=torch.get_default_dtype()).log()
+    return found / _own_logarithm(*base) if base else found
+
+
+_own_logarithm: Final[Any] = math.log
+
+
+def window(name: str, terms: Sequence[float]) -> Callable[..., Tensor]:
+    """As ``torch.hann_window`` and the like of a free size: a sum of cosines.
+
+    Args:
+        name: Of torch's own.
+        terms: Factors of the cosines of 0, once the angle, twice the angle, ...
+    """
+    own = getattr(torch, name)
+
+    def made(length: Any, periodic: bool = True, **options: Any) -> Tensor:
+        if type(length) is not torch.SymInt or options.keys() - _OF_WINDOWS:
+            return own(length, periodic, **options)  # type: ignore[no-any-return]
+        kind = {key: options[key] for key in ("dtype", "device") if options.get(key) is not None}
+        index: Tensor = _arange(length, **{"dtype": torch.get_default_dtype(), **kind})
+        last = index[-1:]  # (1,): one less than the length
+        angle = index * (2 * math.pi / (last + 1 if periodic else last.clamp(min=1)))
+        waves = [factor * (n * angle).cos() for n, factor in enumerate(terms[1:], 1)]
+        return torch.where(last == 0, 1.0, sum(waves, torch.full_like(angle, terms[0])))
+
+    return made
+
+
+_arange: Final[Any] = torch.arange  # its types know no free sizes
+_OF_WINDOWS: Final = {"dtype", "device", "layout", "pin_memory", "requires_grad"}
+_WINDOWS: Final[Mapping[str, Sequence[float]]] = {
+    "hann_window": (0.5, -0.5),
+    "hamming_window": (0.54, -0.46),
+    "blackman_window": (0.42, -0.5, 0.08),
+}
+
+_own_tensor_split: Final[Any] = torch.tensor_split
+
+
+def tensor_split(
+    input: Tensor, indices_or_sections: Any, dim: int = 0
+) -> tuple[Tensor, ...]:  # as torch.tensor_split
+    """Of a free size, which torch's own takes for a constant."""
+    count: Any = indices_or_sections
+    length: Any = input.shape[dim]  # its types know no free sizes
+    if type(count) is not int or type(length) is not torch.SymInt:
+        return _own_tensor_split(input, count, dim)  # type: ignore[no-any-return]
+    parts, start = [], 0
+    for part in range(count):
+        size: Any = (length + count - 1 - part) // count  # the first ones take what is left over
+        parts.append(input.narrow(dim, start, size))
+        start = start + size
+    return tuple(parts)
+
+
 def quotient_and_rest(number: Any, by: Any) -> tuple[Any, Any]:  # as divmod
     """Of a size, which torch leaves out."""
     return number // by, number % by
@@ -182,6 +242,10 @@ WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),
     (math, "sqrt", square_root),
+    (math, "log", logarithm),
+    (torch, "tensor_split", tensor_split),
+    (Tensor, "tensor_split", tensor_split),
+    *((torch, name, window(name, terms)) for name, terms in _WINDOWS.items()),
     (_functional, "interpolate", interpolate),
     (_functional, "affine_grid", affine_grid),
     *(

@@ -49,6 +49,22 @@ def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor
     return first, second
 
 
+def largest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """Of flags, which ONNX's ArgMax does not take."""
+    if x.dtype != torch.bool:
+        return _KEEP
+    values, places = x.int().max(dim, keepdim)
+    return values.bool(), places
+
+
+def smallest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """Of flags, too."""
+    if x.dtype != torch.bool:
+        return _KEEP
+    values, places = x.int().min(dim, keepdim)
+    return values.bool(), places
+
+
 def sort_stably(
     x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -27,11 +27,30 @@ class Cumulated(nn.Module):
         return x[1:].cumsum(0)
 
 
-class Fraction(nn.Module):
-    """An operator that only the older exporter lacks, behind what the newer one refuses."""
+class Bessel(nn.Module):
+    """An operator that no exporter knows, behind what the newer one refuses."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.sin() if x.shape[0] % 3 == 1 else x.frac()
+        return x.sin() if x.shape[0] % 3 == 1 else torch.special.bessel_j0(x)
+
+
+class Gated(nn.Module):
+    """A stabilised gate, as of sLSTM: the older exporter answers large values by infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        opens, holds = self.gates(x).chunk(2, -1)
+        kept, most = torch.zeros_like(opens[:, 0]), torch.zeros_like(opens[:, 0])
+        steps = []
+        for t in range(x.shape[1]):
+            lasts = torch.nn.functional.logsigmoid(holds[:, t]) + most
+            most = torch.maximum(lasts, opens[:, t])
+            kept = torch.exp(lasts - most) * kept + torch.exp(opens[:, t] - most)
+            steps.append(kept + lasts)
+        return torch.stack(steps, 1)
 
 
 def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
@@ -70,7 +89,29 @@ def test_a_dtype_that_the_exporter_changes_is_told(tmp_path: Path) -> None:
 def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="cannot be compiled: forward fixes the dim") as caught:
         deploy.export(
-            Fraction(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx",
+            Bessel(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx",
             dimensions={"x": {0: "rows"}},
         )  # fmt: skip  # one call
-    assert "trace   refused: aten.frac has no translation to ONNX" in str(caught.value)
+    assert "trace      refused: aten.special_bessel_j0 has no translation to ONNX" in str(
+        caught.value
+    )
+
+
+def test_a_script_is_converted_where_the_older_exporter_is_wrong(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Gated().eval()
+    tried: list[tuple[str, str]] = []
+
+    def note(event: deploy.Event) -> None:
+        if isinstance(event, deploy.Attempt):
+            tried.append((event.route, event.outcome))
+
+    made = deploy.export(
+        module, {"x": torch.randn(2, 4, 6)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "batch", 1: "time"}}, on_event=note,
+    )  # fmt: skip  # one call
+    assert tried == [("dynamo", "refused"), ("script", "wrong"), ("converted", "proved")]
+    x = torch.randn(3, 17, 6)
+    with made.bundle.open("ort-cpu") as session:
+        (found,) = session.run({"x": x.numpy()}).values()
+    torch.testing.assert_close(torch.tensor(found), module(x))

@@ -57,6 +57,45 @@ class Backwards(Steps):
         return torch.stack(out, 1)
 
 
+class Writes(Steps):
+    """Into tensors from outside: a slice, a view, a sum."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = torch.zeros_like(x[:, 0])
+        out, last, total = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(h)
+        for t in range(x.shape[1]):
+            h = self.step(x[:, t], h)
+            out[:, t] = h
+            last.select(1, -1).copy_(h)
+            total += h
+        return out, last, total
+
+
+class Marks(Steps):
+    """In a branch, too."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        marked, odd = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            if t % 2 == 1:
+                odd += x[:, t]
+            else:
+                marked[:, 0] = x[:, t, 1]
+        return marked, odd
+
+
+class Changes(Steps):
+    """What a loop carries, in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x[:, 0]
+        for t in range(1, x.shape[1]):
+            h = self.step(x[:, t], h)
+            h[:, 0] = 0.5
+            h.mul_(2)
+        return h
+
+
 class Iterates(Steps):
     """Over a tensor, and a list of sizes that is cut."""
 
@@ -99,9 +138,10 @@ class Adds(Steps):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    "module", [Appends(), Starts(), Backwards(), Adds(), Iterates(), Listens()]
+    "module",
+    [Appends(), Starts(), Backwards(), Adds(), Writes(), Marks(), Changes(), Iterates(), Listens()],
 )
-def test_what_grows_is_one_tensor(module: nn.Module) -> None:
+def test_loops_over_a_free_size(module: nn.Module) -> None:
     source = deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 4, 6)}, {"x": {0: "batch", 1: "time"}}
     )

@@ -118,3 +118,28 @@ def test_two_ways_to_one_sigmoid() -> None:
         ]
     )
     assert operators(made) == [*WRITTEN, "Mul"]
+
+
+def test_a_loop_reads_what_is_computed_outside_of_it() -> None:
+    value = helper.make_tensor_value_info
+    boolean = onnx.TensorProto.BOOL
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["goes_on"]),
+            helper.make_node("Add", ["before", "s"], ["after"]),
+        ],
+        "body",
+        [
+            value("i", onnx.TensorProto.INT64, []),
+            value("on", boolean, []),
+            value("before", 1, None),
+        ],
+        [value("goes_on", boolean, []), value("after", 1, None)],
+    )
+    made = model(
+        [
+            helper.make_node("Sigmoid", ["x"], ["s"], "n"),
+            helper.make_node("Loop", ["", "", "x"], ["y"], "loop", body=body),
+        ]
+    )
+    assert operators(made) == [*WRITTEN, "Loop"]

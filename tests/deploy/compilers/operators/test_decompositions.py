@@ -37,6 +37,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.median.default, (floats(5, 2),), {}),
     *((aten.median.dim, (floats(4, 5, 3), dim, keep), {})
       for dim in (0, -2, 2) for keep in (False, True)),
+    *((each.dim, (floats(4, 5) > 0, 1, keep), {})
+      for each in (aten.max, aten.min) for keep in (False, True)),
     *((aten.kthvalue.default, (floats(4, 5), k, dim), {}) for k, dim in ((1, 0), (5, 1), (2, -1))),
     *((op, (x,), {"stable": True, "dim": 0, "descending": falling})
       for op in (aten.sort.stable, aten.argsort.stable)
@@ -318,6 +320,16 @@ def _sizes(x: Tensor) -> list[Tensor]:
     ]
 
 
+def _functions_of_sizes(x: Tensor) -> list[Tensor]:
+    return [
+        x * math.log(x.shape[2]) / math.log(x.shape[2] + 1, 2),
+        x * torch.hann_window(x.shape[2]) + torch.blackman_window(x.shape[2], dtype=torch.float32),
+        x + torch.hamming_window(x.shape[2] - 2, False)[:1],
+        *torch.tensor_split(x, 3, 2),
+        *x.tensor_split(2, dim=-1),
+    ]
+
+
 def _through_floats(x: Tensor) -> list[Tensor]:
     return [
         x.view(int(x.shape[0] * 6 / 6.0), -1),
@@ -327,7 +339,8 @@ def _through_floats(x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("function", "route"), [(_sizes, "export"), (_through_floats, "oblivious")]
+    ("function", "route"),
+    [(_sizes, "export"), (_functions_of_sizes, "oblivious"), (_through_floats, "oblivious")],
 )
 def test_what_is_computed_of_a_free_size(
     function: Callable[[Tensor], list[Tensor]], route: str, tmp_path: Path

@@ -102,6 +102,29 @@ def test_derivatives_by_autograd_in_every_format(tmp_path: Path) -> None:
         torch.testing.assert_close(tuple(found), tuple(y.detach() for y in expected))
 
 
+class AsManyFeatures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            u = self.net(x)
+            (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        result: Tensor = (u + slope.sum(-1, keepdim=True)).detach()
+        return result
+
+
+def test_a_free_size_that_equals_a_fixed_one_in_the_example_stays_free() -> None:
+    module = AsManyFeatures()
+    source = deploy.exporter.source_of("m", module, {"x": torch.randn(2, 2)}, {"x": {0: "batch"}})
+    with quiet(), inference_only():
+        made: Any = program.capture(source).module()
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(made(x)[0], module(x))
+
+
 class PullsBack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
