@@ -34,6 +34,16 @@ class Fraction(nn.Module):
         return x.sin() if x.shape[0] % 3 == 1 else x.frac()
 
 
+class Rotary(nn.Module):
+    """Angles of one row, for all rows and heads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = torch.arange(x.shape[2])[None, :, None] / torch.arange(1, 5)
+        both = torch.cat((angles, angles), -1)
+        turned = torch.cat((-x[..., 4:], x[..., :4]), -1)
+        return x * both.cos().unsqueeze(1) + turned * both.sin().unsqueeze(1)
+
+
 def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
     return deploy.export(module, inputs, folder / "m.edge", formats="onnx")
 
@@ -74,3 +84,14 @@ def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
             dimensions={"x": {0: "rows"}},
         )  # fmt: skip  # one call
     assert "trace   refused: aten.frac has no translation to ONNX" in str(caught.value)
+
+
+def test_angles_of_one_row_at_opset_23(tmp_path: Path) -> None:
+    """onnxscript makes a RotaryEmbedding of them, which takes no fewer rows than it turns."""
+    tried: list[str] = []
+    deploy.export(
+        Rotary(), {"x": torch.randn(2, 3, 5, 8)}, tmp_path / "m.edge", formats="onnx", opset=23,
+        dimensions={"x": {0: "batch", 2: "time"}},
+        on_event=lambda event: tried.append(getattr(event, "outcome", "")),
+    )  # fmt: skip  # one call
+    assert [outcome for outcome in tried if outcome] == ["proved"]
