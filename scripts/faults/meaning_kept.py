@@ -75,14 +75,9 @@ def _made(make: Make, source: Source, folder: Path) -> list[Way | str]:
 
 
 def _dynamo(source: Source, folder: Path) -> Iterator[Way]:
-    """The module captured once, written at every opset; at ONNX Runtime's extremes."""
-    captured = onnx_export._in_operators_of_onnx(onnx_export._captured(source), None)
-    with (
-        mock.patch.object(onnx_export, "_captured"),
-        mock.patch.object(onnx_export, "_in_operators_of_onnx", return_value=captured),
-    ):
-        for opset in OPSETS:
-            yield from _levels(onnx_export.dynamo, source, folder, opset)
+    """The module written at every opset; at ONNX Runtime's extremes."""
+    for opset in OPSETS:
+        yield from _levels(onnx_export.dynamo, source, folder, opset)
 
 
 def _script(source: Source, folder: Path) -> Iterator[Way]:
