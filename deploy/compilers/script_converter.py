@@ -29,6 +29,7 @@ _Values = dict[str, Any]
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
 _choose: Any = torch.sym_ite
+_parse_schema: Any = torch._C.parse_schema
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -98,11 +99,14 @@ class _Interpreter(nn.Module):
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
         outer = _Outer(node, values)
+        written = _written(node, values)
         specs: list[Any] = []
 
         def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
             def run(*operands: Any) -> tuple[Any, ...]:
-                leaves, spec = pytree.tree_flatten(self._run(block, outer.inside(operands)))
+                inside = _with_copies(outer.inside(operands), written)
+                results = self._run(block, inside)
+                leaves, spec = pytree.tree_flatten((results, [inside[name] for name in written]))
                 specs.append(spec)
                 return tuple(map(_fresh, leaves))
 
@@ -111,8 +115,9 @@ class _Interpreter(nn.Module):
         leaves = _cond(chosen, *map(taking, blocks), outer.operands)
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
-        found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
-        return found
+        found, changed = pytree.tree_unflatten(leaves, specs[0])
+        _write_back(values, written, changed)
+        return list(found)
 
     def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
         (block,) = node.blocks()
@@ -139,7 +144,9 @@ class _Interpreter(nn.Module):
         outer = _Outer(node, values, count_name, grows=grows)
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
-        carried = [*carried, *self._empty(block, (*names, count_name), carried, values, grows)]
+        written = _written(node, values)
+        rooms = self._empty(block, (*names, count_name), carried, values, grows)
+        carried = [*carried, *rooms, *(values[name] for name in written)]
         leaves, spec = pytree.tree_flatten(carried)
         start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
 
@@ -152,14 +159,17 @@ class _Interpreter(nn.Module):
             _check(number >= 0)
             _check(number < inside[count_name])
             before = pytree.tree_unflatten(rest[: len(leaves)], spec)
-            known = len(before) - len(grows)
+            known = len(names) - 1
             inside.update(zip(names, (number, *before[:known]), strict=True))
             inside.update({name: [] for name in grows})
+            inside.update(zip(written, before[known + len(grows) :], strict=True))
+            inside = _with_copies(inside, written)
             goes_on, *after = self._run(block, inside)
             after = _emptied(names, after, grows)
-            for name, added in zip(grows, before[known:], strict=True):
+            for name, added in zip(grows, before[known:], strict=False):
                 (part,) = inside[name]
                 after.append(added.index_copy(0, turn.reshape(1), part.unsqueeze(0)))
+            after += [inside[name] for name in written]
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
@@ -168,6 +178,7 @@ class _Interpreter(nn.Module):
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(ends, spec)
+        _write_back(values, written, [found.pop() for _ in written][::-1])
         grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
@@ -217,6 +228,64 @@ class _Outer:
             leaves[place] = operand
         found: list[Any] = pytree.tree_unflatten(leaves, self._spec)
         return {**self._values, **dict(zip(self._names, found, strict=True))}
+
+
+def _written(node: Any, values: _Values) -> list[str]:
+    """Tensors from outside that the blocks of a node write into, also through views of them.
+
+    What a loop carries is none: each turn gives another on.
+    """
+    sources: dict[str, set[str]] = {}
+    found: set[str] = set()
+    made: set[str] = set()
+
+    def of(value: Any) -> set[str]:
+        return sources.get(name := value.debugName(), {name})
+
+    for inner in _inmost_first(node):
+        outputs = [output.debugName() for output in inner.outputs()]
+        made.update(outputs)
+        for block in inner.blocks():
+            made.update(value.debugName() for value in block.inputs())
+            for name, output in zip(outputs, block.outputs(), strict=False):
+                if inner.kind() == "prim::If":
+                    sources[name] = sources.get(name, set()) | of(output)
+        shared: set[str] = set()
+        schema = _schema(inner)
+        for argument, value in zip(
+            schema.arguments if schema else (), inner.inputs(), strict=False
+        ):
+            if argument.alias_info is not None:
+                shared |= of(value)
+                found |= of(value) if argument.alias_info.is_write else set()
+        for name, result in zip(outputs, schema.returns if schema else (), strict=False):
+            if result.alias_info is not None:
+                sources[name] = shared
+    own = {value.debugName() for block in node.blocks() for value in block.inputs()}
+    return sorted(name for name in found - made - own if isinstance(values.get(name), Tensor))
+
+
+def _inmost_first(node: Any) -> Iterator[Any]:
+    """All nodes in the blocks of one."""
+    for block in node.blocks():
+        for inner in block.nodes():
+            yield from _inmost_first(inner)
+            yield inner
+
+
+def _schema(node: Any) -> Any:
+    text = node.schema()
+    return None if text == "(no schema)" else _parse_schema(text)
+
+
+def _with_copies(values: _Values, names: Sequence[str]) -> _Values:
+    """The operators allow no write into what they are given."""
+    return {**values, **{name: values[name].clone() for name in names}}
+
+
+def _write_back(values: _Values, names: Sequence[str], changed: Sequence[Tensor]) -> None:
+    for name, tensor in zip(names, changed, strict=True):
+        values[name].copy_(tensor)
 
 
 def _grow_once(block: Any) -> tuple[str, ...]:

@@ -187,6 +187,12 @@ RULES: Final = (
         "in TorchScript, {0}",
     ),
     Rule(
+        Family.PYTHON,
+        r"Tracer cannot set value trace for type (None|Int|Float|Bool|String)\b",
+        "forward returns {0} beside tensors, which a script cannot pass on",
+        "return tensors alone",
+    ),
+    Rule(
         Family.UNKNOWN,  # never the reason why nothing else works
         r"but it is not part of the active trace",
         "a trace takes no scripted code",
