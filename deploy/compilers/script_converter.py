@@ -30,6 +30,7 @@ _Values = dict[str, Any]
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
 _choose: Any = torch.sym_ite
+_parse_schema: Any = torch._C.parse_schema
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -143,7 +144,7 @@ class _Interpreter(nn.Module):
         count_name = node.inputsAt(0).debugName()
         is_counted = turn == 0 and goes_on is True and type(values[count_name]) is torch.SymInt
         grows = _grow_once(block) if is_counted else ()
-        written = _written(node, values)
+        written = _written(node, values, grows)
         outer = _Outer(node, values, count_name, without=(*grows, *written))
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
@@ -260,27 +261,69 @@ def _grown_by(node: Any) -> str | None:
     return node.inputsAt(0).debugName() if node.kind() == "aten::append" else None
 
 
-def _written(node: Any, values: _Values) -> list[str]:
-    """Tensors from outside that the blocks of a node write into, ``out[:, t] = y``."""
-    within = [inner for block in node.blocks() for inner in nodes(block)]
-    carried = [
-        value for each in (node, *within) for block in each.blocks() for value in block.inputs()
-    ]
-    made = [value for inner in within for value in inner.outputs()]
-    inside = {value.debugName() for value in (*carried, *made)}
-    found = set()
-    for inner in within:
-        if "(Tensor(a!) " in inner.schema():
-            value = inner.inputsAt(0)
-            while value.debugName() in inside and _is_part(value.node()):
-                value = value.node().inputsAt(0)
-            found.add(value.debugName())
-    return sorted(name for name in found - inside if isinstance(values.get(name), Tensor))
+def _written(node: Any, values: _Values, grows: Sequence[str] = ()) -> list[str]:
+    """Tensors from outside that the blocks of a node write into, also through views of them.
+
+    What a loop carries is none: each turn gives another on.
+
+    Raises:
+        NotImplementedError: Another one that they use shares memory with it, and would not change.
+    """
+    sources: dict[str, set[str]] = {}
+    found: set[str] = set()
+    made: set[str] = set()
+
+    def of(value: Any) -> set[str]:
+        return sources.get(name := value.debugName(), {name})
+
+    for inner in _inmost_first(node):
+        outputs = [output.debugName() for output in inner.outputs()]
+        made.update(outputs)
+        for block in inner.blocks():
+            made.update(value.debugName() for value in block.inputs())
+            for name, output in zip(outputs, block.outputs(), strict=False):
+                if inner.kind() == "prim::If":
+                    sources[name] = sources.get(name, set()) | of(output)
+        shared: set[str] = set()
+        schema = _schema(inner)
+        for argument, value in zip(
+            schema.arguments if schema else (), inner.inputs(), strict=False
+        ):
+            if argument.alias_info is not None:
+                shared |= of(value)
+                found |= of(value) if argument.alias_info.is_write else set()
+        for name, result in zip(outputs, schema.returns if schema else (), strict=False):
+            if result.alias_info is not None:
+                sources[name] = shared
+    own = {value.debugName() for block in node.blocks() for value in block.inputs()}
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    written = sorted((found - made - own) & tensors.keys())
+    used = {*_used(node, grows), *(value.debugName() for value in node.inputs())} & tensors.keys()
+    for name in written:
+        if any(_whole(tensors[name]) is _whole(tensors[other]) for other in used - {name}):
+            raise NotImplementedError(
+                "a branch or a loop writes into a tensor, and uses a view of it from before"
+            )
+    return written
 
 
-def _is_part(node: Any) -> bool:
-    """Whether a node makes views of what goes in first, or hands it on."""
-    return node.kind() == "prim::ListUnpack" or "(Tensor(a" in node.schema()
+def _whole(tensor: Tensor) -> Tensor:
+    """What a view is a part of."""
+    whole = tensor._base if tensor._is_view() else None
+    return tensor if whole is None else whole
+
+
+def _inmost_first(node: Any) -> Iterator[Any]:
+    """All nodes in the blocks of one."""
+    for block in node.blocks():
+        for inner in block.nodes():
+            yield from _inmost_first(inner)
+            yield inner
+
+
+def _schema(node: Any) -> Any:
+    text = node.schema()
+    return None if text == "(no schema)" else _parse_schema(text)
 
 
 def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:

@@ -116,6 +116,8 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         return args[0]
     if kind == "aten::slice" and isinstance(args[0], list):
         return args[0][slice(*args[1:])]
+    if kind == "aten::tensor" and isinstance(args[0], int | float):
+        return torch.full((), args[0], dtype=_dtype_of(args[1]))  # a branch holds no constant
     if kind in _PRIMITIVES:
         return _PRIMITIVES[kind](*args)
     if kind == "prim::RaiseException":
@@ -148,6 +150,10 @@ def _whole(number: Any) -> Any:
     """A symbol stays one."""
     is_number = isinstance(number, float | bool | torch.SymFloat)
     return math.trunc(number) if is_number else number
+
+
+def _dtype_of(number: int | None) -> torch.dtype | None:
+    return next((own for own, each in _TORCH_DTYPE_TO_ENUM.items() if each == number), None)
 
 
 def _number_of(dtype: torch.dtype) -> int:

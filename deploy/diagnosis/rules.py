@@ -183,8 +183,15 @@ RULES: Final = (
     ),
     Rule(
         Family.CONTROL_FLOW,
-        r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes) [^\n]+)",
+        r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes|"
+        r"a branch or a loop writes) [^\n]+)",
         "in TorchScript, {0}",
+    ),
+    Rule(
+        Family.PYTHON,
+        r"Tracer cannot set value trace for type (None|Int|Float|Bool|String)\b",
+        "forward returns {0} beside tensors, which a script cannot pass on",
+        "return tensors alone",
     ),
     Rule(
         Family.UNKNOWN,  # never the reason why nothing else works

@@ -12,7 +12,7 @@ from edgeport import deploy
 from edgeport.deploy.compilers import script_converter
 from edgeport.deploy.compilers.special_sizes import without_special_sizes
 from edgeport.deploy.compilers.upstream import inference_only, quiet
-from edgeport.runtimes import ExportError
+from edgeport.runtimes import ExportError, Range
 
 
 class Steps(nn.Module):
@@ -200,3 +200,72 @@ def test_two_conditions_on_sizes_at_once() -> None:
     for rows in (1, 4, 5, 7, 10):
         x = torch.randn(rows, 3)
         torch.testing.assert_close(captured(x), (Both()(x),))
+
+
+class WritesInBranch(nn.Module):
+    """Into a tensor from before it, as a whole, in part, and through a view."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, z = x * 2, x * 3
+        row = z[1]
+        if bool(x.sum() > 100):
+            y[0] = 0.0
+            y += 1
+            row.fill_(7)
+        return y, z
+
+
+class WritesInLoop(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.clone()
+        for step in range(x.shape[0] - 1, 0, -1):
+            out[step - 1] += out[step]
+            if bool(out[step].sum() > 100):
+                out[step] = -1.0
+        return out
+
+
+class WritesAndGrows(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        seen = torch.zeros(x.shape[1])
+        out = []
+        for step in range(x.shape[0]):
+            seen += x[step]
+            out.append(seen * 2)
+        return torch.stack(out), seen
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("module", [WritesInBranch(), WritesInLoop(), WritesAndGrows()])
+def test_what_blocks_write_into_tensors_from_outside_is_kept(module: nn.Module) -> None:
+    source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}},
+                              {"rows": Range(2, 9)})  # fmt: skip  # one thing
+    with quiet(), inference_only():
+        program = without_special_sizes(partial(script_converter.convert, source))
+        captured: Any = program.module()
+    for rows in (2, 3, 7):
+        for x in (torch.randn(rows, 4), torch.rand(rows, 4) * 100):
+            expected = module(x.clone())
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            torch.testing.assert_close(captured(x), expected)
+
+
+class ReadsAView(nn.Module):
+    """What no sample may tell: the whole is written into, and a part from before is read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        part = out[:, :2]
+        if bool(x.sum() > 100):
+            part.add_(1)
+            out.mul_(2)
+        return out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_would_not_see_a_write_is_refused() -> None:
+    given = {"x": torch.randn(3, 4)}
+    source = deploy.source_of("m", ReadsAView(), given, {"x": {0: "rows"}})
+    told = "a branch or a loop writes into a tensor, and uses a view of it from before"
+    with quiet(), inference_only(), pytest.raises(NotImplementedError, match=told):
+        script_converter.convert(source)

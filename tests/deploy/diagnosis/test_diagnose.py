@@ -656,8 +656,16 @@ def test_the_decompositions_compute_what_the_operators_compute() -> None:
             Family.CONTROL_FLOW,
             "in TorchScript, a list grows in a branch, or is read in the loop in which it grows",
         ),
+        (
+            RuntimeError(
+                "Tracer cannot set value trace for type None. Supported types are tensor, "
+                "tensor list, and tuple of tensors."
+            ),
+            Family.PYTHON,
+            "forward returns None beside tensors, which a script cannot pass on",
+        ),
     ],
-    ids=["no forward", "growing list"],
+    ids=["no forward", "growing list", "None"],
 )
 def test_refusals_of_the_script_route(error: Exception, family: Family, problem: str) -> None:
     found = diagnose(error, Flat(nn.Linear(2, 2)))
