@@ -63,6 +63,11 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((op, (floats(9, 1), floats(5)), {}) for op in (aten.atan2.default, aten.copysign.Tensor)),
     (aten.copysign.Scalar, (floats(9), -1.0), {}),
     (aten.signbit.default, (floats(9),), {}),
+    (
+        aten._convolution.default,  # as a trace writes it
+        (floats(2, 3, 9), floats(4, 3, 3), floats(4), [1], [0], [1], False, [0], 1, *[False] * 4),
+        {},
+    ),
     (aten.diagonal_scatter.default, (floats(4, 5), floats(4), 1), {}),
     (aten.fmod.Tensor, (integers(40, 1), DIVISORS), {}),
     (aten.fmod.Scalar, (integers(40), -1_000_003), {}),
