@@ -24,6 +24,7 @@ from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
 from .script_operators import Grown, computed, constant
+from .script_writes import check_results
 
 _Values = dict[str, Any]
 
@@ -99,6 +100,7 @@ class _Interpreter(nn.Module):
         blocks = [*node.blocks()]
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
+        check_results(self._graph, node)
         outer = _Outer(node, values)
         written = _written(node, values)
         specs: list[Any] = []
@@ -138,6 +140,7 @@ class _Interpreter(nn.Module):
     def _while(
         self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: _Values
     ) -> Sequence[Any]:
+        check_results(self._graph, node)
         (block,) = node.blocks()
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state
@@ -298,9 +301,11 @@ def _written(node: Any, values: _Values, grows: Sequence[str] = ()) -> list[str]
     own = {value.debugName() for block in node.blocks() for value in block.inputs()}
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     written = sorted((found - made - own) & tensors.keys())
-    used = {*_used(node, grows), *(value.debugName() for value in node.inputs())} & tensors.keys()
+    given = {value.debugName() for value in node.inputs()}
+    used = (given | {*_used(node, grows)}) & tensors.keys()
     for name in written:
-        if any(_whole(tensors[name]) is _whole(tensors[other]) for other in used - {name}):
+        whole = _whole(tensors[name])
+        if name in given or any(_whole(tensors[each]) is whole for each in used - {name}):
             raise NotImplementedError(
                 "a branch or a loop writes into a tensor, and uses a view of it from before"
             )

@@ -184,7 +184,7 @@ RULES: Final = (
     Rule(
         Family.CONTROL_FLOW,
         r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes|"
-        r"a branch or a loop writes) [^\n]+)",
+        r"a branch or a loop (?:writes|gives on)) [^\n]+)",
         "in TorchScript, {0}",
     ),
     Rule(
