@@ -38,9 +38,11 @@ def needs(what: str, extra: str, otherwise: str = "") -> Iterator[None]:
 
 
 def _imported(error: Exception) -> str:
-    """The package that our module imported when this was raised."""
+    """The package that our module imported when this was raised, or one that lacks a name."""
     from traceback import walk_tb
 
-    names = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    names = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, ImportError) and error.name:
+        names.append(error.name)
     packages = (name.partition(".")[0] for name in names)
     return next((p for p in packages if p not in ("edgeport", "importlib", "contextlib")), "?")

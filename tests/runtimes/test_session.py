@@ -113,6 +113,24 @@ def test_a_broken_library_is_told_apart(
     )
 
 
+def test_a_library_that_lacks_a_name_is_told(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from edgeport.runtimes.needs import needs\n"
+        "__name__ = 'edgeport.commands'\n"
+        "try:\n"
+        "    with needs('it', 'ort'):\n"
+        "        from onnxruntime import Session\n"
+        "except Exception as e:\n"
+        "    print(e.problem)"
+    )
+    assert python(code) == (
+        "it needs 'onnxruntime', which is installed and does not load: cannot import name "
+        f"'Session' from 'onnxruntime' ({tmp_path / 'onnxruntime.py'})\n"
+    )
+
+
 def test_the_command_line_ends_with_3_where_an_engine_is_missing(packed: Path) -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
