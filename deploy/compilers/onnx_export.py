@@ -23,6 +23,7 @@ from edgeport.runtimes import ContractError, TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
+from .script_writes import check_all_results
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
@@ -205,7 +206,9 @@ def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compile
     Raises:
         Exception: Whatever torch.jit and torch.onnx raise.
     """
-    return _legacy(source, folder, request, torchscript.scripted(source, source.flat))
+    scripted = torchscript.scripted(source, source.flat)
+    check_all_results(scripted.inlined_graph)
+    return _legacy(source, folder, request, scripted)
 
 
 def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:

@@ -257,3 +257,37 @@ def test_numbers_beside_float64_keep_their_digits(tmp_path: Path) -> None:
     found = [*answers(tmp_path / "model.onnx", {"x": given}).values()]
     for answer, expected in zip(found, Tenths()(torch.from_numpy(given)), strict=True):
         np.testing.assert_array_equal(answer, expected)
+
+
+class TwoNames(nn.Module):
+    """A branch that no sample takes writes into what has another name beside it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        z = y
+        if bool(x.sum() > 1e6):
+            y *= 3
+        return z + y
+
+
+class OneName(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        if bool(x.sum() > 1e6):
+            y[:, 0] = 5.0
+        return y
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_older_exporter_loses_no_write(tmp_path: Path) -> None:
+    given = {"x": torch.randn(3, 4)}
+    told = "a branch or a loop gives on a tensor from before, and one of both is written into"
+    source = deploy.source_of("m", TwoNames(), given, {"x": {0: "rows"}})
+    with quiet(), pytest.raises(NotImplementedError, match=told):
+        onnx_export.legacy_script(source, tmp_path, negotiate())
+    source = deploy.source_of("m", OneName(), given, {"x": {0: "rows"}})
+    with quiet():
+        onnx_export.legacy_script(source, tmp_path, negotiate())
+    x = torch.full((2, 4), 1e6)
+    (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
+    np.testing.assert_array_equal(found, OneName()(x))
