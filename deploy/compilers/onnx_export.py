@@ -23,7 +23,7 @@ from edgeport.runtimes import ContractError, TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
-from .script_writes import check_all_results
+from .script_writes import Writes
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
@@ -207,7 +207,9 @@ def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compile
         Exception: Whatever torch.jit and torch.onnx raise.
     """
     scripted = torchscript.scripted(source, source.flat)
-    check_all_results(scripted.inlined_graph)
+    training = source.module.training  # torch freezes nothing else
+    known = scripted if training else torch.jit.freeze(scripted)  # fewer branches
+    Writes(known.inlined_graph).check()
     return _legacy(source, folder, request, scripted)
 
 

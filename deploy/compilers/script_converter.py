@@ -24,7 +24,7 @@ from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
 from .script_operators import Grown, computed, constant
-from .script_writes import check_results
+from .script_writes import Writes
 
 _Values = dict[str, Any]
 
@@ -57,6 +57,7 @@ class _Interpreter(nn.Module):
         super().__init__()
         self.training = False
         self._graph = graph
+        self._writes = Writes(graph)
         self._buffer_of: dict[str, str] = {}
         for node in nodes(graph):
             if node.kind() == "prim::Constant" and isinstance(value := constant(node), Tensor):
@@ -100,7 +101,7 @@ class _Interpreter(nn.Module):
         blocks = [*node.blocks()]
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
-        check_results(self._graph, node)
+        self._writes.check_results(node)
         outer = _Outer(node, values)
         written = _written(node, values)
         specs: list[Any] = []
@@ -140,7 +141,7 @@ class _Interpreter(nn.Module):
     def _while(
         self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: _Values
     ) -> Sequence[Any]:
-        check_results(self._graph, node)
+        self._writes.check_results(node)
         (block,) = node.blocks()
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state

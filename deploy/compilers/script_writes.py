@@ -5,54 +5,70 @@ what is written into ``y`` there, and ``y`` sees nothing of what is written into
 exporter to ONNX has one name more for what is written into in a branch, and so two tensors, too.
 """
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 
-def check_results(graph: Any, node: Any, *, within: bool = False) -> None:
-    """See that a result, or what it may be of before, is not written to where the other is read.
+class Writes:
+    """What a script writes into, and what else may be that.
 
     Args:
-        graph: Of a script.
-        node: The branch or the loop.
-        within: Also by its own blocks.
-
-    Raises:
-        NotImplementedError: One is.
+        graph: Of the script.
     """
-    aliases = graph.alias_db()
-    before = [*_before(graph, node)]
-    later = [each for each in nodes(graph) if each.isAfter(node)]
-    inside = [each for each in nodes(graph) if within and each != node and _is_in(each, node)]
-    writes = [(each, target) for each in later for target in _written_by(each)]
-    writes += [(node, target) for each in inside for target in _written_by(each)]
-    for result in node.outputs():
-        olds = [old for old in before if aliases.may_contain_alias(old, result)]
-        names = {old.debugName() for old in olds}
-        for writer, target in writes if olds else ():
-            if not aliases.may_contain_alias(target, result):
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._aliases = graph.alias_db()
+        self._all = [(node, target) for node in nodes(graph) for target in _written_by(node)]
+
+    def check(self) -> None:
+        """See that no branch and no loop loses a write, its own ones among them.
+
+        Raises:
+            NotImplementedError: One does.
+        """
+        for node in nodes(self._graph) if self._all else ():
+            if node.kind() in ("prim::If", "prim::Loop"):
+                self.check_results(node, within=True)
+
+    def check_results(self, node: Any, *, within: bool = False) -> None:
+        """See that no result is written to where what it may be of before is read, nor that there.
+
+        Args:
+            node: The branch or the loop.
+            within: Also by its own blocks.
+
+        Raises:
+            NotImplementedError: One is.
+        """
+        for result in node.outputs():
+            written = [
+                (writer, target)
+                for writer, target in self._all
+                if self._aliases.may_contain_alias(target, result)
+                and (writer.isAfter(node) or (within and _is_in(writer, node)))
+            ]
+            if not written:
                 continue
-            others = [result] if writer != node and target.debugName() in names else olds
-            if any(_may_follow(use.user, writer, each) for each in others for use in each.uses()):
-                raise NotImplementedError(_LOST)
+            before = _before(self._graph, node)
+            olds = [old for old in before if self._aliases.may_contain_alias(old, result)]
+            names = {old.debugName() for old in olds}
+            for writer, target in written:
+                own = _is_in(writer, node)
+                others = [result] if target.debugName() in names and not own else olds
+                if _are_used_after(others, node if own else writer):
+                    raise NotImplementedError(
+                        "a branch or a loop gives on a tensor from before, and one of both is "
+                        "written into"
+                    )
 
 
-_LOST: Final = "a branch or a loop gives on a tensor from before, and one of both is written into"
-
-
-def check_all_results(graph: Any) -> None:
-    """The same of every branch and loop, by their own blocks, too.
-
-    Raises:
-        NotImplementedError: A write would be lost.
-    """
-    for node in nodes(graph):
-        if node.kind() in ("prim::If", "prim::Loop"):
-            check_results(graph, node, within=True)
+def _are_used_after(values: Sequence[Any], writer: Any) -> bool:
+    return any(_may_follow(use.user, writer, each) for each in values for use in each.uses())
 
 
 def _before(graph: Any, node: Any) -> Iterator[Any]:
