@@ -24,14 +24,13 @@ from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
 from .script_operators import Grown, computed, constant
-from .script_writes import Writes
+from .script_writes import Writes, schema_of
 
 _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
 _choose: Any = torch.sym_ite
-_parse_schema: Any = torch._C.parse_schema
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -289,7 +288,7 @@ def _written(node: Any, values: _Values, grows: Sequence[str] = ()) -> list[str]
                 if inner.kind() == "prim::If":
                     sources[name] = sources.get(name, set()) | of(output)
         shared: set[str] = set()
-        schema = _schema(inner)
+        schema = schema_of(inner)
         for argument, value in zip(
             schema.arguments if schema else (), inner.inputs(), strict=False
         ):
@@ -325,11 +324,6 @@ def _inmost_first(node: Any) -> Iterator[Any]:
         for inner in block.nodes():
             yield from _inmost_first(inner)
             yield inner
-
-
-def _schema(node: Any) -> Any:
-    text = node.schema()
-    return None if text == "(no schema)" else _parse_schema(text)
 
 
 def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:

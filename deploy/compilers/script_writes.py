@@ -109,13 +109,18 @@ def _around(node: Any) -> Iterator[Any]:
 
 def _written_by(node: Any) -> list[Any]:
     """The tensors that a node writes to."""
-    if node.kind().startswith("prim::"):
-        return []
-    arguments = torch._C.parse_schema(node.schema()).arguments
+    schema = schema_of(node)
     return [
         value
-        for argument, value in zip(arguments, node.inputs(), strict=False)
+        for argument, value in zip(schema.arguments if schema else (), node.inputs(), strict=False)
         if argument.alias_info is not None
         and argument.alias_info.is_write
         and value.type().kind() == "TensorType"
     ]
+
+
+def schema_of(node: Any) -> Any:
+    """What a node says of its arguments and results; ``None`` if it says nothing."""
+    text = node.schema()
+    parse: Any = torch._C.parse_schema
+    return None if text == "(no schema)" else parse(text)
