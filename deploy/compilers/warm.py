@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import gc
 import logging
 import sys
 import threading
@@ -32,13 +33,30 @@ def warm_up(formats: Sequence[str], opset: int) -> None:
     for_onnx = any(name.startswith("onnx") for name in formats)
     if not for_onnx and not {"pt2", "aotinductor"}.intersection(formats):
         return
-    with _LOCK, warnings.catch_warnings(), contextlib.suppress(ImportError, AttributeError):
+    with (
+        _LOCK,
+        _nothing_collected(),
+        warnings.catch_warnings(),
+        contextlib.suppress(ImportError, AttributeError),
+    ):
         warnings.simplefilter("ignore")
         import_module(_EXPORT)
         if for_onnx:
             for name in _ONNX:
                 import_module(name)
             _operators(opset)
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """What is loaded stays: to look through it again and again takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
