@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import gc
 import logging
 import sys
 import threading
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Final
 from unittest import mock
+
+from edgeport.runtimes.libtorch.collection import nothing_collected
 
 _EXPORT: Final = "torch.export._trace"
 _REGISTRATION: Final = "torch.onnx._internal.exporter._registration"
@@ -35,7 +36,7 @@ def warm_up(formats: Sequence[str], opset: int) -> None:
         return
     with (
         _LOCK,
-        _nothing_collected(),
+        nothing_collected(),
         warnings.catch_warnings(),
         contextlib.suppress(ImportError, AttributeError),
     ):
@@ -45,18 +46,6 @@ def warm_up(formats: Sequence[str], opset: int) -> None:
             for name in _ONNX:
                 import_module(name)
             _operators(opset)
-
-
-@contextlib.contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """What is loaded stays: to look through it again and again takes a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextlib.contextmanager
