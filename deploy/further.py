@@ -82,21 +82,31 @@ def ask_further(
 
 def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[str]]:
     """Samples with NaN and Inf, and sentences on those of which the module makes no end."""
+    example = reference.source.example
+    if not any(array.dtype.kind == "f" and array.size for array in example.values()):
+        return [], []
     start = time.perf_counter()
-    reference.answer(Sample("example", "random", reference.source.example))
+    reference.answer(Sample("example", "random", example))
     patience_s = PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start)
     limits = replace(limits, time_s=min(round(patience_s, 1), limits.time_s))
     found: list[Golden] = []
     killed: dict[str, list[str]] = {}
-    for name in UNUSUAL:
-        try:
-            answer = run_isolated(partial(answer_unusual, reference, name), limits)
-        except ExportError as e:
-            return [], [f"the module was asked nothing with NaN or Inf: {e.problem}"]
-        if isinstance(answer, Golden):
-            found.append(answer)
-        elif isinstance(answer, Killed):
-            killed.setdefault(answer.problem, []).append(name)
+
+    def ask(*names: str) -> list[Golden] | Killed:
+        return run_isolated(partial(answer_unusual, reference, names), limits)
+
+    try:
+        answers = ask(*UNUSUAL)
+        if not isinstance(answers, Killed):
+            return answers, []
+        for name in UNUSUAL:  # to know which
+            answers = ask(name)
+            if isinstance(answers, Killed):
+                killed.setdefault(answers.problem, []).append(name)
+            else:
+                found += answers
+    except ExportError as e:
+        return [], [f"the module was asked nothing with NaN or Inf: {e.problem}"]
     return found, [
         f"the module does not end well on inputs with {', '.join(names)}: {problem}; and so may "
         "the artefacts: check for them before you run it"

@@ -15,7 +15,6 @@ order, so that all of it is soon seen once.
 """
 
 import argparse
-import json
 import math
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts beside this one
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the zoo
@@ -31,26 +30,18 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for the z
 import torch
 
 from edgeport.commands.terminal import note, table
-from edgeport.deploy.isolation import Killed, Limits, run_isolated
 from edgeport.deploy.proof.reference import Reference, make_golden
-from edgeport.runtimes import EdgeportError, files
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.parity.verification import check_session
+from scripts.exports.kept import Cell, add_options, found_apart, keep, kept, print_first
 from scripts.exports.zoo_sources import chosen_modules, source_of_entry
 from scripts.faults.meaning_kept import Way, ways
-
-Cell: TypeAlias = dict[str, Any]
-"""One module and seed: ``worst`` ratio by transformation, ``alarms``, what it ``lacks``."""
-
-MOST_SHOWN: Final = 20
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    cells: dict[str, Cell] = {}
-    if arguments.json and arguments.json.exists():
-        cells = json.loads(arguments.json.read_text())["cells"]
+    cells = kept(arguments.json)
     names = chosen_modules(arguments.modules)
     jobs = [(name, seed) for seed in range(arguments.seeds) for name in names]
     for number, (name, seed) in enumerate(jobs):
@@ -58,8 +49,7 @@ def main() -> int:
         if key not in cells:
             cells[key] = _cell(name, seed, arguments.limit_s)
             note(f"{number + 1} of {len(jobs)}  {key}: {_summary(cells[key])}")
-            if arguments.json:
-                files.write(arguments.json, json.dumps(_report(cells), indent=1))
+            keep(arguments.json, _report(cells))
     _print(cells)
     return 1 if any(cell["alarms"] for cell in cells.values()) else 0
 
@@ -68,19 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="False alarms of the proof, over the zoo.")
     parser.add_argument("--modules", default="", help="comma-separated; all without it")
     parser.add_argument("--seeds", type=int, default=5, help="of weights and example (5)")
-    parser.add_argument("--limit-s", type=float, default=900.0, help="for one module and seed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="results; gone on with if there")
+    add_options(parser, "module and seed", 900)
     return parser
 
 
 def _cell(name: str, seed: int, limit_s: float) -> Cell:
-    try:
-        found = run_isolated(partial(_judge_all, name, seed), Limits(limit_s))
-    except EdgeportError as e:
-        return {"worst": {}, "alarms": [], "lacks": [f"reference: {e.problem}"]}
-    if isinstance(found, Killed):
-        return {"worst": {}, "alarms": [], "lacks": [f"killed: {found.problem}"]}
-    return found
+    """``worst`` ratio by transformation, ``alarms``, and what it ``lacks``."""
+    found = found_apart(partial(_judge_all, name, seed), limit_s)
+    return {"worst": {}, "alarms": [], "lacks": [found]} if isinstance(found, str) else found
 
 
 def _judge_all(name: str, seed: int) -> Cell:
@@ -145,8 +130,8 @@ def _print(cells: Mapping[str, Cell]) -> None:
     print(table(["transformation", "models", "worst ratio", "alarms"], rows, right=[1, 2, 3]))
     found = [f"{key}: {alarm}" for key, cell in cells.items() for alarm in cell["alarms"]]
     lacking = [f"{key}: {lack}" for key, cell in cells.items() for lack in cell["lacks"]]
-    for title, lines in (("false alarms", found), ("not to be had", lacking)):
-        print(f"\n{title}: {len(lines)}", *lines[:MOST_SHOWN], sep="\n  ")
+    print_first("false alarms", found)
+    print_first("not to be had", lacking)
     print(f"\n{sum(ran.values())} models of {len(cells)} modules and seeds, {len(found)} alarms")
 
 

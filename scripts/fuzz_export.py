@@ -17,7 +17,6 @@ program takes some seconds.
 
 import argparse
 import importlib.util
-import json
 import random
 import re
 import sys
@@ -27,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the scripts beside this one
 
@@ -44,28 +43,23 @@ from edgeport.deploy.request import Request
 from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.sources.trees import named_tensors
-from edgeport.runtimes import EdgeportError, Session, files
+from edgeport.runtimes import EdgeportError, Session
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verification import check_session
+from scripts.exports.kept import Cell, add_options, found_apart, keep, kept, print_first
 from scripts.fuzz.programs import FORMS, STYLES, Form, Program, draw, values
-
-Cell: TypeAlias = dict[str, Any]
-"""One program: by format ``shipped`` or why not, and what is ``wrong``."""
 
 BACKENDS: Final[Mapping[str, str]] = {"torchscript": "libtorch", "onnx": "ort-cpu", "pt2": "torch"}
 QUESTIONS: Final = 14
 WITHIN: Final = ("usual", "negative", "halves")
 """Styles whose values lie within those of the samples, so that narrow files owe signal there."""
-MOST_SHOWN: Final = 20
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    cells: dict[str, Cell] = {}
-    if arguments.json and arguments.json.exists():
-        cells = json.loads(arguments.json.read_text())["cells"]
+    cells = kept(arguments.json)
     warm_up(tuple(BACKENDS), 20)
     for seed in range(arguments.first, arguments.first + arguments.programs):
         if str(seed) in cells:
@@ -76,8 +70,7 @@ def main() -> int:
             print(program.source(), *program.inputs, program.ranges, sep="\n")
         cells[str(seed)] = _cell(program, arguments.limit_s, arguments.precision)
         note(f"{seed}: {_summary(cells[str(seed)])}")
-        if arguments.json:
-            files.write(arguments.json, json.dumps(_report(cells), indent=1))
+        keep(arguments.json, _report(cells))
     _print(cells)
     return 1 if any(_wrong(cells)) else 0
 
@@ -89,8 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--form", choices=FORMS, default="eager", help="(eager)")
     parser.add_argument("--precision", choices=("float16", "int8"), help="of ONNX files alone")
     parser.add_argument("--show", action="store_true", help="print the programs")
-    parser.add_argument("--limit-s", type=float, default=300.0, help="for one program")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="results; gone on with if there")
+    add_options(parser, "program", 300)
     return parser
 
 
@@ -99,11 +91,9 @@ def _drawn(seed: int, form: Form) -> Program | Killed | None:
 
 
 def _cell(program: Program, limit_s: float, precision: Precision | None) -> Cell:
-    try:
-        found = run_isolated(partial(_try_all, program, precision), Limits(limit_s))
-    except EdgeportError as e:
-        return {"refused": e.problem}
-    return {"refused": f"killed: {found.problem}"} if isinstance(found, Killed) else found
+    """By format ``shipped`` or why not, and what is ``wrong``."""
+    found = found_apart(partial(_try_all, program, precision), limit_s)
+    return {"refused": found} if isinstance(found, str) else found
 
 
 def _try_all(program: Program, precision: Precision | None) -> Cell:
@@ -238,8 +228,8 @@ def _print(cells: Mapping[str, Cell]) -> None:
     reasons.update(_kind(cell["refused"]) for cell in cells.values() if "refused" in cell)
     print(table(["format", "shipped", "wrong", "refused"], rows, right=[1, 2, 3]))
     told = [f"{count:4d}  {reason}" for reason, count in reasons.most_common()]
-    for title, lines in (("wrong", list(_wrong(cells))), ("refused", told)):
-        print(f"\n{title}: {len(lines)}", *lines[:MOST_SHOWN], sep="\n  ")
+    print_first("wrong", list(_wrong(cells)))
+    print_first("refused", told)
 
 
 def _kind(problem: str) -> str:

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import Any, Final
 from unittest import mock
 
+from edgeport.runtimes.libtorch.collection import nothing_collected
+
 _EXPORT: Final = "torch.export._trace"
 _REGISTRATION: Final = "torch.onnx._internal.exporter._registration"
 _ONNX: Final = ("torch.onnx._internal.exporter._compat", _REGISTRATION)
@@ -32,7 +34,12 @@ def warm_up(formats: Sequence[str], opset: int) -> None:
     for_onnx = any(name.startswith("onnx") for name in formats)
     if not for_onnx and not {"pt2", "aotinductor"}.intersection(formats):
         return
-    with _LOCK, warnings.catch_warnings(), contextlib.suppress(ImportError, AttributeError):
+    with (
+        _LOCK,
+        nothing_collected(),
+        warnings.catch_warnings(),
+        contextlib.suppress(ImportError, AttributeError),
+    ):
         warnings.simplefilter("ignore")
         import_module(_EXPORT)
         if for_onnx:

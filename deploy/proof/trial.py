@@ -4,7 +4,7 @@ Each backend is opened once more, in a process of its own, because engines and f
 module answers NaN and Inf in yet another one: a loop over its values may never end on them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,30 +52,29 @@ class Trial:
     scores: tuple[Score, ...] = ()
 
 
-def answer_unusual(reference: Reference, name: str) -> Golden | None:
+def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
 
     Args:
         reference: What the module answers.
-        name: One of ``UNUSUAL``.
+        names: Some of ``UNUSUAL``.
 
     Returns:
-        A golden sample; ``None`` if no input has floats, or if the module rejects it: nothing has
-        to agree with an error.
+        Golden samples; without those that the module rejects: nothing has to agree with an error.
 
     Raises:
         RuntimeError: torch may not be asked here: see ``compilers.derivatives_in_forks``.
     """
     example = reference.source.example
-    if not any(array.dtype.kind == "f" and array.size for array in example.values()):
-        return None
-    inputs = {key: _put(array, UNUSUAL[name]) for key, array in example.items()}
-    try:
-        return reference.answer(Sample(name, "edge", inputs))
-    except Exception as e:  # whatever the module raises
-        if FORKED in str(e):
-            raise
-        return None
+    found = []
+    for name in names:
+        inputs = {key: _put(array, UNUSUAL[name]) for key, array in example.items()}
+        try:
+            found.append(reference.answer(Sample(name, "edge", inputs)))
+        except Exception as e:  # whatever the module raises
+            if FORKED in str(e):
+                raise
+    return found
 
 
 def try_further(

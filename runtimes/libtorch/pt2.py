@@ -12,6 +12,7 @@ import torch
 
 from edgeport.runtimes.session import Availability, Options
 
+from .collection import nothing_collected
 from .device import available
 from .session import ExtraFiles, TorchSession, open_signed
 
@@ -34,7 +35,12 @@ def open(path: Path, options: Options) -> TorchSession:
     def load(extra_files: ExtraFiles, device: torch.device) -> Any:
         # torch warns of a path whose suffix is another, and in a process forked from one that uses
         # CUDA, where it looks for GPUs, that it finds none
-        with path.open("rb") as file, _some_folders(), warnings.catch_warnings():
+        with (
+            path.open("rb") as file,
+            _some_folders(),
+            warnings.catch_warnings(),
+            nothing_collected(),  # torch imports its exporter now
+        ):
             warnings.filterwarnings("ignore", "CUDA initialization: CUDA driver init")
             program = torch.export.load(file, extra_files=extra_files)
         if device.type != "cpu":  # also moves the devices that are written into its graph

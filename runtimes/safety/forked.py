@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import select
@@ -139,6 +140,7 @@ def limit(kind: int, most: int) -> None:
 
 def _live(answer: Callable[[], bytes], writer: int) -> NoReturn:
     """The life of the child; it never returns to the caller's code."""
+    gc.freeze()  # to look through what the parent has would copy all of its pages
     code = 1
     try:
         data = answer()

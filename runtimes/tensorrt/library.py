@@ -32,7 +32,6 @@ INSTALL: Final = {
     "tensorrt-rtx": "pip install 'edgeport[tensorrt-rtx]'",
 }
 
-NEEDS_GPU: Final = "run it on a machine with an NVIDIA GPU and its driver"
 
 Level = Literal["error", "warning", "info", "verbose"]
 _LEVELS: Final[tuple[Level, ...]] = ("error", "error", "warning", "info", "verbose")

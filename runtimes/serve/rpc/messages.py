@@ -98,7 +98,6 @@ HealthListResponse          HealthCheckResponse# statuses 1
 """
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_Message = descriptor_pb2.DescriptorProto
 _ENUMS: Final = ("DataType", ".Kind", ".ServingStatus")
 
 

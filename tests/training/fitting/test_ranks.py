@@ -20,10 +20,25 @@ from torch import nn
 from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
 from edgeport.training.fitting import join_group, leave_group
 
+
+class Drops(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2))
+
+    def forward(self, input):
+        if self.training:
+            with open(f"{sys.argv[1]}{rank.number}", "a") as file:
+                print(*(37 * input[:, 2]).round().int().tolist(), file=file)
+        return self.layers(input)
+
+
 rank = join_group()
 draw = np.random.default_rng(0)
 x = draw.normal(size=(37, 3)).astype(np.float32)
-part = Labelled({"input": x}, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
+y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+x[:, 2] = np.arange(37) / 37  # which row it is
+part = Labelled({"input": x}, y)
 data = DataSet(Origin("made", 37, "", Split(0.5, 0, stratified=False)), part, part)
 torch.manual_seed(0)
 module = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
@@ -31,67 +46,37 @@ history = fit(module, data, Settings(3, 10, 0.05, optimizer="SGD", options={"mom
 if rank.number == 0:
     costs = torch.tensor([epoch.cost for epoch in history.epochs], dtype=torch.float64)
     save_file({**module.state_dict(), "costs": costs}, sys.argv[1])
+fit(Drops(), data, Settings(2, 10, 0.05))
 leave_group()
 """
 
 
-DRAWING = """
-import torch
-import numpy as np
-from torch import nn
-from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
-from edgeport.training.fitting import join_group, leave_group
-
-rank = join_group()
-x = np.arange(37, dtype=np.float32)[:, None]
-part = Labelled({"input": x}, np.zeros(37, np.int64))
-data = DataSet(Origin("made", 37, "", Split(0.5, 0, stratified=False)), part, part)
-
-
-class Module(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 2))
-
-    def forward(self, input):
-        if self.training:
-            with open(f"seen{rank.number}", "a") as file:
-                print(*input[:, 0].int().tolist(), file=file)
-        return self.layers(input / 37)
-
-
-fit(Module(), data, Settings(2, 10, 0.05))
-leave_group()
-"""
-
-
-def in_two_processes(folder: Path, *arguments: str) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``two`` is what two processes train, and ``two0`` and ``two1`` which rows they drop from."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "train.py").write_text(SCRIPT)
     both = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", *arguments,
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", "two",
     ]  # fmt: skip
     done = subprocess.run(both, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return folder
 
 
-def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(DRAWING)
-    in_two_processes(tmp_path)
-    seen = [(tmp_path / f"seen{number}").read_text().splitlines() for number in (0, 1)]
+def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -> None:
+    seen = [(folder / f"two{number}").read_text().splitlines() for number in (0, 1)]
     for epoch in (slice(0, 4), slice(4, 8)):
         rows = " ".join(line for lines in seen for line in lines[epoch]).split()
         assert sorted(map(int, rows)) == list(range(37))
 
 
-def test_two_processes_take_the_steps_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    in_two_processes(tmp_path, "two")
-    monkeypatch.chdir(tmp_path)
+def test_two_processes_take_the_steps_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train.py", "one"])
     runpy.run_path("train.py")
-    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+    one, two = load_file(folder / "one"), load_file(folder / "two")
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
