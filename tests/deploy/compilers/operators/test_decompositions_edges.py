@@ -291,8 +291,13 @@ def _clamps(x: Tensor) -> list[Tensor]:
     return [x.clamp(1e-6, 1), in_place, (x * 9).long().clamp(0, 2.5), (x * 9).long().clamp(0, 3)]
 
 
+def _ranges(x: Tensor) -> list[Tensor]:
+    ends = torch.arange(-2, 3.0), torch.arange(0.5, 4), torch.arange(0, 4.0, dtype=torch.int64)
+    return [x[:, :1] * each for each in ends]
+
+
 @pytest.mark.parametrize(
-    "function", [_along_rows, _integers, _matrices, _solutions, _attention, _clamps]
+    "function", [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges]
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
