@@ -272,6 +272,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.remainder.Scalar_Tensor: elementwise.remainder_of,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     experts.GROUPED: experts.grouped_product,
+    _aten.bincount.default: ordering.bincount,
     _aten.max.dim: ordering.largest_along,
     _aten.min.dim: ordering.smallest_along,
     _aten.sort.stable: ordering.sort_stably,

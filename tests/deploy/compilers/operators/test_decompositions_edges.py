@@ -296,8 +296,16 @@ def _ranges(x: Tensor) -> list[Tensor]:
     return [x[:, :1] * each for each in ends]
 
 
+def _counts(x: Tensor) -> list[Tensor]:
+    rows = x.shape[0]
+    place = x[:, 0].abs().long() % rows
+    degrees = torch.bincount(place, minlength=rows)
+    return [degrees[:, None] * x, torch.bincount(place, x[:, 1], minlength=rows)[:, None] + x]
+
+
 @pytest.mark.parametrize(
-    "function", [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges]
+    "function",
+    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _counts],
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
