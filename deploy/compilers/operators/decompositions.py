@@ -271,6 +271,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.remainder.Scalar: elementwise.remainder,
     _aten.remainder.Scalar_Tensor: elementwise.remainder_of,
     _aten.cross_entropy_loss.default: losses.cross_entropy,
+    _aten.nll_loss_nd.default: losses.nll_loss,
     experts.GROUPED: experts.grouped_product,
     _aten.bincount.default: ordering.bincount,
     _aten.max.dim: ordering.largest_along,

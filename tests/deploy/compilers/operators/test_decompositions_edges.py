@@ -296,6 +296,13 @@ def _ranges(x: Tensor) -> list[Tensor]:
     return [x[:, :1] * each for each in ends]
 
 
+def _rows(x: Tensor) -> list[Tensor]:
+    label, mean = x.abs().argmin(1), x.mean()
+    entropy = functional.cross_entropy(x, label, reduction="none")
+    nll = functional.nll_loss(x - mean, label, reduction="none")
+    return [entropy, entropy.unsqueeze(1) * x, nll.unsqueeze(1) + x]
+
+
 def _counts(x: Tensor) -> list[Tensor]:
     rows = x.shape[0]
     place = x[:, 0].abs().long() % rows
@@ -305,7 +312,7 @@ def _counts(x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize(
     "function",
-    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _counts],
+    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _rows, _counts],
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
