@@ -221,6 +221,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.cummin.default: ordering.cummin,
     _aten.logcumsumexp.default: ordering.logcumsumexp,
     _aten.logaddexp.default: elementwise.logaddexp,
+    _aten.logaddexp2.default: elementwise.logaddexp2,
     _aten.hypot.default: elementwise.hypot,
     _aten.log1p.default: elementwise.log1p,
     _aten.expm1.default: elementwise.expm1,
