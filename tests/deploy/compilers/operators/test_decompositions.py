@@ -99,7 +99,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.inverse.default, (SQUARE,), {}),
     (aten.searchsorted.Scalar, (EDGES, 0.0), {}),
     *((op, (floats(3, 4), floats(4)), {})
-      for op in (aten.logaddexp.default, aten.logaddexp2.default, aten.fmax.default, aten.fmin.default, aten.hypot.default)),
+      for op in (aten.logaddexp.default, aten.logaddexp2.default, aten.fmax.default,
+                 aten.fmin.default, aten.hypot.default)),
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
