@@ -28,7 +28,7 @@ from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import bounds_of_one_kind, exact_numbers, exact_rewrites
+from .upstream import exact_numbers, exact_rewrites, numbers_of_one_kind
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -165,13 +165,15 @@ def _in_operators_of_onnx(
     from . import special_sizes  # loads sympy
 
     constants.fold(captured)
-    bounds_of_one_kind(captured)
+    numbers_of_one_kind(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
     by_parts = complex_parts.table(nodes)
     table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
         table = {**table, **_noting(exact, used)}
+        both = by_parts.keys() & exact.keys()
+        table |= {operator: _either(by_parts[operator], table[operator]) for operator in both}
         captured = special_sizes.decomposed(captured, table)
         if not (any(node.target in _STEPPED for node in nodes) if steps else used):
             raise RuntimeError("there is nothing in it that this route writes otherwise")
@@ -179,6 +181,16 @@ def _in_operators_of_onnx(
         captured = special_sizes.decomposed(captured, table)
     constants.fold(captured)  # what is solved with now
     return captured
+
+
+def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """The one that covers what it is given."""
+
+    def either(*args: Any, **options: Any) -> Any:
+        found = first(*args, **options)
+        return second(*args, **options) if found is NotImplemented else found
+
+    return either
 
 
 def _noting(table: Table, used: list[Any]) -> Table:

@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -201,6 +202,7 @@ def _save(source: Source, folder: Path, compiled: Any) -> Compiled:
     """Save with the signature inside, and no path of this machine."""
     if not source.module.training:  # torch freezes nothing else
         compiled = torch.jit.freeze(compiled)
+        _store_apart(compiled.graph)
     buffer = io.BytesIO()
     torch.jit.save(
         compiled,
@@ -212,6 +214,25 @@ def _save(source: Source, folder: Path, compiled: Any) -> Compiled:
     )
     data = without_debug_records(buffer.getvalue())
     return Compiled(Artefact("torchscript", source.precision, store(folder, "model.ts", data)))
+
+
+def _store_apart(graph: Any) -> None:
+    """Copy constants that share memory with others: a view of a weight as complex numbers.
+
+    A file holds memory once, and as the dtype of what was there first (torch 2.13): the other is
+    read from the wrong places.
+    """
+    dtypes: dict[int, set[torch.dtype]] = defaultdict(set)
+    constants = [
+        (node, node.t("value"))
+        for node in graph.findAllNodes("prim::Constant")
+        if node.hasAttribute("value") and node.kindOf("value") == "t"
+    ]
+    for _, constant in constants:
+        dtypes[constant.untyped_storage().data_ptr()].add(constant.dtype)
+    for node, constant in constants:
+        if len(dtypes[constant.untyped_storage().data_ptr()]) > 1:
+            node.t_("value", constant.clone())
 
 
 def without_debug_records(archive: bytes) -> bytes:

@@ -83,11 +83,11 @@ def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
 
 
-def bounds_of_one_kind(program: ExportedProgram) -> None:
-    """Make both bounds of a clamp floats where one is.
+def numbers_of_one_kind(program: ExportedProgram) -> None:
+    """Make both bounds of a clamp floats where one is, and tell the dtype of ``arange(-2, 3.0)``.
 
-    torch's exporter makes a tensor of one alone, and knows no such clamp: ``x.clamp(1e-6, 1)``
-    (2.13).
+    torch's exporter makes a tensor of one bound alone, and knows no such clamp: ``x.clamp(1e-6,
+    1)``; of the ends of a range it makes one integer and one float (2.13).
     """
     for part in program.graph_module.modules():
         if isinstance(part, GraphModule):
@@ -95,6 +95,8 @@ def bounds_of_one_kind(program: ExportedProgram) -> None:
                 bounds = node.args[1:]
                 if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
                     node.args = (node.args[0], *map(float, bounds))
+                if node.target is torch.ops.aten.arange.start:
+                    node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
 
 
 _CLAMPS: Final = (torch.ops.aten.clamp.default, torch.ops.aten.clamp_.default)

@@ -1,16 +1,20 @@
 """Operators that torch's ONNX exporter lacks for complex tensors, by real and imaginary parts.
 
-It has sums, products, slices and transforms of them (2.13), but no ``einsum``, and nothing that
-writes into a part of one: what a Fourier neural operator does.
+It has sums, products, slices and transforms of them (2.13), but no ``einsum`` and no exponential,
+nothing that takes a part by its index, as rotary positions are, and nothing that writes into one:
+what a Fourier neural operator does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
+
+from .elementwise import atan2, hypot
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -24,20 +28,31 @@ def _of_parts(operator: Any) -> Callable[..., Any]:
         real, imaginary = (
             operator(*pytree.tree_map(part, args), **options) for part in (_real, _imaginary)
         )
-        return torch.complex(real, imaginary)
+        return pytree.tree_map(torch.complex, real, imaginary)
 
     return parts
+
+
+def _product(operator: Any) -> Callable[..., Any]:
+    """An operator of two factors that is linear in each."""
+
+    def product(left: Tensor, right: Tensor, *rest: Any) -> Any:
+        if rest or not (_is_complex(left) or _is_complex(right)):
+            return NotImplemented
+        return _multiplied(operator, left, right)
+
+    return product
+
+
+def _multiplied(operator: Callable[..., Tensor], left: Tensor, right: Tensor) -> Tensor:
+    (a, b), (c, d) = ((_real(each), _imaginary(each)) for each in (left, right))
+    return torch.complex(operator(a, c) - operator(b, d), operator(a, d) + operator(b, c))
 
 
 def _einsum(equation: str, operands: list[Tensor], *, path: list[int] | None = None) -> Any:
     if not any(map(_is_complex, operands)) or len(operands) != 2:
         return NotImplemented
-    (a, b), (c, d) = ((_real(each), _imaginary(each)) for each in operands)
-
-    def product(left: Tensor, right: Tensor) -> Tensor:
-        return torch.einsum(equation, left, right)
-
-    return torch.complex(product(a, c) - product(b, d), product(a, d) + product(b, c))
+    return _multiplied(partial(torch.einsum, equation), *operands)
 
 
 def _zeros(size: list[int], *, dtype: torch.dtype | None = None, **options: Any) -> Any:
@@ -45,6 +60,72 @@ def _zeros(size: list[int], *, dtype: torch.dtype | None = None, **options: Any)
         return NotImplemented
     zeros = torch.zeros(size, dtype=dtype.to_real(), **options)
     return torch.complex(zeros, zeros)
+
+
+def _ones_like(z: Tensor, **options: Any) -> Any:
+    if not _is_complex(z) or options.get("dtype"):
+        return NotImplemented
+    ones = torch.ones_like(_real(z))
+    return torch.complex(ones, torch.zeros_like(ones))
+
+
+def _where(condition: Tensor, chosen: Tensor, other: Tensor) -> Any:
+    if not (_is_complex(chosen) or _is_complex(other)):
+        return NotImplemented
+    real = torch.where(condition, _real(chosen), _real(other))
+    first, second = (
+        _imaginary(each) if _is_complex(each) else torch.zeros_like(each, dtype=real.dtype)
+        for each in (chosen, other)
+    )
+    return torch.complex(real, torch.where(condition, first, second))
+
+
+def _masked_fill(z: Tensor, mask: Tensor, value: complex) -> Any:
+    if not _is_complex(z):
+        return NotImplemented
+    number = complex(value)
+    return torch.complex(
+        _real(z).masked_fill(mask, number.real), _imaginary(z).masked_fill(mask, number.imag)
+    )
+
+
+def _padded(z: Tensor, pad: list[Any], mode: str = "constant", value: complex | None = None) -> Any:
+    if not _is_complex(z) or mode != "constant":
+        return NotImplemented
+    number = complex(value or 0)
+    return torch.complex(
+        torch.constant_pad_nd(_real(z), pad, number.real),
+        torch.constant_pad_nd(_imaginary(z), pad, number.imag),
+    )
+
+
+def _exp(z: Tensor) -> Any:
+    if not _is_complex(z):
+        return NotImplemented
+    return torch.polar(_real(z).exp(), _imaginary(z))
+
+
+def _log(z: Tensor) -> Any:
+    if not _is_complex(z):
+        return NotImplemented
+    return torch.complex(hypot(_real(z), _imaginary(z)).log(), _angle(z))
+
+
+def _angle(z: Tensor) -> Any:
+    return atan2(_imaginary(z), _real(z)) if _is_complex(z) else NotImplemented
+
+
+def _power(z: Tensor, exponent: complex) -> Any:
+    """Small whole powers, as products."""
+    if not _is_complex(z) or exponent not in (2, 3):
+        return NotImplemented
+    return z * z if exponent == 2 else z * z * z
+
+
+def _norm(z: Tensor, *args: Any, **options: Any) -> Any:
+    if not _is_complex(z):
+        return NotImplemented
+    return torch.linalg.vector_norm(z.abs(), *args, **options)
 
 
 def _is_complex(value: Any) -> bool:
@@ -65,6 +146,16 @@ def _imaginary(value: Any) -> Any:
 _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.einsum.default: _einsum,
     _aten.zeros.default: _zeros,
+    _aten.ones_like.default: _ones_like,
+    _aten.where.self: _where,
+    _aten.masked_fill.Scalar: _masked_fill,
+    _aten.pad.default: _padded,
+    _aten.exp.default: _exp,
+    _aten.log.default: _log,
+    _aten.angle.default: _angle,
+    _aten.pow.Tensor_Scalar: _power,
+    _aten.linalg_vector_norm.default: _norm,
+    **{operator: _product(operator) for operator in (_aten.bmm.default, _aten.linear.default)},
     **{
         operator: _of_parts(operator)
         for operator in (
@@ -75,6 +166,15 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
             _aten.expand.default,
             _aten.unsqueeze.default,
             _aten.index_select.default,
+            _aten.index.Tensor,
+            _aten.index_put.default,
+            _aten.gather.default,
+            _aten.repeat.default,
+            _aten.cumsum.default,
+            _aten.zeros_like.default,
+            _aten.unbind.int,
+            _aten.split.Tensor,
+            _aten.split_with_sizes.default,
         )
     },
 }
@@ -82,9 +182,16 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 def table(nodes: Iterable[Node]) -> Mapping[Any, Callable[..., Any]]:
     """By operator; empty where none of them is complex, as a table changes what is left alone."""
-    needed = any(node.target in _WRITES and _is_complex(node.meta.get("val")) for node in nodes)
-    return _TABLE if needed else {}
+    return _TABLE if any(node.target in _NEEDED and _concerns(node) for node in nodes) else {}
 
 
-_WRITES: Final = {*_TABLE, _aten.copy_.default}
-"""Before writes become new tensors."""
+def _concerns(node: Node) -> bool:
+    values = [each.meta.get("val") for each in (node, *node.all_input_nodes)]
+    return any(map(_is_complex, pytree.tree_leaves(values)))
+
+
+_NEEDED: Final = {
+    *(*_TABLE, _aten.copy_.default, _aten.index_put_.default),
+    _aten.chunk.default,
+}
+"""Before writes become new tensors, and what consists of others is taken apart."""

@@ -34,6 +34,13 @@ def logaddexp(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x, y) + rest
 
 
+def logaddexp2(x: Tensor, y: Tensor) -> Tensor:
+    """The same to base 2."""
+    apart = torch.where(x == y, 0, (x - y).abs())
+    rest: Tensor = log1p(torch.exp(-apart * math.log(2))) / math.log(2)
+    return torch.maximum(x, y) + rest
+
+
 def hypot(x: Tensor, y: Tensor) -> Tensor:
     """The length of (x, y), by the larger one's: squares may overflow."""
     x, y = x.abs(), y.abs()

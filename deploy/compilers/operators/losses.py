@@ -1,4 +1,7 @@
-"""Losses that torch's ONNX exporter translates in part: smoothed labels, and shares of classes."""
+"""Losses that torch's ONNX exporter translates in part: smoothed labels, and shares of classes.
+
+Of a loss for each row it forgets that there are rows (torch 2.13).
+"""
 
 from typing import Any
 
@@ -20,7 +23,9 @@ def cross_entropy(
     """With smoothed labels, which the exporter drops, or shares, which it takes for labels."""
     has_shares = target.is_floating_point()
     if not (has_shares or label_smoothing):
-        return NotImplemented
+        if not _is_of_rows(x, reduction):
+            return NotImplemented
+        return nll_loss(log_softmax(x, 1), target, weight, reduction, ignore_index)
     axis = min(x.dim() - 1, 1)
     classes = x.shape[axis]
     log_p = log_softmax(x, axis)
@@ -40,3 +45,23 @@ def cross_entropy(
         return each
     total = each.sum()
     return total / torch.where(is_counted, weight[label], 0).sum() if reduction == _MEAN else total
+
+
+def nll_loss(
+    log_p: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: int = _MEAN,
+    ignore_index: int = -100,
+) -> Any:
+    """As ``aten.nll_loss_nd``, one for each row."""
+    if not _is_of_rows(log_p, reduction):
+        return NotImplemented
+    is_counted = target != ignore_index
+    label = torch.where(is_counted, target, 0)
+    each = -log_p.gather(1, label.unsqueeze(1)).squeeze(1)
+    return torch.where(is_counted, each if weight is None else each * weight[label], 0)
+
+
+def _is_of_rows(x: Tensor, reduction: int) -> bool:
+    return reduction == _NONE and x.dim() == 2

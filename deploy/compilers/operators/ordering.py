@@ -15,6 +15,8 @@ _Parts = tuple[Tensor, ...]
 
 _UNLIMITED: Final = 2**31
 
+_scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
+
 
 def median(x: Tensor) -> Tensor:
     """The lower median of all values; NaN if one of them is."""
@@ -47,6 +49,25 @@ def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor
     kept = found if keepdim else (part.squeeze(dim) for part in found)
     first, second = kept
     return first, second
+
+
+def bincount(x: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> Any:
+    """How often each number occurs; the exporter takes no weights, and no free size.
+
+    One more of the largest number that has a place is counted first, and left out again.
+    """
+    if weights is None and isinstance(minlength, int):
+        return _KEEP
+    if isinstance(minlength, int):
+        count = torch.bincount(x, minlength=minlength)
+    else:
+        last: Tensor = _scalar_tensor(minlength - 1, dtype=x.dtype)
+        count = torch.bincount(torch.cat([x, last.unsqueeze(0)]))
+        count = count - (torch.arange(count.shape[0]) == last)
+    if weights is None:
+        return count
+    kind = torch.float32 if weights.dtype == torch.float32 else torch.float64
+    return torch.zeros_like(count, dtype=kind).scatter_add(0, x.long(), weights.to(kind))
 
 
 def largest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:

@@ -177,3 +177,24 @@ def test_flags_keep_their_value_and_dtype_in_a_trace(function: Any) -> None:
     x = torch.randn(5)
     assert torch.equal(traced(x), function(x))
     assert traced(x).dtype == function(x).dtype
+
+
+class Turns(nn.Module):
+    """One buffer, read as real and as complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = nn.Buffer(torch.randn(16, 2, 2))
+
+    def forward(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        picked = torch.view_as_complex(self.turns)[start]
+        return x * self.turns[: x.shape[0]], torch.view_as_real(picked)
+
+
+def test_memory_of_two_dtypes_is_stored_twice(tmp_path: Path) -> None:
+    made = deploy.export(
+        Turns(), {"x": torch.randn(3, 2, 2), "start": torch.tensor([0, 15, 4])},
+        tmp_path / "m.edge", formats="torchscript", ranges={"batch": Range(1, 16)},
+        dimensions={"x": {0: "batch"}, "start": {0: "batch"}},
+    )  # fmt: skip  # one call
+    assert made.report.passed

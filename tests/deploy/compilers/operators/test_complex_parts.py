@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
+from edgeport.runtimes import Range
 
 
 class Spectral(nn.Module):
@@ -21,13 +24,49 @@ class Spectral(nn.Module):
         mixed[:, :, :4] = torch.einsum("bix,iox->box", spectrum[:, :, :4], self.weight)
         mixed[:, 0, 5] = 1 + mixed[:, 1, 2]
         first = spectrum[:, 0].unsqueeze(1).expand(-1, 2, -1)
-        return torch.fft.irfft(mixed, n=16), (first * mixed).abs()
+        return torch.fft.irfft(mixed, n=x.shape[-1]), (first * mixed).abs()
 
 
-def test_a_fourier_neural_operator(tmp_path: Path) -> None:
+class Rotary(nn.Module):
+    """Positions as turns, picked by index, and what else takes a complex tensor apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = nn.Buffer(torch.outer(torch.arange(32.0), torch.tensor([1.0, 0.1])))
+
+    def forward(self, x: Tensor, start: Tensor) -> list[Tensor]:
+        z = torch.view_as_complex(x.reshape(-1, 2, 2))
+        turned = z * torch.exp(1j * self.turns)[start]
+        first, second = turned.unbind(1)
+        hidden = torch.where(x[:, :1] > 0, turned, torch.zeros_like(turned))
+        found = [
+            torch.stack([first, second**2, second**3]),
+            torch.cat(hidden.repeat(1, 2).chunk(2, 1)).cumsum(1),
+            functional.pad(turned.masked_fill(x[:, :2] < 0, 1.5), (1, 1)),
+            torch.bmm(turned.unsqueeze(1), z.unsqueeze(2)) + torch.ones_like(z).unsqueeze(2),
+            turned.gather(1, start.unsqueeze(1) % 2),
+        ]
+        real = [torch.view_as_real(each) for each in found]
+        log = torch.log(turned)
+        return [*real, log.real, torch.linalg.vector_norm(turned, dim=1), torch.angle(z)]
+
+
+@pytest.mark.parametrize("size", [16, "n"])
+def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = deploy.export(
         Spectral(), {"x": torch.randn(2, 3, 16)}, tmp_path / "m.edge",
-        formats="onnx", dimensions={"x": {0: "batch"}},
+        formats="onnx", dimensions={"x": {0: "batch"} if size == 16 else {0: "batch", 2: "n"}},
+        ranges={} if size == 16 else {"n": Range(10, 40)},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
+def test_parts_by_index_and_powers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(3, 4), "start": torch.tensor([0, 31, 7])}
+    made = deploy.export(
+        Rotary(), example, tmp_path / "m.edge",
+        formats="onnx", dimensions={"x": {0: "batch"}, "start": {0: "batch"}},
     )  # fmt: skip  # one call
     assert made.report.passed

@@ -99,7 +99,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.inverse.default, (SQUARE,), {}),
     (aten.searchsorted.Scalar, (EDGES, 0.0), {}),
     *((op, (floats(3, 4), floats(4)), {})
-      for op in (aten.logaddexp.default, aten.fmax.default, aten.fmin.default, aten.hypot.default)),
+      for op in (aten.logaddexp.default, aten.logaddexp2.default, aten.fmax.default,
+                 aten.fmin.default, aten.hypot.default)),
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
@@ -110,6 +111,11 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
       for target, ignore in ((labels, 2), (floats(*shape).softmax(-1), -100))
       for reduction in range(3)),
+    (aten.bincount.default, (torch.tensor([0, 4, 2, 2]), floats(4), 7), {}),
+    *((operator, (floats(4, 5).log_softmax(1), torch.tensor([0, 4, 2, 2]), weight, 0, ignore), {})
+      for operator in (aten.cross_entropy_loss.default, aten.nll_loss_nd.default)
+      for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
+      for ignore in (-100, 2)),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),

@@ -291,8 +291,28 @@ def _clamps(x: Tensor) -> list[Tensor]:
     return [x.clamp(1e-6, 1), in_place, (x * 9).long().clamp(0, 2.5), (x * 9).long().clamp(0, 3)]
 
 
+def _ranges(x: Tensor) -> list[Tensor]:
+    ends = torch.arange(-2, 3.0), torch.arange(0.5, 4), torch.arange(0, 4.0, dtype=torch.int64)
+    return [x[:, :1] * each for each in ends]
+
+
+def _rows(x: Tensor) -> list[Tensor]:
+    label, mean = x.abs().argmin(1), x.mean()
+    entropy = functional.cross_entropy(x, label, reduction="none")
+    nll = functional.nll_loss(x - mean, label, reduction="none")
+    return [entropy, entropy.unsqueeze(1) * x, nll.unsqueeze(1) + x]
+
+
+def _counts(x: Tensor) -> list[Tensor]:
+    rows = x.shape[0]
+    place = x[:, 0].abs().long() % rows
+    degrees = torch.bincount(place, minlength=rows)
+    return [degrees[:, None] * x, torch.bincount(place, x[:, 1], minlength=rows)[:, None] + x]
+
+
 @pytest.mark.parametrize(
-    "function", [_along_rows, _integers, _matrices, _solutions, _attention, _clamps]
+    "function",
+    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _rows, _counts],
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
