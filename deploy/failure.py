@@ -6,7 +6,7 @@ from typing import Final
 
 from edgeport.deploy.diagnosis.decisions import Decision
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
-from edgeport.deploy.diagnosis.remedies import NUMPY, REMEDIES, Family
+from edgeport.deploy.diagnosis.remedies import FIXED, LOOP, NUMPY, REMEDIES, Family
 from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
@@ -60,6 +60,8 @@ def explain(
     # more is known than of a want of narrower kernels, and of what has a line
     chief = min(far_off or failed, key=lambda a: (_rank(a), _diagnosis(a).source is None))
     found = _diagnosis(chief)
+    if found.remedy == LOOP or (chief.outcome == "refused" and found.family == Family.CONTROL_FLOW):
+        found = _with_script(found, format_, failed)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())
     if chief.outcome == "wrong" and nonsense:
@@ -74,17 +76,45 @@ def explain(
                 *_tried(failed),
             ]
         ),
-        remedy=_remedy(found, format_, others),
+        remedy=_remedy(found, format_, others, failed),
     )
     error.__cause__ = _CompilerError(chief.traceback) if chief.traceback else None
     return error
 
 
-def _remedy(found: Diagnosis, format_: str, others: Sequence[str]) -> str:
+def _remedy(
+    found: Diagnosis, format_: str, others: Sequence[str], failed: Sequence[Attempt]
+) -> str:
     """What to do; one format that cannot be had need not cost the others."""
-    if not others or "--format" in found.remedy:
-        return found.remedy
-    return f"{found.remedy}; or leave {_TITLES[format_]} out: --format {','.join(others)}"
+    remedy = found.remedy
+    if any(_diagnosis(attempt).family == Family.OPSET for attempt in failed):
+        remedy = f"{remedy}; or {REMEDIES[Family.OPSET]}"
+    if not others or "--format" in remedy:
+        return remedy
+    return f"{remedy}; or leave {_TITLES[format_]} out: --format {','.join(others)}"
+
+
+def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> Diagnosis:
+    """A script keeps branches and loops: what it was refused for is worth knowing, too."""
+    refused = [a for a in failed if a.route in ("script", "converted") and a.outcome == "refused"]
+    told = [_diagnosis(attempt) for attempt in refused[::-1]]
+    known = next(
+        (each for each in told if each.family in (Family.CONTROL_FLOW, Family.PYTHON)), None
+    )
+    if known is None:
+        hint = "TorchScript may hold it, if forward can be scripted"
+        return (
+            found if format_ == "torchscript" else replace(found, remedy=f"{found.remedy}; {hint}")
+        )
+    advice = known.remedy
+    if known.remedy in REMEDIES.values():
+        advice = "write what TorchScript refuses in other words"
+    other = FIXED if found.remedy == LOOP else found.remedy
+    return replace(
+        found,
+        problem=f"{found.problem}, and {known.problem}",
+        remedy=f"{advice}: a script keeps branches and loops; or {other}",
+    )
 
 
 def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis:
@@ -106,8 +136,8 @@ def _rank(attempt: Attempt) -> int:
     much that the newer one takes.
     """
     family = _diagnosis(attempt).family
-    if family == Family.UNKNOWN:
-        return 3
+    if family in (Family.OPSET, Family.UNKNOWN):  # the first is nothing in the module
+        return 4 if family == Family.OPSET else 3
     older = attempt.format == "onnx" and attempt.route == "trace"
     if attempt.route in ("script", "converted") or (older and family == Family.OPERATOR):
         return 2

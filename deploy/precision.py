@@ -22,6 +22,7 @@ from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
+from edgeport.runtimes.parity.verdict import Verdict
 
 from .attempts import Attempt, Prove, attempt, bring_back, first_proved, keep
 from .calibration import Calibration, calibration_of
@@ -46,6 +47,10 @@ _WRONG: Final[Mapping[str, str]] = {
     "bfloat16": "train the module in bfloat16, whose values have 8 bits of mantissa",
     "int8": "give more --samples or --calibration, or train the module with rounded values",
 }
+_DECIDED: Final = (
+    "return the scores in place of what they decide, such as an argmax or a rounded number, and "
+    "decide behind the artefact: near ones change places, and scores are judged by their noise"
+)
 _WITHOUT_SAMPLES: Final = (
     "give --samples of real inputs, or --calibration: ranges were measured on drawn ones"
 )
@@ -205,7 +210,14 @@ def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attem
     if failed.diagnosis is None:
         return failed
     remedy = _WIDER[precision]
-    if any(report.failures for report in failed.reports):  # not one that an engine refused
+    wrong = [verdict for report in failed.reports for verdict in report.failures]
+    if wrong:  # not one that an engine refused
         lacking = precision == "int8" and not source.real
-        remedy = f"{_WITHOUT_SAMPLES if lacking else _WRONG[precision]}, or {remedy}"
+        mends = _DECIDED if all(map(_is_decided, wrong)) else _WRONG[precision]
+        remedy = f"{_WITHOUT_SAMPLES if lacking else mends}, or {remedy}"
     return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))
+
+
+def _is_decided(verdict: Verdict) -> bool:
+    """Whether integers or bools changed, beside floats that are near enough."""
+    return verdict.figures.rule == "exact" and not verdict.figures.mismatch

@@ -46,6 +46,19 @@ def require_device(asked: str) -> torch.device:
     return device
 
 
+def require_tf32(device: torch.device) -> None:
+    """See that a device has TF32.
+
+    Raises:
+        UsageError: It is no GPU.
+    """
+    if device.type != "cuda":
+        raise UsageError(
+            f"TF32 was asked for, and the training is on {device}, which has none",
+            remedy="ask for a GPU: --device cuda; or leave --tf32 out",
+        )
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where a module is: where its first parameter is, if it has one."""
     return next(module.parameters(), torch.empty(0)).device
@@ -79,12 +92,9 @@ def computing_on(device: torch.device, *, tf32: bool) -> Iterator[None]:
         OutOfMemoryError: The GPU's memory is too small.
         EngineError: The GPU failed.
     """
+    if tf32:
+        require_tf32(device)
     if device.type != "cuda":
-        if tf32:
-            raise UsageError(
-                f"TF32 was asked for, and the training is on {device}, which has none",
-                remedy="ask for a GPU: --device cuda; or leave --tf32 out",
-            )
         yield
         return
     choices, mode = GpuChoices(device, GpuOptions(tf32=tf32)), torch.get_deterministic_debug_mode()

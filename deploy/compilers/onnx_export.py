@@ -19,7 +19,7 @@ from edgeport.deploy.compilers.operators import (
     exact_sums,
 )
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import ContractError, TensorSpec
+from edgeport.runtimes import TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
@@ -30,6 +30,11 @@ from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
 from .upstream import exact_numbers, exact_rewrites, numbers_of_one_kind
 from .warm import operators_kept
+
+
+class UnwrittenOpsetError(ValueError):
+    """An exporter has not the opset that was asked for, whatever the module is."""
+
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
@@ -272,7 +277,6 @@ def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
 
 def _check_opset(request: OnnxRequest, opsets: range) -> None:
     if request.opset not in opsets:
-        raise ContractError(
-            f"this exporter writes opset {opsets.start} to {opsets.stop - 1}, not {request.opset}",
-            remedy="ask for another --opset",
+        raise UnwrittenOpsetError(
+            f"this exporter writes opset {opsets.start} to {opsets.stop - 1}, not {request.opset}"
         )

@@ -10,13 +10,14 @@ loops nor branches that pass on what was computed before them.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.sources.source import Source
@@ -93,6 +94,8 @@ class _Interpreter(nn.Module):
             results = args[0]
         else:
             result = computed(node, args)
+            if isinstance(result, Grown):
+                self._writes.check_parts(node)
             results = [result] if len(names) == 1 else result or ()
         values.update(zip(names, results, strict=True))
 
@@ -135,6 +138,10 @@ class _Interpreter(nn.Module):
             values.update(zip(names, (turn, *carried), strict=True))
             goes_on, *carried = self._run(block, values)
             turn += 1
+        if turn == 0 and goes_on is True and _begins_with_none(carried, count):
+            values.update(zip(names, (turn, *carried), strict=True))
+            goes_on, *carried = self._run(block, values)  # gives the next a tensor in its place
+            turn += 1
         return self._while(node, (turn, goes_on), carried, values)
 
     def _while(
@@ -145,15 +152,17 @@ class _Interpreter(nn.Module):
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state
         count_name = node.inputsAt(0).debugName()
-        is_counted = turn == 0 and goes_on is True and type(values[count_name]) is torch.SymInt
+        is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
         grows = _grow_once(block) if is_counted else ()
         written = _written(node, values, grows)
         outer = _Outer(node, values, count_name, without=(*grows, *written))
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
-        rooms = self._empty(block, (*names, count_name), carried, values, grows)
+        turns = values[count_name] - turn
+        rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
         carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
+        first = turn
         start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
 
         def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
@@ -174,7 +183,8 @@ class _Interpreter(nn.Module):
             after = _emptied(names, after, grows)
             for name, room in zip(grows, rooms, strict=True):
                 (part,) = inside[name]
-                after.append(room.index_copy(0, turn.reshape(1), part.unsqueeze(0)))
+                place = (turn - first).reshape(1)
+                after.append(room.index_copy(0, place, part.unsqueeze(0)))
             after += map(inside.get, written)
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
@@ -194,22 +204,22 @@ class _Interpreter(nn.Module):
         self,
         block: Any,
         names: Sequence[str],
-        carried: Sequence[Any],
+        state: Sequence[Any],
+        turns: Any,
         values: _Values,
         grows: Sequence[str],
     ) -> Iterator[Tensor]:
         """Room for what each list will hold; a turn tells of what shape, and is thrown away."""
         if not grows:
             return
-        *inner, count_name = names
-        inside = {**values, **dict(zip(inner, (0, *carried), strict=True))}
+        inside = {**values, **dict(zip(names, state, strict=True))}
         inside.update({name: [] for name in grows})
-        symbols = values[count_name].node.shape_env
+        symbols = turns.node.shape_env
         with disable_proxy_modes_tracing(), symbols.suppress_guards():
             self._run(block, inside)
         for name in grows:
             (part,) = inside[name]
-            room: Any = (values[count_name], *part.shape)  # its types know no free sizes
+            room: Any = (turns, *part.shape)  # its types know no free sizes
             yield torch.zeros(room, dtype=part.dtype, device=part.device)
 
 
@@ -235,6 +245,12 @@ class _Outer:
             leaves[place] = operand
         found: list[Any] = pytree.tree_unflatten(leaves, self._spec)
         return {**self._values, **dict(zip(self._names, found, strict=True))}
+
+
+def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:
+    """Whether a loop of one turn or more begins with a variable that has no tensor yet."""
+    is_some = isinstance(count, torch.SymInt) and statically_known_true(count >= 1)
+    return is_some and any(value is None for value in carried)
 
 
 def _grow_once(block: Any) -> tuple[str, ...]:
@@ -326,6 +342,9 @@ def _inmost_first(node: Any) -> Iterator[Any]:
             yield inner
 
 
+_CHANGING: Final = tuple(f"aten::{name}" for name in ("_set_item", "insert", "pop", "clear"))
+
+
 def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
     """Values that the blocks of a node mention."""
     for block in node.blocks():
@@ -335,6 +354,8 @@ def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
                 raise NotImplementedError(
                     "a list grows in a branch, or is read in the loop in which it grows"
                 )
+            if inner.kind() in _CHANGING:
+                raise NotImplementedError("a branch or a loop changes what a list holds")
             yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
             for deeper in inner.blocks():
                 yield from (output.debugName() for output in deeper.outputs())

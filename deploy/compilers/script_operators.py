@@ -13,6 +13,8 @@ from torch import Tensor
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from .operators.free_sizes import WHILE_CAPTURED
+
 _sym_max: Any = torch.sym_max  # it has no types
 
 _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -64,11 +66,18 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
     "aten::format": lambda text, *parts: text.format(*parts),
+    "aten::_set_item": operator.setitem,
     "aten::append": lambda parts, part: parts.append(part),
     "aten::list": list,
     "aten::__range_length": _range_length,
     "aten::__derive_index": lambda turn, start, step: start + turn * step,
 }
+
+
+_OF_SIZES: Final[Mapping[str, Callable[..., Any]]] = {
+    f"aten::{name}": function for owner, name, function in WHILE_CAPTURED if owner is torch
+}
+"""What torch's own operators take a free size for a constant in."""
 
 
 class Grown(NamedTuple):
@@ -111,6 +120,8 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         return _ON_GROWN[kind](*args)
     if kind == "aten::unbind" and type(args[0].shape[args[1]]) is torch.SymInt:
         return Grown([], args[0].movedim(args[1], 0))
+    if kind == "aten::split" and (parts := _split(*args)) is not None:
+        return parts
     if kind == "aten::add_" and isinstance(args[0], list):
         args[0].extend(args[1])
         return args[0]
@@ -127,6 +138,8 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
     if kind == "aten::size":
         return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
     overload: Any = get_op_overload(node)
+    if kind in _OF_SIZES and any(type(arg) is torch.SymInt for arg in args):
+        return _of_size(_OF_SIZES[kind], overload, args)
     pairs = [*zip(overload._schema.arguments, args, strict=False)]
     if any(isinstance(argument.type, torch.TensorType) and _is_number(v) for argument, v in pairs):
         overload = overload.overloadpacket  # another is for numbers
@@ -134,6 +147,24 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         *(value for argument, value in pairs if not argument.kwarg_only),
         **{argument.name: value for argument, value in pairs if argument.kwarg_only},
     )
+
+
+def _split(x: Any, size: Any, dim: int = 0) -> Grown | None:
+    """Parts of one size along a free axis, if they are all of it."""
+    length = x.shape[dim]
+    whole = isinstance(size, int) and statically_known_true(length % size == 0)
+    if type(length) is not torch.SymInt or not whole:
+        return None
+    return Grown([], x.unflatten(dim, (length // size, size)).movedim(dim % x.dim(), 0))
+
+
+def _of_size(function: Callable[..., Any], overload: Any, args: Sequence[Any]) -> Any:
+    """What is written otherwise of a free size: it is called as from Python."""
+    pairs = [*zip(overload._schema.arguments, args, strict=False)]
+    named = {each.name: v for each, v in pairs if each.kwarg_only and v is not None}
+    if "dtype" in named:
+        named["dtype"] = _dtype_of(named["dtype"])
+    return function(*(value for each, value in pairs if not each.kwarg_only), **named)
 
 
 def _is_number(value: Any) -> bool:

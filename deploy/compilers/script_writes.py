@@ -6,11 +6,13 @@ exporter to ONNX has one name more for what is written into in a branch, and so 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from edgeport.runtimes.libtorch.script_graph import nodes
+
+_PARTS: Final = ("aten::select", "aten::slice", "aten::detach")
 
 
 class Writes:
@@ -34,6 +36,38 @@ class Writes:
         for node in nodes(self._graph) if self._all else ():
             if node.kind() in ("prim::If", "prim::Loop"):
                 self.check_results(node, within=True)
+        self._check_views()
+
+    def _check_views(self) -> None:
+        for writer, target in self._all:
+            if writer.owningBlock().owningNode() is None:
+                continue  # what every sample writes, the proof sees
+            known = {value.debugName() for value in _written_through(target)}
+            others = [
+                value
+                for value in _before(self._graph, writer)
+                if value.debugName() not in known and self._aliases.may_contain_alias(value, target)
+            ]
+            if _are_used_after(others, writer):
+                raise NotImplementedError(
+                    "a branch or a loop writes into a tensor that has another name beside it"
+                )
+
+    def check_parts(self, node: Any) -> None:
+        """See that nothing writes into the parts of a tensor that a node makes a list of.
+
+        Args:
+            node: As of ``aten::split``.
+
+        Raises:
+            NotImplementedError: Something does: the parts are copies.
+        """
+        (parts,) = node.outputs()
+        for writer, target in self._all:
+            if writer.isAfter(node) and self._aliases.may_contain_alias(target, parts):
+                raise NotImplementedError(
+                    "a branch or a loop writes into a part of a tensor, taken from a list of them"
+                )
 
     def check_results(self, node: Any, *, within: bool = False) -> None:
         """See that no result is written to where what it may be of before is read, nor that there.
@@ -65,6 +99,14 @@ class Writes:
                         "a branch or a loop gives on a tensor from before, and one of both is "
                         "written into"
                     )
+
+
+def _written_through(target: Any) -> Iterator[Any]:
+    """A tensor, and those that it is a part of, which the older exporter writes into with it."""
+    yield target
+    while target.node().kind() in _PARTS:
+        target = target.node().inputsAt(0)
+        yield target
 
 
 def _are_used_after(values: Sequence[Any], writer: Any) -> bool:

@@ -25,13 +25,13 @@ class Family(StrEnum):
     TIMEOUT = "timeout"
     PARITY = "wrong answers"
     CONTRACT = "changed request"
+    OPSET = "opset of another exporter"
     UNKNOWN = "unknown"
 
 
 REMEDIES: Final[Mapping[Family, str]] = {
     Family.CONTROL_FLOW: "compute both and choose with torch.where(condition, a, b), or use "
-    "torch.cond or torch.while_loop, in place of Python's if, while, assert or max; TorchScript "
-    "may hold it, if forward can be scripted",
+    "torch.cond or torch.while_loop, in place of Python's if, while, assert or max",
     Family.SIZE: "compute sizes from tensor.shape, keep numbers in tensors in place of .item() "
     "and .tolist(), and use torch.where(mask, x, 0) in place of x[mask]",
     Family.OPERATOR: "write it with operators that the format has",
@@ -59,15 +59,32 @@ REMEDIES: Final[Mapping[Family, str]] = {
     "operator that it translates wrongly; change that part of forward, or leave the format out "
     "with --format",
     Family.CONTRACT: "declare what the module does, or change the module",
+    Family.OPSET: "ask for --opset 18 to 20, which both of torch's exporters write",
     Family.UNKNOWN: "see the compiler's own words with --debug; leave the format out with "
     "--format: another may hold it",
 }
 
+FIXED: Final = "declare the dimension fixed: write its size in place of its name"
 LOOP: Final = (
     "a loop over a free dimension needs code that torch.jit.script takes: write what each step "
     "makes into a tensor, as in out[:, t] = y, in place of a list that grows, count with range, "
     "and start what a step passes on with a tensor, or annotate it: last: Optional[Tensor] = None; "
-    "or declare the dimension fixed: write its size in place of its name"
+    f"or {FIXED}"
+)
+LIST_IN_SCRIPT: Final = (
+    "write what each turn makes into a tensor, as in out[:, t] = y, in place of a list, and choose "
+    "with torch.where in place of a branch that adds to one"
+)
+ONE_KIND: Final = (
+    "give each variable one kind of value, of one shape and dtype, whichever way it goes"
+)
+WRITE_APART: Final = (
+    "write into tensors of their own, y = y.clone(), and join parts with torch.cat or torch.stack "
+    "behind the branch or the loop"
+)
+NEW_TENSORS: Final = "make new tensors in it: y * 2 in place of y.mul_(2), y.clone() in place of y"
+PASS_ON: Final = (
+    "pass that tensor to it, and return what becomes of it, acc + y in place of acc.add_(y)"
 )
 STEP: Final = (
     "declare the step, {0}:{1}..:{1}, if multiples of {1} are all that it has to take; or do "

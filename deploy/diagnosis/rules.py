@@ -4,7 +4,22 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .remedies import ANNOTATE, COMMENT, HIDDEN, NEW_PROCESS, NO_GPU, NUMPY, PACKED, ROUNDED, Family
+from .remedies import (
+    ANNOTATE,
+    COMMENT,
+    HIDDEN,
+    LIST_IN_SCRIPT,
+    NEW_PROCESS,
+    NEW_TENSORS,
+    NO_GPU,
+    NUMPY,
+    ONE_KIND,
+    PACKED,
+    PASS_ON,
+    ROUNDED,
+    WRITE_APART,
+    Family,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,7 @@ RULES: Final = (
         "there is not enough memory",
     ),
     Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
+    Rule(Family.OPSET, r"^UnwrittenOpsetError: ([^\n]+)", "{0}"),
     # ---- before what they are raised inside of
     Rule(
         Family.AUTOGRAD,
@@ -124,6 +140,25 @@ RULES: Final = (
     ),
     Rule(
         Family.MUTATION,
+        r"might be (?:modifying|aliasing) the input|'aten\.\w+_\.\w+' is not functional",
+        "a branch or a loop, as of torch.cond and torch.while_loop, writes into what it is given, "
+        "or returns it",
+        NEW_TENSORS,
+    ),
+    Rule(
+        Family.MUTATION,
+        r"FunctionalTensor on its own",
+        "a branch or a loop, as of torch.cond and torch.while_loop, writes into a tensor from "
+        "outside",
+        PASS_ON,
+    ),
+    Rule(
+        Family.UNKNOWN,  # never the reason why nothing else works
+        r"torch\.jit\.trace a dynamo-optimized function",
+        "a trace takes no torch.cond and no torch.while_loop",
+    ),
+    Rule(
+        Family.MUTATION,
         r"written-to tensor|in-place operation|modify sizes|inplace view|inside of forward",
         "forward writes into a tensor that others share",
     ),
@@ -183,9 +218,21 @@ RULES: Final = (
     ),
     Rule(
         Family.CONTROL_FLOW,
-        r"^NotImplementedError: ((?:a list grows|the sides of a branch|a loop changes|"
-        r"a branch or a loop (?:writes|gives on)) [^\n]+)",
+        r"^NotImplementedError: ((?:a list grows|a branch or a loop changes what a list) [^\n]+)",
         "in TorchScript, {0}",
+        LIST_IN_SCRIPT,
+    ),
+    Rule(
+        Family.CONTROL_FLOW,
+        r"^NotImplementedError: ((?:the sides of a branch|a loop changes) [^\n]+)",
+        "in TorchScript, {0}",
+        ONE_KIND,
+    ),
+    Rule(
+        Family.CONTROL_FLOW,
+        r"^NotImplementedError: (a branch or a loop [^\n]+)",
+        "in TorchScript, {0}",
+        WRITE_APART,
     ),
     Rule(
         Family.PYTHON,

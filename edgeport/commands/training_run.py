@@ -101,11 +101,13 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
 
     from edgeport import training
     from edgeport.runtimes import files
-    from edgeport.training.device import computing_on, require_device
+    from edgeport.training.device import computing_on, require_device, require_tf32
     from edgeport.training.fitting import join_group, leave_group
     from edgeport.training.recipes import measured, usual_decay
 
     device = require_device(args.device)
+    if args.settings["tf32"]:
+        require_tf32(device)
     training.check_place(args.output)
     if args.checkpoint is not None:
         files.refuse_unfit(args.checkpoint)

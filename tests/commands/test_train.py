@@ -181,8 +181,13 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_device_that_makes_no_sense(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.setattr("edgeport.training.data.open_data", None)  # no data are read before
     assert main(["train", "digits", "-o", str(tmp_path / "run"), *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)
     assert entries(tmp_path) == []

@@ -16,7 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def joined_statistics(module: nn.Module) -> Iterator[None]:
-    """Let every batch normalisation in a module use the joined batch while it is trained."""
+    """Let every batch normalisation in a module use the joined batch while it is trained.
+
+    Without gradients it uses this process's own share.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     try:
         for layer in layers:
@@ -28,7 +31,7 @@ def joined_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def _forward(layer: _BatchNorm, x: Tensor) -> Tensor:
-    if not layer.training:
+    if not (layer.training and torch.is_grad_enabled()):  # as where a lost step is looked for
         usual: Tensor = type(layer).forward(layer, x)
         return usual
     # (B, C, ...) -> (C,): count and sum of the joined batch, then squares about its mean: about 0

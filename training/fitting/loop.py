@@ -238,7 +238,8 @@ class _Training:
             total += value * len(labels)
             if self._on_batch is not None:
                 self._on_batch(done + 1, planned, value)
-        return self._after(number, self._rank.total(total) / examples, rate, watched)
+        (total,) = self._rank.totals(total)
+        return self._after(number, total / examples, rate, watched)
 
     def _in_order(self, order: Tensor | None) -> Callable[[int], tuple[Tensors, Tensor]]:
         """How the rows of a batch are taken: slices are faster than an index for each batch."""
@@ -295,9 +296,14 @@ class _Training:
         with contextlib.nullcontext() if watched is None else watching(self.module, found):
             outputs = self._forward(**inputs)
         cost = self.objective.cost(outputs, labels)
-        value = self._finite(cost, inputs, number, step)
+        value = cost.item()
+        # one that stopped alone would leave the others waiting for its gradients
+        joined, lost = self._rank.totals(float(len(labels)), float(not math.isfinite(value)))
+        if lost:
+            where = f"epoch {number}, step {step + 1} of {self._steps}"
+            raise self._not_finite(value, where, inputs)
         self.optimizer.zero_grad()
-        backward(self._rank.weighted(cost, len(labels)))
+        backward(self._rank.weighted(cost, len(labels), joined))
         if watched is not None:
             watched.append(Norms(number, gradient_norms(self.module), activation))
         return value
@@ -306,7 +312,9 @@ class _Training:
         held_out_cost, score = evaluate(self.module, self._held_out, self.objective)
         if not math.isfinite(held_out_cost):
             raise self._not_finite(
-                held_out_cost, f"the end of epoch {number}, on held-out examples", *self._held_out
+                held_out_cost,
+                f"the end of epoch {number}, on held-out examples",
+                self._held_out[0],
             )
         epoch = Epoch(number, cost, held_out_cost, score, rate)
         before = self.progress
@@ -324,19 +332,12 @@ class _Training:
         norms_ = (*before.norms, *map(_finite_norms, watched))
         return Progress((*before.epochs, epoch), norms_, tuple(warnings), before.best)
 
-    def _finite(self, cost: Tensor, inputs: Tensors, number: int, step: int) -> float:
-        value = cost.item()
-        if not math.isfinite(value):
-            where = f"epoch {number}, step {step + 1} of {self._steps}"
-            raise self._not_finite(value, where, inputs, None)
-        return value
-
-    def _not_finite(
-        self, value: float, where: str, inputs: Tensors, labels: Tensor | None
-    ) -> SourceError:
+    def _not_finite(self, value: float, where: str, inputs: Tensors) -> SourceError:
+        at = f"at {where} (learning rate {self.settings.learning_rate:g})"
         return SourceError(
-            f"the loss is {value} at {where} (learning rate {self.settings.learning_rate:g}): "
-            f"{first_bad(self.module, inputs)}",
+            f"the loss is not finite {at} in another process"
+            if math.isfinite(value)
+            else f"the loss is {value} {at}: {first_bad(self.module, inputs)}",
             remedy="use a smaller learning rate (--lr), shorten gradients (--clip-norm 1), and "
             "look for NaN and Inf in the data",
         )

@@ -72,22 +72,25 @@ class Rank:
         first, last = (start + rows * n // self.count for n in (self.number, self.number + 1))
         return slice(first, last)
 
-    def weighted(self, cost: Tensor, rows: int) -> Tensor:
-        """The cost, so that its average over processes is the mean over the joined batch."""
-        if self.count == 1:
-            return cost
-        joined = self.total(float(rows))
-        return cost * (rows * self.count / joined)
+    def weighted(self, cost: Tensor, rows: int, joined: float) -> Tensor:
+        """The cost, so that its average over processes is the mean over the joined batch.
 
-    def total(self, value: float) -> float:
-        """The sum of a number over processes."""
+        Args:
+            cost: The mean over this process's share.
+            rows: Of the share.
+            joined: Rows of the batch.
+        """
+        return cost if self.count == 1 else cost * (rows * self.count / joined)
+
+    def totals(self, *values: float) -> list[float]:
+        """The sums of some numbers over processes."""
         if self.count == 1:
-            return value
+            return [*values]
         from torch import distributed
 
-        summed = torch.tensor(value, dtype=torch.float64)
+        summed = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(summed)
-        return float(summed)
+        return summed.tolist()
 
 
 def join_group() -> Rank:

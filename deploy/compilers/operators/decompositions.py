@@ -16,6 +16,8 @@ from . import elementwise, experts, free_numbers, free_parts, losses, ordering, 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 _EXPORTED_RANK: Final = 4
+_UNBATCHED: Final = 3
+"""Axes of an image alone."""
 
 
 def _scatter_reduce(
@@ -190,6 +192,20 @@ def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> 
     return cdist(x, y, p)
 
 
+def _unfold(x: Tensor, *sizes: Any) -> Any:
+    """Of one image without a batch: the exporter pads four axes."""
+    return _KEEP if x.dim() != _UNBATCHED else _aten.im2col(x.unsqueeze(0), *sizes).squeeze(0)
+
+
+def _squeeze(x: Tensor, dim: int) -> Any:
+    """What has more than one element stays: the exporter asks for one."""
+    return _KEEP if _is_one(x, dim) else _aten.alias(x)
+
+
+def _is_one(x: Tensor, dim: int) -> bool:
+    return x.dim() == 0 or (type(x.shape[dim]) is int and x.shape[dim] == 1)
+
+
 def _convolution(*args: Any) -> Any:
     """As a trace writes it: flags of its kernel follow."""
     return _aten.convolution(*args[:9])
@@ -209,6 +225,7 @@ _QUOTIENTS: Final = (
     _aten.remainder.Tensor,
     _aten.remainder.Scalar,
 )
+_SQUEEZE: Final = _aten.squeeze.dim
 _ALONG: Final = (_aten.max.dim, _aten.min.dim)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
@@ -259,6 +276,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **free_numbers.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
+    _aten.im2col.default: _unfold,
+    _SQUEEZE: _squeeze,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
     _aten.copysign.Scalar: elementwise.copysign,
@@ -296,6 +315,10 @@ def applies(node: torch.fx.Node) -> bool:
         rank: int = query.meta["val"].dim()
         mask: Any = [*node.args[3:4], node.kwargs.get("attn_mask")]
         return rank != _EXPORTED_RANK or mask[0] is not None
+    if node.target is _SQUEEZE:
+        squeezed: Any = node.args[0]
+        axis: Any = node.args[1]
+        return not _is_one(squeezed.meta["val"], axis)
     if node.target in _AVERAGES:
         pooled: Any = node.args[0]
         size: Any = node.args[1]

@@ -107,6 +107,24 @@ def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
     )
 
 
+class Opaque(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.special.bessel_j0(x)
+        return y if x.sum() > 0 else x
+
+
+def test_an_opset_that_one_exporter_lacks_is_not_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="cannot be compiled: forward decides by") as caught:
+        deploy.export(
+            Opaque(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx", opset=21,
+            dimensions={"x": {0: "rows"}},
+        )  # fmt: skip  # one call
+    assert "trace      refused: this exporter writes opset 13 to 20, not 21\n" in str(caught.value)
+    assert caught.value.remedy.endswith(
+        "; or ask for --opset 18 to 20, which both of torch's exporters write"
+    )
+
+
 def test_a_script_is_converted_where_the_older_exporter_is_wrong(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Gated().eval()

@@ -136,10 +136,43 @@ class Adds(Steps):
         return torch.stack(out)
 
 
+class BeginsWithNone(Steps):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        last: Tensor | None = None
+        out: list[Tensor] = []
+        for t in range(x.size(1)):
+            last = x[:, t] if last is None else self.step(x[:, t], last)
+            out.append(last * 2)
+        assert last is not None
+        return torch.stack(out, 1), last
+
+
+class Splits(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        out: list[Tensor] = []
+        for part in torch.split(x, 1, dim=1):
+            h = self.step(part.squeeze(1), h)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+class Weighs(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        weights = torch.linspace(0, 1, x.size(1))
+        total = torch.zeros_like(x[:, 0])
+        for t in range(x.size(1)):
+            total = self.step(x[:, t] * weights[t], total)
+        return total
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
-    [Appends(), Starts(), Backwards(), Adds(), Writes(), Marks(), Changes(), Iterates(), Listens()],
+    [
+        *(Appends(), Starts(), Backwards(), Adds(), Writes(), Marks(), Changes(), Iterates()),
+        *(Listens(), BeginsWithNone(), Splits(), Weighs()),
+    ],
 )
 def test_loops_over_a_free_size(module: nn.Module) -> None:
     source = deploy.source_of(
@@ -293,6 +326,25 @@ class WritesBefore(nn.Module):
         return z * 2
 
 
+class WritesIntoParts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        for part in torch.split(y, 1):
+            if bool(x.sum() > 1e6):
+                part.mul_(3)
+        return y
+
+
+class SetsInList(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        states = [x[0], x[0]]
+        for t in range(x.size(0)):
+            states[0] = states[0] + x[t]
+        return states[0] + states[1]
+
+
+PARTS = "a branch or a loop writes into a part of a tensor, taken from a list of them"
+HOLDS = "a branch or a loop changes what a list holds"
 VIEW = "a branch or a loop writes into a tensor, and uses a view of it from before"
 RESULT = "a branch or a loop gives on a tensor from before, and one of both is written into"
 
@@ -305,6 +357,8 @@ RESULT = "a branch or a loop gives on a tensor from before, and one of both is w
         (CarriesWhatItWrites(), VIEW),
         (WritesResult(), RESULT),
         (WritesBefore(), RESULT),
+        (WritesIntoParts(), PARTS),
+        (SetsInList(), HOLDS),
     ],
 )
 def test_what_would_not_see_a_write_is_refused(module: nn.Module, told: str) -> None:

@@ -270,12 +270,55 @@ class TwoNames(nn.Module):
         return z + y
 
 
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        z = y.t()
+        if bool(x.sum() > 1e6):
+            z.mul_(3)
+        return y
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        left, _ = y.chunk(2, 1)
+        if bool(x.sum() > 1e6):
+            left.mul_(3)
+        return y
+
+
+class WholeAndPart(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        z = y.reshape(-1)
+        if bool(x.sum() > 1e6):
+            y.mul_(3)
+        return z
+
+
 class OneName(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x * 2
         if bool(x.sum() > 1e6):
             y[:, 0] = 5.0
         return y
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart()])
+def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
+    source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
+    with (
+        quiet(),
+        pytest.raises(NotImplementedError, match="writes into a tensor that has another name"),
+    ):
+        onnx_export.legacy_script(source, tmp_path, negotiate())
+    with quiet():
+        onnx_export.converted(source, tmp_path, negotiate())
+    x = torch.full((2, 4), 1e6)
+    (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
+    np.testing.assert_array_equal(found, module(x))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -664,8 +664,23 @@ def test_the_decompositions_compute_what_the_operators_compute() -> None:
             Family.PYTHON,
             "forward returns None beside tensors, which a script cannot pass on",
         ),
+        (
+            RuntimeError("body_fn might be modifying the input!"),
+            Family.MUTATION,
+            "a branch or a loop, as of torch.cond and torch.while_loop, writes into what it is "
+            "given, or returns it",
+        ),
+        (
+            RuntimeError(
+                "Attempting to use FunctionalTensor on its own. Instead, please use it with a "
+                "corresponding FunctionalTensorMode()"
+            ),
+            Family.MUTATION,
+            "a branch or a loop, as of torch.cond and torch.while_loop, writes into a tensor from "
+            "outside",
+        ),
     ],
-    ids=["no forward", "growing list", "None"],
+    ids=["no forward", "growing list", "None", "writes into arguments", "writes outside"],
 )
 def test_refusals_of_the_script_route(error: Exception, family: Family, problem: str) -> None:
     found = diagnose(error, Flat(nn.Linear(2, 2)))

@@ -102,6 +102,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for op in (aten.logaddexp.default, aten.logaddexp2.default, aten.fmax.default,
                  aten.fmin.default, aten.hypot.default)),
     *((op, (floats(9),), {}) for op in (aten.log1p.default, aten.expm1.default)),
+    (aten.im2col.default, (floats(3, 6, 7), (3, 2), (1, 1), (1, 0), (2, 1)), {}),
+    *((aten.squeeze.dim, (floats(2, 4), dim), {}) for dim in (0, -1)),
     (aten.adaptive_max_pool1d.default, (floats(2, 3, 7), (3,)), {}),
     (aten.scaled_dot_product_attention.default, (floats(2, 5, 4),) * 3, {}),
     *((aten.cross_entropy_loss.default, (floats(*shape), target, weight, reduction, ignore),
@@ -159,6 +161,8 @@ def test_distances(p: float) -> None:
     [
         (aten.div.Tensor_mode, (floats(2), floats(2))),
         (aten.fmod.Tensor, (floats(2), floats(2))),
+        (aten.im2col.default, (floats(1, 3, 6, 7), (3, 2), (1, 1), (1, 0), (2, 1))),
+        (aten.squeeze.dim, (floats(2, 1), 1)),
         (aten.linalg_det.default, (floats(9, 9),)),
         (
             aten.lstm.input,
@@ -186,6 +190,8 @@ class Everything(nn.Module):
             x.lgamma(),
             torch.linalg.inv(square),
             nn.functional.logsigmoid(x * 40),
+            torch.hstack((x, x)).squeeze(-1),
+            nn.functional.unfold(x.unsqueeze(0), (1, 3)),
         )
 
 
