@@ -13,6 +13,7 @@ from edgeport.runtimes.bundles.bundle import open_labelled
 from .devices import GpuOptions
 from .errors import FormatError, InputError, UsageError
 from .inputs import Array
+from .rows import rows_first
 from .session import Closes, Session
 from .signature import TensorSpec
 from .text import encode, is_text
@@ -65,7 +66,9 @@ class Predictor(Closes):
         """
         inputs = tensors(raw, self.session.signature.inputs)
         answer = self.session.run(inputs)
-        counts = {len(array) if array.ndim else None for array in answer.values()}
+        moved = rows_first(self.session.signature, answer)
+        outputs = {name: array for name, array in moved.items() if array is not None}
+        counts = {None if array is None else len(array) for array in moved.values()}
         rows = counts.pop() if len(counts) == 1 else None
         if rows is None:
             told = ", ".join(f"{name}: {list(array.shape)}" for name, array in answer.items())
@@ -75,10 +78,10 @@ class Predictor(Closes):
             )
         labels: Sequence[str | int | None] = [None] * rows
         likely: Sequence[float | None] = [None] * rows
-        if LOGITS in answer and answer[LOGITS].ndim == 2:
-            labels, likely = most_likely(answer[LOGITS], self.labels)
+        if LOGITS in outputs and outputs[LOGITS].ndim == 2:
+            labels, likely = most_likely(outputs[LOGITS], self.labels)
         return [
-            Prediction(labels[row], likely[row], {name: a[row] for name, a in answer.items()})
+            Prediction(labels[row], likely[row], {name: a[row] for name, a in outputs.items()})
             for row in range(rows)
         ]
 

@@ -156,12 +156,17 @@ def read_stored(path: Path, example: str) -> bytes:
 
     Raises:
         MissingFileError: There is none.
+        UsageError: It is a folder.
         StorageError: It cannot be read.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError as e:
         raise MissingFileError(f"no such file: {path}", remedy="check the path") from e
+    except IsADirectoryError as e:
+        raise UsageError(
+            f"{path} is a folder, and a file is read", remedy=f"name a file, such as {example}"
+        ) from e
     except OSError as e:
         raise StorageError(
             f"cannot read {path}: {e.strerror or e}", remedy=f"name a file, such as {example}"

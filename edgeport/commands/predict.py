@@ -27,6 +27,7 @@ from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.needs import needs
 from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
+from edgeport.runtimes.rows import rows_first
 
 if TYPE_CHECKING:
     from edgeport.training import Run
@@ -72,7 +73,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         type=Path,
         required=True,
         metavar="FILE",
-        help=".csv, .tsv, .npz, .txt (a text per line), an image or a folder of images",
+        help=".csv, .tsv, .npz, .npy (of the only input), .txt (a text per line), an image or a "
+        "folder of images",
     )
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
@@ -138,10 +140,10 @@ def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequ
         UsageError: An output has no row per row of the input, or too many numbers in one.
     """
     columns: dict[str, Sequence[object]] = {}
-    for name, array in answer.items():
-        if array.ndim == 0 or len(array) != rows:
+    for name, array in rows_first(model.signature, answer).items():
+        if array is None or len(array) != rows:
             raise UsageError(
-                f"output {name!r} is {list(array.shape)} for {rows} rows",
+                f"output {name!r} is {list(answer[name].shape)} for {rows} rows",
                 remedy="use edgeport.runtimes.open and run it from Python",
             )
         if name == LOGITS and array.ndim == 2:

@@ -23,10 +23,11 @@ from edgeport.runtimes import (
     UsageError,
 )
 from edgeport.runtimes.formats.csv_table import TABLES, read_table
-from edgeport.runtimes.formats.numpy_files import read_npz
+from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
+from edgeport.runtimes.rows import row_axis, row_dimension
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
@@ -45,7 +46,8 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
 
     Args:
         path: ``.csv`` or ``.tsv``: a column per input, by name. ``.npz``: an array per input.
-            ``.txt``: a text per line. An image, or a folder of them.
+            ``.npy``: that of the only input. ``.txt``: a text per line. An
+            image, or a folder of them.
         signature: Of the model.
 
     Raises:
@@ -60,10 +62,10 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     suffix = path.suffix.lower()
     if path.is_dir() or is_image_file(path):
         return _images(path, signature)
-    readers = {**dict.fromkeys(TABLES, _table), ".npz": _arrays, ".txt": _lines}
+    readers = {**dict.fromkeys(TABLES, _table), ".npz": _arrays, ".npy": _arrays, ".txt": _lines}
     if suffix not in readers:
         raise UsageError(
-            f"{path} is neither .csv, .tsv, .npz, .txt nor an image",
+            f"{path} is neither .csv, .tsv, .npz, .npy, .txt nor an image",
             remedy="save it as one of them",
         )
     return readers[suffix](path, signature)
@@ -176,14 +178,16 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
 
 
 def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
-    arrays = read_npz(path)
     names = [spec.name for spec in signature.inputs]
+    arrays = read_npz(path) if path.suffix.lower() == ".npz" else _array_alone(path, signature)
     for name in names:
         if name not in arrays:
             raise InputError(
                 f"{path} has no array {name!r}", remedy=f"it has {', '.join(arrays) or 'none'}"
             )
-    counts = {len(arrays[name]) if arrays[name].ndim else 0 for name in names}
+    dimension = row_dimension(signature)
+    axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
+    counts = {_rows_along(arrays[name], axis) for name, axis in axes.items() if axis is not None}
     if len(counts) != 1 or counts == {0}:
         raise InputError(
             f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
@@ -195,15 +199,37 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             arrays[spec.name] = as_float(arrays[spec.name], dtype, spec)
     for batch in _batches(count, signature):
         rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
-        yield Raw(rows, {name: arrays[name][batch] for name in names})
+        yield Raw(rows, {name: _cut(arrays[name], axis, batch) for name, axis in axes.items()})
+
+
+def _array_alone(path: Path, signature: Signature) -> dict[str, Array]:
+    (spec, *others) = signature.inputs
+    if others:
+        raise UsageError(
+            f"the model takes {', '.join(map(str, signature.inputs))}, not one array",
+            remedy="give an .npz file",
+        )
+    return {spec.name: read_npy(path)}
+
+
+def _rows_along(array: Array, axis: int) -> int:
+    return int(array.shape[axis]) if axis < array.ndim else 0
+
+
+def _cut(array: Array, axis: int | None, rows: slice) -> Array:
+    """Some rows; an array that has none is the same for all."""
+    return array if axis is None else array[(slice(None),) * axis + (rows,)]
 
 
 def _batches(rows: int, signature: Signature) -> list[slice]:
     """Parts of some rows that the model takes, as far as there are any."""
-    first = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
-    if isinstance(first, int):
-        return Range(first, first, step=max(1, first)).parts(rows, BATCH_ROWS)
-    return (Range() if first is None else signature.range_of(first)).parts(rows, BATCH_ROWS)
+    dimension = row_dimension(signature)
+    if dimension is not None:
+        return signature.range_of(dimension).parts(rows, BATCH_ROWS)
+    fixed = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
+    if isinstance(fixed, int):
+        return Range(fixed, fixed, step=max(1, fixed)).parts(rows, BATCH_ROWS)
+    return Range().parts(rows, BATCH_ROWS)
 
 
 def _images(path: Path, signature: Signature) -> Iterator[Raw]:

@@ -12,6 +12,7 @@ from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import FormatError, UsageError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.rows import row_dimension
 from edgeport.runtimes.signature import Range, Signature
 
 
@@ -46,12 +47,6 @@ class Feed:
     rows: int
 
 
-def batch_dimension(signature: Signature) -> str | None:
-    """The first named dimension that an input has on axis 0."""
-    leading = (spec.shape[0] for spec in signature.inputs if spec.shape)
-    return next((size for size in leading if isinstance(size, str)), None)
-
-
 def fitting_rows(bundles: Sequence[Bundle], rows: int) -> int:
     """Rows that every bundle takes: those, or the nearest that all of them do, but never none.
 
@@ -72,7 +67,7 @@ def fitting_rows(bundles: Sequence[Bundle], rows: int) -> int:
 
 
 def _rows_of(signature: Signature) -> Range:
-    dimension = batch_dimension(signature)
+    dimension = row_dimension(signature)
     return Range(1, 1) if dimension is None else signature.range_of(dimension)
 
 
@@ -84,7 +79,7 @@ def feed(bundle: Bundle, workload: Workload) -> Feed:
         IntegrityError: The golden samples are not those that were packed.
     """
     signature, name = bundle.manifest.signature, bundle.manifest.name
-    dimension = batch_dimension(signature)
+    dimension = row_dimension(signature)
     if dimension is None and workload.batch != 1:
         raise UsageError(
             f"a batch of {workload.batch} was asked for, but no input of {name!r} has a "

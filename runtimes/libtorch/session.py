@@ -29,6 +29,7 @@ from edgeport.runtimes.timed_parts import Parts
 from .buffers import INFERENCE_MODE, TorchBinder, owned
 from .device import GpuChoices, require_all_on, require_torch_device
 from .failures import failure, gpu_failure, last_line
+from .threads import outlast_forks
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
@@ -43,7 +44,8 @@ class TorchSession(Closes):
 
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
-    arrays: on the CPU, small ones into tensors that are used again. Safe to share between threads.
+    arrays: on the CPU, small ones into tensors that are used again. Safe to share between threads,
+    and to use in a forked process.
     Torch has one thread count for the whole process: opening a session sets it, closing restores
     it, and ``engine.threads`` tells what it is now; so it is with TF32 on a GPU, and
     ``engine.precision``.
@@ -65,6 +67,7 @@ class TorchSession(Closes):
         self._choices = GpuChoices(device, options.gpu)
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(options.threads or available_cpus())
+        outlast_forks()
         self.signature = signature
         self._backend = backend
         self._device, self._on_cpu = device, device == _CPU

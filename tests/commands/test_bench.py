@@ -221,8 +221,8 @@ def test_compare_needs_results(mlp_bundle: Path, tmp_path: Path, capsys: Out) ->
     assert comparison["ratio"]["value"] == 1
     assert main(["compare", str(file), str(tmp_path / "none.json")]) == 2
     assert "no such file" in capsys.readouterr().err
-    assert main(["compare", str(file), str(tmp_path)]) == 3
-    assert "cannot read" in capsys.readouterr().err
+    assert main(["compare", str(file), str(tmp_path)]) == 2
+    assert "is a folder, and a file is read" in capsys.readouterr().err
     assert main(["compare", str(file), str(file), "--margin", "0"]) == 2
     assert "--margin is 0 %" in capsys.readouterr().err
 

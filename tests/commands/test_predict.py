@@ -170,6 +170,12 @@ def test_an_answer_without_a_row_for_each() -> None:
         told({"y": np.zeros(3, np.float32)}, Model(Signature((), ()), (), dict), 2)
 
 
+def test_rows_of_a_state_are_along_its_second_axis() -> None:
+    x, h = TensorSpec("x", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch"))
+    columns = told({"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict), 2)
+    assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
+
+
 def test_a_run_answers_on_the_cpu(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["predict", str(houses / "run"), "--input", str(houses / "houses.csv")]
     assert main([*asked, "--device", "cuda"]) == 2
@@ -187,7 +193,7 @@ def test_files_that_do_not_fit(
     for name, message in (
         ("a.png", "not images as they are"),
         ("a.txt", "not lines of text"),
-        ("a.bin", "is neither .csv, .tsv, .npz, .txt nor an image"),
+        ("a.bin", "is neither .csv, .tsv, .npz, .npy, .txt nor an image"),
         ("a.npz", "is not an .npz of plain arrays"),
         ("b.npz", "has no array 'place'"),
         ("c.csv", "no such file"),

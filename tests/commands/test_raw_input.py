@@ -150,6 +150,38 @@ def test_arrays_of_an_archive_have_as_many_rows(tmp_path: Path) -> None:
         list(read(tmp_path / "xy.npz", Signature(specs, ())))
 
 
+def test_rows_are_cut_where_each_array_has_them(tmp_path: Path) -> None:
+    specs = (
+        TensorSpec("state", "float32", (2, "batch", 1)),
+        TensorSpec("x", "float32", ("batch", "time")),
+        TensorSpec("scale", "float32", (3,)),
+    )
+    state, x, scale = np.arange(8).reshape(2, 4, 1), np.arange(20).reshape(4, 5), np.arange(3)
+    np.savez(tmp_path / "a.npz", state=state * 1.0, x=x * 1.0, scale=scale * 1.0)
+    first, second = read(tmp_path / "a.npz", Signature(specs, (), {"batch": Range(1, 2)}))
+    assert (first.rows, second.rows) == (("1", "2"), ("3", "4"))
+    np.testing.assert_array_equal(first.inputs["state"], state[:, :2])
+    np.testing.assert_array_equal(second.inputs["state"], state[:, 2:])
+    np.testing.assert_array_equal(second.inputs["x"], x[2:])
+    np.testing.assert_array_equal(second.inputs["scale"], scale)
+
+
+def test_an_array_alone_is_the_only_input(tmp_path: Path) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "any.npy", x)
+    spec = TensorSpec("x", "float32", ("batch", 3))
+    np.testing.assert_array_equal(inputs(tmp_path / "any.npy", spec), x)
+    with pytest.raises(
+        UsageError,
+        match=r"x: float32\[batch, 3\], y: float32\[batch\], not one array\n  fix: give an .npz",
+    ):
+        list(
+            read(
+                tmp_path / "any.npy", Signature((spec, TensorSpec("y", "float32", ("batch",))), ())
+            )
+        )
+
+
 def test_images_of_folders_in_a_folder_and_none_that_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / ".c").mkdir()

@@ -324,9 +324,9 @@ def test_what_cannot_be_judged(
 
 
 def test_a_folder_holds_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--from", str(tmp_path)]) == 3
+    assert main(["verify", "--from", str(tmp_path)]) == 2
     err = capsys.readouterr().err
-    assert "Is a directory\n  fix: name a file, such as NAME.edge/reports/parity.json" in err
+    assert f"{tmp_path} is a folder, and a file is read\n  fix: name a file, such as NAME" in err
 
 
 def test_the_report_is_written_whether_it_passes_or_fails(

@@ -29,8 +29,10 @@ class Stub(Closes):
 
     engine = EngineInfo("stub", "stub", "0", "stub", "cpu", "float32", 1)
 
-    def __init__(self, specs: Sequence[TensorSpec], answer: Any) -> None:
-        self.signature = Signature(tuple(specs), ())
+    def __init__(
+        self, specs: Sequence[TensorSpec], answer: Any, outputs: Sequence[TensorSpec] = ()
+    ) -> None:
+        self.signature = Signature(tuple(specs), tuple(outputs))
         self.run = answer
         self.closed = False
 
@@ -115,6 +117,20 @@ def test_an_output_of_all_rows() -> None:
         UsageError, match=r"no row for each row of the input: sum: \[\]\n  fix: call"
     ):
         predictor.predict([1, 2])
+
+
+def test_rows_that_are_not_along_the_first_axis() -> None:
+    state = np.arange(12).reshape(2, 2, 3)  # (layers, batch, units): as many layers as rows
+    outputs = (TensorSpec("y", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch", 3)))
+    answer = {"y": np.arange(2), "h": state}
+    found = Predictor(Stub((SIZE,), lambda _: answer, outputs)).predict([1, 2])
+    for row, each in enumerate(found):
+        np.testing.assert_array_equal(each.outputs["h"], state[:, row])
+    fixed = TensorSpec("h", "int64", (2, 2, 3))
+    with pytest.raises(
+        UsageError, match=r"no row for each row of the input: y: \[2\], h: \[2, 2, 3\]"
+    ):
+        Predictor(Stub((SIZE,), lambda _: answer, (outputs[0], fixed))).predict([1, 2])
 
 
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")

@@ -62,6 +62,14 @@ def test_it_passes_its_golden_samples_without_edgeport(packed: Path) -> None:
     assert done.stdout.count("pass ") == 9  # 4 samples, 2 outputs
 
 
+def test_who_reads_one_line_only_changes_nothing(packed: Path) -> None:
+    line = '"$0" -W error "$1" --check | head -1; echo ${PIPESTATUS[0]}'
+    command = ["bash", "-c", line, sys.executable, str(embedded(packed))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("pass ")
+    assert (done.stdout.splitlines()[1:], done.stderr) == (["0"], "")
+
+
 def test_it_answers_what_the_session_answers(packed: Path) -> None:
     model = runpy.run_path(str(embedded(packed)))["Model"](threads=1)
     generator = np.random.default_rng(3)

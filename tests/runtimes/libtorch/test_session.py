@@ -35,6 +35,7 @@ from edgeport.runtimes.libtorch.session import (
     open_signed,
 )
 from edgeport.runtimes.libtorch.threads import thread_count
+from edgeport.runtimes.safety.forked import run_forked
 
 FREE = ("n", "m")
 X = TensorSpec("x", "float32", FREE)
@@ -389,3 +390,17 @@ def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
         OutOfMemoryError, match=r"^cpu is out of memory: CUDA out .* is full\.\n  fix: use sm"
     ):
         open_signed("libtorch", tmp_path / "model.ts", Options(), load)
+
+
+def test_a_forked_process_computes_with_as_many_threads() -> None:
+    x = batch(1000, 1000)
+    with TorchSession("torch", torch.tanh, Signature((X,), (Y,)), Options(threads=2)) as opened:
+        expected = opened.run({"x": x})["y"]  # OpenMP has its second thread from here on
+
+        def answer() -> bytes:
+            assert opened.engine.threads == 2
+            return opened.run({"x": x})["y"].tobytes()
+
+        for _ in range(2):
+            assert run_forked(answer, time_s=30) == (expected.tobytes(), 0)
+        np.testing.assert_array_equal(opened.run({"x": x})["y"], expected)
