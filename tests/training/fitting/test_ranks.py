@@ -51,43 +51,6 @@ leave_group()
 """
 
 
-<<<<<<< HEAD
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``two`` is what two processes train, and ``two0`` and ``two1`` which rows they drop from."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "train.py").write_text(SCRIPT)
-=======
-DRAWING = """
-import torch
-import numpy as np
-from torch import nn
-from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
-from edgeport.training.fitting import join_group, leave_group
-
-rank = join_group()
-x = np.arange(37, dtype=np.float32)[:, None]
-part = Labelled({"input": x}, np.zeros(37, np.int64))
-data = DataSet(Origin("made", 37, "", Split(0.5, 0, stratified=False)), part, part)
-
-
-class Module(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 2))
-
-    def forward(self, input):
-        if self.training:
-            with open(f"seen{rank.number}", "a") as file:
-                print(*input[:, 0].int().tolist(), file=file)
-        return self.layers(input / 37)
-
-
-fit(Module(), data, Settings(2, 10, 0.05))
-leave_group()
-"""
-
-
 LOST = """
 import sys, torch
 import numpy as np
@@ -112,17 +75,24 @@ leave_group()
 """
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``two`` is what two processes train, and ``two0`` and ``two1`` which rows they drop from."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "train.py").write_text(SCRIPT)
+    in_two_processes(folder, "two")
+    return folder
+
+
 def in_two_processes(folder: Path, *arguments: str) -> None:
->>>>>>> b_msgs
     both = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", "two",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", *arguments,
     ]  # fmt: skip
     done = subprocess.run(
         both, cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -> None:
@@ -132,10 +102,6 @@ def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -
         assert sorted(map(int, rows)) == list(range(37))
 
 
-<<<<<<< HEAD
-def test_two_processes_take_the_steps_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-=======
 @pytest.mark.parametrize("statistics", ["joined", "none"])
 def test_a_step_that_one_process_loses_ends_all(tmp_path: Path, statistics: str) -> None:
     (tmp_path / "train.py").write_text(LOST)
@@ -149,13 +115,8 @@ def test_a_step_that_one_process_loses_ends_all(tmp_path: Path, statistics: str)
         assert " in another process" in told
 
 
-def test_two_processes_take_the_steps_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    in_two_processes(tmp_path, "two")
-    monkeypatch.chdir(tmp_path)
->>>>>>> b_msgs
+def test_two_processes_take_the_steps_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train.py", "one"])
     runpy.run_path("train.py")
     one, two = load_file(folder / "one"), load_file(folder / "two")
