@@ -1,17 +1,18 @@
 """The loops that time calls: one after the other, with pauses, or as a schedule says.
 
 Every duration goes into an array that was there before; the clock is ``perf_counter_ns``
-(CLOCK_MONOTONIC: 0.09 us a reading, never set back).
+(CLOCK_MONOTONIC: 0.09 us a reading, never set back). A garbage collection belongs to the harness,
+not to the call that it would interrupt.
 """
 
-import contextlib
-import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeport.runtimes.collector import collector_off
 
 Call: TypeAlias = Callable[[], object]
 """One request. Its engine has finished when it returns; a backend of a device waits for it."""
@@ -26,7 +27,7 @@ _clock = time.perf_counter_ns
 
 def closed(call: Call, durations_ns: Durations) -> None:
     """Call again as soon as an answer is there, and fill ``durations_ns``."""
-    with _collector_off():
+    with collector_off():
         for index in range(len(durations_ns)):
             start = _clock()
             call()
@@ -35,7 +36,7 @@ def closed(call: Call, durations_ns: Durations) -> None:
 
 def paced(call: Call, durations_ns: Durations, think_ns: int) -> None:
     """Let the machine rest for ``think_ns`` after every answer, as a sensor or a person does."""
-    with _collector_off():
+    with collector_off():
         for index in range(len(durations_ns)):
             time.sleep(think_ns / 1e9)
             start = _clock()
@@ -54,7 +55,7 @@ def open_loop(call: Call, durations_ns: Durations, arrivals_ns: Durations) -> No
         durations_ns: ``(n,)``, filled with the latencies.
         arrivals_ns: ``(n,)``, ascending, from the start of the loop.
     """
-    with _collector_off():
+    with collector_off():
         origin = _clock()
         for index, offset in enumerate(arrivals_ns.tolist()):
             due = origin + offset
@@ -84,18 +85,6 @@ def warm_up(call: Call, fewest: int, time_ns: int, most: int) -> Durations:
         call()
         durations.append(_clock() - start)
     return np.array(durations, np.int64)
-
-
-@contextlib.contextmanager
-def _collector_off() -> Iterator[None]:
-    """A garbage collection belongs to the harness, not to the call that it would interrupt."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _wait_until(moment_ns: int) -> None:

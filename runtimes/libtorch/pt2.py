@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from edgeport.runtimes.collector import collector_off
 from edgeport.runtimes.session import Availability, Options
 
-from .collection import nothing_collected
 from .device import available
 from .session import ExtraFiles, TorchSession, open_signed
 
@@ -39,7 +39,7 @@ def open(path: Path, options: Options) -> TorchSession:
             path.open("rb") as file,
             _some_folders(),
             warnings.catch_warnings(),
-            nothing_collected(),  # torch imports its exporter now
+            collector_off(),  # torch imports its exporter now, and all of it stays
         ):
             warnings.filterwarnings("ignore", "CUDA initialization: CUDA driver init")
             program = torch.export.load(file, extra_files=extra_files)

@@ -1,4 +1,4 @@
-"""Python's collector, which looks through what is loaded again and again."""
+"""Python's garbage collector."""
 
 import contextlib
 import gc
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def nothing_collected() -> Iterator[None]:
-    """While it is entered, a thousand modules are loaded in two thirds of the time: all stay."""
+def collector_off() -> Iterator[None]:
+    """Keep it from looking through what there is, until the block is left."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
