@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.evidence import proofs
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import (
@@ -95,7 +96,7 @@ def verify(
         bundle.manifest.name,
         len(samples),
         thresholds,
-        tuple(report.judged(facts, thresholds) for report in reports),
+        tuple(_elsewhere(bundle, report.judged(facts, thresholds)) for report in reports),
         facts,
     )
 
@@ -191,6 +192,22 @@ def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
     available = probe(name, device)
     if not available.usable:
         raise _unusable(name, available.reason, available.remedy)
+
+
+def _elsewhere(bundle: Bundle, report: BackendReport) -> BackendReport:
+    """Say so where it passed with another release of the engine."""
+    if report.outcome != "fail" or (report.engine and "cuda" in report.engine.device):
+        return report
+    engine = report.engine or probe(report.backend)
+    here = f"{engine.engine} {engine.version}"
+    for proof in proofs(bundle):
+        if (proof.backend, proof.outcome) == (report.backend, "pass") and proof.engine != here:
+            remedy = (
+                f"it passed with {proof.engine} where it was made: install that here, or export "
+                f"it again where {here} is installed"
+            )
+            return replace(report, remedy=remedy)
+    return report
 
 
 def _unusable(name: str, reason: str | None, remedy: str | None) -> BackendMissingError:
