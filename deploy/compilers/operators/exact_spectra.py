@@ -53,7 +53,7 @@ def _of_complex(z: Tensor, dim: Sequence[int], normalization: int, forward: bool
 def _back_to_real(z: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Any:
     """As ``aten._fft_c2r``: what is beyond the middle mirrors what is before it.
 
-    Of any length: ONNX Runtime up to 1.24 opens no file with the operator that ONNX has for it.
+    Of any length: ONNX Runtime up to 1.26 opens no file with the operator that ONNX has for it.
     """
     *others, last = dim
     lengths = [*(z.shape[axis] for axis in others), last_dim_size]

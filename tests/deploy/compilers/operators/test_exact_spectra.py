@@ -49,7 +49,7 @@ def test_frames_are_those_of_torch(options: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 8])
 def test_back_to_real_numbers_stays_of_no_length(length: int) -> None:
-    """ONNX Runtime up to 1.24 does not open its operator."""
+    """ONNX Runtime up to 1.26 does not open its operator."""
     half = torch.fft.rfft(torch.randn(3, length))
     found = TABLE[aten._fft_c2r.default](half, [1], 2, length)
     torch.testing.assert_close(found, torch.fft.irfft(half, length))
