@@ -11,7 +11,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise, experts, free_numbers, free_parts, losses, ordering, small_matrices
+from . import (
+    composites,
+    elementwise,
+    experts,
+    free_numbers,
+    free_parts,
+    losses,
+    ordering,
+    small_matrices,
+)
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -274,6 +283,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **_AVERAGES,
     **free_parts.TABLE,
     **free_numbers.TABLE,
+    **composites.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
@@ -293,7 +303,11 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     _aten.nll_loss_nd.default: losses.nll_loss,
     experts.GROUPED: experts.grouped_product,
+    _aten.binary_cross_entropy_with_logits.default: losses.binary_cross_entropy_with_logits,
     _aten.bincount.default: ordering.bincount,
+    _aten.isin.Tensor_Tensor: ordering.is_in,
+    _aten.isin.Tensor_Scalar: ordering.is_in,
+    _aten.isin.Scalar_Tensor: ordering.is_in,
     _aten.max.dim: ordering.largest_along,
     _aten.min.dim: ordering.smallest_along,
     _aten.sort.stable: ordering.sort_stably,

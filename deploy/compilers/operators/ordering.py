@@ -207,6 +207,22 @@ def bucketize(x: Tensor, edges: Tensor, *, out_int32: bool = False, right: bool 
     return searchsorted(edges, x, out_int32=out_int32, right=right)
 
 
+def is_in(
+    x: Tensor | float,
+    among: Tensor | float,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Tensor:
+    """Whether each value is one of others: torch's own sorts many, which the exporter lacks."""
+    if isinstance(x, Tensor) and isinstance(among, Tensor):
+        found = (x.unsqueeze(-1) == among.flatten()).any(-1)
+    else:
+        same: Any = x == among
+        found = same if isinstance(x, Tensor) else same.any()
+    return found.logical_not() if invert else found
+
+
 def _has_end(x: Tensor, dim: int) -> bool:
     return x.dim() > 0 and _most(x, dim) < _UNLIMITED
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.operators import free_numbers, free_parts
+from edgeport.deploy.compilers.operators import composites, free_numbers, free_parts
 from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE, cdist
 from edgeport.deploy.compilers.operators.free_sizes import interpolate, linspace
 from edgeport.runtimes import ExportError, Range
@@ -114,6 +114,18 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for target, ignore in ((labels, 2), (floats(*shape).softmax(-1), -100))
       for reduction in range(3)),
     (aten.bincount.default, (torch.tensor([0, 4, 2, 2]), floats(4), 7), {}),
+    *((aten.binary_cross_entropy_with_logits.default,
+       (30 * floats(4, 5), floats(4, 5).sigmoid(), weight, positive, reduction), {})
+      for weight in (None, floats(5).exp()) for positive in (None, floats(5).exp())
+      for reduction in range(3)),
+    *((operator, args, {"invert": invert}) for invert in (False, True)
+      for operator, args in (
+          (aten.isin.Tensor_Tensor, (integers(3, 4) % 5, torch.arange(4).reshape(2, 2))),
+          (aten.isin.Tensor_Tensor, (integers(3) % 5, torch.tensor([1.5, 2.0]))),
+          (aten.isin.Tensor_Tensor, (integers(0), torch.arange(300))),
+          (aten.isin.Tensor_Tensor, (integers(40), torch.empty(0))),
+          (aten.isin.Tensor_Scalar, (integers(3, 4) % 5, 2)),
+          (aten.isin.Scalar_Tensor, (2, integers(3, 4) % 5)))),
     *((operator, (floats(4, 5).log_softmax(1), torch.tensor([0, 4, 2, 2]), weight, 0, ignore), {})
       for operator in (aten.cross_entropy_loss.default, aten.nll_loss_nd.default)
       for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
@@ -139,8 +151,8 @@ def test_it_computes_what_the_operator_computes(
 
 
 def test_every_decomposition_has_a_case() -> None:
-    free = {*free_parts.TABLE, *free_numbers.TABLE}  # see test_free_parts
-    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - free
+    elsewhere = {*free_parts.TABLE, *free_numbers.TABLE, *composites.TABLE}  # tests of their own
+    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - elsewhere
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes
         aten._grouped_mm.default,  # not in float64: see test_experts

@@ -108,6 +108,21 @@ def test_lgamma() -> None:
     assert_same(aten.lgamma.default, x)
 
 
+def test_losses_of_what_is_far_out_or_no_number() -> None:
+    x = torch.tensor([-INF, -1e30, -100, -0.0, 0, 3, 1e30, INF, NAN])
+    loss = aten.binary_cross_entropy_with_logits.default
+    for target in (0.0, 0.3, 1.0):
+        for positive in (None, torch.tensor(2.5)):
+            assert_same(loss, x, torch.full_like(x, target), None, positive, 0)
+    assert_same(loss, x[1:3].half(), torch.ones(2), None, None, 0)
+
+
+def test_nothing_is_nan_not_even_nan() -> None:
+    edge = torch.tensor([NAN, INF, -INF, 0.0, -0.0, 1])
+    for among in (edge, edge[:1], edge.repeat(20), edge[:0]):
+        assert_same(aten.isin.Tensor_Tensor, edge, among)
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_buckets(right: bool) -> None:
     edges = torch.tensor([[-1.0, 0, 0, 2], [0, 1, 2, 3]])
@@ -310,9 +325,41 @@ def _counts(x: Tensor) -> list[Tensor]:
     return [degrees[:, None] * x, torch.bincount(place, x[:, 1], minlength=rows)[:, None] + x]
 
 
+def _logits(x: Tensor) -> list[Tensor]:
+    target, weight = (x.roll(1, 1) > 0).to(x.dtype), torch.tensor([1.0, 2, 0.5, 3, 1, 4])
+    loss = functional.binary_cross_entropy_with_logits
+    return [
+        loss(x, target, reduction="none"),
+        loss(x, target, pos_weight=weight),
+        loss(x, target, weight, reduction="sum", pos_weight=weight),
+    ]
+
+
+def _members(x: Tensor) -> list[Tensor]:
+    labels, rounded = (x * 4).long(), (x * 4).round()
+    return [
+        torch.isin(labels, torch.arange(-200, 200, 3)),
+        torch.isin(labels, labels[:, 0], invert=True),
+        torch.isin(rounded, torch.tensor([1.0, NAN, INF, 2, 0])),
+        torch.isin(labels, 2) | torch.isin(2, labels),
+    ]
+
+
 @pytest.mark.parametrize(
     "function",
-    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _rows, _counts],
+    [
+        _logits,
+        _members,
+        _along_rows,
+        _integers,
+        _matrices,
+        _solutions,
+        _attention,
+        _clamps,
+        _ranges,
+        _rows,
+        _counts,
+    ],
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []
