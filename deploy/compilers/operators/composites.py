@@ -12,6 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from . import ordering
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
@@ -116,6 +118,10 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.kron.default: kron,
     _aten.cov.default: covariance,
     _aten.corrcoef.default: correlation,
+    _aten.quantile.default: ordering.quantile,
+    _aten.quantile.scalar: ordering.quantile,
+    _aten.nanquantile.default: ordering.nanquantile,
+    _aten.nanquantile.scalar: ordering.nanquantile,
     **{getattr(_aten.gradient, name): gradient for name in _aten.gradient.overloads()},
 }
 

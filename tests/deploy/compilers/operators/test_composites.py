@@ -81,6 +81,25 @@ def test_slopes(dtype: torch.dtype, edge_order: int) -> None:
         assert_same(getattr(aten.gradient, name), x, edge_order=edge_order, **options)
 
 
+GAPS = torch.tensor(
+    [[math.nan, 1.0, 3.0, -2.0], [5, 4, math.nan, 5], [math.nan] * 4, [1, 2, math.inf, 7]]
+)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "lower", "higher", "nearest", "midpoint"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_quantiles(dtype: torch.dtype, interpolation: str) -> None:
+    options = {"interpolation": interpolation}
+    several = torch.tensor([0.0, 0.3, 0.5, 1.0], dtype=dtype)
+    for x in (GAPS.to(dtype), torch.randn(2, 3, 5, dtype=dtype), torch.randn(4, 1, dtype=dtype)):
+        for dim in (None, 0, -1):
+            for keepdim in (False, True):
+                for name in ("quantile", "nanquantile"):
+                    operators = getattr(aten, name)
+                    assert_same(operators.scalar, x, 0.3, dim, keepdim, **options)
+                    assert_same(operators.default, x, several, dim, keepdim, **options)
+
+
 def test_torch_has_its_own_kernels_again() -> None:
     own = [dict(operator.py_kernels) for operator in TABLE]
     with composites.known():
@@ -105,6 +124,8 @@ def _taken_apart(x: Tensor) -> list[Tensor]:
         torch.corrcoef(x),
         torch.kron(x, torch.tensor([[1.0, 2]])),
         torch.kron(x[:, 0], x[0]),
+        x.quantile(0.3),
+        torch.where(x > 1, math.nan, x).nanquantile(torch.tensor([0.2, 0.7]), 0, keepdim=True),
         *torch.gradient(x, spacing=0.5),
         *torch.gradient(x, spacing=(edges,), dim=1, edge_order=2),
     ]
