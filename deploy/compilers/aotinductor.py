@@ -20,6 +20,7 @@ from unittest import mock
 
 import torch
 
+from edgeport.deploy.compilers.operators import composites
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import BackendMissingError, ContractError, StorageError
 from edgeport.runtimes import files as storage
@@ -107,6 +108,7 @@ def _compiling(scratch: Path) -> Iterator[None]:
         mock.patch.object(tempfile, "tempdir", str(scratch)),
         mock.patch.object(cpp_builder, "_get_os_related_cpp_cflags", flags),
         settings.patch(_SETTINGS),
+        composites.known(),
     ):
         yield
 

@@ -77,7 +77,7 @@ def _of_program(
         steps: Whether LSTM and GRU are written out, too.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    with program.free_time(), operators_kept(), exact_rewrites(), exact_numbers():
+    with program.free_kernels(), operators_kept(), exact_rewrites(), exact_numbers():
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, steps=steps),
             source.example_tensors(),

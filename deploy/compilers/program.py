@@ -17,10 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import (
+    composites,
     derivatives,
     experts,
     fake_quantisation,
     free_sizes,
+    losses,
     pooling,
     quotients,
     spectra,
@@ -84,11 +86,13 @@ def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     return _saved(source, folder, first(ran, partial(without_special_sizes, ran, source)), save)
 
 
-def free_time() -> contextlib.AbstractContextManager[None]:
-    """Recurrent layers are not unrolled."""
+@contextlib.contextmanager
+def free_kernels() -> Iterator[None]:
+    """Recurrent layers are not unrolled, and what torch takes apart fixes no size."""
     from edgeport.deploy.compilers.operators import recurrent  # loads dynamo
 
-    return recurrent.free_time()
+    with recurrent.free_time(), composites.known():
+        yield
 
 
 def free_writes() -> contextlib.AbstractContextManager[object]:
@@ -159,7 +163,7 @@ def _recorded(source: Source) -> torch.nn.Module:
 def _ready() -> Iterator[None]:
     """What torch does not know by itself is known, or mended."""
     with (
-        free_time(),
+        free_kernels(),
         quotients.known(),
         fake_quantisation.known(),
         experts.known(),
@@ -173,6 +177,7 @@ def _ready() -> Iterator[None]:
 
 _WHILE_CAPTURED: Final = (
     *free_sizes.WHILE_CAPTURED,
+    *losses.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
@@ -317,7 +322,7 @@ def _saved(
 ) -> Compiled:
     """Make what was captured fit for a file, and hand it on."""
     if any(map(_needs_operators, program.graph.nodes)):
-        with free_time():
+        with free_kernels():
             program = program.run_decompositions(dict(fake_quantisation.TABLE))
     quotients.write_out(program)
     _forget_unused_symbols(program)

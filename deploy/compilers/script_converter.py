@@ -41,7 +41,7 @@ def convert(source: Source) -> torch.export.ExportedProgram:
         Exception: Whatever torch.jit and torch.export raise.
     """
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
-    with program.free_time(), program.free_writes():
+    with program.free_kernels(), program.free_writes():
         return torch.export.export(
             _Interpreter(scripted.graph),
             source.roomy_tensors(),

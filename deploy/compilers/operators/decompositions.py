@@ -11,29 +11,26 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from . import elementwise, experts, free_numbers, free_parts, losses, ordering, small_matrices
+from . import (
+    composites,
+    counting,
+    distances,
+    elementwise,
+    experts,
+    free_numbers,
+    free_parts,
+    losses,
+    ordering,
+    scattering,
+    small_matrices,
+    special,
+)
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 _EXPORTED_RANK: Final = 4
 _UNBATCHED: Final = 3
 """Axes of an image alone."""
-
-
-def _scatter_reduce(
-    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
-) -> Any:
-    if reduce != "mean":
-        return _KEEP
-    source = source[tuple(slice(size) for size in index.shape)]
-    ones = torch.ones_like(source)
-    count = torch.zeros_like(x).scatter_add(dim, index, ones)
-    total = torch.zeros_like(x).scatter_add(dim, index, source)
-    if include_self:
-        total, count = total + x, count + 1
-    whole = not x.is_floating_point()
-    mean = total // count.clamp(min=1) if whole else total / count.clamp(min=1)
-    return torch.where(count > 0, mean, x)
 
 
 def _as_strided(
@@ -174,24 +171,6 @@ def _window_max(x: Tensor, row: tuple[int, int], column: tuple[int, int]) -> tup
     return values, (place // width + row[0]) * x.shape[-1] + place % width + column[0]
 
 
-def cdist(
-    x: Tensor, y: Tensor, p: float = 2.0, compute_mode: str | None = None
-) -> Tensor:  # as torch.cdist
-    """Distances between rows, without the fast path that fixes how many rows there are."""
-    apart = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()  # (..., P, R, M)
-    if p == 0:
-        return (apart != 0).to(x.dtype).sum(-1)
-    if math.isinf(p):
-        return apart.amax(-1)
-    if p == 1:
-        return apart.sum(-1)
-    return apart.square().sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
-
-
-def _cdist_forward(x: Tensor, y: Tensor, p: float, compute_mode: int | None) -> Tensor:
-    return cdist(x, y, p)
-
-
 def _unfold(x: Tensor, *sizes: Any) -> Any:
     """Of one image without a batch: the exporter pads four axes."""
     return _KEEP if x.dim() != _UNBATCHED else _aten.im2col(x.unsqueeze(0), *sizes).squeeze(0)
@@ -249,14 +228,14 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.fmax.default: elementwise.fmax,
     _aten.fmin.default: elementwise.fmin,
     _aten.fmod.Scalar: elementwise.fmod,
-    _aten.scatter_reduce.two: _scatter_reduce,
+    _aten.scatter_reduce.two: scattering.reduced,
     _aten.as_strided.default: _as_strided,
     _aten.lgamma.default: elementwise.lgamma,
     _aten.rrelu.default: elementwise.rrelu,
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
     _aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
     _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
-    _aten._cdist_forward.default: _cdist_forward,
+    _aten._cdist_forward.default: distances.cdist_forward,
     _ATTENTION: _attention,
     _LSTM: _lstm,
     _aten.log_sigmoid.default: elementwise.log_sigmoid,
@@ -274,6 +253,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **_AVERAGES,
     **free_parts.TABLE,
     **free_numbers.TABLE,
+    **composites.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
@@ -293,7 +273,31 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.cross_entropy_loss.default: losses.cross_entropy,
     _aten.nll_loss_nd.default: losses.nll_loss,
     experts.GROUPED: experts.grouped_product,
+    _aten.binary_cross_entropy_with_logits.default: losses.binary_cross_entropy_with_logits,
     _aten.bincount.default: ordering.bincount,
+    _aten.isin.Tensor_Tensor: counting.is_in,
+    _aten.isin.Tensor_Scalar: counting.is_in,
+    _aten.isin.Scalar_Tensor: counting.is_in,
+    _aten.scatter.src: scattering.scattered,
+    _aten.scatter_add.default: scattering.added,
+    _aten.scatter.reduce: scattering.scattered_by,
+    _aten.scatter.value_reduce: scattering.scattered_by,
+    _aten.index_reduce.default: scattering.reduced_by_index,
+    _aten.pdist.default: distances.pdist,
+    _aten._pdist_forward.default: distances.pdist,
+    _aten.histc.default: counting.histogram,
+    _aten.mode.default: counting.mode,
+    _aten.nanmedian.default: ordering.nanmedian,
+    _aten.nanmedian.dim: ordering.nanmedian_along,
+    _aten.erfinv.default: special.erfinv,
+    _aten.special_erfinv.default: special.erfinv,
+    _aten.special_ndtri.default: special.ndtri,
+    _aten.digamma.default: special.digamma,
+    _aten.special_digamma.default: special.digamma,
+    _aten.special_psi.default: special.digamma,
+    _aten.i0.default: special.i0,
+    _aten.special_i0.default: special.i0,
+    _aten.special_i0e.default: special.i0e,
     _aten.max.dim: ordering.largest_along,
     _aten.min.dim: ordering.smallest_along,
     _aten.sort.stable: ordering.sort_stably,
@@ -329,6 +333,8 @@ def applies(node: torch.fx.Node) -> bool:
     if node.target in free_parts.TABLE:
         return free_parts.applies(node)
     operator = _not_in_place(node.target)
+    if operator in scattering.WHOLE:
+        return scattering.applies(node)
     if operator in free_numbers.TABLE:
         return free_numbers.applies(node)
     if operator in _ALONG:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .decompositions import cdist
+from .distances import cdist
 
 _functional: Final[Any] = torch.nn.functional  # its types know no free sizes
 

@@ -3,13 +3,33 @@
 Of a loss for each row it forgets that there are rows (torch 2.13).
 """
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from .elementwise import log_sigmoid
+
 _NONE, _MEAN = 0, 1  # torch's numbers for a reduction
+
+
+def binary_cross_entropy_with_logits(
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: int = _MEAN,
+) -> Tensor:
+    """The exporter takes the logarithm of a sigmoid, which underflows."""
+    log_p = log_sigmoid(x)
+    if pos_weight is not None:
+        log_p = log_p * ((pos_weight - 1) * target + 1)
+    each = ((1 - target) * x - log_p).to(target.dtype)
+    each = each if weight is None else each * weight
+    return each if reduction == _NONE else each.mean() if reduction == _MEAN else each.sum()
 
 
 def cross_entropy(
@@ -65,3 +85,33 @@ def nll_loss(
 
 def _is_of_rows(x: Tensor, reduction: int) -> bool:
     return reduction == _NONE and x.dim() == 2
+
+
+_functional: Final[Any] = torch.nn.functional
+_own_gaussian_nll_loss: Final = _functional.gaussian_nll_loss
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Any:  # as torch.nn.functional.gaussian_nll_loss
+    """Without the question whether a variance is negative, which raises in eager."""
+    if not isinstance(var, Tensor):
+        return _own_gaussian_nll_loss(input, target, var, full, eps, reduction)
+    if var.dim() == input.dim() - 1:
+        var = var.unsqueeze(-1)
+    var = var.clamp(min=eps)
+    each = 0.5 * (var.log() + (input - target) ** 2 / var)
+    if full:
+        each = each + 0.5 * math.log(2 * math.pi)
+    return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
+
+
+WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
+    (_functional, "gaussian_nll_loss", gaussian_nll_loss),
+)
+"""Owner, name and what stands there while torch.export runs."""

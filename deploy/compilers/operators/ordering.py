@@ -38,6 +38,73 @@ def median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     return torch.where(some, math.nan, values), torch.where(some, first, index)
 
 
+def nanmedian(x: Tensor) -> Tensor:
+    """The lower median of all values that are numbers."""
+    return nanmedian_along(x.flatten(), 0)[0]  # type: ignore[no-any-return]  # never kept
+
+
+def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """The lower median along an axis of what is a number there, and its place."""
+    if not x.dim():
+        return _KEEP
+    if not x.is_floating_point():
+        return median_along(x, dim, keepdim)
+    values = _without_nan(x).sort(dim).values
+    count = x.isnan().logical_not().sum(dim, keepdim=True)
+    place = ((count - 1) // 2).clamp(min=0)
+    value = torch.where(count == 0, math.nan, values.gather(dim, place))
+    found = (value, (x == value).long().argmax(dim, keepdim=True))
+    first, second = (each if keepdim else each.squeeze(dim) for each in found)
+    return first, second
+
+
+def quantile(
+    x: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, **options: Any
+) -> Tensor:
+    """As ``aten.quantile``: NaN where one of the values is."""
+    axes = [*range(x.dim())] if dim is None else [dim]
+    missing = x.isnan().any(axes, keepdim) if axes else x.isnan()
+    return torch.where(missing, math.nan, nanquantile(x, q, dim, keepdim, **options))
+
+
+def nanquantile(
+    x: Tensor,
+    q: Tensor | float,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
+    """As ``aten.nanquantile``: torch takes NaN for sorted to the end, where ONNX leaves it."""
+    moved = x.flatten() if dim is None or not x.dim() else x.movedim(dim, -1)
+    values = _without_nan(moved).sort(-1).values
+    count = moved.isnan().logical_not().sum(-1, keepdim=True)
+    rank = q.reshape(-1) if isinstance(q, Tensor) else q
+    place = ((count - 1).to(x.dtype) * rank).clamp(min=0)  # (..., Q)
+    found = torch.where(count == 0, math.nan, _between(values, place, interpolation))
+    found = found.movedim(-1, 0)  # (Q, ...)
+    if keepdim and x.dim():
+        found = (
+            found.reshape(-1, *[1] * x.dim()) if dim is None else found.unsqueeze(dim % x.dim() + 1)
+        )
+    return found if isinstance(q, Tensor) and q.dim() else found.squeeze(0)
+
+
+def _between(values: Tensor, place: Tensor, interpolation: str) -> Tensor:
+    rounded = {"lower": torch.floor, "higher": torch.ceil, "nearest": torch.round}
+    if interpolation in rounded:
+        return values.gather(-1, rounded[interpolation](place).long())
+    below = place.long()
+    left, right = (values.gather(-1, each) for each in (below, place.ceil().long()))
+    weight = torch.full_like(place, 0.5) if interpolation == "midpoint" else place - below
+    return torch.lerp(left, right, weight)
+
+
+def _without_nan(x: Tensor) -> Tensor:
+    """At the end where it is sorted."""
+    return torch.where(x.isnan(), math.inf, x)
+
+
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th smallest value along an axis and its place."""
     return _kth(x, k - 1, dim, keepdim) if x.dim() else _KEEP

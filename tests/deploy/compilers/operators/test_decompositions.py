@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.operators import free_numbers, free_parts
-from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE, cdist
+from edgeport.deploy.compilers.operators import composites, free_numbers, free_parts
+from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE
+from edgeport.deploy.compilers.operators.distances import cdist
 from edgeport.deploy.compilers.operators.free_sizes import interpolate, linspace
 from edgeport.runtimes import ExportError, Range
 
@@ -32,6 +33,9 @@ DIVISORS = torch.tensor([-7, -3, -2, -1, 1, 2, 3, 2**31 + 1])
 TIES = torch.tensor([[1.0, 3.0, 3.0, -2.0, 3.0], [0.0, 0.0, -1.0, 0.0, 5.0]], dtype=torch.float64)
 EDGES = torch.tensor([-1.0, -0.5, 0.0, 0.0, 1.5], dtype=torch.float64)
 SQUARE = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+GAPS = torch.tensor([[math.nan, 1.0, 3.0, -2.0], [math.nan, 4, math.nan, 5], [math.nan] * 4])
+PLACES = torch.tensor([[0, 2, 1], [1, 1, 0]])
 
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.median.default, (floats(5, 2),), {}),
@@ -114,10 +118,46 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for target, ignore in ((labels, 2), (floats(*shape).softmax(-1), -100))
       for reduction in range(3)),
     (aten.bincount.default, (torch.tensor([0, 4, 2, 2]), floats(4), 7), {}),
+    *((aten.binary_cross_entropy_with_logits.default,
+       (30 * floats(4, 5), floats(4, 5).sigmoid(), weight, positive, reduction), {})
+      for weight in (None, floats(5).exp()) for positive in (None, floats(5).exp())
+      for reduction in range(3)),
+    *((operator, args, {"invert": invert}) for invert in (False, True)
+      for operator, args in (
+          (aten.isin.Tensor_Tensor, (integers(3, 4) % 5, torch.arange(4).reshape(2, 2))),
+          (aten.isin.Tensor_Tensor, (integers(3) % 5, torch.tensor([1.5, 2.0]))),
+          (aten.isin.Tensor_Tensor, (integers(0), torch.arange(300))),
+          (aten.isin.Tensor_Tensor, (integers(40), torch.empty(0))),
+          (aten.isin.Tensor_Scalar, (integers(3, 4) % 5, 2)),
+          (aten.isin.Scalar_Tensor, (2, integers(3, 4) % 5)))),
     *((operator, (floats(4, 5).log_softmax(1), torch.tensor([0, 4, 2, 2]), weight, 0, ignore), {})
       for operator in (aten.cross_entropy_loss.default, aten.nll_loss_nd.default)
       for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
       for ignore in (-100, 2)),
+    (aten.scatter.src, (floats(4, 3), 1, PLACES, floats(5, 4)), {}),
+    (aten.scatter_add.default, (floats(4, 3), 1, PLACES, floats(5, 4)), {}),
+    *((aten.scatter.reduce, (floats(4, 3), 1, PLACES, floats(5, 4)), {"reduce": how})
+      for how in ("add", "multiply")),
+    (aten.scatter.value_reduce, (floats(4, 3), 1, PLACES, 2.5), {"reduce": "multiply"}),
+    *((aten.index_reduce.default, (x, dim, torch.tensor([0, 1, 1]), source, how),
+       {"include_self": keep})
+      for x, dim, source in ((floats(4, 3), 0, floats(3, 3)), (floats(2, 4), -1, floats(2, 3)))
+      for how in ("prod", "mean", "amax", "amin") for keep in (False, True)),
+    *((operator, (floats(rows, 3), p), {}) for rows in (0, 1, 2, 7) for p in (0.0, 1, 2, 3.5, 1e999)
+      for operator in (aten.pdist.default, aten._pdist_forward.default)),
+    *((aten.histc.default, (floats(5, 40), 8, *ends), {}) for ends in ((), (-1, 1), (0.5, 0.5))),
+    *((aten.mode.default, (x, dim, keep), {}) for dim in (0, -1) for keep in (False, True)
+      for x in (integers(5, 6) % 3, (floats(5, 6) * 2).round(), floats(5, 6) > 0)),
+    *((aten.nanmedian.default, (x,), {}) for x in (GAPS, floats(3, 4), integers(5))),
+    *((aten.nanmedian.dim, (GAPS[:2, 1:], dim, keep), {})
+      for dim in (0, 1) for keep in (False, True)),
+    *((operator, (torch.linspace(-1.2, 1.2, 49, dtype=torch.float64),), {})
+      for operator in (aten.erfinv.default, aten.special_erfinv.default,
+                       aten.special_ndtri.default)),
+    *((operator, (20 * floats(40),), {})
+      for operator in (aten.digamma.default, aten.special_digamma.default,
+                       aten.special_psi.default, aten.special_i0e.default)),
+    *((operator, (5 * floats(40),), {}) for operator in (aten.i0.default, aten.special_i0.default)),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
@@ -139,8 +179,8 @@ def test_it_computes_what_the_operator_computes(
 
 
 def test_every_decomposition_has_a_case() -> None:
-    free = {*free_parts.TABLE, *free_numbers.TABLE}  # see test_free_parts
-    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - free
+    elsewhere = {*free_parts.TABLE, *free_numbers.TABLE, *composites.TABLE}  # tests of their own
+    untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - elsewhere
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes
         aten._grouped_mm.default,  # not in float64: see test_experts

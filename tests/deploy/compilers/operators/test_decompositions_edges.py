@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,6 +108,72 @@ def test_lgamma() -> None:
     edge = [-1.0, -2, 0, -2.5, 1, 2, 1e-20, 1e30, INF, -INF, NAN, -100.3]
     x = torch.cat([torch.tensor(edge), torch.randn(100) * 5])
     assert_same(aten.lgamma.default, x)
+
+
+def test_losses_of_what_is_far_out_or_no_number() -> None:
+    x = torch.tensor([-INF, -1e30, -100, -0.0, 0, 3, 1e30, INF, NAN])
+    loss = aten.binary_cross_entropy_with_logits.default
+    for target in (0.0, 0.3, 1.0):
+        for positive in (None, torch.tensor(2.5)):
+            assert_same(loss, x, torch.full_like(x, target), None, positive, 0)
+    assert_same(loss, x[1:3].half(), torch.ones(2), None, None, 0)
+
+
+def test_nothing_is_nan_not_even_nan() -> None:
+    edge = torch.tensor([NAN, INF, -INF, 0.0, -0.0, 1])
+    for among in (edge, edge[:1], edge.repeat(20), edge[:0]):
+        assert_same(aten.isin.Tensor_Tensor, edge, among)
+
+
+def test_what_occurs_most_and_what_is_in_the_middle_beside_nan() -> None:
+    rows = [[NAN, 2.0, 2, 1, 1, NAN, NAN], [NAN, INF, INF, -INF, 0, 0, NAN], [NAN] * 7]
+    x = torch.tensor(rows)
+    for each in (x, x.half(), x.double(), x[:, :1], x[:, :0].new_ones(3, 2, dtype=torch.uint8)):
+        assert_same(aten.mode.default, each, 1)
+        if each.is_floating_point():
+            found, place = ONNX_TABLE[aten.nanmedian.dim](each, 1)
+            expected = each.nanmedian(1).values
+            torch.testing.assert_close(found, expected, equal_nan=True)
+            held = each.gather(1, place.unsqueeze(1)).squeeze(1)
+            torch.testing.assert_close(held, expected, equal_nan=True)
+
+
+def test_special_functions() -> None:
+    edge = [0.0, -0.0, 1, -1, 2, -3, 0.5, 1 - 1e-7, 1e-30, -1e-30, 300, -300, 1e20, INF, -INF, NAN]
+    x = torch.cat([torch.tensor(edge), torch.randn(200) * 4, torch.rand(200)])
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        for name in ("erfinv", "special_ndtri", "digamma", "i0", "special_i0e"):
+            if name != "special_ndtri" or dtype != torch.float16:  # which torch has not
+                assert_same(getattr(aten, name).default, x.to(dtype))
+    assert ONNX_TABLE[aten.erfinv.default](torch.arange(2)) is NotImplemented
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 40), st.integers(1, 12), st.floats(-3, 1), st.floats(1.5, 3))
+def test_histograms(count: int, bins: int, least: float, most: float) -> None:
+    x = torch.cat([torch.randn(count), torch.linspace(least, most, bins + 1)])
+    assert_same(aten.histc.default, x, bins, least, most)
+    assert_same(aten.histc.default, x, bins)
+    assert_same(aten.histc.default, torch.cat([x, torch.tensor([NAN, INF])]), bins, least, most)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=3))
+def test_what_is_written_by_index(data: st.DataObject, shape: list[int]) -> None:
+    rank = len(shape)
+    dim = data.draw(st.integers(0, rank - 1))
+    index_shape = [data.draw(st.integers(0, size)) for size in shape]
+    source_shape = [size + data.draw(st.integers(0, 2)) for size in index_shape]
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.int64]))
+    x, source = ((torch.randn(each) * 5).to(dtype) for each in (shape, source_shape))
+    index = torch.randint(shape[dim], index_shape)
+    for how in ("add", "multiply"):
+        assert_same(aten.scatter.reduce, x, dim, index, source, reduce=how)
+        assert_same(aten.scatter.value_reduce, x, dim, index, 3, reduce=how)
+    if index_shape != source_shape:
+        assert_same(aten.scatter_add.default, x, dim, index, source)
+        for how in ("sum", "prod", "amax", "amin"):
+            assert_same(aten.scatter_reduce.two, x, dim, index, source, how, include_self=False)
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -312,9 +380,41 @@ def _counts(x: Tensor) -> list[Tensor]:
     return [degrees[:, None] * x, weighted[:, None] + x, fewer]
 
 
+def _logits(x: Tensor) -> list[Tensor]:
+    target, weight = (x.roll(1, 1) > 0).to(x.dtype), torch.tensor([1.0, 2, 0.5, 3, 1, 4])
+    loss = functional.binary_cross_entropy_with_logits
+    return [
+        loss(x, target, reduction="none"),
+        loss(x, target, pos_weight=weight),
+        loss(x, target, weight, reduction="sum", pos_weight=weight),
+    ]
+
+
+def _members(x: Tensor) -> list[Tensor]:
+    labels, rounded = (x * 4).long(), (x * 4).round()
+    return [
+        torch.isin(labels, torch.arange(-200, 200, 3)),
+        torch.isin(labels, labels[:, 0], invert=True),
+        torch.isin(rounded, torch.tensor([1.0, NAN, INF, 2, 0])),
+        torch.isin(labels, 2) | torch.isin(2, labels),
+    ]
+
+
 @pytest.mark.parametrize(
     "function",
-    [_along_rows, _integers, _matrices, _solutions, _attention, _clamps, _ranges, _rows, _counts],
+    [
+        _logits,
+        _members,
+        _along_rows,
+        _integers,
+        _matrices,
+        _solutions,
+        _attention,
+        _clamps,
+        _ranges,
+        _rows,
+        _counts,
+    ],
 )
 def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path: Path) -> None:
     made: list[deploy.Attempt] = []

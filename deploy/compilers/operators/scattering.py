@@ -1,0 +1,88 @@
+"""Writes to places by index: in ONNX there are as many as values, where torch may have fewer."""
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+_scatter_reduce: Any = torch.scatter_reduce
+
+
+def scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
+    """As ``aten.scatter.src``."""
+    used = _used(source, index)
+    return NotImplemented if used is source else x.scatter(dim, index, used)
+
+
+def added(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
+    """As ``aten.scatter_add``."""
+    used = _used(source, index)
+    return NotImplemented if used is source else x.scatter_add(dim, index, used)
+
+
+def reduced(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """As ``aten.scatter_reduce.two``, of which the exporter takes means for sums."""
+    used = _used(source, index)
+    if reduce == "mean":
+        return _mean(x, dim, index, used, include_self=include_self)
+    if used is source:
+        return NotImplemented
+    return _scatter_reduce(x, dim, index, used, reduce, include_self=include_self)
+
+
+def _mean(x: Tensor, dim: int, index: Tensor, source: Tensor, *, include_self: bool) -> Tensor:
+    ones = torch.ones_like(source)
+    count = torch.zeros_like(x).scatter_add(dim, index, ones)
+    total = torch.zeros_like(x).scatter_add(dim, index, source)
+    if include_self:
+        total, count = total + x, count + 1
+    whole = not x.is_floating_point()
+    mean = total // count.clamp(min=1) if whole else total / count.clamp(min=1)
+    return torch.where(count > 0, mean, x)
+
+
+def scattered_by(x: Tensor, dim: int, index: Tensor, source: Any, *, reduce: str) -> Any:
+    """As ``aten.scatter.reduce``, of a tensor or a number."""
+    if not isinstance(source, Tensor):
+        source = torch.full_like(index, source, dtype=x.dtype)
+    how = {"add": "sum", "multiply": "prod"}[reduce]
+    return _scatter_reduce(x, dim, index, _used(source, index), how)
+
+
+def reduced_by_index(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """As ``aten.index_reduce``: each index is that of a whole slice."""
+    if not x.dim() or not source.dim():
+        return NotImplemented
+    shape = [1] * source.dim()
+    shape[dim] = -1
+    places = index.long().reshape(shape).expand(source.shape)
+    return _scatter_reduce(x, dim, places, source, reduce, include_self=include_self)
+
+
+def _used(source: Tensor, index: Tensor) -> Tensor:
+    """What of the source there is a place for."""
+    return source if _is_whole(source, index) else source[tuple(map(slice, index.shape))]
+
+
+def _is_whole(source: Tensor, index: Tensor) -> bool:
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
+
+    pairs: Any = zip(source.shape, index.shape, strict=True)
+    return all(statically_known_true(size == own) for size, own in pairs)
+
+
+WHOLE: Final = (_aten.scatter.src, _aten.scatter_add.default, _aten.scatter_reduce.two)
+"""Right as the exporter has them, if the source is whole."""
+
+
+def applies(node: Node) -> bool:
+    """Whether a node with one of these operators has to be written otherwise."""
+    index, source, *rest = node.args[2:]
+    values: Any = [each.meta["val"] for each in (source, index) if isinstance(each, Node)]
+    return "mean" in rest or not _is_whole(*values)
