@@ -287,7 +287,7 @@ class _Training:
     def _gradients(
         self, inputs: Tensors, labels: Tensor, number: int, step: int, watched: list[Norms] | None
     ) -> float:
-        """Compute them and tell the cost; their norms, and the activations', go to ``watched``."""
+        """Compute them and tell the cost of the joined batch; norms go to ``watched``."""
         activation: dict[str, float] = {}
 
         def found(name: str, output: Tensor) -> None:
@@ -296,17 +296,18 @@ class _Training:
         with contextlib.nullcontext() if watched is None else watching(self.module, found):
             outputs = self._forward(**inputs)
         cost = self.objective.cost(outputs, labels)
-        value = cost.item()
-        # one that stopped alone would leave the others waiting for its gradients
-        joined, lost = self._rank.totals(float(len(labels)), float(not math.isfinite(value)))
+        value, rows = cost.item(), len(labels)
+        # one that stopped alone, or chose another step of LBFGS, would leave the others waiting
+        # for its gradients
+        lost, joined, total = self._rank.totals(not math.isfinite(value), rows, value * rows)
         if lost:
             where = f"epoch {number}, step {step + 1} of {self._steps}"
             raise self._not_finite(value, where, inputs)
         self.optimizer.zero_grad()
-        backward(self._rank.weighted(cost, len(labels), joined))
+        backward(self._rank.weighted(cost, rows, joined))
         if watched is not None:
             watched.append(Norms(number, gradient_norms(self.module), activation))
-        return value
+        return value if self._rank.count == 1 else total / joined
 
     def _after(self, number: int, cost: float, rate: float, watched: list[Norms]) -> Progress:
         held_out_cost, score = evaluate(self.module, self._held_out, self.objective)

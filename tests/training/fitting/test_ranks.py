@@ -47,6 +47,12 @@ if rank.number == 0:
     costs = torch.tensor([epoch.cost for epoch in history.epochs], dtype=torch.float64)
     save_file({**module.state_dict(), "costs": costs}, sys.argv[1])
 fit(Drops(), data, Settings(2, 10, 0.05))
+module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+search = {"line_search_fn": "strong_wolfe", "max_iter": 4}  # the cost says how often it is asked
+history = fit(module, data, Settings(2, 37, 0.5, optimizer="LBFGS", options=search))
+if rank.number == 0:
+    costs = torch.tensor([epoch.cost for epoch in history.epochs], dtype=torch.float64)
+    save_file({"costs": costs}, sys.argv[1] + "-searched")
 leave_group()
 """
 
@@ -119,10 +125,11 @@ def test_two_processes_take_the_steps_of_one(folder: Path, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train.py", "one"])
     runpy.run_path("train.py")
-    one, two = load_file(folder / "one"), load_file(folder / "two")
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    for end in ("", "-searched"):
+        one, two = load_file(folder / f"one{end}"), load_file(folder / f"two{end}")
+        assert one.keys() == two.keys()
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_shares_are_the_whole_batch() -> None:
