@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors=_IN_ASCII)
         try:
-            arguments = _parser().parse_args(argv)
+            typed = sys.argv[1:] if argv is None else argv
+            arguments = _parser(typed).parse_args(typed)
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
             return _OUT_OF_MEMORY
@@ -108,7 +109,8 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
-def _parser() -> ArgumentParser:
+def _parser(typed: Sequence[str]) -> ArgumentParser:
+    """Declare the command that was typed, or all of them where it is none: for ``--help``."""
     parser = ArgumentParser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "
@@ -120,7 +122,7 @@ def _parser() -> ArgumentParser:
     commands: Any = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", action=Commands
     )
-    for name in COMMANDS:
+    for name in typed[:1] if {*typed[:1]} & {*COMMANDS} else COMMANDS:
         child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -37,7 +37,10 @@ _LACKED: Final = frozenset(
 """Operators that ONNX lacks, beside those that begin with ``linalg_``."""
 
 
-_CHECK: Final = torch.ops.aten._assert_tensor_metadata.default
+_CHECKS: Final = (
+    torch.ops.aten._assert_tensor_metadata.default,
+    torch.ops.aten._linalg_check_errors.default,
+)
 
 
 def fold(program: ExportedProgram) -> None:
@@ -50,7 +53,7 @@ def fold(program: ExportedProgram) -> None:
     known = _given(program)
     folded = {node for node in lacking if not _is_complex(node)}
     for node in constant:
-        if node.target is _CHECK:  # it would keep alive what it checks
+        if node.target in _CHECKS:  # they would keep alive what they check
             program.graph.erase_node(node)
         elif node in folded and not folded >= node.users.keys():
             value = _value(node, known)

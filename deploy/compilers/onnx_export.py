@@ -28,7 +28,15 @@ from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
 from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
-from .upstream import exact_numbers, exact_rewrites, numbers_of_one_kind
+from .upstream import (
+    decomposed_once,
+    exact_numbers,
+    exact_rewrites,
+    mark_decomposed,
+    numbers_of_one_kind,
+    onnx_decompositions,
+    operators_listed_once,
+)
 from .warm import operators_kept
 
 
@@ -77,9 +85,16 @@ def _of_program(
         steps: Whether LSTM and GRU are written out, too.
     """
     _check_opset(request, DYNAMO_OPSETS)
-    with program.free_kernels(), operators_kept(), exact_rewrites(), exact_numbers():
+    with (
+        program.free_kernels(),
+        operators_kept(),
+        operators_listed_once(),
+        exact_rewrites(),
+        exact_numbers(),
+        decomposed_once(),
+    ):
         made = torch.onnx.export(
-            _in_operators_of_onnx(capture(source), exact, steps=steps),
+            _in_operators_of_onnx(capture(source), exact, request.opset, steps=steps),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
@@ -155,20 +170,19 @@ def _of_script(source: Source) -> torch.export.ExportedProgram:
 
 
 def _in_operators_of_onnx(
-    captured: torch.export.ExportedProgram, exact: Table | None, *, steps: bool
+    captured: torch.export.ExportedProgram, exact: Table | None, opset: int, *, steps: bool
 ) -> torch.export.ExportedProgram:
     """A program with what ONNX lacks written otherwise.
 
     Args:
         captured: It is changed.
         exact: What to write otherwise as well, and of which there has to be some.
+        opset: Of ONNX.
         steps: Whether there have to be recurrent layers instead.
 
     Raises:
         RuntimeError: There is none.
     """
-    from . import special_sizes  # loads sympy
-
     constants.fold(captured)
     numbers_of_one_kind(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
@@ -179,13 +193,26 @@ def _in_operators_of_onnx(
         table = {**table, **_noting(exact, used)}
         both = by_parts.keys() & exact.keys()
         table |= {operator: _either(by_parts[operator], table[operator]) for operator in both}
-        captured = special_sizes.decomposed(captured, table)
+        captured = _decomposed(captured, table, opset)
         if not (any(node.target in _STEPPED for node in nodes) if steps else used):
             raise RuntimeError("there is nothing in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
-        captured = special_sizes.decomposed(captured, table)
+        captured = _decomposed(captured, table, opset)
     constants.fold(captured)  # what is solved with now
     return captured
+
+
+def _decomposed(
+    captured: torch.export.ExportedProgram, table: Table, opset: int
+) -> torch.export.ExportedProgram:
+    """Decompose by a table and, in the same pass, as torch's exporter will, which saves a pass."""
+    from . import special_sizes  # loads sympy
+
+    by_torch = onnx_decompositions(opset)
+    both = {op: _either(table[op], by_torch[op]) for op in table.keys() & by_torch.keys()}
+    found = special_sizes.decomposed(captured, {**by_torch, **table, **both})
+    mark_decomposed(found)
+    return found
 
 
 def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

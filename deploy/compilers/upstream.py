@@ -1,10 +1,11 @@
 """What compilers need to be told: to be quiet, and that nothing here is trained."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final
@@ -77,6 +78,52 @@ def exact_numbers() -> Iterator[None]:
 
     with mock.patch.object(common, "cast_to", cast_to):
         yield
+
+
+def onnx_decompositions(opset: int) -> dict[Any, Callable[..., Any]]:
+    """What dynamo's exporter takes apart, as it has no function of ONNX for it."""
+    table = import_module(f"{_EXPORTER}._decomp")  # loads onnxscript
+    registry = import_module(f"{_EXPORTER}._registration").ONNXRegistry.from_torchlib(opset)
+    known = set(table.get_onnx_implemented_overloads(registry))
+    found: dict[Any, Callable[..., Any]] = table.create_onnx_friendly_decomposition_table(known)
+    return found
+
+
+def mark_decomposed(program: ExportedProgram) -> None:
+    """Say that these decompositions have been made: ``decomposed_once`` believes it."""
+    program.graph_module.meta[_DECOMPOSED] = True
+
+
+@contextlib.contextmanager
+def decomposed_once() -> Iterator[None]:
+    """Let dynamo's exporter take a marked program as it is: its own pass takes as long as ours."""
+    passes = import_module(f"{_EXPORTER}._fx_passes")  # loads onnxscript
+    own = passes.decompose_with_registry
+
+    def decompose(program: ExportedProgram, registry: Any) -> ExportedProgram:
+        if program.graph_module.meta.get(_DECOMPOSED):
+            return program
+        found: ExportedProgram = own(program, registry)
+        return found
+
+    with mock.patch.object(passes, "decompose_with_registry", decompose):
+        yield
+
+
+@contextlib.contextmanager
+def operators_listed_once() -> Iterator[None]:
+    """Let torch.export ask C++ once which operators it has.
+
+    It asks for each of 27 namespaces, in each pass (2.13): a third of a small export to ONNX.
+    """
+    utils = import_module("torch._export.utils")  # loads the exporter
+    once = functools.cache(utils._materialize_cpp_cia_ops)
+    with mock.patch.object(utils, "_materialize_cpp_cia_ops", once):
+        yield
+
+
+_EXPORTER: Final = "torch.onnx._internal.exporter"
+_DECOMPOSED: Final = "edgeport decomposed"
 
 
 def _is_equal(found: float, expected: float, **_: float) -> bool:

@@ -59,6 +59,18 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "COMMAND" in capsys.readouterr().err
 
 
+def test_a_command_declares_no_other() -> None:
+    code = """
+import sys
+from edgeport.__main__ import COMMANDS, main
+main(["doctor", "--json"])
+modules = {name: f"edgeport.commands.{name.replace('-', '_')}" for name in COMMANDS}
+print([name for name, module in modules.items() if module in sys.modules])
+"""
+    told = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert told.splitlines()[-1] == "['doctor']"
+
+
 def test_help_imports_no_engine() -> None:
     code = """
 import sys

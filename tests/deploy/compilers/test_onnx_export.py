@@ -1,12 +1,17 @@
 """What torch's exporters to ONNX leave out or change, and dtypes that ONNX Runtime lacks."""
 
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
+from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.targets import OnnxRequest
+from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.runtimes import EdgeportError
 
 
@@ -105,6 +110,35 @@ def test_what_the_newer_exporter_refuses_is_told_first(tmp_path: Path) -> None:
     assert "trace      refused: aten.special_bessel_j0 has no translation to ONNX" in str(
         caught.value
     )
+
+
+class Median(nn.Module):
+    """ONNX has no median, and torch's exporter takes ``addcmul`` apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(x, x, x).median(-1).values
+
+
+def test_a_program_is_taken_apart_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def count(owner: Any, name: str) -> None:
+        own = getattr(owner, name)
+
+        def counted(*arguments: Any) -> Any:
+            seen.append(name)
+            return own(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(torch.export.ExportedProgram, "run_decompositions")
+    count(torch._C, "_dispatch_get_registrations_for_dispatch_key")
+    source = deploy.source_of("m", Median(), {"x": torch.randn(2, 5)}, {"x": {0: "rows"}})
+    with quiet(), inference_only():
+        made = onnx_export.dynamo(source, tmp_path, OnnxRequest(20, 10))
+    assert sorted(seen) == ["_dispatch_get_registrations_for_dispatch_key", "run_decompositions"]
+    graph = onnx.load(tmp_path / made.artefact.files[0].file).graph
+    assert {node.op_type for node in graph.node} >= {"Mul", "TopK"}
 
 
 class Opaque(nn.Module):
