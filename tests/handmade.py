@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from safetensors.numpy import save
 
-from edgeport.runtimes import Signature
+from edgeport.runtimes import Bundle, Signature
 from edgeport.runtimes.bundles.golden import Golden, to_tensors
 from edgeport.runtimes.bundles.manifest import Artefact, Manifest, StoredFile
 from edgeport.runtimes.parity.thresholds import Thresholds
@@ -47,6 +47,13 @@ def bundle(
     )
     (path / "manifest.json").write_text(manifest.dumps())
     return path
+
+
+def put_report(path: Path, kind: str, data: bytes) -> Bundle:
+    """Pack a report into a bundle."""
+    entry = asdict(stored(path, f"reports/{kind}.json", data))
+    edit(path, lambda m: m["evidence"].update({kind: entry}))
+    return Bundle.peek(path)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

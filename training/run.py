@@ -147,7 +147,7 @@ def check_place(path: Path) -> None:
         raise _ProbeError
 
 
-def save(run: Run, path: Path, extras: Mapping[str, str | bytes] | None = None) -> None:
+def save(run: Run, path: str | Path, extras: Mapping[str, str | bytes] | None = None) -> None:
     """Write a run to a new folder.
 
     Args:
@@ -165,7 +165,7 @@ def save(run: Run, path: Path, extras: Mapping[str, str | bytes] | None = None) 
     weights = {name: tensor.contiguous() for name, tensor in run.module.state_dict().items()}
     held_out = {**_apart(run.held_out.inputs), "labels": run.held_out.labels}
     held_out = {name: np.ascontiguousarray(array) for name, array in held_out.items()}
-    with files.new_folder(path) as folder:
+    with files.new_folder(Path(path)) as folder:
         files.write(folder / WEIGHTS, safetensors.torch.save(weights))
         files.write(folder / HELD_OUT, safetensors.numpy.save(held_out))
         for name, content in (extras or {}).items():
@@ -173,13 +173,14 @@ def save(run: Run, path: Path, extras: Mapping[str, str | bytes] | None = None) 
         files.write(folder / RECORD, record.dumps())
 
 
-def load(path: Path) -> Run:
+def load(path: str | Path) -> Run:
     """Read a run; its module is in eval mode.
 
     Raises:
         MissingFileError: There is nothing at ``path``, or a file of the run is missing.
         FormatError: It is not a run, or a file of it was damaged or edited.
     """
+    path = Path(path)
     if not path.exists():
         raise MissingFileError(
             f"no such run: {path}", remedy=f"check the path, or: edgeport train digits -o {path}"

@@ -188,7 +188,9 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
     dimension = row_dimension(signature)
     axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
     counts = {_rows_along(arrays[name], axis) for name, axis in axes.items() if axis is not None}
-    if len(counts) != 1 or counts == {0}:
+    if counts == {0}:
+        raise InputError(f"the arrays of {path} have no rows", remedy="give at least one row")
+    if len(counts) != 1:
         raise InputError(
             f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
         )
@@ -214,6 +216,17 @@ def _array_alone(path: Path, signature: Signature) -> dict[str, Array]:
 
 def _rows_along(array: Array, axis: int) -> int:
     return int(array.shape[axis]) if axis < array.ndim else 0
+
+
+def last_rows(inputs: Mapping[str, Array], signature: Signature) -> Mapping[str, Array]:
+    """As few of the last rows as the model takes."""
+    dimension = row_dimension(signature)
+    if dimension is None:
+        return inputs
+    allowed = signature.range_of(dimension)
+    rows = slice(-max(allowed.min, allowed.step), None)
+    axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
+    return {name: _cut(array, axes[name], rows) for name, array in inputs.items()}
 
 
 def _cut(array: Array, axis: int | None, rows: slice) -> Array:

@@ -46,7 +46,7 @@ class Bundle:
     copies: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, *, trusted: Sequence[Path] | None = None) -> Bundle:
+    def read(cls, path: str | Path, *, trusted: Sequence[Path] | None = None) -> Bundle:
         """Read the manifest, and the signature if one is demanded; nothing else is opened.
 
         Args:
@@ -61,11 +61,14 @@ class Bundle:
             SignatureError: A signature is demanded, and is missing or wrong.
             BackendMissingError: One is demanded, and ``cryptography`` is not installed.
         """
+        from pathlib import Path
+
+        path = Path(path)
         held, data, manifest = opened(path)
         return cls(path, manifest, vouched=_is_vouched(held, path, data, trusted))
 
     @classmethod
-    def peek(cls, path: Path) -> Bundle:
+    def peek(cls, path: str | Path) -> Bundle:
         """Read the manifest whoever signed it: to look at it, not to open anything.
 
         Raises:
@@ -73,6 +76,9 @@ class Bundle:
             FormatError: It is not a bundle.
             StorageError: It cannot be read.
         """
+        from pathlib import Path
+
+        path = Path(path)
         return cls(path, opened(path)[2])
 
     @property

@@ -141,8 +141,10 @@ def tell(right: bool, what: str) -> None:
     """Print a line; whoever reads no further, as ``head -1``, changes nothing."""
     try:
         print("pass" if right else "FAIL", what, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried again
+        if not isinstance(e, BrokenPipeError):
+            raise
 
 
 def of(error: float, bar: float) -> str:
@@ -183,7 +185,7 @@ def read_safetensors(data: bytes) -> dict[str, Array]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: all is right; 1: something is not; 2: usage, or no bundle; 3: no engine, or no memory."""
+    """0: all is right; 1: something is not; 2: usage, no bundle; 3: no engine, memory or room."""
     if arguments != ["--check"]:
         asked = bool({"-h", "--help"} & {*arguments})
         print(f"usage: python {sys.argv[0]} --check", file=sys.stdout if asked else sys.stderr)
@@ -193,7 +195,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if check(Model(place), place) else 1
     except (ValueError, OSError, ImportError, MemoryError) as e:
         print(f"{sys.argv[0]}: {e or 'out of memory'}", file=sys.stderr)
-        return 1 if isinstance(e, ValueError) else 2 if isinstance(e, OSError) else 3
+        if isinstance(e, ValueError):
+            return 1
+        return 2 if isinstance(e, OSError) and e.errno is None else 3  # read() gives no number
 
 
 if __name__ == "__main__":

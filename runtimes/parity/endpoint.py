@@ -165,6 +165,11 @@ class Endpoint(Closes):
             response = connection.getresponse()
             data = response.read(LARGEST_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as e:
+            if isinstance(e, http.client.BadStatusLine) and not isinstance(e, OSError):
+                raise EngineError(
+                    f"what answers at {where} does not speak HTTP",
+                    remedy="pass the port for HTTP; that for gRPC is another",
+                ) from e
             raise BackendMissingError(
                 f"no answer from {where}: {e or type(e).__name__}",
                 remedy="start the server, and check host and port",

@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from edgeport.runtimes.bundles.bundle import Bundle
+from edgeport.runtimes.bundles.evidence import proofs
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import (
@@ -36,7 +38,7 @@ _USUAL: Final = ("real", "random")
 
 
 def verify(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     backends: Sequence[str] | None = None,
     *,
     threads: int | None = None,
@@ -49,7 +51,7 @@ def verify(
     """Check every hash, then repeat the golden samples on every backend that is usable here.
 
     Args:
-        bundle: What to verify.
+        bundle: What to verify, or where it is.
         backends: Only these; ``None`` for all that fit the bundle and can run on the device.
         threads: As in ``Options``.
         device: As in ``Options``; ``None`` for each backend's own.
@@ -61,13 +63,19 @@ def verify(
             ``threads`` says otherwise, which hangs if torch computed with several here before.
 
     Raises:
-        MissingFileError: A file of the bundle is not there.
+        MissingFileError: A file of the bundle is not there, or the bundle.
         IntegrityError: A file is not the one that was packed.
-        FormatError: The golden samples are damaged.
+        FormatError: The golden samples are damaged, or it is no bundle.
+        SignatureError: As ``Bundle.read``.
         UsageError: A backend does not exist, does not fit the bundle or does not run on the
             device, or a threshold is for an output that is not there.
         BackendMissingError: A backend that was asked for by name cannot be used here.
+
+    Examples:
+        >>> verify("digits.edge", threads=1).passed                       # doctest: +SKIP
+        True
     """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
     thresholds = thresholds or bundle.manifest.thresholds
     thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
     options = Options(threads=threads, optimize=optimize, device=device, gpu=gpu or GpuOptions())
@@ -88,7 +96,7 @@ def verify(
         bundle.manifest.name,
         len(samples),
         thresholds,
-        tuple(report.judged(facts, thresholds) for report in reports),
+        tuple(_elsewhere(bundle, report.judged(facts, thresholds)) for report in reports),
         facts,
     )
 
@@ -184,6 +192,22 @@ def _require_usable(bundle: Bundle, name: str, device: str | None) -> None:
     available = probe(name, device)
     if not available.usable:
         raise _unusable(name, available.reason, available.remedy)
+
+
+def _elsewhere(bundle: Bundle, report: BackendReport) -> BackendReport:
+    """Say so where it passed with another release of the engine."""
+    if report.outcome != "fail" or (report.engine and "cuda" in report.engine.device):
+        return report
+    engine = report.engine or probe(report.backend)
+    here = f"{engine.engine} {engine.version}"
+    for proof in proofs(bundle):
+        if (proof.backend, proof.outcome) == (report.backend, "pass") and proof.engine != here:
+            remedy = (
+                f"it passed with {proof.engine} where it was made: install that here, or export "
+                f"it again where {here} is installed"
+            )
+            return replace(report, remedy=remedy)
+    return report
 
 
 def _unusable(name: str, reason: str | None, remedy: str | None) -> BackendMissingError:

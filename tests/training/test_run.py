@@ -81,10 +81,10 @@ def test_what_is_in_the_folder(made: Run, path: Path) -> None:
 
 
 def test_nothing_is_overwritten(made: Run, path: Path) -> None:
-    for refused in (check_place, lambda place: save(made, place)):
+    for refused in (check_place, lambda place: save(made, str(place))):
         with pytest.raises(ExistingFileError, match=re.escape(f"{path} exists already")):
             refused(path)
-    assert load(path).history == made.history
+    assert load(str(path)).history == made.history
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from .elementwise import atan2, hypot
@@ -23,7 +24,7 @@ def _of_parts(operator: Any) -> Callable[..., Any]:
     """An operator that takes the parts of what it is given to the parts of what it returns."""
 
     def parts(*args: Any, **options: Any) -> Any:
-        if not any(_is_complex(each) for each in pytree.tree_leaves(args)):
+        if options.get("dtype") or not any(map(_is_complex, pytree.tree_leaves(args))):
             return NotImplemented
         real, imaginary = (
             operator(*pytree.tree_map(part, args), **options) for part in (_real, _imaginary)
@@ -33,15 +34,15 @@ def _of_parts(operator: Any) -> Callable[..., Any]:
     return parts
 
 
-def _product(operator: Any) -> Callable[..., Any]:
-    """An operator of two factors that is linear in each."""
+def _bmm(left: Tensor, right: Tensor) -> Any:
+    return _multiplied(torch.bmm, left, right) if _is_complex(left) else NotImplemented
 
-    def product(left: Tensor, right: Tensor, *rest: Any) -> Any:
-        if rest or not (_is_complex(left) or _is_complex(right)):
-            return NotImplemented
-        return _multiplied(operator, left, right)
 
-    return product
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    if not _is_complex(x):
+        return NotImplemented
+    product = _multiplied(functional.linear, x, weight)
+    return product if bias is None else product + bias
 
 
 def _multiplied(operator: Callable[..., Tensor], left: Tensor, right: Tensor) -> Tensor:
@@ -62,11 +63,16 @@ def _zeros(size: list[int], *, dtype: torch.dtype | None = None, **options: Any)
     return torch.complex(zeros, zeros)
 
 
-def _ones_like(z: Tensor, **options: Any) -> Any:
-    if not _is_complex(z) or options.get("dtype"):
-        return NotImplemented
-    ones = torch.ones_like(_real(z))
-    return torch.complex(ones, torch.zeros_like(ones))
+def _like(filled: Callable[..., Tensor]) -> Callable[..., Any]:
+    """``zeros_like`` or ``ones_like``, which may ask for real ones."""
+
+    def like(z: Tensor, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
+        if not _is_complex(z) or (dtype is not None and dtype.is_complex):
+            return NotImplemented
+        real = filled(_real(z), dtype=dtype)
+        return real if dtype else torch.complex(real, torch.zeros_like(real))
+
+    return like
 
 
 def _where(condition: Tensor, chosen: Tensor, other: Tensor) -> Any:
@@ -146,7 +152,8 @@ def _imaginary(value: Any) -> Any:
 _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.einsum.default: _einsum,
     _aten.zeros.default: _zeros,
-    _aten.ones_like.default: _ones_like,
+    _aten.zeros_like.default: _like(torch.zeros_like),
+    _aten.ones_like.default: _like(torch.ones_like),
     _aten.where.self: _where,
     _aten.masked_fill.Scalar: _masked_fill,
     _aten.pad.default: _padded,
@@ -155,7 +162,8 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.angle.default: _angle,
     _aten.pow.Tensor_Scalar: _power,
     _aten.linalg_vector_norm.default: _norm,
-    **{operator: _product(operator) for operator in (_aten.bmm.default, _aten.linear.default)},
+    _aten.bmm.default: _bmm,
+    _aten.linear.default: _linear,
     **{
         operator: _of_parts(operator)
         for operator in (
@@ -171,7 +179,6 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
             _aten.gather.default,
             _aten.repeat.default,
             _aten.cumsum.default,
-            _aten.zeros_like.default,
             _aten.unbind.int,
             _aten.split.Tensor,
             _aten.split_with_sizes.default,

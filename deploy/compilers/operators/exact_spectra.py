@@ -51,10 +51,13 @@ def _of_complex(z: Tensor, dim: Sequence[int], normalization: int, forward: bool
 
 
 def _back_to_real(z: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Any) -> Any:
-    """As ``aten._fft_c2r``: what is beyond the middle mirrors what is before it."""
+    """As ``aten._fft_c2r``: what is beyond the middle mirrors what is before it.
+
+    Of any length: ONNX Runtime up to 1.26 opens no file with the operator that ONNX has for it.
+    """
     *others, last = dim
     lengths = [*(z.shape[axis] for axis in others), last_dim_size]
-    if _stays(lengths):
+    if _are_too_long(lengths):
         return _KEEP
     count = last_dim_size // 2 + 1
     real, imaginary = _along(z.real, z.imag, others, forward=False)
@@ -124,10 +127,14 @@ def _scale(lengths: Sequence[Any], normalization: int) -> Any:
 
 def _stays(lengths: Sequence[Any]) -> bool:
     """Powers of two, of which ONNX Runtime has another kernel, and what would be too large."""
+    are_powers = all(isinstance(n, int) and n & (n - 1) == 0 for n in lengths)
+    return are_powers or _are_too_long(lengths)
+
+
+def _are_too_long(lengths: Sequence[Any]) -> bool:
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
 
-    exact = all(isinstance(n, int) and n & (n - 1) == 0 for n in lengths)
-    return exact or any(statically_known_true(n > _LONGEST) for n in lengths)
+    return any(statically_known_true(n > _LONGEST) for n in lengths)
 
 
 def _taken_apart(operator: Any) -> Callable[..., Any]:

@@ -58,15 +58,6 @@ def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     return first, second
 
 
-def quantile(
-    x: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, **options: Any
-) -> Tensor:
-    """As ``aten.quantile``: NaN where one of the values is."""
-    axes = [*range(x.dim())] if dim is None else [dim]
-    missing = x.isnan().any(axes, keepdim) if axes else x.isnan()
-    return torch.where(missing, math.nan, nanquantile(x, q, dim, keepdim, **options))
-
-
 def nanquantile(
     x: Tensor,
     q: Tensor | float,
@@ -121,16 +112,18 @@ def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor
 def bincount(x: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> Any:
     """How often each number occurs; the exporter takes no weights, and no free size.
 
-    One more of the largest number that has a place is counted first, and left out again.
+    One more of the largest number that has a place is counted first, among numbers that are each
+    one larger, so that there may be no place at all, and left out again.
     """
     if weights is None and isinstance(minlength, int):
         return _KEEP
     if isinstance(minlength, int):
         count = torch.bincount(x, minlength=minlength)
     else:
-        last: Tensor = _scalar_tensor(minlength - 1, dtype=x.dtype)
-        count = torch.bincount(torch.cat([x, last.unsqueeze(0)]))
-        count = count - (torch.arange(count.shape[0]) == last)
+        last: Tensor = _scalar_tensor(minlength, dtype=torch.int64)
+        count = torch.bincount(torch.cat([x.long() + 1, last.unsqueeze(0)]))
+        place = torch.arange(count.shape[0])
+        count = (count - (place == last))[place > 0]  # by a mask: it needs a size with a name
     if weights is None:
         return count
     kind = torch.float32 if weights.dtype == torch.float32 else torch.float64

@@ -59,7 +59,7 @@ class _Found:
 
 def localise(
     source: Source,
-    artefact: Path,
+    artefact: str | Path,
     sample: Golden,
     *,
     backend: str | None = None,
@@ -97,12 +97,13 @@ def localise(
         Exception: Whatever the module raises.
 
     Examples:
-        >>> found = localise(source, Path("model.onnx"), sample)          # doctest: +SKIP
+        >>> found = localise(source, "model.onnx", sample)                # doctest: +SKIP
         >>> found.module, found.operator                                  # doctest: +SKIP
         ('encoder.layers.3.attn', 'MatMul')
     """
     if repro is not None:
         files.refuse_existing(repro)
+    artefact = Path(artefact)
     format_ = _format(artefact)
     limit = kept_per_value(memory_bytes, _FEWEST_VALUES)
     module = trace_eager(source, sample.inputs, limit)

@@ -56,7 +56,9 @@ def test_a_session_declares_the_bundles_signature(packed: Path) -> None:
 
 def test_where_there_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"no such bundle: .*gone\.edge\n  fix: check the"):
-        Bundle.read(tmp_path / "gone.edge")
+        Bundle.read(str(tmp_path / "gone.edge"))
+    with pytest.raises(MissingFileError, match=r"no such bundle: .*gone\.edge\n  fix: check the"):
+        Bundle.peek(str(tmp_path / "gone.edge"))
     with pytest.raises(FormatError, match=r"is not a bundle: it has no manifest\.json\n  fix: m"):
         Bundle.read(tmp_path)
     (tmp_path / "file.edge").touch()

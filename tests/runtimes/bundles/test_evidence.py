@@ -1,4 +1,3 @@
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,9 @@ from edgeport.runtimes.bundles.evidence import latencies_ns, proofs
 HUGE_RATIO = {"figures": {"ratio": 10**400}}
 
 
-def put(path: Path, kind: str, data: bytes) -> Bundle:
-    (path / "reports").mkdir(exist_ok=True)
-    (path / "reports" / f"{kind}.json").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    stored = {"file": f"reports/{kind}.json", "sha256": digest, "size_bytes": len(data)}
-    handmade.edit(path, lambda m: m["evidence"].update({kind: stored}))
-    return Bundle.peek(path)
-
-
 def test_a_real_report(packed: Path) -> None:
     report = verify(Bundle.read(packed), threads=1).to_json()
-    bundle = put(packed, "parity", json.dumps(report).encode())
+    bundle = handmade.put_report(packed, "parity", json.dumps(report).encode())
     bundle.check_files()
     ort, null = proofs(bundle)
     assert (ort.backend, ort.outcome, ort.engine.split()[0]) == ("ort-cpu", "pass", "onnxruntime")
@@ -40,7 +30,7 @@ def test_a_report_of_a_narrower_precision(packed: Path) -> None:
     for verdict, signal in zip(backend["verdicts"], (10.0, 33.0, *[50.0] * 99), strict=False):
         verdict["figures"]["snr_db"] = signal
     backend["verdicts"][0]["kind"] = "edge"  # which owes none
-    proof, _ = proofs(put(packed, "parity", json.dumps(report).encode()))
+    proof, _ = proofs(handmade.put_report(packed, "parity", json.dumps(report).encode()))
     assert (proof.reduced, proof.snr_db, proof.worst) == ("int8", 33.0, "int8, 33 dB over noise")
 
 
@@ -50,7 +40,7 @@ def test_a_real_benchmark(packed: Path) -> None:
     result = benchmark(
         [Bundle.read(packed)], Sweep(("ort-cpu",), threads=(1,)), budget_s=0.2, processes=2
     ).to_json()
-    found = latencies_ns(put(packed, "bench", json.dumps(result).encode()))
+    found = latencies_ns(handmade.put_report(packed, "bench", json.dumps(result).encode()))
     assert found.keys() == {"ort-cpu"}
     assert 1e3 < found["ort-cpu"] < 1e9
 
@@ -77,7 +67,7 @@ def test_none_is_none(packed: Path) -> None:
     ],
 )
 def test_what_is_no_report(packed: Path, report: Any, message: str) -> None:
-    bundle = put(packed, "parity", json.dumps(report).encode())
+    bundle = handmade.put_report(packed, "parity", json.dumps(report).encode())
     with pytest.raises(FormatError, match=rf"a report of .*mlp\.edge cannot be read: {message}"):
         proofs(bundle)
 
@@ -85,13 +75,13 @@ def test_what_is_no_report(packed: Path, report: Any, message: str) -> None:
 def test_a_latency_beyond_all_numbers(packed: Path) -> None:
     percentile = {"percent": 50, "latency_ns": {"value": 10**400}}
     report = {"variants": [{"backend": "x", "percentiles": [percentile]}]}
-    bundle = put(packed, "bench", json.dumps(report).encode())
+    bundle = handmade.put_report(packed, "bench", json.dumps(report).encode())
     with pytest.raises(FormatError, match=r"cannot be read: a latency is 10+\.\.\.0+, expected a"):
         latencies_ns(bundle)
 
 
 def test_damage(packed: Path) -> None:
-    bundle = put(packed, "parity", b"{")
+    bundle = handmade.put_report(packed, "parity", b"{")
     with pytest.raises(
         FormatError, match=r"a report of .* cannot be read: Expecting property name"
     ):

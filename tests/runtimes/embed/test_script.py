@@ -70,6 +70,14 @@ def test_who_reads_one_line_only_changes_nothing(packed: Path) -> None:
     assert (done.stdout.splitlines()[1:], done.stderr) == (["0"], "")
 
 
+def test_no_room_for_what_it_prints_is_no_fault_of_the_model(packed: Path) -> None:
+    command = [sys.executable, "-W", "error", str(embedded(packed)), "--check"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"{command[-2]}: [Errno 28] No space left on device\n"
+
+
 def test_it_answers_what_the_session_answers(packed: Path) -> None:
     model = runpy.run_path(str(embedded(packed)))["Model"](threads=1)
     generator = np.random.default_rng(3)

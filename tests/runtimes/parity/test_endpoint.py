@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -287,6 +288,26 @@ def test_nobody_is_there_or_has_no_such_model(packed: Path) -> None:
         verify_endpoint(bundle, url)
     with pytest.raises(BackendMissingError, match=f"no answer from {url}"):
         verify_endpoint(bundle, url)
+
+
+def test_the_port_for_grpc_is_another(packed: Path) -> None:
+    def answer(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=answer, args=[listening])
+        thread.start()
+        with pytest.raises(EngineError) as raised:
+            verify_endpoint(Bundle.read(packed), url)
+        thread.join()
+    assert str(raised.value) == (
+        f"what answers at {url} does not speak HTTP\n"
+        "  fix: pass the port for HTTP; that for gRPC is another"
+    )
 
 
 def test_every_dtype_goes_there_and_back() -> None:

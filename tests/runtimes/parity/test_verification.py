@@ -60,19 +60,42 @@ def test_a_right_engine_passes_and_zeros_fail(packed: Path) -> None:
     assert null.reason == "6 of 8 comparisons failed"
     assert null.remedy == "don't use this artefact with this backend; export the model again"
     assert (report.passed, report.nothing_ran, report.samples) == (False, False, 4)
-    assert verify(Bundle.read(packed), ["ort-cpu"]).passed
+    assert verify(packed, ["ort-cpu"]).passed
+    assert verify(str(packed), ["ort-cpu"]).passed
 
 
-def test_one_percent_of_one_weight_fails(packed: Path) -> None:
-    model = onnx.load_from_string((packed / "model.onnx").read_bytes())
+def one_percent_off(path: Path) -> bytes:
+    """An ONNX file with one weight that is larger."""
+    model = onnx.load_from_string(path.read_bytes())
     (weight,) = [w for w in model.graph.initializer if w.name == "w2"]
     values = numpy_helper.to_array(weight).copy()
     values[np.unravel_index(np.abs(values).argmax(), values.shape)] *= 1.01
     weight.CopyFrom(numpy_helper.from_array(values, "w2"))
-    handmade.replace_artefact(packed, "onnx", model.SerializeToString())
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def test_one_percent_of_one_weight_fails(packed: Path) -> None:
+    handmade.replace_artefact(packed, "onnx", one_percent_off(packed / "model.onnx"))
     report = only(Bundle.read(packed))
     assert report.outcome == "fail"
     assert {verdict.output for verdict in report.failures} == {"logits"}
+
+
+def test_another_release_of_the_engine_is_told(packed: Path) -> None:
+    here = only(Bundle.read(packed)).engine
+    assert here is not None
+    report = verify(packed, ["ort-cpu"], threads=1).to_json()
+    report["backends"][0]["engine"]["version"] = "1.0.1"
+    handmade.put_report(packed, "parity", json.dumps(report).encode())
+    told = (
+        "it passed with onnxruntime 1.0.1 where it was made: install that here, or export it again "
+        f"where onnxruntime {here.version} is installed"
+    )
+    assert only(Bundle.read(packed)).remedy is None
+    for wrong in (one_percent_off(packed / "model.onnx"), b"junk"):  # junk is not even opened
+        handmade.replace_artefact(packed, "onnx", wrong)
+        assert only(Bundle.read(packed)).remedy == told
 
 
 def test_outputs_are_compared_by_name_not_by_place(packed: Path) -> None:

@@ -51,6 +51,18 @@ class Rotary(nn.Module):
         return [*real, log.real, torch.linalg.vector_norm(turned, dim=1), torch.angle(z)]
 
 
+class Layer(nn.Module):
+    """A linear layer of complex numbers, and zeros that are real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3, dtype=torch.cfloat)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.linear(torch.fft.rfft(x))
+        return mixed.abs() + torch.zeros_like(mixed, dtype=torch.float32)
+
+
 @pytest.mark.parametrize("size", [16, "n"])
 def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -69,4 +81,13 @@ def test_parts_by_index_and_powers(tmp_path: Path) -> None:
         Rotary(), example, tmp_path / "m.edge",
         formats="onnx", dimensions={"x": {0: "batch"}, "start": {0: "batch"}},
     )  # fmt: skip  # one call
+    assert made.report.passed
+
+
+def test_a_layer_with_a_bias(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(2, 8)}
+    made = deploy.export(
+        Layer(), example, tmp_path / "m.edge", formats="onnx", dimensions={"x": {0: "batch"}}
+    )
     assert made.report.passed

@@ -386,7 +386,9 @@ def _counts(x: Tensor) -> list[Tensor]:
     rows = x.shape[0]
     place = x[:, 0].abs().long() % rows
     degrees = torch.bincount(place, minlength=rows)
-    return [degrees[:, None] * x, torch.bincount(place, x[:, 1], minlength=rows)[:, None] + x]
+    weighted = torch.bincount(place, x[:, 1], minlength=rows)
+    fewer = torch.bincount(place.to(torch.uint8), minlength=rows - 1)  # none of one row
+    return [degrees[:, None] * x, weighted[:, None] + x, fewer]
 
 
 def _logits(x: Tensor) -> list[Tensor]:
