@@ -125,6 +125,7 @@ DECOMPOSITIONS: Final[Mapping[str, str]] = {
     "`torch.nn.functional.one_hot(labels, classes).sum(0)`",
     "fmax": "where no value is NaN: `torch.maximum(a, b)`",
     "fmin": "where no value is NaN: `torch.minimum(a, b)`",
+    "histogram": "with ends that are numbers: `torch.histc(x, k, 0, 1)`",
 }
 """By operator, without overload: the same in other operators, as code that a test runs."""
 
@@ -139,6 +140,12 @@ SCAN: Final = (
 LINEAR_ALGEBRA: Final = (
     "ONNX has no decompositions of matrices, as SVD, QR and eigenvalues: det, inv, solve and "
     "cholesky of at most 8 x 8 are written out, and what hangs on weights alone is computed once"
+)
+
+EXPONENTIAL: Final = (
+    "write out its series: s = a / 2**k with a k that makes all of it small, the sum of "
+    "torch.linalg.matrix_power(s, n) / math.factorial(n) for n up to 12, and that squared k times; "
+    "for rotations Rodrigues' formula"
 )
 
 
@@ -156,5 +163,7 @@ def operator_remedy(operator: str | None, *, in_onnx: bool) -> str:
         advice = SCAN
     if bare.startswith("linalg") or bare == "cholesky":
         advice = LINEAR_ALGEBRA
+    if bare.endswith("matrix_exp"):
+        advice = EXPONENTIAL
     other = ANOTHER_FORMAT if in_onnx else "TorchScript may hold it, by a trace"
     return f"{advice}; or {other}" if in_onnx else f"{advice}; {other}"

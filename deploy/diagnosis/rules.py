@@ -93,7 +93,7 @@ RULES: Final = (
     # ---- values
     Rule(
         Family.CONTROL_FLOW,
-        r"Data-dependent (?:branching|assertion)",
+        r"Data-dependent (?:branching|assertion)|DataDependentOutputException: aten\.equal",
         DECIDING_PROBLEM,
     ),
     Rule(

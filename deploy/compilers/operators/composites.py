@@ -118,8 +118,6 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.kron.default: kron,
     _aten.cov.default: covariance,
     _aten.corrcoef.default: correlation,
-    _aten.quantile.default: ordering.quantile,
-    _aten.quantile.scalar: ordering.quantile,
     _aten.nanquantile.default: ordering.nanquantile,
     _aten.nanquantile.scalar: ordering.nanquantile,
     **{getattr(_aten.gradient, name): gradient for name in _aten.gradient.overloads()},

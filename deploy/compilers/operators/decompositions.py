@@ -114,6 +114,18 @@ def _lstm(input: Tensor, hx: Sequence[Tensor], *options: Any) -> Any:
     return LAYERS[_aten.lstm.input](input, hx, *options)
 
 
+def _gcd(x: Tensor, y: Tensor) -> Any:
+    from .divisors import greatest  # loads dynamo
+
+    return greatest(x, y)
+
+
+def _lcm(x: Tensor, y: Tensor) -> Any:
+    from .divisors import least_multiple  # loads dynamo
+
+    return least_multiple(x, y)
+
+
 def _projects(states: Sequence[Tensor]) -> bool:
     output, cell = states
     return output.shape[-1] != cell.shape[-1]
@@ -285,6 +297,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.index_reduce.default: scattering.reduced_by_index,
     _aten.pdist.default: distances.pdist,
     _aten._pdist_forward.default: distances.pdist,
+    _aten.gcd.default: _gcd,
+    _aten.lcm.default: _lcm,
     _aten.histc.default: counting.histogram,
     _aten.mode.default: counting.mode,
     _aten.nanmedian.default: ordering.nanmedian,

@@ -58,15 +58,6 @@ def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     return first, second
 
 
-def quantile(
-    x: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, **options: Any
-) -> Tensor:
-    """As ``aten.quantile``: NaN where one of the values is."""
-    axes = [*range(x.dim())] if dim is None else [dim]
-    missing = x.isnan().any(axes, keepdim) if axes else x.isnan()
-    return torch.where(missing, math.nan, nanquantile(x, q, dim, keepdim, **options))
-
-
 def nanquantile(
     x: Tensor,
     q: Tensor | float,

@@ -166,6 +166,17 @@ class OneHot(nn.Module):
         return found
 
 
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if torch.equal(x, x.abs()) else -x  # here
+
+
+class Exponential(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.linalg.matrix_exp(x[:, :, None] * x[:, None])  # here
+        return found
+
+
 class Median(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = x.median(1).values  # here
@@ -374,6 +385,8 @@ CASES = [
         for module in (Branch, Loop, NumberBranch, Suppression)
         for compiler in (pt2, pt2_strict)
     ),
+    Case(pt2, Same, Family.CONTROL_FLOW, None, "torch.where", "by the values"),
+    Case(onnx_dynamo, Exponential, Family.OPERATOR, "aten.linalg_matrix_exp.default", "Rodrigues"),
     Case(pt2, Prefix, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, Repeat, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, Listed, Family.SIZE, None, "tolist"),
@@ -632,6 +645,7 @@ def test_the_decompositions_compute_what_the_operators_compute() -> None:
         "bincount": torch.bincount(labels),
         "fmax": torch.fmax(a[:3], b),
         "fmin": torch.fmin(a[:3], b),
+        "histogram": torch.histogram(x, 2, range=(0.0, 1.0)).hist,
     }
     assert set(truth) == set(DECOMPOSITIONS)
     for name, expected in truth.items():

@@ -145,6 +145,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for how in ("prod", "mean", "amax", "amin") for keep in (False, True)),
     *((operator, (floats(rows, 3), p), {}) for rows in (0, 1, 2, 7) for p in (0.0, 1, 2, 3.5, 1e999)
       for operator in (aten.pdist.default, aten._pdist_forward.default)),
+    *((operator, (integers(9) // 2**20, DIVISORS[:, None]), {})
+      for operator in (aten.gcd.default, aten.lcm.default)),
     *((aten.histc.default, (floats(5, 40), 8, *ends), {}) for ends in ((), (-1, 1), (0.5, 0.5))),
     *((aten.mode.default, (x, dim, keep), {}) for dim in (0, -1) for keep in (False, True)
       for x in (integers(5, 6) % 3, (floats(5, 6) * 2).round(), floats(5, 6) > 0)),

@@ -138,6 +138,14 @@ def test_what_occurs_most_and_what_is_in_the_middle_beside_nan() -> None:
             torch.testing.assert_close(held, expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int8, torch.uint8])
+def test_divisors(dtype: torch.dtype) -> None:
+    x = torch.tensor([0, 1, 2, 12, 18, 100, 127]).to(dtype)
+    for other in (x[:, None], x[:, None] * 0, x[:0], x[:, None].to(torch.int16)):
+        for operator in (aten.gcd.default, aten.lcm.default):
+            assert_same(operator, x if len(other) else other, other)
+
+
 def test_special_functions() -> None:
     edge = [0.0, -0.0, 1, -1, 2, -3, 0.5, 1 - 1e-7, 1e-30, -1e-30, 300, -300, 1e20, INF, -INF, NAN]
     x = torch.cat([torch.tensor(edge), torch.randn(200) * 4, torch.rand(200)])
@@ -324,8 +332,11 @@ def _along_rows(x: Tensor) -> list[Tensor]:
 
 def _integers(x: Tensor) -> list[Tensor]:
     n = (x * 2**20).long() * 2**15 + 1
-    return [torch.div(n, -7, rounding_mode=mode) for mode in ("floor", "trunc")] + [
-        torch.fmod(n, 7)
+    return [
+        *(torch.div(n, -7, rounding_mode=mode) for mode in ("floor", "trunc")),
+        torch.fmod(n, 7),
+        torch.gcd(n, n.roll(1, 1)),
+        torch.lcm((x * 50).int(), (x.roll(1, 1) * 9).int()),
     ]
 
 
