@@ -34,6 +34,8 @@ EDGES = torch.tensor([-1.0, -0.5, 0.0, 0.0, 1.5], dtype=torch.float64)
 SQUARE = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+    *((op, (floats(5, 2),), {}) for op in (aten.amax.default, aten.amin.default)),
+    *((op, (integers(3), [], True), {}) for op in (aten.amax.default, aten.amin.default)),
     (aten.median.default, (floats(5, 2),), {}),
     *((aten.median.dim, (floats(4, 5, 3), dim, keep), {})
       for dim in (0, -2, 2) for keep in (False, True)),
