@@ -399,7 +399,7 @@ class Undefined(nn.Module):
         while x.sum() > 1:
             y = x / 2
             x = y
-        return y  # here
+        return y  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 class Table(nn.Module):
@@ -500,7 +500,7 @@ CASES = [
         "no layer is chosen",
         line=False,
     ),
-    Case(script, Undefined, Family.PYTHON, None, "give it a value before", "no value of 'y'"),
+    Case(script, Undefined, Family.PYTHON, None, "give it a value", "no value of 'y'", line=False),
     Case(
         pt2,
         Registered,
