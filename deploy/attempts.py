@@ -4,7 +4,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -14,9 +14,15 @@ from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
-from edgeport.deploy.diagnosis.remedies import OTHER_DTYPE, REMEDIES, Family
+from edgeport.deploy.diagnosis.remedies import (
+    CUSTOM_OPERATOR,
+    OTHER_DTYPE,
+    REMEDIES,
+    UNRUNNABLE,
+    Family,
+)
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import StorageError
+from edgeport.runtimes import FormatError, StorageError
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.parity.report import BackendReport
 
@@ -26,6 +32,9 @@ _LONGEST_PROBLEM: Final = 200
 
 _LACKING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)\).* name '(.*)'")
 """What ONNX Runtime says of a node, which has a kernel for other dtypes."""
+
+_CALLED: Final = re.compile(r"calls (?:operators of )?'(?:torch\.ops\.)?(\w+(?:\.\w+)?)")
+"""What our own check of a file says of an operator that it may not hold."""
 
 WRONG: Final = ".wrong"
 """Folder for artefacts that are not proved, for the localiser; it never ships."""
@@ -145,7 +154,20 @@ def _compile_and_prove(
             traceback="".join(traceback.format_exception(e)),
         )
     compiled_at = time.perf_counter()
-    reports = tuple(prove(compiled.artefact))
+    try:
+        reports = tuple(prove(compiled.artefact))
+    except FormatError as e:  # as of a file that somebody sent, which is not opened either
+        return Attempt(
+            format_,
+            route.name,
+            route.records,
+            "refused",
+            compiled_at - start,
+            time.perf_counter() - compiled_at,
+            compiled,
+            keep(compiled, folder, route.name),
+            diagnosis=_of_unsafe(e),
+        )
     wrong = next((report for report in reports if report.outcome != "pass"), None)
     lacking = _LACKING.search(wrong.reason or "") if wrong else None
     diagnosis = _of_lacking(lacking, compiled, source) if lacking else None
@@ -195,11 +217,20 @@ def _of_lacking(lacking: re.Match[str], compiled: Compiled, source: Source) -> D
     return placed(found, node, named, source.module) if len(named) == 1 else found
 
 
+def _of_unsafe(error: FormatError) -> Diagnosis:
+    if (called := _CALLED.search(error.problem)) is None:
+        return _told(Family.UNKNOWN, error.problem)
+    problem = f"{called[1]} is no operator of torch"
+    return Diagnosis(family=Family.OPERATOR, problem=problem, remedy=CUSTOM_OPERATOR)
+
+
 def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
     reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
     cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason
-    return _told(Family.PARITY, f"{report.backend}: {cut}")
+    told = _told(Family.PARITY, f"{report.backend}: {cut}")
+    fails = not report.failures and "has shape" not in reason
+    return replace(told, remedy=UNRUNNABLE) if fails else told
 
 
 def _of_killed(killed: Killed) -> Diagnosis:

@@ -6,7 +6,7 @@ from typing import Final
 
 from edgeport.deploy.diagnosis.decisions import Decision
 from edgeport.deploy.diagnosis.diagnose import Diagnosis
-from edgeport.deploy.diagnosis.remedies import FIXED, LOOP, NUMPY, REMEDIES, Family
+from edgeport.deploy.diagnosis.remedies import CHOSEN_LAYER, FIXED, LOOP, NUMPY, REMEDIES, Family
 from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
@@ -43,6 +43,7 @@ def explain(
     decisions: Callable[[], Sequence[Decision]],
     locate: Callable[[Attempt], Localisation | str] | None,
     nonsense: str | None = None,
+    draws: str | None = None,
 ) -> EdgeportError:
     """The error to raise after every route to a format failed.
 
@@ -55,17 +56,24 @@ def explain(
         locate: Finds where a wrong artefact leaves the module, or says why it cannot; ``None``
             where it is wrong everywhere.
         nonsense: What is the matter with the samples, if something is: the first suspect.
+        draws: What the module draws, if it draws random numbers: a suspect too.
     """
     far_off = [attempt for attempt in failed if locate is None and attempt.outcome == "wrong"]
     # more is known than of a want of narrower kernels, and of what has a line
     chief = min(far_off or failed, key=lambda a: (_rank(a), _diagnosis(a).source is None))
     found = _diagnosis(chief)
-    if found.remedy == LOOP or (chief.outcome == "refused" and found.family == Family.CONTROL_FLOW):
+    chosen = any(_diagnosis(attempt).remedy == CHOSEN_LAYER for attempt in failed)
+    branches = found.family == Family.CONTROL_FLOW or (chosen and found.family == Family.SIZE)
+    if found.remedy == LOOP or (chief.outcome == "refused" and branches):
         found = _with_script(found, format_, failed)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())
+    if source.kept and chief.outcome == "refused":
+        found = _with_kept(found, source.kept)
     if chief.outcome == "wrong" and nonsense:
         found = replace(found, remedy=f"{nonsense}; else {found.remedy}")
+    if draws:
+        found = replace(found, remedy=f"{draws}; else {found.remedy}")
     what = "is not proved" if chief.outcome == "wrong" else "cannot be compiled"
     error = _kind(chief)(
         "\n".join(
@@ -115,6 +123,13 @@ def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> D
         problem=f"{found.problem}, and {known.problem}",
         remedy=f"{advice}: a script keeps branches and loops; or {other}",
     )
+
+
+def _with_kept(found: Diagnosis, kept: Sequence[str]) -> Diagnosis:
+    """What a module keeps is a constant to one compiler, and an unknown size to another."""
+    names = ", ".join(kept[:3])
+    first = f"make what {names} holds in __init__, or anew in each call, and keep nothing"
+    return replace(found, remedy=f"{first}; or {found.remedy}")
 
 
 def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis:

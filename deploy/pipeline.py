@@ -23,6 +23,7 @@ from edgeport.deploy.proof.reference import (
     drawn_nonsense,
     limits_of_proof,
     make_golden,
+    near_an_edge,
 )
 from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.weights import weights_sha256
@@ -131,7 +132,8 @@ def export_source(
                     found,
                     partial(_decisions, source, golden),
                     partial(_look, source, golden, request, on_event),
-                    drawn_nonsense(golden) or reference.suspect,
+                    drawn_nonsense(golden) or reference.suspect or near_an_edge(source, golden),
+                    reference.draws,
                 )
             won.append(found[-1])
         proved = next((found.compiled for found in won if found.format == "onnx"), None)

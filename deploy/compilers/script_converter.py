@@ -85,6 +85,10 @@ class _Interpreter(nn.Module):
             if names[0] not in self._buffer_of:
                 values[names[0]] = constant(node)
             return
+        if kind in ("prim::GetAttr", "prim::SetAttr"):
+            if kind == "prim::GetAttr" and node.output().type().kind() == "ClassType":
+                return  # a module, on the way to what it holds
+            raise NotImplementedError(f"forward keeps {node.s('name')!r} from call to call")
         args = [values[value.debugName()] for value in node.inputs()]
         if kind == "prim::If":
             results: Sequence[Any] = self._branch(node, args[0], values)

@@ -18,13 +18,24 @@ from edgeport.deploy.sources.raised import INTERPRETED, words
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
-from .remedies import LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
+from .remedies import LARGEST, LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
 from .rules import DECIDING_PROBLEM, OPERATORS, PACKED_PROBLEM, RULES, Rule
 from .specialisation import dimension_names, fixing_place
 
 _LONGEST_PROBLEM: Final = 200
-_MULTIPLE: Final = r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0"
-"""In what torch.export says of ``if x.shape[1] % 2 == 0``."""
+_ALLOWED: Final = (
+    (
+        r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0",
+        "{} asks whether the dimension {!r} is a multiple of {}",
+        STEP,
+    ),
+    (
+        r"^ +(\w+) = Dim\('\w+', (?:min=\d+, )?max=(\d+)\)",
+        "{} takes the dimension {!r} up to {} alone",
+        LARGEST,
+    ),
+)
+"""What torch.export says of ``if x.shape[1] % 2 == 0`` and ``table[: x.shape[1]]``."""
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
@@ -119,14 +130,13 @@ def _refined(
     if rule.family is Family.DIMENSION:
         who = "a recurrent layer" if recurrent else "forward"
         family = Family.RECURRENT if recurrent else Family.DIMENSION
-        if (asked := re.search(_MULTIPLE, "\n".join(texts))) is not None:
-            problem = "{} asks whether the dimension {!r} is a multiple of {}"
-            return Rule(
-                family, "", problem.format(who, *asked.groups()), STEP.format(*asked.groups())
-            )
-        remedy = LOOP if place.line and _is_loop(place.line) else None
-        return Rule(family, "", _dimension_problem(rule, error, texts, who), remedy)
-    if rule.family is Family.OPERATOR:
+        for pattern, problem, remedy in _ALLOWED:
+            if (asked := re.search(pattern, "\n".join(texts), re.MULTILINE)) is not None:
+                named = asked.groups()
+                return Rule(family, "", problem.format(who, *named), remedy.format(*named))
+        loop = LOOP if place.line and _is_loop(place.line) else None
+        return Rule(family, "", _dimension_problem(rule, error, texts, who), loop)
+    if rule.family is Family.OPERATOR and rule.remedy is None:
         in_onnx = "ONNX" in rule.problem
         return replace(rule, remedy=operator_remedy(operator, in_onnx=in_onnx))
     return rule

@@ -50,8 +50,9 @@ REMEDIES: Final[Mapping[Family, str]] = {
     "--format: another may hold it",
     Family.RECURRENT: "declare the dimension fixed, or leave the format out with --format: "
     "another may hold this recurrent layer over a free dimension",
-    Family.FORWARD: "forward itself raises here when the compiler runs it: check the sizes and "
-    "types in this line, for every size that is declared",
+    Family.FORWARD: "eager mode runs this line, and the compiler fails on it: write it in other "
+    "words, for every size that is declared, or leave the format out with --format: another may "
+    "hold it",
     Family.MEMORY: "allow more memory, or export with a smaller example",
     Family.CRASH: "see the compiler's last words with --debug; leave the format out with --format",
     Family.TIMEOUT: "allow more time, or export a smaller model",
@@ -99,6 +100,36 @@ PACKED: Final = (
     "TorchScript may hold packed sequences"
 )
 NUMPY: Final = "use torch's function of the same name, and keep values in tensors"
+ADDRESS: Final = "decide by values and shapes: addresses of memory are others in each run"
+UNRUNNABLE: Final = (
+    "the compiler wrote a file that its engine cannot open or run: write the part of forward that "
+    "is named in other words, or leave the format out with --format: another may hold it"
+)
+CUSTOM_OPERATOR: Final = (
+    "write what it computes with torch functions, in place of the operator: files hold those of "
+    "torch alone, as a device has no others"
+)
+LOADED: Final = "load it in __init__, and keep it: self.register_buffer('name', tensor)"
+QUANTISED: Final = (
+    "export the module as it was before it was quantised, with --precision int8; or leave the "
+    "format out with --format: TorchScript may hold it"
+)
+KEY: Final = (
+    "choose with if and else in place of a look-up by size: `self.a(x) if n % 2 == 0 else "
+    "self.b(x)`"
+)
+UNDEFINED: Final = (
+    "give it a value before the branch or the loop, of the same kind and shape; what is outside of "
+    "forward has to be an attribute"
+)
+LARGEST: Final = (
+    "declare the largest size, {0}<={1}, if that is as far as it goes; or make what it indexes as "
+    "long as the size"
+)
+CHOSEN_LAYER: Final = (
+    "ask each layer whether it is meant: `for number, layer in enumerate(self.layers):` and in it "
+    "`if number == chosen: y = layer(x)`, y being a tensor before"
+)
 HIDDEN: Final = "compute it with torch functions in forward itself: no threads, no .data"
 ANNOTATE: Final = (
     "annotate the types that TorchScript cannot guess, or leave the format out with --format: "
@@ -137,6 +168,17 @@ SCAN: Final = (
     "so many steps that the largest is done"
 )
 
+_OWNERS: Final = (
+    "an operator",
+    "aten",
+    "prim",
+    "prims",
+    "quantized",
+    "torchvision",
+    "higher_order",
+)
+"""Whose operators a file may hold; others were registered by the user."""
+
 LINEAR_ALGEBRA: Final = (
     "ONNX has no decompositions of matrices, as SVD, QR and eigenvalues: det, inv, solve and "
     "cholesky of at most 8 x 8 are written out, and what hangs on weights alone is computed once"
@@ -156,8 +198,10 @@ def operator_remedy(operator: str | None, *, in_onnx: bool) -> str:
         operator: As ``aten.median.dim``.
         in_onnx: Whether it is ONNX that lacks it; else it cannot be captured at all.
     """
-    name = (operator or "").split(".")[1:2]
+    owner, *name = (operator or "").split(".")[:2]
     bare = name[0].strip("_").removesuffix("_forward") if name else ""
+    if name and owner not in _OWNERS:
+        return CUSTOM_OPERATOR
     advice = DECOMPOSITIONS.get(bare, REMEDIES[Family.OPERATOR])
     if bare in _SCANS:
         advice = SCAN

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from .remedies import (
+    ADDRESS,
     ANNOTATE,
+    CHOSEN_LAYER,
     COMMENT,
+    CUSTOM_OPERATOR,
+    FIXED,
     HIDDEN,
+    KEY,
     LIST_IN_SCRIPT,
+    LOADED,
     NEW_PROCESS,
     NEW_TENSORS,
     NO_GPU,
@@ -16,7 +22,9 @@ from .remedies import (
     ONE_KIND,
     PACKED,
     PASS_ON,
+    QUANTISED,
     ROUNDED,
+    UNDEFINED,
     WRITE_APART,
     Family,
 )
@@ -80,6 +88,27 @@ RULES: Final = (
         NUMPY,
     ),
     Rule(
+        Family.PYTHON,
+        r"Cannot access data pointer|Data pointer comparison|attribute or method 'data_ptr'",
+        "forward reads an address of memory",
+        ADDRESS,
+    ),
+    Rule(Family.PYTHON, r"in (?:_load|_legacy_load)$", "forward loads a file", LOADED),
+    Rule(
+        Family.OPERATOR,
+        r"PackedParamsBase|\bquantized(?:::|\.)\w+",
+        "quantised modules of torch.ao hold packed weights",
+        QUANTISED,
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"no fake impl registered for <CustomOpDef\((\w+)::(\w+)\)|"
+        r"^KeyError: <bound method OpOverload\.name of <OpOverload\(op='(\w+)\.(\w+)'|"
+        r"unrecognized namespace (\w+)::(\w+)",
+        "{0}{2}{4}.{1}{3}{5} is no operator of torch",
+        CUSTOM_OPERATOR,
+    ),
+    Rule(
         Family.COMPLEX,
         rf"(?:No ONNX function|Exporting the operator|unsupported operator).*"
         rf"\baten(?:::|\.)(?:{_COMPLEX})\b",
@@ -111,7 +140,30 @@ RULES: Final = (
         r"Tensor\.(?:item|tolist)\(\)|TypeError: .*\bSym(?:Float|Int|Bool)\b|but got FakeTensor",
         "forward takes a number out of a tensor",
     ),
+    Rule(
+        Family.PYTHON,
+        r"^KeyError: '(?:tensor\(.*\)|.*\bs\d+\b.*)'$",
+        "a size that is free is the key of a look-up",
+        KEY,
+    ),
     # ---- what TorchScript says
+    Rule(
+        Family.CONTROL_FLOW,
+        r"Expected integer literal for index|indexing is only supported with string literals",
+        "in TorchScript, no layer is chosen by a number or a word that is not fixed",
+        CHOSEN_LAYER,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"^RuntimeError: undefined value (\w+)",
+        "TorchScript: no value of {0!r} is known here",
+        UNDEFINED,
+    ),
+    Rule(
+        Family.MUTATION,
+        r"^NotImplementedError: (forward keeps [^\n]+)",
+        "{0}",
+    ),
     Rule(
         Family.PYTHON,
         r"Can't redefine method: \w+ on class: \S+?(\w+) ",
@@ -302,7 +354,19 @@ RULES: Final = (
     Rule(Family.OPERATOR, r"Unknown builtin op", "TorchScript has no {operator}"),
     # ---- the rest
     Rule(
+        Family.FORWARD,
+        r"SymIntArrayRef expected to contain only concrete integers",
+        "an operator in this line takes no free size",
+        f"{FIXED}; or leave the format out with --format: another may hold it",
+    ),
+    Rule(
+        Family.UNKNOWN,
+        r"INTERNAL ASSERT FAILED.*?PyTorch\. (.*)",
+        "torch fails in itself: {0}",
+    ),
+    Rule(
         Family.PYTHON,
+        r"Cannot insert a Tensor that requires grad as a constant|"
         r"fake tensor in the exported program|observable data dependence",
         "a part of forward is hidden from the compiler",
         HIDDEN,

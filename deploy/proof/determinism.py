@@ -5,10 +5,10 @@ could be compared with. Runs are compared bit by bit; torch's threads may add in
 time, so that a difference counts only if one thread shows it too.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,18 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgeport.deploy.diagnosis.places import Map, Place, stack
 from edgeport.deploy.kinds import kind_at, kind_of
-from edgeport.deploy.sources import trees
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
 from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.state import State, changed, digest, state_of
 from edgeport.runtimes import SourceError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch.threads import thread_count
 
 _MOST_NAMES: Final = 3
 
-State: TypeAlias = Mapping[str, str]
-"""Attribute (``encoder.cache``) -> digest of what is in it."""
+_SEEDS: Final = range(1, 9)
+"""Draws that have to give one answer; two may give one by luck, as of an argmax."""
 
 
 def check_repeatable(flat: Flat, inputs: Mapping[str, Array]) -> None:
@@ -66,18 +66,64 @@ def check_unchanged(
         return
     with thread_count(1):
         again = run_module(flat, inputs)
-    if not _same(first, again) and (changed := _changed(before, state_of(flat.module))):
-        raise _stateful(flat, changed)
+    if not _same(first, again) and (through := changed(before, state_of(flat.module))):
+        raise _stateful(flat, through)
 
 
-def state_of(module: nn.Module) -> State:
-    """A digest of every parameter, buffer and plain attribute of a module and its parts."""
-    found: dict[str, str] = {}
-    for path, part in module.named_modules():
-        plain = {name: value for name, value in vars(part).items() if not name.startswith("_")}
-        for name, value in {**plain, **part._buffers, **part._parameters}.items():
-            found[f"{path}.{name}" if path else name] = _digest(value)
-    return found
+def check_fresh(
+    flat: Flat,
+    fresh: Callable[[], nn.Module],
+    answered: Iterable[tuple[Mapping[str, Array], Sequence[Array]]],
+) -> None:
+    """Refuse a module that answers otherwise where it has not run before.
+
+    Args:
+        flat: The module, which has run on many inputs.
+        fresh: Makes copies of it that have not.
+        answered: Inputs, and what the module answered.
+
+    Raises:
+        SourceError: It keeps state: with its name, and what to do.
+    """
+    for inputs, answer in answered:
+        if _same(answer, run_module(flat.around(fresh()), inputs)):
+            continue
+        copy = flat.around(fresh())
+        before = state_of(copy.module)
+        with thread_count(1):
+            if not _same(run_module(flat, inputs), run_module(copy, inputs)):
+                raise _stateful(flat, changed(before, state_of(copy.module)))
+
+
+def check_draws(flat: Flat, inputs: Mapping[str, Array]) -> str | None:
+    """Refuse a module whose answer hangs on random numbers that two runs did not show.
+
+    Returns:
+        A sentence for the user on numbers that it draws although this answer is the same whichever
+        they are: of a seed of its own, or for other inputs.
+
+    Raises:
+        SourceError: It draws random numbers: with the place, and what to do.
+    """
+    draws = _Draws(Map(flat))
+    with torch.random.fork_rng(devices=[]):
+        with contextlib.suppress(Exception), draws:  # a kernel may not bear to be watched
+            run_module(flat, inputs)
+        if not draws.operator:
+            return None
+        first, *others = (_seeded(flat, inputs, seed) for seed in _SEEDS)
+    if not all(_same(first, other) for other in others):
+        raise _drawn(flat, draws.told())
+    return (
+        f"{draws.told()} draws random numbers: an artefact may draw others, although the answer "
+        "to the example is the same whichever they are; draw them in __init__, and keep them in a "
+        "buffer, or take them as an input of forward"
+    )
+
+
+def _seeded(flat: Flat, inputs: Mapping[str, Array], seed: int) -> list[Array]:
+    torch.manual_seed(seed)
+    return run_module(flat, inputs)
 
 
 def _explained(flat: Flat, inputs: Mapping[str, Array]) -> SourceError:
@@ -85,39 +131,41 @@ def _explained(flat: Flat, inputs: Mapping[str, Array]) -> SourceError:
     one, two, other = (_watched(flat, inputs, seed) for seed in (0, 0, 1))
     if not _same(one.outputs, two.outputs):
         return _unsteady(flat, one, two)
+    through = changed(one.before, one.after)
+    if one.draws.operator and not (_same(one.outputs, other.outputs) and through):
+        return _drawn(flat, one.draws.told())
     if not _same(one.outputs, other.outputs):
-        return _random(flat, one, other)
-    return _stateful(flat, _changed(one.before, one.after))
+        return _unsteady(flat, one, other)
+    return _stateful(flat, through)
 
 
-def _random(flat: Flat, one: "_Run", other: "_Run") -> SourceError:
-    where = f" in {one.random.layer}" if one.random.layer else ""
-    line = f" ({one.random.line})" if one.random.line else ""
-    what = f"{one.operator}{where}{line} draws random numbers"
-    if not one.operator:
-        what = f"{_first_apart(flat, one, other)} draws random numbers"
+def _drawn(flat: Flat, what: str) -> SourceError:
     remedy = "draw them outside, and take them as an input of forward"
     if flat.training:
         remedy = "export its eval mode, which turns dropout off: leave --keep-training-mode out"
-    return SourceError(f"{kind_of(flat.module)} is not deterministic: {what}", remedy=remedy)
+    problem = f"{kind_of(flat.module)} is not deterministic: {what} draws random numbers"
+    return SourceError(problem, remedy=remedy)
 
 
 def _unsteady(flat: Flat, one: "_Run", two: "_Run") -> SourceError:
     return SourceError(
         f"{kind_of(flat.module)} is not deterministic: two runs on one input differ, "
         f"first in {_first_apart(flat, one, two)}",
-        remedy="remove what no seed of torch governs: random numbers of numpy or Python, the time, "
-        "memory that was never set",
+        remedy="remove what no seed of torch governs: random numbers of numpy or Python or of a "
+        "torch.Generator, the time, addresses of memory (data_ptr, id), memory that was never set, "
+        "and what is kept outside of the module, as a count in a hook or a global",
     )
 
 
-def _stateful(flat: Flat, changed: Sequence[str]) -> SourceError:
-    names = ", ".join(changed[:_MOST_NAMES]) or "something outside of its attributes"
+def _stateful(flat: Flat, through: Sequence[str]) -> SourceError:
+    names = ", ".join(through[:_MOST_NAMES]) or "something outside of its attributes"
+    remedy = "take it as an input of forward and return it as an output; or compute it in __init__"
+    if flat.training:
+        remedy = f"export its eval mode: leave --keep-training-mode out; or {remedy}"
     return SourceError(
         f"{kind_of(flat.module)} keeps state: its answer depends on its calls before, through "
         f"{names}",
-        remedy="take it as an input of forward and return it as an output; or compute it in "
-        "__init__",
+        remedy=remedy,
     )
 
 
@@ -136,13 +184,12 @@ class _Run:
 
     Attributes:
         calls: In the order in which they ended.
-        operator, random: The first operator that drew random numbers, and where it is.
+        draws: What drew random numbers in it.
     """
 
     outputs: Sequence[Array]
     calls: Sequence[_Call]
-    operator: str
-    random: Place
+    draws: "_Draws"
     before: State
     after: State
 
@@ -158,17 +205,17 @@ def _watched(flat: Flat, inputs: Mapping[str, Array], seed: int) -> _Run:
     with torch.random.fork_rng(devices=[]), draws:
         torch.manual_seed(seed)
         outputs = run_module(copy, inputs)
-    return _Run(outputs, calls, draws.operator, draws.place, before, state_of(copy.module))
+    return _Run(outputs, calls, draws, before, state_of(copy.module))
 
 
 def _listen(path: str, part: nn.Module, calls: list[_Call]) -> None:
     given: list[str] = []  # a stack: a part may call itself
 
     def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
-        given.append(_digest([args, kwargs]))
+        given.append(digest([args, kwargs]))
 
     def end(_: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        calls.append(_Call(path, given.pop(), _digest(result)))
+        calls.append(_Call(path, given.pop(), digest(result)))
 
     part.register_forward_pre_hook(begin, with_kwargs=True)
     part.register_forward_hook(end, with_kwargs=True)
@@ -183,7 +230,10 @@ def _first_apart(flat: Flat, one: _Run, other: _Run) -> str:
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Sees the first operator that draws from torch's generator."""
+    """Sees the first operator that draws random numbers.
+
+    Attention and rrelu only do so if they are told to drop something.
+    """
 
     def __init__(self, layers: Map) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -194,41 +244,22 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if not self.operator and torch.Tag.nondeterministic_seeded in func.tags:
+        given = kwargs or {}
+        if self.operator or torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **given)
+        before = torch.get_rng_state()
+        result = func(*args, **given)
+        own = any(isinstance(value, torch.Generator) for value in (*args, *given.values()))
+        if own or not torch.equal(before, torch.get_rng_state()):
             self.operator = func._schema.name
             self.place = self._layers.in_frames(stack())
-        return func(*args, **(kwargs or {}))
+        return result
 
-
-def _changed(before: State, after: State) -> list[str]:
-    return [name for name, digest in after.items() if before.get(name) != digest]
-
-
-def _digest(value: object) -> str:
-    """Of the tensors, arrays and plain values in it; of other objects nothing is known."""
-    found = hashlib.blake2b(digest_size=16)
-    for data in _data(value, set()):
-        found.update(data)
-    return found.hexdigest()
-
-
-def _data(value: object, seen: set[int]) -> Iterator[bytes]:
-    if isinstance(value, nn.Parameter):
-        yield f"{id(value)} {value._version}".encode()  # large, and seldom written
-    elif isinstance(value, torch.Tensor):
-        yield f"{value.dtype}{list(value.shape)}".encode()
-        if value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu":
-            whole = value.detach().resolve_conj().resolve_neg().contiguous()
-            yield whole.view(-1).view(torch.uint8).numpy().tobytes()
-    elif isinstance(value, np.ndarray):
-        yield value.tobytes()
-    elif isinstance(value, trees.CONSTANTS):
-        yield repr(value).encode()
-    elif not isinstance(value, nn.Module) and id(value) not in seen:  # it may lead to itself
-        seen.add(id(value))
-        for key, child in trees.children(value):
-            yield str(key).encode()
-            yield from _data(child, seen)
+    def told(self) -> str:
+        """The operator, its layer and its line."""
+        where = f" in {self.place.layer}" if self.place.layer else ""
+        line = f" ({self.place.line})" if self.place.line else ""
+        return f"{self.operator}{where}{line}"
 
 
 def _same(first: Sequence[Array], again: Sequence[Array]) -> bool:

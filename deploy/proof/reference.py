@@ -15,6 +15,7 @@ from edgeport.deploy.sources.raised import raised
 from edgeport.deploy.sources.running import range_remedy, run_module
 from edgeport.deploy.sources.samples import Sample, inputs_at, sizes_of
 from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.state import state_of
 from edgeport.runtimes import Signature, SourceError
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
@@ -22,8 +23,9 @@ from edgeport.runtimes.parity.distances import rms
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.parity.verdict import judge, judge_together, pool_floors
 
-from .determinism import check_repeatable, check_unchanged, state_of
+from .determinism import check_draws, check_fresh, check_repeatable, check_unchanged
 from .oracle import Oracle
+from .outside import read_outside
 from .ties import hangs_on_ties, orders
 
 _MOVES: Final = 6
@@ -31,6 +33,9 @@ _MOVES: Final = 6
 
 _REDRAWN: Final = 1000
 """The first seed of samples that are drawn anew; there are never so many others."""
+
+_FRESH: Final = 4
+"""Copies of a module that keeps something from call to call, each asked for one sample."""
 
 _LOUD: Final = 1e-3
 """Of an output. float32 is usually at 1e-7 to 1e-5; float16 and bfloat16 inside are above."""
@@ -42,12 +47,14 @@ class Reference:
     Attributes:
         notes: What became of its samples, in sentences for the user.
         suspect: What is the matter with all of them, if something is.
+        draws: What the module draws, if it draws random numbers.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.notes: list[str] = []
         self.suspect: str | None = None
+        self.draws: str | None = None
         self._oracle: Oracle | None = None
 
     def answer(self, sample: Sample) -> Golden:
@@ -109,6 +116,9 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     source = reference.source
     before = state_of(source.module)
     check_repeatable(source.flat, source.example)
+    reference.draws = check_draws(source.flat, source.example)
+    reference.notes += [] if reference.draws is None else [reference.draws]
+    reference.notes += read_outside(source.flat, source.example)
     ordered = orders(source.flat, source.example)
     golden: list[Golden] = []
     tied: list[Golden] = []
@@ -134,6 +144,10 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
             golden = [*tied, *golden]
             reference.suspect = told
     check_unchanged(source.flat, golden[0].inputs, list(golden[0].eager.values()), before)
+    if source.fresh is not None:
+        some = golden[:: max(1, len(golden) // _FRESH)]
+        pairs = ((each.inputs, list(each.eager.values())) for each in some)
+        check_fresh(source.flat, source.fresh, pairs)
     return tuple(golden)
 
 
@@ -242,6 +256,19 @@ def drawn_nonsense(golden: Sequence[Golden]) -> str | None:
     return (
         f"the module itself answers NaN or Inf to {len(hit)} of {len(drawn)} drawn samples "
         f"({hit[0]!r}): give it inputs that make sense, with --samples"
+    )
+
+
+def near_an_edge(source: Source, golden: Sequence[Golden]) -> str | None:
+    """A sentence for the user if one rounding error changes an integer or a bool of a sample."""
+    usual = [sample for sample in golden if sample.kind != "edge"]
+    near = [sample.name for sample in usual if _hangs_on_rounding(source, sample)]
+    if not near:
+        return None
+    return (
+        f"one rounding error in the inputs changes integers or bools of {len(near)} of "
+        f"{len(usual)} samples ({near[0]!r}), and engines round otherwise: return what they are "
+        "made of, or give --samples that are further from where they change"
     )
 
 

@@ -39,7 +39,13 @@ def check_module(module: object) -> None:
             f"the model is a {type(module).__name__}, expected a torch.nn.Module",
             remedy="pass the module itself, or wrap the function in a torch.nn.Module",
         )
-    state = itertools.chain(module.named_parameters(), module.named_buffers())
+    plain = (
+        (f"{path}.{name}".lstrip("."), value)
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    )
+    state = itertools.chain(module.named_parameters(), module.named_buffers(), plain)
     empty = next((name for name, tensor in state if tensor.is_meta), None)
     if empty is not None:
         raise SourceError(

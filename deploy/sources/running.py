@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -42,12 +42,25 @@ def call(flat: Flat, tensors: Sequence[torch.Tensor]) -> Any:
         return flat.nested(tensors)
 
 
+_SPARSE: Final = (
+    *(torch.sparse_coo, torch.sparse_csr, torch.sparse_csc),
+    *(torch.sparse_bsr, torch.sparse_bsc),
+)
+
+
 def _to_numpy(tensor: torch.Tensor) -> Array:
     """A copy: an output may be a buffer that the next call writes into."""
     if tensor.is_complex():
         raise SourceError(
             f"an output is {str(tensor.dtype).removeprefix('torch.')}, which engines cannot pass",
             remedy="return torch.view_as_real(output), or its magnitude",
+        )
+    if tensor.is_nested or tensor.layout in _SPARSE:
+        kind, dense = ("nested", "torch.nested.to_padded_tensor(output, 0.0)")
+        if not tensor.is_nested:
+            kind, dense = ("sparse", "output.to_dense()")
+        raise SourceError(
+            f"an output is a {kind} tensor, which engines cannot pass", remedy=f"return {dense}"
         )
     tensor = tensor.detach().cpu().to_dense()
     if tensor.dtype == torch.bfloat16:

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,6 +18,7 @@ from .modules import is_uninitialised, prepared
 from .outputs import Measured, answers_numbers, measure_outputs
 from .running import run_or_explain
 from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_sizes
+from .state import changed, state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Source:
         labels: By output: names of the classes along its last axis, where they are known.
         recorded: What forward did, in operators, where compilers can take no derivatives: see
             ``compilers.derivatives_in_forks``.
+        kept: The attributes in which the module's runs leave something.
+        fresh: Makes copies of the module that have not run before, if there are such.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Source:
     values: Values = field(default_factory=Values)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recorded: nn.Module | None = None
+    kept: tuple[str, ...] = ()
+    fresh: Callable[[], nn.Module] | None = None
 
     @property
     def precision(self) -> str:
@@ -108,9 +113,11 @@ def make_source(
     declared = Signature(tuple(inputs), (), dict(ranges))
     _check_ranges(declared)
     check_given(declared, values.real, numbered("sample", values.real, values.names))
-    module, notes = prepared(module, keep_training_mode=keep_training_mode)
+    original, keeps = module, keep_training_mode
+    module, notes = prepared(original, keep_training_mode=keeps)
+    before = state_of(module)
     flat = Flat(module, call)
-    if is_uninitialised(module):
+    if is_lazy := is_uninitialised(module):
         sizes = usual_sizes(declared)
         run_or_explain(flat, inputs_at(declared, sizes, values, 0), sizes)
     values, measured = _answered(flat, declared, with_tables(flat, declared, values), output_names)
@@ -118,7 +125,18 @@ def make_source(
     signature = Signature(declared.inputs, measured.outputs, declared.ranges, measured.structure)
     guesses = guessed(declared, values)
     notes = (*notes, *guesses, *untried(declared, measured.samples), *measured.notes)
-    return Source(name, flat, signature, example, measured.samples, notes, values)
+    kept = () if is_lazy else tuple(changed(before, state_of(module)))
+    return Source(
+        name,
+        flat,
+        signature,
+        example,
+        measured.samples,
+        notes,
+        values,
+        kept=kept,
+        fresh=(lambda: prepared(original, keep_training_mode=keeps)[0]) if kept else None,
+    )
 
 
 def _answered(

@@ -2,7 +2,8 @@
 
 Statements are drawn from ``statements.txt``, and kept if eager then runs the program at every size
 that is tried: so it has no rules of its own on shapes and dtypes. A program may be drawn in another
-form: scripted, traced, with nested inputs and outputs, or in another dtype of floats.
+form: scripted, traced, with nested inputs and outputs, mostly of corners (``edges.txt``, sizes of 0
+and 1), or in another dtype of floats.
 """
 
 import linecache
@@ -25,7 +26,7 @@ from edgeport.runtimes.inputs import Array
 Sizes: TypeAlias = Mapping[str, int]
 
 Form: TypeAlias = Literal[
-    "eager", "scripted", "traced", "nested", "layers", "float64", "float16", "bfloat16"
+    "eager", "scripted", "traced", "nested", "layers", "edges", "float64", "float16", "bfloat16"
 ]
 """What a program is given as."""
 
@@ -39,6 +40,7 @@ def _paragraphs(name: str) -> list[str]:
 
 STATEMENTS: Final = _paragraphs("statements.txt")
 _CONTROL_FLOW: Final = _paragraphs("control_flow.txt")
+_EDGES: Final = _paragraphs("edges.txt")
 _LAYERS: Final = [statement for statement in STATEMENTS if statement.startswith("[nn.")]
 
 STYLES: Final = ("usual", "zeros", "ones", "negative", "large", "halves", "negative zeros")
@@ -53,6 +55,7 @@ _RANGES: Final = [
     *[Range(1, 16), Range(1, 40), Range(2, 9), Range(3, 20), Range(4, 64)],
     *[Range(4, 32, step=4), Range(2, 24, step=2)],
 ]
+_EDGE_RANGES: Final = [Range(0, 5), Range(1, 3), Range(0, 12), Range(1, 40)]
 _MOST_ELEMENTS: Final = 20_000
 _LARGEST: Final = 1e6
 _TRIES: Final = 400
@@ -173,7 +176,7 @@ def most(range_: Range) -> int:
 def draw(seed: int, longest: int = 8, form: Form = "eager") -> Program | None:
     """A program of at least three statements; ``None`` if the draw comes to nothing."""
     generator = random.Random(seed)
-    program = _empty(generator, seed)
+    program = _empty(generator, seed, _EDGE_RANGES if form == "edges" else _RANGES)
     program = replace(program, form=form, scripted=program.scripted or form in _READ)
     try:
         live = _run(program)
@@ -219,9 +222,9 @@ def values(spec: TensorSpec, sizes: Sizes, generator: np.random.Generator, style
     return drawn.astype(spec.dtype)
 
 
-def _empty(generator: random.Random, seed: int) -> Program:
+def _empty(generator: random.Random, seed: int, ways: Sequence[Range]) -> Program:
     names = generator.sample(["n", "m"], generator.choice([0, 1, 1, 1, 2, 2]))
-    ranges = {name: generator.choice(_RANGES) for name in names}
+    ranges = {name: generator.choice(ways) for name in names}
     sizes: list[int | str] = [*names, *names, 1, 2, 3, 4, 6]
     inputs = []
     for name in "xyz"[: generator.choice([1, 1, 2, 2, 3])]:
@@ -263,7 +266,7 @@ def _with_statement(
 ) -> Program | None:
     number = len(program.body)
     statement = generator.choice(STATEMENTS)
-    if program.form in _MORE_OFTEN and generator.random() < 0.3:
+    if program.form in _MORE_OFTEN and generator.random() < _OFTEN.get(program.form, 0.3):
         statement = generator.choice(_MORE_OFTEN[program.form])
     text = _filled(statement, program.inputs, live, generator)
     if text is None:
@@ -276,7 +279,12 @@ def _with_statement(
     return replace(program, body=(*program.body, use), layers=layers)
 
 
-_MORE_OFTEN: Final[Mapping[str, Sequence[str]]] = {"scripted": _CONTROL_FLOW, "layers": _LAYERS}
+_MORE_OFTEN: Final[Mapping[str, Sequence[str]]] = {
+    "scripted": _CONTROL_FLOW,
+    "layers": _LAYERS,
+    "edges": _EDGES,
+}
+_OFTEN: Final[Mapping[str, float]] = {"edges": 0.7}
 
 _KINDS: Final[Mapping[str, Callable[[torch.dtype], bool]]] = {
     "a": lambda dtype: True,

@@ -250,6 +250,80 @@ def test_a_model_that_went_wrong_is_not_packed(
     assert list(tmp_path.iterdir()) == []
 
 
+@torch.library.custom_op("edgeport_exporter::halve", mutates_args=())
+def halve(x: Tensor) -> Tensor:
+    return x / 2
+
+
+halve.register_fake(torch.empty_like)
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = halve(x)
+        return y
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.experts[int(x.sum()) % 2](x)
+        return y
+
+
+class Floors(nn.Module):
+    """Made of so large numbers that each rounding error is more than 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x.repeat(1, 16))
+        return (y * 1e7).long()
+
+
+class Cached(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] not in self.places:
+            self.places[x.shape[0]] = torch.arange(x.shape[0]).float()[:, None]
+        places: Tensor = self.places[x.shape[0]]
+        return x + places
+
+
+class Seeded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return x + torch.randn(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("module", "formats", "problem", "remedy"),
+    [
+        (Halves(), "pt2", "edgeport_exporter.halve is no operator of torch", "write what it com"),
+        (Halves(), "torchscript", "edgeport_exporter is no operator of torch", "write what it com"),
+        (Experts(), "pt2", "no layer is chosen by a number or a word", "ask each layer whether"),
+        (Floors(), "onnx", "elements differ", "one rounding error in the inputs changes integers"),
+        (Cached(), "pt2", "Cached cannot be compiled", "make what places holds in __init__, or "),
+        (Seeded(), "onnx", "Seeded is not proved", "aten::randn in Seeded ("),
+    ],
+)
+def test_the_remedy_begins_with_what_helps(
+    tmp_path: Path, module: nn.Module, formats: str, problem: str, remedy: str
+) -> None:
+    with pytest.raises(EdgeportError) as caught:
+        deploy.export(module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=[formats])
+    assert problem in caught.value.problem.splitlines()[0]
+    assert caught.value.remedy.startswith(remedy)
+
+
 def test_one_format_that_cannot_be_had_need_not_cost_the_others(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         deploy.export(
@@ -317,11 +391,22 @@ class Complex(nn.Module):
         return spectrum
 
 
+class Sparse(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().to_sparse()
+
+
+class Ragged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nested.nested_tensor([x[:1], x[1:]])
+
+
 class Gradient(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.autograd.grad(torch.ones(()), x)[0]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     ("module", "changes", "error", "problem", "remedy"),
     [
@@ -332,6 +417,14 @@ class Gradient(nn.Module):
         (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
         (Caches(), {}, SourceError, "is a DynamicCache, not a tensor", "use_cache=False"),
         (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
+        (Sparse(), {}, SourceError, "an output is a sparse tensor", "return output.to_dense()"),
+        (
+            Ragged(),
+            {},
+            SourceError,
+            "an output is a nested tensor",
+            "to_padded_tensor(output, 0.0)",
+        ),
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
         (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),

@@ -33,6 +33,15 @@ _UNBATCHED: Final = 3
 """Axes of an image alone."""
 
 
+def _of_all(select: Any) -> Callable[..., Any]:
+    """``x.amax()``, of all axes: the exporter asks for their numbers."""
+
+    def selected(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+        return _KEEP if dim or not x.dim() else select(x, [*range(x.dim())], keepdim)
+
+    return selected
+
+
 def _as_strided(
     x: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Any:
@@ -221,6 +230,8 @@ _ALONG: Final = (_aten.max.dim, _aten.min.dim)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
+    _aten.amax.default: _of_all(_aten.amax.default),
+    _aten.amin.default: _of_all(_aten.amin.default),
     _aten.median.default: ordering.median,
     _aten.median.dim: ordering.median_along,
     _aten.kthvalue.default: ordering.kthvalue,

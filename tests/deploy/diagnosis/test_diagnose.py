@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
-from edgeport.deploy.diagnosis.remedies import DECOMPOSITIONS, REMEDIES, Family
+from edgeport.deploy.diagnosis.remedies import (
+    CUSTOM_OPERATOR,
+    DECOMPOSITIONS,
+    FIXED,
+    HIDDEN,
+    QUANTISED,
+    REMEDIES,
+    Family,
+)
 from edgeport.runtimes import ContractError, ParityError, UsageError
 
 # ---- the compilers, as edgeport calls them
@@ -361,6 +369,66 @@ class Even(nn.Module):
         return x[::2] if x.shape[0] % 2 == 0 else x[1:]
 
 
+class Address(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.data_ptr() % 7)  # here
+
+
+saved = io.BytesIO()
+torch.save(torch.ones(4), saved)
+SAVED = saved.getvalue()
+
+
+class Loads(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor = torch.load(io.BytesIO(SAVED))  # here
+        return x * weight
+
+
+class LooksUp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways = nn.ModuleDict({"0": nn.Identity(), "1": nn.Linear(4, 4)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.ways[str(x.shape[0] % 2)](x)
+        return y
+
+
+class Chooses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Identity(), nn.Linear(4, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.experts[int(x.sum()) % 2](x)
+        return y
+
+
+class Undefined(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        while x.sum() > 1:
+            y = x / 2
+            x = y
+        return y  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+class Table(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.ones(8, 1)[: x.shape[0]]
+
+
+@torch.library.custom_op("edgeport_tests::twice", mutates_args=())
+def twice(x: Tensor) -> Tensor:
+    return x * 2
+
+
+class Registered(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = twice(x)  # here
+        return y
+
+
 # ---- what is said of them
 
 
@@ -421,6 +489,39 @@ CASES = [
         "asks whether the dimension 'batch' is a multiple of 2",
         line=False,
     ),
+    Case(
+        pt2,
+        Table,
+        Family.DIMENSION,
+        None,
+        "declare the largest size, batch<=8,",
+        "takes the dimension 'batch' up to 8 alone",
+        line=False,
+    ),
+    *(
+        Case(compiler, Address, Family.PYTHON, None, "addresses", "an address of memory")
+        for compiler in (pt2, script)
+    ),
+    Case(pt2, Loads, Family.PYTHON, None, "load it in __init__", "forward loads a file"),
+    Case(pt2, LooksUp, Family.PYTHON, None, "choose with if", "the key of a look-up", line=False),
+    Case(
+        script,
+        Chooses,
+        Family.CONTROL_FLOW,
+        None,
+        "ask each layer",
+        "no layer is chosen",
+        line=False,
+    ),
+    Case(script, Undefined, Family.PYTHON, None, "give it a value", "no value of 'y'", line=False),
+    Case(
+        pt2,
+        Registered,
+        Family.OPERATOR,
+        None,
+        "write what it computes with torch functions",
+        "edgeport_tests.twice is no operator of torch",
+    ),
     Case(trace, Binarised, Family.AUTOGRAD, None, "in place of .apply", "_StraightThrough"),
     Case(script, Counter, Family.MUTATION, None, "buffer", "'count'"),
     Case(script, Last, Family.MUTATION, None, "buffer"),
@@ -433,7 +534,7 @@ CASES = [
     Case(pt2, Numpy, Family.PYTHON, None, "torch's function of the same name", "numpy"),
     Case(script, Numpy, Family.PYTHON, None, "torch's function of the same name", line=False),
     *(
-        Case(compiler, WrongSize, Family.FORWARD, None, "forward itself", problem)
+        Case(compiler, WrongSize, Family.FORWARD, None, "eager mode runs this line", problem)
         for compiler, problem in (
             (pt2, "same reduction dim"),
             (pt2_strict, "same reduction dim"),
@@ -597,6 +698,14 @@ def test_errors_of_our_own_keep_their_words() -> None:
         (TimeoutError("60 s"), Family.TIMEOUT, "it took too long"),
         (RuntimeError("odd {} words\nand more"), Family.UNKNOWN, "RuntimeError: odd {} words"),
         (KeyError(), Family.UNKNOWN, "KeyError"),
+        (
+            RuntimeError(
+                'isIntList() INTERNAL ASSERT FAILED at "/a/b.h":1981, please report a bug to '
+                "PyTorch. Expected IntList but got GenericList"
+            ),
+            Family.UNKNOWN,
+            "torch fails in itself: Expected IntList but got GenericList",
+        ),
     ],
 )
 def test_errors_without_a_place(error: Exception, family: Family, problem: str) -> None:
@@ -604,6 +713,41 @@ def test_errors_without_a_place(error: Exception, family: Family, problem: str) 
     assert (found.family, found.problem) == (family, problem)
     assert found.remedy == REMEDIES[family]
     assert (found.layer, found.operator, found.source) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "remedy"),
+    [
+        (
+            AttributeError("__torch__.torch.classes.quantized.LinearPackedParamsBase has no field"),
+            "quantised modules of torch.ao hold packed weights",
+            QUANTISED,
+        ),
+        (
+            RuntimeError("ONNX export failed on an operator with unrecognized namespace my::op."),
+            "my.op is no operator of torch",
+            CUSTOM_OPERATOR,
+        ),
+        (
+            RuntimeError("Cannot insert a Tensor that requires grad as a constant. Consider"),
+            "a part of forward is hidden from the compiler",
+            HIDDEN,
+        ),
+        (
+            RuntimeError("a.cpp:8834: SymIntArrayRef expected to contain only concrete integers"),
+            "an operator in this line takes no free size",
+            f"{FIXED}; or leave the format out with --format: another may hold it",
+        ),
+        (
+            NotImplementedError("forward keeps 'cache' from call to call"),
+            "forward keeps 'cache' from call to call",
+            REMEDIES[Family.MUTATION],
+        ),
+    ],
+)
+def test_what_has_a_remedy_of_its_own(error: Exception, problem: str, remedy: str) -> None:
+    found = diagnose(error, Flat(nn.Identity()))
+    assert (found.problem, found.remedy) == (problem, remedy)
 
 
 def test_whatever_goes_wrong_inside_the_user_gets_the_words() -> None:

@@ -1,4 +1,6 @@
+import datetime
 import itertools
+import re
 import time
 from collections.abc import Iterator
 
@@ -79,6 +81,44 @@ class Remembers(nn.Module):
         return self.last
 
 
+class ByShape(nn.Module):
+    """Keeps what it saw first of each size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] not in self.seen:
+            self.seen[x.shape[0]] = x.mean()
+        return x - self.seen[x.shape[0]]
+
+
+class Sampled(nn.Module):
+    """Two draws seldom differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = (x * 0 + torch.tensor([30.0, 0, 0, 0, 29])).softmax(1)
+        return x * torch.multinomial(weights, 1)
+
+
+class Rare(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.abs() > 1e9, torch.randn_like(x), x)
+
+
+class Seeded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return x + torch.randn(5)
+
+
+class Clock(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        year = datetime.datetime.now(tz=datetime.UTC).year
+        return x * year + 0 * time.time()
+
+
 def golden(module: nn.Module, *, training: bool = False) -> tuple[Golden, ...]:
     spec = TensorSpec("x", "float32", ("batch", 5))
     call = make_call(module, (), {"x": torch.zeros(3, 5)})
@@ -87,6 +127,15 @@ def golden(module: nn.Module, *, training: bool = False) -> tuple[Golden, ...]:
         "m", module.train(training), call, [spec], ranges, keep_training_mode=training
     )
     return make_golden(Reference(source))
+
+
+def noted(module: nn.Module) -> list[str]:
+    spec = TensorSpec("x", "float32", (3, 5))
+    reference = Reference(
+        make_source("m", module, make_call(module, (), {"x": torch.zeros(3, 5)}), [spec], {})
+    )
+    make_golden(reference)
+    return reference.notes
 
 
 EVAL = "export its eval mode, which turns dropout off: leave --keep-training-mode out"
@@ -105,6 +154,8 @@ STATE = "take it as an input of forward and return it as an output"
         (RunningMean(), r"keeps state: .* through 0\.last\.mean\n", STATE),
         (Counter(0), r"keeps state: .* through 0\.last\.calls\n", STATE),
         (Counter(6), r"keeps state: .* through 0\.last\.calls\n", STATE),
+        (ByShape(), r"keeps state: .* through 0\.last\.seen\n", STATE),
+        (Sampled(), r"aten::multinomial in 0\.last \(Sampled\) .* draws random numbers", AS_INPUT),
     ],
 )
 def test_who_is_to_blame_is_named(last: nn.Module, problem: str, remedy: str) -> None:
@@ -113,6 +164,44 @@ def test_who_is_to_blame_is_named(last: nn.Module, problem: str, remedy: str) ->
     with pytest.raises(SourceError, match=problem) as caught:
         golden(module, training=isinstance(last, nn.Dropout))
     assert caught.value.remedy.startswith(remedy)
+
+
+def test_power_iteration_goes_on_in_training() -> None:
+    module = nn.utils.spectral_norm(nn.Linear(5, 5))
+    with pytest.raises(
+        SourceError, match=r"keeps state: .* through (weight, )?weight_u, "
+    ) as caught:
+        golden(module, training=True)
+    assert caught.value.remedy.startswith("export its eval mode: leave --keep-training-mode out")
+    assert golden(module)
+
+
+@pytest.mark.parametrize(
+    ("module", "operator"), [(Rare(), "aten::randn_like"), (Seeded(), "aten::randn")]
+)
+def test_draws_that_the_example_does_not_show_are_told(module: nn.Module, operator: str) -> None:
+    (told,) = noted(module)
+    assert told.startswith(f"{operator} in {type(module).__name__} (")
+    assert told.endswith(
+        ") draws random numbers: an artefact may draw others, although the answer to the example "
+        "is the same whichever they are; draw them in __init__, and keep them in a buffer, or take "
+        "them as an input of forward"
+    )
+
+
+def test_dropout_that_is_off_draws_nothing() -> None:
+    assert noted(nn.Sequential(nn.Dropout(), nn.RReLU(), nn.Linear(5, 5))) == []
+
+
+def test_reading_the_clock_is_told() -> None:
+    today, now = noted(Clock())
+    for told in (today, now):
+        assert re.fullmatch(
+            r"forward asks the clock \(.*test_determinism\.py:\d+  .*\): if an answer "
+            r"hangs on it, artefacts hold what it was at export; take it as an input of forward, "
+            r"or read it in __init__",
+            told,
+        )
 
 
 @pytest.mark.parametrize("module", [Remembers(), nn.BatchNorm1d(5)])
@@ -138,6 +227,7 @@ def test_looking_costs_a_few_runs() -> None:
             return x.sin()
 
     made = len(golden(Slow()))
-    # sizes, eager and oracle of each; two shapes, two and one again; whether it orders values,
-    # and whether they decide lengths; six moved of four edge cases
-    assert Slow.runs <= 3 * made + 5 + 2 + 24
+    # sizes, eager and oracle of each; two shapes, two and one again; whether it orders or
+    # draws values, whether it reads a clock, and whether values decide lengths; six moved of four
+    # edge cases
+    assert Slow.runs <= 3 * made + 5 + 4 + 24

@@ -90,10 +90,19 @@ def test_a_call_that_forward_does_not_take_is_explained(
     assert misfit is None if why is None else why in str(misfit)
 
 
+class Shadow(nn.Module):
+    """Whose plain attribute has no values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.ones(1, device="meta")
+
+
 @pytest.mark.parametrize(
     ("module", "problem"),
     [
         (torch.sin, "the model is a builtin_function_or_method, expected a torch.nn.Module"),
+        (Shadow(), "Shadow has no values: 'scale' is on the device 'meta'"),
         (nn.Linear(1, 1, device="meta"), "Linear has no values: 'weight' is on the device 'meta'"),
     ],
 )

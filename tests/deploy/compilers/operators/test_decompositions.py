@@ -38,6 +38,8 @@ GAPS = torch.tensor([[math.nan, 1.0, 3.0, -2.0], [math.nan, 4, math.nan, 5], [ma
 PLACES = torch.tensor([[0, 2, 1], [1, 1, 0]])
 
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+    *((op, (floats(5, 2),), {}) for op in (aten.amax.default, aten.amin.default)),
+    *((op, (integers(3), [], True), {}) for op in (aten.amax.default, aten.amin.default)),
     (aten.median.default, (floats(5, 2),), {}),
     *((aten.median.dim, (floats(4, 5, 3), dim, keep), {})
       for dim in (0, -2, 2) for keep in (False, True)),

@@ -1,0 +1,59 @@
+"""What a module keeps from call to call: its parameters, buffers and plain attributes."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import trees
+
+State: TypeAlias = Mapping[str, str]
+"""Attribute (``encoder.cache``) -> digest of what is in it."""
+
+
+def state_of(module: nn.Module) -> State:
+    """A digest of every parameter, buffer and plain attribute of a module and its parts."""
+    found: dict[str, str] = {}
+    for path, part in module.named_modules():
+        own = {} if isinstance(part, torch.jit.ScriptModule) else vars(part)  # it caches methods
+        plain = {name: value for name, value in own.items() if not name.startswith("_")}
+        for name, value in {**plain, **part._buffers, **part._parameters}.items():
+            found[f"{path}.{name}" if path else name] = digest(value)
+    return found
+
+
+def changed(before: State, after: State) -> list[str]:
+    """The attributes that are not what they were."""
+    return [name for name, value in after.items() if before.get(name) != value]
+
+
+def digest(value: object) -> str:
+    """Of the tensors, arrays and plain values in it; of other objects nothing is known."""
+    found = hashlib.blake2b(digest_size=16)
+    for data in _data(value, set()):
+        found.update(data)
+    return found.hexdigest()
+
+
+def _data(value: object, seen: set[int]) -> Iterator[bytes]:
+    if isinstance(value, nn.Parameter):
+        yield f"{id(value)} {value._version}".encode()  # large, and seldom written
+    elif isinstance(value, torch.Tensor):
+        yield f"{value.dtype}{list(value.shape)}".encode()
+        if value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu":
+            whole = value.detach().resolve_conj().resolve_neg().contiguous()
+            yield whole.view(-1).view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes()
+    elif isinstance(value, torch.Generator):
+        yield value.get_state().numpy().tobytes()
+    elif isinstance(value, trees.CONSTANTS):
+        yield repr(value).encode()
+    elif not isinstance(value, nn.Module) and id(value) not in seen:  # it may lead to itself
+        seen.add(id(value))
+        for key, child in trees.children(value):
+            yield str(key).encode()
+            yield from _data(child, seen)
