@@ -7,10 +7,9 @@ exported program, and its private converter (``torch._export.converter``) handle
 loops nor branches that pass on what was computed before them.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,9 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
+from .script_blocks import lists_grown, names_used, names_written
 from .script_operators import Grown, computed, constant
-from .script_writes import Writes, schema_of
+from .script_writes import Writes
 
 _Values = dict[str, Any]
 
@@ -109,7 +109,7 @@ class _Interpreter(nn.Module):
             return self._run(blocks[not chosen], values)
         self._writes.check_results(node)
         outer = _Outer(node, values)
-        written = _written(node, values)
+        written = names_written(node, values)
         specs: list[Any] = []
 
         def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
@@ -157,8 +157,8 @@ class _Interpreter(nn.Module):
         turn, goes_on = state
         count_name = node.inputsAt(0).debugName()
         is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
-        grows = _grow_once(block) if is_counted else ()
-        written = _written(node, values, grows)
+        grows = lists_grown(block) if is_counted else ()
+        written = names_written(node, values, grows)
         outer = _Outer(node, values, count_name, without=(*grows, *written))
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
@@ -232,7 +232,7 @@ class _Outer:
 
     def __init__(self, node: Any, values: _Values, *more: str, without: Sequence[str] = ()) -> None:
         self._values = values
-        used = {*_used(node, without), *more} - {*without}
+        used = {*names_used(node, without), *more} - {*without}
         self._names = sorted(name for name in used if name in values)
         self._leaves, self._spec = pytree.tree_flatten([values[name] for name in self._names])
         self._places = [
@@ -257,112 +257,9 @@ def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:
     return is_some and any(value is None for value in carried)
 
 
-def _grow_once(block: Any) -> tuple[str, ...]:
-    """Lists from outside to which each turn adds one part, and that it does not read."""
-    goes_on = next(block.outputs()).node()
-    if goes_on.kind() != "prim::Constant" or constant(goes_on) is not True:
-        return ()  # it may end before
-    inside = {output.debugName() for node in nodes(block) for output in node.outputs()}
-    at_top = Counter(filter(None, map(_grown_by, block.nodes())))
-    read = Counter(value.debugName() for node in nodes(block) for value in node.inputs())
-    return tuple(
-        name for name, times in at_top.items() if times == read[name] == 1 and name not in inside
-    )
-
-
 def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str]) -> list[Any]:
     """What a turn carries to the next, where lists that grow go another way."""
     return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
-
-
-def _grown_by(node: Any) -> str | None:
-    """The list that a node adds one part to."""
-    if node.kind() == "aten::add_" and node.inputsAt(1).node().kind() == "prim::ListConstruct":
-        is_read = any(use.user.kind() != "prim::Return" for use in node.output().uses())
-        is_one = len([*node.inputsAt(1).node().inputs()]) == 1 and not is_read
-        return node.inputsAt(0).debugName() if is_one else None
-    return node.inputsAt(0).debugName() if node.kind() == "aten::append" else None
-
-
-def _written(node: Any, values: _Values, grows: Sequence[str] = ()) -> list[str]:
-    """Tensors from outside that the blocks of a node write into, also through views of them.
-
-    What a loop carries is none: each turn gives another on.
-
-    Raises:
-        NotImplementedError: Another one that they use shares memory with it, and would not change.
-    """
-    sources: dict[str, set[str]] = {}
-    found: set[str] = set()
-    made: set[str] = set()
-
-    def of(value: Any) -> set[str]:
-        return sources.get(name := value.debugName(), {name})
-
-    for inner in _inmost_first(node):
-        outputs = [output.debugName() for output in inner.outputs()]
-        made.update(outputs)
-        for block in inner.blocks():
-            made.update(value.debugName() for value in block.inputs())
-            for name, output in zip(outputs, block.outputs(), strict=False):
-                if inner.kind() == "prim::If":
-                    sources[name] = sources.get(name, set()) | of(output)
-        shared: set[str] = set()
-        schema = schema_of(inner)
-        for argument, value in zip(
-            schema.arguments if schema else (), inner.inputs(), strict=False
-        ):
-            if argument.alias_info is not None:
-                shared |= of(value)
-                found |= of(value) if argument.alias_info.is_write else set()
-        for name, result in zip(outputs, schema.returns if schema else (), strict=False):
-            if result.alias_info is not None:
-                sources[name] = shared
-    own = {value.debugName() for block in node.blocks() for value in block.inputs()}
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    written = sorted((found - made - own) & tensors.keys())
-    given = {value.debugName() for value in node.inputs()}
-    used = (given | {*_used(node, grows)}) & tensors.keys()
-    for name in written:
-        whole = _whole(tensors[name])
-        if name in given or any(_whole(tensors[each]) is whole for each in used - {name}):
-            raise NotImplementedError(
-                "a branch or a loop writes into a tensor, and uses a view of it from before"
-            )
-    return written
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """What a view is a part of."""
-    whole = tensor._base if tensor._is_view() else None
-    return tensor if whole is None else whole
-
-
-def _inmost_first(node: Any) -> Iterator[Any]:
-    """All nodes in the blocks of one."""
-    for block in node.blocks():
-        for inner in block.nodes():
-            yield from _inmost_first(inner)
-            yield inner
-
-
-_CHANGING: Final = tuple(f"aten::{name}" for name in ("_set_item", "insert", "pop", "clear"))
-
-
-def _used(node: Any, grows: Sequence[str]) -> Iterator[str]:
-    """Values that the blocks of a node mention."""
-    for block in node.blocks():
-        yield from (output.debugName() for output in block.outputs())
-        for inner in nodes(block):
-            if (grown := _grown_by(inner)) and grown not in grows:
-                raise NotImplementedError(
-                    "a list grows in a branch, or is read in the loop in which it grows"
-                )
-            if inner.kind() in _CHANGING:
-                raise NotImplementedError("a branch or a loop changes what a list holds")
-            yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
-            for deeper in inner.blocks():
-                yield from (output.debugName() for output in deeper.outputs())
 
 
 def _fresh(leaf: Any) -> Any:
