@@ -115,8 +115,8 @@ def check_draws(flat: Flat, inputs: Mapping[str, Array]) -> str | None:
     if not all(_same(first, other) for other in others):
         raise _drawn(flat, draws.told())
     return (
-        f"{draws.told()} draws random numbers: an artefact may draw others, although the answer "
-        "to the example is the same whichever they are; draw them in __init__, and keep them in a "
+        f"{draws.told()} draws random numbers: an artefact may draw others, although the answers "
+        "to the samples are the same whichever they are; draw them in __init__, and keep them in a "
         "buffer, or take them as an input of forward"
     )
 

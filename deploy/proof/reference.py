@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import torch
 
 from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.sources.raised import raised
@@ -117,26 +118,11 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     before = state_of(source.module)
     check_repeatable(source.flat, source.example)
     reference.draws = check_draws(source.flat, source.example)
-    reference.notes += [] if reference.draws is None else [reference.draws]
     reference.notes += read_outside(source.flat, source.example)
-    ordered = orders(source.flat, source.example)
-    golden: list[Golden] = []
-    tied: list[Golden] = []
-    for given in source.samples:
-        sample, hangs = _untied(source, given) if ordered else (given, False)
-        try:
-            answered = reference.answer(sample)
-        except Exception as e:  # the user's module may raise anything
-            if sample.kind == "edge":
-                continue
-            raise SourceError(
-                f"{kind_of(source.module)} fails on the sample {sample.name!r}: {raised(e)}",
-                remedy=range_remedy(sizes_of(source.signature, sample.inputs)),
-            ) from e
-        if sample.kind != "edge":
-            (tied if hangs else golden).append(answered)
-        elif not hangs and not _hangs_on_rounding(source, answered):
-            golden.append(answered)
+    golden, tied, drawing = _answered(reference)
+    for sample in drawing:
+        reference.draws = check_draws(source.flat, sample.inputs) or reference.draws
+    reference.notes += [] if reference.draws is None else [reference.draws]
     if tied:
         told = _told_ties(tied, golden)
         reference.notes.append(told)
@@ -149,6 +135,34 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
         pairs = ((each.inputs, list(each.eager.values())) for each in some)
         check_fresh(source.flat, source.fresh, pairs)
     return tuple(golden)
+
+
+def _answered(reference: Reference) -> tuple[list[Golden], list[Golden], list[Sample]]:
+    """The samples that prove something, those that hang on ties, and those that draw numbers."""
+    source = reference.source
+    ordered = orders(source.flat, source.example)
+    golden: list[Golden] = []
+    tied: list[Golden] = []
+    drawing: list[Sample] = []
+    for given in source.samples:
+        sample, hangs = _untied(source, given) if ordered else (given, False)
+        seed = torch.get_rng_state()
+        try:
+            answered = reference.answer(sample)
+        except Exception as e:  # the user's module may raise anything
+            if sample.kind == "edge":
+                continue
+            raise SourceError(
+                f"{kind_of(source.module)} fails on the sample {sample.name!r}: {raised(e)}",
+                remedy=range_remedy(sizes_of(source.signature, sample.inputs)),
+            ) from e
+        if reference.draws or not torch.equal(seed, torch.get_rng_state()):
+            drawing.append(sample)
+        if sample.kind != "edge":
+            (tied if hangs else golden).append(answered)
+        elif not hangs and not _hangs_on_rounding(source, answered):
+            golden.append(answered)
+    return golden, tied, drawing
 
 
 def _untied(source: Source, sample: Sample) -> tuple[Sample, bool]:

@@ -107,6 +107,18 @@ class Rare(nn.Module):
         return torch.where(x.abs() > 1e9, torch.randn_like(x), x)
 
 
+class OnEdges(nn.Module):
+    """Draws where the example, of zeros, does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.abs() > 50, torch.randn_like(x), x)
+
+
+class InABranch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn_like(x) if x.abs().max() > 50 else x
+
+
 class Seeded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         torch.manual_seed(0)
@@ -183,10 +195,16 @@ def test_draws_that_the_example_does_not_show_are_told(module: nn.Module, operat
     (told,) = noted(module)
     assert told.startswith(f"{operator} in {type(module).__name__} (")
     assert told.endswith(
-        ") draws random numbers: an artefact may draw others, although the answer to the example "
-        "is the same whichever they are; draw them in __init__, and keep them in a buffer, or take "
-        "them as an input of forward"
+        ") draws random numbers: an artefact may draw others, although the answers to the samples "
+        "are the same whichever they are; draw them in __init__, and keep them in a buffer, or "
+        "take them as an input of forward"
     )
+
+
+@pytest.mark.parametrize("module", [OnEdges(), InABranch()])
+def test_draws_that_one_sample_shows_are_refused(module: nn.Module) -> None:
+    with pytest.raises(SourceError, match=r"aten::randn_like in \w+ \(.* draws random numbers"):
+        golden(module)
 
 
 def test_dropout_that_is_off_draws_nothing() -> None:
