@@ -72,9 +72,10 @@ def _attribute(module: object, file: str, attribute: str) -> object:
     if not hasattr(module, attribute):
         public = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         near = difflib.get_close_matches(attribute, public)
+        own = [n for n in public if getattr(vars(module)[n], "__module__", None) == file]
         raise SourceError(
             f"{file} has no {attribute!r}",
-            remedy=f"it has {', '.join((near or public)[:8]) or 'nothing callable'}",
+            remedy=f"it has {', '.join((near or own or public)[:8]) or 'nothing callable'}",
         )
     found = getattr(module, attribute)
     if not callable(found):

@@ -8,7 +8,7 @@ from edgeport.deploy import load_module
 from edgeport.runtimes import SourceError
 
 CODE = """
-from torch import nn
+from torch import Tensor, nn
 
 SIZE = 3
 instance = nn.Linear(2, SIZE)
@@ -85,7 +85,7 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         ("absent_package:make", "there is no module", "folder that holds your package"),
         ("user_package.bad:make", "No module named 'not_installed_anywhere'", "install not_inst"),
         ("user_package.worse:make", "ZeroDivisionError: division by zero (worse.py, line 1)", "me"),
-        ("user_package.models:absent", "has no 'absent'", "make_model"),
+        ("user_package.models:absent", "has no 'absent'", "it has make_model"),
         ("user_package.models:SIZE", "is a int, which cannot be called", "torch.nn.Module"),
         ("user_package.models:broken", "RuntimeError: no weights (models.py, line 13)", "mend it"),
         ("user_package.models:leave", "models:leave raised SystemExit: 0", "mend it"),
