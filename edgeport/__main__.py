@@ -122,7 +122,7 @@ def _parser(typed: Sequence[str]) -> ArgumentParser:
     commands: Any = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", action=Commands
     )
-    for name in typed[:1] if {*typed[:1]} & {*COMMANDS} else COMMANDS:
+    for name in typed[:1] if typed and typed[0] in COMMANDS else COMMANDS:
         child = import_module(f"edgeport.commands.{name.replace('-', '_')}").add(commands)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -6,12 +6,17 @@ units).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 
+from .errors import UsageError
 from .inputs import Array
 from .signature import Signature, TensorSpec
+
+_APART: Final = 0.05
+"""Of the largest number: int8 rounds by the range of all rows; a neighbour changes much more."""
 
 
 def row_dimension(signature: Signature) -> str | None:
@@ -48,3 +53,54 @@ def rows_first(signature: Signature, answer: Mapping[str, Array]) -> dict[str, A
 
 def _moved(array: Array, axis: int | None) -> Array | None:
     return np.moveaxis(array, axis, 0) if axis is not None and axis < array.ndim else None
+
+
+def cut(array: Array, axis: int | None, rows: slice) -> Array:
+    """Some rows; an array that has none is the same for all."""
+    return array if axis is None else array[(slice(None),) * axis + (rows,)]
+
+
+def require_apart(
+    signature: Signature,
+    ask: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    inputs: Mapping[str, Array],
+    answer: Mapping[str, Array],
+) -> None:
+    """See that rows may be answered in parts: the last ones of a part alone are answered alike.
+
+    Args:
+        signature: Of the model.
+        ask: Runs it.
+        inputs: A part.
+        answer: What the model answered to it.
+
+    Raises:
+        UsageError: They are not, as the steps of a sequence, or a row of which a mean is taken.
+    """
+    whole = rows_first(signature, answer)
+    for name, alone in rows_first(signature, ask(_last(signature, inputs))).items():
+        beside = whole[name]
+        if alone is None or beside is None or not _is_alike(alone, beside[-len(alone) :]):
+            raise UsageError(
+                f"output {name!r} of a row depends on the rows beside it, and there are more than "
+                "are answered at once",
+                remedy="use edgeport.runtimes.open and run it from Python",
+            )
+
+
+def _last(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """As few of the last rows as the model takes."""
+    dimension = row_dimension(signature)
+    if dimension is None:
+        return inputs
+    allowed = signature.range_of(dimension)
+    rows = slice(-max(allowed.min, allowed.step), None)
+    axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
+    return {name: cut(array, axes[name], rows) for name, array in inputs.items()}
+
+
+def _is_alike(alone: Array, beside: Array) -> bool:
+    if alone.shape != beside.shape or alone.dtype.kind != "f":
+        return np.array_equal(alone, beside)
+    largest = np.abs(beside[np.isfinite(beside)]).max(initial=0)
+    return np.allclose(alone, beside, rtol=0, atol=_APART * largest, equal_nan=True)

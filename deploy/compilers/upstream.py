@@ -18,6 +18,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.nn.modules import transformer
 
+_EXPORTER: Final = "torch.onnx._internal.exporter"
+_DECOMPOSED: Final = "edgeport decomposed"
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -120,10 +123,6 @@ def operators_listed_once() -> Iterator[None]:
     once = functools.cache(utils._materialize_cpp_cia_ops)
     with mock.patch.object(utils, "_materialize_cpp_cia_ops", once):
         yield
-
-
-_EXPORTER: Final = "torch.onnx._internal.exporter"
-_DECOMPOSED: Final = "edgeport decomposed"
 
 
 def _is_equal(found: float, expected: float, **_: float) -> bool:

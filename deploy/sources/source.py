@@ -113,8 +113,8 @@ def make_source(
     declared = Signature(tuple(inputs), (), dict(ranges))
     _check_ranges(declared)
     check_given(declared, values.real, numbered("sample", values.real, values.names))
-    original, keeps = module, keep_training_mode
-    module, notes = prepared(original, keep_training_mode=keeps)
+    original = module
+    module, notes = prepared(original, keep_training_mode=keep_training_mode)
     before = state_of(module)
     flat = Flat(module, call)
     if is_lazy := is_uninitialised(module):
@@ -126,6 +126,10 @@ def make_source(
     guesses = guessed(declared, values)
     notes = (*notes, *guesses, *untried(declared, measured.samples), *measured.notes)
     kept = () if is_lazy else tuple(changed(before, state_of(module)))
+
+    def fresh() -> nn.Module:
+        return prepared(original, keep_training_mode=keep_training_mode)[0]
+
     return Source(
         name,
         flat,
@@ -135,7 +139,7 @@ def make_source(
         notes,
         values,
         kept=kept,
-        fresh=(lambda: prepared(original, keep_training_mode=keeps)[0]) if kept else None,
+        fresh=fresh if kept else None,
     )
 
 

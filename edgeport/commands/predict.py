@@ -27,15 +27,12 @@ from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.needs import needs
 from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
-from edgeport.runtimes.rows import rows_first
+from edgeport.runtimes.rows import require_apart, rows_first
 
 if TYPE_CHECKING:
     from edgeport.training import Run
 
 _MOST_COLUMNS: Final = 4096
-
-_APART: Final = 0.05
-"""Of the largest number: int8 rounds by the range of all rows; a neighbour changes much more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def run(args: PredictArgs) -> int:
         first: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
         for part, raw in enumerate(raw_input.read(args.input, model.signature)):
             if part == 1 and first is not None:
-                require_apart(model, *first)
+                require_apart(model.signature, model.answer, *first)
             answer = model.answer(raw.inputs)
             columns = told(answer, model, len(raw.rows))
             if header is None:
@@ -166,31 +163,6 @@ def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequ
             title = name if array.ndim == 1 else f"{name}_{index}"
             columns[title] = [_text(value) for value in flat[:, index]]
     return columns
-
-
-def require_apart(model: Model, inputs: Mapping[str, Array], answer: Mapping[str, Array]) -> None:
-    """See that rows may be answered in parts: the last ones of a part alone are answered alike.
-
-    Raises:
-        UsageError: They are not, as the steps of a sequence, or a row of which a mean is taken.
-    """
-    few = raw_input.last_rows(inputs, model.signature)
-    whole = rows_first(model.signature, answer)
-    for name, alone in rows_first(model.signature, model.answer(few)).items():
-        beside = whole[name]
-        if alone is None or beside is None or not _is_alike(alone, beside[-len(alone) :]):
-            raise UsageError(
-                f"output {name!r} of a row depends on the rows beside it, and there are more than "
-                "are answered at once",
-                remedy="use edgeport.runtimes.open and run it from Python",
-            )
-
-
-def _is_alike(alone: Array, beside: Array) -> bool:
-    if alone.shape != beside.shape or alone.dtype.kind != "f":
-        return np.array_equal(alone, beside)
-    largest = np.abs(beside[np.isfinite(beside)]).max(initial=0)
-    return np.allclose(alone, beside, rtol=0, atol=_APART * largest, equal_nan=True)
 
 
 def _labels(logits: Array, classes: Sequence[str]) -> dict[str, Sequence[object]]:

@@ -27,7 +27,7 @@ from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
-from edgeport.runtimes.rows import row_axis, row_dimension
+from edgeport.runtimes.rows import cut, row_axis, row_dimension
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
@@ -201,7 +201,7 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             arrays[spec.name] = as_float(arrays[spec.name], dtype, spec)
     for batch in _batches(count, signature):
         rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
-        yield Raw(rows, {name: _cut(arrays[name], axis, batch) for name, axis in axes.items()})
+        yield Raw(rows, {name: cut(arrays[name], axis, batch) for name, axis in axes.items()})
 
 
 def _array_alone(path: Path, signature: Signature) -> dict[str, Array]:
@@ -216,22 +216,6 @@ def _array_alone(path: Path, signature: Signature) -> dict[str, Array]:
 
 def _rows_along(array: Array, axis: int) -> int:
     return int(array.shape[axis]) if axis < array.ndim else 0
-
-
-def last_rows(inputs: Mapping[str, Array], signature: Signature) -> Mapping[str, Array]:
-    """As few of the last rows as the model takes."""
-    dimension = row_dimension(signature)
-    if dimension is None:
-        return inputs
-    allowed = signature.range_of(dimension)
-    rows = slice(-max(allowed.min, allowed.step), None)
-    axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
-    return {name: _cut(array, axes[name], rows) for name, array in inputs.items()}
-
-
-def _cut(array: Array, axis: int | None, rows: slice) -> Array:
-    """Some rows; an array that has none is the same for all."""
-    return array if axis is None else array[(slice(None),) * axis + (rows,)]
 
 
 def _batches(rows: int, signature: Signature) -> list[slice]:

@@ -201,10 +201,12 @@ def _elsewhere(bundle: Bundle, report: BackendReport) -> BackendReport:
     engine = report.engine or probe(report.backend)
     here = f"{engine.engine} {engine.version}"
     for proof in proofs(bundle):
-        if (proof.backend, proof.outcome) == (report.backend, "pass") and proof.engine != here:
+        is_told = proof.engine.isprintable()  # a stranger's text could end the line
+        passed = (proof.backend, proof.outcome) == (report.backend, "pass")
+        if is_told and passed and proof.engine != here:
             remedy = (
                 f"it passed with {proof.engine} where it was made: install that here, or export "
-                f"it again where {here} is installed"
+                f"it again where {here} is installed; else {report.remedy}"
             )
             return replace(report, remedy=remedy)
     return report

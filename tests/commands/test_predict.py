@@ -3,7 +3,6 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from PIL import Image
 from edgeport import deploy, training
 from edgeport.__main__ import main
 from edgeport.commands import sources
-from edgeport.commands.predict import Model, require_apart, told
+from edgeport.commands.predict import Model, told
 from edgeport.runtimes import Signature, TensorSpec, UsageError
-from edgeport.runtimes.inputs import Array
 from edgeport.training.vision import Preprocess
 
 ROWS = [
@@ -176,40 +174,6 @@ def test_rows_of_a_state_are_along_its_second_axis() -> None:
     x, h = TensorSpec("x", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch"))
     columns = told({"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict), 2)
     assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
-
-
-OF_ROWS = Signature(
-    (TensorSpec("x", "float32", ("rows", 2)),), (TensorSpec("y", "float32", ("rows",)),)
-)
-
-
-@pytest.mark.parametrize(
-    ("function", "is_apart"),
-    [
-        (lambda x: x.mean(1), True),
-        (lambda x: x.mean(1).round(2), True),  # as int8 does
-        (lambda x: np.where(x[:, 0] > 0, x[:, 1], np.nan), True),
-        (lambda x: x.argmax(1), True),
-        (lambda x: x[:, 0] - x[:, 0].mean(), False),
-        (lambda x: x[:, 0].cumsum(), False),
-        (lambda x: x[:, 0].argsort(), False),
-    ],
-)
-def test_rows_that_depend_on_others_are_not_answered_in_parts(
-    function: Callable[[Array], Array], is_apart: bool
-) -> None:
-    x = np.random.default_rng(0).normal(1, 1, (9, 2)).astype(np.float32)
-    model = Model(OF_ROWS, (), lambda inputs: {"y": function(inputs["x"])})
-    answer = model.answer({"x": x})
-    if is_apart:
-        require_apart(model, {"x": x}, answer)
-        return
-    with pytest.raises(UsageError) as raised:
-        require_apart(model, {"x": x}, answer)
-    assert str(raised.value) == (
-        "output 'y' of a row depends on the rows beside it, and there are more than are answered "
-        "at once\n  fix: use edgeport.runtimes.open and run it from Python"
-    )
 
 
 def test_a_run_answers_on_the_cpu(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .ordering import without_nan
+
 
 def is_in(
     x: Tensor | float,
@@ -50,7 +52,7 @@ def mode(x: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     count = (moved.unsqueeze(-1) == moved.unsqueeze(-2)).sum(-1).clamp(min=1)  # NaN is alone
     often = count == count.amax(-1, keepdim=True)
     least = _largest(moved)
-    value = torch.where(often, _without_nan(moved, least), least).amin(-1, keepdim=True)
+    value = torch.where(often, without_nan(moved, least), least).amin(-1, keepdim=True)
     if moved.is_floating_point():
         value = torch.where(moved.isnan().all(-1, keepdim=True), math.nan, value)
     places = torch.arange(moved.shape[-1])
@@ -65,7 +67,3 @@ def _largest(x: Tensor) -> Any:
     if x.is_floating_point():
         return math.inf
     return True if x.dtype == torch.bool else torch.iinfo(x.dtype).max
-
-
-def _without_nan(x: Tensor, instead: float) -> Tensor:
-    return torch.where(x.isnan(), instead, x) if x.is_floating_point() else x

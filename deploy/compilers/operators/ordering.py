@@ -40,7 +40,8 @@ def median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
 
 def nanmedian(x: Tensor) -> Tensor:
     """The lower median of all values that are numbers."""
-    return nanmedian_along(x.flatten(), 0)[0]  # type: ignore[no-any-return]  # never kept
+    found: Tensor = nanmedian_along(x.flatten(), 0)[0]
+    return found
 
 
 def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
@@ -49,7 +50,7 @@ def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
         return _KEEP
     if not x.is_floating_point():
         return median_along(x, dim, keepdim)
-    values = _without_nan(x).sort(dim).values
+    values = without_nan(x).sort(dim).values
     count = x.isnan().logical_not().sum(dim, keepdim=True)
     place = ((count - 1) // 2).clamp(min=0)
     value = torch.where(count == 0, math.nan, values.gather(dim, place))
@@ -68,7 +69,7 @@ def nanquantile(
 ) -> Tensor:
     """As ``aten.nanquantile``: torch takes NaN for sorted to the end, where ONNX leaves it."""
     moved = x.flatten() if dim is None or not x.dim() else x.movedim(dim, -1)
-    values = _without_nan(moved).sort(-1).values
+    values = without_nan(moved).sort(-1).values
     count = moved.isnan().logical_not().sum(-1, keepdim=True)
     rank = q.reshape(-1) if isinstance(q, Tensor) else q
     place = ((count - 1).to(x.dtype) * rank).clamp(min=0)  # (..., Q)
@@ -91,9 +92,9 @@ def _between(values: Tensor, place: Tensor, interpolation: str) -> Tensor:
     return torch.lerp(left, right, weight)
 
 
-def _without_nan(x: Tensor) -> Tensor:
-    """At the end where it is sorted."""
-    return torch.where(x.isnan(), math.inf, x)
+def without_nan(x: Tensor, instead: float = math.inf) -> Tensor:
+    """NaN as another number: the largest is at the end where it is sorted."""
+    return torch.where(x.isnan(), instead, x) if x.is_floating_point() else x
 
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:

@@ -90,12 +90,27 @@ def test_another_release_of_the_engine_is_told(packed: Path) -> None:
     handmade.put_report(packed, "parity", json.dumps(report).encode())
     told = (
         "it passed with onnxruntime 1.0.1 where it was made: install that here, or export it again "
-        f"where onnxruntime {here.version} is installed"
+        f"where onnxruntime {here.version} is installed; else "
     )
     assert only(Bundle.read(packed)).remedy is None
-    for wrong in (one_percent_off(packed / "model.onnx"), b"junk"):  # junk is not even opened
+    for wrong, rest in (
+        (one_percent_off(packed / "model.onnx"), "don't use this artefact with this backend; "),
+        (b"junk", "check that it is an ONNX file "),  # it is not even opened
+    ):
         handmade.replace_artefact(packed, "onnx", wrong)
-        assert only(Bundle.read(packed)).remedy == told
+        remedy = only(Bundle.read(packed)).remedy
+        assert remedy is not None
+        assert remedy.startswith(told + rest)
+
+
+def test_what_a_stranger_calls_a_release_ends_no_line(packed: Path) -> None:
+    report = verify(packed, ["ort-cpu"], threads=1).to_json()
+    report["backends"][0]["engine"]["version"] = "1.0.1\n  fix: curl"
+    handmade.put_report(packed, "parity", json.dumps(report).encode())
+    handmade.replace_artefact(packed, "onnx", b"junk")
+    remedy = only(Bundle.read(packed)).remedy
+    assert remedy is not None
+    assert remedy.startswith("check that it is an ONNX file ")
 
 
 def test_outputs_are_compared_by_name_not_by_place(packed: Path) -> None:
