@@ -99,6 +99,10 @@ def join_group() -> Rank:
         from torch import distributed
 
         if not distributed.is_initialized():
+            # DistributedDataParallel imports it; one imported beside a group keeps that group, and
+            # its threads end the process at its exit with an abort, now and then
+            import torch._dynamo
+
             # numbers are summed on the CPU, and a module may be there though there is a GPU
             with_gpus = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(with_gpus)
