@@ -4,6 +4,7 @@ The system's own serves this machine. For another one a cross compiler or zig is
 the C libraries of all of them: ``pip install ziglang``.
 """
 
+import errno
 import importlib.util
 import os
 import platform
@@ -38,10 +39,11 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
     Raises:
         UsageError: There is no such target.
         BackendMissingError: No compiler for it is installed, or the one that CC names is not there.
+        OSError: There is no room for the program.
         EngineError: The compiler failed.
     """
     command = [*find_compiler(target), *_FLAGS, "-o", str(program), str(source), "-ldl"]
-    environment = {**os.environ, "TMPDIR": str(program.parent)}
+    environment = {**os.environ, "TMPDIR": str(program.parent), "LC_ALL": "C"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     except OSError as e:  # what CC names
@@ -49,6 +51,8 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
             f"the compiler {shlex.join(command[:1])} cannot be started: {e.strerror or e}",
             remedy="set CC to a C compiler, or leave it out",
         ) from e
+    if os.strerror(errno.ENOSPC) in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if done.returncode or not program.is_file():
         lines = [line for line in done.stderr.splitlines() if "error" in line]
         told = (lines or [done.stderr.strip() or "it made no program"])[0]

@@ -54,7 +54,8 @@ def build_runner(bundle: Bundle, path: Path, target: str | None = None) -> Path:
         draft, built = folder / "runner.c", folder / "runner"
         with writing(source):
             draft.write_text(text, "ascii")
-        compiled = compile_c(draft, built, target)
+        with writing(path):
+            compiled = compile_c(draft, built, target)
         write(source, text)
         try:
             write(path, compiled)

@@ -30,6 +30,7 @@ from edgeport.runtimes import (
     Options,
     Range,
     Signature,
+    StorageError,
     TensorSpec,
     UsageError,
 )
@@ -444,6 +445,17 @@ def test_a_compiler_that_is_none_leaves_nothing(
     assert not (tmp_path / "made").exists()
     monkeypatch.setenv("CC", " ")
     assert find_compiler() != []
+
+
+def test_a_compiler_without_room_is_told_with_the_place(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", f"sh -c {shlex.quote('cat /dev/zero > /dev/full')}")
+    problem = f"cannot write {tmp_path / 'run'}: No space left on device"
+    with pytest.raises(StorageError, match=f"^{re.escape(problem)}") as raised:
+        build_runner(Bundle.read(packed), tmp_path / "run")
+    assert raised.value.remedy == "choose another place, free some space or get permission"
+    assert list(tmp_path.glob("**/*run*")) == []
 
 
 @pytest.mark.slow
