@@ -10,7 +10,7 @@ from edgeport.deploy.compilers.targets import find_target
 from edgeport.deploy.proof.localiser import Localisation, localise
 from edgeport.deploy.proof.search import Searched
 from edgeport.deploy.proof.task import Score
-from edgeport.deploy.sources.arguments import make_call
+from edgeport.deploy.sources.arguments import check_takes_inputs, make_call
 from edgeport.deploy.sources.capture import capture, run_script
 from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.loader import load_module
@@ -42,6 +42,7 @@ __all__ = [
     "Source",
     "Values",
     "capture",
+    "check_takes_inputs",
     "export",
     "export_source",
     "find_target",

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeport.deploy.compilers.targets import find_target
 from edgeport.deploy.sources import trees
-from edgeport.deploy.sources.arguments import checked_tensor, make_call
+from edgeport.deploy.sources.arguments import check_takes_inputs, checked_tensor, make_call
 from edgeport.deploy.sources.capture import Captured
 from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
 from edgeport.deploy.sources.drawing import Values
@@ -230,6 +230,7 @@ def _bound(
     call = make_call(module, args, kwargs)
     inputs = dict(zip(call.names, trees.tensors([call.args, dict(call.kwargs)]), strict=True))
     if not inputs:
+        check_takes_inputs(module)
         raise SourceError("there is no example input", remedy="give a tensor for each input")
     return call, {name: _array(name, tensor) for name, tensor in inputs.items()}
 

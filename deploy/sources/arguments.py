@@ -1,10 +1,14 @@
 """What a person gives as arguments of forward, and the call that it makes."""
 
 import difflib
+import gc
 import inspect
-from collections.abc import Mapping, Sequence
+import logging
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +23,15 @@ _POSITIONAL: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
+_NO_PARTS: Final = (
+    nn.Module,
+    np.random.Generator,
+    type,
+    types.FunctionType,
+    types.ModuleType,
+    logging.Logger,
+)
+"""Where tensors are no inputs, or from where all that a process has can be reached."""
 
 
 def make_call(
@@ -34,12 +47,33 @@ def make_call(
             names that are all new are taken in order.
 
     Raises:
-        SourceError: It is no module, or they do not fit forward.
+        SourceError: It is no module, or they do not fit forward, or no file can take them.
     """
     check_module(module)
+    call = _call(signature_of(unwrapped(module)), in_order, arguments)
+    for leaf in trees.others([call.args, dict(call.kwargs)]):
+        _check_leaf(leaf)
+    return call
+
+
+def check_takes_inputs(module: nn.Module) -> None:
+    """Refuse a module whose result is a constant.
+
+    Raises:
+        SourceError: Its forward takes nothing.
+    """
+    if not signature_of(unwrapped(module)).parameters:
+        raise SourceError(
+            "forward takes no input: what it returns is a constant",
+            remedy="save that, as with numpy.save, or give forward an input",
+        )
+
+
+def _call(
+    signature: inspect.Signature, in_order: Sequence[object], arguments: Mapping[str, object]
+) -> Call:
     in_order = [trees.with_tensors(tree) for tree in in_order]
     arguments = {name: trees.with_tensors(tree) for name, tree in arguments.items()}
-    signature = signature_of(unwrapped(module))
     if in_order:
         first = _with_names(signature, in_order)
         return Call.of({**first, **arguments}, by_position=len(first))
@@ -50,6 +84,38 @@ def make_call(
             _check_known(signature, list(arguments), known[0])
         return _by_name(signature, arguments)
     return Call.of(arguments, by_position=len(arguments))
+
+
+def _check_leaf(leaf: object) -> None:
+    """Refuse what is no constant: it would be one in every file, and nobody would be told."""
+    held = f"an argument of forward holds a value of type {type(leaf).__name__}"
+    if isinstance(leaf, Iterator):
+        raise SourceError(
+            f"{held}, which gives what is in it only once", remedy="pass a list or a tuple of it"
+        )
+    if _holds_tensors(leaf):
+        raise SourceError(
+            f"{held}, whose tensors would be constants in every file",
+            remedy="pass its tensors, alone or in a tuple, list, dict or dataclass; what is to "
+            "stay as it is belongs in the module, as a buffer",
+        )
+
+
+def _holds_tensors(leaf: object) -> bool:
+    """Whether a tensor or an array of numbers can be reached from an object, modules aside."""
+    seen: dict[int, object] = {}
+    rest = [leaf]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, torch.Tensor) or (
+            isinstance(each, np.ndarray) and each.dtype.kind not in "OSU"
+        ):
+            return True
+        if id(each) in seen or isinstance(each, _NO_PARTS):
+            continue
+        seen[id(each)] = each
+        rest += gc.get_referents(each)
+    return False
 
 
 def signature_of(module: nn.Module) -> inspect.Signature:

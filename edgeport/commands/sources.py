@@ -98,6 +98,7 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
 def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
     from edgeport.deploy import (
         Values,
+        check_takes_inputs,
         load_module,
         make_call,
         make_source,
@@ -126,6 +127,7 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
             keep_training_mode=args.keep_training_mode,
         )
     if not real:
+        check_takes_inputs(module)
         raise UsageError(
             f"{reference} needs its inputs declared",
             remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "

@@ -84,6 +84,19 @@ def test_an_example_without_a_tensor(example: Any) -> None:
         source_of("m", nn.Linear(4, 2), example)
 
 
+class TakesNothing(nn.Module):
+    def forward(self) -> Tensor:
+        return torch.ones(2)
+
+
+def test_a_module_without_inputs() -> None:
+    with pytest.raises(
+        SourceError, match=r"^forward takes no input: what it returns is a constant"
+    ) as e:
+        source_of("m", TakesNothing(), {})
+    assert e.value.remedy == "save that, as with numpy.save, or give forward an input"
+
+
 @pytest.mark.parametrize(
     ("dimensions", "ranges", "problem"),
     [

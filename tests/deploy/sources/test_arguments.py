@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,3 +126,50 @@ def test_tensors_that_no_engine_takes(tensor: Tensor, problem: str) -> None:
 
 def test_bfloat16_is_passed_as_float32() -> None:
     assert checked_tensor("x", torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+class Batch:
+    def __init__(self, scale: Any) -> None:
+        self.scale = {"of all": (scale,)}
+        self.module = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Batch(Y), "Batch"),
+        ([Batch(np.ones(2))], "Batch"),
+        ({Y}, "set"),
+        ({"a": Y}.values(), "dict_values"),
+    ],
+)
+def test_tensors_that_no_file_would_take_as_inputs(value: Any, kind: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        make_call(Takes(), (X, value), {})
+    assert raised.value.problem == (
+        f"an argument of forward holds a value of type {kind}, whose tensors would be constants "
+        "in every file"
+    )
+    assert raised.value.remedy == (
+        "pass its tensors, alone or in a tuple, list, dict or dataclass; what is to stay as it is "
+        "belongs in the module, as a buffer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [((y for y in [1, 2]), "generator"), (map(float, [1]), "map")]
+)
+def test_what_gives_its_values_only_once_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        make_call(Takes(), (X,), {"key": {"of": value}})
+    assert raised.value.problem == (
+        f"an argument of forward holds a value of type {kind}, which gives what is in it only once"
+    )
+    assert raised.value.remedy == "pass a list or a tuple of it"
+
+
+@pytest.mark.parametrize(
+    "value", [Batch(2.0), range(3), {1.0, 2.0}, torch.relu, nn.Linear(1, 1), np.array(["text"])]
+)
+def test_constants_of_other_types_stay(value: Any) -> None:
+    assert make_call(Takes(), (X, value), {}).args[1] is value
