@@ -21,6 +21,7 @@ from edgeport.deploy.sources.flat import Call, Flat
 from edgeport.deploy.sources.modules import prepared
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source, make_source
+from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
@@ -152,6 +153,7 @@ def export(
     return export_source(source, Path(output), request, on_event)
 
 
+@left_outside()
 def source_of(
     name: str,
     module: nn.Module,

@@ -29,6 +29,7 @@ from edgeport.deploy.proof.task import Score, Task
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.deploy.tensorrt.request import engines
 from edgeport.runtimes import (
     Bundle,
@@ -79,6 +80,7 @@ class Export:
     scores: tuple[Score, ...] = ()
 
 
+@left_outside()
 def export_source(
     source: Source,
     output: Path,

@@ -19,6 +19,7 @@ from .outputs import Measured, answers_numbers, measure_outputs
 from .running import run_or_explain
 from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_sizes
 from .state import changed, state_of
+from .surroundings import left_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Source:
         return tuple(map(torch.tensor, inputs.values()))
 
 
+@left_outside()
 def make_source(
     name: str,
     module: nn.Module,

@@ -75,13 +75,15 @@ def assert_parity(
     with needs("assert_parity", "export,ort"):
         from edgeport.deploy.proof.determinism import check_repeatable
         from edgeport.deploy.sources.running import run_module
-    flat, given = _prepared(module, _drawn(samples))
-    answers = [Answer(inputs, _run(run_module, flat, inputs)) for inputs in given]
-    check_repeatable(flat, given[0])
+        from edgeport.deploy.sources.surroundings import left_outside
     thresholds = thresholds or Thresholds()
-    checked = [
-        _check(way, flat, answers, thresholds) for way in ways(Path(artefact), backend, answers)
-    ]
+    with left_outside():
+        flat, given = _prepared(module, _drawn(samples))
+        answers = [Answer(inputs, _run(run_module, flat, inputs)) for inputs in given]
+        check_repeatable(flat, given[0])
+        checked = [
+            _check(way, flat, answers, thresholds) for way in ways(Path(artefact), backend, answers)
+        ]
     problem = explain(module, Path(artefact), checked, thresholds)
     if problem is not None:
         raise ParityError(problem.text, remedy=problem.remedy)

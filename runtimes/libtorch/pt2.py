@@ -39,6 +39,7 @@ def open(path: Path, options: Options) -> TorchSession:
             path.open("rb") as file,
             _some_folders(),
             warnings.catch_warnings(),
+            torch.device("cpu"),  # torch makes tensors on the default device to read into
             collector_off(),  # torch imports its exporter now, and all of it stays
         ):
             warnings.filterwarnings("ignore", "CUDA initialization: CUDA driver init")

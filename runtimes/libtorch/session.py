@@ -255,7 +255,20 @@ def open_signed(
     # A script has its hooks in it, and Module.__call__ would look for others: 3 us.
     call = module.forward if isinstance(module, torch.jit.ScriptModule) else module
     kind = TorchSession if device == _CPU else TorchGpuSession
-    return kind(backend, call, signature, options, device)
+    return kind(backend, _without_autocast(call, device), signature, options, device)
+
+
+def _without_autocast(call: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """A call that computes as the file says, also where a caller has torch round products."""
+    is_on = torch._C._is_any_autocast_enabled
+
+    def exact(*tensors: torch.Tensor) -> Any:
+        if not is_on():
+            return call(*tensors)
+        with torch.autocast(device.type, enabled=False):
+            return call(*tensors)
+
+    return exact
 
 
 def _as_it_was(tensor: torch.Tensor, array: Array) -> bool:

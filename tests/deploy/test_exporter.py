@@ -27,6 +27,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.libtorch.threads import thread_count
 from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.testing import assert_parity
 
 BATCH = {"x": {0: "batch"}}
 
@@ -34,6 +35,32 @@ BATCH = {"x": {0: "batch"}}
 def x(*shape: int) -> dict[str, Tensor]:
     torch.manual_seed(1)
     return {"x": torch.randn(*shape)}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+    ids=["inference mode", "autocast", "default device"],
+)
+def test_what_a_script_sets_around_an_export_is_not_in_it(tmp_path: Path, around: Any) -> None:
+    example, module = x(2, 4), nn.Linear(4, 2)
+    want = module(example["x"]).detach().numpy()
+    with around():
+        made = deploy.export(
+            module, example, tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "pt2"]
+        )
+        assert_parity(module, tmp_path / "m.edge", {"x": example["x"]})
+    floors = [
+        v.figures.floor_max for each in made.report.backends for v in each.verdicts if v.figures
+    ]
+    assert max(floors) < 1e-4  # bfloat16's are a hundred times as large
+    with runtimes.open(tmp_path / "m.edge", backend="torch") as session:
+        (output,) = session.run({"x": example["x"].numpy()}).values()
+    np.testing.assert_allclose(output, want, rtol=1e-6, atol=1e-7)
 
 
 def test_the_file_has_the_opset_that_was_asked(tmp_path: Path) -> None:

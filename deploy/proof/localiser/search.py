@@ -11,6 +11,7 @@ from typing import Final
 from edgeport.deploy.diagnosis.places import Line, told_line
 from edgeport.deploy.kinds import kind_at
 from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import ParityError, UsageError, files
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.parity.comparison import measure
@@ -57,6 +58,7 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
+@left_outside()
 def localise(
     source: Source,
     artefact: str | Path,

@@ -68,6 +68,20 @@ assert (tempfile.tempdir, dict(os.environ)) == (None, before)
 
 
 @both
+def test_what_a_script_sets_around_a_session_changes_nothing(backend: str, bundle: Path) -> None:
+    inputs = {"x": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)}
+    with open(bundle, backend=backend) as session:
+        want = session.run(inputs)
+    with (
+        torch.device("meta"),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        open(bundle, backend=backend) as session,
+    ):
+        for _ in range(3):  # the second call is the one that is quick
+            np.testing.assert_equal(session.run(inputs), want)
+
+
+@both
 def test_a_damaged_file(backend: str, bundle: Path, tmp_path: Path) -> None:
     whole = (bundle / FILES[backend]).read_bytes()
     file = tmp_path / FILES[backend]

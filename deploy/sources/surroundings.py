@@ -1,0 +1,21 @@
+"""What a script has set around a model, and no file takes with it."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def left_outside() -> Iterator[None]:
+    """Run modules as on a device: no autocast, inference mode or default device from around.
+
+    What a module's own forward enters stays. The default dtype stays too: modules are made for it.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # its tensors could not be compiled
+        if torch.is_autocast_enabled("cpu"):  # eager would be as coarse as bfloat16
+            stack.enter_context(torch.autocast("cpu", enabled=False))
+        if torch.get_default_device().type != "cpu":  # where neither copy nor samples are
+            stack.enter_context(torch.device("cpu"))
+        yield
