@@ -83,7 +83,7 @@ def test_too_few_processes_give_no_interval(mlp_bundle: Path, tmp_path: Path, ca
 
 
 def test_three_processes_give_intervals(mlp_bundle: Path, capsys: Out) -> None:
-    assert ort(mlp_bundle, "--threads", "1,2", "--processes", "3", "--seconds", "1") == 0
+    assert ort(mlp_bundle, "--threads", "1,2", "--processes", "3", "--seconds", "2") == 0
     out = capsys.readouterr().out
     rows = re.findall(r"^ort-cpu, threads \d +[\d.]+  [\d.]+ to [\d.]+ .*", out, re.MULTILINE)
     assert len(rows) == 2

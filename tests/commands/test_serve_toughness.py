@@ -93,7 +93,7 @@ def test_more_than_can_be_done_in_time_is_refused_at_once_or_dropped(tmp_path: P
         good = [took for status, took, _ in answers if status == 200]
         refused = [retry for status, _, retry in answers if status == 503]
         assert {status for status, _, _ in answers} <= {200, 503, 504}
-        assert len(good) >= 6
+        assert len(good) >= 3
         assert refused
         assert set(refused) == {"1"}
         assert max(good) < 2.0  # the queue and the batch that was running, on a busy machine
