@@ -1,9 +1,13 @@
 """What a script has set around a model, and no file takes with it."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from typing import Final
 
 import torch
+
+_ONE_AT_A_TIME: Final = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -11,8 +15,10 @@ def left_outside() -> Iterator[None]:
     """Run modules as on a device: no autocast, inference mode or default device from around.
 
     What a module's own forward enters stays. The default dtype stays too: modules are made for it.
+    Other threads wait: torch's compilers, and what is changed of torch meanwhile, are one for all.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(torch.inference_mode(False))  # its tensors could not be compiled
         if torch.is_autocast_enabled("cpu"):  # eager would be as coarse as bfloat16
             stack.enter_context(torch.autocast("cpu", enabled=False))

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def test_what_a_script_sets_around_an_export_is_not_in_it(tmp_path: Path, around
     with runtimes.open(tmp_path / "m.edge", backend="torch") as session:
         (output,) = session.run({"x": example["x"].numpy()}).values()
     np.testing.assert_allclose(output, want, rtol=1e-6, atol=1e-7)
+
+
+def test_threads_that_export_wait_for_each_other(tmp_path: Path) -> None:
+    """Each has the output of the process go elsewhere meanwhile: in the end it stayed there."""
+    stdout, default = sys.stdout, torch.get_default_dtype()
+    example, modules = x(2, 4), [nn.Linear(4, size) for size in (2, 3, 4)]
+
+    def exported(module: nn.Linear) -> deploy.Export:
+        path = tmp_path / f"{module.out_features}.edge"
+        return deploy.export(module, example, path, formats=["torchscript"])
+
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(exported, modules))
+    sizes = [[spec.shape for spec in each.source.signature.outputs] for each in made]
+    assert sizes == [[(2, 2)], [(2, 3)], [(2, 4)]]
+    assert sys.stdout is stdout
+    assert torch.get_default_dtype() == default
 
 
 def test_the_file_has_the_opset_that_was_asked(tmp_path: Path) -> None:
