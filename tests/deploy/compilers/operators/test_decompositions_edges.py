@@ -117,6 +117,7 @@ def test_losses_of_what_is_far_out_or_no_number() -> None:
         for positive in (None, torch.tensor(2.5)):
             assert_same(loss, x, torch.full_like(x, target), None, positive, 0)
     assert_same(loss, x[1:3].half(), torch.ones(2), None, None, 0)
+    assert_same(loss, x[2:5], torch.ones(3).half(), torch.ones(3), None, 0)
 
 
 def test_nothing_is_nan_not_even_nan() -> None:
