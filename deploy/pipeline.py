@@ -109,7 +109,6 @@ def export_source(
             golden, left_out = held_by(request.precision, make_golden(reference))
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
-            reference.rest()
         with events.step("compilers", on_event):
             warm_up(formats, asked.opset)
             if taken:

@@ -16,7 +16,10 @@ from .inputs import Array
 from .signature import Signature, TensorSpec
 
 _APART: Final = 0.05
-"""Of the largest number: int8 rounds by the range of all rows; a neighbour changes much more."""
+"""Of the largest number: a neighbour changes much more."""
+
+_ROUNDED: Final = 1e-3
+"""Of the largest number of all rows: as far as float16 rounds what nearly cancels in one."""
 
 
 def row_dimension(signature: Signature) -> str | None:
@@ -65,6 +68,7 @@ def require_apart(
     ask: Callable[[Mapping[str, Array]], Mapping[str, Array]],
     inputs: Mapping[str, Array],
     answer: Mapping[str, Array],
+    precision: str,
 ) -> None:
     """See that rows may be answered in parts: the last ones of a part alone are answered alike.
 
@@ -73,6 +77,8 @@ def require_apart(
         ask: Runs it.
         inputs: A part.
         answer: What the model answered to it.
+        precision: What it computes in. In int8, the largest numbers of all rows decide how each
+            is rounded, and which integer it comes to.
 
     Raises:
         UsageError: They are not, as the steps of a sequence, or a row of which a mean is taken.
@@ -80,7 +86,7 @@ def require_apart(
     whole = rows_first(signature, answer)
     for name, alone in rows_first(signature, ask(_last(signature, inputs))).items():
         beside = whole[name]
-        if alone is None or beside is None or not _is_alike(alone, beside[-len(alone) :]):
+        if alone is None or beside is None or not _is_alike(alone, beside, precision):
             raise UsageError(
                 f"output {name!r} of a row depends on the rows beside it, and there are more than "
                 "are answered at once",
@@ -99,8 +105,18 @@ def _last(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Arr
     return {name: cut(array, axes[name], rows) for name, array in inputs.items()}
 
 
-def _is_alike(alone: Array, beside: Array) -> bool:
-    if alone.shape != beside.shape or alone.dtype.kind != "f":
-        return np.array_equal(alone, beside)
-    largest = np.abs(beside[np.isfinite(beside)]).max(initial=0)
-    return np.allclose(alone, beside, rtol=0, atol=_APART * largest, equal_nan=True)
+def _is_alike(alone: Array, whole: Array, precision: str) -> bool:
+    beside = whole[-len(alone) :]
+    is_coarse = precision == "int8"
+    if alone.shape != beside.shape:
+        return False
+    if alone.dtype.kind != "f":
+        return is_coarse or np.array_equal(alone, beside)
+    rounded = (_APART if is_coarse else _ROUNDED) * _largest(whole)
+    return np.allclose(
+        alone, beside, rtol=0, atol=max(_APART * _largest(beside), rounded), equal_nan=True
+    )
+
+
+def _largest(array: Array) -> float:
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0))

@@ -36,7 +36,7 @@ _REDRAWN: Final = 1000
 """The first seed of samples that are drawn anew; there are never so many others."""
 
 _FRESH: Final = 4
-"""Copies of a module that keeps something from call to call, each asked for one sample."""
+"""Copies of a module at most, each asked for one sample."""
 
 _LOUD: Final = 1e-3
 """Of an output. float32 is usually at 1e-7 to 1e-5; float16 and bfloat16 inside are above."""
@@ -129,11 +129,10 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
         if all(sample.kind == "edge" for sample in golden):
             golden = [*tied, *golden]
             reference.suspect = told
-    check_unchanged(source.flat, golden[0].inputs, list(golden[0].eager.values()), before)
+    check_unchanged(source.flat, golden[0], before)
+    reference.rest()
     if source.fresh is not None:
-        some = golden[:: max(1, len(golden) // _FRESH)]
-        pairs = ((each.inputs, list(each.eager.values())) for each in some)
-        check_fresh(source.flat, source.fresh, pairs)
+        check_fresh(source.flat, source.fresh, golden[:: len(golden) // _FRESH + 1])
     return tuple(golden)
 
 

@@ -1,14 +1,19 @@
 """Make a user's module ready: their own code inside wrappers, on the CPU, in eval mode, a copy."""
 
 import copy
+import copyreg
+import io
 import itertools
 import re
+import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, Final
+from unittest import mock
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.kinds import kind_of
@@ -68,25 +73,44 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def copied(module: nn.Module) -> nn.Module:
     """A deep copy, also of what ``copy.deepcopy`` refuses: attributes computed from parameters.
 
-    ``torch.nn.utils.weight_norm`` leaves such a tensor; it is computed anew in every call.
+    ``torch.nn.utils.weight_norm`` leaves such a tensor; it is computed anew in every call. Locks,
+    files and Python modules are shared with the copy.
 
     Raises:
         SourceError: Something in it cannot be copied.
     """
-    computed: dict[int, Any] = {
+    known: dict[int, Any] = {
         id(value): value.detach().clone()
         for part in module.modules()
         for value in vars(part).values()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
-    try:
-        with torch.no_grad():  # torch clones the weights of scripted code: they stay leaves
-            return copy.deepcopy(module, computed)
-    except Exception as e:  # whatever __deepcopy__ of an attribute raises
-        raise SourceError(
-            f"{kind_of(module)} cannot be copied: {type(e).__name__}: {e}",
-            remedy="keep files, locks and connections out of the module",
-        ) from e
+    known |= {
+        id(buffer): _LAZY_BUFFER(device=buffer.device, dtype=buffer.dtype)
+        for buffer in module.buffers()
+        if is_lazy(buffer)
+    }
+    # torch clones the weights of scripted code: without gradients they stay leaves
+    with torch.no_grad(), mock.patch.dict(copyreg.dispatch_table, _SHARED):
+        try:
+            return copy.deepcopy(module, known)
+        except Exception as e:  # whatever __deepcopy__ of an attribute raises
+            raise SourceError(
+                f"{kind_of(module)} cannot be copied: {type(e).__name__}: {e}",
+                remedy="keep connections, generators and what else copy.deepcopy refuses out of "
+                "the module",
+            ) from e
+
+
+_LAZY_BUFFER: Final[Any] = UninitializedBuffer  # its types know no arguments
+
+_SHARED: Final = dict.fromkeys(
+    (
+        *(type(threading.Lock()), type(threading.RLock()), ModuleType),
+        *(io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO),
+    ),
+    str,  # to a copy, a text in place of a recipe says: take it as it is
+)
 
 
 def is_uninitialised(module: nn.Module) -> bool:

@@ -39,7 +39,8 @@ class Source:
         recorded: What forward did, in operators, where compilers can take no derivatives: see
             ``compilers.derivatives_in_forks``.
         kept: The attributes in which the module's runs leave something.
-        fresh: Makes copies of the module that have not run before, if there are such.
+        fresh: Makes copies of the module that have not run before, if its values are not random
+            until it runs.
     """
 
     name: str
@@ -117,9 +118,10 @@ def make_source(
     check_given(declared, values.real, numbered("sample", values.real, values.names))
     original = module
     module, notes = prepared(original, keep_training_mode=keep_training_mode)
-    before = state_of(module)
+    is_lazy = is_uninitialised(module)
+    before = {} if is_lazy else state_of(module)
     flat = Flat(module, call)
-    if is_lazy := is_uninitialised(module):
+    if is_lazy:
         sizes = usual_sizes(declared)
         run_or_explain(flat, inputs_at(declared, sizes, values, 0), sizes)
     values, measured = _answered(flat, declared, with_tables(flat, declared, values), output_names)
@@ -141,7 +143,7 @@ def make_source(
         notes,
         values,
         kept=kept,
-        fresh=fresh if kept else None,
+        fresh=None if is_lazy else fresh,
     )
 
 

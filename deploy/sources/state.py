@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from . import trees
+
+_OF_TORCH: Final = vars(nn.Module()).keys() - {"training"}
+"""Attributes in which torch keeps the others, and hooks."""
 
 State: TypeAlias = Mapping[str, str]
 """Attribute (``encoder.cache``) -> digest of what is in it."""
@@ -19,7 +22,7 @@ def state_of(module: nn.Module) -> State:
     found: dict[str, str] = {}
     for path, part in module.named_modules():
         own = {} if isinstance(part, torch.jit.ScriptModule) else vars(part)  # it caches methods
-        plain = {name: value for name, value in own.items() if not name.startswith("_")}
+        plain = {name: value for name, value in own.items() if name not in _OF_TORCH}
         for name, value in {**plain, **part._buffers, **part._parameters}.items():
             found[f"{path}.{name}" if path else name] = digest(value)
     return found

@@ -55,6 +55,7 @@ class Model:
     signature: Signature
     classes: tuple[str, ...]
     answer: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    precision: str
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -104,7 +105,7 @@ def run(args: PredictArgs) -> int:
         first: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
         for part, raw in enumerate(raw_input.read(args.input, model.signature)):
             if part == 1 and first is not None:
-                require_apart(model.signature, model.answer, *first)
+                require_apart(model.signature, model.answer, *first, model.precision)
             answer = model.answer(raw.inputs)
             columns = told(answer, model, len(raw.rows))
             if header is None:
@@ -179,7 +180,8 @@ def _bundle(args: PredictArgs) -> Iterator[Model]:
     with open_predictor(
         args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
     ) as found:
-        yield Model(found.session.signature, found.labels, found.session.run)
+        session = found.session
+        yield Model(session.signature, found.labels, session.run, session.engine.precision)
 
 
 @contextmanager
@@ -198,7 +200,7 @@ def _run(path: Path) -> Iterator[Model]:
             output = found.module(**{name: torch.tensor(a) for name, a in checked.items()})
         return {found.output: output.numpy()}
 
-    yield Model(signature, found.origin.classes, answer)
+    yield Model(signature, found.origin.classes, answer, signature.precision)
 
 
 def run_signature(run: "Run") -> Signature:

@@ -161,18 +161,22 @@ def test_a_run_is_told_no_inputs(
 
 
 def test_more_numbers_than_a_table_has_columns() -> None:
+    of_nothing = Model(Signature((), ()), (), dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' has 4,097 numbers per row\n  fix: use "):
-        told({"y": np.zeros((2, 4097), np.float32)}, Model(Signature((), ()), (), dict), 2)
+        told({"y": np.zeros((2, 4097), np.float32)}, of_nothing, 2)
 
 
 def test_an_answer_without_a_row_for_each() -> None:
+    of_nothing = Model(Signature((), ()), (), dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' is \[3\] for 2 rows\n  fix: use edgeport"):
-        told({"y": np.zeros(3, np.float32)}, Model(Signature((), ()), (), dict), 2)
+        told({"y": np.zeros(3, np.float32)}, of_nothing, 2)
 
 
 def test_rows_of_a_state_are_along_its_second_axis() -> None:
     x, h = TensorSpec("x", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch"))
-    columns = told({"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict), 2)
+    columns = told(
+        {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict, "float32"), 2
+    )
     assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
 
 
@@ -223,7 +227,7 @@ def test_images_of_any_size_are_labelled(
         assert one.inputs["image"].shape == (1, *shape)
     pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
     logits = pixels.mean((2, 3)).numpy()
-    model = predict.Model(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i)
+    model = predict.Model(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i, "float32")
     told = predict.told({"logits": logits}, model, 1)
     assert told["label"] == ["rgb"[int(logits.argmax())]]
     assert 1 / 3 < float(str(told["probability"][0])) < 1

@@ -27,8 +27,8 @@ def binary_cross_entropy_with_logits(
     log_p = log_sigmoid(x)
     if pos_weight is not None:
         log_p = log_p * ((pos_weight - 1) * target + 1)
-    each = ((1 - target) * x - log_p).to(target.dtype)
-    each = each if weight is None else each * weight
+    each = (1 - target) * x - log_p
+    each = (each if weight is None else each * weight).to(target.dtype)
     return each if reduction == _NONE else each.mean() if reduction == _MEAN else each.sum()
 
 

@@ -103,11 +103,8 @@ def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
-    values, index = x.sort(dim)
-    found = (part.narrow(dim, place, 1) for part in (values, index))
-    kept = found if keepdim else (part.squeeze(dim) for part in found)
-    first, second = kept
-    return first, second
+    first, second = (part.select(dim, place) for part in x.sort(dim))
+    return (first.unsqueeze(dim), second.unsqueeze(dim)) if keepdim else (first, second)
 
 
 def bincount(x: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> Any:

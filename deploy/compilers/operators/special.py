@@ -100,12 +100,15 @@ def digamma(x: Tensor) -> Any:
     return torch.where(wide == 0, pole, found).to(x.dtype)
 
 
-_NEAR: Final = tuple(1 / math.factorial(k) ** 2 for k in range(46))
+_TURN: Final = 18.0
+"""Where the series of powers is left for that of inverse powers: both have all digits there."""
+
+_NEAR: Final = tuple((_TURN / 2) ** (2 * k) / math.factorial(k) ** 2 for k in range(46))
+"""Of what is at most 1: ONNX Runtime 1.31.1 takes a float64 that is 0 as a float32 for 0."""
+
 _FAR: Final = tuple(
     math.prod((2 * j - 1) ** 2 / (8 * j) for j in range(1, k + 1)) for k in range(35)
 )
-_TURN: Final = 18.0
-"""Where the series of powers is left for that of inverse powers: both have all digits there."""
 
 
 def i0(x: Tensor) -> Any:
@@ -125,6 +128,6 @@ def _damped(x: Tensor) -> Tensor:
     """By its two series (Abramowitz and Stegun, 9.6.12 and 9.7.1)."""
     size = x.double().abs()
     small, large = size.clamp(max=_TURN), size.clamp(min=_TURN)
-    near = _polynomial(_NEAR, (small / 2).square()) * (-small).exp()
+    near = _polynomial(_NEAR, (small / _TURN).square()) * (-small).exp()
     far = _polynomial(_FAR, 1 / large) / (2 * math.pi * large).sqrt()
     return torch.where(size <= _TURN, near, far)

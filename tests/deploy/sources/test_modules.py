@@ -1,7 +1,9 @@
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,6 +93,23 @@ def test_what_is_lazy_is_seen() -> None:
     assert not is_uninitialised(nn.Sequential(nn.Conv2d(1, 2, 3)))
 
 
+def test_what_holds_no_state_of_a_module_is_shared_with_its_copy() -> None:
+    module = nn.ReLU()
+    with Path(__file__).open() as file:
+        held = {"lock": threading.Lock(), "again": [threading.RLock()], "np": np, "file": file}
+        vars(module).update(held)
+        copy, _ = prepared(module, keep_training_mode=False)
+    assert copy is not module
+    assert {name: vars(copy)[name] for name in held} == held
+
+
+def test_lazy_buffers_are_copied() -> None:
+    lazy = nn.LazyBatchNorm1d()
+    copy, _ = prepared(lazy, keep_training_mode=False)
+    assert copy(torch.ones(2, 3)).shape == (2, 3)
+    assert is_uninitialised(lazy)
+
+
 def test_what_cannot_be_used_says_why() -> None:
     with pytest.raises(
         SourceError,
@@ -98,6 +117,11 @@ def test_what_cannot_be_used_says_why() -> None:
     ):
         prepared(torch.sin, keep_training_mode=False)  # type: ignore[arg-type]  # the point
     module = nn.ReLU()
-    module.lock = threading.Lock()  # type: ignore[assignment]  # the point
-    with pytest.raises(SourceError, match="ReLU cannot be copied: TypeError"):
+    module.names = (name for name in "ab")  # type: ignore[assignment]  # the point
+    with pytest.raises(
+        SourceError, match="ReLU cannot be copied: TypeError: cannot pickle 'generator' object"
+    ) as caught:
         prepared(module, keep_training_mode=False)
+    assert caught.value.remedy == (
+        "keep connections, generators and what else copy.deepcopy refuses out of the module"
+    )

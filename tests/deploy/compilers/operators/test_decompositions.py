@@ -279,6 +279,15 @@ def test_the_order_of_equal_values_is_kept_where_it_is_asked_for(tmp_path: Path)
     assert made.report.passed
 
 
+def test_the_middle_of_a_free_size(tmp_path: Path) -> None:
+    made = deploy.export(
+        Free(lambda n: [n.median(0).values, *n.median(-2, keepdim=True)]),
+        {"x": torch.randperm(20).reshape(5, 4)}, tmp_path / "m.edge", formats="onnx",
+        samples=[{"x": torch.randperm(120).reshape(30, 4).numpy()}], dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
 def _scans(x: Tensor) -> list[Tensor]:
     scanned = (x / 4, x.flip(0))
     return [
