@@ -20,6 +20,7 @@ from torch.nn.modules import transformer
 
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
+_NUMBER: Final = "edgeport number"
 
 
 @contextlib.contextmanager
@@ -69,17 +70,31 @@ def _fused_none(model: object, *, debug: bool = False) -> int:
 def exact_numbers() -> Iterator[None]:
     """Let dynamo's exporter write the number of ``x + 0.1`` as it is, where ``x`` is a float64.
 
-    It makes a float32 of it, and a float64 of that (onnxscript 0.7.2).
+    It makes a float32 of it, and a float64 of that (torch 2.13, onnxscript 0.7.2).
     """
-    common = import_module("onnxscript.function_libs.torch_lib.ops.common")  # loads onnxscript
-    own, double = common.cast_to, common.DOUBLE.dtype
+    building = import_module(f"{_EXPORTER}._building")  # loads onnxscript
+    own_constant = building._get_or_create_constant
+    own_call = building.OpRecorder._call_op
 
-    def cast_to(number: Any, dtype: int) -> Any:
-        if not isinstance(number, float) or dtype != double:
-            return own(number, dtype)
-        return common.op.Constant(value=common.ir.tensor(number, dtype=common.ir.DataType(dtype)))
+    def constant(farm: Any, number: Any, dtype: Any, opset: Any) -> Any:
+        value = own_constant(farm, number, dtype, opset)
+        if type(number) is float:
+            value.meta[_NUMBER] = number
+        return value
 
-    with mock.patch.object(common, "cast_to", cast_to):
+    def call(recorder: Any, signature: Any, inputs: Any, attributes: Any, count: int) -> Any:
+        if signature.name in ("Cast", "CastLike"):
+            given = inputs["input"]
+            number = given if type(given) is float else getattr(given, "meta", {}).get(_NUMBER)
+            to = attributes.get("to") or getattr(inputs.get("target_type"), "dtype", None)
+            if number is not None and to == building.ir.DataType.DOUBLE:
+                return [constant(recorder.constant_farm, number, to, recorder.opset)]
+        return own_call(recorder, signature, inputs, attributes, count)
+
+    with (
+        mock.patch.object(building, "_get_or_create_constant", constant),
+        mock.patch.object(building.OpRecorder, "_call_op", call),
+    ):
         yield
 
 

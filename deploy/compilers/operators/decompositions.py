@@ -15,6 +15,7 @@ from . import (
     composites,
     counting,
     distances,
+    doubles,
     elementwise,
     experts,
     free_numbers,
@@ -277,6 +278,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **free_parts.TABLE,
     **free_numbers.TABLE,
     **composites.TABLE,
+    **doubles.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
@@ -362,6 +364,8 @@ def applies(node: torch.fx.Node) -> bool:
         return scattering.applies(node)
     if operator in free_numbers.TABLE:
         return free_numbers.applies(node)
+    if operator in doubles.TABLE:
+        return doubles.applies(node)
     if operator in _ALONG:
         flags: Any = node.args[0]
         return bool(flags.meta["val"].dtype == torch.bool)

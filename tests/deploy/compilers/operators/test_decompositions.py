@@ -162,6 +162,27 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for operator in (aten.digamma.default, aten.special_digamma.default,
                        aten.special_psi.default, aten.special_i0e.default)),
     *((operator, (5 * floats(40),), {}) for operator in (aten.i0.default, aten.special_i0.default)),
+    *((op, (floats(9),), {})
+      for op in (aten.hardtanh.default, aten.celu.default, aten.elu.default, aten.selu.default,
+                 aten.leaky_relu.default, aten.softplus.default, aten.hardsigmoid.default,
+                 aten.hardswish.default, aten.mish.default)),
+    *((op, (floats(4), floats(4), floats(4) + 9), {"value": 0.1})
+      for op in (aten.addcmul.default, aten.addcdiv.default)),
+    (aten.fill.Scalar, (floats(4), 0.1), {}),
+    (aten.linalg_vector_norm.default, (floats(4, 3), 1.5, [1]), {}),
+    *((aten.prelu.default, (floats(*shape), floats(3)), {}) for shape in ((2, 3), (2, 3, 4, 5))),
+    *((aten.layer_norm.default, (floats(2, 3, 4), [3, 4], *scales, 0.1), {})
+      for scales in ((None, None), (floats(3, 4), floats(3, 4)))),
+    *((aten.group_norm.default, (floats(2, 4, *shape), 2, *scales, 0.1), {})
+      for shape in ((), (3, 5)) for scales in ((None, None), (floats(4), floats(4)))),
+    *((aten.batch_norm.default, (floats(2, 4, *shape), *scales, floats(4), floats(4).exp(), False,
+                                 0.1, 0.1, False), {})
+      for shape in ((), (3, 5)) for scales in ((None, None), (floats(4), floats(4)))),
+    (aten._native_batch_norm_legit_no_training.default,
+     (floats(2, 4, 3), *(floats(4),) * 3, floats(4).exp(), 0.1, 0.1), {}),
+    *((aten.instance_norm.default, (floats(2, 4, 3, 5), *scales, floats(4), floats(4).exp(),
+                                    by_input, 0.1, 0.1, False), {})
+      for by_input in (False, True) for scales in ((None, None), (floats(4), floats(4)))),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
@@ -213,6 +234,8 @@ def test_distances(p: float) -> None:
             (floats(5, 2, 4), [floats(1, 2, 6)] * 2, [], True, 1, 0.0, False, False, True),
         ),
         (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
+        (aten.elu.default, (floats(2).float(),)),
+        (aten.batch_norm.default, (floats(3, 2), *(None,) * 4, True, 0.1, 0.1, False)),
         (aten.adaptive_avg_pool1d.default, (floats(2, 5), (2,))),
         (aten.adaptive_avg_pool2d.default, (floats(2, 5, 7), (2, 3))),
     ],
