@@ -140,6 +140,21 @@ def operators_listed_once() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def traces_shown_to(look: Callable[[Any], None]) -> Iterator[None]:
+    """Let a function look at each graph that the older exporter to ONNX traces: it may raise."""
+    utils = import_module("torch.onnx._internal.torchscript_exporter.utils")
+    own = utils._trace_and_get_graph_from_model
+
+    def traced(*args: Any) -> Any:
+        graph, outputs = own(*args)
+        look(graph)
+        return graph, outputs
+
+    with mock.patch.object(utils, "_trace_and_get_graph_from_model", traced):
+        yield
+
+
 def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
 
