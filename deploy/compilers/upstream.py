@@ -162,6 +162,8 @@ def _is_equal(found: float, expected: float, **_: float) -> bool:
 def numbers_of_one_kind(program: ExportedProgram) -> None:
     """Make both bounds of a clamp floats where one is, and tell the dtype of ``arange(-2, 3.0)``.
 
+    ``mask |= other`` is ``bitwise_or_`` of another name, which its exporter does not know.
+
     torch's exporter makes a tensor of one bound alone, and knows no such clamp: ``x.clamp(1e-6,
     1)``; of the ends of a range it makes one integer and one float (2.13).
     """
@@ -169,12 +171,19 @@ def numbers_of_one_kind(program: ExportedProgram) -> None:
         if isinstance(part, GraphModule):
             for node in part.graph.nodes:
                 bounds = node.args[1:]
+                node.target = _NAMES.get(node.target, node.target)
                 if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
                     node.args = (node.args[0], *map(float, bounds))
                 if node.target is torch.ops.aten.arange.start:
                     node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
 
 
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+_NAMES: Final = {
+    getattr(getattr(_aten, f"__i{name}__"), kind): getattr(getattr(_aten, f"bitwise_{name}_"), kind)
+    for name in ("and", "or", "xor")
+    for kind in ("Tensor", "Scalar")
+}
 _CLAMPS: Final = (torch.ops.aten.clamp.default, torch.ops.aten.clamp_.default)
 
 

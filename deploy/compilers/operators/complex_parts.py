@@ -15,7 +15,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from .elementwise import atan2, copysign, hypot
+from .elementwise import atan2, copysign, hypot, whole_power
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -178,10 +178,7 @@ def _power(z: Tensor, exponent: complex) -> Any:
         return _square_root(z)
     if exponent not in range(1, _LARGEST_POWER + 1):
         return torch.polar(hypot(_real(z), _imaginary(z)) ** exponent, _angle(z) * exponent)
-    found = z
-    for digit in f"{int(exponent):b}"[1:]:
-        found = found * found * z if digit == "1" else found * found
-    return found
+    return whole_power(z, int(exponent))
 
 
 def _norm(z: Tensor, *args: Any, **options: Any) -> Any:

@@ -12,6 +12,8 @@ from torch._decomp import decomposition_table
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from . import special
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
@@ -128,12 +130,14 @@ _TAKEN_APART: Final = (
     _aten.hardsigmoid.default,
     _aten.hardswish.default,
     _aten.mish.default,
+    _aten.gelu.default,
     _aten.linalg_vector_norm.default,
 )
 """By torch itself."""
 
 _FUNCTIONS: Final[Mapping[Any, Callable[..., Any]]] = {
     **{operator: decomposition_table[operator] for operator in _TAKEN_APART},
+    _aten.erf.default: special.erf,
     _aten.prelu.default: _prelu,
     _aten.layer_norm.default: _layer_norm,
     _aten.group_norm.default: _group_norm,

@@ -92,6 +92,25 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.log_sigmoid.default, (torch.tensor([-800.0, -1, 0, 1, 800]),), {}),
     *((aten.adaptive_max_pool2d.default, (floats(2, 3, h, w), (2, 3)), {})
       for h, w in ((5, 7), (4, 6), (2, 3))),
+    *((op, (x, (2, 1, 3)), {}) for x in (floats(2, 3, 4, 5, 7), floats(3, 2, 1, 3))
+      for op in (aten.adaptive_max_pool3d.default, aten.adaptive_avg_pool3d.default)),
+    (aten.add.Tensor, (floats(9) > 0, floats(9) > 0), {}),
+    *((aten.pow.Tensor_Scalar, (torch.arange(-4, 9).to(dtype), exponent), {})
+      for dtype in (torch.int8, torch.uint8, torch.int16) for exponent in (0, 1, 2, 7)),
+    (aten.pow.Tensor_Tensor, (torch.arange(9, dtype=torch.int8), torch.arange(9).to(torch.int8)),
+     {}),
+    (aten.pow.Scalar, (3, torch.arange(9, dtype=torch.int16)), {}),
+    (aten.put.default, (floats(3, 4), torch.tensor([[0, 5], [-1, 5]]), torch.ones(2, 2).double(),
+                          True), {}),
+    (aten.put.default, (floats(3, 4), torch.tensor([0, -1]), floats(2)), {}),
+    *((operator, (8 * floats(40),), {})
+      for operator in (aten.special_i1.default, aten.special_i1e.default, aten.erf.default,
+                       aten.special_log_ndtr.default)),
+    (aten.special_erfcx.default, (3 * floats(40),), {}),
+    *((operator, (order, floats(40)), {}) for order in (0, 1)
+      for operator in (aten.polygamma.default, aten.special_polygamma.default)),
+    *((operator, (floats(40).abs() + 1.1, 3), {})
+      for operator in (aten.mvlgamma.default, aten.special_multigammaln.default)),
     (aten._cdist_forward.default, (floats(4, 3), floats(2, 3), 2.0, None), {}),
     (aten.linalg_cholesky.default, (SQUARE @ SQUARE.transpose(-1, -2) + torch.eye(4),), {}),
     (aten.linalg_det.default, (SQUARE,), {}),
@@ -165,7 +184,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((op, (floats(9),), {})
       for op in (aten.hardtanh.default, aten.celu.default, aten.elu.default, aten.selu.default,
                  aten.leaky_relu.default, aten.softplus.default, aten.hardsigmoid.default,
-                 aten.hardswish.default, aten.mish.default)),
+                 aten.hardswish.default, aten.mish.default, aten.gelu.default)),
     *((op, (floats(4), floats(4), floats(4) + 9), {"value": 0.1})
       for op in (aten.addcmul.default, aten.addcdiv.default)),
     (aten.fill.Scalar, (floats(4), 0.1), {}),
