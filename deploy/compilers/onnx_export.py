@@ -36,6 +36,7 @@ from .upstream import (
     numbers_of_one_kind,
     onnx_decompositions,
     operators_listed_once,
+    traces_shown_to,
 )
 from .warm import operators_kept
 
@@ -263,7 +264,8 @@ def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled
     Raises:
         Exception: Whatever torch.onnx raises.
     """
-    return _legacy(source, folder, request, source.flat)
+    with traces_shown_to(lambda graph: Writes(graph).check()):
+        return _legacy(source, folder, request, source.flat)
 
 
 def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Module) -> Compiled:

@@ -2,7 +2,8 @@
 
 The operators give new tensors back: ``z = y`` in a branch is a copy behind it, which does not see
 what is written into ``y`` there, and ``y`` sees nothing of what is written into ``z``. The older
-exporter to ONNX has one name more for what is written into in a branch, and so two tensors, too.
+exporter to ONNX has one name more for what is written into, and so two tensors, too: unless it is a
+part by index, ``y[0]``, whose write it makes one into the whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import torch
 
 from edgeport.runtimes.libtorch.script_graph import nodes
 
-_PARTS: Final = ("aten::select", "aten::slice", "aten::detach")
+_PARTS: Final = ("aten::select", "aten::slice")
 
 
 class Writes:
@@ -28,7 +29,7 @@ class Writes:
         self._all = [(node, target) for node in nodes(graph) for target in _written_by(node)]
 
     def check(self) -> None:
-        """See that no branch and no loop loses a write, its own ones among them.
+        """See that the older exporter loses no write, in branches, in loops and outside of them.
 
         Raises:
             NotImplementedError: One does.
@@ -40,8 +41,6 @@ class Writes:
 
     def _check_views(self) -> None:
         for writer, target in self._all:
-            if writer.owningBlock().owningNode() is None:
-                continue  # what every sample writes, the proof sees
             known = {value.debugName() for value in _written_through(target)}
             others = [
                 value
@@ -50,7 +49,7 @@ class Writes:
             ]
             if _are_used_after(others, writer):
                 raise NotImplementedError(
-                    "a branch or a loop writes into a tensor that has another name beside it"
+                    "what is written into has another name beside it, as a view or a part has"
                 )
 
     def check_parts(self, node: Any) -> None:

@@ -20,6 +20,7 @@ from torch.nn.modules import transformer
 
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
+_NUMBER: Final = "edgeport number"
 
 
 @contextlib.contextmanager
@@ -69,17 +70,31 @@ def _fused_none(model: object, *, debug: bool = False) -> int:
 def exact_numbers() -> Iterator[None]:
     """Let dynamo's exporter write the number of ``x + 0.1`` as it is, where ``x`` is a float64.
 
-    It makes a float32 of it, and a float64 of that (onnxscript 0.7.2).
+    It makes a float32 of it, and a float64 of that (torch 2.13, onnxscript 0.7.2).
     """
-    common = import_module("onnxscript.function_libs.torch_lib.ops.common")  # loads onnxscript
-    own, double = common.cast_to, common.DOUBLE.dtype
+    building = import_module(f"{_EXPORTER}._building")  # loads onnxscript
+    own_constant = building._get_or_create_constant
+    own_call = building.OpRecorder._call_op
 
-    def cast_to(number: Any, dtype: int) -> Any:
-        if not isinstance(number, float) or dtype != double:
-            return own(number, dtype)
-        return common.op.Constant(value=common.ir.tensor(number, dtype=common.ir.DataType(dtype)))
+    def constant(farm: Any, number: Any, dtype: Any, opset: Any) -> Any:
+        value = own_constant(farm, number, dtype, opset)
+        if type(number) is float:
+            value.meta[_NUMBER] = number
+        return value
 
-    with mock.patch.object(common, "cast_to", cast_to):
+    def call(recorder: Any, signature: Any, inputs: Any, attributes: Any, count: int) -> Any:
+        if signature.name in ("Cast", "CastLike"):
+            given = inputs["input"]
+            number = given if type(given) is float else getattr(given, "meta", {}).get(_NUMBER)
+            to = attributes.get("to") or getattr(inputs.get("target_type"), "dtype", None)
+            if number is not None and to == building.ir.DataType.DOUBLE:
+                return [constant(recorder.constant_farm, number, to, recorder.opset)]
+        return own_call(recorder, signature, inputs, attributes, count)
+
+    with (
+        mock.patch.object(building, "_get_or_create_constant", constant),
+        mock.patch.object(building.OpRecorder, "_call_op", call),
+    ):
         yield
 
 
@@ -125,12 +140,29 @@ def operators_listed_once() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def traces_shown_to(look: Callable[[Any], None]) -> Iterator[None]:
+    """Let a function look at each graph that the older exporter to ONNX traces: it may raise."""
+    utils = import_module("torch.onnx._internal.torchscript_exporter.utils")
+    own = utils._trace_and_get_graph_from_model
+
+    def traced(*args: Any) -> Any:
+        graph, outputs = own(*args)
+        look(graph)
+        return graph, outputs
+
+    with mock.patch.object(utils, "_trace_and_get_graph_from_model", traced):
+        yield
+
+
 def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
 
 
 def numbers_of_one_kind(program: ExportedProgram) -> None:
     """Make both bounds of a clamp floats where one is, and tell the dtype of ``arange(-2, 3.0)``.
+
+    ``mask |= other`` is ``bitwise_or_`` of another name, which its exporter does not know.
 
     torch's exporter makes a tensor of one bound alone, and knows no such clamp: ``x.clamp(1e-6,
     1)``; of the ends of a range it makes one integer and one float (2.13).
@@ -139,12 +171,19 @@ def numbers_of_one_kind(program: ExportedProgram) -> None:
         if isinstance(part, GraphModule):
             for node in part.graph.nodes:
                 bounds = node.args[1:]
+                node.target = _NAMES.get(node.target, node.target)
                 if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
                     node.args = (node.args[0], *map(float, bounds))
                 if node.target is torch.ops.aten.arange.start:
                     node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
 
 
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+_NAMES: Final = {
+    getattr(getattr(_aten, f"__i{name}__"), kind): getattr(getattr(_aten, f"bitwise_{name}_"), kind)
+    for name in ("and", "or", "xor")
+    for kind in ("Tensor", "Scalar")
+}
 _CLAMPS: Final = (torch.ops.aten.clamp.default, torch.ops.aten.clamp_.default)
 
 

@@ -282,7 +282,7 @@ RULES: Final = (
     ),
     Rule(
         Family.CONTROL_FLOW,
-        r"^NotImplementedError: (a branch or a loop [^\n]+)",
+        r"^NotImplementedError: ((?:a branch or a loop|what is written into) [^\n]+)",
         "in TorchScript, {0}",
         WRITE_APART,
     ),

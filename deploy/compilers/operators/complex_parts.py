@@ -15,7 +15,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from .elementwise import atan2, hypot
+from .elementwise import atan2, copysign, hypot, whole_power
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -75,15 +75,64 @@ def _like(filled: Callable[..., Tensor]) -> Callable[..., Any]:
     return like
 
 
-def _where(condition: Tensor, chosen: Tensor, other: Tensor) -> Any:
+def _where(condition: Tensor, chosen: Any, other: Any) -> Any:
     if not (_is_complex(chosen) or _is_complex(other)):
         return NotImplemented
-    real = torch.where(condition, _real(chosen), _real(other))
-    first, second = (
-        _imaginary(each) if _is_complex(each) else torch.zeros_like(each, dtype=real.dtype)
-        for each in (chosen, other)
-    )
-    return torch.complex(real, torch.where(condition, first, second))
+    dtype = torch.result_type(chosen, other).to_real()
+    (a, b), (c, d) = _parts(chosen), _parts(other)
+    real, imaginary = torch.where(condition, a, c), torch.where(condition, b, d)
+    return torch.complex(real.to(dtype), imaginary.to(dtype))
+
+
+def _parts(value: Any) -> tuple[Any, Any]:
+    """Of a tensor or a number, which may be real."""
+    if isinstance(value, Tensor):
+        return _real(value), _imaginary(value) if _is_complex(value) else 0.0
+    return complex(value).real, complex(value).imag
+
+
+def _of_real(operator: Any) -> Callable[..., Any]:
+    """An operator of a real tensor and a complex number, ``1j * x``."""
+
+    def made_complex(x: Any, number: Any, **options: Any) -> Any:
+        if not isinstance(number, complex) or _is_complex(x):
+            return NotImplemented
+        x = x.to(torch.result_type(x, number).to_real())
+        return operator(torch.complex(x, torch.zeros_like(x)), number, **options)
+
+    return made_complex
+
+
+def _equal(z: Tensor, other: Any) -> Any:
+    if not (_is_complex(z) or _is_complex(other)):
+        return NotImplemented
+    (a, b), (c, d) = _parts(z), _parts(other)
+    return torch.eq(a, c) & (torch.eq(b, d) if isinstance(b, Tensor) else torch.eq(d, b))
+
+
+def _unequal(z: Tensor, other: Any) -> Any:
+    found = _equal(z, other)
+    return found if found is NotImplemented else ~found
+
+
+def _isnan(z: Tensor) -> Any:
+    return _real(z).isnan() | _imaginary(z).isnan() if _is_complex(z) else NotImplemented
+
+
+def _square_root(z: Tensor) -> Any:
+    """By the part that does not cancel; its sign is that of the imaginary part."""
+    if not _is_complex(z):
+        return NotImplemented
+    real, imaginary = _real(z), _imaginary(z)
+    long = ((hypot(real, imaginary) + real.abs()) / 2).sqrt()
+    short = torch.where(long == 0, 0, imaginary.abs() / (2 * torch.where(long == 0, 1, long)))
+    is_right = real >= 0
+    height = torch.where(is_right, short, long)
+    return torch.complex(torch.where(is_right, long, short), copysign(height, imaginary))
+
+
+def _square(z: Tensor) -> Any:
+    return z * z if _is_complex(z) else NotImplemented
 
 
 def _masked_fill(z: Tensor, mask: Tensor, value: complex) -> Any:
@@ -122,10 +171,14 @@ def _angle(z: Tensor) -> Any:
 
 
 def _power(z: Tensor, exponent: complex) -> Any:
-    """Small whole powers, as products."""
-    if not _is_complex(z) or exponent not in (2, 3):
+    """Small whole powers, as products; others by the angle, as torch takes all of them."""
+    if not _is_complex(z) or isinstance(exponent, complex) or exponent <= 0:
         return NotImplemented
-    return z * z if exponent == 2 else z * z * z
+    if exponent == 0.5:
+        return _square_root(z)
+    if exponent not in range(1, _LARGEST_POWER + 1):
+        return torch.polar(hypot(_real(z), _imaginary(z)) ** exponent, _angle(z) * exponent)
+    return whole_power(z, int(exponent))
 
 
 def _norm(z: Tensor, *args: Any, **options: Any) -> Any:
@@ -149,12 +202,29 @@ def _imaginary(value: Any) -> Any:
     return torch.zeros_like(value) if is_real else value
 
 
+_LARGEST_POWER: Final = 16
+
 _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.einsum.default: _einsum,
     _aten.zeros.default: _zeros,
     _aten.zeros_like.default: _like(torch.zeros_like),
     _aten.ones_like.default: _like(torch.ones_like),
     _aten.where.self: _where,
+    _aten.where.ScalarSelf: _where,
+    _aten.where.ScalarOther: _where,
+    **{
+        operator: _of_real(operator)
+        for operator in (_aten.mul.Tensor, _aten.add.Tensor, _aten.div.Tensor)
+    },
+    _aten.sub.Tensor: _of_real(lambda z, number, *, alpha=1: z + -alpha * number),
+    _aten.rsub.Scalar: _of_real(lambda x, number, alpha=1: number + -alpha * x),
+    _aten.eq.Tensor: _equal,
+    _aten.eq.Scalar: _equal,
+    _aten.ne.Tensor: _unequal,
+    _aten.ne.Scalar: _unequal,
+    _aten.isnan.default: _isnan,
+    _aten.sqrt.default: _square_root,
+    _aten.square.default: _square,
     _aten.masked_fill.Scalar: _masked_fill,
     _aten.pad.default: _padded,
     _aten.exp.default: _exp,
@@ -179,6 +249,8 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
             _aten.gather.default,
             _aten.repeat.default,
             _aten.cumsum.default,
+            _aten.tril.default,
+            _aten.triu.default,
             _aten.unbind.int,
             _aten.split.Tensor,
             _aten.split_with_sizes.default,

@@ -5,6 +5,7 @@ that each stays one operator: eager runs it from ``.pt2``, and ONNX gets what it
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from unittest import mock
@@ -114,10 +115,55 @@ def _uneven(
     return inner, first, last
 
 
+def chain_product(matrices: Sequence[Tensor]) -> Tensor:
+    """As ``aten.linalg_multi_dot``, which looks at sizes for the order of its products."""
+    return functools.reduce(torch.matmul, matrices)
+
+
+def powers(x: Tensor, *, N: int | None = None) -> Tensor:  # noqa: N803  # as torch
+    """As ``aten.linalg_vander``: 1, x, its square, ..."""
+    count = x.shape[-1] if N is None else N
+    found = x.unsqueeze(-1).expand(*x.shape, count - 1).cumprod(-1)
+    return torch.cat([found.new_ones(*x.shape, 1), found], -1)
+
+
+def falling_powers(
+    x: Tensor,
+    N: int | None = None,  # noqa: N803  # as torch
+    increasing: bool = False,
+) -> Tensor:
+    """As ``aten.vander``."""
+    found = powers(x, N=N)
+    return found if increasing else found.flip(-1)
+
+
+def combinations(x: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """As ``aten.combinations``, which asks its masks how many there are."""
+    if r < 1:
+        return x.new_empty(0)
+    return _chosen(x, r, 0 if with_replacement else 1)
+
+
+def _chosen(x: Tensor, count: int, step: int) -> Tensor:
+    """Each value before what can be chosen of those behind it."""
+    if count == 1:
+        return x.unsqueeze(-1)
+    parts = [x.new_empty(0, count)]
+    for place in range(int(x.shape[0])):
+        rest = _chosen(x[place + step :], count - 1, step)
+        parts.append(torch.cat([x[place].expand(rest.shape[0], 1), rest], 1))
+    return torch.cat(parts)
+
+
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.kron.default: kron,
     _aten.cov.default: covariance,
     _aten.corrcoef.default: correlation,
+    _aten.linalg_multi_dot.default: chain_product,
+    _aten.chain_matmul.default: chain_product,
+    _aten.linalg_vander.default: powers,
+    _aten.vander.default: falling_powers,
+    _aten.combinations.default: combinations,
     _aten.nanquantile.default: ordering.nanquantile,
     _aten.nanquantile.scalar: ordering.nanquantile,
     **{getattr(_aten.gradient, name): gradient for name in _aten.gradient.overloads()},

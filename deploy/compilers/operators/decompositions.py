@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from . import (
+    adaptive_pools,
     composites,
     counting,
     distances,
+    doubles,
     elementwise,
     experts,
     free_numbers,
@@ -140,58 +142,6 @@ def _projects(states: Sequence[Tensor]) -> bool:
     return output.shape[-1] != cell.shape[-1]
 
 
-def _adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> Any:
-    if not all(isinstance(length, int) for length in x.shape[-2:]):
-        return _KEEP
-    rows, columns = _bins(x.shape[-2], size[0]), _bins(x.shape[-1], size[1])
-    found = [[_window_max(x, row, column) for column in columns] for row in rows]
-    values, places = (
-        torch.stack([torch.stack([cell[part] for cell in row], -1) for row in found], -2)
-        for part in (0, 1)
-    )
-    return values, places
-
-
-def _adaptive_max_pool1d(x: Tensor, size: Sequence[int]) -> Any:
-    found = _adaptive_max_pool2d(x.unsqueeze(-2), (1, *size))
-    return _KEEP if found is _KEEP else tuple(part.squeeze(-2) for part in found)
-
-
-def _adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
-    """Means over windows of a free size: torch's own asks how they divide it."""
-    if not _pools_free_size(x, size):
-        return _KEEP
-    return _window_mean(_window_mean(x, size[1]).mT, size[0]).mT
-
-
-def _adaptive_avg_pool1d(x: Tensor, size: Sequence[int]) -> Any:
-    return _window_mean(x, size[0]) if _pools_free_size(x, size) else _KEEP
-
-
-def _pools_free_size(x: Tensor, size: Sequence[int]) -> bool:
-    is_fixed = all(isinstance(length, int) for length in x.shape[-len(size) :])
-    return not is_fixed and any(count != 1 for count in size)
-
-
-def _window_mean(x: Tensor, count: int) -> Tensor:
-    """Along the last axis; what is outside of a window may be NaN."""
-    place, index = torch.arange(x.shape[-1]), torch.arange(count).unsqueeze(-1)
-    start, end = index * x.shape[-1] // count, -((-(index + 1) * x.shape[-1]) // count)
-    inside = (place >= start) & (place < end)  # (count, size)
-    return torch.where(inside, x.unsqueeze(-2), 0).sum(-1) / (end - start).squeeze(-1)
-
-
-def _bins(length: int, count: int) -> list[tuple[int, int]]:
-    return [(n * length // count, -((-(n + 1) * length) // count)) for n in range(count)]
-
-
-def _window_max(x: Tensor, row: tuple[int, int], column: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    width = column[1] - column[0]
-    window = x[..., row[0] : row[1], column[0] : column[1]]
-    values, place = window.flatten(-2).max(-1)
-    return values, (place // width + row[0]) * x.shape[-1] + place % width + column[0]
-
-
 def _unfold(x: Tensor, *sizes: Any) -> Any:
     """Of one image without a batch: the exporter pads four axes."""
     return _KEEP if x.dim() != _UNBATCHED else _aten.im2col(x.unsqueeze(0), *sizes).squeeze(0)
@@ -214,10 +164,6 @@ def _convolution(*args: Any) -> Any:
 _KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
-_AVERAGES: Final = {
-    _aten.adaptive_avg_pool1d.default: _adaptive_avg_pool1d,
-    _aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
-}
 _LSTM: Final = _aten.lstm.input
 _QUOTIENTS: Final = (
     _aten.floor_divide.default,
@@ -225,6 +171,7 @@ _QUOTIENTS: Final = (
     _aten.remainder.Tensor,
     _aten.remainder.Scalar,
 )
+_POWER: Final = _aten.pow.Tensor_Scalar
 _SQUEEZE: Final = _aten.squeeze.dim
 _ALONG: Final = (_aten.max.dim, _aten.min.dim)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
@@ -256,8 +203,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.lgamma.default: elementwise.lgamma,
     _aten.rrelu.default: elementwise.rrelu,
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
-    _aten.adaptive_max_pool1d.default: _adaptive_max_pool1d,
-    _aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
+    **adaptive_pools.LARGEST,
     _aten._cdist_forward.default: distances.cdist_forward,
     _ATTENTION: _attention,
     _LSTM: _lstm,
@@ -273,14 +219,20 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **TABLE,
-    **_AVERAGES,
+    **adaptive_pools.TABLE,
     **free_parts.TABLE,
     **free_numbers.TABLE,
     **composites.TABLE,
+    **doubles.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
+    _aten.add.Tensor: elementwise.added,
+    _POWER: elementwise.power,
+    _aten.pow.Tensor_Tensor: elementwise.power,
+    _aten.pow.Scalar: elementwise.power,
+    _aten.put.default: scattering.put,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
     _aten.copysign.Scalar: elementwise.copysign,
@@ -323,6 +275,14 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.i0.default: special.i0,
     _aten.special_i0.default: special.i0,
     _aten.special_i0e.default: special.i0e,
+    _aten.special_i1.default: special.i1,
+    _aten.special_i1e.default: special.i1e,
+    _aten.special_erfcx.default: special.erfcx,
+    _aten.special_log_ndtr.default: special.log_ndtr,
+    _aten.polygamma.default: special.polygamma,
+    _aten.special_polygamma.default: special.polygamma,
+    _aten.mvlgamma.default: special.log_multigamma,
+    _aten.special_multigammaln.default: special.log_multigamma,
     _aten.max.dim: ordering.largest_along,
     _aten.min.dim: ordering.smallest_along,
     _aten.sort.stable: ordering.sort_stably,
@@ -348,10 +308,8 @@ def applies(node: torch.fx.Node) -> bool:
         squeezed: Any = node.args[0]
         axis: Any = node.args[1]
         return not _is_one(squeezed.meta["val"], axis)
-    if node.target in _AVERAGES:
-        pooled: Any = node.args[0]
-        size: Any = node.args[1]
-        return _pools_free_size(pooled.meta["val"], size)
+    if node.target in adaptive_pools.TABLE:
+        return adaptive_pools.applies(node)
     if node.target is _LSTM:
         states: Any = node.args[1]
         return _projects([state.meta["val"] for state in states])
@@ -362,6 +320,11 @@ def applies(node: torch.fx.Node) -> bool:
         return scattering.applies(node)
     if operator in free_numbers.TABLE:
         return free_numbers.applies(node)
+    if operator in doubles.TABLE:
+        return doubles.applies(node)
+    if operator in elementwise.OF_NARROW:
+        is_narrow: bool = node.meta["val"].dtype in elementwise.OF_NARROW[operator]
+        return is_narrow or (operator is _POWER and free_numbers.applies(node))
     if operator in _ALONG:
         flags: Any = node.args[0]
         return bool(flags.meta["val"].dtype == torch.bool)

@@ -1,13 +1,15 @@
 """Decompositions element by element, exact where the exporter rounds."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from . import free_numbers
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 _KEEP: Final = NotImplemented
 
@@ -208,6 +210,48 @@ def fmod(x: Tensor, y: Tensor | int) -> Any:
 
 def _is_integer(x: Tensor | float) -> bool:
     return not x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, int | torch.SymInt)
+
+
+def added(x: Any, y: Any, *, alpha: float = 1) -> Any:
+    """Of two masks, which ONNX does not add."""
+    are_masks = all(isinstance(each, Tensor) and each.dtype == torch.bool for each in (x, y))
+    return x | y if are_masks and alpha else _KEEP
+
+
+_LARGEST_POWER: Final = 16
+
+
+def power(x: Any, exponent: Any) -> Any:
+    """Of the narrow integers, for which ONNX has no power; a small one by products, which wrap."""
+    if free_numbers.is_free(exponent):
+        return x ** free_numbers.beside(x, exponent)
+    dtype = torch.result_type(x, exponent)
+    if dtype not in _NARROW:
+        return _KEEP
+    is_number = isinstance(x, Tensor) and not isinstance(exponent, Tensor)
+    if is_number and exponent in range(1, _LARGEST_POWER + 1):
+        return whole_power(x.int(), int(exponent)).to(dtype)
+    x, exponent = (each.long() if isinstance(each, Tensor) else each for each in (x, exponent))
+    return (x**exponent).to(dtype)
+
+
+_NARROW: Final = (torch.int8, torch.uint8, torch.int16)
+
+OF_NARROW: Final[Mapping[Any, Sequence[torch.dtype]]] = {
+    _aten.add.Tensor: (torch.bool,),
+    _aten.pow.Tensor_Scalar: _NARROW,
+    _aten.pow.Tensor_Tensor: _NARROW,
+    _aten.pow.Scalar: _NARROW,
+}
+"""Operators that ONNX has, but for results of these dtypes."""
+
+
+def whole_power(x: Tensor, exponent: int) -> Tensor:
+    """By squares and products, for an exponent of at least 1."""
+    found = x
+    for digit in f"{exponent:b}"[1:]:
+        found = found * found * x if digit == "1" else found * found
+    return found
 
 
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Operators with a number that is a free size, ``x ** time``, in ONNX.
+"""Operators with a number that is a free size, ``x.roll(time // 2)``, in ONNX.
 
 torch's exporter (2.13) writes such numbers into the graph, where a size has none.
 """
@@ -11,10 +11,6 @@ from torch import Tensor
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
-
-
-def _power(x: Tensor, exponent: Any) -> Any:
-    return x.pow(beside(x, exponent)) if is_free(exponent) else NotImplemented
 
 
 def _scatter(x: Tensor, dim: int, index: Tensor, value: Any) -> Any:
@@ -52,7 +48,6 @@ def is_free(number: Any) -> bool:
 
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
-    _aten.pow.Tensor_Scalar: _power,
     _aten.scatter.value: _scatter,
     _aten.roll.default: _roll,
 }

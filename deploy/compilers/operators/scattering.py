@@ -65,6 +65,14 @@ def reduced_by_index(
     return _scatter_reduce(x, dim, places, source, reduce, include_self=include_self)
 
 
+def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """As ``aten.put``, by places in the whole, of which negative ones count from its end."""
+    flat, places = x.reshape(-1), index.reshape(-1)
+    places = torch.where(places < 0, places + flat.shape[0], places)
+    write = flat.scatter_add if accumulate else flat.scatter
+    return write(0, places, source.reshape(-1)).reshape(x.shape)
+
+
 def _used(source: Tensor, index: Tensor) -> Tensor:
     """What of the source there is a place for."""
     return source if _is_whole(source, index) else source[tuple(map(slice, index.shape))]

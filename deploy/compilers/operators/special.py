@@ -111,17 +111,38 @@ _FAR: Final = tuple(
 )
 
 
+_NEAR_1: Final = tuple(1 / (math.factorial(k) * math.factorial(k + 1)) for k in range(46))
+_FAR_1: Final = tuple(
+    math.prod(((2 * j - 1) ** 2 - 4) / (8 * j) for j in range(1, k + 1)) for k in range(35)
+)
+
+
 def i0(x: Tensor) -> Any:
     """The modified Bessel function of order 0; infinite from where an exponential is."""
     if not x.is_floating_point():
         return NotImplemented
-    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return (x.abs().to(kind).exp() * _damped(x).to(kind)).to(x.dtype)
+    return _grown(_damped(x), x)
 
 
 def i0e(x: Tensor) -> Any:
     """The same over the exponential."""
     return _damped(x).to(x.dtype) if x.is_floating_point() else NotImplemented
+
+
+def i1(x: Tensor) -> Any:
+    """The modified Bessel function of order 1."""
+    return _grown(_damped_1(x), x) if x.is_floating_point() else NotImplemented
+
+
+def i1e(x: Tensor) -> Any:
+    """The same over the exponential."""
+    return _damped_1(x).to(x.dtype) if x.is_floating_point() else NotImplemented
+
+
+def _grown(damped: Tensor, x: Tensor) -> Tensor:
+    """Infinite from where an exponential of float32 is, as torch's is."""
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return (x.abs().to(kind).exp() * damped.to(kind)).to(x.dtype)
 
 
 def _damped(x: Tensor) -> Tensor:
@@ -131,3 +152,112 @@ def _damped(x: Tensor) -> Tensor:
     near = _polynomial(_NEAR, (small / _TURN).square()) * (-small).exp()
     far = _polynomial(_FAR, 1 / large) / (2 * math.pi * large).sqrt()
     return torch.where(size <= _TURN, near, far)
+
+
+def _damped_1(x: Tensor) -> Tensor:
+    wide = x.double()
+    size = wide.abs()
+    small, large = wide.clamp(-_TURN, _TURN), size.clamp(min=_TURN)
+    near = small / 2 * _polynomial(_NEAR_1, (small / 2).square()) * (-small.abs()).exp()
+    far = _polynomial(_FAR_1, 1 / large) / (2 * math.pi * large).sqrt()
+    return torch.where(size <= _TURN, near, torch.where(wide < 0, -far, far))
+
+
+_MIDDLE: Final = 0.46875
+_END: Final = 4.0
+_ERF: Final = (
+    (3.20937758913846947e3, 3.77485237685302021e2, 1.13864154151050156e2,
+     3.16112374387056560e0, 1.85777706184603153e-1),
+    (2.84423683343917062e3, 1.28261652607737228e3, 2.44024637934444173e2,
+     2.36012909523441209e1, 1.0),
+)  # fmt: skip  # a table
+_ERFCX: Final = (
+    (1.23033935479799725e3, 2.05107837782607147e3, 1.71204761263407058e3, 8.81952221241769090e2,
+     2.98635138197400131e2, 6.61191906371416295e1, 8.88314979438837594e0, 5.64188496988670089e-1,
+     2.15311535474403846e-8),
+    (1.23033935480374942e3, 3.43936767414372164e3, 4.36261909014324716e3, 3.29079923573345963e3,
+     1.62138957456669019e3, 5.37181101862009858e2, 1.17693950891312499e2, 1.57449261107098347e1,
+     1.0),
+)  # fmt: skip  # a table
+_FAR_ERFCX: Final = (
+    (6.58749161529837803e-4, 1.60837851487422766e-2, 1.25781726111229246e-1,
+     3.60344899949804439e-1, 3.05326634961232344e-1, 1.63153871373020978e-2),
+    (2.33520497626869185e-3, 6.05183413124413191e-2, 5.27905102951428412e-1,
+     1.87295284992346725e0, 2.56852019228982242e0, 1.0),
+)  # fmt: skip  # a table
+"""Rational approximations of the error function (Cody, 1969), numerators and denominators."""
+
+
+def erf(x: Tensor) -> Tensor:
+    """The error function in float64, for which ONNX Runtime has no kernel."""
+    beyond = (1 - _scaled_tail(x.abs()) * (-x.square()).exp()) * torch.where(x < 0, -1.0, 1.0)
+    return torch.where(x.abs() <= _MIDDLE, _near_erf(x), beyond)
+
+
+def erfcx(x: Tensor) -> Any:
+    """What is left to 1 of the error function, over ``exp(-x**2)``."""
+    if not x.is_floating_point():
+        return NotImplemented
+    wide = x.double()
+    near = (1 - _near_erf(wide)) * wide.square().exp()
+    tail = _scaled_tail(wide.abs())
+    beyond = torch.where(wide < 0, 2 * wide.square().exp() - tail, tail)
+    return torch.where(wide.abs() <= _MIDDLE, near, beyond).to(x.dtype)
+
+
+def log_ndtr(x: Tensor) -> Any:
+    """The logarithm of the normal distribution, which underflows itself."""
+    if not x.is_floating_point():
+        return NotImplemented
+    wide = x.double()
+    scaled = wide / math.sqrt(2)
+    tail = _scaled_tail(scaled.abs())
+    low = (tail / 2).log() - scaled.square()
+    near = 1 - _near_erf(scaled.abs())
+    beyond = torch.where(scaled.abs() <= _MIDDLE, near, tail * (-scaled.square()).exp()) / 2
+    above = torch.where(wide < 0, 1 - beyond, beyond)
+    return torch.where(wide < -1, low, torch.log1p(-above)).to(x.dtype)
+
+
+def _near_erf(x: Tensor) -> Any:
+    inner = x.clamp(-_MIDDLE, _MIDDLE)
+    return inner * _ratio(_ERF, inner.square())
+
+
+def _scaled_tail(size: Tensor) -> Tensor:
+    """``erfcx`` from where the error function itself is no better."""
+    middle, far = size.clamp(_MIDDLE, _END), size.clamp(min=_END)
+    inverse = 1 / far.square()
+    rest = inverse * _ratio(_FAR_ERFCX, inverse)
+    outer = (1 / math.sqrt(math.pi) - rest) / far
+    return torch.where(size <= _END, _ratio(_ERFCX, middle), outer)
+
+
+def polygamma(order: int, x: Tensor) -> Any:
+    """Digamma and its derivative, as torch's own."""
+    if order == 0 and x.is_floating_point():
+        return torch.digamma(x)
+    return _trigamma(x) if order == 1 and x.is_floating_point() else NotImplemented
+
+
+def _trigamma(x: Tensor) -> Tensor:
+    wide = x.double()
+    low = wide < 0.5
+    place = torch.where(low, 1 - wide, wide)
+    found: Any = 0
+    for _ in range(6):
+        found = found + 1 / place.square()
+        place = place + 1
+    inverse = 1 / place.square()
+    series = _polynomial((1 / 6, -1 / 30, 1 / 42), inverse)
+    found = found + (1 + 1 / (2 * place) + inverse * series) / place
+    reflected = (math.pi / (math.pi * wide).sin()).square() - found
+    return torch.where(low, reflected, found).to(x.dtype)
+
+
+def log_multigamma(x: Tensor, order: int) -> Any:
+    """A sum of logarithms of the gamma function."""
+    if not x.is_floating_point():
+        return NotImplemented
+    found = sum((torch.lgamma(x - step / 2) for step in range(1, order)), torch.lgamma(x))
+    return found + order * (order - 1) / 4 * math.log(math.pi)

@@ -6,6 +6,7 @@ Found with torch 2.13.0, onnxscript 0.7.2 and onnxruntime 1.31.1, where
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -311,7 +312,7 @@ def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
     with (
         quiet(),
-        pytest.raises(NotImplementedError, match="writes into a tensor that has another name"),
+        pytest.raises(NotImplementedError, match="what is written into has another name"),
     ):
         onnx_export.legacy_script(source, tmp_path, negotiate())
     with quiet():
@@ -319,6 +320,52 @@ def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -
     x = torch.full((2, 4), 1e6)
     (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
     np.testing.assert_array_equal(found, module(x))
+
+
+class Written(nn.Module):
+    def __init__(self, write: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.write = write
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        self.write(y)
+        return y + 1
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda y: y.view(-1).mul_(2),
+        lambda y: y.t()[0].fill_(2),
+        lambda y: y.unsqueeze(0).mul_(2),
+        lambda y: y.detach().mul_(2),
+        lambda y: y.diagonal().zero_(),
+        lambda y: [part.mul_(2) for part in y.unbind(0)],
+        lambda y: y.chunk(2, 1)[1].zero_(),
+    ],
+)
+def test_a_trace_for_onnx_loses_no_write(write: Any, tmp_path: Path) -> None:
+    source = deploy.source_of("m", Written(write), {"x": torch.randn(3, 4)})
+    with quiet(), pytest.raises(NotImplementedError, match="what is written into has another name"):
+        onnx_export.legacy_trace(source, tmp_path, negotiate())
+
+
+def _writes(y: Tensor) -> None:
+    y[0].mul_(2)
+    y[:, 1:] += 1
+    y[y > 1] = 0.5
+    y[:, 0].copy_(y[:, 1])
+    y.mul_(3).clamp_(max=2)
+
+
+def test_writes_by_index_are_in_a_trace_for_onnx(tmp_path: Path) -> None:
+    x = torch.randn(3, 4)
+    source = deploy.source_of("m", Written(_writes), {"x": x})
+    with quiet():
+        onnx_export.legacy_trace(source, tmp_path, negotiate())
+    (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
+    np.testing.assert_allclose(found, Written(_writes)(x), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
+from edgeport.deploy.compilers.operators.complex_parts import _square_root
 from edgeport.runtimes import Range
 
 
@@ -51,6 +52,25 @@ class Rotary(nn.Module):
         return [*real, log.real, torch.linalg.vector_norm(turned, dim=1), torch.angle(z)]
 
 
+class Numbers(nn.Module):
+    """Complex numbers beside real tensors, and what is asked of complex tensors."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        z = torch.view_as_complex(x.reshape(-1, 2, 2))
+        real = x[:, :2]
+        found = [
+            torch.exp(1j * x) * torch.exp(2j * torch.arange(4)),
+            (x + 1j) * (x / 2j) - (x - 3j) + (1j - x),
+            torch.where(real > 0, z, 0.0) + torch.where(real > 0, 2j, z),
+            torch.where(real > 0, real, z),
+            z**4 + z**7 + z**1.5,
+            torch.sqrt(z) + z.square(),
+            (z.unsqueeze(1) * z.unsqueeze(2)).tril(),
+        ]
+        asked = [z == z.flip(1), z == real, z != 0, z.isnan()]
+        return [torch.view_as_real(each) for each in found] + [real + each for each in asked]
+
+
 class Layer(nn.Module):
     """A linear layer of complex numbers, and zeros that are real."""
 
@@ -82,6 +102,21 @@ def test_parts_by_index_and_powers(tmp_path: Path) -> None:
         formats="onnx", dimensions={"x": {0: "batch"}, "start": {0: "batch"}},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+def test_numbers_beside_tensors_and_questions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = {"x": torch.randn(3, 4).round(decimals=1)}
+    made = deploy.export(
+        Numbers(), example, tmp_path / "m.edge", formats="onnx", dimensions={"x": {0: "batch"}}
+    )
+    assert made.report.passed
+
+
+@pytest.mark.parametrize("z", [0j, -0.0j, -2 + 0j, complex(-2, -0.0), -1e-30j, 3e30 - 4e30j, 2j])
+def test_square_roots(z: complex) -> None:
+    given = torch.tensor(z)
+    torch.testing.assert_close(_square_root(given), torch.sqrt(given), rtol=1e-6, atol=0)
 
 
 def test_a_layer_with_a_bias(tmp_path: Path) -> None:

@@ -98,6 +98,25 @@ def test_quantiles(dtype: torch.dtype, interpolation: str) -> None:
                 assert_same(aten.nanquantile.default, x, several, dim, keepdim, **options)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_products_and_powers(dtype: torch.dtype) -> None:
+    x, y, z = drawn((3, 4), dtype), drawn((4, 2), dtype), drawn((2, 5), dtype)
+    for matrices in ([x, y], [x, y, z], [x[0], y, z], [x, y, z[:, 0]]):
+        assert_same(aten.linalg_multi_dot.default, matrices)
+    assert_same(aten.chain_matmul.default, [x, y, z])
+    for count in (None, 2, 3):
+        assert_same(aten.vander.default, x[0], count)
+        assert_same(aten.vander.default, x[0], count, True)
+        assert_same(aten.linalg_vander.default, x, N=count)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [0, 1, 2, 5])
+def test_choices(size: int, count: int, again: bool) -> None:
+    assert_same(aten.combinations.default, drawn((size,), torch.float32), count, again)
+
+
 def test_torch_has_its_own_kernels_again() -> None:
     own = [dict(operator.py_kernels) for operator in TABLE]
     with composites.known():
@@ -126,6 +145,10 @@ def _taken_apart(x: Tensor) -> list[Tensor]:
         torch.where(x > 1, math.nan, x).nanquantile(torch.tensor([0.2, 0.7]), 0, keepdim=True),
         *torch.gradient(x, spacing=0.5),
         *torch.gradient(x, spacing=(edges,), dim=1, edge_order=2),
+        torch.linalg.multi_dot([x, x.T, x]),
+        torch.vander(x[:, 0], 4),
+        torch.linalg.vander(x, N=3),
+        torch.combinations(x[0]),
     ]
 
 

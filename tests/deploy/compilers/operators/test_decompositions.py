@@ -92,6 +92,25 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.log_sigmoid.default, (torch.tensor([-800.0, -1, 0, 1, 800]),), {}),
     *((aten.adaptive_max_pool2d.default, (floats(2, 3, h, w), (2, 3)), {})
       for h, w in ((5, 7), (4, 6), (2, 3))),
+    *((op, (x, (2, 1, 3)), {}) for x in (floats(2, 3, 4, 5, 7), floats(3, 2, 1, 3))
+      for op in (aten.adaptive_max_pool3d.default, aten.adaptive_avg_pool3d.default)),
+    (aten.add.Tensor, (floats(9) > 0, floats(9) > 0), {}),
+    *((aten.pow.Tensor_Scalar, (torch.arange(-4, 9).to(dtype), exponent), {})
+      for dtype in (torch.int8, torch.uint8, torch.int16) for exponent in (0, 1, 2, 7)),
+    (aten.pow.Tensor_Tensor, (torch.arange(9, dtype=torch.int8), torch.arange(9).to(torch.int8)),
+     {}),
+    (aten.pow.Scalar, (3, torch.arange(9, dtype=torch.int16)), {}),
+    (aten.put.default, (floats(3, 4), torch.tensor([[0, 5], [-1, 5]]), torch.ones(2, 2).double(),
+                          True), {}),
+    (aten.put.default, (floats(3, 4), torch.tensor([0, -1]), floats(2)), {}),
+    *((operator, (8 * floats(40),), {})
+      for operator in (aten.special_i1.default, aten.special_i1e.default, aten.erf.default,
+                       aten.special_log_ndtr.default)),
+    (aten.special_erfcx.default, (3 * floats(40),), {}),
+    *((operator, (order, floats(40)), {}) for order in (0, 1)
+      for operator in (aten.polygamma.default, aten.special_polygamma.default)),
+    *((operator, (floats(40).abs() + 1.1, 3), {})
+      for operator in (aten.mvlgamma.default, aten.special_multigammaln.default)),
     (aten._cdist_forward.default, (floats(4, 3), floats(2, 3), 2.0, None), {}),
     (aten.linalg_cholesky.default, (SQUARE @ SQUARE.transpose(-1, -2) + torch.eye(4),), {}),
     (aten.linalg_det.default, (SQUARE,), {}),
@@ -162,6 +181,27 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for operator in (aten.digamma.default, aten.special_digamma.default,
                        aten.special_psi.default, aten.special_i0e.default)),
     *((operator, (5 * floats(40),), {}) for operator in (aten.i0.default, aten.special_i0.default)),
+    *((op, (floats(9),), {})
+      for op in (aten.hardtanh.default, aten.celu.default, aten.elu.default, aten.selu.default,
+                 aten.leaky_relu.default, aten.softplus.default, aten.hardsigmoid.default,
+                 aten.hardswish.default, aten.mish.default, aten.gelu.default)),
+    *((op, (floats(4), floats(4), floats(4) + 9), {"value": 0.1})
+      for op in (aten.addcmul.default, aten.addcdiv.default)),
+    (aten.fill.Scalar, (floats(4), 0.1), {}),
+    (aten.linalg_vector_norm.default, (floats(4, 3), 1.5, [1]), {}),
+    *((aten.prelu.default, (floats(*shape), floats(3)), {}) for shape in ((2, 3), (2, 3, 4, 5))),
+    *((aten.layer_norm.default, (floats(2, 3, 4), [3, 4], *scales, 0.1), {})
+      for scales in ((None, None), (floats(3, 4), floats(3, 4)))),
+    *((aten.group_norm.default, (floats(2, 4, *shape), 2, *scales, 0.1), {})
+      for shape in ((), (3, 5)) for scales in ((None, None), (floats(4), floats(4)))),
+    *((aten.batch_norm.default, (floats(2, 4, *shape), *scales, floats(4), floats(4).exp(), False,
+                                 0.1, 0.1, False), {})
+      for shape in ((), (3, 5)) for scales in ((None, None), (floats(4), floats(4)))),
+    (aten._native_batch_norm_legit_no_training.default,
+     (floats(2, 4, 3), *(floats(4),) * 3, floats(4).exp(), 0.1, 0.1), {}),
+    *((aten.instance_norm.default, (floats(2, 4, 3, 5), *scales, floats(4), floats(4).exp(),
+                                    by_input, 0.1, 0.1, False), {})
+      for by_input in (False, True) for scales in ((None, None), (floats(4), floats(4)))),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
@@ -213,6 +253,8 @@ def test_distances(p: float) -> None:
             (floats(5, 2, 4), [floats(1, 2, 6)] * 2, [], True, 1, 0.0, False, False, True),
         ),
         (aten.rrelu.default, (floats(2), 0.1, 0.3, True)),
+        (aten.elu.default, (floats(2).float(),)),
+        (aten.batch_norm.default, (floats(3, 2), *(None,) * 4, True, 0.1, 0.1, False)),
         (aten.adaptive_avg_pool1d.default, (floats(2, 5), (2,))),
         (aten.adaptive_avg_pool2d.default, (floats(2, 5, 7), (2, 3))),
     ],
