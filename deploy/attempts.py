@@ -226,7 +226,8 @@ def _of_unsafe(error: FormatError) -> Diagnosis:
 
 def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     worst = "; ".join(f"{v.output}, {v.sample}: {v.reason}" for v in report.failures[:1])
-    reason = (worst or report.reason or "").partition("\n")[0].replace(f"{folder}/", "")
+    whole = (worst or report.reason or "").replace("\n  but ", ", but ")
+    reason = whole.partition("\n")[0].replace(f"{folder}/", "")
     cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason
     told = _told(Family.PARITY, f"{report.backend}: {cut}")
     fails = not report.failures and "has shape" not in reason

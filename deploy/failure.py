@@ -114,7 +114,7 @@ def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> D
         return (
             found if format_ == "torchscript" else replace(found, remedy=f"{found.remedy}; {hint}")
         )
-    advice = known.remedy
+    advice = known.remedy.partition(", or leave the format out")[0]
     if known.remedy in REMEDIES.values():
         advice = "write what TorchScript refuses in other words"
     other = FIXED if found.remedy == LOOP else found.remedy

@@ -48,7 +48,7 @@ def locate(
     report = next(report for report in failed.reports if report.outcome != "pass")
     sample = choose_sample(golden, report.verdicts) or _sample_of_error(golden, report)
     if sample is None:
-        return "no sample failed"
+        return "no sample failed" if report.verdicts else "the file does not open"
     work = partial(
         quiet()(localise),
         source,

@@ -115,7 +115,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 
 
 def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
-    with _ready():
+    with ready():
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
                 plain = partial(_exported, source, source.flat, strict=strict)
@@ -145,7 +145,7 @@ def _converted(source: Source, error: Exception) -> torch.export.ExportedProgram
 
 def record(source: Source) -> torch.nn.Module | None:
     """What ``capture`` falls back on where it may take no derivatives; ``None`` if that fails."""
-    with _ready(), contextlib.suppress(Exception):  # the user's code raises anything
+    with ready(), contextlib.suppress(Exception):  # the user's code raises anything
         return _Recorded(source)
     return None
 
@@ -160,7 +160,7 @@ def _recorded(source: Source) -> torch.nn.Module:
 
 
 @contextlib.contextmanager
-def _ready() -> Iterator[None]:
+def ready() -> Iterator[None]:
     """What torch does not know by itself is known, or mended."""
     with (
         free_kernels(),

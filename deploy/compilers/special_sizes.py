@@ -20,7 +20,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.functions import FloorDiv
 
 from edgeport.deploy.compilers.operators import experts, quotients
-from edgeport.deploy.sources.samples import sizes_of
+from edgeport.deploy.sources.samples import roomy_sizes, sizes_of
 from edgeport.deploy.sources.source import Source
 
 from . import program
@@ -81,7 +81,7 @@ def _if_filled_up(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Bas
     if answer is None:
         return None
     missing, answered = answer
-    names = {size: name for name, size in sizes_of(source.signature, source.example).items()}
+    names = {size: name for name, size in roomy_sizes(source.signature).items()}
     used = {each: int(env.backed_var_to_val.get(each, -1)) for each in missing.free_symbols}
     if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
         return None  # not known which dimension it is
@@ -100,7 +100,7 @@ def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
     sign, found = 1, []
     apart = (expr.args[0] - expr.args[1]).replace(_is_at_least_1, _unbounded)
     for part in sympy.Mul.make_args(sympy.factor_terms(apart)):
-        if quotients.is_missing(_functions, part):
+        if quotients.is_missing(_functions, part) or _is_rest(part):
             found.append(part)
         elif quotients.is_missing(_functions, -part):
             found.append(-part)
@@ -113,6 +113,11 @@ def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
     if len(found) != 1 or type(expr) not in answers:
         return None
     return found[0], answers[type(expr)]
+
+
+def _is_rest(size: Any) -> bool:
+    """As of ``if time % 4 != 0``, behind which something is filled up."""
+    return isinstance(size, _functions.Mod | _functions.PythonMod) and size.args[1].is_Integer
 
 
 def _is_at_least_1(size: Any) -> bool:

@@ -56,9 +56,9 @@ REMEDIES: Final[Mapping[Family, str]] = {
     Family.MEMORY: "allow more memory, or export with a smaller example",
     Family.CRASH: "see the compiler's last words with --debug; leave the format out with --format",
     Family.TIMEOUT: "allow more time, or export a smaller model",
-    Family.PARITY: "the compiler changed what is computed: a value or a size that it fixed, or an "
-    "operator that it translates wrongly; change that part of forward, or leave the format out "
-    "with --format",
+    Family.PARITY: "the compiler changed what is computed: a value or a size that it fixed, a "
+    "branch on one, or an operator that it translates wrongly; change that part of forward, or "
+    "leave the format out with --format",
     Family.CONTRACT: "declare what the module does, or change the module",
     Family.OPSET: "ask for --opset 18 to 20, which both of torch's exporters write",
     Family.UNKNOWN: "see the compiler's own words with --debug; leave the format out with "

@@ -1,7 +1,8 @@
 """Which line fixes a dimension that was declared free: torch.export tells the dimension only.
 
 Forward is run once more on fake tensors, which have sizes but no values, with the same free
-dimensions; the line that runs when a size turns from a symbol into a number is the one.
+dimensions; the line that runs when a size turns from a symbol into a number is the one. Where none
+does, it is the first line that asks for the rest of a division.
 """
 
 import contextlib
@@ -24,13 +25,17 @@ _ENTRIES: Final = ("torch.onnx", "torch.export")
 
 def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     """Find the layer and the line that fix a dimension; an empty place if they can't be found."""
+    from edgeport.deploy.compilers.program import ready  # which asks for diagnoses itself
+
     request = _request(error)
     found: list[Place] = []
+    rests: list[Place] = []
     recurrent: list[Place] = []  # these unroll over time, out of sight of Python
+    watched = _watched(layers, found, rests, recurrent)
     if request is not None:
-        with contextlib.suppress(Exception), _watched(layers, found, recurrent), torch.no_grad():
+        with contextlib.suppress(Exception), ready(), watched, torch.no_grad():
             _run_on_fakes(module, *request)
-    return next((place for place in [*found, *recurrent] if place.line), Place())
+    return next((place for place in [*found, *rests, *recurrent] if place.line), Place())
 
 
 def dimension_names(error: BaseException) -> dict[tuple[int, int], str]:
@@ -65,15 +70,26 @@ def _request(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any], Any
 
 
 @contextlib.contextmanager
-def _watched(layers: Map, found: list[Place], recurrent: list[Place]) -> Iterator[None]:
+def _watched(
+    layers: Map, found: list[Place], rests: list[Place], recurrent: list[Place]
+) -> Iterator[None]:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
+    from torch.utils._sympy.functions import Mod, PythonMod
 
     original = ShapeEnv._set_replacement
+    evaluate = ShapeEnv.evaluate_expr
 
     def watch(self: ShapeEnv, symbol: Any, target: Any, reason: str) -> None:
         if target.is_number:
             found.append(layers.in_frames(stack()))
         original(self, symbol, target, reason)
+
+    def ask(self: ShapeEnv, asked: Any, *args: Any, **options: Any) -> Any:
+        before = len(self.guards)
+        answer = evaluate(self, asked, *args, **options)
+        if len(self.guards) > before and asked.has(Mod, PythonMod):
+            rests.append(layers.in_frames(stack()))
+        return answer
 
     def on_call(layer: nn.Module, inputs: object) -> None:
         if isinstance(layer, nn.RNNBase):
@@ -81,7 +97,10 @@ def _watched(layers: Map, found: list[Place], recurrent: list[Place]) -> Iterato
 
     hook = register_module_forward_pre_hook(on_call)
     try:
-        with mock.patch.object(ShapeEnv, "_set_replacement", watch):
+        with (
+            mock.patch.object(ShapeEnv, "_set_replacement", watch),
+            mock.patch.object(ShapeEnv, "evaluate_expr", ask),
+        ):
             yield
     finally:
         hook.remove()

@@ -137,14 +137,15 @@ def untried(declared: Signature, samples: Sequence[Sample]) -> Iterator[str]:
     """A sentence for the user on the sizes beyond those that were tried."""
     sizes = [sizes_of(declared, sample.inputs) for sample in samples]
     open_ = [
-        f"{name} up to {max(each[name] for each in sizes):,}"
+        name
         for name in declared.dimensions
         if declared.range_of(name).max is None and name not in (rows_of(declared), CHARACTERS)
     ]
+    tried = ", ".join(f"{name} up to {max(each[name] for each in sizes):,}" for name in open_)
     if open_:
         yield (
-            f"tried {', '.join(open_)}: what is larger is not proved; declare the largest there "
-            "is, as in time<=512"
+            f"tried {tried}: what is larger is not proved; declare the largest there is, as in "
+            f"{open_[0]}<=512"
         )
 
 

@@ -140,11 +140,21 @@ def signature_of(name: str, session: onnxruntime.InferenceSession) -> Signature:
         return graph
     declared = Signature.loads(text, name)
     if declared.inputs != graph.inputs or declared.outputs != graph.outputs:
+        own, other = _first_apart(declared, graph)
         raise ContractError(
-            f"{name} declares {declared}\n  but its graph has {graph}",
+            f"{name} declares {own}\n  but its graph has {other}",
             remedy="export the model again; the file was edited",
         )
     return declared
+
+
+def _first_apart(declared: Signature, graph: Signature) -> tuple[object, object]:
+    """The first tensors that differ, or all of both where their names do."""
+    pairs = [*zip(declared.inputs, graph.inputs, strict=False)]
+    pairs += zip(declared.outputs, graph.outputs, strict=False)
+    apart = [(own, other) for own, other in pairs if own != other]
+    same_names = all(own.name == other.name for own, other in apart)
+    return apart[0] if apart and same_names else (declared, graph)
 
 
 def precision_of(session: onnxruntime.InferenceSession, signature: Signature) -> str:

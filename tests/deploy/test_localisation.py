@@ -39,6 +39,20 @@ class Outer(nn.Module):
         return y
 
 
+class Steps(nn.Module):
+    """A loop over time that no script reads, so that a trace fixes how many steps there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.config = nn.Linear(4, 4), {"a set", 1}
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = [x[:, 0]]
+        for index in range(1, x.shape[1]):
+            steps.append(torch.tanh(self.linear(steps[-1]) + x[:, index]) * len(self.config))
+        return torch.stack(steps, 1)
+
+
 def export(folder: Path, **options: Any) -> EdgeportError:
     samples = [{"x": sign * 3 * X["x"].numpy()} for sign in (1, -1)]
     with pytest.raises(EdgeportError) as caught:
@@ -63,6 +77,24 @@ def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> No
         "model.ts",
         "repro.py",
     }
+
+
+def test_a_file_with_a_fixed_size_is_told_by_the_size(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError) as caught:
+        deploy.export(
+            Steps(), {"x": torch.randn(2, 8, 4)}, tmp_path / "m.edge", formats="onnx",
+            dimensions={"x": {0: "batch", 1: "time"}},
+        )  # fmt: skip  # one call
+    problem = caught.value.problem
+    assert "  diverges  the localiser found nothing: the file does not open\n" in problem
+    assert problem.endswith(
+        "trace      wrong: ort-cpu: model.onnx declares output: float32[batch, time, 4], "
+        "but its graph has output: float32[batch, 3, 4]"
+    )
+    assert caught.value.remedy == (
+        "annotate the types that TorchScript cannot guess: a script keeps branches and loops; or "
+        "declare the dimension fixed: write its size in place of its name"
+    )
 
 
 def test_an_existing_folder_is_refused_before_anything_is_compiled(tmp_path: Path) -> None:

@@ -64,6 +64,23 @@ class BranchesOnRest(nn.Module):
         return x * 2 if x.shape[2] % 8 == 1 else x
 
 
+class BranchesOnMultiple(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.shape[2] % 8 else x * 2
+
+
+class FillsUp(nn.Module):
+    """Windows of eight; the last one is filled up, and nothing is left of what was filled in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[3]
+        if width % 8 != 0:
+            x = nn.functional.pad(x, (0, 8 - width % 8))
+        windows = x.view(x.shape[0], 3, x.shape[2], -1, 8)
+        turned: Tensor = windows.cumsum(-1).flatten(3)[..., :width]
+        return turned
+
+
 class BranchesOnOne(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x[:, :, 2:] + 1
@@ -93,9 +110,20 @@ def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) 
     assert tried == [("export", "refused"), ("oblivious", "proved")]
 
 
-def test_a_branch_on_another_size_is_kept(tmp_path: Path) -> None:
-    tried = export(BranchesOnRest(), tmp_path / "p.edge", "pt2", 1)
-    assert [outcome for _, outcome in tried] == ["refused", "refused", "refused", "proved"]
+def test_a_branch_that_fills_up_is_taken_where_nothing_is_missing_too(tmp_path: Path) -> None:
+    assert export(FillsUp(), tmp_path / "o.edge", "onnx", 3) == [("dynamo", "proved")]
+    tried = export(FillsUp(), tmp_path / "p.edge", "pt2", 3)
+    assert tried == [("export", "refused"), ("oblivious", "proved")]
+
+
+@pytest.mark.parametrize(
+    ("make", "second"), [(BranchesOnRest, "refused"), (BranchesOnMultiple, "wrong")]
+)
+def test_a_branch_on_another_size_is_kept(
+    make: type[nn.Module], second: str, tmp_path: Path
+) -> None:
+    tried = export(make(), tmp_path / "p.edge", "pt2", 1)
+    assert [outcome for _, outcome in tried] == ["refused", second, second, "proved"]
     assert tried[-1][0] == "script"  # has branches
 
 

@@ -364,9 +364,18 @@ class Huge(nn.Module):
         return x.sum() + torch.zeros(10**14)  # here
 
 
+class Pooled(nn.Module):
+    """Pooling would fix the size too, but no route of ours lets it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.max_pool1d(x.T, 3, 1, 1).T
+        rows = [row.softmax(0) for row in pooled]  # here
+        return torch.stack(rows)
+
+
 class Even(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x[::2] if x.shape[0] % 2 == 0 else x[1:]
+        return x[::2] if x.shape[0] % 2 == 0 else x[1:]  # here
 
 
 class Address(nn.Module):
@@ -478,6 +487,7 @@ CASES = [
         for module in (Viewed, Expanded, Rows)
         for compiler in (pt2, pt2_strict)
     ),
+    Case(pt2, Pooled, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(
@@ -487,7 +497,6 @@ CASES = [
         None,
         "declare the step, batch:2..:2,",
         "asks whether the dimension 'batch' is a multiple of 2",
-        line=False,
     ),
     Case(
         pt2,

@@ -147,7 +147,7 @@ def test_a_file_without_our_signature_has_its_graphs(path: Path) -> None:
         (
             json.dumps(Signature((TensorSpec("x", "float32", ("batch", 3)),), ()).to_json()),
             ContractError,
-            r"m\.onnx declares x: float32\[batch, 3\] .*\n  but its graph has x: .*\[batch, 2\]",
+            r"m\.onnx declares x: float32\[batch, 3\]\n  but its graph has x: .*\[batch, 2\]\n",
         ),
     ],
 )
