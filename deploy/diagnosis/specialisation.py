@@ -2,7 +2,7 @@
 
 Forward is run once more on fake tensors, which have sizes but no values, with the same free
 dimensions; the line that runs when a size turns from a symbol into a number is the one. Where none
-does, it is the first line that asks for the rest of a division.
+does, it is the first line that asks for the rest of such a size.
 """
 
 import contextlib
@@ -87,7 +87,8 @@ def _watched(
     def ask(self: ShapeEnv, asked: Any, *args: Any, **options: Any) -> Any:
         before = len(self.guards)
         answer = evaluate(self, asked, *args, **options)
-        if len(self.guards) > before and asked.has(Mod, PythonMod):
+        of_inputs = (rest.args[0].is_Symbol for rest in asked.atoms(Mod, PythonMod))
+        if len(self.guards) > before and any(of_inputs):
             rests.append(layers.in_frames(stack()))
         return answer
 
