@@ -109,6 +109,14 @@ CUSTOM_OPERATOR: Final = (
     "write what it computes with torch functions, in place of the operator: files hold those of "
     "torch alone, as a device has no others"
 )
+LEAST_SQUARES: Final = (
+    "solve the normal equations: torch.linalg.solve(a.mT @ a, a.mT @ b), of at most 8 columns in "
+    "ONNX; or leave the format out with --format: TorchScript may hold it"
+)
+LOSS: Final = (
+    "return the log-probabilities, and compute the loss outside of the model; or leave the format "
+    "out with --format: TorchScript may hold it"
+)
 LOADED: Final = "load it in __init__, and keep it: self.register_buffer('name', tensor)"
 QUANTISED: Final = (
     "export the module as it was before it was quantised, with --precision int8; or leave the "

@@ -13,8 +13,10 @@ from .remedies import (
     FIXED,
     HIDDEN,
     KEY,
+    LEAST_SQUARES,
     LIST_IN_SCRIPT,
     LOADED,
+    LOSS,
     NEW_PROCESS,
     NEW_TENSORS,
     NO_GPU,
@@ -129,6 +131,18 @@ RULES: Final = (
         Family.SIZE,  # or control flow, which the line tells
         r"GuardOnDataDependentSymNode|data-dependent expression",
         "a number that comes from the values of a tensor is used as a size or count",
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"DynamicOutputShapeException: aten\.(linalg_lstsq)\.",
+        "{0} gives results whose sizes nobody knows before",
+        LEAST_SQUARES,
+    ),
+    Rule(
+        Family.OPERATOR,
+        r"DynamicOutputShapeException: aten\._(ctc_loss)\.",
+        "{0} gives results whose sizes nobody knows before",
+        LOSS,
     ),
     Rule(
         Family.SIZE,

@@ -168,6 +168,18 @@ class Listed(nn.Module):
         return x + len("".join(str(value) for value in x.flatten().tolist()))  # here
 
 
+class Least(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.linalg.lstsq(x, x[..., :1]).solution  # here
+        return found
+
+
+class Ctc(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        one = torch.ones(1, 1, dtype=torch.int64)
+        return nn.functional.ctc_loss(x.unsqueeze(1), one, one[0] * 2, one[0])  # here
+
+
 class OneHot(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = nn.functional.one_hot(x.long())  # here
@@ -467,6 +479,14 @@ CASES = [
     Case(pt2, Prefix, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, Repeat, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, Listed, Family.SIZE, None, "tolist"),
+    Case(
+        pt2,
+        Least,
+        Family.OPERATOR,
+        "aten.linalg_lstsq.default",
+        "torch.linalg.solve(a.mT @ a, a.mT @ b)",
+    ),
+    Case(pt2, Ctc, Family.OPERATOR, "aten._ctc_loss.Tensor", "return the log-probabilities"),
     Case(pt2, OneHot, Family.SIZE, None, "tensor.shape"),
     Case(pt2_strict, OneHot, Family.SIZE, None, "tensor.shape"),
     Case(
