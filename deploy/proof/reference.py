@@ -25,6 +25,7 @@ from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.parity.verdict import judge, judge_together, pool_floors
 
 from .determinism import check_draws, check_fresh, check_repeatable, check_unchanged
+from .fused_attention import check_fused
 from .oracle import Oracle
 from .outside import read_outside
 from .ties import hangs_on_ties, orders
@@ -133,6 +134,8 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     reference.rest()
     if source.fresh is not None:
         check_fresh(source.flat, source.fresh, golden[:: len(golden) // _FRESH + 1])
+    told_fused = check_fused(source.flat, source.example)
+    reference.notes += [] if told_fused is None else [told_fused]
     return tuple(golden)
 
 

@@ -1,5 +1,6 @@
 """Run the user's module on numpy arrays, and say what was wrong if it fails."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +20,48 @@ from .flat import Flat
 from .raised import raised
 
 
-def run_module(flat: Flat, inputs: Mapping[str, Array]) -> list[Array]:
+def run_module(flat: Flat, inputs: Mapping[str, Array], *, fused: bool = False) -> list[Array]:
     """Run a module once, on copies of the inputs.
+
+    Args:
+        flat: The module.
+        inputs: By name, in its order.
+        fused: Let attention take kernels that no file has, as eager torch does.
 
     Raises:
         SourceError: An output is not a tensor that numpy can hold.
     """
-    return [_to_numpy(tensor) for tensor in trees.tensors(_call(flat, inputs))]
+    return [_to_numpy(tensor) for tensor in trees.tensors(_call(flat, inputs, fused=fused))]
 
 
-def _call(flat: Flat, inputs: Mapping[str, Array]) -> Any:
-    return call(flat, [torch.tensor(array) for array in inputs.values()])
+def _call(flat: Flat, inputs: Mapping[str, Array], *, fused: bool = False) -> Any:
+    return call(flat, [torch.tensor(array) for array in inputs.values()], fused=fused)
 
 
-def call(flat: Flat, tensors: Sequence[torch.Tensor]) -> Any:
+def call(flat: Flat, tensors: Sequence[torch.Tensor], *, fused: bool = False) -> Any:
     """What the user's module returns, eagerly and without gradients.
 
     Raises:
         Exception: Whatever it raises.
     """
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    attention = contextlib.nullcontext() if fused else documented_attention()
+    with attention, torch.no_grad(), torch.compiler.set_stance("force_eager"):
         return flat.nested(tensors)
+
+
+@contextlib.contextmanager
+def documented_attention() -> Iterator[None]:
+    """Attention as torch's compilers see it.
+
+    The fused kernel answers NaN, and not 0, where a row is hidden whole, and an encoder gives 0 at
+    hidden places: ``proof.fused_attention`` looks at that.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 _SPARSE: Final = (

@@ -74,6 +74,7 @@ def assert_parity(
     """
     with needs("assert_parity", "export,ort"):
         from edgeport.deploy.proof.determinism import check_repeatable
+        from edgeport.deploy.proof.fused_attention import check_fused
         from edgeport.deploy.sources.running import run_module
         from edgeport.deploy.sources.surroundings import left_outside
     thresholds = thresholds or Thresholds()
@@ -81,6 +82,7 @@ def assert_parity(
         flat, given = _prepared(module, _drawn(samples))
         answers = [Answer(inputs, _run(run_module, flat, inputs)) for inputs in given]
         check_repeatable(flat, given[0])
+        check_fused(flat, given[0])
         checked = [
             _check(way, flat, answers, thresholds) for way in ways(Path(artefact), backend, answers)
         ]

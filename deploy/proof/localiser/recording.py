@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
+from edgeport.deploy.sources.running import documented_attention
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch.failures import last_line
 
@@ -212,7 +213,7 @@ def record(
         Exception: Whatever the code raises.
     """
     tensors = [torch.tensor(array) for array in inputs.values()]
-    with torch.no_grad():
+    with documented_attention(), torch.no_grad():
         for name, tensor in zip(inputs, tensors, strict=True):
             recorder.add_input(name, tensor)
         try:

@@ -95,12 +95,15 @@ def test_sizes_that_the_module_rejects_and_modules_without_questions_have_none()
 
 
 def test_a_recorded_branch_on_a_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EdgeportError, match="multiple of 6") as caught:
+    line = r"source    .*return x \+ 1 if x\.shape\[1\] % 6 == 0 else x"
+    with pytest.raises(EdgeportError, match=line) as caught:
         deploy.export(
             Sixths(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="torchscript",
             dimensions={"x": {1: "time"}}, ranges={"time": Range(1, 41)},
         )  # fmt: skip  # one call
-    assert "trace   wrong: libtorch: output, random, time=6" in str(caught.value)
+    for route in ("export", "trace "):
+        assert f"{route}  wrong: libtorch: output, random, time=6" in str(caught.value)
+    assert "a size that it fixed, a branch on one" in caught.value.remedy
 
 
 def test_such_sizes_are_among_the_samples_of_the_bundle(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""What eager torch answers beside what files compute, where a mask hides the ends of rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+from edgeport.deploy.proof.fused_attention import NOTE, check_fused
+from edgeport.runtimes import SourceError
+
+PAD = 3
+
+
+class Reads(nn.Module):
+    """An encoder over words, hidden where they are ``PAD``."""
+
+    def __init__(self, how: str, **options: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(10, 8, padding_idx=PAD)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, **options)
+        self.how = how
+
+    def forward(self, ids: Tensor) -> Tensor:
+        keep = (ids != PAD)[..., None]
+        found: Tensor = self.encoder(self.table(ids), src_key_padding_mask=~keep[..., 0])
+        if self.how == "tokens":
+            return found
+        if self.how == "mean":
+            return found.mean(1)
+        return (found * keep).sum(1) / keep.sum(1)
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(10, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids)
+        found: Tensor = self.attention(x, x, x, key_padding_mask=ids == 0, need_weights=False)[0]
+        return found
+
+
+def told(module: nn.Module) -> str | None:
+    source = deploy.source_of("m", module, {"ids": np.arange(4, 10).reshape(2, 3)})
+    return check_fused(source.flat, source.example)
+
+
+def test_a_mean_over_hidden_places_is_refused() -> None:
+    with pytest.raises(SourceError) as raised:
+        told(Reads("mean"))
+    assert raised.value.problem == (
+        "where a mask hides the ends of rows, eager torch answers otherwise than any file: "
+        "nn.TransformerEncoder gives 0 at hidden places, and the result hangs on them"
+    )
+    assert raised.value.remedy == (
+        "make it with enable_nested_tensor=False, and eager computes what files and torch.compile "
+        "do; or leave hidden places out of the result"
+    )
+
+
+def test_what_differs_at_hidden_places_alone_is_told() -> None:
+    assert told(Reads("tokens")) == NOTE
+
+
+def test_what_hangs_on_no_hidden_place_is_fine() -> None:
+    assert told(Reads("kept")) is None
+    assert told(Reads("mean", enable_nested_tensor=False)) is None
+
+
+def test_rows_that_are_hidden_whole_are_0_as_with_gradients(tmp_path: Path) -> None:
+    """In eager torch without gradients they are NaN, which no file has."""
+    example = {"ids": torch.tensor([[1, 2, 3], [4, 5, 6]])}
+    free = {"ids": {0: "batch", 1: "time"}}
+    deploy.export(Attends(), example, tmp_path / "m.edge", dimensions=free, formats=["onnx"])
+    with runtimes.open(tmp_path / "m.edge", backend="ort-cpu") as session:
+        (output,) = session.run({"ids": np.array([[0, 0]])}).values()
+    assert np.isfinite(output).all()
+
+
+def test_the_choice_of_a_process_is_left_as_it_was() -> None:
+    assert torch.backends.mha.get_fastpath_enabled()
+    told(Reads("kept"))
+    assert torch.backends.mha.get_fastpath_enabled()
