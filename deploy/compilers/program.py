@@ -107,7 +107,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
         Exception: Whatever torch.export raises.
     """
     try:
-        return _captured(source, strict=strict)
+        return _without_vmap(_captured(source, strict=strict))
     except Exception as e:  # torch.export raises a dozen kinds
         if strict or not isinstance(source.module, torch.jit.ScriptModule):
             raise
@@ -128,6 +128,22 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
             if not _takes_derivatives(e):
                 raise
         return _exported(source, _recorded(source), strict=strict)
+
+
+def _without_vmap(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Operators on the whole batch: what opens and closes a ``vmap`` has no place in a file.
+
+    Nothing uses it either, so that it is dropped with dead code, and what is in it is lost.
+    """
+    if not any(map(_opens_vmap, program.graph.nodes)):
+        return program
+    with free_kernels():
+        apart: torch.export.ExportedProgram = program.run_decompositions({})
+        return apart
+
+
+def _opens_vmap(node: torch.fx.Node) -> bool:
+    return getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
 
 
 def _converted(source: Source, error: Exception) -> torch.export.ExportedProgram:
@@ -321,7 +337,7 @@ def _saved(
     source: Source, folder: Path, program: torch.export.ExportedProgram, save: Save | None
 ) -> Compiled:
     """Make what was captured fit for a file, and hand it on."""
-    if any(map(_needs_operators, program.graph.nodes)):
+    if any(node.target in fake_quantisation.TABLE for node in program.graph.nodes):
         with free_kernels():
             program = program.run_decompositions(dict(fake_quantisation.TABLE))
     quotients.write_out(program)
@@ -338,12 +354,6 @@ def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -
     return Compiled(
         Artefact("pt2", source.precision, store(folder, "model.pt2", buffer.getvalue()))
     )
-
-
-def _needs_operators(node: torch.fx.Node) -> bool:
-    """Whether a node has no place in a file: it opens or closes a ``vmap``, or rounds to levels."""
-    opens = getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
-    return opens or node.target in fake_quantisation.TABLE
 
 
 def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:

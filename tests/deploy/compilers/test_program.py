@@ -157,6 +157,26 @@ def test_vmap_is_taken_apart_and_a_recurrent_layer_is_not(tmp_path: Path) -> Non
     check(path, module, torch.randn(2, 9, 4), torch.randn(5, 1, 4))
 
 
+class LayerInVmap(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        each: Tensor = torch.vmap(lambda row: self.layer(row).softmax(0).sum() * row)(x)
+        return each
+
+
+@pytest.mark.parametrize("format_", ["torchscript", "onnx"])
+def test_a_layer_in_a_vmap_goes_to_the_other_formats_too(format_: str, tmp_path: Path) -> None:
+    """What opens a ``vmap`` was dropped as dead code, and the layer was lost in it."""
+    made = deploy.export(
+        LayerInVmap(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge",
+        dimensions={"x": {0: "batch"}}, formats=[format_],
+    )  # fmt: skip  # one call
+    assert made.report.passed
+
+
 class Decides(nn.Module):
     """By buffers: one that is as it is, and one that forward writes to, if it is asked to."""
 
