@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from unittest import mock
 
 import torch
 
@@ -49,19 +50,13 @@ def call(flat: Flat, tensors: Sequence[torch.Tensor], *, fused: bool = False) ->
         return flat.nested(tensors)
 
 
-@contextlib.contextmanager
-def documented_attention() -> Iterator[None]:
+def documented_attention() -> contextlib.AbstractContextManager[object]:
     """Attention as torch's compilers see it.
 
     The fused kernel answers NaN, and not 0, where a row is hidden whole, and an encoder gives 0 at
     hidden places: ``proof.fused_attention`` looks at that.
     """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    return mock.patch.object(torch.backends.mha, "_is_fastpath_enabled", False)
 
 
 _SPARSE: Final = (

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers.upstream import inference_only
 from edgeport.deploy.proof.fused_attention import NOTE, check_fused
+from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes import SourceError
 
 PAD = 3
@@ -87,6 +89,8 @@ def test_rows_that_are_hidden_whole_are_0_as_with_gradients(tmp_path: Path) -> N
 
 
 def test_the_choice_of_a_process_is_left_as_it_was() -> None:
+    source = deploy.source_of("m", Reads("kept"), {"ids": np.arange(4, 10).reshape(2, 3)})
     assert torch.backends.mha.get_fastpath_enabled()
-    told(Reads("kept"))
+    with inference_only():
+        run_module(source.flat, source.example)
     assert torch.backends.mha.get_fastpath_enabled()
