@@ -31,6 +31,8 @@ hypothesis.settings.register_profile("edgeport", deadline=None)  # others may ha
 hypothesis.settings.load_profile("edgeport")
 
 
+_HANDLED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
 for _number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(_number) == signal.SIG_IGN:  # behind nohup, or in the background
         signal.signal(_number, lambda *_: None)  # what is ignored stays so in a new process
@@ -39,6 +41,15 @@ for _number in (signal.SIGHUP, signal.SIGINT):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The README's commands take longest: last, they would leave the other CPUs idle."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A command that was interrupted ignores the next Ctrl-C, and so do processes started later."""
+    before = {number: signal.getsignal(number) for number in _HANDLED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
