@@ -28,14 +28,20 @@ def check_written(graph: Any, module: nn.Module) -> None:
         NotImplementedError: It loses one.
     """
     graph = graph.copy()
-    if not _share_memory([*module.parameters(), *module.buffers()]):
+    held = _places([*module.parameters(), *module.buffers()])
+    fixed = _places([n.output().toIValue() for n in nodes(graph) if n.kind() == "prim::Constant"])
+    if len(set(held)) == len(held) and set(held).isdisjoint(fixed):
         _set_inputs_apart(graph)
     Writes(graph).check()
 
 
-def _share_memory(tensors: Sequence[torch.Tensor]) -> bool:
-    dense = [each for each in tensors if each.layout is torch.strided and each.numel()]
-    return len({each.untyped_storage().data_ptr() for each in dense}) < len(dense)
+def _places(values: Sequence[object]) -> list[int]:
+    """Where the memory of tensors begins, of those that have some."""
+    return [
+        value.untyped_storage().data_ptr()
+        for value in values
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided and value.numel()
+    ]
 
 
 def _set_inputs_apart(graph: Any) -> None:

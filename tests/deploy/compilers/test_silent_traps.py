@@ -375,20 +375,27 @@ class Observer(nn.Module):
     count: Tensor
     offset: Tensor
 
-    def __init__(self, *, shared: bool) -> None:
+    def __init__(self, *, shared: bool, plain: bool) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(4))
-        self.register_buffer("offset", self.count[1:] if shared else torch.ones(3))
+        offset = self.count[1:] if shared else torch.ones(3)
+        if plain:
+            self.offset = offset
+        else:
+            self.register_buffer("offset", offset)
 
     def forward(self, x: Tensor) -> Tensor:
         self.count.copy_(torch.arange(4.0))
         return x + self.offset
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_trace_may_write_into_a_buffer_that_nothing_else_is(shared: bool, tmp_path: Path) -> None:
+def test_a_trace_may_write_into_a_buffer_that_nothing_else_is(
+    shared: bool, plain: bool, tmp_path: Path
+) -> None:
     x = torch.randn(2, 3)
-    source = deploy.source_of("m", Observer(shared=shared), {"x": x})
+    source = deploy.source_of("m", Observer(shared=shared, plain=plain), {"x": x})
     refused = pytest.raises(NotImplementedError, match="what is written into has another name")
     with quiet(), refused if shared else nullcontext():
         onnx_export.legacy_trace(source, tmp_path, negotiate())
