@@ -23,7 +23,7 @@ from edgeport.runtimes import TensorSpec
 
 from . import constants, program, torchscript
 from .onnx_graph import finish
-from .script_writes import Writes
+from .script_writes import check_written
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
@@ -254,7 +254,7 @@ def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compile
     scripted = torchscript.scripted(source, source.flat)
     training = source.module.training  # torch freezes nothing else
     known = scripted if training else torch.jit.freeze(scripted)  # fewer branches
-    Writes(known.inlined_graph).check()
+    check_written(known.inlined_graph, source.module)
     return _legacy(source, folder, request, scripted)
 
 
@@ -264,7 +264,7 @@ def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled
     Raises:
         Exception: Whatever torch.onnx raises.
     """
-    with traces_shown_to(lambda graph: Writes(graph).check()):
+    with traces_shown_to(lambda graph: check_written(graph, source.module)):
         return _legacy(source, folder, request, source.flat)
 
 

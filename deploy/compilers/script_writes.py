@@ -10,10 +10,53 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 _PARTS: Final = ("aten::select", "aten::slice")
+
+
+def check_written(graph: Any, module: nn.Module) -> None:
+    """See that the older exporter loses no write.
+
+    Args:
+        graph: A script or a trace, with inlined calls.
+        module: What it is of.
+
+    Raises:
+        NotImplementedError: It loses one.
+    """
+    graph = graph.copy()
+    held = _places([*module.parameters(), *module.buffers()])
+    fixed = _places([n.output().toIValue() for n in nodes(graph) if n.kind() == "prim::Constant"])
+    if len(set(held)) == len(held) and set(held).isdisjoint(fixed):
+        _set_inputs_apart(graph)
+    Writes(graph).check()
+
+
+def _places(values: Sequence[object]) -> list[int]:
+    """Where the memory of tensors begins, of those that have some."""
+    return [
+        value.untyped_storage().data_ptr()
+        for value in values
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided and value.numel()
+    ]
+
+
+def _set_inputs_apart(graph: Any) -> None:
+    """Let copies stand in for the inputs: torch takes each for a view of any other."""
+    for value in graph.inputs():
+        if value.type().kind() != "TensorType":
+            continue
+        copy = graph.create("aten::clone", 1)
+        graph.prependNode(copy)
+        with graph.insert_point_guard(copy):
+            unset = graph.insertConstant(None)
+        copy.output().setType(value.type())
+        value.replaceAllUsesWith(copy.output())
+        copy.addInput(value)
+        copy.addInput(unset)
 
 
 class Writes:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,5 +18,6 @@ def weights_sha256(module: nn.Module) -> str:
     for name, tensor in sorted(tensors.items()):
         dense = tensor.detach().cpu().to_dense().contiguous()
         digest.update(f"{name} {dense.dtype} {tuple(dense.shape)}\n".encode())
-        digest.update(dense.reshape(-1).view(torch.uint8).numpy().data)
+        # behind Tensor.numpy() torch lets nobody resize a buffer
+        digest.update(np.from_dlpack(dense.reshape(-1).view(torch.uint8)).data)
     return digest.hexdigest()

@@ -1,8 +1,10 @@
 """What a person gives as arguments of forward, and the call that it makes."""
 
 import difflib
+import functools
 import gc
 import inspect
+import io
 import logging
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ _NO_PARTS: Final = (
     np.random.Generator,
     type,
     types.FunctionType,
+    functools._lru_cache_wrapper,
     types.ModuleType,
     logging.Logger,
 )
@@ -89,7 +92,7 @@ def _call(
 def _check_leaf(leaf: object) -> None:
     """Refuse what is no constant: it would be one in every file, and nobody would be told."""
     held = f"an argument of forward holds a value of type {type(leaf).__name__}"
-    if isinstance(leaf, Iterator):
+    if isinstance(leaf, Iterator) and not _takes_only(leaf):
         raise SourceError(
             f"{held}, which gives what is in it only once", remedy="pass a list or a tuple of it"
         )
@@ -99,6 +102,11 @@ def _check_leaf(leaf: object) -> None:
             remedy="pass its tensors, alone or in a tuple, list, dict or dataclass; what is to "
             "stay as it is belongs in the module, as a buffer",
         )
+
+
+def _takes_only(leaf: object) -> bool:
+    """Whether it is a stream to write to, as ``sys.stderr``."""
+    return isinstance(leaf, io.IOBase) and not leaf.closed and not leaf.readable()
 
 
 def _holds_tensors(leaf: object) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final
 from unittest import mock
 
@@ -91,7 +91,7 @@ def copied(module: nn.Module) -> nn.Module:
         if is_lazy(buffer)
     }
     # torch clones the weights of scripted code: without gradients they stay leaves
-    with torch.no_grad(), mock.patch.dict(copyreg.dispatch_table, _SHARED):
+    with torch.no_grad(), mock.patch.dict(copyreg.dispatch_table, _REDUCED):
         try:
             return copy.deepcopy(module, known)
         except Exception as e:  # whatever __deepcopy__ of an attribute raises
@@ -104,7 +104,9 @@ def copied(module: nn.Module) -> nn.Module:
 
 _LAZY_BUFFER: Final[Any] = UninitializedBuffer  # its types know no arguments
 
-_SHARED: Final = dict.fromkeys(
+_REDUCED: Final[dict[type, Any]] = {
+    MappingProxyType: lambda proxy: (MappingProxyType, (dict(proxy),))
+} | dict.fromkeys(
     (
         *(type(threading.Lock()), type(threading.RLock()), ModuleType),
         *(io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO),

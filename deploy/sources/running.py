@@ -66,7 +66,7 @@ _SPARSE: Final = (
 
 
 def _to_numpy(tensor: torch.Tensor) -> Array:
-    """A copy: an output may be a buffer that the next call writes into."""
+    """A copy: an output may be a buffer that the next call writes into, or resizes."""
     if tensor.is_complex():
         raise SourceError(
             f"an output is {str(tensor.dtype).removeprefix('torch.')}, which engines cannot pass",
@@ -83,7 +83,7 @@ def _to_numpy(tensor: torch.Tensor) -> Array:
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     try:
-        return tensor.numpy().copy()
+        return tensor.clone(memory_format=torch.contiguous_format).numpy()
     except TypeError as e:  # quantised, float8
         raise SourceError(
             f"an output is {tensor.dtype}, which numpy cannot hold",

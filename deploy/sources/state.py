@@ -48,7 +48,8 @@ def _data(value: object, seen: set[int]) -> Iterator[bytes]:
         yield f"{value.dtype}{list(value.shape)}".encode()
         if value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu":
             whole = value.detach().resolve_conj().resolve_neg().contiguous()
-            yield whole.view(-1).view(torch.uint8).numpy().tobytes()
+            # behind Tensor.numpy() torch lets nobody resize it
+            yield np.from_dlpack(whole.view(-1).view(torch.uint8)).tobytes()
     elif isinstance(value, np.ndarray):
         yield value.tobytes()
     elif isinstance(value, torch.Generator):

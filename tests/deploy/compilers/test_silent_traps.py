@@ -5,6 +5,7 @@ Found with torch 2.13.0, onnxscript 0.7.2 and onnxruntime 1.31.1, where
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,41 @@ def test_writes_by_index_are_in_a_trace_for_onnx(tmp_path: Path) -> None:
         onnx_export.legacy_trace(source, tmp_path, negotiate())
     (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
     np.testing.assert_allclose(found, Written(_writes)(x), rtol=1e-6)
+
+
+class Observer(nn.Module):
+    """Counts in one buffer, and reads another, which may be the same memory."""
+
+    count: Tensor
+    offset: Tensor
+
+    def __init__(self, *, shared: bool, plain: bool) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(4))
+        offset = self.count[1:] if shared else torch.ones(3)
+        if plain:
+            self.offset = offset
+        else:
+            self.register_buffer("offset", offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count.copy_(torch.arange(4.0))
+        return x + self.offset
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_trace_may_write_into_a_buffer_that_nothing_else_is(
+    shared: bool, plain: bool, tmp_path: Path
+) -> None:
+    x = torch.randn(2, 3)
+    source = deploy.source_of("m", Observer(shared=shared, plain=plain), {"x": x})
+    refused = pytest.raises(NotImplementedError, match="what is written into has another name")
+    with quiet(), refused if shared else nullcontext():
+        onnx_export.legacy_trace(source, tmp_path, negotiate())
+    if not shared:
+        (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
+        np.testing.assert_array_equal(found, x.numpy() + 1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

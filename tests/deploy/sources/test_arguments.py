@@ -1,3 +1,5 @@
+import functools
+import sys
 from typing import Any
 
 import numpy as np
@@ -168,8 +170,18 @@ def test_what_gives_its_values_only_once_is_refused(value: Any, kind: str) -> No
     assert raised.value.remedy == "pass a list or a tuple of it"
 
 
+@functools.cache
+def table(length: int) -> Tensor:
+    return torch.ones(length)
+
+
 @pytest.mark.parametrize(
-    "value", [Batch(2.0), range(3), {1.0, 2.0}, torch.relu, nn.Linear(1, 1), np.array(["text"])]
+    "value",
+    [
+        *(Batch(2.0), range(3), {1.0, 2.0}, np.array(["text"])),
+        *(torch.relu, nn.Linear(1, 1), table, sys.__stderr__),
+    ],
 )
 def test_constants_of_other_types_stay(value: Any) -> None:
+    table(3)  # a cache of results holds them
     assert make_call(Takes(), (X, value), {}).args[1] is value

@@ -1,6 +1,7 @@
 import threading
 import warnings
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,14 @@ def test_what_holds_no_state_of_a_module_is_shared_with_its_copy() -> None:
         copy, _ = prepared(module, keep_training_mode=False)
     assert copy is not module
     assert {name: vars(copy)[name] for name in held} == held
+
+
+def test_a_mapping_that_cannot_be_written_to_is_copied() -> None:
+    module = nn.ReLU()
+    vars(module)["sizes"] = MappingProxyType({"a": [1]})
+    mine = vars(prepared(module, keep_training_mode=False)[0])["sizes"]
+    assert mine == {"a": [1]}
+    assert mine["a"] is not vars(module)["sizes"]["a"]
 
 
 def test_lazy_buffers_are_copied() -> None:
