@@ -13,12 +13,18 @@ from torch import nn
 
 from edgeport.deploy.compilers.targets import find_target
 from edgeport.deploy.sources import trees
-from edgeport.deploy.sources.arguments import check_takes_inputs, checked_tensor, make_call
+from edgeport.deploy.sources.arguments import (
+    check_takes_inputs,
+    checked_tensor,
+    constants_of,
+    make_call,
+)
 from edgeport.deploy.sources.capture import Captured
 from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
 from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.flat import Call, Flat
-from edgeport.deploy.sources.modules import prepared
+from edgeport.deploy.sources.modules import prepared, unwrapped
+from edgeport.deploy.sources.outside import Outside
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.surroundings import left_outside
@@ -175,6 +181,7 @@ def source_of(
     """
     _check_ranges(ranges or {})
     calls = _calls(module, example_inputs)
+    outside = Outside.of(unwrapped(module))  # of now: to find dimensions is to run it
     call, example = calls[0]
     observed = [arrays for _, arrays in calls]
     found: Ranges = {}
@@ -195,6 +202,7 @@ def source_of(
         values=Values(real, example, names=sample_names),
         output_names=output_names,
         keep_training_mode=keep_training_mode,
+        outside=outside,
     )
     taken = {name: range_ for name, range_ in found.items() if declared[name] is range_}
     return replace(source, notes=(*source.notes, *_steps_taken(taken)))
@@ -218,12 +226,28 @@ def model_name(output: Path) -> str:
 
 def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Array]]]:
     if isinstance(given, Captured):
-        return [_bound(module, recorded.args, recorded.kwargs) for recorded in given.calls]
+        calls = [_bound(module, recorded.args, recorded.kwargs) for recorded in given.calls]
+        _check_constants(module, [call for call, _ in calls])
+        return calls
     if isinstance(given, Mapping):
         return [_bound(module, (), given)]
     if isinstance(given, Sequence) and not isinstance(given, str):
         return [_bound(module, given, {})]
     return [_bound(module, [given], {})]
+
+
+def _check_constants(module: nn.Module, calls: Sequence[Call]) -> None:
+    """Refuse captured calls of which an artefact would do only what the first asks for."""
+    first, *others = (constants_of(module, call) for call in calls)
+    for number, constants in enumerate(others, 1):
+        for name, value in constants.items():
+            if name in first and first[name] != value and repr(first[name]) != repr(value):
+                raise SourceError(
+                    f"{name!r} is {first[name]!r} in calls[0], {value!r} in calls[{number}], and "
+                    "an artefact holds one constant",
+                    remedy="capture calls that pass the same; what changes from call to call is "
+                    "passed as a tensor",
+                )
 
 
 def _bound(

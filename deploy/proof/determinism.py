@@ -20,6 +20,7 @@ from edgeport.deploy.diagnosis.places import Map, Place, stack
 from edgeport.deploy.kinds import kind_at, kind_of
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
+from edgeport.deploy.sources.outside import Outside
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.state import State, changed, digest, state_of
 from edgeport.runtimes import SourceError
@@ -71,28 +72,40 @@ def check_unchanged(flat: Flat, sample: Golden, before: State) -> None:
         raise _stateful(flat, through)
 
 
-def check_fresh(flat: Flat, fresh: Callable[[], nn.Module], samples: Sequence[Golden]) -> None:
+def check_fresh(
+    flat: Flat, fresh: Callable[[], nn.Module], samples: Sequence[Golden], outside: Outside
+) -> None:
     """Refuse a module that answers otherwise where it has not run before.
 
     Args:
         flat: The module, which has run on many inputs.
         fresh: Makes copies of it that have not.
         samples: What the module answered.
+        outside: What was kept outside of it before it ran; each copy finds that again.
 
     Raises:
         SourceError: It keeps state: with its name, and what to do.
     """
     for sample in samples:
-        if _same([*sample.eager.values()], run_module(flat.around(fresh()), sample.inputs)):
+        try:
+            with outside.restored():
+                first = run_module(flat.around(fresh()), sample.inputs)
+        except Exception:  # the user's module may raise anything
+            if not outside.changed():
+                raise
+            continue  # where half of a cache was found empty
+        if _same([*sample.eager.values()], first):
             continue
         copy = flat.around(fresh())
         before = state_of(copy.module)
         with thread_count(1):
             again = run_module(flat, sample.inputs)
-            alone = run_module(copy, sample.inputs)
+            with outside.restored():
+                alone = run_module(copy, sample.inputs)
         eager = dict(zip(sample.eager, again, strict=False))
         if not _is_answer(alone, replace(sample, eager=eager)):
-            raise _stateful(flat, changed(before, state_of(copy.module)))
+            through = changed(before, state_of(copy.module))
+            raise _stateful(flat, through or outside.changed())
 
 
 def _is_answer(answer: Sequence[Array], sample: Golden) -> bool:

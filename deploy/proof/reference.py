@@ -133,7 +133,8 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     check_unchanged(source.flat, golden[0], before)
     reference.rest()
     if source.fresh is not None:
-        check_fresh(source.flat, source.fresh, golden[:: len(golden) // _FRESH + 1])
+        asked = golden[:: len(golden) // _FRESH + 1]
+        check_fresh(source.flat, source.fresh, asked, source.outside)
     told_fused = check_fused(source.flat, source.example)
     reference.notes += [] if told_fused is None else [told_fused]
     return tuple(golden)

@@ -188,6 +188,16 @@ def _by_name(signature: inspect.Signature, arguments: Mapping[str, object]) -> C
     return Call.of(ordered | {n: v for n, v in arguments.items() if n not in taken}, by_position)
 
 
+def constants_of(module: nn.Module, call: Call) -> dict[str, object]:
+    """The constants that forward gets, defaults too, by the names of its parameters."""
+    try:
+        bound = signature_of(unwrapped(module)).bind(*call.args, **call.kwargs)
+    except TypeError:  # a decorated forward may take more than it says
+        return dict(trees.constants([call.args, dict(call.kwargs)], ""))
+    bound.apply_defaults()
+    return dict(trees.constants(bound.arguments, ""))
+
+
 def misfit_of(module: nn.Module, call: Call) -> str | None:
     """Why forward cannot be called so; ``None`` if it can.
 

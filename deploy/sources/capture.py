@@ -88,6 +88,7 @@ class Captured:
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Count a call, and keep a copy if it shows something new or there is room."""
         self.count += 1
+        args, kwargs = trees.with_tensors((args, dict(kwargs)))  # arrays may be filled anew
         tensors = list(trees.tensors((args, kwargs)))
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         is_repeat = any(kept.shapes == shapes for kept in self._kept)
@@ -96,7 +97,7 @@ class Captured:
             return
         with torch.inference_mode(False):  # a copy made in inference mode could not be compiled
             copies = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
-        args, kwargs = trees.filled((args, dict(kwargs)), iter(copies))
+        args, kwargs = trees.filled((args, kwargs), iter(copies))
         self._kept.append(_Kept(shapes, is_repeat, size_bytes, Recorded(args, kwargs)))
 
     def _make_room(self, size_bytes: int, *, may_replace: bool) -> bool:

@@ -47,6 +47,14 @@ def others(tree: object) -> Iterator[object]:
         yield from others(child)
 
 
+def constants(tree: object, name: str) -> Iterator[tuple[str, object]]:
+    """The constants of a tree, each with the name of its place."""
+    if isinstance(tree, CONSTANTS):
+        yield name, tree
+    for key, child in children(tree):
+        yield from constants(child, f"{name}.{key}" if name else str(key))
+
+
 def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
     """The same tree with other tensors, taken in order."""
     if isinstance(tree, torch.Tensor):
@@ -59,7 +67,7 @@ def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
 def with_tensors(tree: Any) -> Any:
     """The same tree with tensors in place of numpy arrays."""
     if isinstance(tree, np.ndarray) and tree.dtype.kind not in "OSU":
-        return torch.tensor(tree)
+        return torch.tensor(tree.astype(tree.dtype.newbyteorder("="), copy=False))
     if isinstance(tree, torch.Tensor) or not _is_branch(tree):
         return tree
     return _rebuilt(tree, [with_tensors(child) for _, child in children(tree)])

@@ -172,7 +172,8 @@ def _labels(logits: Array, classes: Sequence[str]) -> dict[str, Sequence[object]
 
 
 def _text(value: np.generic) -> str:
-    return f"{float(value):.7g}" if value.dtype.kind == "f" else str(value.item())
+    """Of a float as many digits as tell it from all others of its type."""
+    return str(value).removesuffix(".0") if value.dtype.kind == "f" else str(value.item())
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What ``edgeport export`` compiles: a run, the user's own module, or what a script calls."""
 
+import ast
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -176,11 +177,20 @@ def _constants(texts: Sequence[str]) -> dict[str, object]:
             )
         if name in constants:
             raise UsageError(f"--argument gives {name!r} twice", remedy="give one of them")
-        try:
-            constants[name] = json.loads(value)
-        except ValueError:
-            constants[name] = value
+        constants[name] = _constant(value)
     return constants
+
+
+def _constant(text: str) -> object:
+    """A value of JSON or Python; a text if it is neither: ``false`` and ``False`` are no texts."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def _refuse_both(names: Collection[str]) -> None:

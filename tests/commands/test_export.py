@@ -14,6 +14,7 @@ import pytest
 
 from edgeport import runtimes
 from edgeport.__main__ import main
+from edgeport.commands import sources
 
 MODELS = """
 import time
@@ -197,6 +198,27 @@ def test_nested_inputs_constants_and_a_debug_map(
     nodes = json.loads((repository / "m.debug-map.json").read_text())["nodes"]
     assert "cell" in {node["module"] for node in nodes}
     assert not list(Path("m.edge").rglob("*debug*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("false", False),
+        ("False", False),
+        ("None", None),
+        ("null", None),
+        (".5", 0.5),
+        ("(2, 3)", (2, 3)),
+        ("[2, 3]", [2, 3]),
+        ("mean", "mean"),
+        ("01", "01"),
+        ("'1'", "1"),
+        ('"False"', "False"),
+    ],
+)
+def test_an_argument_is_a_value_of_json_or_python_or_else_a_text(text: str, value: object) -> None:
+    found = sources._constants([f"x={text}"])["x"]
+    assert (type(found), found) == (type(value), value)
 
 
 def test_samples_alone_say_what_goes_in(

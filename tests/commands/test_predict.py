@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +179,24 @@ def test_rows_of_a_state_are_along_its_second_axis() -> None:
         {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict, "float32"), 2
     )
     assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(12345678), "1.2345678e+07"),
+        (np.float32(0.1), "0.1"),
+        (np.float32(np.pi), "3.1415927"),
+        (np.float16(0.1), "0.1"),
+        (np.float64(1e9 / 3), "333333333.3333333"),
+        (np.float32(-np.inf), "-inf"),
+    ],
+)
+def test_a_number_is_told_with_all_its_digits(value: np.floating[Any], text: str) -> None:
+    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    columns = told({"y": np.array([value])}, of_nothing, 1)
+    assert columns == {"y": [text]}
+    assert value.dtype.type(text) == value
 
 
 def test_a_run_answers_on_the_cpu(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,3 +186,41 @@ def test_a_rank_that_only_a_large_sample_has() -> None:
     )
     with pytest.raises(SourceError, match=problem):
         source_of("squeezes", Squeezes(), torch.zeros(2, 3), {"x": {0: "batch"}})
+
+
+class Scales(nn.Module):
+    def forward(self, x: Tensor, mode: str = "mean", by: float = 1.0) -> Tensor:
+        return (x.mean(-1) if mode == "mean" else x.sum(-1)) * by
+
+
+def test_captured_calls_pass_the_same_constants() -> None:
+    module = Scales()
+    with capture(module) as calls:
+        module(torch.ones(2, 4))
+        module(torch.ones(3, 4), mode="sum")
+
+    with pytest.raises(SourceError) as caught:
+        source_of("m", module, calls)
+
+    assert str(caught.value) == (
+        "'mode' is 'mean' in calls[0], 'sum' in calls[1], and an artefact holds one constant\n"
+        "  fix: capture calls that pass the same; what changes from call to call is passed as a "
+        "tensor"
+    )
+
+
+def test_a_constant_is_the_same_by_position_by_name_and_by_default() -> None:
+    module = Scales()
+    with capture(module) as calls:
+        module(torch.ones(2, 4))
+        module(torch.ones(3, 4), "mean", 1)
+        module(x=torch.ones(4, 4), by=1.0)
+
+    assert str(source_of("m", module, calls).signature.inputs[0]) == "x: float32[batch, 4]"
+
+
+def test_an_example_in_another_byte_order() -> None:
+    source = source_of("m", Scales(), {"x": np.full((2, 4), 3, ">f4")})
+
+    assert source.example["x"].dtype == np.float32
+    assert (source.example["x"] == 3).all()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -286,3 +287,17 @@ def test_a_capture_outside_of_a_script_reaches_no_script(script: Callable[[str],
 def test_control_c_stops_us(script: Callable[[str], Path]) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_script(script("raise KeyboardInterrupt\n"))
+
+
+def test_an_array_may_be_filled_anew_after_a_call() -> None:
+    class Module(nn.Module):
+        def forward(self, x: Any) -> Tensor:
+            return torch.as_tensor(x) * 2
+
+    module, array = Module(), np.zeros(3, np.float32)
+    with capture(module) as captured:
+        for value in (1, 2):
+            array[:] = value
+            module(array)
+
+    assert [call.args[0].tolist() for call in captured.calls] == [[1, 1, 1], [2, 2, 2]]
