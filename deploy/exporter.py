@@ -24,8 +24,8 @@ from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_
 from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.flat import Call, Flat
 from edgeport.deploy.sources.modules import prepared, unwrapped
-from edgeport.deploy.sources.outside import Outside
 from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.shared_state import SharedState
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
@@ -181,7 +181,7 @@ def source_of(
     """
     _check_ranges(ranges or {})
     calls = _calls(module, example_inputs)
-    outside = Outside.of(unwrapped(module))  # of now: to find dimensions is to run it
+    shared = SharedState.of(unwrapped(module))  # of now: to find dimensions is to run it
     call, example = calls[0]
     observed = [arrays for _, arrays in calls]
     found: Ranges = {}
@@ -202,7 +202,7 @@ def source_of(
         values=Values(real, example, names=sample_names),
         output_names=output_names,
         keep_training_mode=keep_training_mode,
-        outside=outside,
+        shared=shared,
     )
     taken = {name: range_ for name, range_ in found.items() if declared[name] is range_}
     return replace(source, notes=(*source.notes, *_steps_taken(taken)))

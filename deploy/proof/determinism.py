@@ -20,8 +20,8 @@ from edgeport.deploy.diagnosis.places import Map, Place, stack
 from edgeport.deploy.kinds import kind_at, kind_of
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
-from edgeport.deploy.sources.outside import Outside
 from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.shared_state import SharedState
 from edgeport.deploy.sources.state import State, changed, digest, state_of
 from edgeport.runtimes import SourceError
 from edgeport.runtimes.bundles.golden import Golden
@@ -73,7 +73,7 @@ def check_unchanged(flat: Flat, sample: Golden, before: State) -> None:
 
 
 def check_fresh(
-    flat: Flat, fresh: Callable[[], nn.Module], samples: Sequence[Golden], outside: Outside
+    flat: Flat, fresh: Callable[[], nn.Module], samples: Sequence[Golden], shared: SharedState
 ) -> None:
     """Refuse a module that answers otherwise where it has not run before.
 
@@ -81,17 +81,17 @@ def check_fresh(
         flat: The module, which has run on many inputs.
         fresh: Makes copies of it that have not.
         samples: What the module answered.
-        outside: What was kept outside of it before it ran; each copy finds that again.
+        shared: What was kept outside of it before it ran; each copy finds that again.
 
     Raises:
         SourceError: It keeps state: with its name, and what to do.
     """
     for sample in samples:
         try:
-            with outside.restored():
+            with shared.restored():
                 first = run_module(flat.around(fresh()), sample.inputs)
         except Exception:  # the user's module may raise anything
-            if not outside.changed():
+            if not shared.changed():
                 raise
             continue  # where half of a cache was found empty
         if _same([*sample.eager.values()], first):
@@ -100,12 +100,12 @@ def check_fresh(
         before = state_of(copy.module)
         with thread_count(1):
             again = run_module(flat, sample.inputs)
-            with outside.restored():
+            with shared.restored():
                 alone = run_module(copy, sample.inputs)
         eager = dict(zip(sample.eager, again, strict=False))
         if not _is_answer(alone, replace(sample, eager=eager)):
             through = changed(before, state_of(copy.module))
-            raise _stateful(flat, through or outside.changed())
+            raise _stateful(flat, through or shared.changed())
 
 
 def _is_answer(answer: Sequence[Array], sample: Golden) -> bool:

@@ -134,7 +134,7 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     reference.rest()
     if source.fresh is not None:
         asked = golden[:: len(golden) // _FRESH + 1]
-        check_fresh(source.flat, source.fresh, asked, source.outside)
+        check_fresh(source.flat, source.fresh, asked, source.shared)
     told_fused = check_fused(source.flat, source.example)
     reference.notes += [] if told_fused is None else [told_fused]
     return tuple(golden)

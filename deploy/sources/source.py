@@ -16,9 +16,9 @@ from .flat import Call, Flat
 from .lookups import with_tables
 from .modules import is_uninitialised, prepared, unwrapped
 from .outputs import Measured, answers_numbers, measure_outputs
-from .outside import Outside
 from .running import run_or_explain
 from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_sizes
+from .shared_state import SharedState
 from .state import changed, state_of
 from .surroundings import left_outside
 
@@ -42,7 +42,7 @@ class Source:
         kept: The attributes in which the module's runs leave something.
         fresh: Makes copies of the module that have not run before, if its values are not random
             until it runs.
-        outside: What was kept outside of the module before it ran.
+        shared: What was kept outside of the module before it ran.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Source:
     recorded: nn.Module | None = None
     kept: tuple[str, ...] = ()
     fresh: Callable[[], nn.Module] | None = None
-    outside: Outside = field(default_factory=Outside)
+    shared: SharedState = field(default_factory=SharedState)
 
     @property
     def precision(self) -> str:
@@ -97,7 +97,7 @@ def make_source(
     values: Values | None = None,
     output_names: Sequence[str] | None = None,
     keep_training_mode: bool = False,
-    outside: Outside | None = None,
+    shared: SharedState | None = None,
 ) -> Source:
     """Check that a module runs as declared, and measure what comes out.
 
@@ -110,7 +110,7 @@ def make_source(
         values: Where the values of samples come from; ``None`` to draw them.
         output_names: In the order of the result; ``None`` to make them.
         keep_training_mode: Export the module in the mode that it is in; ``False`` for eval mode.
-        outside: What was kept outside of the module before it ran; ``None`` to look now.
+        shared: What was kept outside of the module before it ran; ``None`` to look now.
 
     Raises:
         UsageError: A free dimension has a range of one size, or one of a step with 0 in it.
@@ -122,7 +122,7 @@ def make_source(
     _check_ranges(declared)
     check_given(declared, values.real, numbered("sample", values.real, values.names))
     original = module
-    outside = outside or Outside.of(unwrapped(original))
+    shared = shared or SharedState.of(unwrapped(original))
     module, notes = prepared(original, keep_training_mode=keep_training_mode)
     is_lazy = is_uninitialised(module)
     before = {} if is_lazy else state_of(module)
@@ -150,7 +150,7 @@ def make_source(
         values,
         kept=kept,
         fresh=None if is_lazy else fresh,
-        outside=outside,
+        shared=shared,
     )
 
 

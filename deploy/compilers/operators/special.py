@@ -103,17 +103,21 @@ def digamma(x: Tensor) -> Any:
 _TURN: Final = 18.0
 """Where the series of powers is left for that of inverse powers: both have all digits there."""
 
-_NEAR: Final = tuple((_TURN / 2) ** (2 * k) / math.factorial(k) ** 2 for k in range(46))
-"""Of what is at most 1: ONNX Runtime 1.31.1 takes a float64 that is 0 as a float32 for 0."""
+_NEAR: Final = tuple(
+    [
+        (_TURN / 2) ** (2 * k + order) / (math.factorial(k) * math.factorial(k + order))
+        for k in range(46)
+    ]
+    for order in (0, 1)
+)
+"""By order, of what is at most 1: to ONNX Runtime 1.31.1 a float64 that is 0 as a float32 is 0."""
 
 _FAR: Final = tuple(
-    math.prod((2 * j - 1) ** 2 / (8 * j) for j in range(1, k + 1)) for k in range(35)
-)
-
-
-_NEAR_1: Final = tuple(1 / (math.factorial(k) * math.factorial(k + 1)) for k in range(46))
-_FAR_1: Final = tuple(
-    math.prod(((2 * j - 1) ** 2 - 4) / (8 * j) for j in range(1, k + 1)) for k in range(35)
+    [
+        math.prod(((2 * j - 1) ** 2 - 4 * order) / (8 * j) for j in range(1, k + 1))
+        for k in range(35)
+    ]
+    for order in (0, 1)
 )
 
 
@@ -121,22 +125,22 @@ def i0(x: Tensor) -> Any:
     """The modified Bessel function of order 0; infinite from where an exponential is."""
     if not x.is_floating_point():
         return NotImplemented
-    return _grown(_damped(x), x)
+    return _grown(_damped(x, 0), x)
 
 
 def i0e(x: Tensor) -> Any:
     """The same over the exponential."""
-    return _damped(x).to(x.dtype) if x.is_floating_point() else NotImplemented
+    return _damped(x, 0).to(x.dtype) if x.is_floating_point() else NotImplemented
 
 
 def i1(x: Tensor) -> Any:
     """The modified Bessel function of order 1."""
-    return _grown(_damped_1(x), x) if x.is_floating_point() else NotImplemented
+    return _grown(_damped(x, 1), x) if x.is_floating_point() else NotImplemented
 
 
 def i1e(x: Tensor) -> Any:
     """The same over the exponential."""
-    return _damped_1(x).to(x.dtype) if x.is_floating_point() else NotImplemented
+    return _damped(x, 1).to(x.dtype) if x.is_floating_point() else NotImplemented
 
 
 def _grown(damped: Tensor, x: Tensor) -> Tensor:
@@ -145,22 +149,16 @@ def _grown(damped: Tensor, x: Tensor) -> Tensor:
     return (x.abs().to(kind).exp() * damped.to(kind)).to(x.dtype)
 
 
-def _damped(x: Tensor) -> Tensor:
-    """By its two series (Abramowitz and Stegun, 9.6.12 and 9.7.1)."""
-    size = x.double().abs()
-    small, large = size.clamp(max=_TURN), size.clamp(min=_TURN)
-    near = _polynomial(_NEAR, (small / _TURN).square()) * (-small).exp()
-    far = _polynomial(_FAR, 1 / large) / (2 * math.pi * large).sqrt()
-    return torch.where(size <= _TURN, near, far)
-
-
-def _damped_1(x: Tensor) -> Tensor:
+def _damped(x: Tensor, order: int) -> Tensor:
+    """Over the exponential, by two series (Abramowitz and Stegun, 9.6.10 and 9.7.1)."""
     wide = x.double()
     size = wide.abs()
-    small, large = wide.clamp(-_TURN, _TURN), size.clamp(min=_TURN)
-    near = small / 2 * _polynomial(_NEAR_1, (small / 2).square()) * (-small.abs()).exp()
-    far = _polynomial(_FAR_1, 1 / large) / (2 * math.pi * large).sqrt()
-    return torch.where(size <= _TURN, near, torch.where(wide < 0, -far, far))
+    small, large = size.clamp(max=_TURN), size.clamp(min=_TURN)
+    part = small / _TURN
+    near = part**order * _polynomial(_NEAR[order], part.square()) * (-small).exp()
+    far = _polynomial(_FAR[order], 1 / large) / (2 * math.pi * large).sqrt()
+    found = torch.where(size <= _TURN, near, far)
+    return torch.where(wide < 0, -found, found) if order else found
 
 
 _MIDDLE: Final = 0.46875

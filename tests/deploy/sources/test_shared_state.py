@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.proof.reference import Reference, make_golden
-from edgeport.deploy.sources.outside import Outside
+from edgeport.deploy.sources.shared_state import SharedState
 from edgeport.runtimes import SourceError, TensorSpec
 
 FOUND: dict[str, Tensor] = {}
@@ -131,11 +131,11 @@ def test_what_was_there_is_back_for_a_while() -> None:
     kind: Any = OfClass
     kept, kind.largest = kind.largest, None
     try:
-        outside = Outside.of(OfClass())
+        shared = SharedState.of(OfClass())
         OfClass()(torch.full((1, 5), 4.0))
-        assert outside.changed() == ["OfClass.largest"]
+        assert shared.changed() == ["OfClass.largest"]
 
-        with outside.restored():
+        with shared.restored():
             OfClass()(torch.full((1, 5), 8.0))
             assert OfClass.largest == 8
 

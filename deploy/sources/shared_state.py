@@ -59,7 +59,7 @@ class _Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class SharedState:
     """What was kept outside of a module at one time."""
 
     kept: tuple[_Kept, ...] = ()
