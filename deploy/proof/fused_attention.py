@@ -8,6 +8,7 @@ the other is asked as well.
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -48,7 +49,9 @@ def check_fused(flat: Flat, inputs: Mapping[str, Array]) -> str | None:
         try:
             with _masks_of(encoders, hidden):
                 documented = run_module(flat, padded)
-            fused = run_module(flat, padded, fused=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+                fused = run_module(flat, padded, fused=True)
         except Exception:  # the user's module may raise anything
             continue
         for apart in map(_apart, documented, fused):
@@ -80,10 +83,17 @@ def _padded(module: nn.Module, inputs: Mapping[str, Array]) -> Iterator[dict[str
 
 
 def _filled_up(array: Array, value: int) -> Array:
-    """Each row keeps its first place at least, and is padded at its last, some more than others."""
+    """Each row keeps its first place at least, and is padded at its last, some more than others.
+
+    Nowhere else: what is kept there has another value.
+    """
     rows, places = array.shape
-    kept = np.maximum(1, places - 1 - np.arange(rows) % max(1, places - 1))
-    filled: Array = np.where(np.arange(places) < kept[:, None], array, value).astype(array.dtype)
+    others = array[array != value]
+    other = others[0] if others.size else not value
+    lengths = np.maximum(1, places - 1 - np.arange(rows) % max(1, places - 1))
+    kept = np.arange(places) < lengths[:, None]
+    whole = np.where(array == value, other, array)
+    filled: Array = np.where(kept, whole, value).astype(array.dtype)
     return filled
 
 

@@ -1,5 +1,7 @@
 """What eager torch answers beside what files compute, where a mask hides the ends of rows."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.upstream import inference_only
-from edgeport.deploy.proof.fused_attention import NOTE, check_fused
+from edgeport.deploy.proof.fused_attention import NOTE, _filled_up, check_fused
 from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes import SourceError
 
@@ -69,8 +71,36 @@ def test_a_mean_over_hidden_places_is_refused() -> None:
     )
 
 
+def test_nothing_is_printed_of_how_it_was_asked() -> None:
+    """torch warns of nested tensors, once in a process."""
+    code = """
+import torch, warnings
+from torch import nn
+from edgeport import deploy
+from edgeport.deploy.proof.fused_attention import check_fused
+warnings.simplefilter("ignore")
+layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+module = nn.TransformerEncoder(layer, 1)
+mask = torch.zeros(2, 3, dtype=torch.bool)
+source = deploy.source_of("m", module, {"src": torch.randn(2, 3, 8), "src_key_padding_mask": mask})
+warnings.simplefilter("error")
+assert check_fused(source.flat, source.example) is not None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_what_differs_at_hidden_places_alone_is_told() -> None:
     assert told(Reads("tokens")) == NOTE
+
+
+def test_a_padding_is_at_the_ends_of_rows_alone() -> None:
+    ids = np.array([[3, 3, 5], [3, 7, 3], [3, 3, 3]])
+    np.testing.assert_equal(_filled_up(ids, 3), [[5, 5, 3], [5, 3, 3], [5, 5, 3]])
+    np.testing.assert_equal(_filled_up(ids[2:], 3), [[0, 0, 3]])
+    hidden = np.array([[True, False, True, True]])
+    np.testing.assert_equal(_filled_up(hidden, True), [[False, False, False, True]])
+    np.testing.assert_equal(_filled_up(hidden, False), [[True, True, True, False]])
+    np.testing.assert_equal(_filled_up(np.array([[4]]), 1), [[4]])
 
 
 def test_what_hangs_on_no_hidden_place_is_fine() -> None:
