@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -200,9 +201,10 @@ def refuse_unfit(path: Path) -> None:
             name is too long.
         StorageError: The nearest folder may not be written to.
     """
-    with writing(path):
-        if path.exists() and not path.is_file():
-            what = "a folder" if path.is_dir() else "no regular file"
+    with writing(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.stat().st_mode  # once: others may write and remove it meanwhile
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise PlaceError(
                 f"{path} is {what}, and a file is to be written there",
                 remedy="choose another place",

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -320,3 +321,22 @@ def test_a_write_that_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
     assert out == f"cannot write {path}: File too large\n"
     assert path.read_text() == "old"
     assert names(tmp_path) == {"a.txt"}
+
+
+def test_a_file_that_others_write_and_remove_meanwhile_is_fit(tmp_path: Path) -> None:
+    """It was asked twice of what kind the place is, and between the two it was gone."""
+    place, ended = tmp_path / "a", threading.Event()
+
+    def write_and_remove() -> None:
+        while not ended.is_set():
+            place.touch()
+            place.unlink()
+
+    thread = threading.Thread(target=write_and_remove)
+    thread.start()
+    try:
+        for _ in range(3000):
+            refuse_unfit(place)
+    finally:
+        ended.set()
+        thread.join()
