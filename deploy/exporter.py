@@ -31,6 +31,7 @@ from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.sizes import sum_of
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
 from .events import OnEvent, ignore
@@ -46,6 +47,7 @@ Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 Ranges: TypeAlias = Mapping[str, Range]
 
 
+@left_outside()
 def export(
     module: nn.Module,
     example_inputs: Example,
@@ -282,25 +284,35 @@ def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[Tensor
             if not _is_name(dimension):
                 raise UsageError(
                     f"dimensions calls an axis of {name!r} {dimension!r}, which is no name",
-                    remedy="use a Python identifier, like 'batch'; leave a fixed axis out",
+                    remedy="use a Python identifier, like 'batch', or a sum of such, like "
+                    "'past+time'; leave a fixed axis out",
                 )
     return tuple(
         TensorSpec(
             name,
             str(array.dtype),
             tuple(
-                dimensions.get(name, {}).get(axis, size) for axis, size in enumerate(array.shape)
+                _written(dimensions.get(name, {}).get(axis, size))
+                for axis, size in enumerate(array.shape)
             ),
         )
         for name, array in example.items()
     )
 
 
+def _written(size: int | str) -> int | str:
+    """A size as signatures spell it: without spaces."""
+    follows = sum_of(size) if isinstance(size, str) else None
+    return size if follows is None else str(follows)
+
+
 def _is_name(dimension: object) -> bool:
-    """Whether torch.export takes it for a dimension."""
-    return (
-        isinstance(dimension, str) and dimension.isidentifier() and not keyword.iskeyword(dimension)
-    )
+    """Whether torch.export takes it for a dimension, or for one that follows others."""
+    if not isinstance(dimension, str):
+        return False
+    follows = sum_of(dimension)
+    names = [dimension] if follows is None else follows.factors
+    return all(name.isidentifier() and not keyword.iskeyword(name) for name in names)
 
 
 def _check_inferred(dimensions: str) -> None:

@@ -30,6 +30,7 @@ class InputCheck:
         self._signature = signature
         self._plan = tuple((spec.name, np.dtype(spec.dtype), spec) for spec in signature.inputs)
         self._accepted: list[tuple[int, ...]] | None = None
+        self._sums = signature.sums
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Return the arrays in the order of the signature, each aligned and C-contiguous.
@@ -107,6 +108,20 @@ class InputCheck:
                         f"but {size} in input {spec.name!r} (axis {axis})",
                         remedy=f"give every input the same {expected!r}",
                     )
+        if self._sums:
+            self._check_sums({name: size for name, (size, _) in sizes.items()})
+
+    def _check_sums(self, sizes: Mapping[str, int]) -> None:
+        """See that what follows other dimensions does."""
+        for name, follows in self._sums.items():
+            if follows.at(sizes) != sizes[name]:
+                spec = next(spec for spec in self._signature.inputs if name in spec.shape)
+                given = " and ".join(f"{each} is {sizes[each]}" for each in follows.factors)
+                raise InputError(
+                    f"input {spec.name!r} has {sizes[name]} on axis {spec.shape.index(name)}, "
+                    f"expected {name}, which is {follows.at(sizes)} where {given}",
+                    remedy=f"the model takes {spec}",
+                )
 
 
 def _plain(value: object, spec: TensorSpec) -> Array:

@@ -6,12 +6,13 @@ so that "what you asked" can be compared with "what you got".
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeport.runtimes.formats.strict_json import expect, fields, parse
 
 from .errors import FormatError, UsageError
+from .sizes import Sum, sum_of
 from .values import dataclass, field
 
 if TYPE_CHECKING:  # most results are flat, and every import is felt on a small device
@@ -118,7 +119,8 @@ class TensorSpec:
     Attributes:
         name: As the artefact spells it.
         dtype: One of ``DTYPES``.
-        shape: An int is fixed, a name is free and equal wherever it appears.
+        shape: An int is fixed, a name is free and equal wherever it appears; ``past+time`` or
+            ``2*height-1`` follows the free dimensions that it names.
 
     Examples:
         >>> str(TensorSpec("image", "float32", ("batch", 3, 224, 224)))
@@ -206,15 +208,29 @@ class Signature:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Names of the free dimensions of the inputs, in order of appearance."""
-        free = (size for spec in self.inputs for size in spec.shape if isinstance(size, str))
-        return tuple(dict.fromkeys(free))
+        """Names of the free dimensions of the inputs, in order of appearance.
+
+        Those that follow others are not free.
+        """
+        sums = self.sums
+        return tuple(name for name in _named(self.inputs) if name not in sums)
+
+    @property
+    def sums(self) -> dict[str, Sum]:
+        """The sizes of the inputs that follow their free dimensions, as they are written."""
+        named = _named(self.inputs)
+        found = {name: follows for name in named if (follows := sum_of(name)) is not None}
+        return {name: each for name, each in found.items() if each.factors.keys() <= named.keys()}
 
     @property
     def sizes_follow(self) -> bool:
         """Whether the sizes of the inputs tell those of the outputs."""
-        sizes = {size for spec in self.outputs for size in spec.shape if isinstance(size, str)}
-        return sizes <= {*self.dimensions}
+        free = {*self.dimensions}
+        found = ((name, sum_of(name)) for name in _named(self.outputs))
+        return all(
+            name in free or (follows is not None and follows.factors.keys() <= free)
+            for name, follows in found
+        )
 
     @property
     def precision(self) -> str:
@@ -224,7 +240,16 @@ class Signature:
 
     def range_of(self, dimension: str) -> Range:
         """The sizes that ``dimension`` may take; 1 and up where nothing was declared."""
-        return self.ranges.get(dimension, Range())
+        follows = sum_of(dimension)
+        if follows is None or not follows.factors.keys() <= {*self.dimensions}:
+            return self.ranges.get(dimension, Range())
+        parts = {name: self.range_of(name) for name in follows.factors}
+        ends = (
+            follows.at({name: part.min for name, part in parts.items()}),
+            follows.at({name: part.largest for name, part in parts.items()}),
+        )
+        least, most = (max(0, min(end, LARGEST_DIMENSION)) for end in ends)
+        return Range(least, None if any(part.max is None for part in parts.values()) else most)
 
     def rebuild(self, outputs: Mapping[str, "Array"]) -> object:
         """Nest what ``session.run`` returned as the module nested it.
@@ -309,6 +334,11 @@ class Signature:
             raise FormatError(f"{file}: {e.problem}", remedy=e.remedy) from e
         except ValueError as e:
             raise FormatError(f"{file}: not a signature: {e}", remedy=_DAMAGED) from e
+
+
+def _named(specs: Iterable[TensorSpec]) -> dict[str, None]:
+    """The sizes that are no numbers, in order of appearance."""
+    return dict.fromkeys(size for spec in specs for size in spec.shape if isinstance(size, str))
 
 
 _DAMAGED: Final = "export the model again; the file was edited or is damaged"

@@ -314,9 +314,14 @@ def _no_overlap(tensor: torch.Tensor) -> int:
 
 def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
     """The free axes of each input, with the ranges that were declared."""
-    dims = {
-        name: symbol(name, source.signature.range_of(name)) for name in source.signature.dimensions
-    }
+    signature = source.signature
+    dims = {name: symbol(name, signature.range_of(name)) for name in signature.dimensions}
+    for place, (name, follows) in enumerate(signature.sums.items()):
+        if len(follows.factors) == 1:
+            ((free, factor),) = follows.factors.items()
+            dims[name] = factor * dims[free] + follows.constant
+        else:  # torch.export finds the sum by itself
+            dims[name] = symbol(f"sum_{place}", signature.range_of(name))
     return tuple(
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.signature.inputs

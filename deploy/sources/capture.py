@@ -7,7 +7,7 @@ its inputs.
 
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -57,11 +57,13 @@ class Captured:
     Attributes:
         module: The object that was captured.
         count: All calls, also those that were not kept.
+        left_out: Those of them that were not to be captured.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.count = 0
+        self.left_out = 0
         self._kept: list[_Kept] = []
 
     @property
@@ -74,6 +76,11 @@ class Captured:
         if self._kept:
             return tuple(kept.recorded for kept in self._kept)
         name = type(self.module).__name__
+        if self.left_out and self.left_out == self.count:
+            raise SourceError(
+                f"`only` left out each of the {self.count} calls of {name}",
+                remedy="let it return True for the calls that are to be captured",
+            )
         if self.count:
             raise SourceError(
                 f"each call of {name} has more than {MOST_BYTES:,} bytes of tensors",
@@ -84,6 +91,11 @@ class Captured:
             remedy="inside of `with capture(module):` call that same object, as module(...): not a "
             "copy, not what it wraps or is wrapped in, and not module.forward(...)",
         )
+
+    def leave_out(self) -> None:
+        """Count a call that is not to be captured."""
+        self.count += 1
+        self.left_out += 1
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Count a call, and keep a copy if it shows something new or there is room."""
@@ -118,11 +130,14 @@ def _fits(kept: list[_Kept], size_bytes: int) -> bool:
 
 
 @contextmanager
-def capture(module: nn.Module) -> Iterator[Captured]:
+def capture(module: nn.Module, *, only: Callable[..., bool] | None = None) -> Iterator[Captured]:
     """Record the calls that are made inside of the ``with`` block.
 
     Args:
         module: The object that the code calls: the compiled or parallel wrapper, if it calls that.
+        only: Called as the module is, right before it: whether this call is to be captured. A
+            bundle is for one kind of calls, and code may make several: a text generation with a
+            cache and, at first, without.
 
     Raises:
         SourceError: It is no module, or a scripted one, which cannot be listened to.
@@ -142,8 +157,12 @@ def capture(module: nn.Module) -> Iterator[Captured]:
     captured = Captured(module)
 
     def hook(called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if called is module:  # a copy of the module has a copy of its hooks
+        if called is not module:  # a copy of the module has a copy of its hooks
+            return
+        if only is None or only(*args, **kwargs):
             captured.record(args, kwargs)
+        else:
+            captured.leave_out()
 
     collecting = _COLLECTING.get()
     if collecting is not None:

@@ -9,12 +9,14 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from edgeport.runtimes import Range, SourceError
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.sizes import Sum
 
 from .raised import raised
 from .samples import PROBED_SIZES
@@ -37,6 +39,9 @@ Run: TypeAlias = Callable[[Mapping[str, Array]], Sequence[tuple[int, ...]]]
 Dimensions: TypeAlias = tuple[dict[str, dict[int, str]], dict[str, Range]]
 """For each input the names of its free axes, and the sizes that each name may take."""
 
+Follows: TypeAlias = tuple[tuple[Group, ...], int]
+"""The groups whose sizes add up to that of another, and what is added to them."""
+
 
 def observed_dimensions(calls: Sequence[Mapping[str, Array]], run: Run | None = None) -> Dimensions:
     """Name the axes whose sizes varied between calls; those that varied together share a name.
@@ -46,7 +51,8 @@ def observed_dimensions(calls: Sequence[Mapping[str, Array]], run: Run | None = 
         run: To see whether the module runs at size 1 too; without it, a range starts at the
             smallest size that was seen. Where it rejects one more than that, the range has a step,
             which divides all sizes that were seen. No range has an end: what was seen says nothing
-            of it.
+            of it. An axis that cannot vary alone, and was always as long as one or two others
+            and some, follows them.
 
     Raises:
         SourceError: There are no calls, two differ in more than sizes, or ``run`` fails on the
@@ -62,11 +68,36 @@ def observed_dimensions(calls: Sequence[Mapping[str, Array]], run: Run | None = 
     varied = {frozenset(axes): sizes for sizes, axes in seen.items() if len(set(sizes)) > 1}
     groups = {group: min(sizes) for group, sizes in varied.items()}
     steps = dict.fromkeys(groups, 1)
+    sums: dict[Group, Follows] = {}
     if run is not None and groups:
         eager = _Eager(run, calls[0])
-        steps = {group: _step(eager, group, sizes) for group, sizes in varied.items()}
+        sums = eager.sums = _sums(eager, varied)
+        groups = {group: low for group, low in groups.items() if group not in sums}
+        steps = {group: _step(eager, group, varied[group]) for group in groups}
         _lower(eager, groups, steps)
-    return _named(calls[0], {group: Range(low, step=steps[group]) for group, low in groups.items()})
+    ranges = {group: Range(low, step=steps[group]) for group, low in groups.items()}
+    return _named(calls[0], ranges, sums)
+
+
+def _sums(eager: "_Eager", varied: Mapping[Group, Sequence[int]]) -> dict[Group, Follows]:
+    """The groups that cannot vary alone, and were one or two others and a constant each time.
+
+    Larger ones first, so that a mask follows the past and the present, and not these the mask.
+    """
+    sums: dict[Group, Follows] = {}
+    for group, sizes in sorted(varied.items(), key=lambda each: -max(each[1])):
+        others = [other for other in varied if other != group and other not in sums]
+        if not others or eager.takes(dict.fromkeys(group, _size(eager.example, min(group)) + 1)):
+            continue
+        for parts in itertools.chain(*(itertools.combinations(others, n) for n in (1, 2))):
+            totals = map(sum, zip(*(varied[part] for part in parts), strict=True))
+            rest = {size - total for size, total in zip(sizes, totals, strict=True)}
+            longer = dict.fromkeys(group, _size(eager.example, min(group)) + 1)
+            longer |= dict.fromkeys(parts[0], _size(eager.example, min(parts[0])) + 1)
+            if len(rest) == 1 and eager.takes(longer):
+                sums[group] = parts, rest.pop()
+                break
+    return sums
 
 
 def probed_dimensions(run: Run, example: Mapping[str, Array]) -> Dimensions:
@@ -107,6 +138,7 @@ class _Eager:
 
     def __init__(self, run: Run, example: Mapping[str, Array]) -> None:
         self.example = example
+        self.sums: Mapping[Group, Follows] = {}
         self._run = run
         try:
             self._ranks = self._ranks_at({})
@@ -119,6 +151,7 @@ class _Eager:
 
     def takes(self, sizes: Mapping[Axis, int]) -> bool:
         """Whether it runs with some axes at other sizes, and its outputs keep their ranks."""
+        sizes = self._with_sums(sizes)
         question = frozenset(
             (axis, size) for axis, size in sizes.items() if size != _size(self.example, axis)
         )
@@ -130,6 +163,15 @@ class _Eager:
             except Exception:  # that is a no
                 self._answers[question] = False
         return self._answers[question]
+
+    def _with_sums(self, sizes: Mapping[Axis, int]) -> dict[Axis, int]:
+        """The same, and the axes that follow them."""
+        found = dict(sizes)
+        for group, (parts, constant) in self.sums.items():
+            each = [min(part) for part in parts]
+            size = constant + sum(sizes.get(axis, _size(self.example, axis)) for axis in each)
+            found |= dict.fromkeys(group, size)
+        return found
 
     def _ranks_at(self, sizes: Mapping[Axis, int]) -> list[int]:
         return [len(shape) for shape in self._run(_resized(self.example, sizes))]
@@ -270,7 +312,8 @@ def _check_alike(first: Mapping[str, Array], call: Mapping[str, Array], number: 
             has, lacks = ("calls[0]", f"calls[{number}]")[:: 1 if name in first else -1]
             raise SourceError(
                 f"{has} has {name!r}, which {lacks} has not",
-                remedy="capture calls that pass the same arguments",
+                remedy="capture calls that pass the same arguments: capture(module, only=...) "
+                "says which",
             )
         a, b = first[name], call[name]
         if (a.dtype, a.ndim) != (b.dtype, b.ndim):
@@ -281,7 +324,11 @@ def _check_alike(first: Mapping[str, Array], call: Mapping[str, Array], number: 
             )
 
 
-def _named(example: Mapping[str, Array], ranges: Mapping[Group, Range]) -> Dimensions:
+def _named(
+    example: Mapping[str, Array],
+    ranges: Mapping[Group, Range],
+    sums: Mapping[Group, Follows] = MappingProxyType({}),
+) -> Dimensions:
     """``batch`` for the first axis 0 that is free; ``input_axis`` for any other dimension."""
     free = [axis for axis in _axes(example) if any(axis in group for group in ranges)]
     batch = next((axis for axis in free if axis[1] == 0), None)
@@ -295,6 +342,10 @@ def _named(example: Mapping[str, Array], ranges: Mapping[Group, Range]) -> Dimen
             named_ranges[name] = ranges[group]
             names |= dict.fromkeys(group, name)
         dimensions.setdefault(axis[0], {})[axis[1]] = names[axis]
+    for group, (parts, constant) in sums.items():
+        written = str(Sum({names[min(part)]: 1 for part in parts}, constant))
+        for name, axis_number in group:
+            dimensions.setdefault(name, {})[axis_number] = written
     return dimensions, named_ranges
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeport.runtimes import Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.sizes import size_at
 from edgeport.runtimes.text import is_text
 
 Table: TypeAlias = int | str
@@ -142,12 +143,12 @@ def draw(
     table = values.tables.get(spec.name, 2)
     asked = _Asked(
         generator,
-        tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape),
+        tuple(size_at(size, sizes) for size in spec.shape),
         spec.dtype,
         values.like.get(spec.name, np.zeros(0)),
         values.firsts.get(spec.name, 0),
-        table if isinstance(table, int) else sizes[table],
-        longest if isinstance(longest, int) else sizes[longest],
+        size_at(table, sizes),
+        size_at(longest, sizes),
     )
     way = _WAYS[kind][values.style.get(spec.name, 0)]
     return way.draw(asked).astype(spec.dtype)

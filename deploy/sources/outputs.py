@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import Signature, SourceError, TensorSpec
+from edgeport.runtimes.sizes import size_at
 from edgeport.runtimes.structure import Node
 
 from .drawing import Values
@@ -65,10 +67,7 @@ def measure_outputs(
     _check_structure(flat.module, first, second)
     names = _output_names(first.names, [spec.name for spec in declared.inputs], asked)
     free = decided_by_values(flat, inputs_at(declared, other, values, 0), second.arrays)
-    outputs = tuple(
-        TensorSpec(name, str(a.dtype), _named_shape(name, a.shape, b.shape, usual, other))
-        for name, a, b in zip(names, first.arrays, second.arrays, strict=True)
-    )
+    runs = [(usual, _shapes(first)), (other, _shapes(second))]
     is_finite = _is_finite(first) and _is_finite(second)
     for sample in samples:
         sizes = sizes_of(declared, sample.inputs)
@@ -81,10 +80,11 @@ def measure_outputs(
             raise
         _check_structure(flat.module, first, result)
         is_finite = is_finite and (sample.kind == "edge" or _is_finite(result))
-        outputs = tuple(
-            replace(spec, shape=_shape_as_seen(spec, array.shape, usual, sizes))
-            for spec, array in zip(outputs, result.arrays, strict=True)
-        )
+        runs.append((sizes, _shapes(result)))
+    outputs = tuple(
+        TensorSpec(name, str(array.dtype), _named_shape(name, place, runs, [*declared.sums]))
+        for place, (name, array) in enumerate(zip(names, first.arrays, strict=True))
+    )
     structure = None if _is_flat(first.tree) else first.structure(names)
     notes = tuple(_unshown(outputs, free))
     outputs = tuple(map(_with_own_sizes, outputs, free))
@@ -104,6 +104,10 @@ def answers_numbers(flat: Flat, declared: Signature, values: Values) -> bool:
             if not _is_finite(result):
                 return False
     return True
+
+
+def _shapes(result: Result) -> list[tuple[int, ...]]:
+    return [array.shape for array in result.arrays]
 
 
 def _unshown(outputs: Sequence[TensorSpec], free: Sequence[Collection[int]]) -> Iterator[str]:
@@ -163,17 +167,6 @@ def _output_names(
     return list(asked)
 
 
-def _shape_as_seen(
-    spec: TensorSpec, seen: tuple[int, ...], usual: Mapping[str, int], sizes: Mapping[str, int]
-) -> tuple[int | str, ...]:
-    """Its shape, with a name of its own for each axis that turned out to follow nothing known."""
-    _check_rank(spec.name, len(spec.shape), len(seen), usual, sizes)
-    return tuple(
-        size if found in (size, sizes.get(str(size))) else _own_size(spec, axis)
-        for axis, (size, found) in enumerate(zip(spec.shape, seen, strict=True))
-    )
-
-
 def _check_rank(
     output: str, rank: int, other: int, sizes: Mapping[str, int], others: Mapping[str, int]
 ) -> None:
@@ -186,17 +179,25 @@ def _check_rank(
 
 def _named_shape(
     output: str,
-    first: tuple[int, ...],
-    second: tuple[int, ...],
-    usual: Mapping[str, int],
-    other: Mapping[str, int],
+    place: int,
+    runs: Sequence[tuple[Mapping[str, int], Sequence[tuple[int, ...]]]],
+    sums: Sequence[str],
 ) -> tuple[int | str, ...]:
-    """Name each axis by the dimension whose size it has both times."""
-    _check_rank(output, len(first), len(second), usual, other)
-    return tuple(
-        next(
-            (name for name in usual if (usual[name], other[name]) == (a, b) and a != b),
-            a if a == b else f"{output}_{axis}",
+    """Name each axis by the dimension, or a sum of some, whose size it had in every run."""
+    usual = runs[0][0]
+    shapes = [each[place] for _, each in runs]
+    for (sizes, _), shape in zip(runs, shapes, strict=True):
+        _check_rank(output, len(shapes[0]), len(shape), usual, sizes)
+    names = [*usual, *sums, *map("+".join, itertools.combinations(usual, 2))]
+    named: list[int | str] = []
+    for axis, seen in enumerate(zip(*shapes, strict=True)):
+        near = [f"{name}{seen[0] - size:+d}" for name, size in usual.items()]
+        follows = (
+            name
+            for name in names + near
+            if all(
+                size_at(name, sizes) == size for (sizes, _), size in zip(runs, seen, strict=True)
+            )
         )
-        for axis, (a, b) in enumerate(zip(first, second, strict=True))
-    )
+        named.append(seen[0] if len({*seen}) == 1 else next(follows, f"{output}_{axis}"))
+    return tuple(named)

@@ -16,6 +16,7 @@ import numpy as np
 from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.runtimes.bundles.manifest import Kind
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.sizes import names_in, size_at
 from edgeport.runtimes.text import CHARACTERS, ended, is_text
 
 from .drawing import Values, cut_or_repeated, draw, measured, told
@@ -93,10 +94,17 @@ def _apart(declared: Signature, least: Mapping[str, int]) -> dict[str, int]:
         range_ = declared.range_of(name)
         size = range_.opt or range_.nearest(max(2 * range_.step, range_.min))
         size = max(size, range_.nearest(least.get(name, 0)))
-        while size in sizes.values() and size + range_.step in range_:
+        while not _is_apart(declared, {**sizes, name: size}) and size + range_.step in range_:
             size += range_.step
         sizes[name] = size
     return sizes
+
+
+def _is_apart(declared: Signature, sizes: Mapping[str, int]) -> bool:
+    """Whether no two dimensions have one size, nor one that follows them and another."""
+    sums = declared.sums.values()
+    known = [follows.at(sizes) for follows in sums if follows.factors.keys() <= sizes.keys()]
+    return len({*sizes.values(), *known}) == len(sizes) + len(known)
 
 
 def other_sizes(declared: Signature) -> dict[str, int]:
@@ -111,19 +119,20 @@ def other_sizes(declared: Signature) -> dict[str, int]:
         more = [math.ceil(elements / range_.step) for elements in (7, 5, 3, 1)]
         steps = (*more, -1) if more[0] > 1 else (-1, 1, 2)
         others = [other for n in steps if (other := size + n * range_.step) in range_]
-        apart = [other for other in others if other not in sizes.values()]
+        apart = [other for other in others if _is_apart(declared, {**sizes, name: other})]
         sizes[name] = (*apart, *others, size)[0]
     return sizes
 
 
 def sizes_of(declared: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:
     """The size that each free dimension has in some inputs."""
+    free = declared.dimensions
     return {
-        size: inputs[spec.name].shape[axis]
+        str(size): inputs[spec.name].shape[axis]
         for spec in declared.inputs
         if spec.name in inputs
         for axis, size in enumerate(spec.shape)
-        if isinstance(size, str)
+        if size in free
     }
 
 
@@ -236,14 +245,15 @@ def elements_of(declared: Signature, sizes: Mapping[str, int]) -> int:
 
 
 def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> list[int]:
-    return [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+    return [size_at(size, sizes) for size in spec.shape]
 
 
 def rows_of(declared: Signature) -> str | None:
     """The dimension that is first in every input, and nowhere else: more is more of the same."""
     for name in declared.dimensions:
         if all(
-            spec.shape[:1] == (name,) and spec.shape.count(name) == 1 for spec in declared.inputs
+            spec.shape[:1] == (name,) and name not in names_in(spec.shape[1:])
+            for spec in declared.inputs
         ):
             return name
     return None
@@ -259,7 +269,9 @@ def _probes(range_: Range, example: int | None) -> list[int]:
 
 def _fit(array: Array, spec: TensorSpec, sizes: Mapping[str, int], seed: int) -> Array:
     """Cut or repeat the free axes to ``sizes``, from another row on for each seed."""
-    asked = {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+    asked = {
+        axis: size_at(size, sizes) for axis, size in enumerate(spec.shape) if isinstance(size, str)
+    }
     fitted = cut_or_repeated(array, asked, seed * max(PROBED_SIZES))
     return np.ascontiguousarray(fitted).reshape(fitted.shape)
 
@@ -278,20 +290,24 @@ def _valid(
     """
     table, axis = values.tables.get(spec.name), measured(declared, spec)
     if isinstance(table, str) and spec.name in values.offsets:
-        bags: Array = np.sort(np.minimum(array, np.int64(sizes[table]))).astype(array.dtype)
+        bags: Array = np.sort(np.minimum(array, np.int64(size_at(table, sizes)))).astype(
+            array.dtype
+        )
         bags[:1] = 0
         return bags
     if isinstance(table, str):
-        size = sizes[table]
+        size = size_at(table, sizes)
         inside: Array = np.where(array < size, array, array % np.int64(size)).astype(array.dtype)
         return inside
     if array.dtype.kind not in "iu" or not isinstance(axis, str):
         return array
-    real = [(sample[spec.name], sizes_of(declared, sample)[axis]) for sample in values.real]
+    real = [
+        (sample[spec.name], size_at(axis, sizes_of(declared, sample))) for sample in values.real
+    ]
     if any((found > size).any() for found, size in real):
         return array
     falling = all((found[:-1] >= found[1:]).all() for found, _ in real)
-    cut = np.minimum(array, np.int64(sizes[axis])).astype(array.dtype)
+    cut = np.minimum(array, np.int64(size_at(axis, sizes))).astype(array.dtype)
     return np.sort(cut)[::-1].copy() if falling else cut
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgeport.runtimes import Range, Signature, SourceError, TensorSpec, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.sizes import sum_of
 
 from .drawing import Values, other_styles
 from .flat import Call, Flat
@@ -119,6 +120,7 @@ def make_source(
     """
     values = values or Values()
     declared = Signature(tuple(inputs), (), dict(ranges))
+    _check_sums(declared)
     _check_ranges(declared)
     check_given(declared, values.real, numbered("sample", values.real, values.names))
     original = module
@@ -180,7 +182,39 @@ def _answered_otherwise(
     return None
 
 
+def _check_sums(declared: Signature) -> None:
+    """See that what follows other dimensions can: they are there, and it is never below 0."""
+    free = declared.dimensions
+    for spec in declared.inputs:
+        for size in spec.shape:
+            follows = sum_of(size) if isinstance(size, str) else None
+            if follows is None:
+                continue
+            for name in follows.factors:
+                if name not in free:
+                    raise UsageError(
+                        f"{spec} has a size that follows {name!r}, and no input has such a "
+                        "dimension",
+                        remedy="it may follow "
+                        f"{', '.join(filter(str.isidentifier, free)) or 'nothing, as all is fixed'}"
+                        "; give the axis a name of its own where it follows none",
+                    )
+            least = {name: declared.range_of(name).min for name in follows.factors}
+            if follows.at(least) < 0:
+                at = ", ".join(f"{name} is {size}" for name, size in least.items())
+                raise UsageError(
+                    f"{spec} has a size of {follows.at(least)} where {at}",
+                    remedy=f"let what it follows begin higher: {min(least)}:MIN..",
+                )
+
+
 def _check_ranges(declared: Signature) -> None:
+    for name in declared.ranges:
+        if name not in declared.dimensions:
+            raise UsageError(
+                f"a range is given for {name!r}, which follows other dimensions",
+                remedy="give ranges to those that it follows",
+            )
     for name in declared.dimensions:
         range_ = declared.range_of(name)
         if range_.min == range_.max:

@@ -9,6 +9,7 @@ import torch
 
 from edgeport.runtimes import FormatError, Range, TensorSpec, UsageError
 from edgeport.runtimes.signature import DTYPES
+from edgeport.runtimes.sizes import sum_of
 
 _INPUT: Final = re.compile(r"\s*(\w+(?:\.\w+)*)\s*=\s*(\w+)\s*\[([^\]]*)\]\s*")
 _DIMENSION: Final = re.compile(r"([A-Za-z_]\w*)(?:(?:<=(\d+)|:(\d+)\.\.(\d+)?)(?::(\d+))?)?")
@@ -34,7 +35,8 @@ def parse_inputs(texts: Sequence[str]) -> Declared:
     """Read inputs as a person writes them.
 
     A dimension is a number (fixed), a name (free), ``name<=MAX`` or ``name:MIN..MAX``. A
-    range may have a step, ``name:MIN..MAX:STEP``: then only its multiples are allowed. Dots lead
+    range may have a step, ``name:MIN..MAX:STEP``: then only its multiples are allowed. What follows
+    others is written as their sum, ``past+time`` or ``2*height-1``. Dots lead
     into an argument: ``hx.0`` and ``hx.1`` are a tuple, ``batch.ids`` is in a dict.
 
     Raises:
@@ -105,6 +107,8 @@ def _dimension(size: str, text: str, ranges: dict[str, Range]) -> int | str:
     if size.isdecimal():
         return int(size)
     match = _DIMENSION.fullmatch(size)
+    if match is None and (follows := sum_of(size)) is not None:
+        return str(follows)
     if match is None:
         raise _unreadable(text, f"{size!r} is not a size")
     name, most, low, high, step = match.groups()
@@ -126,5 +130,6 @@ def _unreadable(text: str, problem: str) -> UsageError:
     return UsageError(
         f"cannot read the input {text!r}: {problem}",
         remedy="write it like image=float32[batch,3,224,224], tokens=int64[batch<=8,time:4..512] "
-        "or, for multiples of 32, image=float32[batch,3,height:32..512:32,224]",
+        "or, for multiples of 32, image=float32[batch,3,height:32..512:32,224]; or, where sizes "
+        "follow others, mask=int64[batch,past+time]",
     )

@@ -232,6 +232,7 @@ def run(args: ExportArgs) -> int:
     with needs("exporting", "export,ort"):
         from edgeport.deploy import Limits, Request, export_source, find_target
         from edgeport.deploy.request import default_formats
+        from edgeport.deploy.sources.surroundings import left_outside
     request = Request(
         args.formats or default_formats(args.precision),
         args.opset,
@@ -251,6 +252,7 @@ def run(args: ExportArgs) -> int:
     with (
         Story(args.output, args.report, request) as story,
         contextlib.redirect_stdout(sys.stderr),  # what the user's own code prints is no result
+        left_outside(),
     ):
         source = sources.make(args.source, args.output)
         story.tell_source(source)

@@ -14,6 +14,7 @@ from edgeport.runtimes.errors import FormatError, UsageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.rows import row_dimension
 from edgeport.runtimes.signature import Range, Signature
+from edgeport.runtimes.sizes import size_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,10 @@ def feed(bundle: Bundle, workload: Workload) -> Feed:
             remedy="leave --batch out, or export the model again with a batch dimension",
         )
     sizes = dict(workload.sizes)
-    named = {size for spec in signature.inputs for size in spec.shape if isinstance(size, str)}
-    for unknown in sizes.keys() - named:
+    for unknown in sizes.keys() - {*signature.dimensions}:
         raise UsageError(
             f"no input of {name!r} has a dimension {unknown!r}: {signature}",
-            remedy=f"it has {', '.join(sorted(named)) or 'no named dimension'}",
+            remedy=f"it has {', '.join(sorted(signature.dimensions)) or 'no named dimension'}",
         )
     if dimension is not None:
         sizes = {dimension: workload.batch, **sizes}
@@ -104,8 +104,16 @@ def feed(bundle: Bundle, workload: Workload) -> Feed:
                 remedy=f"choose {'--batch' if each == dimension else '--shape'} in that range",
             )
     sample = _first(bundle)
+    found = {
+        str(size): sample.inputs[spec.name].shape[axis]
+        for spec in signature.inputs
+        for axis, size in enumerate(spec.shape)
+        if size in signature.dimensions
+    }
     inputs = {
-        spec.name: _repeated(sample.inputs[spec.name], spec.shape, sizes)
+        spec.name: _repeated(
+            sample.inputs[spec.name], [size_at(size, found | sizes) for size in spec.shape]
+        )
         for spec in signature.inputs
     }
     return Feed(sample.name, inputs, 1 if dimension is None else sizes[dimension])
@@ -121,8 +129,8 @@ def _first(bundle: Bundle) -> Golden:
     )
 
 
-def _repeated(array: Array, shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> Array:
+def _repeated(array: Array, shape: Sequence[int]) -> Array:
     for axis, size in enumerate(shape):
-        if isinstance(size, str) and size in sizes:
-            array = np.take(array, np.arange(sizes[size]), axis=axis, mode="wrap")
+        if size != array.shape[axis]:
+            array = np.take(array, np.arange(size), axis=axis, mode="wrap")
     return np.array(array)  # a golden sample is a view of a file: read-only, maybe not aligned

@@ -50,6 +50,7 @@ FILES: dict[str, str] = {}
 INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {}
 OUTPUTS: tuple[str, ...] = ()
 RANGES: dict[str, tuple[int, int, int]] = {}
+SUMS: dict[str, tuple[dict[str, int], int]] = {}
 GOLDEN: tuple[str, str] = ("", "")
 BARS: list[tuple[str, dict[str, tuple[str, float, float]]]] = []
 MEDIANS: dict[str, tuple[float, tuple[int, ...]]] = {}
@@ -93,6 +94,10 @@ def check_inputs(inputs: Mapping[str, Array]) -> list[Array]:
                 )
             if isinstance(wanted, str) and sizes.setdefault(wanted, size) != size:
                 raise ValueError(f"{wanted!r} is {sizes[wanted]} and, in input {name!r}, {size}")
+    for wanted, (factors, constant) in SUMS.items():
+        expected = constant + sum(factor * sizes[name] for name, factor in factors.items())
+        if sizes[wanted] != expected:
+            raise ValueError(f"{wanted!r} is {sizes[wanted]}, expected {expected}: {sizes}")
     return [np.require(inputs[name], requirements=["C", "A"]) for name in INPUTS]
 
 

@@ -27,13 +27,16 @@
 #define LARGEST_HEADER 65536
 
 typedef struct { const char *name; int64_t min, max, step; } Dimension;
+typedef struct { int follows, dimension; int64_t factor; } Term;
 typedef struct { const char *name; const char *descr; int type; int axes; int64_t shape[MOST_AXES]; } Spec;
 typedef struct { const char *name; const char *sha256; } StoredFile;
 
-/* A size of -1 - k is free: the k-th of dimensions. A type is an ONNXTensorElementDataType. */
+/* A size of -1 - k is free: the k-th of dimensions. A type is an ONNXTensorElementDataType.
+   A dimension that follows others is the sum of its terms: a factor times one of them, or alone. */
 /* <model> */
 static const char program[] = "run";
 static const Dimension dimensions[] = {{"", 0, 0, 1}};
+static const Term terms[] = {{-1, -1, 0}};
 static const Spec inputs[] = {{"x", "<f4", 1, 1, {1}}};
 static const Spec outputs[] = {{"y", "<f4", 1, 1, {1}}};
 static const StoredFile files[] = {{"model.onnx", ""}};
@@ -213,6 +216,21 @@ static void check_shape(const Spec *spec, const Tensor *tensor, int64_t *sizes) 
             fail(BAD_INPUT, "dimension %s is %" PRId64 " and, in input \"%s\", %" PRId64,
                  dimension->name, *known, spec->name, size);
         *known = size;
+    }
+}
+
+static void check_sums(const int64_t *sizes) {
+    for (int k = 0; k < (int)COUNT(dimensions); k++) {
+        int64_t expected = 0;
+        int follows = 0;
+        for (size_t i = 0; i < COUNT(terms); i++) {
+            if (terms[i].follows != k) continue;
+            expected += terms[i].factor * (terms[i].dimension < 0 ? 1 : sizes[terms[i].dimension]);
+            follows = 1;
+        }
+        if (follows && sizes[k] != expected)
+            fail(BAD_INPUT, "%s is %" PRId64 ", expected %" PRId64, dimensions[k].name, sizes[k],
+                 expected);
     }
 }
 
@@ -438,6 +456,7 @@ int main(int count, char **arguments) {
         given[i] = read_npy(paths[i], &inputs[i]);
         check_shape(&inputs[i], &given[i], sizes);
     }
+    check_sums(sizes);
     check_hash(model, files[0].sha256);
     for (size_t i = 1; i < COUNT(files); i++) { /* weights beside the model */
         char *copy = strcpy(allocate(strlen(model) + 1), model), *parent = dirname(copy);

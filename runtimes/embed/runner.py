@@ -4,7 +4,7 @@ The program is ``runner.c`` beside this file, with what is known of the model fi
 marks. It is compiled here, for this machine or another; ONNX Runtime is opened when it starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +89,7 @@ def source_of(bundle: Bundle, program: str) -> str:
     lines = [
         f"static const char program[] = {_string(program)};\n",
         _table("Dimension", "dimensions", limits or ['{"", 0, 0, 1}']),
+        _table("Term", "terms", list(_terms(signature)) or ["{-1, -1, 0}"]),
         _table("Spec", "inputs", [_spec(spec, signature) for spec in signature.inputs]),
         _table("Spec", "outputs", [_spec(spec, signature) for spec in signature.outputs]),
         _table("StoredFile", "files", pairs),
@@ -119,6 +120,14 @@ def _refuse_unfit(signature: Signature) -> None:
 def _dimensions(signature: Signature) -> list[str]:
     specs = (*signature.inputs, *signature.outputs)
     return list(dict.fromkeys(s for spec in specs for s in spec.shape if isinstance(s, str)))
+
+
+def _terms(signature: Signature) -> Iterator[str]:
+    places = {name: place for place, name in enumerate(_dimensions(signature))}
+    for name, follows in signature.sums.items():
+        for each, factor in follows.factors.items():
+            yield f"{{{places[name]}, {places[each]}, {factor}}}"
+        yield f"{{{places[name]}, -1, {follows.constant}}}"
 
 
 def _spec(spec: TensorSpec, signature: Signature) -> str:

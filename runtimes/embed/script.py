@@ -64,7 +64,8 @@ def _artefact(bundle: Bundle) -> Artefact:
 def _model(bundle: Bundle, artefact: Artefact) -> str:
     """Constants in Python's own spelling, whatever characters are in a name."""
     manifest, signature = bundle.manifest, bundle.manifest.signature
-    ranges = {name: signature.range_of(name) for name in signature.dimensions}
+    named = (*signature.dimensions, *signature.sums)
+    ranges = {name: signature.range_of(name) for name in named}
     every, medians = bars(
         bundle.golden(), manifest.thresholds, manifest.reduced_precision(artefact)
     )
@@ -74,6 +75,7 @@ def _model(bundle: Bundle, artefact: Artefact) -> str:
         "INPUTS": {spec.name: (spec.dtype, spec.shape) for spec in signature.inputs},
         "OUTPUTS": tuple(spec.name for spec in signature.outputs),
         "RANGES": {name: (r.min, r.largest, r.step) for name, r in ranges.items()},
+        "SUMS": {n: (dict(each.factors), each.constant) for n, each in signature.sums.items()},
         "GOLDEN": (manifest.golden.file, manifest.golden.sha256),
         "BARS": [
             (label, {name: (bar.reference, bar.rms, bar.largest) for name, bar in found.items()})

@@ -17,6 +17,7 @@ from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.errors import ExistingFileError, UsageError
 from edgeport.runtimes.files import new_folder, refuse_existing, write, writing
 from edgeport.runtimes.signature import Signature, TensorSpec
+from edgeport.runtimes.sizes import names_in
 
 from .pbtxt import Message, Word, dumps
 
@@ -175,7 +176,7 @@ def max_batch_size(signature: Signature, samples: Sequence[Golden]) -> int:
     specs = (*signature.inputs, *signature.outputs)
     leading = {spec.shape[0] if spec.shape else None for spec in specs}
     name = leading.pop() if len(leading) == 1 else None
-    inside = {size for spec in specs for size in spec.shape[1:]}
+    inside = names_in(size for spec in specs for size in spec.shape[1:])
     if not isinstance(name, str) or name in inside or 1 not in signature.range_of(name):
         return 0
     largest = signature.range_of(name).max

@@ -17,6 +17,7 @@ from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verification import check_session
 from edgeport.runtimes.session import Closes, Session
 from edgeport.runtimes.signature import Signature
+from edgeport.runtimes.sizes import names_in
 
 from .counters import MOST_BATCH
 
@@ -25,7 +26,7 @@ def batch_axis(signature: Signature) -> str | None:
     """The dimension that leads every tensor and is nowhere else; ``None`` if there is none."""
     specs = (*signature.inputs, *signature.outputs)
     leading = {spec.shape[0] if spec.shape else 0 for spec in specs}
-    inside = {size for spec in specs for size in spec.shape[1:]}
+    inside = names_in(size for spec in specs for size in spec.shape[1:])
     if not signature.inputs or len(leading) != 1:
         return None
     (name,) = leading

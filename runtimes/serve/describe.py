@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeport.runtimes.signature import Signature, TensorSpec
+from edgeport.runtimes.sizes import size_at
 
 from . import counters as c
 from .model import Model
@@ -110,8 +111,9 @@ def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
 
 def _smallest(spec: TensorSpec, signature: Signature) -> list[int]:
     """The least that each size may be, but 0: what a person may try first."""
-    ranges = ((size, signature.range_of(str(size))) for size in spec.shape)
-    return [size if isinstance(size, int) else range_.min or range_.step for size, range_ in ranges]
+    ranges = {name: signature.range_of(name) for name in signature.dimensions}
+    least = {name: range_.min or range_.step for name, range_ in ranges.items()}
+    return [size_at(size, least) for size in spec.shape]
 
 
 def _shape(spec: TensorSpec) -> list[int]:

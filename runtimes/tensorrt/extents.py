@@ -1,6 +1,6 @@
 """For which sizes an engine is built: the signature's, and where it has no end, the samples'."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import Signature, TensorSpec
+from edgeport.runtimes.sizes import size_at
 
 from .order import Bounds, Sizes
 
@@ -67,9 +68,9 @@ def shapes(signature: Signature, sizes: Mapping[str, Extent]) -> dict[str, Bound
     """Of each input with a free dimension."""
     return {
         spec.name: Bounds(
-            _at(spec, lambda name: sizes[name].min),
-            _at(spec, lambda name: sizes[name].opt),
-            _at(spec, lambda name: sizes[name].max),
+            _at(spec, {name: extent.min for name, extent in sizes.items()}),
+            _at(spec, {name: extent.opt for name, extent in sizes.items()}),
+            _at(spec, {name: extent.max for name, extent in sizes.items()}),
         )
         for spec in signature.inputs
         if any(isinstance(size, str) for size in spec.shape)
@@ -106,8 +107,8 @@ def _sizes(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str
     }
 
 
-def _at(spec: TensorSpec, choose: Callable[[str], int]) -> Sizes:
-    return tuple(size if isinstance(size, int) else choose(size) for size in spec.shape)
+def _at(spec: TensorSpec, sizes: Mapping[str, int]) -> Sizes:
+    return tuple(size_at(size, sizes) for size in spec.shape)
 
 
 def _ints(array: Array) -> Sizes:

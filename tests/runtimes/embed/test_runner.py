@@ -158,6 +158,34 @@ def spoiled(name: str, array: Array) -> bytes:
     }[name]
 
 
+def test_a_size_that_follows_others(tmp_path: Path) -> None:
+    shapes = {"a": ("n", 2), "b": ("m", 2), "c": ("2*n+m-1", 2)}
+    specs = tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items())
+    signature = Signature(specs, (TensorSpec("y", "float32", ("2*n+m-1", 2)),))
+    sides = [
+        [helper.make_tensor_value_info(s.name, TensorProto.FLOAT, s.shape) for s in side]
+        for side in (signature.inputs, signature.outputs)
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["y"])], "sum", sides[0], sides[1]
+    )
+    opset = helper.make_opsetid("", 20)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(signature.to_json())})
+    rows = {"a": 3, "b": 1, "c": 6}
+    inputs = {name: np.full((count, 2), count, np.float32) for name, count in rows.items()}
+    golden = Golden("drawn", "random", inputs, {"y": inputs["c"]}, {})
+    path = tmp_path / "sum.edge"
+    handmade.bundle(path, signature, {"onnx": model.SerializeToString()}, [golden])
+    build_runner(Bundle.read(path), tmp_path / "run")
+    answers = call(tmp_path / "run", path / "model.onnx", tmp_path, inputs)
+    assert np.array_equal(answers["y"], inputs["c"])
+    np.save(tmp_path / "2.npy", inputs["c"][:5])
+    files = [f"{name}={tmp_path / f'{place}.npy'}" for place, name in enumerate(inputs)]
+    done = run(tmp_path / "run", path / "model.onnx", *files, "-o", tmp_path)
+    assert (done.returncode, done.stderr) == (2, "run: 2*n+m-1 is 5, expected 6\n")
+
+
 @pytest.mark.parametrize(
     ("array", "problem"),
     [

@@ -1,6 +1,7 @@
 """A script that runs without edgeport: it answers what our session answers, and judges as we do."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -290,6 +291,20 @@ def test_it_takes_what_the_session_takes(
     given_ = {n: np.zeros(shape, d) for n, (d, shape) in zip("ab", arrays, strict=True)}
     ours = accepts(InputCheck(Signature.from_json(declared)), given_, InputError)
     assert accepts(template["check_inputs"], given_, ValueError) == ours
+
+
+def test_a_size_that_follows_others(template: dict[str, Any]) -> None:
+    check = template["check_inputs"]
+    check.__globals__.update(
+        INPUTS={"a": ("int8", ("n", "m")), "b": ("int8", ("2*n+m-1",))},
+        RANGES={"n": (0, 9, 1), "m": (0, 9, 1), "2*n+m-1": (0, 27, 1)},
+        SUMS={"2*n+m-1": ({"n": 2, "m": 1}, -1)},
+    )
+    a = np.zeros((3, 2), np.int8)
+    check({"a": a, "b": np.zeros(7, np.int8)})
+    with pytest.raises(ValueError, match=re.escape("'2*n+m-1' is 6, expected 7: {'n': 3, ")):
+        check({"a": a, "b": np.zeros(6, np.int8)})
+    check.__globals__["SUMS"] = {}
 
 
 def accepts(take: Callable[[Any], Any], inputs: Any, error: type[Exception]) -> bool:
