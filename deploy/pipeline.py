@@ -119,7 +119,7 @@ def export_source(
         begin = partial(events.begin, on_event)
         prove = partial(_prove, folder, manifest)
         for name in formats:
-            ways = routes(source, name, asked)
+            ways = routes(name, asked)
             tries = partial(
                 attempt, source, name, folder=folder, prove=prove, limits=request.limits
             )

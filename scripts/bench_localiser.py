@@ -125,7 +125,7 @@ def _network(name: str) -> Iterator[Case]:
 
 def _compiled(source: Source, folder: Path) -> Compiled:
     """By the first route that takes the module; the caller sees whether it is right."""
-    for route in routes(source, "onnx", negotiate()):
+    for route in routes("onnx", negotiate()):
         with contextlib.suppress(Exception), quiet(), inference_only():
             return route.compile(source, folder)
     raise SystemExit(f"{source.name}: no route to ONNX")

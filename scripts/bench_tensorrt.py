@@ -210,7 +210,7 @@ def _onnx(source: Source, library: Library, folder: Path, limits: Limits) -> Att
     """By the first route that takes the module; the last failure if none does."""
     work = partial(attempt, source, "onnx", folder=folder, prove=lambda _: (), limits=limits)
     made: list[Attempt] = []
-    for route in routes(source, "onnx", negotiate(target=target_of(library))):
+    for route in routes("onnx", negotiate(target=target_of(library))):
         made.append(work(route))
         if made[-1].outcome == "proved":
             break

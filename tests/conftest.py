@@ -89,7 +89,7 @@ def loaded_late(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     warm_up(formats, 20)
     before = set(sys.modules)
     for name in formats:
-        first, *_ = routes(source, name, OnnxRequest(20, 10))
+        first, *_ = routes(name, OnnxRequest(20, 10))
         with quiet(), inference_only():
             first.compile(source, tmp_path_factory.mktemp(name))
     return set(sys.modules) - before

@@ -33,8 +33,8 @@ class Route:
     mends: bool = False
 
 
-def routes(source: Source, format_: str, request: OnnxRequest) -> tuple[Route, ...]:
-    """The routes to a format that make sense for a source."""
+def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
+    """The routes to a format, the first ones first."""
     if format_ == "torchscript":
         return (
             Route("script", torchscript.script),

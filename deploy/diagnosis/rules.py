@@ -4,32 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .remedies import (
-    ADDRESS,
-    ANNOTATE,
-    CHOSEN_LAYER,
-    COMMENT,
-    CUSTOM_OPERATOR,
-    FIXED,
-    HIDDEN,
-    KEY,
-    LEAST_SQUARES,
-    LIST_IN_SCRIPT,
-    LOADED,
-    LOSS,
-    NEW_PROCESS,
-    NEW_TENSORS,
-    NO_GPU,
-    NUMPY,
-    ONE_KIND,
-    PACKED,
-    PASS_ON,
-    QUANTISED,
-    ROUNDED,
-    UNDEFINED,
-    WRITE_APART,
-    Family,
-)
+from . import remedies
+from .remedies import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +47,31 @@ RULES: Final = (
     Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
     Rule(Family.OPSET, r"^UnwrittenOpsetError: ([^\n]+)", "{0}"),
     # ---- before what they are raised inside of
-    Rule(
-        Family.AUTOGRAD,
-        FORKED,
-        FORKED_PROBLEM,
-        NO_GPU,
-    ),
+    Rule(Family.AUTOGRAD, FORKED, FORKED_PROBLEM, remedies.NO_GPU),
     Rule(
         Family.RECURRENT,
         r"in (?:_?pack_padded_sequence|pad_packed_sequence)\b|`_?pack_padded_sequence`",
         PACKED_PROBLEM,
-        PACKED,
+        remedies.PACKED,
     ),
     Rule(
         Family.PYTHON,
         r"\.numpy\(\) is not supported|reference to 'numpy|call numpy\(\) on|Numpy\w+Variable",
         "forward computes with numpy, out of sight of the compiler",
-        NUMPY,
+        remedies.NUMPY,
     ),
     Rule(
         Family.PYTHON,
         r"Cannot access data pointer|Data pointer comparison|attribute or method 'data_ptr'",
         "forward reads an address of memory",
-        ADDRESS,
+        remedies.ADDRESS,
     ),
-    Rule(Family.PYTHON, r"in (?:_load|_legacy_load)$", "forward loads a file", LOADED),
+    Rule(Family.PYTHON, r"in (?:_load|_legacy_load)$", "forward loads a file", remedies.LOADED),
     Rule(
         Family.OPERATOR,
         r"PackedParamsBase|\bquantized(?:::|\.)\w+",
         "quantised modules of torch.ao hold packed weights",
-        QUANTISED,
+        remedies.QUANTISED,
     ),
     Rule(
         Family.OPERATOR,
@@ -108,7 +79,7 @@ RULES: Final = (
         r"^KeyError: <bound method OpOverload\.name of <OpOverload\(op='(\w+)\.(\w+)'|"
         r"unrecognized namespace (\w+)::(\w+)",
         "{0}{2}{4}.{1}{3}{5} is no operator of torch",
-        CUSTOM_OPERATOR,
+        remedies.CUSTOM_OPERATOR,
     ),
     Rule(
         Family.COMPLEX,
@@ -136,13 +107,13 @@ RULES: Final = (
         Family.OPERATOR,
         r"DynamicOutputShapeException: aten\.(linalg_lstsq)\.",
         "{0} gives results whose sizes nobody knows before",
-        LEAST_SQUARES,
+        remedies.LEAST_SQUARES,
     ),
     Rule(
         Family.OPERATOR,
         r"DynamicOutputShapeException: aten\._(ctc_loss)\.",
         "{0} gives results whose sizes nobody knows before",
-        LOSS,
+        remedies.LOSS,
     ),
     Rule(
         Family.SIZE,
@@ -158,31 +129,27 @@ RULES: Final = (
         Family.PYTHON,
         r"^KeyError: '(?:tensor\(.*\)|.*\bs\d+\b.*)'$",
         "a size that is free is the key of a look-up",
-        KEY,
+        remedies.KEY,
     ),
     # ---- what TorchScript says
     Rule(
         Family.CONTROL_FLOW,
         r"Expected integer literal for index|indexing is only supported with string literals",
         "in TorchScript, no layer is chosen by a number or a word that is not fixed",
-        CHOSEN_LAYER,
+        remedies.CHOSEN_LAYER,
     ),
     Rule(
         Family.PYTHON,
         r"^RuntimeError: undefined value (\w+)",
         "TorchScript: no value of {0!r} is known here",
-        UNDEFINED,
+        remedies.UNDEFINED,
     ),
-    Rule(
-        Family.MUTATION,
-        r"^NotImplementedError: (forward keeps [^\n]+)",
-        "{0}",
-    ),
+    Rule(Family.MUTATION, r"^NotImplementedError: (forward keeps [^\n]+)", "{0}"),
     Rule(
         Family.PYTHON,
         r"Can't redefine method: \w+ on class: \S+?(\w+) ",
         "TorchScript has refused {0} before",
-        NEW_PROCESS,
+        remedies.NEW_PROCESS,
     ),
     Rule(
         Family.AUTOGRAD,
@@ -209,14 +176,14 @@ RULES: Final = (
         r"might be (?:modifying|aliasing) the input|'aten\.\w+_\.\w+' is not functional",
         "a branch or a loop, as of torch.cond and torch.while_loop, writes into what it is given, "
         "or returns it",
-        NEW_TENSORS,
+        remedies.NEW_TENSORS,
     ),
     Rule(
         Family.MUTATION,
         r"FunctionalTensor on its own",
         "a branch or a loop, as of torch.cond and torch.while_loop, writes into a tensor from "
         "outside",
-        PASS_ON,
+        remedies.PASS_ON,
     ),
     Rule(
         Family.UNKNOWN,  # never the reason why nothing else works
@@ -253,7 +220,7 @@ RULES: Final = (
         Family.PYTHON,
         r"Module '(\w+)' has no attribute '(\w+)' .*failed to convert Python type: '(\w+)'",
         "TorchScript cannot hold the attribute {1!r} of {0}: a {2} of mixed or unknown types",
-        ANNOTATE,
+        remedies.ANNOTATE,
     ),
     Rule(
         Family.PYTHON,
@@ -264,13 +231,13 @@ RULES: Final = (
         Family.PYTHON,
         r"expected type comment",
         "TorchScript reads a comment as a type",
-        COMMENT,
+        remedies.COMMENT,
     ),
     Rule(
         Family.PYTHON,
         r"(Expected type hint for result of tolist\(\)|Unknown type name \S+)(?::|\s|$)",
         "TorchScript: {0}",
-        ANNOTATE,
+        remedies.ANNOTATE,
     ),
     Rule(
         Family.PYTHON,
@@ -286,19 +253,19 @@ RULES: Final = (
         Family.CONTROL_FLOW,
         r"^NotImplementedError: ((?:a list grows|a branch or a loop changes what a list) [^\n]+)",
         "in TorchScript, {0}",
-        LIST_IN_SCRIPT,
+        remedies.LIST_IN_SCRIPT,
     ),
     Rule(
         Family.CONTROL_FLOW,
         r"^NotImplementedError: ((?:the sides of a branch|a loop changes) [^\n]+)",
         "in TorchScript, {0}",
-        ONE_KIND,
+        remedies.ONE_KIND,
     ),
     Rule(
         Family.CONTROL_FLOW,
         r"^NotImplementedError: ((?:a branch or a loop|what is written into) [^\n]+)",
         "in TorchScript, {0}",
-        WRITE_APART,
+        remedies.WRITE_APART,
     ),
     Rule(
         Family.PYTHON,
@@ -337,7 +304,7 @@ RULES: Final = (
         Family.PYTHON,
         r"^LostSizeError: (\w+)\(\) of a size",
         "{0}() of a size that went through floats makes a number of it, or has no place in a file",
-        ROUNDED,
+        remedies.ROUNDED,
     ),
     # ---- operators
     Rule(
@@ -371,36 +338,24 @@ RULES: Final = (
         Family.FORWARD,
         r"SymIntArrayRef expected to contain only concrete integers",
         "an operator in this line takes no free size",
-        f"{FIXED}; or leave the format out with --format: another may hold it",
+        f"{remedies.FIXED}; or leave the format out with --format: another may hold it",
     ),
-    Rule(
-        Family.UNKNOWN,
-        r"INTERNAL ASSERT FAILED.*?PyTorch\. (.*)",
-        "torch fails in itself: {0}",
-    ),
+    Rule(Family.UNKNOWN, r"INTERNAL ASSERT FAILED.*?PyTorch\. (.*)", "torch fails in itself: {0}"),
     Rule(
         Family.PYTHON,
         r"Cannot insert a Tensor that requires grad as a constant|"
         r"fake tensor in the exported program|observable data dependence",
         "a part of forward is hidden from the compiler",
-        HIDDEN,
+        remedies.HIDDEN,
     ),
     Rule(
         Family.FORWARD,
         r"raised exception (\w+)\(['\"]?(.*?)['\"]?\)$",
         "forward raises {0}: {1}",
     ),
-    Rule(
-        Family.FORWARD,
-        r"^(\w*Error: [^\n]+)\n(?:.*\n)*in run_node$",
-        "{0}",
-    ),
+    Rule(Family.FORWARD, r"^(\w*Error: [^\n]+)\n(?:.*\n)*in run_node$", "{0}"),
     Rule(Family.FORWARD, r"failed in the TorchScript interpreter", "{first}"),
-    Rule(
-        Family.PYTHON,
-        r"^Unsupported: ([^\n]+)",
-        "torch.export: {0}",
-    ),
+    Rule(Family.PYTHON, r"^Unsupported: ([^\n]+)", "torch.export: {0}"),
     Rule(
         Family.PYTHON,
         r"^\w*(?:Error|Exception): ([^\n]+?):?\n(?:.*\n)*_recursive\.py",

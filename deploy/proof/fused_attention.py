@@ -34,7 +34,7 @@ def check_fused(flat: Flat, inputs: Mapping[str, Array]) -> str | None:
 
     Args:
         flat: The module.
-        inputs: Of a sample. Integers, and masks, of two dimensions are padded in several ways.
+        inputs: Of a sample. Words and masks are padded in several ways, and lengths shortened.
 
     Returns:
         A note where they differ at hidden places alone.
@@ -69,20 +69,36 @@ def check_fused(flat: Flat, inputs: Mapping[str, Array]) -> str | None:
 
 def _padded(module: nn.Module, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
     """The same inputs, the end of each row filled up as those do who pad, in several ways."""
+    lengths = {name: a for name, a in inputs.items() if a.dtype.kind in "iu" and a.ndim == 1}
+    for less in (0, 1) if lengths else ():
+        yield {**inputs, **{name: _shortened(array, less) for name, array in lengths.items()}}
     numbers = [part.padding_idx for part in module.modules() if isinstance(part, nn.Embedding)]
-    flags = {name: a for name, a in inputs.items() if a.dtype.kind in "iub" and a.ndim == 2}
+    flags = {name: a for name, a in inputs.items() if a.dtype.kind in "iubf" and a.ndim == 2}
     ways = itertools.product(dict.fromkeys([*filter(None, numbers), 0, 1]), (True, False))
     for number, hides in ways if flags else ():
         yield {
             **inputs,
             **{
-                name: _filled_up(array, hides if array.dtype.kind == "b" else number)
+                name: _filled_up(array, _filling(array, number, hides=hides))
                 for name, array in flags.items()
             },
         }
 
 
-def _filled_up(array: Array, value: int) -> Array:
+def _shortened(lengths: Array, less: int) -> Array:
+    """What may be the lengths of rows, each by one more than the one before."""
+    shortened: Array = np.maximum(1, lengths - np.arange(len(lengths)) - less)
+    return shortened.astype(lengths.dtype)
+
+
+def _filling(array: Array, number: int, *, hides: bool) -> float:
+    """What hides a place: of floats 0 where what is kept has 1, and minus infinity to be added."""
+    if array.dtype.kind == "f":
+        return 0 if (array > 0).any() else -np.inf
+    return hides if array.dtype.kind == "b" else number
+
+
+def _filled_up(array: Array, value: float) -> Array:
     """Each row keeps its first place at least, and is padded at its last, some more than others.
 
     Nowhere else: what is kept there has another value.
@@ -114,17 +130,22 @@ def _masks_of(encoders: Sequence[nn.Module], hidden: list[Array]) -> Iterator[No
 
 def _apart(documented: Array, fused: Array) -> Array:
     """Where two answers differ by more than rounding. NaN, as where all is hidden, counts not."""
+    if documented.shape != fused.shape:
+        return np.array(True)
     if documented.dtype.kind != "f":
         different: Array = documented != fused
         return different
     wide, other = documented.astype(np.float64), fused.astype(np.float64)
     largest = np.abs(wide[np.isfinite(wide)]).max(initial=0)
-    apart: Array = np.abs(wide - other) > _APART * largest
+    with np.errstate(invalid="ignore"):  # infinities of both
+        apart: Array = np.abs(wide - other) > _APART * largest
     return apart
 
 
 def _is_within(apart: Array, mask: Array) -> bool:
-    """Whether it is where the mask hides alone."""
-    if apart.shape[:2] != mask.shape:
-        return False
-    return not apart[~mask].any()
+    """Whether it is where the mask hides alone, whichever axes are the rows and their places."""
+    axes = itertools.permutations(range(apart.ndim), 2)
+    views = [np.moveaxis(apart, pair, (0, 1)) for pair in axes]
+    if apart.shape[:1] == (mask.size,):
+        views.append(apart.reshape(*mask.shape, -1))
+    return any(each.shape[:2] == mask.shape and not each[~mask].any() for each in views)

@@ -1,12 +1,15 @@
 """What the code of a module keeps outside of it, where no copy of the module has one of its own.
 
-Attributes of classes, globals, default values and closures: a cache that is filled by the first
-call is the same for every later one, so that only a process that never ran the module shows it.
+Attributes of classes and objects, globals, default values and closures: a cache that is filled by
+the first call is the same for every later one, so that only a process that never ran the module
+shows it. What is looked at is what the user's functions name, and what those names lead to.
 """
 
 import contextlib
+import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, Self
@@ -68,8 +71,10 @@ class SharedState:
     def of(cls, module: nn.Module) -> Self:
         """What is kept now."""
         found = {(id(place.holder), place.key): place for place in _places(module)}
-        values = [(place, place.get()) for place in found.values()]
-        return cls(tuple(_Kept(p, _digest(v), _copy(v)) for p, v in values if not _is_opaque(v)))
+        asked = ((place, place.get()) for place in found.values())
+        values = [(place, value) for place, value in asked if not _is_opaque(value)]
+        copies = _copies([value for _, value in values])
+        return cls(tuple(_Kept(p, _digest(v), copies[id(v)]) for p, v in values))
 
     def changed(self) -> list[str]:
         """The names of what is no longer what it was."""
@@ -78,13 +83,15 @@ class SharedState:
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         """Have what has changed as it was, for a while."""
-        now = [(kept.place, kept.place.get(), kept.value) for kept in self._changed()]
+        changed = self._changed()
+        now = [(kept.place, kept.place.get()) for kept in changed]
+        copies = _copies([kept.value for kept in changed])
         try:
-            for place, _, before in now:
-                place.put(_copy(before))
+            for kept in changed:
+                kept.place.put(copies[id(kept.value)])
             yield
         finally:
-            for place, after, _ in now:
+            for place, after in now:
                 place.put(after)
 
     def _changed(self) -> list[_Kept]:
@@ -100,71 +107,102 @@ def _digest(value: object) -> str:
     return "" if value is _ABSENT else digest(value)
 
 
+def _copies(values: Sequence[object]) -> dict[int, Any]:
+    """Copies by the identities of values: what is one in two places is one again."""
+    return {id(value): _copy(value) for value in {id(value): value for value in values}.values()}
+
+
 def _copy(value: Any) -> Any:
-    """A copy of the tensors and containers in it; all else is taken as it is."""
+    """A copy of the tensors, arrays and containers in it; all else is taken as it is."""
     if isinstance(value, nn.Module):
         return value
-    if isinstance(value, np.ndarray):
-        return value.copy()
     try:
-        return trees.filled(value, iter([t.detach().clone() for t in trees.tensors(value)]))
+        return trees.with_leaves(value, _copied_leaf)
     except Exception:  # it leads to itself, or a type of the user's is made otherwise
         return value
 
 
+def _copied_leaf(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach().clone()
+    return copy.copy(leaf) if isinstance(leaf, np.ndarray | set | deque) else leaf
+
+
 def _places(module: nn.Module) -> Iterator[_Place]:
-    """Where its classes and what they call may keep something."""
-    classes = dict.fromkeys(kind for part in module.modules() for kind in type(part).__mro__)
-    own = {kind: list(_functions(kind)) for kind in classes if _is_own(kind)}
-    for kind in own:
-        inherited = (own.get(base, []) for base in kind.__mro__)
-        used = (name for functions in inherited for each in functions for name in _names(each))
-        for key in dict.fromkeys([*vars(kind), *used]):
-            if not key.startswith("__"):
-                yield _Place(f"{kind.__name__}.{key}", kind, key)
-    for function in _reached([function for functions in own.values() for function in functions]):
-        yield from _of_function(function)
-        names = list(_names(function))
-        for holder, title in _holders(function, names):
-            yield from (_Place(f"{title}.{name}", holder, name) for name in names)
+    """Where its classes and what they lead to may keep something."""
+    classes = (base for part in module.modules() for base in _own_bases(type(part)))
+    rest: list[tuple[str, Any]] = [("", kind) for kind in classes]
+    seen: set[int] = set()
+    while rest:
+        name, value = rest.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        places = [*_places_in(name, value)]
+        yield from places
+        found = [(place.name, place.get()) for place in places]
+        kinds = _own_bases(value if isinstance(value, type) else type(value))
+        found += [("", each) for kind in kinds for each in (kind, *_functions(kind))]
+        rest += ((n, each) for n, v in found for each in _unwrapped(v) if _is_looked_into(each))
+
+
+def _places_in(name: str, value: Any) -> Iterator[_Place]:
+    if isinstance(value, FunctionType):
+        yield from _of_function(value)
+    elif isinstance(value, type):
+        yield from _named(value.__name__, value, [*vars(value), *_names_in(value)])
+    else:
+        yield from _named(name, vars(value), [*vars(value), *_names_in(type(value))])
 
 
 def _of_function(function: FunctionType) -> Iterator[_Place]:
+    """Its default values, its closure, and what it names: globals, and attributes of those."""
     for key in ("__defaults__", "__kwdefaults__"):
         yield _Place(f"the default values of {function.__qualname__}", function, key)
+    around, names = function.__globals__, [*_names(function)]
+    known = [*_named(str(around.get("__name__", "")), around, names), *_closure(function)]
+    yield from known
+    for place in known:
+        value = place.get()
+        if isinstance(value, ModuleType) and _is_file(getattr(value, "__file__", None)):
+            yield from _named(value.__name__, vars(value), names)
+        elif isinstance(value, type) and _is_own(value):
+            yield from _named(value.__name__, value, names)
+        elif not isinstance(value, FunctionType) and _is_looked_into(value):
+            yield from _named(place.name, vars(value), names)
+
+
+def _closure(function: FunctionType) -> Iterator[_Place]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if name != "__class__":
             yield _Place(f"{name} in {function.__qualname__}", cell, "cell_contents")
 
 
-def _holders(function: FunctionType, names: list[str]) -> Iterator[tuple[Any, str]]:
-    """Its globals, and the Python modules and plain objects of the user's among them."""
-    around = function.__globals__
-    yield around, str(around.get("__name__", ""))
-    for name in names:
-        value = around.get(name)
-        if _is_holder(value):
-            yield vars(value), name
+def _named(title: str, holder: Any, keys: Sequence[str]) -> Iterator[_Place]:
+    for key in dict.fromkeys(keys):
+        if not key.startswith("__"):
+            yield _Place(f"{title}.{key}", holder, key)
 
 
-def _is_holder(value: object) -> bool:
-    if isinstance(value, ModuleType):
-        return _is_file(getattr(value, "__file__", None))
-    is_looked_into = isinstance(value, nn.Module | torch.Tensor) or trees.children(value)
-    return hasattr(value, "__dict__") and _is_own(type(value)) and not is_looked_into
+def _is_looked_into(value: object) -> bool:
+    """Whether it is a function, a class or a plain object of the user's."""
+    if isinstance(value, FunctionType):
+        return _is_file(value.__code__.co_filename)
+    if isinstance(value, type):
+        return _is_own(value)
+    is_known = isinstance(value, nn.Module | torch.Tensor | ModuleType) or trees.is_branch(value)
+    return not is_known and hasattr(value, "__dict__") and _is_own(type(value))
 
 
-def _reached(functions: list[FunctionType]) -> Iterator[FunctionType]:
-    """Functions, and those among their globals that they call by name."""
-    seen: set[int] = set()
-    while functions:
-        function = functions.pop()
-        if id(function) in seen or not _is_file(function.__code__.co_filename):
-            continue
-        seen.add(id(function))
-        yield function
-        called = (function.__globals__.get(name) for name in _names(function))
-        functions += [each for each in called if isinstance(each, FunctionType)]
+def _own_bases(kind: type) -> list[type]:
+    return [base for base in kind.__mro__ if _is_own(base)]
+
+
+def _names_in(kind: type) -> Iterator[str]:
+    """What the functions of a class, and of those it inherits from, read or write."""
+    for base in _own_bases(kind):
+        for function in _functions(base):
+            yield from _names(function)
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:
@@ -174,9 +212,14 @@ def _functions(kind: type) -> Iterator[FunctionType]:
             function = value.__func__
         elif isinstance(value, property):
             function = value.fget
-        while isinstance(function, FunctionType):
-            yield function
-            function = getattr(function, "__wrapped__", None)  # behind a decorator
+        yield from (each for each in _unwrapped(function) if isinstance(each, FunctionType))
+
+
+def _unwrapped(value: object) -> Iterator[object]:
+    """A value, and what is behind it where decorators are."""
+    while value is not None:
+        yield value
+        value = getattr(value, "__dict__", {}).get("__wrapped__")
 
 
 def _names(function: FunctionType) -> Iterator[str]:

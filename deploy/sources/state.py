@@ -1,6 +1,7 @@
 """What a module keeps from call to call: its parameters, buffers and plain attributes."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -56,8 +57,11 @@ def _data(value: object, seen: set[int]) -> Iterator[bytes]:
         yield value.get_state().numpy().tobytes()
     elif isinstance(value, trees.CONSTANTS):
         yield repr(value).encode()
+    elif isinstance(value, set | frozenset):
+        yield "".join(sorted(map(digest, value))).encode()
     elif not isinstance(value, nn.Module) and id(value) not in seen:  # it may lead to itself
         seen.add(id(value))
-        for key, child in trees.children(value):
+        parts = enumerate(value) if isinstance(value, deque) else trees.children(value)
+        for key, child in parts:
             yield str(key).encode()
             yield from _data(child, seen)

@@ -6,7 +6,7 @@ pytree of trees. An artefact has a flat list of tensors; names say where each on
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -41,7 +41,7 @@ def tensors(tree: object) -> Iterator[torch.Tensor]:
 
 def others(tree: object) -> Iterator[object]:
     """What is neither a tensor, nor a constant, nor made of them."""
-    if not (isinstance(tree, (torch.Tensor, *CONSTANTS)) or _is_branch(tree)):
+    if not (isinstance(tree, (torch.Tensor, *CONSTANTS)) or is_branch(tree)):
         yield tree
     for _, child in children(tree):
         yield from others(child)
@@ -59,18 +59,27 @@ def filled(tree: Any, replacements: Iterator[torch.Tensor]) -> Any:
     """The same tree with other tensors, taken in order."""
     if isinstance(tree, torch.Tensor):
         return next(replacements)
-    if not _is_branch(tree):
+    if not is_branch(tree):
         return tree
     return _rebuilt(tree, [filled(child, replacements) for _, child in children(tree)])
 
 
 def with_tensors(tree: Any) -> Any:
     """The same tree with tensors in place of numpy arrays."""
-    if isinstance(tree, np.ndarray) and tree.dtype.kind not in "OSU":
-        return torch.tensor(tree.astype(tree.dtype.newbyteorder("="), copy=False))
-    if isinstance(tree, torch.Tensor) or not _is_branch(tree):
-        return tree
-    return _rebuilt(tree, [with_tensors(child) for _, child in children(tree)])
+    return with_leaves(tree, _as_tensor)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSU":
+        return torch.tensor(leaf.astype(leaf.dtype.newbyteorder("="), copy=False))
+    return leaf
+
+
+def with_leaves(tree: Any, replace: Callable[[Any], Any]) -> Any:
+    """The same tree with other leaves: tensors, constants, and what is neither."""
+    if isinstance(tree, torch.Tensor) or not is_branch(tree):
+        return replace(tree)
+    return _rebuilt(tree, [with_leaves(child, replace) for _, child in children(tree)])
 
 
 def structure(tree: object, names: Iterator[str]) -> Node:
@@ -82,7 +91,7 @@ def structure(tree: object, names: Iterator[str]) -> Node:
     """
     if isinstance(tree, torch.Tensor):
         return {"output": next(names)}
-    if not _is_branch(tree):
+    if not is_branch(tree):
         return {"constant": tree}
     nodes = [(key, structure(child, names)) for key, child in children(tree)]
     if is_object(tree):
@@ -92,7 +101,8 @@ def structure(tree: object, names: Iterator[str]) -> Node:
     return {"list" if isinstance(tree, list) else "tuple": [node for _, node in nodes]}
 
 
-def _is_branch(tree: object) -> bool:
+def is_branch(tree: object) -> bool:
+    """Whether it is made of other trees; what they are is not asked."""
     return isinstance(tree, tuple | list | Mapping) or _is_dataclass(tree) or _is_pytree(tree)
 
 

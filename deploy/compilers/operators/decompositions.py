@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from . import (
     adaptive_pools,
@@ -173,7 +174,6 @@ _QUOTIENTS: Final = (
 )
 _POWER: Final = _aten.pow.Tensor_Scalar
 _SQUEEZE: Final = _aten.squeeze.dim
-_ALONG: Final = (_aten.max.dim, _aten.min.dim)
 _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatter later
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -297,47 +297,67 @@ writes ``x // y`` as that division, which would be its own decomposition.
 """
 
 
-def applies(node: torch.fx.Node) -> bool:
+def applies(node: Node) -> bool:
     """Whether ONNX needs a node's operator to be decomposed, with inputs such as its own."""
-    if node.target is _ATTENTION:
-        query: Any = node.args[0]
-        rank: int = query.meta["val"].dim()
-        mask: Any = [*node.args[3:4], node.kwargs.get("attn_mask")]
-        return rank != _EXPORTED_RANK or mask[0] is not None
-    if node.target is _SQUEEZE:
-        squeezed: Any = node.args[0]
-        axis: Any = node.args[1]
-        return not _is_one(squeezed.meta["val"], axis)
-    if node.target in adaptive_pools.TABLE:
-        return adaptive_pools.applies(node)
-    if node.target is _LSTM:
-        states: Any = node.args[1]
-        return _projects([state.meta["val"] for state in states])
-    if node.target in free_parts.TABLE:
-        return free_parts.applies(node)
     operator = _not_in_place(node.target)
-    if operator in scattering.WHOLE:
-        return scattering.applies(node)
-    if operator in free_numbers.TABLE:
-        return free_numbers.applies(node)
-    if operator in doubles.TABLE:
-        return doubles.applies(node)
-    if operator in elementwise.OF_NARROW:
-        is_narrow: bool = node.meta["val"].dtype in elementwise.OF_NARROW[operator]
-        return is_narrow or (operator is _POWER and free_numbers.applies(node))
-    if operator in _ALONG:
-        flags: Any = node.args[0]
-        return bool(flags.meta["val"].dtype == torch.bool)
-    if operator in _QUOTIENTS and _is_of_integers(node):
-        return False
+    if operator in _SOMETIMES:
+        return _SOMETIMES[operator](node)
     return operator in ONNX_TABLE or operator is _DIAGONAL
 
 
-def _is_of_integers(node: torch.fx.Node) -> bool:
-    """Whether the exporter's quotient is right: one pass less over the graph."""
-    values = [each.meta["val"] if isinstance(each, torch.fx.Node) else each for each in node.args]
+def _of_attention(node: Node) -> bool:
+    query: Any = node.args[0]
+    mask: Any = [*node.args[3:4], node.kwargs.get("attn_mask")]
+    return mask[0] is not None or query.meta["val"].dim() != _EXPORTED_RANK
+
+
+def _of_squeeze(node: Node) -> bool:
+    squeezed: Any = node.args[0]
+    axis: Any = node.args[1]
+    return not _is_one(squeezed.meta["val"], axis)
+
+
+def _of_lstm(node: Node) -> bool:
+    states: Any = node.args[1]
+    return _projects([state.meta["val"] for state in states])
+
+
+def _of_narrow(node: Node) -> bool:
+    dtype: torch.dtype = node.meta["val"].dtype
+    return dtype in elementwise.OF_NARROW[_not_in_place(node.target)]
+
+
+def _of_power(node: Node) -> bool:
+    return _of_narrow(node) or free_numbers.applies(node)
+
+
+def _of_masks(node: Node) -> bool:
+    flags: Any = node.args[0]
+    return bool(flags.meta["val"].dtype == torch.bool)
+
+
+def _of_quotient(node: Node) -> bool:
+    """Of integers the exporter's is right: one pass less over the graph."""
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in node.args]
     is_plain = isinstance(values[0], Tensor) and not any(map(free_numbers.is_free, values))
-    return is_plain and not node.meta["val"].is_floating_point()
+    return not is_plain or node.meta["val"].is_floating_point()
+
+
+_SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
+    **dict.fromkeys(adaptive_pools.TABLE, adaptive_pools.applies),
+    **dict.fromkeys(free_parts.TABLE, free_parts.applies),
+    **dict.fromkeys(scattering.WHOLE, scattering.applies),
+    **dict.fromkeys(free_numbers.TABLE, free_numbers.applies),
+    **dict.fromkeys(doubles.TABLE, doubles.applies),
+    **dict.fromkeys(elementwise.OF_NARROW, _of_narrow),
+    **dict.fromkeys((_aten.max.dim, _aten.min.dim), _of_masks),
+    **dict.fromkeys(_QUOTIENTS, _of_quotient),
+    _ATTENTION: _of_attention,
+    _SQUEEZE: _of_squeeze,
+    _LSTM: _of_lstm,
+    _POWER: _of_power,
+}
+"""Operators that stay as they are, but for some nodes."""
 
 
 def _not_in_place(operator: Any) -> Any:

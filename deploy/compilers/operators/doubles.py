@@ -29,9 +29,7 @@ def _layer_norm(
     eps: float = 1e-5,
     *_: bool,
 ) -> Tensor:
-    found = _normalised(x, [*range(-len(shape), 0)], eps)
-    found = found if weight is None else found * weight
-    return found if bias is None else found + bias
+    return torch.native_layer_norm(x, shape, weight, bias, eps)[0]
 
 
 def _group_norm(
@@ -57,17 +55,9 @@ def _batch_norm(
     eps: float,
     *_: bool,
 ) -> Any:
-    if training or mean is None or variance is None:
+    if training:
         return NotImplemented
-    found = (x - _along(mean, x)) * _along((variance + eps).rsqrt(), x)
-    return _scaled(found, weight, bias)
-
-
-def _batch_norm_alone(*args: Any) -> tuple[Tensor, ...]:
-    """What ``batch_norm`` is when torch has taken it apart: its other outputs are empty."""
-    x, *scales, momentum, eps = args
-    found = _batch_norm(x, *scales, False, momentum, eps)
-    return found, x.new_empty(0), x.new_empty(0)
+    return torch.native_batch_norm(x, weight, bias, mean, variance, False, momentum, eps)[0]
 
 
 def _instance_norm(
@@ -87,6 +77,7 @@ def _instance_norm(
 
 
 def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
+    """As torch's own of groups, of which free axes make an invalid file (torch 2.13)."""
     apart = x - x.mean(axes, keepdim=True)
     return apart * (apart.square().mean(axes, keepdim=True) + eps).rsqrt()
 
@@ -132,6 +123,10 @@ _TAKEN_APART: Final = (
     _aten.mish.default,
     _aten.gelu.default,
     _aten.linalg_vector_norm.default,
+    _aten.native_layer_norm.default,
+    _aten.native_batch_norm.default,
+    _aten._native_batch_norm_legit.default,
+    _aten._native_batch_norm_legit_no_training.default,
 )
 """By torch itself."""
 
@@ -142,7 +137,6 @@ _FUNCTIONS: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.layer_norm.default: _layer_norm,
     _aten.group_norm.default: _group_norm,
     _aten.batch_norm.default: _batch_norm,
-    _aten._native_batch_norm_legit_no_training.default: _batch_norm_alone,
     _aten.instance_norm.default: _instance_norm,
 }
 

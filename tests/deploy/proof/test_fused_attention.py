@@ -37,7 +37,35 @@ class Reads(nn.Module):
             return found
         if self.how == "mean":
             return found.mean(1)
+        if self.how == "turned":
+            return found.permute(2, 1, 0)
+        if self.how == "joined":
+            return found.flatten(0, 1)
+        if self.how == "infinite":
+            return found.index_fill(2, torch.tensor([0]), -torch.inf)
+        if self.how == "found":
+            return found[found.abs().sum(-1) > 0]
         return (found * keep).sum(1) / keep.sum(1)
+
+
+class Hides(nn.Module):
+    """An encoder over numbers, and a mask of them."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1)
+        self.how = how
+
+    def forward(self, x: Tensor, rows: Tensor) -> Tensor:
+        mask = {
+            "lengths": lambda: torch.arange(x.shape[1]) >= rows[:, None],
+            "kept": lambda: rows == 0,
+            "added": lambda: rows,
+        }[self.how]()
+        found: Tensor = self.encoder(x, src_key_padding_mask=mask).mean(1)
+        return found
 
 
 class Attends(nn.Module):
@@ -71,6 +99,27 @@ def test_a_mean_over_hidden_places_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("how", "rows"),
+    [
+        ("lengths", torch.tensor([3, 3])),
+        ("lengths", torch.tensor([3])),
+        ("kept", torch.ones(2, 3)),
+        ("added", torch.zeros(2, 3)),
+    ],
+)
+def test_lengths_and_masks_of_floats_hide_too(how: str, rows: Tensor) -> None:
+    example = {"x": torch.randn(len(rows), 3, 8), "rows": rows}
+    source = deploy.source_of("m", Hides(how), example)
+    with pytest.raises(SourceError, match="the result hangs on them"):
+        check_fused(source.flat, source.example)
+
+
+def test_results_whose_number_hangs_on_hidden_places_are_refused() -> None:
+    with pytest.raises(SourceError, match="the result hangs on them"):
+        told(Reads("found"))
+
+
 def test_nothing_is_printed_of_how_it_was_asked() -> None:
     """torch warns of nested tensors, once in a process."""
     code = """
@@ -89,8 +138,9 @@ assert check_fused(source.flat, source.example) is not None
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_what_differs_at_hidden_places_alone_is_told() -> None:
-    assert told(Reads("tokens")) == NOTE
+@pytest.mark.parametrize("how", ["tokens", "turned", "joined", "infinite"])
+def test_what_differs_at_hidden_places_alone_is_told(how: str) -> None:
+    assert told(Reads(how)) == NOTE
 
 
 def test_a_padding_is_at_the_ends_of_rows_alone() -> None:

@@ -199,6 +199,9 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for shape in ((), (3, 5)) for scales in ((None, None), (floats(4), floats(4)))),
     (aten._native_batch_norm_legit_no_training.default,
      (floats(2, 4, 3), *(floats(4),) * 3, floats(4).exp(), 0.1, 0.1), {}),
+    *((operator, (floats(2, 4, 3), *(floats(4),) * 3, floats(4).exp(), False, 0.1, 0.1), {})
+      for operator in (aten.native_batch_norm.default, aten._native_batch_norm_legit.default)),
+    (aten.native_layer_norm.default, (floats(2, 4), [4], floats(4), floats(4), 0.1), {}),
     *((aten.instance_norm.default, (floats(2, 4, 3, 5), *scales, floats(4), floats(4).exp(),
                                     by_input, 0.1, 0.1, False), {})
       for by_input in (False, True) for scales in ((None, None), (floats(4), floats(4)))),
