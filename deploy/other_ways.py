@@ -13,12 +13,14 @@ from .isolation import Killed, Limits, run_isolated
 def with_other_ways(source: Source, limits: Limits) -> Source:
     """The same source with these samples too, found in a process apart.
 
-    There are none where torch.jit does not take the module.
+    There are none where no size is free, or where torch.jit does not take the module.
 
     Args:
         source: What is compiled.
         limits: What the process may use.
     """
+    if not source.signature.dimensions:
+        return source
 
     def look() -> list[Sample]:
         with quiet(), inference_only():

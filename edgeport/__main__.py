@@ -4,8 +4,10 @@
 130 interrupted.
 """
 
+import atexit
 import codecs
 import errno
+import gc
 import os
 import signal
 import sys
@@ -40,6 +42,7 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(_IN_ASCII, _in_ascii)
+atexit.register(gc.freeze)  # Python looks through all of torch else before it ends: a second
 
 
 def main(argv: Sequence[str] | None = None) -> int:

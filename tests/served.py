@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,3 +250,30 @@ def wait_until_refused(port: int) -> None:
         except TimeoutError:  # nobody is heard any more, and refused only a moment later
             continue
     raise AssertionError("still accepting")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def workers(server: Server) -> list[int]:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def cpu_ticks(pid: int) -> int:
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+def wait_until_busy(server: Server, ask_it: Callable[[], object]) -> None:
+    """Ask, and wait until the only worker has computed for a while."""
+    (worker,) = workers(server)
+    before = cpu_ticks(worker)
+    ask_it()
+    wait_until(lambda: cpu_ticks(worker) >= before + 3)

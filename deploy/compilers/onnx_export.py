@@ -36,6 +36,7 @@ from .upstream import (
     numbers_of_one_kind,
     onnx_decompositions,
     operators_listed_once,
+    rules_of_the_operator,
     traces_shown_to,
 )
 from .warm import operators_kept
@@ -91,6 +92,7 @@ def _of_program(
         operators_kept(),
         operators_listed_once(),
         exact_rewrites(),
+        rules_of_the_operator(),
         exact_numbers(),
         decomposed_once(),
     ):

@@ -1,5 +1,6 @@
 """What forward reads that is no input of it: an artefact holds what it was at export."""
 
+import cProfile
 import datetime
 import io
 import sys
@@ -38,12 +39,20 @@ def read_outside(flat: Flat, inputs: Mapping[str, Array]) -> list[str]:
     try:
         run_module(flat, inputs)
     finally:
-        sys.setprofile(before)
+        _profile_again(before)
     return [
         f"forward {what} ({line}): if an answer hangs on it, artefacts hold what it was at export; "
         "take it as an input of forward, or read it in __init__"
         for line, what in found.items()
     ]
+
+
+def _profile_again(before: Any) -> None:
+    """``sys.setprofile`` takes no profiler in C, as ``cProfile`` is before Python 3.12."""
+    if isinstance(before, cProfile.Profile):
+        before.enable()
+    else:
+        sys.setprofile(before)
 
 
 def _read_by(called: Any) -> str | None:

@@ -52,8 +52,6 @@ def turned(source: Source) -> list[Sample]:
     Sizes that the module itself rejects, and those that are tried anyway, are left out. There are
     none of a module that torch.jit does not trace.
     """
-    if not source.signature.dimensions:
-        return []
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return list(islice(_turned(source), _MOST_SAMPLES))

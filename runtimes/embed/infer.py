@@ -81,7 +81,7 @@ def check_inputs(inputs: Mapping[str, Array]) -> list[Array]:
         if not isinstance(array, np.ndarray | np.generic) or array.dtype != np.dtype(dtype):
             found = getattr(array, "dtype", type(array).__name__)
             raise ValueError(f"input {name!r} is {found}, expected {dtype}")
-        if isinstance(array, np.ma.MaskedArray):
+        if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
             raise ValueError(f"input {name!r} is masked, which engines ignore: fill it first")
         if array.ndim != len(shape):
             raise ValueError(f"input {name!r} has shape {array.shape}, expected {shape}")

@@ -1,6 +1,9 @@
+import cProfile
 import datetime
 import itertools
+import pstats
 import re
+import statistics
 import time
 from collections.abc import Iterator
 
@@ -287,6 +290,13 @@ def test_reading_the_clock_is_told() -> None:
             r"or read it in __init__",
             told,
         )
+
+
+def test_a_profiler_that_is_on_stays_on() -> None:
+    with cProfile.Profile() as profile:
+        noted(Clock())
+        statistics.median([1])
+    assert {"median", "read_outside"} <= {name for _, _, name in pstats.Stats(profile).stats}  # type: ignore[attr-defined]  # it has them
 
 
 @pytest.mark.parametrize("module", [Remembers(), Resizes(), nn.BatchNorm1d(5)])

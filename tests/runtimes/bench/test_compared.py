@@ -19,7 +19,7 @@ def series(factor: float = 1.0, process_noise: float = 0.0, seed: int = 0) -> Du
     return (1e6 * factor * drift * processes * calls).astype(np.int64)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(st.integers(3, 6), st.integers(1, 5), st.integers(1, 9))
 def test_a_ratio_is_free_of_the_drift_that_both_share(p: int, r: int, times: int) -> None:
     base = np.random.default_rng(p * r).integers(1000, 9999, (p, r, 5))

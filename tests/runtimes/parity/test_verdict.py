@@ -13,7 +13,13 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.figures import Figures
 from edgeport.runtimes.parity.thresholds import REDUCED, Precision, Reduced, Thresholds, floor_scale
-from edgeport.runtimes.parity.verdict import Verdict, judge, judge_together, pool_floors
+from edgeport.runtimes.parity.verdict import (
+    Verdict,
+    judge,
+    judge_together,
+    median,
+    pool_floors,
+)
 
 T = Thresholds()
 
@@ -197,3 +203,11 @@ def test_a_median_says_nothing_of_edge_cases_or_without_an_oracle() -> None:
 
 def test_what_has_failed_keeps_its_reason() -> None:
     assert judged(9, 9)[0].reason.startswith("error is 9 times the floor, 8 allowed")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[2.0], [3.0, 1.0], [5.0, 1.0, 2.0], [1.0, np.inf], [1.0, np.nan, 2.0], [4.0, 3.0, 1.0, 2.0]],
+)
+def test_the_median_is_that_of_numpy(values: list[float]) -> None:
+    assert np.array_equal(median(values), np.median(values), equal_nan=True)

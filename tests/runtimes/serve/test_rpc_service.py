@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from rpc_served import CODE, INFERENCE, Make, draw, refusal
+from served import wait_until
 
 from edgeport.runtimes import UsageError
 from edgeport.runtimes.serve.core import Core
@@ -118,14 +118,13 @@ def test_nothing_is_lost_while_the_server_ends(make: Make) -> None:
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    wait_until(lambda: len(answered) > 4)
     server.stop()
     server._thread.join(20)
     server.door.close()
     for thread in threads:
         thread.join(20)
     assert ended.is_set()
-    assert answered
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from edgeport.training.fitting import Rank
 SCRIPT = """
 import sys, torch
 import numpy as np
+from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
@@ -54,33 +55,52 @@ if rank.number == 0:
     costs = torch.tensor([epoch.cost for epoch in history.epochs], dtype=torch.float64)
     save_file({"costs": costs}, sys.argv[1] + "-searched")
 leave_group()
+threads = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+assert "gloo" not in threads, threads  # one of them ends the process at its exit, now and then
 """
 
 
 LOST = """
-import sys, torch
+import os, socket, sys
 import numpy as np
 from pathlib import Path
-from torch import nn
+from torch import _dynamo, nn  # what each of the processes needs is loaded before they are forked
 from edgeport.runtimes import SourceError
 from edgeport.training import DataSet, Labelled, Origin, Settings, Split, fit
 from edgeport.training.fitting import join_group, leave_group
 
-rank = join_group()
-x = np.ones((20, 3), dtype=np.float32)
-x[7] = np.inf
-part = Labelled({"input": x}, np.zeros(20, np.int64))
-data = DataSet(Origin("made", 20, "", Split(0.5, 0, stratified=False)), part, part)
-norm = nn.BatchNorm1d(8) if sys.argv[1] == "joined" else nn.Identity()
-module = nn.Sequential(nn.Linear(3, 8), norm, nn.ReLU(), nn.Linear(8, 2))
-try:
-    fit(module, data, Settings(1, 10, 0.05))
-except SourceError as e:
-    with open(f"said{rank.number}", "w") as file:
-        file.write(e.problem)
-leave_group()
-threads = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
-assert "gloo" not in threads, threads  # one of them ends the process at its exit, now and then
+
+def train(statistics):
+    rank = join_group()
+    x = np.ones((20, 3), dtype=np.float32)
+    x[7] = np.inf
+    part = Labelled({"input": x}, np.zeros(20, np.int64))
+    data = DataSet(Origin("made", 20, "", Split(0.5, 0, stratified=False)), part, part)
+    norm = nn.BatchNorm1d(8) if statistics == "joined" else nn.Identity()
+    module = nn.Sequential(nn.Linear(3, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    try:
+        fit(module, data, Settings(1, 10, 0.05))
+    except SourceError as e:
+        Path(f"{statistics}{rank.number}").write_text(e.problem)
+    leave_group()
+    threads = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+    assert "gloo" not in threads, threads  # one ends the process at its exit, now and then
+
+
+started = []
+for statistics in ("joined", "none"):
+    held = socket.socket()  # nobody else gets its port
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("localhost", 0))
+    for number in ("0", "1"):
+        child = os.fork()
+        if child == 0:
+            os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE="2")  # as torchrun does
+            os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(held.getsockname()[1]))
+            train(statistics)
+            os._exit(0)  # to clear torch away takes a second
+        started.append((child, held))
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in started))
 """
 
 
@@ -89,18 +109,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``two`` is what two processes train, and ``two0`` and ``two1`` which rows they drop from."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "train.py").write_text(SCRIPT)
-    in_two_processes(folder, "two")
+    torchrun = ("torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
+    start(folder, "-m", *torchrun, "--rdzv-endpoint", "localhost:0", "train.py", "two")
     return folder
 
 
-def in_two_processes(folder: Path, *arguments: str) -> None:
-    both = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "train.py", *arguments,
-    ]  # fmt: skip
+def start(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
-        both, cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
+        [sys.executable, *arguments],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip  # as it reads
     assert done.returncode == 0, done.stderr
 
 
@@ -111,17 +129,16 @@ def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -
         assert sorted(map(int, rows)) == list(range(37))
 
 
-@pytest.mark.parametrize("statistics", ["joined", "none"])
-def test_a_step_that_one_process_loses_ends_all(tmp_path: Path, statistics: str) -> None:
-    (tmp_path / "train.py").write_text(LOST)
-    in_two_processes(tmp_path, statistics)
-    said = sorted((tmp_path / f"said{number}").read_text() for number in (0, 1))
-    assert all(problem.startswith("the loss is n") for problem in said)
-    told = [problem.partition(" (learning rate 0.05)")[2] for problem in said]
-    lost = ": input 'input' is not finite in row "
-    assert any(text.startswith(lost) for text in told)
-    if statistics == "none":
-        assert " in another process" in told
+def test_a_step_that_one_process_loses_ends_all(tmp_path: Path) -> None:
+    start(tmp_path, "-c", LOST)
+    for statistics in ("joined", "none"):
+        said = sorted((tmp_path / f"{statistics}{number}").read_text() for number in (0, 1))
+        assert all(problem.startswith("the loss is n") for problem in said)
+        told = [problem.partition(" (learning rate 0.05)")[2] for problem in said]
+        lost = ": input 'input' is not finite in row "
+        assert any(text.startswith(lost) for text in told)
+        if statistics == "none":
+            assert " in another process" in told
 
 
 def test_two_processes_take_the_steps_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
