@@ -5,13 +5,15 @@ Images are a uint8 tensor, as a decoder gives them.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from edgeport.commands.terminal import note
 from edgeport.runtimes import (
     BackendMissingError,
     FormatError,
@@ -32,6 +34,8 @@ from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
 
+_NONE: Final[Mapping[str, Sequence[str]]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -41,7 +45,9 @@ class Raw:
     inputs: Mapping[str, Array]
 
 
-def read(path: Path, signature: Signature) -> Iterator[Raw]:
+def read(
+    path: Path, signature: Signature, categories: Mapping[str, Sequence[str]] = _NONE
+) -> Iterator[Raw]:
     """Read a file in batches.
 
     Args:
@@ -49,6 +55,9 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
             ``.npy``: that of the only input. ``.txt``: a text per line. An
             image, or a folder of them.
         signature: Of the model.
+        categories: What columns of text may be. White space around them is none of them, as it is
+            when a table is trained on; it is told where a row has another. Other text stays as it
+            is.
 
     Raises:
         MissingFileError: There is nothing at ``path``.
@@ -62,7 +71,12 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     suffix = path.suffix.lower()
     if path.is_dir() or is_image_file(path):
         return _images(path, signature)
-    readers = {**dict.fromkeys(TABLES, _table), ".npz": _arrays, ".npy": _arrays, ".txt": _lines}
+    readers: dict[str, Callable[[Path, Signature], Iterator[Raw]]] = {
+        **dict.fromkeys(TABLES, partial(_table, categories=categories)),
+        ".npz": _arrays,
+        ".npy": _arrays,
+        ".txt": _lines,
+    }
     if suffix not in readers:
         raise UsageError(
             f"{path} is neither .csv, .tsv, .npz, .npy, .txt nor an image",
@@ -78,7 +92,9 @@ def found(path: Path) -> list[Path]:
     return images_in(path)
 
 
-def _table(path: Path, signature: Signature) -> Iterator[Raw]:
+def _table(
+    path: Path, signature: Signature, categories: Mapping[str, Sequence[str]]
+) -> Iterator[Raw]:
     table = read_table(path)
     header, rows = table.header, table.rows
     for spec in signature.inputs:
@@ -94,13 +110,37 @@ def _table(path: Path, signature: Signature) -> Iterator[Raw]:
             )
         if header.count(spec.name) > 1:
             raise InputError(f"{path} has two columns {spec.name!r}", remedy="rename one")
-    places = {spec.name: header.index(spec.name) for spec in signature.inputs}
+    texts: dict[str, Sequence[str]] = {}
+    for spec in signature.inputs:
+        place = header.index(spec.name)
+        as_it_is = is_text(spec) and spec.name not in categories
+        texts[spec.name] = [row[place] if as_it_is else row[place].strip() for row in rows]
+    for name in categories.keys() & texts.keys():
+        _tell_unknown(path, name, texts[name], categories[name], table.lines)
     for batch in _batches(len(rows), signature):
-        start, part = batch.start, rows[batch]
-        texts = {name: [row[place].strip() for row in part] for name, place in places.items()}
         yield Raw(
-            tuple(str(start + index + 1) for index in range(len(part))),
-            _columns(path, signature, texts, table.lines[batch]),
+            tuple(str(row + 1) for row in range(len(rows))[batch]),
+            _columns(
+                path,
+                signature,
+                {name: column[batch] for name, column in texts.items()},
+                table.lines[batch],
+            ),
+        )
+
+
+def _tell_unknown(
+    path: Path, name: str, texts: Sequence[str], known: Sequence[str], lines: Sequence[int]
+) -> None:
+    among = frozenset(known)
+    unknown = [row for row, text in enumerate(texts) if text not in among]
+    if unknown:
+        first = unknown[0]
+        note(
+            f"{path} line {lines[first]}: {name!r} is {texts[first]!r}, which was not among the "
+            f"{len(known)} categories that the model was trained on; "
+            + (f"so in {len(unknown):,} of {len(texts):,} rows: " if len(unknown) > 1 else "")
+            + "it is answered as none of them"
         )
 
 

@@ -85,6 +85,37 @@ def test_columns_are_found_by_name_and_others_are_ignored(
     assert first["prediction"] == second["prediction"]
 
 
+@pytest.mark.parametrize("model", ["run", "run.edge"])
+def test_a_category_that_was_not_in_the_training_is_told(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    asked = ["predict", str(houses / model), "--input", str(tmp_path / "a.csv")]
+    answers = []
+    for places in ((" north ", "south"), ("North", "")):
+        (tmp_path / "a.csv").write_text(
+            "rooms,place,area\n\n" + "".join(f"0,{place},30\n" for place in places)
+        )
+        capsys.readouterr()
+        assert main(asked) == 0
+        out, err = capsys.readouterr()
+        answers.append(([row["prediction"] for row in table(out)], err))
+    (known, nothing), (unknown, told) = answers
+    assert nothing == ""
+    assert told == (
+        f"{tmp_path / 'a.csv'} line 3: 'place' is 'North', which was not among the 3 categories "
+        "that the model was trained on; so in 2 of 2 rows: it is answered as none of them\n"
+    )
+    assert len({*known, *unknown}) == 3
+
+
+def test_a_bundle_lists_the_categories_that_it_knows(
+    houses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["inspect", str(houses / "run.edge")]) == 0
+    assert "\ncategories of place: 3: east, north, south\n" in capsys.readouterr().out
+
+
 def test_what_is_read_is_not_overwritten(
     houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,13 +193,13 @@ def test_a_run_is_told_no_inputs(
 
 
 def test_more_numbers_than_a_table_has_columns() -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' has 4,097 numbers per row\n  fix: use "):
         told({"y": np.zeros((2, 4097), np.float32)}, of_nothing, 2)
 
 
 def test_an_answer_without_a_row_for_each() -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' is \[3\] for 2 rows\n  fix: use edgeport"):
         told({"y": np.zeros(3, np.float32)}, of_nothing, 2)
 
@@ -176,7 +207,7 @@ def test_an_answer_without_a_row_for_each() -> None:
 def test_rows_of_a_state_are_along_its_second_axis() -> None:
     x, h = TensorSpec("x", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch"))
     columns = told(
-        {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict, "float32"), 2
+        {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), {}, dict, "float32"), 2
     )
     assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
 
@@ -193,7 +224,7 @@ def test_rows_of_a_state_are_along_its_second_axis() -> None:
     ],
 )
 def test_a_number_is_told_with_all_its_digits(value: np.floating[Any], text: str) -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     columns = told({"y": np.array([value])}, of_nothing, 1)
     assert columns == {"y": [text]}
     assert value.dtype.type(text) == value
@@ -246,7 +277,9 @@ def test_images_of_any_size_are_labelled(
         assert one.inputs["image"].shape == (1, *shape)
     pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
     logits = pixels.mean((2, 3)).numpy()
-    model = predict.Model(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i, "float32")
+    model = predict.Model(
+        Signature((spec,), (), {}), {"logits": tuple("rgb")}, lambda i: i, "float32"
+    )
     told = predict.told({"logits": logits}, model, 1)
     assert told["label"] == ["rgb"[int(logits.argmax())]]
     assert 1 / 3 < float(str(told["probability"][0])) < 1

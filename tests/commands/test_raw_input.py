@@ -96,6 +96,16 @@ def test_a_line_ends_where_a_file_says_so(tmp_path: Path, start: str, end: str) 
         assert decode(inputs(path, TensorSpec("t", "int32", ("batch", "characters")))) == texts
 
 
+def test_white_space_is_part_of_a_text_and_not_of_a_category(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('t\n one \n"two\r\n"\n', newline="")
+    text = Signature((TensorSpec("t", "int32", ("batch", "characters")),), ())
+    (found,) = read(path, text)
+    assert decode(found.inputs["t"]) == [" one ", "two\r\n"]
+    (found,) = read(path, text, {"t": ["one", "two"]})
+    assert decode(found.inputs["t"]) == ["one", "two"]
+
+
 def test_a_file_of_nothing_has_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.touch()
