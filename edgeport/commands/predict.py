@@ -114,7 +114,7 @@ def run(args: PredictArgs) -> int:
         for part, raw in enumerate(raw_input.read(args.input, model.signature, model.labels)):
             if part == 1 and first is not None:
                 require_apart(model.signature, model.answer, *first, model.precision)
-            answer = model.answer(raw.inputs)
+            answer = _answer(model, raw, args.input)
             columns = told(answer, model, len(raw.rows))
             if header is None:
                 first = raw.inputs, answer
@@ -129,6 +129,16 @@ def run(args: PredictArgs) -> int:
         with files.parents(args.output):
             files.write(args.output, table.getvalue())
     return 0
+
+
+def _answer(model: Model, raw: raw_input.Raw, path: Path) -> Mapping[str, Array]:
+    try:
+        return model.answer(raw.inputs)
+    except InputError as e:
+        if not path.is_dir():
+            raise
+        (file,) = raw.rows
+        raise InputError(f"{path / file}: {e.problem}", remedy=e.remedy) from e
 
 
 def opened(args: PredictArgs) -> AbstractContextManager[Model]:

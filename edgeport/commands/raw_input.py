@@ -15,7 +15,6 @@ import numpy as np
 
 from edgeport.commands.terminal import note
 from edgeport.runtimes import (
-    BackendMissingError,
     FormatError,
     InputError,
     MissingFileError,
@@ -26,7 +25,14 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.formats.csv_table import TABLES, read_table
 from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
-from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
+from edgeport.runtimes.images import (
+    images_in,
+    is_image,
+    is_image_file,
+    opened,
+    others_in,
+    pixels,
+)
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.rows import cut, row_axis, row_dimension
@@ -34,6 +40,7 @@ from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
 
+_TOLD: Final = 3
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
 
 
@@ -276,22 +283,22 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
             remedy="give an .npz file",
         )
+    if path.is_dir():
+        tell_left_out(path)
     for file in found(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
-        yield Raw((name,), {spec.name: _image(file, spec)[None]})
+        with opened(file) as image:
+            decoded = pixels(image, spec)
+        yield Raw((name,), {spec.name: decoded[None]})
 
 
-def _image(path: Path, spec: TensorSpec) -> Array:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            "images are decoded by Pillow, which is not installed", remedy="pip install pillow"
-        ) from e
-    try:
-        with Image.open(path) as image:
-            return pixels(image, spec)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise FormatError(
-            f"{path} cannot be read as an image: {e}", remedy="save it again as PNG of 8 bits"
-        ) from e
+def tell_left_out(folder: Path) -> None:
+    """Say which files of a folder of images are none by their names."""
+    others = others_in(folder)
+    if others:
+        count = "1 file" if len(others) == 1 else f"{len(others):,} files"
+        note(
+            f"left out {count} of {folder} whose name is that of no image which is read: "
+            + ", ".join(str(file.relative_to(folder)) for file in others[:_TOLD])
+            + ", ..." * (len(others) > _TOLD)
+        )

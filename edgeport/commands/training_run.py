@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.quantities import four_decimals
+from edgeport.commands.raw_input import tell_left_out
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import EdgeportError, SourceError
 from edgeport.runtimes.formats.csv_table import TABLES
+from edgeport.runtimes.images import images_in
 from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
@@ -43,8 +45,11 @@ def open_data(args: DataArgs) -> "DataSet":
         drop=args.drop,
         how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
-    if Path(args.where).suffix.lower() in TABLES:
+    where = Path(args.where)
+    if where.suffix.lower() in TABLES:
         _tell_what_was_guessed(found)
+    if where.is_dir() and images_in(where):
+        tell_left_out(where)
     again = data.repeated(found)
     if again:
         note(

@@ -24,6 +24,13 @@ ROWS = [
 ]
 
 
+class Mean(torch.nn.Module):
+    """Of the bytes of an image."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.float().mean((1, 2, 3))
+
+
 @pytest.fixture(scope="module")
 def houses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a table, a run trained on it, and its bundle."""
@@ -254,6 +261,32 @@ def test_files_that_do_not_fit(
     ):
         assert main(["predict", str(houses / "run.edge"), "--input", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_image_of_another_size_and_what_is_no_image_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    (folder / "more").mkdir(parents=True)
+    Image.new("RGB", (6, 8)).save(folder / "a.png")
+    for name in ("b.heic", "c.txt", "more/d", "more/e"):
+        (folder / name).touch()
+    images = {"image": torch.zeros(2, 8, 6, 3, dtype=torch.uint8)}
+    free = {"image": {0: "batch"}}
+    deploy.export(Mean(), images, tmp_path / "mean.edge", dimensions=free, formats=["onnx"])
+    asked = ["predict", str(tmp_path / "mean.edge"), "--input", str(folder)]
+    capsys.readouterr()
+    assert main(asked) == 0
+    out, err = capsys.readouterr()
+    assert out == "row,output\na.png,0\n"
+    told = f"left out 4 files of {folder} whose name is that of no image which is read: "
+    assert err == f"{told}b.heic, c.txt, more/d, ...\n"
+    Image.new("RGB", (8, 6)).save(folder / "more" / "f.png")
+    assert main(asked) == 2
+    assert (
+        f"edgeport: {folder / 'more' / 'f.png'}: input 'image' has shape [1, 6, 8, 3]: axis 1 is "
+        "6, expected 8\n"
+    ) in capsys.readouterr().err
 
 
 def test_images_of_any_size_are_labelled(

@@ -216,7 +216,7 @@ def test_lines_that_are_no_utf_8(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = TensorSpec("image", "uint8", ("batch", "height", "width", 3))
     (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(FormatError, match=r"a\.png cannot be read as an image: .*\n  fix: save it"):
+    with pytest.raises(FormatError, match=r"a\.png cannot be read as an image: .*\n  fix: remove"):
         inputs(tmp_path / "a.png", spec)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(BackendMissingError, match="images are decoded by Pillow, which is not in"):
