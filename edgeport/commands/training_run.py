@@ -3,9 +3,10 @@
 import contextlib
 import json
 import re
+import reprlib
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgeport.runtimes import EdgeportError, SourceError
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.images import images_in
 from edgeport.runtimes.needs import needs
+from edgeport.runtimes.text import decode
 
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings
@@ -47,7 +49,7 @@ def open_data(args: DataArgs) -> "DataSet":
     )
     where = Path(args.where)
     if where.suffix.lower() in TABLES:
-        _tell_what_was_guessed(found)
+        _tell_what_was_guessed(found, args.categorical)
     if where.is_dir() and images_in(where):
         tell_left_out(where)
     again = data.repeated(found)
@@ -59,12 +61,18 @@ def open_data(args: DataArgs) -> "DataSet":
     return found
 
 
-def _tell_what_was_guessed(data: "DataSet") -> None:
+def _tell_what_was_guessed(data: "DataSet", categorical: Collection[str]) -> None:
     """Which columns are categories, and which target may be one: a file does not say so."""
-    origin = data.origin
-    texts = [name for name, kind in origin.schema.items() if kind == "text"]
+    origin, inputs = data.origin, data.train.inputs
+    texts = [
+        f"{name!r} (as {reprlib.repr(decode(inputs[name][:1])[0])})"
+        for name, kind in origin.schema.items()
+        if kind == "text" and name not in categorical
+    ]
     if texts:
-        note(f"taken as categories, for there is text in them: {', '.join(map(repr, texts))}")
+        note(f"taken as categories, for there is text in them: {', '.join(texts)}")
+    for guess in data.notes:
+        note(guess)
     values = {*data.train.labels.tolist(), *data.held_out.labels.tolist()}
     if not origin.classes and len(values) <= _FEW and all(map(float.is_integer, values)):
         note(
