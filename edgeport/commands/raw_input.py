@@ -40,6 +40,9 @@ from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
 
+BATCH_CHARACTERS: Final = 2**22
+"""Of texts, each as long as the longest: a model of tf-idf took 108 bytes for each of them."""
+
 _TOLD: Final = 3
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
 
@@ -124,7 +127,10 @@ def _table(
         texts[spec.name] = [row[place] if as_it_is else row[place].strip() for row in rows]
     for name in categories.keys() & texts.keys():
         _tell_unknown(path, name, texts[name], categories[name], table.lines)
-    for batch in _batches(len(rows), signature):
+    longest = sum(
+        max(map(len, texts[spec.name]), default=0) for spec in signature.inputs if is_text(spec)
+    )
+    for batch in _batches(len(rows), signature, longest):
         yield Raw(
             tuple(str(row + 1) for row in range(len(rows))[batch]),
             _columns(
@@ -218,7 +224,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
         raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
     # a line ends where a file's does: splitlines cuts a text at U+2028 too
     texts = content.removesuffix("\n").split("\n") if content else []
-    for batch in _batches(len(texts), signature):
+    for batch in _batches(len(texts), signature, max(map(len, texts), default=0)):
         part = texts[batch]
         rows = tuple(str(batch.start + index + 1) for index in range(len(part)))
         yield Raw(rows, {spec.name: encode(part)})
@@ -265,15 +271,22 @@ def _rows_along(array: Array, axis: int) -> int:
     return int(array.shape[axis]) if axis < array.ndim else 0
 
 
-def _batches(rows: int, signature: Signature) -> list[slice]:
-    """Parts of some rows that the model takes, as far as there are any."""
+def _batches(rows: int, signature: Signature, longest: int = 0) -> list[slice]:
+    """Parts of some rows that the model takes, as far as there are any.
+
+    Args:
+        rows: How many.
+        signature: Of the model.
+        longest: Characters of the longest text; all of a part are padded to it.
+    """
     dimension = row_dimension(signature)
+    most = max(1, min(BATCH_ROWS, BATCH_CHARACTERS // max(1, longest)))
     if dimension is not None:
-        return signature.range_of(dimension).parts(rows, BATCH_ROWS)
+        return signature.range_of(dimension).parts(rows, most)
     fixed = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
     if isinstance(fixed, int):
-        return Range(fixed, fixed, step=max(1, fixed)).parts(rows, BATCH_ROWS)
-    return Range().parts(rows, BATCH_ROWS)
+        return Range(fixed, fixed, step=max(1, fixed)).parts(rows, most)
+    return Range().parts(rows, most)
 
 
 def _images(path: Path, signature: Signature) -> Iterator[Raw]:

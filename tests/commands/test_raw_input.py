@@ -106,6 +106,17 @@ def test_white_space_is_part_of_a_text_and_not_of_a_category(tmp_path: Path) -> 
     assert decode(found.inputs["t"]) == ["one", "two"]
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_long_text_makes_no_thousand_rows_as_long(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    texts = ["short", "x" * 2**18, *["short"] * 98]
+    path.write_text("\n".join(["t", *texts] if name == "a.csv" else texts))
+    text = Signature((TensorSpec("t", "int32", ("batch", "characters")),), ())
+    parts = [raw.inputs["t"] for raw in read(path, text)]
+    assert max(part.size for part in parts) <= 2**22
+    assert [text for part in parts for text in decode(part)] == texts
+
+
 def test_a_file_of_nothing_has_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.touch()
