@@ -203,7 +203,7 @@ def refuse_unfit(path: Path) -> None:
     """
     with writing(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = path.stat().st_mode  # once: others may write and remove it meanwhile
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(mode) or _leads_to_a_process(path):
             what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise PlaceError(
                 f"{path} is {what}, and a file is to be written there",
@@ -216,6 +216,11 @@ def refuse_unfit(path: Path) -> None:
             fixed = os.statvfs(nearest).f_flag & os.ST_RDONLY
             reason = errno.EROFS if fixed else errno.EACCES
             raise OSError(reason, os.strerror(reason))
+
+
+def _leads_to_a_process(path: Path) -> bool:
+    """Whether it is ``/dev/stdout`` or its like, a link that root would replace for everybody."""
+    return path.is_symlink() and str(path.readlink()).startswith("/proc/")
 
 
 def _refuse_below_a_file(path: Path) -> None:

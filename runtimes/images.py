@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 import numpy as np
 
+from .errors import BackendMissingError, FormatError
 from .inputs import Array
 from .signature import TensorSpec
 
@@ -31,10 +35,23 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         OSError: A folder cannot be read: nothing is left out in silence.
     """
+    return [path for path in _files_in(folder) if is_image_file(path)]
+
+
+def others_in(folder: Path) -> list[Path]:
+    """The other files of a folder and of the folders in it, in order; none that is hidden.
+
+    Raises:
+        OSError: As ``images_in``.
+    """
+    return [path for path in _files_in(folder) if not is_image_file(path)]
+
+
+def _files_in(folder: Path) -> list[Path]:
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=_raised):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [path for name in names if is_image_file(path := Path(place, name))]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found)
 
 
@@ -50,6 +67,38 @@ def is_image(spec: TensorSpec) -> bool:
     """
     grey, planes = len(spec.shape) == 3, len(spec.shape) == 4 and spec.shape[3] in (1, 3)
     return spec.dtype == "uint8" and (grey or planes)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image]:
+    """An image whose header is read; what goes wrong with it, in the block too, names the file.
+
+    For one thread at a time: Pillow warns of 90 million pixels, which is a photo of today.
+
+    Raises:
+        FormatError: It is not an image that Pillow reads, or has more than 8 bits.
+        BackendMissingError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as e:
+        raise BackendMissingError(
+            "images are decoded by Pillow, which is not installed", remedy="pip install pillow"
+        ) from e
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except Image.DecompressionBombError as e:
+        raise FormatError(
+            f"{path} is too large: {str(e).partition(', could')[0]}", remedy="make it smaller"
+        ) from e
+    except (OSError, ValueError, SyntaxError) as e:
+        raise FormatError(
+            f"{path} cannot be read as an image: {e}",
+            remedy="remove it, or save it again as PNG of 8 bits",
+        ) from e
 
 
 def pixels(image: Image, spec: TensorSpec) -> Array:
@@ -81,6 +130,8 @@ def seen_size(image: Image) -> tuple[int, int]:
 def decoded(image: Image, mode: Literal["RGB", "L"]) -> Array:
     """Decode an image: (height, width, 3) or (height, width) uint8; EXIF turns are applied.
 
+    Of several frames it is the first. What is transparent has the colour that it has in the file.
+
     Args:
         image: As Pillow opened it; decoders of damaged files raise what they like.
         mode: With colours, or grey.
@@ -92,4 +143,6 @@ def decoded(image: Image, mode: Literal["RGB", "L"]) -> Array:
 
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"its pixels have more than 8 bits (mode {image.mode})")
-    return np.array(ImageOps.exif_transpose(image).convert(mode))
+    turned = ImageOps.exif_transpose(image)  # a copy
+    turned.info.pop("transparency", None)  # neither mode has any, of which Pillow would warn
+    return np.array(turned.convert(mode))

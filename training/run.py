@@ -91,6 +91,16 @@ class Run:
         return "logits" if self.held_out.classification else "prediction"
 
     @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Names of the classes of the output, and of the categories of each input that has some."""
+        known: Mapping[str, Sequence[str]] = getattr(self.module, "categories", {})
+        return {
+            name: tuple(names)
+            for name, names in {**known, self.output: self.origin.classes}.items()
+            if names
+        }
+
+    @property
     def samples(self) -> list[dict[str, Array]]:
         """Held-out inputs as the module takes them: all at once, or one by one if sizes differ."""
         inputs = self.held_out.inputs

@@ -37,7 +37,8 @@ class Source:
         samples: Inputs to prove with.
         notes: What was changed in the user's module, in sentences for them.
         values: Where the values of samples come from.
-        labels: By output: names of the classes along its last axis, where they are known.
+        labels: By output: names of the classes along its last axis, where they are known. By input
+            that is text: the categories that it may be.
         recorded: What forward did, in operators, where compilers can take no derivatives: see
             ``compilers.derivatives_in_forks``.
         kept: The attributes in which the module's runs leave something.

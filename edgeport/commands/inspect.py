@@ -157,7 +157,7 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         *_said("made with", found["producer"]),
         *_said("made from", found["source"]),
         f"signature: {by}{plain(signed['reason'])}",
-        *_labels(found["labels"]),
+        *_labels(found["labels"], bundle.manifest.signature),
         f"golden samples: {kinds}",
         f"passes with: {_bars(bundle.manifest)}",
         *_proved(found),
@@ -201,10 +201,14 @@ def _contract(signature: Signature) -> list[str]:
     return [f"  {what:<6} {plain(part)}" for what, part in parts]
 
 
-def _labels(labels: dict[str, list[str]]) -> list[str]:
+def _labels(labels: dict[str, list[str]], signature: Signature) -> list[str]:
+    inputs = {spec.name for spec in signature.inputs}
     return [
-        plain(f"classes of {output}: {len(names)}: {textwrap.shorten(', '.join(names), 80)}")
-        for output, names in labels.items()
+        plain(
+            f"{'categories' if name in inputs else 'classes'} of {name}: {len(names)}: "
+            f"{textwrap.shorten(', '.join(names), 80)}"
+        )
+        for name, names in labels.items()
     ]
 
 

@@ -23,10 +23,11 @@ from edgeport.commands.options import (
 from edgeport.commands.run_story import is_run
 from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
+from edgeport.runtimes.bundles.bundle import open_labelled
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.needs import needs
-from edgeport.runtimes.predictor import LOGITS, most_likely, open_predictor
+from edgeport.runtimes.predictor import LOGITS, most_likely
 from edgeport.runtimes.rows import require_apart, rows_first
 
 if TYPE_CHECKING:
@@ -50,10 +51,17 @@ class PredictArgs:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Something that answers: its signature, names of its classes if it knows them, and how."""
+    """Something that answers.
+
+    Attributes:
+        signature: What it takes and gives.
+        labels: By output: names of its classes, by input: categories, where it knows them.
+        answer: How.
+        precision: What it computes in.
+    """
 
     signature: Signature
-    classes: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
     answer: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     precision: str
 
@@ -103,10 +111,10 @@ def run(args: PredictArgs) -> int:
     with opened(args) as model:
         header: list[str] | None = None
         first: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
-        for part, raw in enumerate(raw_input.read(args.input, model.signature)):
+        for part, raw in enumerate(raw_input.read(args.input, model.signature, model.labels)):
             if part == 1 and first is not None:
                 require_apart(model.signature, model.answer, *first, model.precision)
-            answer = model.answer(raw.inputs)
+            answer = _answer(model, raw, args.input)
             columns = told(answer, model, len(raw.rows))
             if header is None:
                 first = raw.inputs, answer
@@ -121,6 +129,16 @@ def run(args: PredictArgs) -> int:
         with files.parents(args.output):
             files.write(args.output, table.getvalue())
     return 0
+
+
+def _answer(model: Model, raw: raw_input.Raw, path: Path) -> Mapping[str, Array]:
+    try:
+        return model.answer(raw.inputs)
+    except InputError as e:
+        if not path.is_dir():
+            raise
+        (file,) = raw.rows
+        raise InputError(f"{path / file}: {e.problem}", remedy=e.remedy) from e
 
 
 def opened(args: PredictArgs) -> AbstractContextManager[Model]:
@@ -152,7 +170,7 @@ def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequ
                 remedy="use edgeport.runtimes.open and run it from Python",
             )
         if name == LOGITS and array.ndim == 2:
-            columns |= _labels(array, model.classes)
+            columns |= _labels(array, model.labels.get(name, ()))
             continue
         flat = array.reshape(rows, -1)
         if flat.shape[1] > _MOST_COLUMNS:
@@ -178,11 +196,11 @@ def _text(value: np.generic) -> str:
 
 @contextmanager
 def _bundle(args: PredictArgs) -> Iterator[Model]:
-    with open_predictor(
+    session, labels = open_labelled(
         args.model, args.backend, threads=args.threads, device=args.device, gpu=args.gpu
-    ) as found:
-        session = found.session
-        yield Model(session.signature, found.labels, session.run, session.engine.precision)
+    )
+    with session:
+        yield Model(session.signature, labels, session.run, session.engine.precision)
 
 
 @contextmanager
@@ -201,7 +219,7 @@ def _run(path: Path) -> Iterator[Model]:
             output = found.module(**{name: torch.tensor(a) for name, a in checked.items()})
         return {found.output: output.numpy()}
 
-    yield Model(signature, found.origin.classes, answer, signature.precision)
+    yield Model(signature, found.labels, answer, signature.precision)
 
 
 def run_signature(run: "Run") -> Signature:

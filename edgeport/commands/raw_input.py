@@ -5,15 +5,16 @@ Images are a uint8 tensor, as a decoder gives them.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from edgeport.commands.terminal import note
 from edgeport.runtimes import (
-    BackendMissingError,
     FormatError,
     InputError,
     MissingFileError,
@@ -24,13 +25,26 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.formats.csv_table import TABLES, read_table
 from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
-from edgeport.runtimes.images import images_in, is_image, is_image_file, pixels
+from edgeport.runtimes.images import (
+    images_in,
+    is_image,
+    is_image_file,
+    opened,
+    others_in,
+    pixels,
+)
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.rows import cut, row_axis, row_dimension
 from edgeport.runtimes.text import encode, is_text
 
 BATCH_ROWS: Final = 1024
+
+BATCH_CHARACTERS: Final = 2**22
+"""Of texts, each as long as the longest: a model of tf-idf took 108 bytes for each of them."""
+
+_TOLD: Final = 3
+_NONE: Final[Mapping[str, Sequence[str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,9 @@ class Raw:
     inputs: Mapping[str, Array]
 
 
-def read(path: Path, signature: Signature) -> Iterator[Raw]:
+def read(
+    path: Path, signature: Signature, categories: Mapping[str, Sequence[str]] = _NONE
+) -> Iterator[Raw]:
     """Read a file in batches.
 
     Args:
@@ -49,6 +65,9 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
             ``.npy``: that of the only input. ``.txt``: a text per line. An
             image, or a folder of them.
         signature: Of the model.
+        categories: What columns of text may be. White space around them is none of them, as it is
+            when a table is trained on; it is told where a row has another. Other text stays as it
+            is.
 
     Raises:
         MissingFileError: There is nothing at ``path``.
@@ -62,7 +81,12 @@ def read(path: Path, signature: Signature) -> Iterator[Raw]:
     suffix = path.suffix.lower()
     if path.is_dir() or is_image_file(path):
         return _images(path, signature)
-    readers = {**dict.fromkeys(TABLES, _table), ".npz": _arrays, ".npy": _arrays, ".txt": _lines}
+    readers: dict[str, Callable[[Path, Signature], Iterator[Raw]]] = {
+        **dict.fromkeys(TABLES, partial(_table, categories=categories)),
+        ".npz": _arrays,
+        ".npy": _arrays,
+        ".txt": _lines,
+    }
     if suffix not in readers:
         raise UsageError(
             f"{path} is neither .csv, .tsv, .npz, .npy, .txt nor an image",
@@ -78,7 +102,9 @@ def found(path: Path) -> list[Path]:
     return images_in(path)
 
 
-def _table(path: Path, signature: Signature) -> Iterator[Raw]:
+def _table(
+    path: Path, signature: Signature, categories: Mapping[str, Sequence[str]]
+) -> Iterator[Raw]:
     table = read_table(path)
     header, rows = table.header, table.rows
     for spec in signature.inputs:
@@ -94,13 +120,40 @@ def _table(path: Path, signature: Signature) -> Iterator[Raw]:
             )
         if header.count(spec.name) > 1:
             raise InputError(f"{path} has two columns {spec.name!r}", remedy="rename one")
-    places = {spec.name: header.index(spec.name) for spec in signature.inputs}
-    for batch in _batches(len(rows), signature):
-        start, part = batch.start, rows[batch]
-        texts = {name: [row[place].strip() for row in part] for name, place in places.items()}
+    texts: dict[str, Sequence[str]] = {}
+    for spec in signature.inputs:
+        place = header.index(spec.name)
+        as_it_is = is_text(spec) and spec.name not in categories
+        texts[spec.name] = [row[place] if as_it_is else row[place].strip() for row in rows]
+    for name in categories.keys() & texts.keys():
+        _tell_unknown(path, name, texts[name], categories[name], table.lines)
+    longest = sum(
+        max(map(len, texts[spec.name]), default=0) for spec in signature.inputs if is_text(spec)
+    )
+    for batch in _batches(len(rows), signature, longest):
         yield Raw(
-            tuple(str(start + index + 1) for index in range(len(part))),
-            _columns(path, signature, texts, table.lines[batch]),
+            tuple(str(row + 1) for row in range(len(rows))[batch]),
+            _columns(
+                path,
+                signature,
+                {name: column[batch] for name, column in texts.items()},
+                table.lines[batch],
+            ),
+        )
+
+
+def _tell_unknown(
+    path: Path, name: str, texts: Sequence[str], known: Sequence[str], lines: Sequence[int]
+) -> None:
+    among = frozenset(known)
+    unknown = [row for row, text in enumerate(texts) if text not in among]
+    if unknown:
+        first = unknown[0]
+        note(
+            f"{path} line {lines[first]}: {name!r} is {texts[first]!r}, which was not among the "
+            f"{len(known)} categories that the model was trained on; "
+            + (f"so in {len(unknown):,} of {len(texts):,} rows: " if len(unknown) > 1 else "")
+            + "it is answered as none of them"
         )
 
 
@@ -171,7 +224,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
         raise FormatError(f"{path} is not UTF-8: {e}", remedy="save it as UTF-8") from e
     # a line ends where a file's does: splitlines cuts a text at U+2028 too
     texts = content.removesuffix("\n").split("\n") if content else []
-    for batch in _batches(len(texts), signature):
+    for batch in _batches(len(texts), signature, max(map(len, texts), default=0)):
         part = texts[batch]
         rows = tuple(str(batch.start + index + 1) for index in range(len(part)))
         yield Raw(rows, {spec.name: encode(part)})
@@ -218,15 +271,22 @@ def _rows_along(array: Array, axis: int) -> int:
     return int(array.shape[axis]) if axis < array.ndim else 0
 
 
-def _batches(rows: int, signature: Signature) -> list[slice]:
-    """Parts of some rows that the model takes, as far as there are any."""
+def _batches(rows: int, signature: Signature, longest: int = 0) -> list[slice]:
+    """Parts of some rows that the model takes, as far as there are any.
+
+    Args:
+        rows: How many.
+        signature: Of the model.
+        longest: Characters of the longest text; all of a part are padded to it.
+    """
     dimension = row_dimension(signature)
+    most = max(1, min(BATCH_ROWS, BATCH_CHARACTERS // max(1, longest)))
     if dimension is not None:
-        return signature.range_of(dimension).parts(rows, BATCH_ROWS)
+        return signature.range_of(dimension).parts(rows, most)
     fixed = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
     if isinstance(fixed, int):
-        return Range(fixed, fixed, step=max(1, fixed)).parts(rows, BATCH_ROWS)
-    return Range().parts(rows, BATCH_ROWS)
+        return Range(fixed, fixed, step=max(1, fixed)).parts(rows, most)
+    return Range().parts(rows, most)
 
 
 def _images(path: Path, signature: Signature) -> Iterator[Raw]:
@@ -236,22 +296,22 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
             remedy="give an .npz file",
         )
+    if path.is_dir():
+        tell_left_out(path)
     for file in found(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
-        yield Raw((name,), {spec.name: _image(file, spec)[None]})
+        with opened(file) as image:
+            decoded = pixels(image, spec)
+        yield Raw((name,), {spec.name: decoded[None]})
 
 
-def _image(path: Path, spec: TensorSpec) -> Array:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as e:
-        raise BackendMissingError(
-            "images are decoded by Pillow, which is not installed", remedy="pip install pillow"
-        ) from e
-    try:
-        with Image.open(path) as image:
-            return pixels(image, spec)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise FormatError(
-            f"{path} cannot be read as an image: {e}", remedy="save it again as PNG of 8 bits"
-        ) from e
+def tell_left_out(folder: Path) -> None:
+    """Say which files of a folder of images are none by their names."""
+    others = others_in(folder)
+    if others:
+        count = "1 file" if len(others) == 1 else f"{len(others):,} files"
+        note(
+            f"left out {count} of {folder} whose name is that of no image which is read: "
+            + ", ".join(str(file.relative_to(folder)) for file in others[:_TOLD])
+            + ", ..." * (len(others) > _TOLD)
+        )

@@ -92,8 +92,7 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
         output_names=[trained.output],
         keep_training_mode=args.keep_training_mode,
     )
-    classes = trained.origin.classes
-    return replace(source, labels={trained.output: classes} if classes else {})
+    return replace(source, labels=trained.labels)
 
 
 def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":

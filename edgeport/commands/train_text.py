@@ -94,8 +94,8 @@ def run(args: TextArgs) -> int:
         read_token_pattern(args.vectorizer["token_pattern"])
     vectorizer = {**args.vectorizer, "stop_words": _stop_words(args.vectorizer["stop_words"])}
     lines = read_lines(args.data, args.text, args.label)
-    if lines.duplicates:
-        note(f"left out {lines.duplicates:,} texts that were there already")
+    if lines.left_out:
+        note(lines.left_out)
     with contextlib.ExitStack() as stack:
         told = stack.enter_context(events(args.tensorboard))
         if args.vectorizer["analyzer"] != "word":

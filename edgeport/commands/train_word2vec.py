@@ -149,8 +149,8 @@ def _read(args: Word2VecArgs) -> "Texts":
     if args.text is None:
         raise UsageError("--label without --text", remedy="name the column of the texts as well")
     lines = read_lines(args.data, args.text, args.label)
-    if lines.duplicates:
-        note(f"left out {lines.duplicates:,} texts that were there already")
+    if lines.left_out:
+        note(lines.left_out)
     return Texts(args.data.stem, lines.texts, lines.labels, lines.sha256)
 
 

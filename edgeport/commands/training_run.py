@@ -3,21 +3,25 @@
 import contextlib
 import json
 import re
+import reprlib
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.quantities import four_decimals
+from edgeport.commands.raw_input import tell_left_out
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
 from edgeport.runtimes import EdgeportError, SourceError
 from edgeport.runtimes.formats.csv_table import TABLES
+from edgeport.runtimes.images import images_in
 from edgeport.runtimes.needs import needs
+from edgeport.runtimes.text import decode
 
 if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings
@@ -43,8 +47,11 @@ def open_data(args: DataArgs) -> "DataSet":
         drop=args.drop,
         how=Split(args.held_out or 0.2, 42, args.stratified) if drawn else None,
     )
-    if Path(args.where).suffix.lower() in TABLES:
-        _tell_what_was_guessed(found)
+    where = Path(args.where)
+    if where.suffix.lower() in TABLES:
+        _tell_what_was_guessed(found, args.categorical)
+    if where.is_dir() and images_in(where):
+        tell_left_out(where)
     again = data.repeated(found)
     if again:
         note(
@@ -54,12 +61,18 @@ def open_data(args: DataArgs) -> "DataSet":
     return found
 
 
-def _tell_what_was_guessed(data: "DataSet") -> None:
+def _tell_what_was_guessed(data: "DataSet", categorical: Collection[str]) -> None:
     """Which columns are categories, and which target may be one: a file does not say so."""
-    origin = data.origin
-    texts = [name for name, kind in origin.schema.items() if kind == "text"]
+    origin, inputs = data.origin, data.train.inputs
+    texts = [
+        f"{name!r} (as {reprlib.repr(decode(inputs[name][:1])[0])})"
+        for name, kind in origin.schema.items()
+        if kind == "text" and name not in categorical
+    ]
     if texts:
-        note(f"taken as categories, for there is text in them: {', '.join(map(repr, texts))}")
+        note(f"taken as categories, for there is text in them: {', '.join(texts)}")
+    for guess in data.notes:
+        note(guess)
     values = {*data.train.labels.tolist(), *data.held_out.labels.tolist()}
     if not origin.classes and len(values) <= _FEW and all(map(float.is_integer, values)):
         note(

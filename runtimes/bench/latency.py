@@ -32,7 +32,7 @@ from .rounds import OnStep, Series, measure
 from .setting import Closed, Cold, Mode, OpenLoop, Paced, Peak, Setting, Variant
 from .statistics import PERCENTS, Interval, Percentile, exponential, mean_in_time, percentiles
 from .sweep import Sweep, divide, usable_devices, variants
-from .workload import feed, fitting_rows
+from .workload import feed, fitting_rows, refuse_rows_twice
 
 LONGEST_S: Final = 86_400
 """A day."""
@@ -85,7 +85,9 @@ def benchmark(
         EngineError: An engine refused its artefact, failed, or took its process with it.
     """
     sweep, mode = sweep or Sweep(), mode or Closed()
-    if sweep.batches is None:
+    if sweep.batches is not None:
+        refuse_rows_twice(bundles, sweep.sizes or {})
+    else:
         sweep = replace(sweep, batches=(fitting_rows(bundles, 1),))
     _check_arguments(budget_s, processes, mode)
     _check_paths(bundles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,26 @@ def fitting_rows(bundles: Sequence[Bundle], rows: int) -> int:
             f"no number of rows fits all of the bundles: {each}", remedy="measure them one by one"
         ) from e
     return common.nearest(max(rows, common.step))
+
+
+def refuse_rows_twice(bundles: Sequence[Bundle], names: Collection[str]) -> None:
+    """Refuse sizes that say what a batch says.
+
+    Args:
+        bundles: What is timed, with batches that were asked for.
+        names: Of the dimensions whose sizes were asked for too.
+
+    Raises:
+        UsageError: The rows of a bundle are one of them.
+    """
+    for bundle in bundles:
+        rows = row_dimension(bundle.manifest.signature)
+        if rows in names:
+            raise UsageError(
+                f"the batch of {bundle.manifest.name!r} is its dimension {rows!r}, and sizes were "
+                "asked for of both",
+                remedy=f"give --batch, or --shape {rows}=",
+            )
 
 
 def _rows_of(signature: Signature) -> Range:

@@ -354,10 +354,10 @@ def open_labelled(
     device: str | None,
     gpu: GpuOptions | None,
 ) -> tuple[Session, Mapping[str, tuple[str, ...]]]:
-    """Open what ``open_session`` opens, and say what it knows of its outputs.
+    """Open what ``open_session`` opens, and say which names it knows.
 
     Returns:
-        The session; and by output the names of its classes, where the bundle knows them.
+        The session; and the ``labels`` of the manifest, where the bundle has them.
 
     Raises:
         EdgeportError: As ``open_session``.

@@ -133,7 +133,8 @@ class Manifest:
         gap: Why golden samples lack oracles, in a sentence; ``None`` where they have them.
         source: What it was made from: ``weights_sha256`` of the module's tensors.
         evidence: Reports of what was proved and measured, by kind.
-        labels: By output: names of the classes along its last axis, where they are known.
+        labels: By output: names of the classes along its last axis, where they are known. By input
+            that is text: the categories that it may be.
         extra: Whatever else it says, unknown to this version: kept when it is written again.
     """
 

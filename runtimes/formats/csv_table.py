@@ -45,6 +45,10 @@ def read_table(path: Path) -> CsvTable:
         raise FormatError(f"{path} is empty", remedy="give it a header and rows")
     marks, others = ("tabs", ",;|") if _has_tabs(path) else ("commas", ";\t|")
     header = [name.strip() for name in found[0][1]]
+    if any("\0" in name for name in header):
+        raise FormatError(
+            f"{path} has zero bytes in its first line, as UTF-16 has", remedy="save it as UTF-8"
+        )
     if len(header) == 1 and any(mark in header[0] for mark in others):
         raise FormatError(
             f"{path} has no {marks} between its columns: {header[0]!r}",

@@ -1,4 +1,7 @@
-"""Arrays in files of numpy's, ``.npy`` and ``.npz``: plain ones, never a pickle."""
+"""Arrays in files of numpy's, ``.npy`` and ``.npz``: plain ones, never a pickle.
+
+They are in the byte order of this machine, whatever that of the file: engines take no other.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +51,12 @@ def _read(path: Path, take: Callable[[Any], T], what: str, how: str) -> T:
         except MemoryError:
             raise
         except Exception as e:  # numpy lets through what zipfile, zlib and tokenize raise
+            if "Object arrays" in str(e):  # numpy's words for a pickle, of which it says no more
+                raise FormatError(
+                    f"{path} holds an array of Python objects, a pickle, which is never read",
+                    remedy="save numbers of one type and rows of one length: "
+                    "array.astype('float32')",
+                ) from e
             raise FormatError(f"{path} is not {what}: {e}", remedy=f"write it with {how}") from e
 
 
@@ -57,10 +66,14 @@ def _several(found: Any) -> dict[str, Array]:
     arrays = {name: found[name] for name in found.files}
     if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise ValueError(f"{other[0]} in it is no array")
-    return arrays
+    return {name: _native(array) for name, array in arrays.items()}
 
 
 def _one(found: Any) -> Array:
     if not isinstance(found, np.ndarray):
         raise ValueError("it is an archive of arrays")
-    return found
+    return _native(found)
+
+
+def _native(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

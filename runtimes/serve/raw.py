@@ -86,7 +86,7 @@ def _text(spec: TensorSpec, index: int, value: bytes) -> str:
 
 def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as e:
         raise BackendMissingError(
             f"BYTES of input {spec.name!r} are images, and Pillow, which decodes them, is not "
@@ -104,8 +104,15 @@ def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
             return pixels(image, spec)
     except InputError:
         raise
-    except Exception as e:  # decoders of damaged files raise what they like
+    except Image.DecompressionBombError as e:
         raise InputError(
-            f"bytes {index} of input {spec.name!r} cannot be read as an image: {e}",
+            f"image {index} of input {spec.name!r} is too large: {str(e).partition(', could')[0]}",
+            remedy="make it smaller",
+        ) from e
+    except Exception as e:  # decoders of damaged files raise what they like
+        unknown = isinstance(e, UnidentifiedImageError)  # whose text names an object of Python's
+        raise InputError(
+            f"bytes {index} of input {spec.name!r} cannot be read as an image: "
+            f"{'they are of no kind that Pillow knows' if unknown else e}",
             remedy="send a PNG or JPEG file of 8 bits as it is",
         ) from e

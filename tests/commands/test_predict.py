@@ -24,6 +24,13 @@ ROWS = [
 ]
 
 
+class Mean(torch.nn.Module):
+    """Of the bytes of an image."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.float().mean((1, 2, 3))
+
+
 @pytest.fixture(scope="module")
 def houses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a table, a run trained on it, and its bundle."""
@@ -83,6 +90,37 @@ def test_columns_are_found_by_name_and_others_are_ignored(
     assert capsys.readouterr().out == ""
     first, second = table(output.read_text())
     assert first["prediction"] == second["prediction"]
+
+
+@pytest.mark.parametrize("model", ["run", "run.edge"])
+def test_a_category_that_was_not_in_the_training_is_told(
+    houses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    asked = ["predict", str(houses / model), "--input", str(tmp_path / "a.csv")]
+    answers = []
+    for places in ((" north ", "south"), ("North", "")):
+        (tmp_path / "a.csv").write_text(
+            "rooms,place,area\n\n" + "".join(f"0,{place},30\n" for place in places)
+        )
+        capsys.readouterr()
+        assert main(asked) == 0
+        out, err = capsys.readouterr()
+        answers.append(([row["prediction"] for row in table(out)], err))
+    (known, nothing), (unknown, told) = answers
+    assert nothing == ""
+    assert told == (
+        f"{tmp_path / 'a.csv'} line 3: 'place' is 'North', which was not among the 3 categories "
+        "that the model was trained on; so in 2 of 2 rows: it is answered as none of them\n"
+    )
+    assert len({*known, *unknown}) == 3
+
+
+def test_a_bundle_lists_the_categories_that_it_knows(
+    houses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["inspect", str(houses / "run.edge")]) == 0
+    assert "\ncategories of place: 3: east, north, south\n" in capsys.readouterr().out
 
 
 def test_what_is_read_is_not_overwritten(
@@ -162,13 +200,13 @@ def test_a_run_is_told_no_inputs(
 
 
 def test_more_numbers_than_a_table_has_columns() -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' has 4,097 numbers per row\n  fix: use "):
         told({"y": np.zeros((2, 4097), np.float32)}, of_nothing, 2)
 
 
 def test_an_answer_without_a_row_for_each() -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     with pytest.raises(UsageError, match=r"output 'y' is \[3\] for 2 rows\n  fix: use edgeport"):
         told({"y": np.zeros(3, np.float32)}, of_nothing, 2)
 
@@ -176,7 +214,7 @@ def test_an_answer_without_a_row_for_each() -> None:
 def test_rows_of_a_state_are_along_its_second_axis() -> None:
     x, h = TensorSpec("x", "int64", ("batch",)), TensorSpec("h", "int64", (2, "batch"))
     columns = told(
-        {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), (), dict, "float32"), 2
+        {"h": np.array([[1, 2], [3, 4]])}, Model(Signature((x,), (h,)), {}, dict, "float32"), 2
     )
     assert columns == {"h_0": ["1", "2"], "h_1": ["3", "4"]}
 
@@ -193,7 +231,7 @@ def test_rows_of_a_state_are_along_its_second_axis() -> None:
     ],
 )
 def test_a_number_is_told_with_all_its_digits(value: np.floating[Any], text: str) -> None:
-    of_nothing = Model(Signature((), ()), (), dict, "float32")
+    of_nothing = Model(Signature((), ()), {}, dict, "float32")
     columns = told({"y": np.array([value])}, of_nothing, 1)
     assert columns == {"y": [text]}
     assert value.dtype.type(text) == value
@@ -225,6 +263,32 @@ def test_files_that_do_not_fit(
         assert message in capsys.readouterr().err
 
 
+def test_an_image_of_another_size_and_what_is_no_image_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    (folder / "more").mkdir(parents=True)
+    Image.new("RGB", (6, 8)).save(folder / "a.png")
+    for name in ("b.heic", "c.txt", "more/d", "more/e"):
+        (folder / name).touch()
+    images = {"image": torch.zeros(2, 8, 6, 3, dtype=torch.uint8)}
+    free = {"image": {0: "batch"}}
+    deploy.export(Mean(), images, tmp_path / "mean.edge", dimensions=free, formats=["onnx"])
+    asked = ["predict", str(tmp_path / "mean.edge"), "--input", str(folder)]
+    capsys.readouterr()
+    assert main(asked) == 0
+    out, err = capsys.readouterr()
+    assert out == "row,output\na.png,0\n"
+    told = f"left out 4 files of {folder} whose name is that of no image which is read: "
+    assert err == f"{told}b.heic, c.txt, more/d, ...\n"
+    Image.new("RGB", (8, 6)).save(folder / "more" / "f.png")
+    assert main(asked) == 2
+    assert (
+        f"edgeport: {folder / 'more' / 'f.png'}: input 'image' has shape [1, 6, 8, 3]: axis 1 is "
+        "6, expected 8\n"
+    ) in capsys.readouterr().err
+
+
 def test_images_of_any_size_are_labelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +310,9 @@ def test_images_of_any_size_are_labelled(
         assert one.inputs["image"].shape == (1, *shape)
     pixels = Preprocess("image", 8, 6)(image=torch.tensor(found[0].inputs["image"]))
     logits = pixels.mean((2, 3)).numpy()
-    model = predict.Model(Signature((spec,), (), {}), ("r", "g", "b"), lambda i: i, "float32")
+    model = predict.Model(
+        Signature((spec,), (), {}), {"logits": tuple("rgb")}, lambda i: i, "float32"
+    )
     told = predict.told({"logits": logits}, model, 1)
     assert told["label"] == ["rgb"[int(logits.argmax())]]
     assert 1 / 3 < float(str(told["probability"][0])) < 1

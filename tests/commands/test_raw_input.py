@@ -96,6 +96,27 @@ def test_a_line_ends_where_a_file_says_so(tmp_path: Path, start: str, end: str) 
         assert decode(inputs(path, TensorSpec("t", "int32", ("batch", "characters")))) == texts
 
 
+def test_white_space_is_part_of_a_text_and_not_of_a_category(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('t\n one \n"two\r\n"\n', newline="")
+    text = Signature((TensorSpec("t", "int32", ("batch", "characters")),), ())
+    (found,) = read(path, text)
+    assert decode(found.inputs["t"]) == [" one ", "two\r\n"]
+    (found,) = read(path, text, {"t": ["one", "two"]})
+    assert decode(found.inputs["t"]) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_long_text_makes_no_thousand_rows_as_long(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    texts = ["short", "x" * 2**18, *["short"] * 98]
+    path.write_text("\n".join(["t", *texts] if name == "a.csv" else texts))
+    text = Signature((TensorSpec("t", "int32", ("batch", "characters")),), ())
+    parts = [raw.inputs["t"] for raw in read(path, text)]
+    assert max(part.size for part in parts) <= 2**22
+    assert [text for part in parts for text in decode(part)] == texts
+
+
 def test_a_file_of_nothing_has_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.touch()
@@ -206,7 +227,7 @@ def test_lines_that_are_no_utf_8(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = TensorSpec("image", "uint8", ("batch", "height", "width", 3))
     (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(FormatError, match=r"a\.png cannot be read as an image: .*\n  fix: save it"):
+    with pytest.raises(FormatError, match=r"a\.png cannot be read as an image: .*\n  fix: remove"):
         inputs(tmp_path / "a.png", spec)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(BackendMissingError, match="images are decoded by Pillow, which is not in"):

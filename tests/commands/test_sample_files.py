@@ -38,7 +38,7 @@ def test_files_folders_and_arrays_in_order(tmp_path: Path) -> None:
         ("both", SourceError, r"holds both \.npz and \.npy files"),
         ("text", FormatError, r"is not an \.npz of plain arrays"),
         ("array", FormatError, "it is one array, without a name"),
-        ("objects", FormatError, r"is not an \.npz of plain arrays"),
+        ("objects", FormatError, r"holds an array of Python objects"),
     ],
 )
 def test_what_holds_no_samples(

@@ -97,7 +97,10 @@ def test_more_than_memory_and_disk(
 
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_photos_of_one_size_that_stay_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
 ) -> None:
     drawn = np.random.default_rng(0)
     for number, name in enumerate(("dark", "light")):
@@ -105,8 +108,13 @@ def test_photos_of_one_size_that_stay_files(
         for index in range(10):
             pixels = drawn.integers(0, 128, (6, 5, 3), np.uint8) + np.uint8(128 * number)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    (tmp_path / "photos" / "dark" / "a.heic").touch()
     asked = ["train", model, "--data", str(tmp_path / "photos"), "--epochs", "3"]
     assert main([*asked, "-o", str(tmp_path / "array")]) == 0
+    assert capsys.readouterr().err.startswith(
+        f"left out 1 file of {tmp_path / 'photos'} whose name is that of no image which is read: "
+        "dark/a.heic\n"
+    )
     monkeypatch.setattr(images, "LARGEST_DECODED", 100)
     monkeypatch.setattr(recipes, "_KEPT_IMAGES", 3)
     assert main([*asked, "-o", str(tmp_path / "files")]) == 0

@@ -122,7 +122,7 @@ def test_what_was_guessed_of_a_table_is_told(
         "a,b,y\n" + "".join(f"{n % 3},{'uv'[n % 2]},{n % 4 // 2}\n" for n in range(40))
     )
     err = run(capsys, "mlp", "--data", str(table), *asked, "-o", str(tmp_path / "a"))[2]
-    assert "taken as categories, for there is text in them: 'b'\n" in err
+    assert "taken as categories, for there is text in them: 'b' (as 'v')\n" in err
     assert "8 of 8 held-out examples have the inputs of one that is trained on" in err
     assert "'y' holds 2 different whole numbers, taken as values; if they are classes: --cat" in err
     asked += ["--categorical", "y", "--drop", "b"]

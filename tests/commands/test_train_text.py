@@ -39,7 +39,7 @@ def test_train_export_predict(table: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(ask(table, "--json")) == 0
     out, err = capsys.readouterr()
     metrics = json.loads(out)
-    assert err == "left out 1 texts that were there already\n"
+    assert err == "left out 1 text that was there already\n"
     assert (metrics["labels"], metrics["held_out_accuracy"]) == (["ham", "spam"], 1.0)
     run, bundle = table.parent / "run", table.parent / "sms.edge"
     assert main(["export", str(run), "-o", str(bundle), "--format", "onnx"]) == 0

@@ -77,6 +77,17 @@ def test_a_place_where_no_file_can_be(tmp_path: Path, place: str, problem: str) 
     assert (tmp_path / "file").read_text() == "old"
 
 
+def test_a_link_to_what_a_process_writes_to_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    stdout = tmp_path / "stdout"
+    with (tmp_path / "file").open() as file:  # as /dev/stdout, where it was sent to a file
+        stdout.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(PlaceError, match="stdout is no regular file, and a file is to be"):
+            write(stdout, b"new")
+        assert stdout.is_symlink()
+        assert stdout.read_text() == "old"
+
+
 def test_an_old_file_is_no_hindrance_to_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     for place in ("file", "new", "deep/new"):

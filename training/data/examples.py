@@ -44,7 +44,8 @@ class Labelled:
                 "classes or float32[n] for values",
                 remedy="give one class number or value per example, and at least one example",
             )
-        for name, why in _TAKEN_NAMES.items():
+        answer = "logits" if self.classification else "prediction"
+        for name, why in {**_TAKEN_NAMES, answer: "as the answer of the model is"}.items():
             if name in self.inputs:
                 raise SourceError(
                     f"an input is named {name!r}, {why}", remedy="rename the column or array"
@@ -164,8 +165,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A data set, split."""
+    """A data set, split.
+
+    Attributes:
+        origin: Where it came from.
+        train: To train on.
+        held_out: To measure on.
+        notes: What was guessed when it was read, in sentences.
+    """
 
     origin: Origin
     train: Labelled
     held_out: Labelled
+    notes: tuple[str, ...] = ()

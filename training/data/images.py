@@ -1,25 +1,16 @@
 """A folder of images, one folder inside it per class."""
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-from edgeport.runtimes.errors import (
-    FormatError,
-    MissingFileError,
-    SourceError,
-)
-from edgeport.runtimes.images import decoded, images_in, is_image_file, seen_size
-from edgeport.runtimes.needs import needs
+from edgeport.runtimes.errors import MissingFileError, SourceError
+from edgeport.runtimes.images import decoded, images_in, is_image_file, opened, seen_size
 
 from .examples import Array, ragged, together
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 LARGEST_DECODED: Final = 2**30
 """Bytes of decoded images that are kept in memory. Not a share of it: a run keeps the same held-out
@@ -87,23 +78,8 @@ def read_image(path: Path) -> Array:
         FormatError: It is not an image that Pillow reads, or has more than 8 bits.
         BackendMissingError: Pillow is not installed.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return decoded(image, "RGB")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> "Iterator[Image]":
-    """An image whose header is read; what goes wrong with it names the file."""
-    with needs("decoding images", "vision"):
-        from PIL import Image
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise FormatError(
-            f"{path} cannot be read as an image: {e}",
-            remedy="remove it, or save it again as PNG of 8 bits",
-        ) from e
 
 
 class ImageFile:
@@ -123,7 +99,7 @@ class ImageFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _opened(path) as image:
+        with opened(path) as image:
             self.shape: tuple[int, ...] = (*seen_size(image), 3)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> Array:

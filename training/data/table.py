@@ -1,8 +1,11 @@
 """Tables: a CSV file as raw columns, numbers and text, and what is wrong with it."""
 
 import math
+import re
+import reprlib
+import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,9 @@ from .splitting import split
 
 MOST_CATEGORIES: Final = 1000
 
+_CODE: Final = re.compile(r"[+-]?0[0-9]")
+"""How a code may begin, and a number hardly."""
+
 _MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 
@@ -26,10 +32,12 @@ class Table:
     Attributes:
         name: Of the data set.
         columns: As they are in the file, in its order.
+        notes: What was guessed of them, in sentences.
     """
 
     name: str
     columns: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
 
 
 def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[str] = ()) -> Table:
@@ -60,14 +68,20 @@ def read_csv(path: Path, *, categorical: Collection[str] = (), drop: Collection[
             f"{path} has a header and {'one row' if rows else 'no rows'}",
             remedy="give it some rows",
         )
-    columns = {
-        name: _column(
-            path, name, [row[index].strip() for row in rows], found.lines, name in categorical
-        )
-        for index, name in enumerate(header)
-        if name not in drop
-    }
-    return Table(path.stem, columns)
+    columns: dict[str, Array] = {}
+    notes: list[str] = []
+    for index, name in enumerate(header):
+        if name in drop:
+            continue
+        texts = [row[index].strip() for row in rows]
+        columns[name] = _column(path, name, texts, found.lines, name in categorical)
+        code = next((text for text in texts if _CODE.match(text)), None)
+        if code is not None and columns[name].dtype.kind == "f":
+            notes.append(
+                f"{name!r} is taken as numbers, so that {code!r} is {float(code):g}; if they are "
+                f"codes: --categorical {shlex.quote(name)}"
+            )
+    return Table(path.stem, columns, tuple(notes))
 
 
 def dataset(
@@ -115,7 +129,8 @@ def dataset(
     }
     schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
     whole = Labelled(inputs, labels)
-    return split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
+    found_split = split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
+    return replace(found_split, notes=table.notes)
 
 
 def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array:
@@ -142,7 +157,8 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         if not name or not name.isprintable():
             raise FormatError(
                 f"column {index} of {path} is named {name!r}",
-                remedy="give it a name of letters in the first line; no comma ends a line",
+                remedy="give it a name of letters in the first line; no comma ends a line; of "
+                "pandas: to_csv(path, index=False)",
             )
         if header.count(name) > 1:
             raise FormatError(f"{path} has two columns {name!r}", remedy="rename one")
@@ -202,7 +218,8 @@ def _check_category(table: str, name: str, values: Array) -> None:
     different = len(np.unique(values))
     if different > MOST_CATEGORIES or (different == len(values) and len(values) > 2):
         raise SourceError(
-            f"{name!r} in {table} is text with {different:,} different values in "
-            f"{len(values):,} rows: no category",
-            remedy=f"leave it out: --drop {name!r}; free text: edgeport train text",
+            f"{name!r} in {table} is text, as {reprlib.repr(str(values[0]))}, with {different:,} "
+            f"different values in {len(values):,} rows: no category",
+            remedy=f"leave it out: --drop {name!r}; free text: edgeport train text; numbers have a "
+            "point, and no comma or unit",
         )

@@ -53,6 +53,12 @@ class Staged(nn.Module):
         free: dict[str, dict[int, str]] = getattr(self.prepare, "free_axes", {})
         return free
 
+    @property
+    def categories(self) -> dict[str, list[str]]:
+        """Input that is text -> the categories that it is compared with."""
+        found: dict[str, list[str]] = getattr(self.prepare, "categories", {})
+        return found
+
     def forward(self, **inputs: Tensor) -> Tensor:
         """Predict from raw inputs.
 

@@ -15,13 +15,28 @@ class Lines:
     Attributes:
         duplicates: How many lines were left out because their text was there already: a text
             that is trained on and held out measures memory.
+        contradictions: How many of these have another label than the first, which is kept.
         sha256: Of what was read, before duplicates were left out.
     """
 
     texts: list[str]
     labels: list[str]
     duplicates: int
+    contradictions: int
     sha256: str
+
+    @property
+    def left_out(self) -> str | None:
+        """What to tell a person about that."""
+        if not self.duplicates:
+            return None
+        texts = (
+            "1 text that was" if self.duplicates == 1 else f"{self.duplicates:,} texts that were"
+        )
+        told = f"left out {texts} there already"
+        if not self.contradictions:
+            return told
+        return f"{told}; {self.contradictions:,} with another label than the first, which is kept"
 
 
 def read_lines(path: Path, text: str, label: str) -> Lines:
@@ -54,6 +69,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
             remedy=f"its first line has {', '.join(header[:20])}; or give numbers from 1",
         )
     found: dict[str, str] = {}
+    contradictions = 0
     for number, row in enumerate(rows, start=1):
         if not all(0 <= column < len(row) for column in columns):
             raise SourceError(
@@ -65,7 +81,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
             raise SourceError(
                 f"{path}: text {number} has no label", remedy="give it one, or remove the line"
             )
-        found.setdefault(row[columns[0]], label_)
+        contradictions += found.setdefault(row[columns[0]], label_) != label_
     if len(set(found.values())) < 2:
         raise SourceError(
             f"{path} holds {len(set(found.values()))} label, two are needed to tell apart",
@@ -73,7 +89,8 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         )
     read = "".join(f"{row[columns[0]]}\t{row[columns[1]]}\n" for row in rows)
     sha256 = hashlib.sha256(read.encode("utf-8", "surrogatepass")).hexdigest()
-    return Lines(list(found), list(found.values()), len(rows) - len(found), sha256)
+    duplicates = len(rows) - len(found)
+    return Lines(list(found), list(found.values()), duplicates, contradictions, sha256)
 
 
 def _refuse_header(path: Path, rows: list[list[str]], text: int, label: int) -> None:

@@ -306,6 +306,15 @@ def test_a_batch_that_the_model_does_not_take(make: Make) -> None:
         benchmark([make(rows=3)], Sweep(batches=(2,)))
 
 
+def test_a_batch_and_another_size_of_the_same_rows(make: Make) -> None:
+    with pytest.raises(UsageError) as e:
+        benchmark([make()], Sweep(batches=(4,), sizes={"batch": (3,)}))
+    assert e.value.problem == (
+        "the batch of 'linear' is its dimension 'batch', and sizes were asked for of both"
+    )
+    assert e.value.remedy == "give --batch, or --shape batch="
+
+
 def test_a_batch_out_of_range(make: Make) -> None:
     bundle = make(ranges={"batch": Range(1, 8)})
     with pytest.raises(UsageError, match=r"a batch of 9 .*'linear' takes batch in 1\.\.8"):

@@ -36,6 +36,33 @@ def test_arrays_come_back(tmp_path: Path) -> None:
     assert read_npy(path).tolist() == X.tolist()
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">i8", "<f2", ">u2"])
+def test_arrays_of_another_byte_order_are_the_same_numbers_in_that_of_the_machine(
+    tmp_path: Path, dtype: str
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(written(lambda file: np.savez(file, x=np.asfortranarray(X.astype(dtype)))))
+    found = read_npz(path)["x"]
+    assert found.dtype.isnative
+    assert found.tolist() == X.tolist()
+    path.write_bytes(written(lambda file: np.save(file, X.astype(dtype))))
+    assert read_npy(path).dtype.isnative
+    assert read_npy(path).tolist() == X.tolist()
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(written(lambda file: np.savez(file, x=np.array([[1.0], "a"], object))))
+    with pytest.raises(FormatError) as caught:
+        read_npz(path)
+    assert caught.value.problem == (
+        f"{path} holds an array of Python objects, a pickle, which is never read"
+    )
+    assert caught.value.remedy == (
+        "save numbers of one type and rows of one length: array.astype('float32')"
+    )
+
+
 @given(st.sampled_from(WHOLE), st.integers(0, 10**4), st.binary(max_size=3), st.integers(0, 3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_is_told_or_harmless(

@@ -82,7 +82,12 @@ def test_texts() -> None:
     [
         (TEXT, rows(b"\xff"), "text 0 of input 'text' is not UTF-8"),
         (TEXT, rows(b"a", b"b").reshape(1, 2), r"is BYTES of shape \[1, 2\]"),
-        (COLOURS, rows(b"no picture"), "bytes 0 of input 'photo' cannot be read as an image"),
+        (
+            COLOURS,
+            rows(b"no picture"),
+            "bytes 0 of input 'photo' cannot be read as an image: they are of no kind that Pillow "
+            "knows\n",
+        ),
         (COLOURS, rows(png(np.full((8, 6), 300, np.uint16))), "more than 8 bits \\(mode I;16\\)"),
         (GREY, rows(png(np.full((8, 6), 300, np.uint16))), "more than 8 bits \\(mode I;16\\)"),
         (COLOURS, rows(b""), "bytes 0 of input 'photo' cannot be read as an image"),
@@ -103,6 +108,12 @@ def test_sizes_that_differ_are_named() -> None:
 def test_an_image_of_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeport.runtimes.serve.raw.MOST_PIXELS", 47)
     with pytest.raises(InputError, match="has 6 x 8 pixels, at most 47 are decoded"):
+        from_bytes(GREY, rows(png(np.zeros((8, 6), np.uint8))))
+
+
+def test_an_image_of_more_pixels_than_pillow_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 23)
+    with pytest.raises(InputError, match=r"image 0 of input 'digit' is too large: "):
         from_bytes(GREY, rows(png(np.zeros((8, 6), np.uint8))))
 
 

@@ -106,6 +106,16 @@ def test_white_space_around_names_and_values_is_none_of_them(tmp_path: Path) -> 
     assert table.columns["b"].tolist() == ["u", "v"]
 
 
+def test_numbers_that_may_be_codes_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "zip code,share,y\n10,0.5,u\n010,-0,v\n9,0,u\n8,0.1,v\n")
+    data = open_data(str(path), target="y")
+    assert data.notes == (
+        "'zip code' is taken as numbers, so that '010' is 10; if they are codes: "
+        "--categorical 'zip code'",
+    )
+    assert read_csv(path, categorical=["zip code"]).notes == ()
+
+
 def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,y\n1,,u\n2,oops,u\n3,3,v\n4,3,v\n")
     data = open_data(str(path), target="y", drop=["b"])
@@ -124,7 +134,12 @@ def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
         (HOUSES, "price", ["area", "rooms", "district"], "no column besides the target"),
         ("a,b,y\n1,2,3\n1,4,5\n", "y", [], "'a' in houses is 1.0 in every row"),
         ("a,b,y\nu,2,3\nu,4,5\n", "y", [], "'a' in houses is u in every row"),
-        ("a,y\nu,3\nv,5\nw,4\n", "y", [], "is text with 3 different values in 3 rows: no category"),
+        (
+            'a,y\n"1,5",3\n"2,5",5\n"3,5",4\n',
+            "y",
+            [],
+            "'a' in houses is text, as '1,5', with 3 different values in 3 rows: no category",
+        ),
         ("a,y\n1,3\n2,3\n3,3\n", "y", [], "'y' is 3 in every example: there is nothing to learn"),
         ("a,y\n1,u\n2,u\n3,u\n", "y", [], "'y' holds one class only, u: there is nothing to learn"),
         ("a,y\n1,3\n2,4\n", "y", ["a"], "no column besides the target"),
@@ -132,6 +147,8 @@ def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
         ("a,y\n1,3\n2,5\n3,5\n", "y", [], "'y' is 5 in all examples (2) that are trained on"),
         ("a,y\n1,u\n2,v\n3,v\n", "y", [], "the class u of 'y' is in none of the 2 examples that"),
         ("self,y\n1,u\n2,u\n3,v\n", "y", [], "an input is named 'self'"),
+        ("logits,y\n1,u\n2,u\n3,v\n", "y", [], "an input is named 'logits', as the answer of the"),
+        ("prediction,y\n1,3\n2,4\n", "y", [], "an input is named 'prediction', as the answer of"),
         ("a,y\n1000000001,3\n1000000002,4\n", "y", [], "'a' in houses lies between 1000000001 and"),
         ("a,y\n1,1000000001\n2,1000000002\n", "y", [], "'y' in houses lies between 1000000001 and"),
         ("a,y\n1e300,3\n2,4\n", "y", [], "'a' in houses holds numbers beyond float32"),

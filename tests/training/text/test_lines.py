@@ -34,3 +34,22 @@ def test_white_space_around_labels_and_names_is_none_of_them(tmp_path: Path) -> 
     assert found.labels == ["a", "a", "b"]
     assert found.texts == [" one ", "two", "three"]
     assert read_texts(path, "text")[0] == found.texts
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("", None),
+        ("a,0\n", "left out 1 text that was there already"),
+        (
+            "a,0\na,1\nb,0\n",
+            "left out 3 texts that were there already; 2 with another label than the first, which "
+            "is kept",
+        ),
+    ],
+)
+def test_texts_that_are_there_twice_are_told(tmp_path: Path, more: str, told: str | None) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\na,0\nb,1\n{more}")
+    found = read_lines(path, "text", "label")
+    assert (found.texts, found.labels, found.left_out) == (["a", "b"], ["0", "1"], told)
