@@ -18,7 +18,7 @@ from edgeport.deploy.sources.raised import INTERPRETED, words
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
-from .remedies import LARGEST, LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
+from .remedies import COUNT, LARGEST, LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
 from .rules import DECIDING_PROBLEM, OPERATORS, PACKED_PROBLEM, RULES, Rule
 from .specialisation import dimension_names, fixing_place
 
@@ -38,6 +38,7 @@ _ALLOWED: Final = (
 """What torch.export says of ``if x.shape[1] % 2 == 0`` and ``table[: x.shape[1]]``."""
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
+_COUNTED: Final = re.compile(r"(?:\bshape|\bsize\(\))(?:\[[^\]]*\])?\.numel\(\)")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -134,8 +135,8 @@ def _refined(
             if (asked := re.search(pattern, "\n".join(texts), re.MULTILINE)) is not None:
                 named = asked.groups()
                 return Rule(family, "", problem.format(who, *named), remedy.format(*named))
-        loop = LOOP if place.line and _is_loop(place.line) else None
-        return Rule(family, "", _dimension_problem(rule, error, texts, who), loop)
+        problem = _dimension_problem(rule, error, texts, who)
+        return Rule(family, "", problem, _of_line(place.line) if place.line else None)
     if rule.family is Family.OPERATOR and rule.remedy is None:
         in_onnx = "ONNX" in rule.problem
         return replace(rule, remedy=operator_remedy(operator, in_onnx=in_onnx))
@@ -198,8 +199,11 @@ def _decides(texts: Sequence[str], line: Line | None) -> bool:
     return False
 
 
-def _is_loop(line: Line) -> bool:
-    return line.code.startswith(("for ", "while "))
+def _of_line(line: Line) -> str | None:
+    """What to do about a line that fixes a size."""
+    if line.code.startswith(("for ", "while ")):
+        return LOOP
+    return COUNT if _COUNTED.search(line.code) else None
 
 
 def _covers(node: ast.expr, number: int) -> bool:

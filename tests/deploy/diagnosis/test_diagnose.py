@@ -256,6 +256,11 @@ class Rows(nn.Module):
         return torch.stack([x[row] * row for row in range(x.shape[0])])  # here
 
 
+class Counted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[:2].numel())  # here
+
+
 class Grows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -509,6 +514,7 @@ CASES = [
     ),
     Case(pt2, Pooled, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
+    Case(pt2, Counted, Family.DIMENSION, None, "count with x.numel()", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(
         pt2,
