@@ -14,6 +14,9 @@ from .quotients import LostSizeError
 
 T = TypeVar("T")
 
+_sym_float: Final[Any] = torch.sym_float  # without types
+_sym_int: Final[Any] = torch.sym_int
+
 _SIZES: Final = (torch.SymInt, torch.SymFloat)
 _MODULES: Final = 8
 """In which calls are looked for, one after the other."""
@@ -32,13 +35,13 @@ class _Plain(type):
 class _Float(float, metaclass=_Plain):
     def __new__(cls, *given: Any) -> Any:
         of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return torch.sym_float(given[0]) if of_size else float(*given)
+        return _sym_float(given[0]) if of_size else float(*given)
 
 
 class _Int(int, metaclass=_Plain):
     def __new__(cls, *given: Any, **options: Any) -> Any:
         of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return torch.sym_int(given[0]) if of_size else int(*given, **options)
+        return _sym_int(given[0]) if of_size else int(*given, **options)
 
 
 _NAMES: Final = {"float": _Float, "int": _Int}
