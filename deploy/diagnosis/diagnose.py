@@ -19,7 +19,6 @@ from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
 from .remedies import (
-    COUNT,
     LARGEST,
     LOOP,
     PACKED,
@@ -44,7 +43,6 @@ _BETWEEN: Final = re.compile(
 """And of ``table[: x.shape[1]]``: both ends of what was declared, and of what is left."""
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
-_COUNTED: Final = re.compile(r"(?:\bshape|\bsize\(\))(?:\[[^\]]*\])?\.numel\(\)")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -139,8 +137,8 @@ def _refined(
         family = Family.RECURRENT if recurrent else Family.DIMENSION
         if (allowed := _allowed("\n".join(texts))) is not None:
             return Rule(family, "", f"{who} {allowed[0]}", allowed[1])
-        problem = _dimension_problem(rule, error, texts, who)
-        return Rule(family, "", problem, _of_line(place.line) if place.line else None)
+        loop = LOOP if place.line and _is_loop(place.line) else None
+        return Rule(family, "", _dimension_problem(rule, error, texts, who), loop)
     if rule.family is Family.OPERATOR and rule.remedy is None:
         in_onnx = "ONNX" in rule.problem
         return replace(rule, remedy=operator_remedy(operator, in_onnx=in_onnx))
@@ -217,11 +215,8 @@ def _allowed(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _of_line(line: Line) -> str | None:
-    """What to do about a line that fixes a size."""
-    if line.code.startswith(("for ", "while ")):
-        return LOOP
-    return COUNT if _COUNTED.search(line.code) else None
+def _is_loop(line: Line) -> bool:
+    return line.code.startswith(("for ", "while "))
 
 
 def _covers(node: ast.expr, number: int) -> bool:

@@ -72,10 +72,6 @@ LOOP: Final = (
     "and start what a step passes on with a tensor, or annotate it: last: Optional[Tensor] = None; "
     f"or {FIXED}"
 )
-COUNT: Final = (
-    "count with x.numel() or math.prod(x.shape[1:]): numel() of a size is a number to all who "
-    f"record it; or {FIXED}"
-)
 LIST_IN_SCRIPT: Final = (
     "write what each turn makes into a tensor, as in out[:, t] = y, in place of a list, and choose "
     "with torch.where in place of a branch that adds to one"

@@ -261,11 +261,6 @@ class Long(nn.Module):
         return x * 2 if x.shape[0] >= 3 else x
 
 
-class Counted(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(x.shape[:2].numel())  # here
-
-
 class Grows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -519,7 +514,6 @@ CASES = [
     ),
     Case(pt2, Pooled, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
-    Case(pt2, Counted, Family.DIMENSION, None, "count with x.numel()", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(
         pt2,
