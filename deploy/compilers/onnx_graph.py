@@ -17,6 +17,7 @@ from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .bfloat16 import widen_bfloat16
 from .debug_map import dumps, read_debug_map
+from .far_places import write_out_far_places
 from .ir_version import stamp
 from .onnx_messages import messages
 from .sigmoids import write_out_sigmoids
@@ -46,6 +47,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     """
     write_out_sigmoids(model.graph)
     write_out_wide_integers(model)
+    write_out_far_places(model)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import (
     composites,
+    conversions,
     derivatives,
     experts,
     fake_quantisation,
@@ -116,13 +117,16 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 
 def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
     with ready():
+        plain = partial(_exported, source, source.flat, strict=strict)
+        plain = plain if strict else partial(_with_flags, source, plain)
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
-                plain = partial(_exported, source, source.flat, strict=strict)
-                return plain() if strict else _with_flags(source, plain)
+                return plain()
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
                 return _exported(source, source.flat, strict=True)
+            with contextlib.suppress(Exception):
+                return conversions.kept(e, plain)
             raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):

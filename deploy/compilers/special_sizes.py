@@ -5,7 +5,7 @@ smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from importlib import import_module
 from typing import Any, Final
@@ -162,10 +162,33 @@ def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) ->
         size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
         if _is_least(self, size):
             return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
-    if (known := _the_same_for_all(self, expr)) is not None:
-        return known
+    for answer in (_where_none_is_least, _the_same_for_all):
+        if (known := answer(self, expr)) is not None:
+            return known
     found: sympy.Basic = _original(self, expr, *args, **options)
     return found
+
+
+def _where_none_is_least(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
+    """The answer that all sizes but 1 share, where the least is 1: to ``1 % size != 0`` too."""
+    if not isinstance(expr, Relational):
+        return None
+    found = (each for each in sympy.preorder_traversal(expr) if isinstance(each, _MADE))
+    for size in found:
+        if _is_least(env, size):
+            other = sympy.Dummy(integer=True, positive=True)
+            asked = expr.xreplace({size: other})
+            return _answer(asked, other, range(2, _MOST)) if asked.free_symbols == {other} else None
+    return None
+
+
+def _answer(asked: Any, size: Any, sizes: Iterable[int]) -> sympy.Basic | None:
+    try:
+        found = np.asarray(sympy.lambdify([size], asked, _MODULES)(np.array([*sizes], object)))
+    except Exception:  # what stands in it, lambdify does not know
+        return None
+    answers = {*map(bool, found.ravel())}
+    return sympy.sympify(answers.pop()) if len(answers) == 1 else None
 
 
 def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
@@ -189,12 +212,8 @@ def _the_same_for_all(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     if end - least > _MOST and (type(expr) not in _LARGER or not _is_even(expr, size)):
         return None
     near = range(least, min(end, least + _MOST))
-    sizes = np.array([*near, *range(max(near.stop, end - _MOST), end)], object)
-    try:
-        answers = np.broadcast_to(sympy.lambdify([size], expr, _MODULES)(sizes), sizes.shape)
-    except Exception:  # what stands in it, lambdify does not know
-        return None
-    return None if len({*map(bool, answers)}) > 1 else sympy.sympify(bool(answers[0]))
+    sizes = [*near, *range(max(near.stop, end - _MOST), end)]
+    return _answer(expr, size, sizes)
 
 
 def _is_even(expr: Any, size: Any) -> bool:
@@ -203,6 +222,7 @@ def _is_even(expr: Any, size: Any) -> bool:
     return bool(apart.is_polynomial(size)) and sympy.degree(apart, size) <= 1
 
 
+_MADE: Final = (FloorDiv, sympy.Add, sympy.Mul, sympy.Pow)
 _MOST: Final = 4096
 _FAR: Final = 2**62
 _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)

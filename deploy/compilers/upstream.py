@@ -1,9 +1,12 @@
 """What compilers need to be told: to be quiet, and that nothing here is trained."""
 
 import contextlib
+import ctypes
 import functools
+import gc
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -249,7 +252,8 @@ def inference_only() -> Iterator[None]:
     219 noise floors away (a script is told that it may, whatever was set); ``nn.Transformer`` does
     not look at its mask to see whether it is causal, which is a hint beside the mask. A
     distribution does not look at its arguments to see whether they are valid. ``x.data`` is ``x``:
-    without gradients they are one, and whoever follows ``x`` loses it there.
+    without gradients they are one, and whoever follows ``x`` loses it there. ``x.shape.numel()``
+    multiplies sizes.
     """
     apply = vars(torch.autograd.Function)["apply"]
     fast = torch.backends.mha.get_fastpath_enabled
@@ -262,6 +266,7 @@ def inference_only() -> Iterator[None]:
         torch.autograd.Function.apply = classmethod(_forward_of)  # type: ignore[assignment]
         with (
             torch.no_grad(),
+            _multiplied_sizes(),
             torch.compiler.set_stance("force_eager"),
             mock.patch.object(torch.Tensor, "data", _DATA, create=True),
             mock.patch.object(_SingleLevelFunction, "apply", _CALL, create=True),
@@ -272,6 +277,30 @@ def inference_only() -> Iterator[None]:
         torch.backends.mha.get_fastpath_enabled = fast
         transformer._detect_is_causal_mask = detect
         Distribution.set_default_validate_args(validate)
+
+
+@contextlib.contextmanager
+def _multiplied_sizes() -> Iterator[None]:
+    """``numel`` of a shape, which makes a number of free and of traced sizes in C (2.13).
+
+    The methods of a type that is written in C are found in its dictionary alone.
+    """
+    methods: dict[str, Any] = gc.get_referents(vars(torch.Size))[0]
+    own = methods["numel"]
+
+    def put(method: Callable[..., Any]) -> None:
+        methods["numel"] = method
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(torch.Size))  # what was looked up before
+
+    put(_product)
+    try:
+        yield
+    finally:
+        put(own)
+
+
+def _product(shape: torch.Size) -> int:
+    return math.prod(shape)
 
 
 def _data(tensor: torch.Tensor) -> torch.Tensor:

@@ -27,9 +27,9 @@ _SMALL: Final = 2**31
 def write_out_wide_integers(model: onnx.ModelProto) -> None:
     """Replace what is wrong for large integers, in the bodies of branches and loops too."""
     found = [node for graph in graphs(model) for node in graph.node if node.op_type in _WRONG]
-    dtypes = _dtypes(model)
+    dtypes = dtypes_of(model)
     if any(node.input[0] not in dtypes and node.output[0] not in dtypes for node in found):
-        dtypes = _dtypes(onnx.shape_inference.infer_shapes(model))  # the older exporter says none
+        dtypes = dtypes_of(onnx.shape_inference.infer_shapes(model))  # the older exporter says none
     if any(_is_wide(node, dtypes) for node in found):
         _write_out(model.graph, dtypes, frozenset(), {})
 
@@ -65,7 +65,7 @@ def _is_wide(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> bool:
     return node.op_type in _WRONG and onnx.TensorProto.INT64 in held
 
 
-def _dtypes(model: onnx.ModelProto) -> dict[str, int]:
+def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
     """Of values by name, where bodies that share a name agree."""
     found: dict[str, int] = {}
     for graph in graphs(model):

@@ -18,24 +18,29 @@ from edgeport.deploy.sources.raised import INTERPRETED, words
 from edgeport.runtimes import ContractError, EdgeportError, ParityError
 
 from .places import Line, Map, Place, chain, frames_of
-from .remedies import LARGEST, LOOP, PACKED, REMEDIES, STEP, Family, operator_remedy
+from .remedies import (
+    LARGEST,
+    LOOP,
+    PACKED,
+    REMEDIES,
+    SMALLEST,
+    STEP,
+    Family,
+    operator_remedy,
+)
 from .rules import DECIDING_PROBLEM, OPERATORS, PACKED_PROBLEM, RULES, Rule
 from .specialisation import dimension_names, fixing_place
 
 _LONGEST_PROBLEM: Final = 200
-_ALLOWED: Final = (
-    (
-        r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0",
-        "{} asks whether the dimension {!r} is a multiple of {}",
-        STEP,
-    ),
-    (
-        r"^ +(\w+) = Dim\('\w+', (?:min=\d+, )?max=(\d+)\)",
-        "{} takes the dimension {!r} up to {} alone",
-        LARGEST,
-    ),
+_MULTIPLE: Final = re.compile(
+    r"Not all values of (\w+) = .* guard \(\S+\.size\(\)\[\d+\] % (\d+)\) [!=]= 0"
 )
-"""What torch.export says of ``if x.shape[1] % 2 == 0`` and ``table[: x.shape[1]]``."""
+"""What torch.export says of ``if x.shape[1] % 2 == 0``."""
+_BETWEEN: Final = re.compile(
+    r"Not all values of (\w+) = .* in the specified range (?:(?:(\d+) <= )?\w+(?: <= (\d+))? )?"
+    r"satisfy the generated guard (\d+) <= \S+ and \S+ <= (\d+)?"
+)
+"""And of ``table[: x.shape[1]]``: both ends of what was declared, and of what is left."""
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
@@ -130,10 +135,8 @@ def _refined(
     if rule.family is Family.DIMENSION:
         who = "a recurrent layer" if recurrent else "forward"
         family = Family.RECURRENT if recurrent else Family.DIMENSION
-        for pattern, problem, remedy in _ALLOWED:
-            if (asked := re.search(pattern, "\n".join(texts), re.MULTILINE)) is not None:
-                named = asked.groups()
-                return Rule(family, "", problem.format(who, *named), remedy.format(*named))
+        if (allowed := _allowed("\n".join(texts))) is not None:
+            return Rule(family, "", f"{who} {allowed[0]}", allowed[1])
         loop = LOOP if place.line and _is_loop(place.line) else None
         return Rule(family, "", _dimension_problem(rule, error, texts, who), loop)
     if rule.family is Family.OPERATOR and rule.remedy is None:
@@ -196,6 +199,20 @@ def _decides(texts: Sequence[str], line: Line | None) -> bool:
                 if isinstance(test, ast.expr) and _covers(test, line.number):
                     return True
     return False
+
+
+def _allowed(text: str) -> tuple[str, str] | None:
+    """Which sizes of a dimension are left, and what to do."""
+    if (asked := _MULTIPLE.search(text)) is not None:
+        name, step = asked.groups()
+        problem = f"asks whether the dimension {name!r} is a multiple of {step}"
+        return problem, STEP.format(name, step)
+    for name, least, most, left, end in _BETWEEN.findall(text):
+        if end and (not most or int(end) < int(most)):
+            return f"takes the dimension {name!r} up to {end} alone", LARGEST.format(name, end)
+        if int(left) > int(least or 2):  # torch says nothing of 0 to 2
+            return f"takes the dimension {name!r} from {left} on alone", SMALLEST.format(name, left)
+    return None
 
 
 def _is_loop(line: Line) -> bool:

@@ -134,6 +134,10 @@ LARGEST: Final = (
     "declare the largest size, {0}<={1}, if that is as far as it goes; or make what it indexes as "
     "long as the size"
 )
+SMALLEST: Final = (
+    "declare the smallest size, {0}:{1}.., if smaller ones need not go; or do without the branch "
+    "on the size"
+)
 CHOSEN_LAYER: Final = (
     "ask each layer whether it is meant: `for number, layer in enumerate(self.layers):` and in it "
     "`if number == chosen: y = layer(x)`, y being a tensor before"

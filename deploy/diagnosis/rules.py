@@ -296,9 +296,9 @@ RULES: Final = (
     ),
     Rule(
         Family.PYTHON,
-        r"^LostSizeError: int\(\) of a free size",
-        "int() makes a number of a free size",
-        "leave int() out: a size from tensor.shape is an integer already",
+        r"^LostSizeError: (int|float)\(\) of a free size",
+        "{0}() makes a number of a free size",
+        "leave it out: a size from tensor.shape is an integer already, and size / 2 a float",
     ),
     Rule(
         Family.PYTHON,

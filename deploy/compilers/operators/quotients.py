@@ -25,7 +25,15 @@ _LARGEST: Final = 2**20
 
 
 class LostSizeError(ValueError):
-    """A size would be none any more, or went through floats: reading bytecode may leave it one."""
+    """A size would be none any more, or went through floats: reading bytecode may leave it one.
+
+    Attributes:
+        namespace: Of the module that called ``float`` or ``int``, if one did.
+    """
+
+    def __init__(self, problem: str, namespace: dict[str, Any] | None = None) -> None:
+        super().__init__(problem)
+        self.namespace = namespace
 
 
 @contextlib.contextmanager
@@ -54,7 +62,7 @@ def known() -> Iterator[None]:
 
 
 def _no_number(size: torch.SymFloat) -> int:
-    raise LostSizeError("int() of a size")
+    raise LostSizeError("int() of a size", sys._getframe(1).f_globals)
 
 
 _own_number: Final[Any] = torch.SymInt.__int__
@@ -73,7 +81,7 @@ def _float(size: torch.SymInt) -> float:
 
 def _require_torch(caller: FrameType, name: str) -> None:
     if caller.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
-        raise LostSizeError(f"{name}() of a free size")
+        raise LostSizeError(f"{name}() of a free size", caller.f_globals)
 
 
 _MACHINERY: Final = ("torch", "sympy")

@@ -46,6 +46,19 @@ class Shuffles(nn.Module):
         return z
 
 
+class Sums(nn.Module):
+    """What attention asks of a number of tokens; of one row the sum is the row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        rows = y.shape[2]
+        return y.cumsum(2) if rows * rows > 1 and 1 % rows != 0 else y
+
+
 class Listens(nn.Module):
     """Strides of a batch that may be 1 are asked for, beside a time that may be 1 after a step."""
 
@@ -108,7 +121,7 @@ def test_strides_of_a_batch_that_may_be_1(tmp_path: Path) -> None:
     assert export(Listens(), tmp_path / "o.edge", "onnx", 1) == [("dynamo", "proved")]
 
 
-@pytest.mark.parametrize("make", [Attends, Shuffles])
+@pytest.mark.parametrize("make", [Attends, Shuffles, Sums])
 def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) -> None:
     tried = export(make(), tmp_path / "m.edge", BOTH, 3)
     assert tried == [("dynamo", "proved"), ("export", "refused"), ("oblivious", "proved")]

@@ -2,13 +2,16 @@ import logging
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.upstream import (
     cause,
     inference_only,
@@ -50,6 +53,30 @@ def test_autograd_functions_are_their_forward_and_come_back() -> None:
         assert not torch.backends.mha.get_fastpath_enabled()
     assert vars(torch.autograd.Function)["apply"] is before
     assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+class Flattened(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = [2, "two"]  # no script
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape.numel() == 0:
+            return x.new_zeros(0)
+        length = x.shape[1:].numel()
+        return x.reshape(-1, length) * torch.linspace(0, 1, length)
+
+
+def test_the_product_of_a_shape_stays_free(tmp_path: Path) -> None:
+    path = tmp_path / "m.edge"
+    own = torch.Size([2, 3]).numel
+    deploy.export(Flattened(), torch.randn(2, 3, 5), path, dimensions={"x": {0: "n", 2: "time"}})
+    assert type(torch.Size([2, 3]).numel) is type(own)
+    x = torch.randn(3, 3, 7)
+    for backend in ("ort-cpu", "libtorch", "torch"):
+        with runtimes.open(path, backend) as session:
+            found = session.run({"x": x.numpy()})["output"]
+        np.testing.assert_allclose(found, Flattened()(x).numpy(), atol=1e-6)
 
 
 def test_a_distribution_does_not_look_at_its_arguments_while_it_is_compiled(

@@ -256,6 +256,11 @@ class Rows(nn.Module):
         return torch.stack([x[row] * row for row in range(x.shape[0])])  # here
 
 
+class Long(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[0] >= 3 else x
+
+
 class Grows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -525,6 +530,15 @@ CASES = [
         None,
         "declare the largest size, batch<=8,",
         "takes the dimension 'batch' up to 8 alone",
+        line=False,
+    ),
+    Case(
+        pt2,
+        Long,
+        Family.DIMENSION,
+        None,
+        "declare the smallest size, batch:3..,",
+        "takes the dimension 'batch' from 3 on alone",
         line=False,
     ),
     *(

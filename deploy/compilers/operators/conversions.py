@@ -1,0 +1,79 @@
+"""``float(size)`` and ``int(size)`` in forward, which Python makes numbers of.
+
+No method of a size helps: ``float`` gives a float. So these names are replaced in the modules where
+forward calls them, and only while torch.export runs.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import torch
+
+from .quotients import LostSizeError
+
+T = TypeVar("T")
+
+_sym_float: Final[Any] = torch.sym_float  # without types
+_sym_int: Final[Any] = torch.sym_int
+
+_SIZES: Final = (torch.SymInt, torch.SymFloat)
+_MODULES: Final = 8
+"""In which calls are looked for, one after the other."""
+
+
+class _Plain(type):
+    """Whoever asks whether a value is one, asks of what stands below."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, cls.__bases__)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, cls.__bases__)
+
+
+class _Float(float, metaclass=_Plain):
+    def __new__(cls, *given: Any) -> Any:
+        of_size = len(given) == 1 and isinstance(given[0], _SIZES)
+        return _sym_float(given[0]) if of_size else float(*given)
+
+
+class _Int(int, metaclass=_Plain):
+    def __new__(cls, *given: Any, **options: Any) -> Any:
+        of_size = len(given) == 1 and isinstance(given[0], _SIZES)
+        return _sym_int(given[0]) if of_size else int(*given, **options)
+
+
+_NAMES: Final = {"float": _Float, "int": _Int}
+
+
+def kept(error: LostSizeError, capture: Callable[[], T]) -> T:
+    """Capture once more, with sizes that stay sizes in the module that an error tells.
+
+    Args:
+        error: Of the last time; others of the same kind may follow from other modules.
+        capture: What raised it.
+
+    Raises:
+        LostSizeError: A size is lost in another way.
+    """
+    with contextlib.ExitStack() as replaced:
+        for _ in range(_MODULES):
+            if error.namespace is None or _NAMES.keys() & error.namespace.keys():
+                break
+            replaced.enter_context(_replaced(error.namespace))
+            try:
+                return capture()
+            except LostSizeError as e:
+                error = e
+    raise error
+
+
+@contextlib.contextmanager
+def _replaced(namespace: dict[str, Any]) -> Iterator[None]:
+    namespace.update(_NAMES)
+    try:
+        yield
+    finally:
+        for name in _NAMES:
+            namespace.pop(name, None)
