@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from edgeport.runtimes.errors import InputError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import TensorSpec
+from edgeport.runtimes.sizes import sum_of
 
 from .order import Bounds
 from .tensors import Tensor
@@ -74,8 +75,10 @@ class Profile:
 def _check_shape(spec: TensorSpec, shape: tuple[int, ...], bounds: Bounds) -> None:
     for axis, (low, size, high) in enumerate(zip(bounds.min, shape, bounds.max, strict=True)):
         if not low <= size <= high:
-            dimension = spec.shape[axis]
-            wider = f"{dimension}:{min(low, size)}..{max(high, size)}"
+            follows = sum_of(str(spec.shape[axis]))
+            wider = f"{spec.shape[axis]}:{min(low, size)}..{max(high, size)}"
+            if follows is not None:
+                wider = f"wider ranges of {' and '.join(follows.factors)}"
             raise InputError(
                 f"input {spec.name!r} has shape {list(shape)}: axis {axis} is {size}, and the "
                 f"engine was built for {low}..{high} (optimisation profile: min "

@@ -38,6 +38,21 @@ def test_a_range_is_taken_whole() -> None:
     assert profile.notes("tensorrt-rtx", sizes, {}) == []
 
 
+def test_what_follows_is_as_large_as_what_it_follows() -> None:
+    class Between(nn.Module):
+        def forward(self, x: Tensor, between: Tensor) -> Tensor:
+            return x + between[:, ::2]
+
+    found = source_of(
+        "between", Between(), {"x": torch.randn(2, 5), "between": torch.randn(2, 9)},
+        {"x": {1: "time"}, "between": {1: "2*time-1"}}, {"time": Range(2, 64, 16)},
+    )  # fmt: skip  # one call
+    assert shapes(found.signature, profile.extents(found)) == {
+        "x": Bounds((2, 2), (2, 16), (2, 64)),
+        "between": Bounds((2, 3), (2, 31), (2, 127)),
+    }
+
+
 def test_a_dimension_without_an_end_goes_as_far_as_was_proved_and_says_so() -> None:
     found = source(None)
     sizes = profile.extents(found)

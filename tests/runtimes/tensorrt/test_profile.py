@@ -53,6 +53,13 @@ def test_the_profile_is_in_the_error() -> None:
         PROFILE.check(arrays(16, 1))
 
 
+def test_a_size_that_follows_others_is_made_larger_by_these() -> None:
+    spec = TensorSpec("mask", "bool", ("batch", "past+time"))
+    profile = Profile((spec,), {"mask": Bounds((1, 1), (1, 9), (4, 72))}, {})
+    with pytest.raises(InputError, match=r"again with wider ranges of past and time$"):
+        profile.check([np.ones((1, 73), np.bool_)])
+
+
 def test_values_that_are_sizes() -> None:
     with pytest.raises(
         InputError,
