@@ -23,6 +23,7 @@ from .remedies import (
     LOOP,
     PACKED,
     REMEDIES,
+    REPEATED,
     SMALLEST,
     STEP,
     Family,
@@ -43,6 +44,7 @@ _BETWEEN: Final = re.compile(
 """And of ``table[: x.shape[1]]``: both ends of what was declared, and of what is left."""
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
+_REPEATED: Final = re.compile(r"(?<![\w\])])\[\w[\w.]*\] ?\* ?\w")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -137,8 +139,8 @@ def _refined(
         family = Family.RECURRENT if recurrent else Family.DIMENSION
         if (allowed := _allowed("\n".join(texts))) is not None:
             return Rule(family, "", f"{who} {allowed[0]}", allowed[1])
-        loop = LOOP if place.line and _is_loop(place.line) else None
-        return Rule(family, "", _dimension_problem(rule, error, texts, who), loop)
+        problem = _dimension_problem(rule, error, texts, who)
+        return Rule(family, "", problem, _of_line(place.line) if place.line else None)
     if rule.family is Family.OPERATOR and rule.remedy is None:
         in_onnx = "ONNX" in rule.problem
         return replace(rule, remedy=operator_remedy(operator, in_onnx=in_onnx))
@@ -215,8 +217,11 @@ def _allowed(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _is_loop(line: Line) -> bool:
-    return line.code.startswith(("for ", "while "))
+def _of_line(line: Line) -> str | None:
+    """What to do about a line that fixes a size."""
+    if line.code.startswith(("for ", "while ")):
+        return LOOP
+    return REPEATED if _REPEATED.search(line.code) else None
 
 
 def _covers(node: ast.expr, number: int) -> bool:

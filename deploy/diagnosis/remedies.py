@@ -72,6 +72,10 @@ LOOP: Final = (
     "and start what a step passes on with a tensor, or annotate it: last: Optional[Tensor] = None; "
     f"or {FIXED}"
 )
+REPEATED: Final = (
+    "repeat a tensor in place of a list of it, y.expand(size, *y.shape) for torch.stack([y] * "
+    f"size), as a list has a number of parts; or {FIXED}"
+)
 LIST_IN_SCRIPT: Final = (
     "write what each turn makes into a tensor, as in out[:, t] = y, in place of a list, and choose "
     "with torch.where in place of a branch that adds to one"

@@ -26,6 +26,7 @@ _ENTRIES: Final = ("torch.onnx", "torch.export")
 def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     """Find the layer and the line that fix a dimension; an empty place if they can't be found."""
     from edgeport.deploy.compilers.program import ready  # which asks for diagnoses itself
+    from edgeport.deploy.compilers.upstream import inference_only
 
     request = _request(error)
     found: list[Place] = []
@@ -33,7 +34,7 @@ def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     recurrent: list[Place] = []  # these unroll over time, out of sight of Python
     watched = _watched(layers, found, rests, recurrent)
     if request is not None:
-        with contextlib.suppress(Exception), ready(), watched, torch.no_grad():
+        with contextlib.suppress(Exception), inference_only(), ready(), watched:
             _run_on_fakes(module, *request)
     return next((place for place in [*found, *rests, *recurrent] if place.line), Place())
 

@@ -261,6 +261,14 @@ class Long(nn.Module):
         return x * 2 if x.shape[0] >= 3 else x
 
 
+class Counted(nn.Module):
+    """What is free while a module is compiled is no line that fixes a size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.reshape(x.shape[:2].numel())
+        return torch.stack([y] * x.shape[0])  # here
+
+
 class Grows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -514,6 +522,7 @@ CASES = [
     ),
     Case(pt2, Pooled, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(pt2, Grows, Family.DIMENSION, None, "in place of a list that grows", "'batch' to 3"),
+    Case(pt2, Counted, Family.DIMENSION, None, "y.expand(size, *y.shape)", "'batch' to 3"),
     Case(onnx_dynamo, Viewed, Family.DIMENSION, None, "tensor.shape", "'batch' to 3"),
     Case(
         pt2,
