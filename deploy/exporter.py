@@ -243,13 +243,19 @@ def _check_constants(module: nn.Module, calls: Sequence[Call]) -> None:
     first, *others = (constants_of(module, call) for call in calls)
     for number, constants in enumerate(others, 1):
         for name, value in constants.items():
-            if name in first and first[name] != value and repr(first[name]) != repr(value):
+            if name in first and not _is_same(first[name], value):
                 raise SourceError(
                     f"{name!r} is {first[name]!r} in calls[0], {value!r} in calls[{number}], and "
                     "an artefact holds one constant",
                     remedy="capture calls that pass the same; what changes from call to call is "
                     "passed as a tensor",
                 )
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two constants are one: 1 and True are two, and NaN is itself."""
+    alike = isinstance(one, bool) == isinstance(other, bool)
+    return alike and (one == other or repr(one) == repr(other))
 
 
 def _bound(

@@ -33,10 +33,10 @@ from .upstream import (
     exact_numbers,
     exact_rewrites,
     mark_decomposed,
-    numbers_of_one_kind,
     onnx_decompositions,
     operators_listed_once,
     rules_of_the_operator,
+    spell_as_known,
     traces_shown_to,
 )
 from .warm import operators_kept
@@ -187,7 +187,7 @@ def _in_operators_of_onnx(
         RuntimeError: There is none.
     """
     constants.fold(captured)
-    numbers_of_one_kind(captured)
+    spell_as_known(captured)
     nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
     by_parts = complex_parts.table(nodes)
     table = {**decompositions.ONNX_TABLE, **by_parts}

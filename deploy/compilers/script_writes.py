@@ -143,12 +143,15 @@ class Writes:
                     )
 
 
-def _written_through(target: Any) -> Iterator[Any]:
-    """A tensor, and those that it is a part of, which the older exporter writes into with it."""
-    yield target
-    while target.node().kind() in _PARTS:
-        target = target.node().inputsAt(0)
-        yield target
+def _written_through(target: Any) -> tuple[Any, Any]:
+    """A tensor, and the whole that it is a part of, by index and by index of that.
+
+    The older exporter writes into both, and into nothing between them.
+    """
+    whole = target
+    while whole.node().kind() in _PARTS:
+        whole = whole.node().inputsAt(0)
+    return target, whole
 
 
 def _are_used_after(values: Sequence[Any], writer: Any) -> bool:

@@ -205,13 +205,11 @@ def _is_equal(found: float, expected: float, **_: float) -> bool:
     return found == expected
 
 
-def numbers_of_one_kind(program: ExportedProgram) -> None:
-    """Make both bounds of a clamp floats where one is, and tell the dtype of ``arange(-2, 3.0)``.
+def spell_as_known(program: ExportedProgram) -> None:
+    """Write nodes in words that torch's exporter to ONNX knows (2.13).
 
-    ``mask |= other`` is ``bitwise_or_`` of another name, which its exporter does not know.
-
-    torch's exporter makes a tensor of one bound alone, and knows no such clamp: ``x.clamp(1e-6,
-    1)``; of the ends of a range it makes one integer and one float (2.13).
+    Both bounds of a clamp are floats where one is (``x.clamp(1e-6, 1)``), ``arange(-2, 3.0)`` says
+    its dtype, and ``mask |= other`` is ``bitwise_or_``.
     """
     for part in program.graph_module.modules():
         if isinstance(part, GraphModule):

@@ -193,6 +193,21 @@ class Scales(nn.Module):
         return (x.mean(-1) if mode == "mean" else x.sum(-1)) * by
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, True), (False, 0.0)])
+def test_a_number_is_no_truth_value(first: float, second: float) -> None:
+    module = Scales()
+    with capture(module) as calls:
+        module(torch.ones(2, 4), by=first)
+        module(torch.ones(3, 4), by=second)
+
+    with pytest.raises(SourceError) as caught:
+        source_of("m", module, calls)
+
+    assert caught.value.problem == (
+        f"'by' is {first!r} in calls[0], {second!r} in calls[1], and an artefact holds one constant"
+    )
+
+
 def test_captured_calls_pass_the_same_constants() -> None:
     module = Scales()
     with capture(module) as calls:

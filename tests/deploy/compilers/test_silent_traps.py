@@ -299,6 +299,17 @@ class WholeAndPart(nn.Module):
         return z
 
 
+class PartOfPart(nn.Module):
+    """The older exporter writes into the part and into the whole, and not into what is between."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        row = y[0]
+        if bool(x.sum() > 1e6):
+            row[1:].mul_(3)
+        return row
+
+
 class OneName(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x * 2
@@ -308,7 +319,7 @@ class OneName(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart()])
+@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart(), PartOfPart()])
 def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
     with (
@@ -354,6 +365,7 @@ def test_a_trace_for_onnx_loses_no_write(write: Any, tmp_path: Path) -> None:
 
 def _writes(y: Tensor) -> None:
     y[0].mul_(2)
+    y[1][1:].mul_(2)
     y[:, 1:] += 1
     y[y > 1] = 0.5
     y[:, 0].copy_(y[:, 1])
