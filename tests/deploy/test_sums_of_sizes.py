@@ -265,3 +265,46 @@ def test_calls_of_another_kind_are_left_out(decoder: Decoder, tmp_path: Path) ->
         ),
     ):
         _ = none.calls
+
+
+def test_what_is_as_long_by_chance_is_not_followed() -> None:
+    def run(given: Mapping[str, Array]) -> list[tuple[int, ...]]:
+        both = np.concatenate([given["past"], given["time"]]) * given["mask"]
+        return [both.shape, given["other"].shape]
+
+    shown = [
+        {
+            "past": np.zeros(past),
+            "other": np.zeros(time + 3),  # by chance
+            "time": np.zeros(time),
+            "mask": np.zeros(past + time),
+        }
+        for past, time in ((2, 3), (5, 1), (6, 2))
+    ]
+    found, _ = observed_dimensions(shown, run)
+    assert found["mask"] == {0: "batch+time_0"}
+
+
+class Chosen(nn.Module):
+    """Rows of the past and the present, by their numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+
+    def forward(self, past: Tensor, now: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        both = torch.cat([past, now]) * mask[:, None]
+        found: Tensor = self.scale(both)[rows]
+        return found
+
+
+def test_a_table_may_be_as_long_as_a_sum(tmp_path: Path) -> None:
+    example = {
+        "past": torch.rand(5, 4), "now": torch.rand(3, 4), "mask": torch.rand(8),
+        "rows": torch.tensor([0, 7, 1, 2, 3, 3]),
+    }  # fmt: skip  # in two lines
+    free = {
+        "past": {0: "past"}, "now": {0: "sum_0"}, "mask": {0: "past+sum_0"}, "rows": {0: "rows"},
+    }  # fmt: skip  # one line
+    made = deploy.export(Chosen().eval(), example, tmp_path / "c.edge", dimensions=free)
+    assert str(made.source.signature.outputs[0]) == "output: float32[rows, 4]"
