@@ -301,13 +301,13 @@ def _step(eager: _Eager, group: Group, sizes: Sequence[int]) -> int:
 
 
 def _lower(eager: _Eager, groups: dict[Group, int], steps: Mapping[Group, int]) -> None:
-    """Let the dimensions start at one step that run there, in place; they all do so at once."""
-    lowered: dict[Axis, int] = {}
+    """Let the dimensions start at one step that run there, in place, all others at their least."""
+    least = {axis: size for group, size in groups.items() for axis in group}
     for group, smallest in groups.items():
         one = dict.fromkeys(group, steps[group])
-        if smallest > steps[group] and eager.takes({**lowered, **one}):
+        if smallest > steps[group] and eager.takes({**least, **one}):
             groups[group] = steps[group]
-            lowered |= one
+            least |= one
 
 
 def _check_alike(first: Mapping[str, Array], call: Mapping[str, Array], number: int) -> None:
