@@ -726,14 +726,14 @@ def test_a_dimension_with_a_step_is_called_by_its_name(tmp_path: Path) -> None:
 
 
 class Warns(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         warnings.warn("an argument of old", FutureWarning, stacklevel=2)
-        return super().forward(x)
+        return super().forward(input)
 
 
 def test_what_a_module_warns_of_is_shown_once(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        example = {"x": torch.ones(2, 4)}
+        example = {"input": torch.ones(2, 4)}
         deploy.export(Warns(4, 2), example, tmp_path / "w.edge", formats="torchscript")
     assert [str(each.message) for each in shown].count("an argument of old") == 1
