@@ -16,6 +16,7 @@ from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import (
     CUSTOM_OPERATOR,
+    EMPTY,
     OTHER_DTYPE,
     REMEDIES,
     UNRUNNABLE,
@@ -35,6 +36,9 @@ _LACKING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)
 
 _CALLED: Final = re.compile(r"calls (?:operators of )?'(?:torch\.ops\.)?(\w+(?:\.\w+)?)")
 """What our own check of a file says of an operator that it may not hold."""
+
+_OF_ANOTHER: Final = "to be of the form"
+"""What the check of inputs in a .pt2 file says where a size does not follow another, torch 2.13."""
 
 WRONG: Final = ".wrong"
 """Folder for artefacts that are not proved, for the localiser; it never ships."""
@@ -231,7 +235,9 @@ def _of_wrong(report: BackendReport, folder: Path) -> Diagnosis:
     cut = f"{reason[:_LONGEST_PROBLEM]}…" if len(reason) > _LONGEST_PROBLEM else reason
     told = _told(Family.PARITY, f"{report.backend}: {cut}")
     fails = not report.failures and "has shape" not in reason
-    return replace(told, remedy=UNRUNNABLE) if fails else told
+    if not fails:
+        return told
+    return replace(told, remedy=EMPTY if _OF_ANOTHER in reason else UNRUNNABLE)
 
 
 def _of_killed(killed: Killed) -> Diagnosis:

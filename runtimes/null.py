@@ -11,6 +11,7 @@ import numpy as np
 from .inputs import Array, InputCheck
 from .session import Availability, Closes, EngineInfo, Options, check_signature, closed
 from .signature import Signature
+from .sizes import names_in, size_at
 
 
 class NullSession(Closes):
@@ -31,14 +32,13 @@ class NullSession(Closes):
         """
         if not self._open:
             raise closed()
-        sizes: dict[int | str, int] = {}
+        sizes: dict[str, int] = {}
         for spec, array in zip(self.signature.inputs, self._check(inputs), strict=True):
-            sizes.update(zip(spec.shape, array.shape, strict=True))
+            sizes.update(zip(map(str, spec.shape), array.shape, strict=True))
+        for name in names_in(size for spec in self.signature.outputs for size in spec.shape):
+            sizes.setdefault(name, 1)
         return {
-            spec.name: np.zeros(
-                [size if isinstance(size, int) else sizes.get(size, 1) for size in spec.shape],
-                spec.dtype,
-            )
+            spec.name: np.zeros([size_at(size, sizes) for size in spec.shape], spec.dtype)
             for spec in self.signature.outputs
         }
 

@@ -9,6 +9,7 @@ from typing import Final
 from .errors import EngineError
 from .inputs import Array
 from .signature import Signature, TensorSpec
+from .sizes import sum_of
 
 _MOST_SHAPES: Final = 1024
 
@@ -84,6 +85,8 @@ def check_outputs(
             elif declared in sizes:
                 known, owner = sizes[declared]
                 right, expected = size == known, f"but {declared!r} is {known} in {owner}"
+            elif (follows := _follows(declared, sizes)) is not None:
+                right, expected = size == follows, f"but {declared!r} is {follows}"
             else:
                 sizes[declared] = size, f"output {spec.name!r}"
                 range_ = signature.ranges.get(declared)
@@ -91,6 +94,17 @@ def check_outputs(
                 expected = f"declared as {declared} in {range_}"
             if not right:
                 raise _wrong_size(spec, array, axis, expected)
+
+
+def _follows(declared: str, sizes: Mapping[int | str, tuple[int, str]]) -> int | None:
+    """How long an axis is that was seen to follow others, as an export spells it.
+
+    Others write spaces, and mean one kind of calls: ``past + 1`` where many words may be given.
+    """
+    follows = sum_of(declared)
+    if follows is None or str(follows) != declared or not follows.factors.keys() <= sizes.keys():
+        return None
+    return follows.at({name: sizes[name][0] for name in follows.factors})
 
 
 def _wrong_size(spec: TensorSpec, array: Array, axis: int, expected: str) -> EngineError:

@@ -14,6 +14,7 @@ import numpy as np
 from .errors import UsageError
 from .inputs import Array
 from .signature import Signature, TensorSpec
+from .sizes import sum_of
 
 _APART: Final = 0.05
 """Of the largest number: a neighbour changes much more."""
@@ -23,9 +24,10 @@ _ROUNDED: Final = 1e-3
 
 
 def row_dimension(signature: Signature) -> str | None:
-    """The first free dimension that leads an input, if one does."""
+    """The first free dimension that leads an input, if one does; not a size that follows it."""
+    free = signature.dimensions
     leading = (spec.shape[0] for spec in signature.inputs if spec.shape)
-    return next((size for size in leading if isinstance(size, str)), None)
+    return next((str(size) for size in leading if size in free), None)
 
 
 def row_axis(spec: TensorSpec, dimension: str | None) -> int | None:
@@ -34,7 +36,8 @@ def row_axis(spec: TensorSpec, dimension: str | None) -> int | None:
     Args:
         spec: An input or an output.
         dimension: What ``row_dimension`` says of its signature. Where that is no dimension of the
-            tensor, rows are along its first axis, unless the size of that is fixed.
+            tensor, rows are along its first axis, unless the size of that is fixed or follows
+            others alone.
 
     Examples:
         >>> row_axis(TensorSpec("state", "float32", (2, "batch", 8)), "batch")
@@ -43,8 +46,13 @@ def row_axis(spec: TensorSpec, dimension: str | None) -> int | None:
     """
     if dimension in spec.shape:
         return spec.shape.index(dimension)
-    leads = bool(spec.shape) and (dimension is None or isinstance(spec.shape[0], str))
-    return 0 if leads else None
+    if not spec.shape or dimension is None:
+        return 0 if spec.shape else None
+    first = spec.shape[0]
+    if isinstance(first, int):
+        return None
+    follows = sum_of(first)
+    return 0 if follows is None or dimension in follows.factors else None
 
 
 def rows_first(signature: Signature, answer: Mapping[str, Array]) -> dict[str, Array | None]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import traceback
 from collections.abc import Callable, Iterator
@@ -320,12 +321,13 @@ def dynamic_shapes(source: Source) -> tuple[dict[int, Any], ...]:
     """The free axes of each input, with the ranges that were declared."""
     signature = source.signature
     dims = {name: symbol(name, signature.range_of(name)) for name in signature.dimensions}
-    for place, (name, follows) in enumerate(signature.sums.items()):
+    unused = (each for n in itertools.count() if (each := f"sum_{n}") not in signature.dimensions)
+    for name, follows in signature.sums.items():
         if len(follows.factors) == 1:
             ((free, factor),) = follows.factors.items()
             dims[name] = factor * dims[free] + follows.constant
         else:  # torch.export finds the sum by itself
-            dims[name] = symbol(f"sum_{place}", signature.range_of(name))
+            dims[name] = symbol(next(unused), signature.range_of(name))
     return tuple(
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.signature.inputs

@@ -109,6 +109,11 @@ UNRUNNABLE: Final = (
     "the compiler wrote a file that its engine cannot open or run: write the part of forward that "
     "is named in other words, or leave the format out with --format: another may hold it"
 )
+EMPTY: Final = (
+    "a .pt2 file takes no size of 0 that one of an input before it follows: pass the input whose "
+    "size it is first, or let its range begin at 1; or leave the format out with --format: another "
+    "may hold it"
+)
 CUSTOM_OPERATOR: Final = (
     "write what it computes with torch functions, in place of the operator: files hold those of "
     "torch alone, as a device has no others"

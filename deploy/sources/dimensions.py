@@ -92,12 +92,16 @@ def _sums(eager: "_Eager", varied: Mapping[Group, Sequence[int]]) -> dict[Group,
         for parts in itertools.chain(*(itertools.combinations(others, n) for n in (1, 2))):
             totals = map(sum, zip(*(varied[part] for part in parts), strict=True))
             rest = {size - total for size, total in zip(sizes, totals, strict=True)}
-            longer = dict.fromkeys(group, _size(eager.example, min(group)) + 1)
-            longer |= dict.fromkeys(parts[0], _size(eager.example, min(parts[0])) + 1)
-            if len(rest) == 1 and eager.takes(longer):
+            if len(rest) == 1 and all(_grows_with(eager, group, part) for part in parts):
                 sums[group] = parts, rest.pop()
                 break
     return sums
+
+
+def _grows_with(eager: "_Eager", group: Group, part: Group) -> bool:
+    """Whether the module takes one more of both."""
+    both = (group, part)
+    return eager.takes({axis: _size(eager.example, axis) + 1 for each in both for axis in each})
 
 
 def probed_dimensions(run: Run, example: Mapping[str, Array]) -> Dimensions:
@@ -297,13 +301,13 @@ def _step(eager: _Eager, group: Group, sizes: Sequence[int]) -> int:
 
 
 def _lower(eager: _Eager, groups: dict[Group, int], steps: Mapping[Group, int]) -> None:
-    """Let the dimensions start at one step that run there, in place; they all do so at once."""
-    lowered: dict[Axis, int] = {}
+    """Let the dimensions start at one step that run there, in place, all others at their least."""
+    least = {axis: size for group, size in groups.items() for axis in group}
     for group, smallest in groups.items():
         one = dict.fromkeys(group, steps[group])
-        if smallest > steps[group] and eager.takes({**lowered, **one}):
+        if smallest > steps[group] and eager.takes({**least, **one}):
             groups[group] = steps[group]
-            lowered |= one
+            least |= one
 
 
 def _check_alike(first: Mapping[str, Array], call: Mapping[str, Array], number: int) -> None:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgeport.runtimes import Signature, TensorSpec
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.sizes import size_at
 
 from .drawing import Table, Values, measured
 from .flat import Flat
@@ -64,6 +65,7 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
     sizes = [sizes_of(declared, inputs) for inputs in runs]
     seen = [_watched(flat, inputs) for inputs in runs]
     one, other = (watch.valid for watch in seen)
+    lengths = (*declared.dimensions, *declared.sums)
     tables: dict[str, Table] = {}
     firsts: dict[str, int] = {}
     for spec in declared.inputs:
@@ -71,7 +73,7 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
             continue
         (first, stop), second = one[spec.name], other[spec.name]
         both = (stop, second[1])
-        follows = [size for size in declared.dimensions if both == (sizes[0][size], sizes[1][size])]
+        follows = [size for size in lengths if both == _at(size, sizes)]
         if (
             first != second[0]
             or max(first, 0) >= min(both)
@@ -87,8 +89,8 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
     offsets = {
         name: size
         for name, bags in seen[0].bags.items()
-        for size in declared.dimensions
-        if (bags, seen[1].bags.get(name)) == (sizes[0][size], sizes[1][size])
+        for size in lengths
+        if (bags, seen[1].bags.get(name)) == _at(size, sizes)
     }
     found = replace(
         values,
@@ -99,6 +101,12 @@ def with_tables(flat: Flat, declared: Signature, values: Values) -> Values:
     if values.real or {*found.tables} <= {*values.tables}:
         return found
     return with_tables(flat, declared, found)  # which may get further, to the next lookup
+
+
+def _at(size: str, sizes: Sequence[Mapping[str, int]]) -> tuple[int, int]:
+    """How long an axis is in both runs."""
+    one, other = (size_at(size, each) for each in sizes)
+    return one, other
 
 
 def _is_length(declared: Signature, spec: TensorSpec, first: int, stop: int) -> bool:

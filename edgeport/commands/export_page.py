@@ -20,6 +20,7 @@ from edgeport.commands.proof_tables import least_signal, proof_tables, ratio_of
 from edgeport.commands.ratio_plot import RatioPlot
 from edgeport.commands.terminal import size_text
 from edgeport.commands.verify_page import walk_section
+from edgeport.runtimes.sizes import sum_of
 from edgeport.runtimes.structure import describe
 
 _FORMATS: Final = {
@@ -165,7 +166,8 @@ def _signature(module: str | None, signature: Mapping[str, Any] | None) -> str:
         for spec in signature[f"{way}s"]
     ]
     free = (s for spec in signature["inputs"] for s in spec["shape"] if isinstance(s, str))
-    sizes = [_range(name, signature["ranges"].get(name)) for name in dict.fromkeys(free)]
+    names = (name for name in dict.fromkeys(free) if sum_of(name) is None)
+    sizes = [_range(name, signature["ranges"].get(name)) for name in names]
     nested = signature["structure"]
     return section(
         "What goes in and what comes out",

@@ -177,7 +177,9 @@ def max_batch_size(signature: Signature, samples: Sequence[Golden]) -> int:
     leading = {spec.shape[0] if spec.shape else None for spec in specs}
     name = leading.pop() if len(leading) == 1 else None
     inside = names_in(size for spec in specs for size in spec.shape[1:])
-    if not isinstance(name, str) or name in inside or 1 not in signature.range_of(name):
+    if name not in signature.dimensions or name in inside:
+        return 0
+    if 1 not in signature.range_of(str(name)):
         return 0
     largest = signature.range_of(name).max
     first = signature.inputs[0].name

@@ -30,7 +30,7 @@ def batch_axis(signature: Signature) -> str | None:
     if not signature.inputs or len(leading) != 1:
         return None
     (name,) = leading
-    return name if isinstance(name, str) and name not in inside else None
+    return str(name) if name in signature.dimensions and name not in inside else None
 
 
 def most_rows(

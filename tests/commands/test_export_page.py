@@ -196,6 +196,14 @@ def test_a_success_from_the_verdict_to_the_versions() -> None:
     Page(page(SUCCESS)).assert_in_order(parts)
 
 
+def test_a_size_that_follows_has_no_range_of_its_own() -> None:
+    mask = {"name": "mask", "dtype": "bool", "shape": ["batch", "2*batch"]}
+    signature = {**SUCCESS["signature"], "inputs": [*SUCCESS["signature"]["inputs"], mask]}
+    told = page({**SUCCESS, "signature": signature})
+    Page(told).assert_in_order(["[batch, 2*batch]", "batch : 1 to 64, best at 8"])
+    assert "and up" not in told
+
+
 def test_an_engine_that_is_not_proved_is_told_in_the_verdict() -> None:
     unusable = {**backend("unusable"), "backend": "tensorrt-rtx", "reason": "a GPU is needed"}
     built = {**attempt("build", "built", unusable), "format": "tensorrt-rtx", "diagnosis": None}

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.sources.dimensions import observed_dimensions
-from edgeport.runtimes import Bundle, InputError, Range, SourceError, UsageError
+from edgeport.runtimes import Bundle, InputError, ParityError, Range, SourceError, UsageError
 from edgeport.runtimes.inputs import Array
 
 BACKENDS = ("ort-cpu", "libtorch", "torch")
@@ -265,3 +265,96 @@ def test_calls_of_another_kind_are_left_out(decoder: Decoder, tmp_path: Path) ->
         ),
     ):
         _ = none.calls
+
+
+def test_what_is_as_long_by_chance_is_not_followed() -> None:
+    def run(given: Mapping[str, Array]) -> list[tuple[int, ...]]:
+        both = np.concatenate([given["past"], given["time"]]) * given["mask"]
+        return [both.shape, given["other"].shape]
+
+    shown = [
+        {
+            "past": np.zeros(past),
+            "other": np.zeros(time + 3),  # by chance
+            "time": np.zeros(time),
+            "mask": np.zeros(past + time),
+        }
+        for past, time in ((2, 3), (5, 1), (6, 2))
+    ]
+    found, _ = observed_dimensions(shown, run)
+    assert found["mask"] == {0: "batch+time_0"}
+
+
+class Streaming(nn.Module):
+    """A convolution over what was left of the last chunk, and this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(2, 3, 5)
+
+    def forward(self, state: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([state, chunk], 2)
+        return self.convolution(both), both
+
+
+def test_what_a_convolution_leaves_of_a_sum(tmp_path: Path) -> None:
+    example = {"state": torch.rand(1, 2, 6), "chunk": torch.rand(1, 2, 9)}
+    free = {"state": {2: "state"}, "chunk": {2: "chunk"}}
+    made = deploy.export(
+        Streaming().eval(), example, tmp_path / "s.edge", dimensions=free,
+        ranges={"state": Range(4, 32)}, formats="torchscript",
+    )  # fmt: skip  # in two lines
+    convolved, both = made.source.signature.outputs
+    assert (convolved.shape, both.shape) == ((1, 3, "state+chunk-4"), (1, 2, "state+chunk"))
+
+
+class Chosen(nn.Module):
+    """Rows of the past and the present, by their numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+
+    def forward(self, past: Tensor, now: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        both = torch.cat([past, now]) * mask[:, None]
+        found: Tensor = self.scale(both)[rows]
+        return found
+
+
+def test_a_table_may_be_as_long_as_a_sum(tmp_path: Path) -> None:
+    example = {
+        "past": torch.rand(5, 4), "now": torch.rand(3, 4), "mask": torch.rand(8),
+        "rows": torch.tensor([0, 7, 1, 2, 3, 3]),
+    }  # fmt: skip  # in two lines
+    free = {
+        "past": {0: "past"}, "now": {0: "sum_0"}, "mask": {0: "past+sum_0"}, "rows": {0: "rows"},
+    }  # fmt: skip  # one line
+    made = deploy.export(Chosen().eval(), example, tmp_path / "c.edge", dimensions=free)
+    assert str(made.source.signature.outputs[0]) == "output: float32[rows, 4]"
+
+
+class Shifted(nn.Module):
+    """What was, and one more: there may be nothing before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+
+    def forward(self, whole: Tensor, before: Tensor) -> Tensor:
+        found: Tensor = self.scale(whole) + torch.cat([before, whole[:1]])
+        return found
+
+
+def test_a_pt2_file_takes_no_size_of_0_behind_one_that_follows_it(tmp_path: Path) -> None:
+    example = {"whole": torch.rand(6, 4), "before": torch.rand(5, 4)}
+    message = (
+        "  fix: a .pt2 file takes no size of 0 that one of an input before it follows: pass the "
+        "input whose size it is first, or let its range begin at 1; or leave the format out with "
+        "--format: another may hold it"
+    )
+    with pytest.raises(ParityError, match=re.escape(message)):
+        deploy.export(
+            Shifted().eval(), example, tmp_path / "s.edge", formats="pt2",
+            dimensions={"whole": {0: "past+1"}, "before": {0: "past"}},
+            ranges={"past": Range(0, 9)},
+        )  # fmt: skip  # in four lines

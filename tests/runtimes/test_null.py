@@ -69,3 +69,11 @@ def test_a_file_that_is_none(path: Path, data: bytes, message: str) -> None:
     with pytest.raises(FormatError, match=rf"m\.null: not a signature: .*{message}") as caught:
         open_artefact(path, "null")
     assert str(caught.value).count("fix: ") == 1
+
+
+def test_sizes_that_follow_others_are_right_too(tmp_path: Path) -> None:
+    x, y = (TensorSpec("x", "float32", ("n",)), TensorSpec("y", "float32", ("2*n+1", "m+n")))
+    file = tmp_path / "m.null"
+    file.write_text(json.dumps(Signature((x,), (y,)).to_json()))
+    with open_artefact(file, "null", Options()) as session:
+        assert session.run({"x": np.ones(3, np.float32)})["y"].shape == (7, 4)

@@ -79,6 +79,16 @@ def test_a_range_that_was_declared_for_an_output_holds() -> None:
         check_outputs(signature, [(2, 5)], RIGHT)
 
 
+def test_a_size_that_follows_others_is_compared() -> None:
+    past, time = (TensorSpec(name, "float32", (name,)) for name in ("past", "time"))
+    signature = Signature((past, time), (TensorSpec("y", "float32", ("past+time",)),))
+    check_outputs(signature, [(3,), (4,)], {"y": np.zeros(7, np.float32)})
+    with pytest.raises(EngineError, match=r"axis 0 is 9, but 'past\+time' is 7\n"):
+        check_outputs(signature, [(3,), (4,)], {"y": np.zeros(9, np.float32)})
+    other = Signature((past, time), (TensorSpec("y", "float32", ("past + 1",)),))  # as optimum's
+    check_outputs(other, [(3,), (4,)], {"y": np.zeros(7, np.float32)})
+
+
 names = st.sampled_from(["batch", "time", "width"])
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from edgeport.runtimes import Range, Signature, TensorSpec
 from edgeport.runtimes.handoff.triton import max_batch_size
+from edgeport.runtimes.rows import row_axis, row_dimension
 from edgeport.runtimes.serve.batching import batch_axis
 from edgeport.runtimes.sizes import Sum, size_at, sum_of
 
@@ -74,3 +75,20 @@ def test_rows_that_other_sizes_follow_are_not_put_together() -> None:
     assert batch_axis(Signature((rows,), (rows,))) == "batch"
     assert batch_axis(Signature((rows,), (beside,))) is None
     assert max_batch_size(Signature((rows,), (beside,)), ()) == 0
+
+
+def test_what_follows_is_no_batch() -> None:
+    twice = TensorSpec("x", "float32", ("2*n", "n"))
+    signature = Signature((twice,), (TensorSpec("y", "float32", ("2*n", 3)),))
+    assert batch_axis(signature) is None
+    assert max_batch_size(signature, ()) == 0
+
+
+def test_rows_are_of_a_free_dimension() -> None:
+    bias = TensorSpec("bias", "float32", ("past+time",))
+    past = TensorSpec("past", "float32", ("past", 4))
+    time = TensorSpec("words", "int64", ("batch", "time"))
+    assert row_dimension(Signature((bias, time, past), (time,))) == "batch"
+    assert row_axis(bias, "batch") is None
+    assert row_axis(bias, "past") == 0
+    assert row_axis(TensorSpec("found", "float32", ("found_0",)), "batch") == 0

@@ -346,3 +346,16 @@ def test_calls_that_differ_in_more_than_sizes(other: Mapping[str, Array], proble
 def test_no_calls() -> None:
     with pytest.raises(SourceError, match=r"no calls were given\n  fix: capture at least one"):
         observed_dimensions([])
+
+
+def test_ranges_begin_where_the_module_runs_with_all_at_their_least() -> None:
+    def run(given: Mapping[str, Array]) -> list[tuple[int, ...]]:
+        both = np.concatenate([given["state"], given["chunk"]])
+        if len(both) < 5:
+            raise ValueError("shorter than the window")
+        return [both.shape]
+
+    sizes = ((4, 5), (6, 3), (5, 7))
+    calls = [{"state": np.zeros(state), "chunk": np.zeros(chunk)} for state, chunk in sizes]
+    _, ranges = observed_dimensions(calls, run)
+    assert ranges == {"batch": Range(4), "chunk_0": Range(1)}
