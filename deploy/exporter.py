@@ -31,7 +31,7 @@ from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
-from edgeport.runtimes.sizes import sum_of
+from edgeport.runtimes.sizes import spelled, sum_of
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
 from .events import OnEvent, ignore
@@ -298,25 +298,20 @@ def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[Tensor
             name,
             str(array.dtype),
             tuple(
-                _written(dimensions.get(name, {}).get(axis, size))
+                spelled(axes[axis]) if axis in axes else size
                 for axis, size in enumerate(array.shape)
             ),
         )
         for name, array in example.items()
+        for axes in [dimensions.get(name, {})]
     )
-
-
-def _written(size: int | str) -> int | str:
-    """A size as signatures spell it: without spaces."""
-    follows = sum_of(size) if isinstance(size, str) else None
-    return size if follows is None else str(follows)
 
 
 def _is_name(dimension: object) -> bool:
     """Whether torch.export takes it for a dimension, or for one that follows others."""
     if not isinstance(dimension, str):
         return False
-    follows = sum_of(dimension)
+    follows = sum_of(spelled(dimension))
     names = [dimension] if follows is None else follows.factors
     return all(name.isidentifier() and not keyword.iskeyword(name) for name in names)
 

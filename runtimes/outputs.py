@@ -97,12 +97,9 @@ def check_outputs(
 
 
 def _follows(declared: str, sizes: Mapping[int | str, tuple[int, str]]) -> int | None:
-    """How long an axis is that was seen to follow others, as an export spells it.
-
-    Others write spaces, and mean one kind of calls: ``past + 1`` where many words may be given.
-    """
+    """How long an axis is that was seen to follow others."""
     follows = sum_of(declared)
-    if follows is None or str(follows) != declared or not follows.factors.keys() <= sizes.keys():
+    if follows is None or not follows.factors.keys() <= sizes.keys():
         return None
     return follows.at({name: sizes[name][0] for name in follows.factors})
 

@@ -18,10 +18,8 @@ class Sum:
         constant: What is added; may be negative.
 
     Examples:
-        >>> sum_of("2*height - 1")
+        >>> sum_of("2*height-1")
         Sum(factors={'height': 2}, constant=-1)
-        >>> str(sum_of("2*height - 1"))
-        '2*height-1'
     """
 
     factors: Mapping[str, int]
@@ -37,14 +35,30 @@ class Sum:
 
 
 def sum_of(size: str) -> Sum | None:
-    """Read a size that follows others; ``None`` for a plain name, and what is no such sum.
+    """Read a size that follows others, as a signature spells it; ``None`` for any other name.
+
+    Other exporters write ``past + 1``, and mean one kind of calls: that is a name as any.
 
     Examples:
-        >>> sum_of("time"), sum_of("floor(time/2)"), sum_of("max-length")
+        >>> sum_of("time"), sum_of("past + 1"), sum_of("max-length")
         (None, None, None)
     """
-    if size.isidentifier():
-        return None
+    found = None if size.isidentifier() else _read(size)
+    return found if str(found) == size else None
+
+
+def spelled(size: str) -> str:
+    """What a person wrote for a size, as a signature spells it.
+
+    Examples:
+        >>> spelled("1 + 2 * height"), spelled("time")
+        ('2*height+1', 'time')
+    """
+    found = _read(size)
+    return size if found is None else str(found)
+
+
+def _read(size: str) -> Sum | None:
     factors: dict[str, int] = {}
     constant = 0
     for part in size.replace("- ", "-").replace("-", "+-").split("+"):

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import Signature, SourceError, TensorSpec
-from edgeport.runtimes.sizes import size_at, sum_of
+from edgeport.runtimes.sizes import size_at, spelled
 from edgeport.runtimes.structure import Node
 
 from .drawing import Values
@@ -191,7 +191,7 @@ def _named_shape(
     names = [*usual, *sums, *map("+".join, itertools.combinations(usual, 2))]
     named: list[int | str] = []
     for axis, seen in enumerate(zip(*shapes, strict=True)):
-        near = [str(sum_of(f"{name}{seen[0] - size_at(name, usual):+d}")) for name in names]
+        near = [spelled(f"{name}{seen[0] - size_at(name, usual):+d}") for name in names]
         follows = (
             name
             for name in names + near

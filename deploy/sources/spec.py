@@ -9,7 +9,7 @@ import torch
 
 from edgeport.runtimes import FormatError, Range, TensorSpec, UsageError
 from edgeport.runtimes.signature import DTYPES
-from edgeport.runtimes.sizes import sum_of
+from edgeport.runtimes.sizes import spelled, sum_of
 
 _INPUT: Final = re.compile(r"\s*(\w+(?:\.\w+)*)\s*=\s*(\w+)\s*\[([^\]]*)\]\s*")
 _DIMENSION: Final = re.compile(r"([A-Za-z_]\w*)(?:(?:<=(\d+)|:(\d+)\.\.(\d+)?)(?::(\d+))?)?")
@@ -107,8 +107,8 @@ def _dimension(size: str, text: str, ranges: dict[str, Range]) -> int | str:
     if size.isdecimal():
         return int(size)
     match = _DIMENSION.fullmatch(size)
-    if match is None and (follows := sum_of(size)) is not None:
-        return str(follows)
+    if match is None and sum_of(spelled(size)) is not None:
+        return spelled(size)
     if match is None:
         raise _unreadable(text, f"{size!r} is not a size")
     name, most, low, high, step = match.groups()
