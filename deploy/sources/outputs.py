@@ -3,8 +3,10 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +14,8 @@ from torch import nn
 
 from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import Signature, SourceError, TensorSpec
-from edgeport.runtimes.sizes import size_at, spelled
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.sizes import size_at, spelled, sum_of
 from edgeport.runtimes.structure import Node
 
 from .drawing import Values
@@ -20,6 +23,9 @@ from .flat import Flat
 from .rows_by_value import decided_by_values
 from .running import Result, run_or_explain
 from .samples import Sample, build_samples, inputs_at, other_sizes, sizes_of, usual_sizes
+
+Run: TypeAlias = tuple[Mapping[str, int], Sequence[tuple[int, ...]]]
+"""The sizes of the free dimensions, and the shapes of what came out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +87,39 @@ def measure_outputs(
         _check_structure(flat.module, first, result)
         is_finite = is_finite and (sample.kind == "edge" or _is_finite(result))
         runs.append((sizes, _shapes(result)))
-    outputs = tuple(
-        TensorSpec(name, str(array.dtype), _named_shape(name, place, runs, [*declared.sums]))
-        for place, (name, array) in enumerate(zip(names, first.arrays, strict=True))
-    )
+    specs = partial(_specs, names, first.arrays, sums=[*declared.sums])
+    outputs = specs(runs)
+    if any(map(_is_of_two, outputs)):
+        mixed = (other | {name: size} for name, size in usual.items())
+        outputs = specs([*runs, *_shapes_at(flat, declared, values, mixed)])
     structure = None if _is_flat(first.tree) else first.structure(names)
     notes = tuple(_unshown(outputs, free))
     outputs = tuple(map(_with_own_sizes, outputs, free))
     return Measured(samples, outputs, structure, is_finite, notes)
+
+
+def _specs(
+    names: Sequence[str], arrays: Sequence[Array], runs: Sequence[Run], sums: Sequence[str]
+) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, str(array.dtype), _named_shape(name, place, runs, sums))
+        for place, (name, array) in enumerate(zip(names, arrays, strict=True))
+    )
+
+
+def _is_of_two(spec: TensorSpec) -> bool:
+    """Whether an axis follows two dimensions, which may be chance: as long as the longer of two."""
+    found = (sum_of(size) for size in spec.shape if isinstance(size, str))
+    return any(follows is not None and len(follows.factors) > 1 for follows in found)
+
+
+def _shapes_at(
+    flat: Flat, declared: Signature, values: Values, plans: Iterable[Mapping[str, int]]
+) -> Iterator[Run]:
+    for sizes in plans:
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = run_or_explain(flat, inputs_at(declared, sizes, values, 0), sizes)
+        yield sizes, _shapes(result)
 
 
 def answers_numbers(flat: Flat, declared: Signature, values: Values) -> bool:
@@ -180,7 +211,7 @@ def _check_rank(
 def _named_shape(
     output: str,
     place: int,
-    runs: Sequence[tuple[Mapping[str, int], Sequence[tuple[int, ...]]]],
+    runs: Sequence[Run],
     sums: Sequence[str],
 ) -> tuple[int | str, ...]:
     """Name each axis by the dimension, or a sum of some, whose size it had in every run."""

@@ -308,6 +308,27 @@ def test_what_a_convolution_leaves_of_a_sum(tmp_path: Path) -> None:
     assert (convolved.shape, both.shape) == ((1, 3, "state+chunk-4"), (1, 2, "state+chunk"))
 
 
+class Longer(nn.Module):
+    """As many rows as the longer of two has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(2, 2)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = self.scale(torch.ones(max(a.shape[0], b.shape[0]), 2)) * a.sum()
+        return found
+
+
+def test_the_longer_of_two_is_not_their_sum_less_some(tmp_path: Path) -> None:
+    ranges = {"a": Range(2, 3), "b": Range(2, 3)}
+    made = deploy.export(
+        Longer().eval(), {"a": torch.rand(2), "b": torch.rand(3)}, tmp_path / "l.edge",
+        dimensions={"a": {0: "a"}, "b": {0: "b"}}, ranges=ranges, formats="torchscript",
+    )  # fmt: skip  # in two lines
+    assert made.source.signature.outputs[0].shape == ("output_0", 2)
+
+
 class Chosen(nn.Module):
     """Rows of the past and the present, by their numbers."""
 
