@@ -99,8 +99,10 @@ def _check_leaf(leaf: object) -> None:
     if _holds_tensors(leaf):
         raise SourceError(
             f"{held}, whose tensors would be constants in every file",
-            remedy="pass its tensors, alone or in a tuple, list, dict or dataclass; what is to "
-            "stay as it is belongs in the module, as a buffer",
+            remedy="pass its tensors, alone or in a tuple, list, dict or dataclass, or register "
+            "its class with torch.utils._pytree (a cache of transformers: "
+            "register_dynamic_cache_export_support); what is to stay as it is belongs in the "
+            "module, as a buffer",
         )
 
 

@@ -153,8 +153,10 @@ def test_tensors_that_no_file_would_take_as_inputs(value: Any, kind: str) -> Non
         "in every file"
     )
     assert raised.value.remedy == (
-        "pass its tensors, alone or in a tuple, list, dict or dataclass; what is to stay as it is "
-        "belongs in the module, as a buffer"
+        "pass its tensors, alone or in a tuple, list, dict or dataclass, or register its class "
+        "with torch.utils._pytree (a cache of transformers: "
+        "register_dynamic_cache_export_support); what is to stay as it is belongs in the module, "
+        "as a buffer"
     )
 
 
