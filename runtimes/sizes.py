@@ -63,6 +63,8 @@ def _read(size: str) -> Sum | None:
     constant = 0
     for part in size.replace("- ", "-").replace("-", "+-").split("+"):
         factor, name = (text.strip() for text in part.rpartition("*")[::2])
+        if _is_number(name) and factor:
+            factor, name = name, factor
         if name.isidentifier() and (not factor or _is_number(factor)):
             factors[name] = factors.get(name, 0) + int(factor or 1)
         elif not factor and _is_number(name.removeprefix("-")):

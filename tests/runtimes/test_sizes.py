@@ -29,6 +29,7 @@ def test_what_is_written_is_read(factors: dict[str, int], constant: int) -> None
         ("past_sequence_length + 1", {"past_sequence_length": 1}, 1),
         ("s0 + s1", {"s0": 1, "s1": 1}, 0),
         ("n+n", {"n": 2}, 0),
+        ("time*2 - 1", {"time": 2}, -1),
         ("1 + 2 * height - 2", {"height": 2}, -1),
     ],
 )
