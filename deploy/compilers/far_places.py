@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import graphs
-from .wide_integers import dtypes_of
+from .onnx_messages import dtypes_of, graphs
 
 _OPERATOR: Final = "GridSample"
 _CUBIC: Final = (b"cubic", b"bicubic")
@@ -30,9 +29,7 @@ def write_out_far_places(model: onnx.ModelProto) -> None:
     asked = [
         node.input[1] for graph in graphs(model) for node in graph.node if node.op_type == _OPERATOR
     ]
-    dtypes = dtypes_of(model) if asked else {}
-    if any(name not in dtypes for name in asked):
-        dtypes = dtypes_of(onnx.shape_inference.infer_shapes(model))  # the older exporter says none
+    dtypes = dtypes_of(model, asked)
     for graph in graphs(model) if asked else ():
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:

@@ -45,7 +45,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
         ExportError: The file is not valid ONNX.
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
     """
-    write_out_sigmoids(model.graph)
+    write_out_sigmoids(model)
     write_out_wide_integers(model)
     write_out_far_places(model)
     debug_map = dumps(read_debug_map(model))

@@ -1,6 +1,7 @@
 """Everything in an ONNX model, whatever it is nested in, and what to call its nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 import onnx
@@ -23,6 +24,47 @@ def messages(message: Any) -> Iterator[Any]:
 def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
     """All graphs of a model, inner ones first: to give a graph its nodes anew copies them."""
     return [*of_kind("GraphProto", model)][::-1]
+
+
+def dtypes_of(model: onnx.ModelProto, asked: Iterable[str]) -> dict[str, int]:
+    """Of values by name, where bodies that share a name agree.
+
+    Args:
+        model: As an exporter wrote it. The older one writes down few dtypes or none.
+        asked: If the dtype of one of these values is not written down, all are inferred.
+    """
+    found = _written_down(model)
+    if all(found.get(name) for name in asked):
+        return found
+    return _written_down(onnx.shape_inference.infer_shapes(_without_weights(model)))
+
+
+def _written_down(model: onnx.ModelProto) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for graph in graphs(model):
+        named = [(each.name, each.data_type) for each in graph.initializer]
+        for value in (*graph.value_info, *graph.output, *graph.input):
+            named.append((value.name, value.type.tensor_type.elem_type))
+        for name, dtype in filter(itemgetter(1), named):  # the older exporter may say 0
+            found[name] = dtype if found.get(name, dtype) == dtype else 0
+    return found
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same, with inputs in place of weights: these may be more than protobuf copies."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    graph, whole = light.graph, model.graph
+    graph.name = whole.name
+    graph.node.extend(whole.node)
+    graph.output.extend(whole.output)
+    graph.value_info.extend(whole.value_info)
+    inputs = {each.name: each for each in whole.input}
+    for each in whole.initializer:
+        typed = onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
+        inputs.setdefault(each.name, typed)
+    graph.input.extend(inputs.values())
+    return light
 
 
 def uses(message: Any, dtype: int) -> bool:

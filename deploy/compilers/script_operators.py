@@ -56,7 +56,7 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
     "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
-    "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x,
+    "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x != 0,
     "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
     "aten::ScalarImplicit": lambda x: x.item() if isinstance(x, Tensor) else x,
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import graphs
+from .onnx_messages import dtypes_of, graphs
 
 _WEIGHTED: Final = frozenset({
     "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul",
@@ -29,26 +29,25 @@ _DTYPES: Final[Mapping[int, type]] = {
 """In float16 the exponential ends at 11."""
 
 
-def write_out_sigmoids(graph: onnx.GraphProto) -> None:
+def write_out_sigmoids(model: onnx.ModelProto) -> None:
     """Replace each Sigmoid from which an output is reached without weights in between."""
-    _write_out(graph, _reached(graph))
+    _write_out(model, model.graph, _reached(model.graph))
 
 
 def write_out_inner_sigmoids(model: onnx.ModelProto) -> None:
     """Replace each Sigmoid within a loop or a branch."""
     *inner, _ = graphs(model)
     for graph in inner:
-        _write_out(graph, graph.node)
+        _write_out(model, graph, graph.node)
 
 
-def _write_out(graph: onnx.GraphProto, among: Iterable[onnx.NodeProto]) -> None:
+def _write_out(
+    model: onnx.ModelProto, graph: onnx.GraphProto, among: Iterable[onnx.NodeProto]
+) -> None:
     found = {node.output[0] for node in among if node.op_type == "Sigmoid"}
     if not found:
         return
-    dtypes = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*graph.value_info, *graph.output, *graph.input)
-    }
+    dtypes = dtypes_of(model, found)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         dtype = _DTYPES.get(dtypes.get(node.output[0], 0)) if node.output else None

@@ -7,14 +7,13 @@ alone hardly gets there, and stays. No exporter has a value ``name/..`` of its o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Final
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import graphs
+from .onnx_messages import dtypes_of, graphs
 
 _FOLDS: Final = {"Max": "Greater", "Min": "Less"}
 _SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
@@ -27,9 +26,7 @@ _SMALL: Final = 2**31
 def write_out_wide_integers(model: onnx.ModelProto) -> None:
     """Replace what is wrong for large integers, in the bodies of branches and loops too."""
     found = [node for graph in graphs(model) for node in graph.node if node.op_type in _WRONG]
-    dtypes = dtypes_of(model)
-    if any(node.input[0] not in dtypes and node.output[0] not in dtypes for node in found):
-        dtypes = dtypes_of(onnx.shape_inference.infer_shapes(model))  # the older exporter says none
+    dtypes = dtypes_of(model, (node.output[0] for node in found))
     if any(_is_wide(node, dtypes) for node in found):
         _write_out(model.graph, dtypes, frozenset(), {})
 
@@ -63,18 +60,6 @@ def _write_out(
 def _is_wide(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> bool:
     held = [dtypes.get(name) for name in (node.input[0], node.output[0])] if node.input else []
     return node.op_type in _WRONG and onnx.TensorProto.INT64 in held
-
-
-def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Of values by name, where bodies that share a name agree."""
-    found: dict[str, int] = {}
-    for graph in graphs(model):
-        named = [(each.name, each.data_type) for each in graph.initializer]
-        for value in (*graph.value_info, *graph.output, *graph.input):
-            named.append((value.name, value.type.tensor_type.elem_type))
-        for name, dtype in filter(itemgetter(1), named):  # the older exporter may say 0
-            found[name] = dtype if found.get(name, dtype) == dtype else 0
-    return found
 
 
 def _is_size(

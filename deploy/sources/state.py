@@ -3,7 +3,7 @@
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -22,11 +22,17 @@ def state_of(module: nn.Module) -> State:
     """A digest of every parameter, buffer and plain attribute of a module and its parts."""
     found: dict[str, str] = {}
     for path, part in module.named_modules():
-        own = {} if isinstance(part, torch.jit.ScriptModule) else vars(part)  # it caches methods
+        own = _of_script(part) if isinstance(part, torch.jit.ScriptModule) else vars(part)
         plain = {name: value for name, value in own.items() if name not in _OF_TORCH}
         for name, value in {**plain, **part._buffers, **part._parameters}.items():
             found[f"{path}.{name}" if path else name] = digest(value)
     return found
+
+
+def _of_script(part: torch.jit.ScriptModule) -> dict[str, object]:
+    """What a script or a file of TorchScript can write to: ``vars`` has its methods instead."""
+    kind: Any = getattr(part, "_concrete_type", None)  # frozen ones have none
+    return {name: getattr(part, name) for name in kind.get_attributes()} if kind else {}
 
 
 def changed(before: State, after: State) -> list[str]:

@@ -235,6 +235,29 @@ def test_two_conditions_on_sizes_at_once() -> None:
         torch.testing.assert_close(captured(x), (Both()(x),))
 
 
+class AsksNumbers(nn.Module):
+    """``if len(state)``, as Silero's VAD has it: of 2, which is fixed, and of a free size."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        if len(state):
+            x = x + state[1]
+        if x.shape[0] - 4:
+            return x + 1
+        return x * 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_numbers_as_conditions() -> None:
+    example = {"x": torch.randn(2, 3), "state": torch.randn(2, 3)}
+    source = deploy.source_of("asks", AsksNumbers(), example, {"x": {0: "rows"}})
+    with quiet(), inference_only():
+        program = without_special_sizes(partial(script_converter.convert, source))
+        captured: Any = program.module()
+    for rows in (1, 4, 5):
+        x, state = torch.randn(rows, 3), torch.randn(2, 3)
+        torch.testing.assert_close(captured(x, state), (AsksNumbers()(x, state),))
+
+
 class WritesInBranch(nn.Module):
     """Into a tensor from before it, as a whole, in part, and through a view."""
 

@@ -32,7 +32,7 @@ def model(
 
 
 def operators(made: onnx.ModelProto) -> list[str]:
-    write_out_sigmoids(made.graph)
+    write_out_sigmoids(made)
     onnx.checker.check_model(made)
     return [node.op_type for node in made.graph.node]
 
@@ -95,10 +95,14 @@ def test_what_goes_into_weights_stays() -> None:
     assert operators(made) == ["Sigmoid", "MatMul", *WRITTEN]
 
 
+@pytest.mark.parametrize("typed", [True, False])
 @pytest.mark.parametrize(
-    ("dtype", "typed"), [(onnx.TensorProto.FLOAT16, True), (onnx.TensorProto.FLOAT, False)]
+    ("dtype", "first"),
+    [(onnx.TensorProto.FLOAT, WRITTEN), (onnx.TensorProto.FLOAT16, ["Sigmoid"])],
 )
-def test_what_is_narrow_or_not_known_stays(dtype: int, typed: bool) -> None:
+def test_what_is_narrow_stays_and_dtypes_are_inferred(
+    dtype: int, first: list[str], typed: bool
+) -> None:
     made = model(
         [
             helper.make_node("Sigmoid", ["x"], ["s"], "n"),
@@ -107,7 +111,7 @@ def test_what_is_narrow_or_not_known_stays(dtype: int, typed: bool) -> None:
         dtype,
         typed,
     )
-    assert operators(made) == ["Sigmoid", "Identity"]
+    assert operators(made) == [*first, "Identity"]
 
 
 def test_two_ways_to_one_sigmoid() -> None:

@@ -6,6 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,18 @@ class RunningMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.mean.mul_(0.9).add_(x.mean(0))
         return x - self.mean
+
+
+class Smoothed(nn.Module):
+    """Its state is a plain attribute, also in TorchScript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = torch.zeros(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.state = 0.9 * self.state + x.mean(0)
+        return x - self.state
 
 
 class Counter(nn.Module):
@@ -227,6 +240,7 @@ STATE = "take it as an input of forward and return it as an output"
         (FromNumpy(), r"two runs on one input differ, first in 0\.last \(FromNumpy\)", NO_SEED),
         (FromOutside(), r"two runs on one input differ, first in 0\.last", NO_SEED),
         (RunningMean(), r"keeps state: .* through 0\.last\.mean\n", STATE),
+        (Smoothed(), r"keeps state: .* through 0\.last\.state\n", STATE),
         (Counter(0), r"keeps state: .* through 0\.last\.calls\n", STATE),
         (Counter(6), r"keeps state: .* through 0\.last\.calls\n", STATE),
         (ByShape(), r"keeps state: .* through 0\.last\.seen\n", STATE),
@@ -241,6 +255,13 @@ def test_who_is_to_blame_is_named(last: nn.Module, problem: str, remedy: str) ->
     with pytest.raises(SourceError, match=problem) as caught:
         golden(module, training=isinstance(last, nn.Dropout))
     assert caught.value.remedy.startswith(remedy)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_that_keeps_state_is_told_with_its_attribute() -> None:
+    scripted: Any = torch.jit.script(nn.Sequential(nn.Linear(5, 5), Smoothed()))
+    with pytest.raises(SourceError, match=r"keeps state: .* through 1\.state\n"):
+        golden(scripted)
 
 
 def test_power_iteration_goes_on_in_training() -> None:
