@@ -35,6 +35,14 @@ class _Place:
     key: str
 
     def get(self) -> object:
+        value = self._held()
+        try:
+            isinstance(value, ModuleType), hasattr(value, "__dict__")
+        except Exception:  # it stands for what is not loaded yet
+            return _ABSENT
+        return value
+
+    def _held(self) -> object:
         if isinstance(self.holder, dict):
             return self.holder.get(self.key, _ABSENT)
         if isinstance(self.holder, type):  # not what it inherits, and no descriptor's value

@@ -1,5 +1,6 @@
 """What a module keeps from call to call: its parameters, buffers and plain attributes."""
 
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -43,8 +44,9 @@ def changed(before: State, after: State) -> list[str]:
 def digest(value: object) -> str:
     """Of the tensors, arrays and plain values in it; of other objects nothing is known."""
     found = hashlib.blake2b(digest_size=16)
-    for data in _data(value, set()):
-        found.update(data)
+    with contextlib.suppress(Exception):  # a type of somebody's own may bear no reading
+        for data in _data(value, set()):
+            found.update(data)
     return found.hexdigest()
 
 
@@ -58,7 +60,7 @@ def _data(value: object, seen: set[int]) -> Iterator[bytes]:
             # behind Tensor.numpy() torch lets nobody resize it
             yield np.from_dlpack(whole.view(-1).view(torch.uint8)).tobytes()
     elif isinstance(value, np.ndarray):
-        yield value.tobytes()
+        yield np.asarray(value).tobytes()
     elif isinstance(value, torch.Generator):
         yield value.get_state().numpy().tobytes()
     elif isinstance(value, trees.CONSTANTS):

@@ -254,6 +254,31 @@ def test_what_every_call_would_leave_alike_is_none() -> None:
     assert MASKS
 
 
+class Lazy:
+    """Asked for anything, it fails, as settings do that nobody has loaded."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is asked for too early")
+
+
+UNREADABLE = [np.ma.masked, Lazy()]
+LAZY = Lazy()
+"""numpy.ma.masked is among the globals of whoever trains with Lightning."""
+
+
+class ReadsWhatBearsNoReading(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.masked = np.ma.masked
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * len(UNREADABLE) if LAZY is not UNREADABLE[1] else x
+
+
+def test_what_bears_no_reading_is_left_alone() -> None:
+    prove(ReadsWhatBearsNoReading())
+
+
 def test_what_was_there_is_back_for_a_while() -> None:
     kind: Any = OfClass
     kept, kind.largest = kind.largest, None
