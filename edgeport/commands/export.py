@@ -295,6 +295,8 @@ def _render(made: "Export", output: Path) -> str:
             details = f"{artefact.precision}, {details}"
         size = size_text(artefact.size_bytes)
         lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
+    golden = made.bundle.manifest.golden
+    lines.append(f"  {golden.file}  {size_text(golden.size_bytes)}")
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 
