@@ -51,6 +51,19 @@ def most_cells(
     return math.prod(sizes.values()) * min(times)
 
 
+def _of_lstm(
+    x: torch.Tensor, kernel: torch.Tensor, recurrent: torch.Tensor, *_: Any, **__: Any
+) -> int:
+    return 2 * x.shape[:2].numel() * (kernel.numel() + recurrent.numel())  # (time, batch, units)
+
+
+_COUNTS: Final[Mapping[Any, Callable[..., int]]] = {
+    **flop_registry,
+    torch.ops.aten.mkldnn_rnn_layer: _of_lstm,
+}
+"""How many operations, by operator."""
+
+
 class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """Counts the products and sums of matrices and convolutions."""
 
@@ -66,7 +79,7 @@ class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(getattr(func, "overloadpacket", None))
+        count = _COUNTS.get(getattr(func, "overloadpacket", None))
         if count is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=result)
         return result

@@ -66,6 +66,14 @@ def test_what_is_little_is_tried_together() -> None:
     }
 
 
+def test_the_products_of_an_lstm_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "MOST_NUMBERS", 2**60)
+    declared = parse_inputs(["x=float32[batch,time,8]"])
+    lstm = nn.LSTM(8, 256, batch_first=True).eval()
+    source = make_source("m", lstm, make_call(lstm, (), declared.arguments), declared.specs, {})
+    assert source.most_cells == pytest.approx(2**37 / (2 * 4 * 256 * (8 + 256)))
+
+
 def test_of_a_module_that_fails_nothing_is_known() -> None:
     declared = parse_inputs(["ids=int64[batch,time]"])
     flat = Flat(Raises(), make_call(Raises(), (), declared.arguments))
