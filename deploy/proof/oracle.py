@@ -25,9 +25,6 @@ from edgeport.deploy.sources.running import run_module
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch.failures import last_line
 
-MOST_WIDENED: Final = 2**28
-"""Weights that are copied in float64, 2 GiB of them: of more there would be no room beside them."""
-
 _DTYPE: Final[Any] = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]  # a descriptor
 _VIEW: Final[Any] = torch.ops.aten.view.dtype
 
@@ -53,14 +50,10 @@ class Oracle:
     """
 
     def __init__(self, flat: Flat) -> None:
+        module = copied(flat.module)
         self._own = _own_dtype(flat)
-        module, weights = flat.module, list(flat.module.parameters())
-        if sum(map(torch.numel, weights)) > MOST_WIDENED:  # each is widened where it is used
-            module = copied(module, {id(weight): weight for weight in weights})
-        else:
-            module = copied(module)
-            with contextlib.suppress(RuntimeError):  # frozen parameters of inference mode
-                module._apply(_widened)  # type: ignore[no-untyped-call]  # torch has no types here
+        with contextlib.suppress(RuntimeError):  # frozen parameters of inference mode
+            module._apply(_widened)  # type: ignore[no-untyped-call]  # torch has no types here
         self.flat = Flat(module, flat.call, torch.float64)
 
     def answer(self, inputs: Mapping[str, Array], eager: Sequence[Array]) -> Answer:

@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 from unittest import mock
@@ -70,21 +70,16 @@ def unwrapped(module: nn.Module) -> nn.Module:
             return module
 
 
-def copied(module: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Module:
+def copied(module: nn.Module) -> nn.Module:
     """A deep copy, also of what ``copy.deepcopy`` refuses: attributes computed from parameters.
 
     ``torch.nn.utils.weight_norm`` leaves such a tensor; it is computed anew in every call. Locks,
     files and Python modules are shared with the copy.
 
-    Args:
-        module: What to copy.
-        shared: What else is, by its ``id``.
-
     Raises:
         SourceError: Something in it cannot be copied.
     """
-    known = dict(shared or {})
-    known |= {
+    known: dict[int, Any] = {
         id(value): value.detach().clone()
         for part in module.modules()
         for value in vars(part).values()

@@ -10,18 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
-from edgeport.deploy.proof import oracle
 from edgeport.deploy.proof.oracle import Answer, Oracle
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 from edgeport.runtimes.inputs import Array
-
-
-@pytest.fixture(autouse=True, params=[2**28, -1], ids=["copied in float64", "widened where used"])
-def _widened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracle, "MOST_WIDENED", request.param)
-
 
 MATRIX = torch.randn(3, 3, generator=torch.Generator().manual_seed(3))
 
@@ -207,37 +200,3 @@ def test_what_has_no_float64_says_why(module: nn.Module, gap: str) -> None:
     assert found.outputs == (None,)
     assert found.gap is not None
     assert re.match(gap, found.gap), found.gap
-
-
-class Layers(nn.Module):
-    """Weights in kernels of every kind."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv1d(5, 8, 3, padding=1)
-        self.norm = nn.BatchNorm1d(8)
-        self.lstm = nn.LSTM(7, 8, batch_first=True)
-        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.table = nn.Embedding(5, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.norm(self.convolution(x[..., None].expand(-1, -1, 7)))
-        words: Tensor = self.layer(self.lstm(mixed)[0]) + self.table(x.argmax(1))[:, None]
-        return words @ self.table.weight.T
-
-
-def test_a_large_module_answers_the_same_and_its_weights_are_not_copied(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    source = source_of(Layers())
-    monkeypatch.setattr(oracle, "MOST_WIDENED", 2**28)
-    copied = Oracle(source.flat)
-    monkeypatch.setattr(oracle, "MOST_WIDENED", 0)
-    shared = Oracle(source.flat)
-    assert {weight.dtype for weight in copied.flat.parameters()} == {torch.float64}
-    assert [*map(id, shared.flat.parameters())] == [*map(id, source.flat.parameters())]
-    eager = run_module(source.flat, source.example)
-    one, other = (each.answer(source.example, eager).outputs[0] for each in (copied, shared))
-    assert one is not None
-    assert other is not None
-    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
