@@ -33,6 +33,7 @@ from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.deploy.tensorrt.request import engines
 from edgeport.runtimes import (
     Bundle,
+    Options,
     ParityError,
     Report,
     files,
@@ -43,7 +44,7 @@ from edgeport.runtimes.bundles.manifest import Artefact, Manifest
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.parity.thresholds import Thresholds
-from edgeport.runtimes.parity.verification import dead_outputs
+from edgeport.runtimes.parity.verification import dead_outputs, verify_ways
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
@@ -160,8 +161,9 @@ def export_source(
             on_event(searched)
         built, told = _engines(source, folder, manifest, onnx_file, libraries, request, on_event)
         won += built
-        golden = (*golden, *trial.samples)
-        manifest = with_golden(source, weights, golden, request.thresholds, folder)
+        if trial.samples:
+            golden = (*golden, *trial.samples)
+            manifest = with_golden(source, weights, golden, request.thresholds, folder)
         packed = manifest(artefacts_of(won))
         report = parity_report(packed, golden, won, trial)
         packed = with_report(packed, report, folder)
@@ -213,11 +215,12 @@ def _prove(
 ) -> tuple[BackendReport, ...]:
     """Ask every engine on the CPU; ONNX Runtime also without optimising: it can hide a defect."""
     bundle = Bundle(folder, manifest((artefact,)))
-    reports = verify(bundle, threads=1, device="cpu").backends
-    if artefact.format not in ("onnx", FORMAT):
-        return reports
-    plain = verify(bundle, threads=1, device="cpu", optimize=False).backends
-    return (*reports, *(replace(r, backend=f"{r.backend}, graph as written") for r in plain))
+    ways = [Options(threads=1, device="cpu")]
+    if artefact.format in ("onnx", FORMAT):
+        ways.append(Options(threads=1, device="cpu", optimize=False))
+    reports, *plain = (report.backends for report in verify_ways(bundle, ways))
+    written = (replace(r, backend=f"{r.backend}, graph as written") for each in plain for r in each)
+    return (*reports, *written)
 
 
 def _engines(

@@ -7,6 +7,7 @@ way is traced in its turn, and asked for what parts behind it (the generational 
 Levin and Molnar, "Automated whitebox fuzz testing", NDSS 2008).
 """
 
+import math
 import time
 import warnings
 from collections import deque
@@ -108,7 +109,7 @@ def _turned(source: Source) -> Iterator[Sample]:
         for number, sizes in enumerate(_sizes(source.signature, named)):
             if not left or time.perf_counter() > end:
                 break
-            if elements_of(source.signature, sizes) > most:
+            if elements_of(source.signature, sizes) > most or _cells(sizes) > source.most_cells:
                 continue
             try:
                 sample = sample_at(source.signature, sizes, source.values, number)
@@ -123,6 +124,10 @@ def _turned(source: Source) -> Iterator[Sample]:
                 if sizes not in tried:
                     tried.append(sizes)
                     yield sample
+
+
+def _cells(sizes: Mapping[str, int]) -> int:
+    return math.prod(sizes.values())
 
 
 def _recorded(source: Source, inputs: Mapping[str, Array]) -> Any:

@@ -23,6 +23,7 @@ from .flat import Flat
 from .rows_by_value import decided_by_values
 from .running import Result, run_or_explain
 from .samples import Sample, build_samples, inputs_at, other_sizes, sizes_of, usual_sizes
+from .work import most_cells
 
 Run: TypeAlias = tuple[Mapping[str, int], Sequence[tuple[int, ...]]]
 """The sizes of the free dimensions, and the shapes of what came out."""
@@ -33,6 +34,7 @@ class Measured:
     """Samples and what came out.
 
     Attributes:
+        most_cells: How large the product of all free sizes may be.
         is_finite: Whether all of it was, but for edge cases.
         notes: Sentences for the user on lengths that values decide and no sample has shown.
     """
@@ -40,6 +42,7 @@ class Measured:
     samples: tuple[Sample, ...]
     outputs: tuple[TensorSpec, ...]
     structure: Node | None
+    most_cells: float
     is_finite: bool
     notes: tuple[str, ...]
 
@@ -65,7 +68,8 @@ def measure_outputs(
         SourceError: The module fails on a sample that is no edge case, or what it returns is not
             the same structure of tensors each time.
     """
-    samples = build_samples(declared, values)
+    most = _most_cells(flat, declared, values)
+    samples = build_samples(declared, values, most)
     usual, other = usual_sizes(declared), other_sizes(declared)
     first = run_or_explain(flat, inputs_at(declared, usual, values, 0), usual)
     with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
@@ -95,7 +99,12 @@ def measure_outputs(
     structure = None if _is_flat(first.tree) else first.structure(names)
     notes = tuple(_unshown(outputs, free))
     outputs = tuple(map(_with_own_sizes, outputs, free))
-    return Measured(samples, outputs, structure, is_finite, notes)
+    return Measured(samples, outputs, structure, most, is_finite, notes)
+
+
+def _most_cells(flat: Flat, declared: Signature, values: Values) -> float:
+    usual = usual_sizes(declared)
+    return most_cells(flat, declared, inputs_at(declared, usual, values, 0), usual)
 
 
 def _specs(
@@ -125,7 +134,7 @@ def _shapes_at(
 def answers_numbers(flat: Flat, declared: Signature, values: Values) -> bool:
     """Whether a module answers every sample that is no edge case, and with finite numbers."""
     with contextlib.redirect_stdout(io.StringIO()):
-        for sample in build_samples(declared, values):
+        for sample in build_samples(declared, values, _most_cells(flat, declared, values)):
             if sample.kind == "edge":
                 continue
             try:

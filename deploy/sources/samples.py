@@ -52,14 +52,17 @@ class Sample:
     inputs: Mapping[str, Array]
 
 
-def build_samples(declared: Signature, values: Values) -> tuple[Sample, ...]:
+def build_samples(
+    declared: Signature, values: Values, most_cells: float = math.inf
+) -> tuple[Sample, ...]:
     """Make the samples of a signature: every size to probe, then the edge cases.
 
     Args:
         declared: Inputs and ranges; outputs are not looked at.
         values: Where values come from.
+        most_cells: Where the product of all free sizes would be larger, each is tried apart.
     """
-    plans = _size_plans(declared, sizes_of(declared, values.like))
+    plans = _size_plans(declared, sizes_of(declared, values.like), most_cells)
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     numbered = [(plans[number % len(plans)], number) for number in range(count)]
     own = [(sizes, number) for sizes, number in _own_sizes(declared, values) if sizes not in plans]
@@ -202,10 +205,13 @@ def _check_size(declared: Signature, sizes: Mapping[str, int]) -> None:
             )
 
 
-def _size_plans(declared: Signature, example: Mapping[str, int]) -> list[dict[str, int]]:
+def _size_plans(
+    declared: Signature, example: Mapping[str, int], most_cells: float = math.inf
+) -> list[dict[str, int]]:
     """Sizes to probe, all dimensions at once, each at a different place of its own list.
 
-    Then all at their smallest: what is made of them may be of one element there alone.
+    Where that is too much, each beside the smallest of the others. Then all at their smallest:
+    what is made of them may be of one element there alone.
     """
     probes = {
         name: _probes(declared.range_of(name), example.get(name)) for name in declared.dimensions
@@ -218,7 +224,11 @@ def _size_plans(declared: Signature, example: Mapping[str, int]) -> list[dict[st
         for step in range(max(map(len, probes.values()), default=0))
     ]
     smallest = {name: sizes[0] for name, sizes in probes.items()}
-    return plans if smallest in plans else [*plans, smallest]
+    found: list[dict[str, int]] = []
+    for plan in plans:
+        apart = [{**smallest, name: size} for name, size in plan.items()]
+        found += apart if math.prod(plan.values()) > most_cells else [plan]
+    return [plan for n, plan in enumerate([*found, smallest]) if plan not in found[:n]]
 
 
 def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:

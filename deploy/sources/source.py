@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +46,7 @@ class Source:
         fresh: Makes copies of the module that have not run before, if its values are not random
             until it runs.
         shared: What was kept outside of the module before it ran.
+        most_cells: How large the product of all free sizes may be in a sample.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Source:
     kept: tuple[str, ...] = ()
     fresh: Callable[[], nn.Module] | None = None
     shared: SharedState = field(default_factory=SharedState)
+    most_cells: float = math.inf
 
     @property
     def precision(self) -> str:
@@ -154,6 +157,7 @@ def make_source(
         kept=kept,
         fresh=None if is_lazy else fresh,
         shared=shared,
+        most_cells=measured.most_cells,
     )
 
 

@@ -231,6 +231,7 @@ def run(args: ExportArgs) -> int:
         files.refuse_existing(args.repro)
     with needs("exporting", "export,ort"):
         from edgeport.deploy import Limits, Request, export_source, find_target
+        from edgeport.deploy.events import step
         from edgeport.deploy.request import default_formats
         from edgeport.deploy.sources.surroundings import left_outside
     request = Request(
@@ -254,7 +255,8 @@ def run(args: ExportArgs) -> int:
         contextlib.redirect_stdout(sys.stderr),  # what the user's own code prints is no result
         left_outside(),
     ):
-        source = sources.make(args.source, args.output)
+        with step("module", story.tell):
+            source = sources.make(args.source, args.output)
         story.tell_source(source)
         made = export_source(source, args.output, request, story.tell)
         story.tell_end(made)
@@ -293,6 +295,8 @@ def _render(made: "Export", output: Path) -> str:
             details = f"{artefact.precision}, {details}"
         size = size_text(artefact.size_bytes)
         lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
+    golden = made.bundle.manifest.golden
+    lines.append(f"  {golden.file}  {size_text(golden.size_bytes)}")
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 

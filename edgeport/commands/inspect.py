@@ -158,7 +158,7 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         *_said("made from", found["source"]),
         f"signature: {by}{plain(signed['reason'])}",
         *_labels(found["labels"], bundle.manifest.signature),
-        f"golden samples: {kinds}",
+        f"golden samples: {kinds}; {size_text(bundle.manifest.golden.size_bytes)}",
         f"passes with: {_bars(bundle.manifest)}",
         *_proved(found),
         *(

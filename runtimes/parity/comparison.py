@@ -1,7 +1,8 @@
 """Compare one output of a backend with the reference; what is found is judged elsewhere."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from edgeport.runtimes.inputs import Array
 
-from .distances import binade, binades, cosine, middle, rms, ulp_distance
+from .distances import BINADES, binade, binades, cosine_of, divisor, middle, ulp_distance
 from .figures import Figures, Histogram, NonFinite, NonFiniteKind, Place, Rule
 
 FLOOR_ULPS: Final = 2
@@ -19,6 +20,10 @@ FALLBACK_ULPS: Final = 8
 """The floor in ulp of the output's scale where no oracle is nearer to the truth than eager."""
 
 _MOST_PLACES: Final = 8
+
+_BLOCK: Final = 2**16
+"""Elements that are looked at together: logits of a language model, whole, would be seven times
+as large in temporary arrays, and the kernel would clear each of their pages."""
 
 _NON_FINITE: Final[dict[NonFiniteKind, Callable[[Array], Array]]] = {
     "NaN": np.isnan,
@@ -119,52 +124,50 @@ def _floating(
     odd: tuple[NonFinite, ...],
 ) -> Figures:
     """Where eager is finite, everything else is too."""
-    flat = np.flatnonzero(finite)
-    pick = np.ravel if flat.size == eager.size else partial(_pick, finite)
+    flat = None if finite.all() else np.flatnonzero(finite)
+    pick = np.ravel if flat is None else partial(_pick, finite)
     mine, theirs = pick(actual), pick(eager)  # (...) -> (N,), N > 0
-    wide = theirs.astype(np.float64)
-    truth = wide if oracle is None else pick(oracle)
-    answer = mine.astype(np.float64)
-    with np.errstate(over="ignore"):  # 1e308 - -1e308
-        error, noise = np.abs(answer - truth), np.abs(wide - truth)
-    scale = np.abs(truth)
+    truth = None if oracle is None else pick(oracle)
+    blocks = _blocks(mine, theirs, truth)
+    peaks = _peaks(blocks())
+    sums = _sums(blocks(), peaks)
     info = np.finfo(eager.dtype)
     better = oracle is not None and eager.dtype != np.float64  # it is no oracle for its own dtype
     ulps = (FLOOR_ULPS if better else FALLBACK_ULPS) * float(info.eps)
     least = FLOOR_ULPS * float(info.smallest_subnormal)
-    signal_rms, floor_max = rms(scale), max(float(noise.max()), ulps * float(scale.max()), least)
-    steps = ulp_distance(mine, theirs)
+    signal_rms, floor_max = sums.rms_truth, max(peaks.noise, ulps * peaks.truth, least)
+    steps = _steps(mine, theirs)
     decisions, flips, outside, margin = _decide(
         actual, eager, eager.astype(np.float64) if oracle is None else oracle, 2 * floor_max
     )
-    largest = _largest(error)
+    index = partial(_index_of, flat, eager.shape)
     return Figures(
         "float32" if oracle is None else "oracle",
         str(eager.dtype),
-        elements=error.size,
-        error_rms=rms(error),
-        error_max=float(error.max()),
-        floor_rms=max(rms(noise), ulps * signal_rms, least),
+        elements=mine.size,
+        error_rms=sums.rms_error,
+        error_max=peaks.error,
+        floor_rms=max(sums.rms_noise, ulps * signal_rms, least),
         floor_max=floor_max,
         signal_rms=signal_rms,
-        cosine=cosine(answer, truth),
+        cosine=sums.cosine,
         ulp_max=int(steps.max()),
         ulp_median=int(middle(steps)),
-        worst_index=_index(flat[largest[0]], eager.shape),
+        worst_index=index(peaks.largest[0]),
         decisions=decisions,
         flips=flips,
         flips_outside=outside,
         flip_margin=margin,
         non_finite=odd,
-        histogram=_histogram(error, noise),
+        histogram=sums.histogram,
         places=tuple(
             Place(
-                _index(flat[at], eager.shape),
-                float(answer[at]),
-                float(wide[at]),
-                None if oracle is None else float(truth[at]),
+                index(at),
+                float(mine[at]),
+                float(theirs[at]),
+                None if truth is None else float(truth[at]),
             )
-            for at in largest
+            for at in peaks.largest
         ),
     )
 
@@ -172,6 +175,64 @@ def _floating(
 def _pick(where: Array, values: Array) -> Array:
     picked: Array = values[where]
     return picked
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some elements in float64, and how far answer and eager are from the truth there.
+
+    Attributes:
+        start: Place of the first.
+        error, noise: Magnitudes.
+    """
+
+    start: int
+    answer: Array
+    truth: Array
+    error: Array
+    noise: Array
+
+
+def _blocks(mine: Array, theirs: Array, truth: Array | None) -> Callable[[], Iterable[_Block]]:
+    """What goes through all elements, as often as it is called."""
+
+    def block(start: int) -> _Block:
+        part = slice(start, start + _BLOCK)
+        wide, answer = theirs[part].astype(np.float64), mine[part].astype(np.float64)
+        exact = wide if truth is None else truth[part]
+        with np.errstate(over="ignore"):  # 1e308 - -1e308
+            return _Block(start, answer, exact, np.abs(answer - exact), np.abs(wide - exact))
+
+    starts = range(0, mine.size, _BLOCK)
+    if len(starts) == 1:
+        whole = [block(0)]
+        return lambda: whole
+    return lambda: map(block, starts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peaks:
+    """The largest magnitudes; ``largest`` is where the largest errors are."""
+
+    error: float
+    noise: float
+    answer: float
+    truth: float
+    largest: Sequence[int]
+
+
+def _peaks(blocks: Iterable[_Block]) -> _Peaks:
+    most = np.zeros(4)
+    largest: list[tuple[float, int]] = []
+    for block in blocks:
+        parts = block.error, block.noise, np.abs(block.answer), np.abs(block.truth)
+        peaks = np.array([part.max() for part in parts])
+        if len(largest) < _MOST_PLACES or peaks[0] > largest[-1][0]:
+            found = [(float(block.error[at]), block.start + at) for at in _largest(block.error)]
+            largest = sorted([*largest, *found], key=lambda pair: -pair[0])[:_MOST_PLACES]
+        most = np.maximum(most, peaks)
+    error, noise, answer, truth = map(float, most)
+    return _Peaks(error, noise, answer, truth, [at for _, at in largest])
 
 
 def _largest(error: Array) -> list[int]:
@@ -186,10 +247,50 @@ def _largest(error: Array) -> list[int]:
     return [at for at, _ in found]
 
 
-def _histogram(error: Array, noise: Array) -> Histogram:
-    peak = max(float(error.max()), float(noise.max()))
-    top = binade(peak)
-    return Histogram(top, binades(error, top), binades(noise, top))
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is added up over all elements."""
+
+    rms_error: float
+    rms_noise: float
+    rms_truth: float
+    cosine: float | None
+    histogram: Histogram
+
+
+def _sums(blocks: Iterable[_Block], peaks: _Peaks) -> _Sums:
+    """Scaled where squares would leave float64."""
+    top = binade(max(peaks.error, peaks.noise))
+    by = [divisor(n) for n in (peaks.error, peaks.noise, peaks.truth, peaks.answer)]
+    squares, product, size = np.zeros(4), 0.0, 0
+    errors, noises = np.zeros(BINADES, np.int64), np.zeros(BINADES, np.int64)
+    for block in blocks:
+        parts = block.error, block.noise, block.truth, block.answer
+        scaled = [part if n == 1 else part / n for part, n in zip(parts, by, strict=True)]
+        squares += [np.dot(part, part) for part in scaled]
+        product += float(np.dot(scaled[2], scaled[3]))
+        errors += binades(block.error, top)
+        noises += binades(block.noise, top)
+        size += block.error.size
+    error, noise, truth, _ = (
+        n * math.sqrt(float(s) / size) for n, s in zip(by, squares, strict=True)
+    )
+    return _Sums(
+        error,
+        noise,
+        truth,
+        cosine_of(float(squares[3]), float(squares[2]), product),
+        Histogram(top, tuple(errors.tolist()), tuple(noises.tolist())),
+    )
+
+
+def _steps(mine: Array, theirs: Array) -> Array:
+    """How many floats lie between, for each element."""
+    steps = np.empty(mine.size, f"u{mine.dtype.itemsize}")
+    for start in range(0, mine.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        steps[part] = ulp_distance(mine[part], theirs[part])
+    return steps
 
 
 def _decide(
@@ -207,6 +308,10 @@ def _decide(
     margins = np.abs(rows[flipped, expected[flipped]] - rows[flipped, chosen[flipped]])
     outside = int(np.count_nonzero(margins > noise_margin))
     return expected.size, flipped.size, outside, float(margins.max())
+
+
+def _index_of(flat: Array | None, shape: tuple[int, ...], at: int) -> tuple[int, ...]:
+    return _index(at if flat is None else flat[at], shape)
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -23,31 +23,33 @@ def rms(values: Array) -> float:
         values: (N,) float64, N > 0, none negative.
     """
     peak = float(values.max())
-    if peak == 0 or not math.isfinite(peak):
+    if not math.isfinite(peak):
         return peak
-    if not _SAFE < peak < 1 / _SAFE:
-        return peak * rms(values / peak)
-    return math.sqrt(float(np.dot(values, values)) / values.size)
+    by = divisor(peak)
+    scaled = values if by == 1 else values / by
+    return by * math.sqrt(float(np.dot(scaled, scaled)) / values.size)
 
 
-def cosine(a: Array, b: Array) -> float | None:
+def divisor(peak: float) -> float:
+    """What values up to this magnitude are divided by before they are squared; 1 for most."""
+    return 1.0 if not peak or math.isinf(peak) or _SAFE < peak < 1 / _SAFE else peak
+
+
+def cosine_of(square_a: float, square_b: float, product: float) -> float | None:
     """Cosine of the angle between two vectors: a.b / (|a| |b|); ``None`` if one is zero.
 
     Args:
-        a: (N,) float64, N > 0, finite.
-        b: As ``a``.
+        square_a: a.a, of values that were divided by their ``divisor``.
+        square_b: b.b, likewise.
+        product: a.b, likewise.
 
     Examples:
-        >>> round(cosine(np.array([1.0, 0.0]), np.array([3e200, 4e200])), 12)
+        >>> cosine_of(1.0, 25.0, 3.0)
         0.6
     """
-    peak_a, peak_b = float(np.abs(a).max()), float(np.abs(b).max())
-    if peak_a == 0 or peak_b == 0:
+    if square_a == 0 or square_b == 0:
         return None
-    a = a if _SAFE < peak_a < 1 / _SAFE else a / peak_a
-    b = b if _SAFE < peak_b < 1 / _SAFE else b / peak_b
-    lengths = math.sqrt(float(np.dot(a, a))) * math.sqrt(float(np.dot(b, b)))
-    return min(1.0, max(-1.0, float(np.dot(a, b)) / lengths))
+    return min(1.0, max(-1.0, product / (math.sqrt(square_a) * math.sqrt(square_b))))
 
 
 def ulp_distance(a: Array, b: Array) -> Array:

@@ -75,30 +75,53 @@ def verify(
         >>> verify("digits.edge", threads=1).passed                       # doctest: +SKIP
         True
     """
+    options = Options(threads=threads, optimize=optimize, device=device, gpu=gpu or GpuOptions())
+    return verify_ways(bundle, [options], backends, thresholds=thresholds, limits=limits)[0]
+
+
+def verify_ways(
+    bundle: Bundle | str | Path,
+    ways: Sequence[Options],
+    backends: Sequence[str] | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+    limits: Limits | None = None,
+) -> list[Report]:
+    """Verify a bundle by several ways of opening it; its files are checked and read once.
+
+    Args:
+        bundle: As for ``verify``.
+        ways: A report is made of each.
+        backends: As for ``verify``.
+        thresholds: As for ``verify``.
+        limits: As for ``verify``.
+
+    Raises:
+        EdgeportError: As ``verify``.
+    """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
     thresholds = thresholds or bundle.manifest.thresholds
     thresholds.check_outputs([spec.name for spec in bundle.manifest.signature.outputs])
-    options = Options(threads=threads, optimize=optimize, device=device, gpu=gpu or GpuOptions())
-    asked = backends or bundle.backends_on(device)
-    for name in asked:
-        check_options(name, options)
-    for name in backends or ():
-        _require_usable(bundle, name, device)
+    for options in ways:
+        for name in backends or bundle.backends_on(options.device):
+            check_options(name, options)
+        for name in backends or ():
+            _require_usable(bundle, name, options.device)
     bundle.check_files()
     samples = proving_samples(bundle)
     facts = output_facts(samples)
     run = _run if limits is None else partial(_run_apart, limits)
-    reports = [run(bundle, name, samples, options, thresholds) for name in asked]
-    for report in reports:
-        if backends and report.outcome == "unusable":
-            raise _unusable(report.backend, report.reason, report.remedy)
-    return Report(
-        bundle.manifest.name,
-        len(samples),
-        thresholds,
-        tuple(_elsewhere(bundle, report.judged(facts, thresholds)) for report in reports),
-        facts,
-    )
+
+    def report(options: Options) -> Report:
+        asked = backends or bundle.backends_on(options.device)
+        reports = [run(bundle, name, samples, options, thresholds) for name in asked]
+        for each in reports:
+            if backends and each.outcome == "unusable":
+                raise _unusable(each.backend, each.reason, each.remedy)
+        judged = (_elsewhere(bundle, each.judged(facts, thresholds)) for each in reports)
+        return Report(bundle.manifest.name, len(samples), thresholds, tuple(judged), facts)
+
+    return [report(options) for options in ways]
 
 
 def proving_samples(bundle: Bundle) -> tuple[Golden, ...]:

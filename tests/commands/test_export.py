@@ -15,6 +15,7 @@ import pytest
 from edgeport import runtimes
 from edgeport.__main__ import main
 from edgeport.commands import sources
+from edgeport.commands.terminal import size_text
 
 MODELS = """
 import time
@@ -85,13 +86,16 @@ def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: 
     assert "my: 3 of 3 backends pass on 12 samples" in done.stdout
     assert "image: float32[batch, 3, 32, 32] -> output: float32[batch, 4]" in done.stdout
     assert "opset 20, ir_version 10" in done.stdout
+    golden = Path("my.edge/golden.safetensors").stat().st_size
+    assert f"  golden.safetensors  {size_text(golden)}\n" in done.stdout
     told = [" ".join(line.split()) for line in done.stderr.splitlines()]
-    assert told[0] == "note: the module was in training mode; what is exported is its eval mode"
-    assert [line.split(" ")[0] for line in told[1:]] == [
+    assert told[0].startswith("module")
+    assert told[1] == "note: the module was in training mode; what is exported is its eval mode"
+    assert [line.split(" ")[0] for line in told[2:]] == [
         "reference", "compilers", "onnx:", "torchscript:", "pt2:", "more",
     ]  # fmt: skip  # one line
-    assert told[3].startswith("onnx: dynamo")
-    assert all(line.endswith("s proved") for line in told[3:-1])
+    assert told[4].startswith("onnx: dynamo")
+    assert all(line.endswith("s proved") for line in told[4:-1])
     with runtimes.open("my.edge", "ort-cpu") as session:
         answer = session.run({"image": np.zeros((5, 3, 32, 32), np.float32)})
     assert answer["output"].shape == (5, 4)

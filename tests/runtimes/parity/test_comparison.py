@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import astuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis.extra import numpy as nps
 
 from edgeport.runtimes.formats import records
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity import comparison
 from edgeport.runtimes.parity.comparison import measure
 from edgeport.runtimes.parity.figures import Figures, NonFinite, Place
 
@@ -102,6 +105,20 @@ def test_the_places_of_the_largest_errors(noise: Array) -> None:
     assert shown == sorted(errors.ravel())[: -8 - 1 : -1]
     assert found.worst_index == found.places[0].index
     assert found.error_max == shown[0]
+
+
+@given(nps.arrays("float64", 40, elements=st.sampled_from([-1, 0, 0.25, 1, 1e200, NAN])), floats)
+def test_many_elements_are_measured_in_blocks_as_few_are_at_once(noise: Array, dtype: str) -> None:
+    truth = np.linspace(-1, 1, 40)
+    with np.errstate(over="ignore"):
+        actual, eager = (truth + noise).astype(dtype), (truth + noise[::-1]).astype(dtype)
+    whole = measure(actual, eager, truth)
+    with mock.patch.object(comparison, "_BLOCK", 7):
+        found = measure(actual, eager, truth)
+    assert found.places == whole.places
+    assert found.histogram == whole.histogram
+    for one, other in zip(astuple(found), astuple(whole), strict=True):
+        assert one == pytest.approx(other, rel=1e-12) if isinstance(one, float) else one == other
 
 
 def test_a_place_says_what_stands_there() -> None:

@@ -11,7 +11,8 @@ from edgeport.runtimes.parity.distances import (
     BINADES,
     binade,
     binades,
-    cosine,
+    cosine_of,
+    divisor,
     middle,
     rms,
     ulp_distance,
@@ -97,6 +98,11 @@ def test_the_rms_at_the_ends_of_the_range() -> None:
     assert rms(np.array([5e-324, 5e-324])) == 5e-324
     assert rms(np.zeros(3)) == 0
     assert rms(np.array([math.inf, 1.0])) == math.inf
+
+
+def cosine(a: Array, b: Array) -> float | None:
+    x, y = (values / divisor(float(np.abs(values).max())) for values in (a, b))
+    return cosine_of(float(x @ x), float(y @ y), float(x @ y))
 
 
 @given(vectors, vectors, st.floats(1e-3, 1e3), st.permutations(range(6)))

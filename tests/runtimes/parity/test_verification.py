@@ -29,7 +29,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.null import NullSession
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.parity.thresholds import Thresholds
-from edgeport.runtimes.parity.verification import check_session
+from edgeport.runtimes.parity.verification import check_session, verify_ways
 from edgeport.runtimes.safety.isolation import Limits
 from edgeport.runtimes.session import Options, Session, open_artefact
 
@@ -62,6 +62,24 @@ def test_a_right_engine_passes_and_zeros_fail(packed: Path) -> None:
     assert (report.passed, report.nothing_ran, report.samples) == (False, False, 4)
     assert verify(packed, ["ort-cpu"]).passed
     assert verify(str(packed), ["ort-cpu"]).passed
+
+
+def test_two_ways_of_opening_read_the_samples_once(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.read(packed)
+    ways = [Options(threads=1), Options(threads=1, optimize=False)]
+    alone = [verify(bundle, ["ort-cpu"], threads=1, optimize=each.optimize) for each in ways]
+    read: list[Bundle] = []
+    golden = Bundle.golden
+
+    def counted(self: Bundle) -> tuple[Golden, ...]:
+        read.append(self)
+        return golden(self)
+
+    monkeypatch.setattr(Bundle, "golden", counted)
+    assert verify_ways(bundle, ways, ["ort-cpu"]) == alone
+    assert read == [bundle]
 
 
 def one_percent_off(path: Path) -> bytes:
