@@ -298,7 +298,8 @@ RULES: Final = (
         Family.PYTHON,
         r"^LostSizeError: (int|float)\(\) of a free size",
         "{0}() makes a number of a free size",
-        "leave it out: a size from tensor.shape is an integer already, and size / 2 a float",
+        "leave it out: a size from tensor.shape is an integer already, and size / 2 a float; or "
+        f"{remedies.FIXED}",
     ),
     Rule(
         Family.PYTHON,
