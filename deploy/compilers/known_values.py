@@ -24,6 +24,10 @@ _MOST: Final = 2**20
 """Elements: they are kept and computed with beside what is captured."""
 
 
+class SizeInTensorError(TypeError):
+    """Forward decides by what it makes of a free size in tensors, where no symbol is seen."""
+
+
 def with_known_values(module: nn.Module, capture: Callable[[], T]) -> T:
     """Capture where what a module holds, or makes without inputs, may decide what forward does.
 
@@ -33,10 +37,22 @@ def with_known_values(module: nn.Module, capture: Callable[[], T]) -> T:
     Args:
         module: What is captured.
         capture: Runs it on tensors without values.
+
+    Raises:
+        SizeInTensorError: What decides is made of a size, and of nothing else that is free.
+        Exception: Whatever capturing raises.
     """
     kept = [(each, each.clone()) for each in _kept(module) if each.numel() <= _MOST]
-    with _known({id(tensor): value for tensor, value in kept}):
-        program = capture()
+    from torch.fx.experimental import symbolic_shapes  # loads sympy
+
+    symbols: set[Any] = set()
+    try:
+        with _known({id(tensor): value for tensor, value in kept}, symbols):
+            program = capture()
+    except symbolic_shapes.GuardOnDataDependentSymNode as e:
+        if symbolic_shapes.free_unbacked_symbols(e.cond) <= symbols:
+            raise SizeInTensorError("a number that is made of a free size in tensors") from e
+        raise
     is_known = all(torch.equal(*pair) for pair in kept)
     return program if is_known else capture()
 
@@ -49,7 +65,8 @@ def _kept(module: nn.Module) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def _known(values: dict[int, Tensor]) -> Iterator[None]:
+def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
+    """Tell what is known; the symbols are of numbers that are made of sizes alone."""
     convert: Any = FakeTensorConverter.from_real_tensor
     dispatch: Any = FakeTensorMode.dispatch
 
@@ -71,6 +88,11 @@ def _known(values: dict[int, Tensor]) -> Iterator[None]:
         elif known and _may_share(function, result):
             for each in filter(_is_known, known):  # a write into the result would not be seen
                 mode.fake_tensor_converter.invalidate_constant_aliases(each.constant)
+        if _is_of_sizes(function, args, options, result):
+            if isinstance(result, FakeTensor):
+                setattr(result, _OF_SIZES, True)
+            elif isinstance(result, _SYMBOLS):
+                symbols.update(result.node.expr.free_symbols)
         return result
 
     with (
@@ -125,4 +147,15 @@ def _may_share(function: Any, result: Any) -> bool:
     return is_view and not all(map(_is_known, pytree.tree_leaves(result)))
 
 
+def _is_of_sizes(function: Any, args: Any, options: Any, result: Any) -> bool:
+    """Whether a number, as a tensor or not, hangs on sizes and on known values alone."""
+    if isinstance(result, Tensor) and (result.dim() > 0 or _is_known(result)):
+        return False
+    leaves = pytree.arg_tree_leaves(*args, **options)
+    given = [each for each in leaves if isinstance(each, FakeTensor)]
+    is_random = torch.Tag.nondeterministic_seeded in getattr(function, "tags", ())
+    return not is_random and all(_is_known(each) or hasattr(each, _OF_SIZES) for each in given)
+
+
+_OF_SIZES: Final = "edgeport_of_sizes"
 _SYMBOLS: Final = (torch.SymInt, torch.SymFloat, torch.SymBool)

@@ -99,6 +99,12 @@ RULES: Final = (
         DECIDING_PROBLEM,
     ),
     Rule(
+        Family.CONTROL_FLOW,
+        r"^SizeInTensorError",
+        "forward decides by a number that it makes of a free size in tensors",
+        remedies.SIZE_IN_TENSOR,
+    ),
+    Rule(
         Family.SIZE,  # or control flow, which the line tells
         r"GuardOnDataDependentSymNode|data-dependent expression",
         "a number that comes from the values of a tensor is used as a size or count",

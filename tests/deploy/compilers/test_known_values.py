@@ -10,6 +10,9 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from edgeport import deploy
 from edgeport.deploy.compilers import program
+from edgeport.deploy.compilers.known_values import SizeInTensorError
+from edgeport.deploy.diagnosis.diagnose import diagnose
+from edgeport.deploy.diagnosis.remedies import SIZE_IN_TENSOR
 
 
 class Decides(nn.Module):
@@ -104,3 +107,30 @@ def test_what_forward_writes_to_is_not_known(way: str) -> None:
     source = deploy.exporter.source_of("m", Written(way), {"x": x}, {"x": {0: "batch"}})
     with pytest.raises(GuardOnDataDependentSymNode):
         program.capture(source)
+
+
+class Padded(nn.Module):
+    """As EnCodec: how much is missing is computed in tensors that hold no more than numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stride = nn.Buffer(torch.tensor(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = torch.ceil(x.shape[1] / self.stride).long() * self.stride - x.shape[1]
+        return x if missing > 1 else -x  # here
+
+
+def test_a_decision_by_a_size_in_a_tensor_says_so() -> None:
+    x = torch.randn(3, 4)
+    source = deploy.exporter.source_of("m", Padded(), {"x": x}, {"x": {0: "batch", 1: "time"}})
+    with pytest.raises(SizeInTensorError) as caught:
+        program.capture(source)
+    found = diagnose(caught.value, source.flat)
+    assert found.problem == "forward decides by a number that it makes of a free size in tensors"
+    assert found.source is not None
+    assert found.source.endswith("return x if missing > 1 else -x  # here")
+    assert found.remedy == SIZE_IN_TENSOR
+    fixed = deploy.exporter.source_of("m", Padded(), {"x": x}, {"x": {0: "batch"}})
+    (answer,) = program.capture(fixed).module()(x[:2])
+    assert torch.equal(answer, x[:2])
