@@ -207,7 +207,8 @@ def _is_nan(values: Array) -> bool:
 
 
 def _named(outputs: Sequence[str]) -> str:
-    return f"the output {' and '.join(map(repr, outputs))}"
+    *others, last = map(repr, outputs)
+    return f"each of the outputs {', '.join(others)} and {last}" if others else f"the output {last}"
 
 
 def _prove(

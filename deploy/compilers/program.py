@@ -14,7 +14,6 @@ from unittest import mock
 
 import torch
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensorConverter
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import (
@@ -34,6 +33,7 @@ from edgeport.runtimes import Range
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
+from .known_values import with_known_values
 from .stored import Compiled, store
 
 _PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -119,7 +119,7 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
     with ready():
         plain = partial(_exported, source, source.flat, strict=strict)
-        plain = plain if strict else partial(_with_flags, source, plain)
+        plain = plain if strict else partial(with_known_values, source.flat, plain)
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
                 return plain()
@@ -203,34 +203,6 @@ _WHILE_CAPTURED: Final = (
     *spectra.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
 )
-
-
-def _with_flags(
-    source: Source, way: Callable[[], torch.export.ExportedProgram]
-) -> torch.export.ExportedProgram:
-    """Capture where buffers of one element, or of flags, may decide: ``if self.is_initialised``.
-
-    They are as fixed as weights, but torch takes their values for unknown (2.13). So it is for one
-    that forward writes to.
-    """
-    flags = {
-        name: (buffer, buffer.clone())
-        for name, buffer in source.flat.named_buffers()
-        if buffer.numel() == 1 or buffer.dtype == torch.bool
-    }
-    known = {id(buffer): value for buffer, value in flags.values()}
-    own: Any = FakeTensorConverter.from_real_tensor
-
-    def from_real_tensor(converter: Any, mode: Any, tensor: torch.Tensor, **options: Any) -> Any:
-        fake = own(converter, mode, tensor, **options)
-        if id(tensor) in known:
-            fake.constant = known[id(tensor)]
-        return fake
-
-    with mock.patch.object(FakeTensorConverter, "from_real_tensor", from_real_tensor):
-        program = way()
-    is_known = all(torch.equal(*pair) for pair in flags.values())
-    return program if is_known else way()
 
 
 def _exported(

@@ -77,6 +77,20 @@ def frames_of(error: BaseException) -> list[tuple[FrameType, int]]:
     return list(traceback.walk_tb(error.__traceback__))[::-1]
 
 
+def _frames_to_root(errors: list[BaseException]) -> list[list[tuple[FrameType, int]]]:
+    """The frames of each, and of one that was caught also those that called who caught it."""
+    found: list[list[tuple[FrameType, int]]] = []
+    callers: list[tuple[FrameType, int]] = []
+    for error in errors[::-1]:
+        own = frames_of(error)
+        if own:
+            outer = [frame for frame, _ in callers]
+            catcher = own[-1][0]
+            callers = own + (callers[outer.index(catcher) + 1 :] if catcher in outer else [])
+        found.append(callers if own else [])
+    return found[::-1]
+
+
 def stack() -> Iterator[tuple[FrameType, int]]:
     """The frames that run now, innermost first."""
     return traceback.walk_stack(sys._getframe())
@@ -104,7 +118,7 @@ class Map:
     def place(self, error: BaseException) -> Place:
         """Find what can be found about an exception."""
         errors = chain(error)
-        running = _first(self.in_frames(frames_of(one)) for one in errors)
+        running = _first(map(self.in_frames, _frames_to_root(errors)))
         if running.line:
             return running
         witnesses = (self._in_graph, self._in_dynamo, self._in_message)

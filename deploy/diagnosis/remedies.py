@@ -66,6 +66,10 @@ REMEDIES: Final[Mapping[Family, str]] = {
 }
 
 FIXED: Final = "declare the dimension fixed: write its size in place of its name"
+SIZE_IN_TENSOR: Final = (
+    "compute with sizes in Python, from tensor.shape and numbers that are no tensors: -(-n // 4) "
+    f"in place of torch.ceil(n / self.stride); or {FIXED}"
+)
 LOOP: Final = (
     "a loop over a free dimension needs code that torch.jit.script takes: write what each step "
     "makes into a tensor, as in out[:, t] = y, in place of a list that grows, count with range, "

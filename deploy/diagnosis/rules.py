@@ -99,6 +99,12 @@ RULES: Final = (
         DECIDING_PROBLEM,
     ),
     Rule(
+        Family.CONTROL_FLOW,
+        r"^SizeInTensorError",
+        "forward decides by a number that it makes of a free size in tensors",
+        remedies.SIZE_IN_TENSOR,
+    ),
+    Rule(
         Family.SIZE,  # or control flow, which the line tells
         r"GuardOnDataDependentSymNode|data-dependent expression",
         "a number that comes from the values of a tensor is used as a size or count",
@@ -298,7 +304,8 @@ RULES: Final = (
         Family.PYTHON,
         r"^LostSizeError: (int|float)\(\) of a free size",
         "{0}() makes a number of a free size",
-        "leave it out: a size from tensor.shape is an integer already, and size / 2 a float",
+        "leave it out: a size from tensor.shape is an integer already, and size / 2 a float; or "
+        f"{remedies.FIXED}",
     ),
     Rule(
         Family.PYTHON,

@@ -251,6 +251,11 @@ class Roots(nn.Module):
         return x + torch.from_numpy(np.roots(x.detach().numpy().ravel()[:3]).real).sum().float()
 
 
+class DeadTwice(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x.tanh(), x * 0, x.new_ones(2)
+
+
 class CountsRows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = torch.full((x.shape[0],), float(len(x.numpy())))
@@ -276,6 +281,13 @@ class CountsRows(nn.Module):
             "onnx",
             ParityError,
             "the output 'output_1' is the same on every sample",
+            "--constant",
+        ),
+        (
+            DeadTwice(),
+            "onnx",
+            ParityError,
+            "each of the outputs 'output_1' and 'output_2' is the same on every sample",
             "--constant",
         ),
     ],

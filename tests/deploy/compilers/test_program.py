@@ -6,12 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver, disable_observer
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from edgeport import deploy, runtimes
 from edgeport.deploy import further
-from edgeport.deploy.compilers import program
 
 
 class EarlyExit(nn.Module):
@@ -175,45 +172,6 @@ def test_a_layer_in_a_vmap_goes_to_the_other_formats_too(format_: str, tmp_path:
         dimensions={"x": {0: "batch"}}, formats=[format_],
     )  # fmt: skip  # one call
     assert made.report.passed
-
-
-class Decides(nn.Module):
-    """By buffers: one that is as it is, and one that forward writes to, if it is asked to."""
-
-    def __init__(self, writes: bool) -> None:
-        super().__init__()
-        self.is_initialised = nn.Buffer(torch.tensor([True]))
-        self.is_number = nn.Buffer(torch.tensor([False, True, True, False]))
-        self.calls: Tensor = nn.Buffer(torch.tensor(0))
-        self.writes = writes
-        fake: Any = FakeQuantize
-        self.quantize = fake(MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
-        self.quantize(torch.randn(64, 4))
-        self.quantize.apply(disable_observer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.is_initialised:
-            x = x * 100
-        for column, is_number in enumerate(self.is_number):
-            x = x + column if is_number else x
-        if self.writes:
-            self.calls += 1
-        if self.calls > 10**9:
-            x = x * 3
-        quantized: Tensor = self.quantize(x)
-        return quantized
-
-
-@pytest.mark.parametrize("writes", [False, True])
-def test_a_buffer_of_one_element_may_decide_unless_it_is_written_to(writes: bool) -> None:
-    x = torch.randn(3, 4)
-    source = deploy.exporter.source_of("m", Decides(writes), {"x": x}, {"x": {0: "batch"}})
-    if writes:
-        with pytest.raises(GuardOnDataDependentSymNode):
-            program.capture(source)
-        return
-    (found,) = program.capture(source).module()(x[:2])
-    assert torch.equal(found, source.flat(x[:2])[0])
 
 
 class Nonzero(nn.Module):

@@ -413,6 +413,24 @@ torch.save(torch.ones(4), saved)
 SAVED = saved.getvalue()
 
 
+class Reworded(nn.Module):
+    """As a library that says what may be the matter: the line is that of the cause."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.least(x)
+
+    @staticmethod
+    def least(x: Tensor) -> float:
+        try:
+            return Reworded.bound(x)
+        except Exception as e:
+            raise RuntimeError("there may be too little memory") from e
+
+    @staticmethod
+    def bound(x: Tensor) -> float:
+        return max(x.min().item(), 0.5)  # here
+
+
 class Loads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight: Tensor = torch.load(io.BytesIO(SAVED))  # here
@@ -487,6 +505,7 @@ CASES = [
         for module in (Branch, Loop, NumberBranch, Suppression)
         for compiler in (pt2, pt2_strict)
     ),
+    Case(pt2, Reworded, Family.SIZE, None, "tensor.shape", "comes from the values"),
     Case(pt2, Same, Family.CONTROL_FLOW, None, "torch.where", "by the values"),
     Case(onnx_dynamo, Exponential, Family.OPERATOR, "aten.linalg_matrix_exp.default", "Rodrigues"),
     Case(pt2, Prefix, Family.SIZE, None, "tensor.shape"),
