@@ -44,6 +44,7 @@ BATCH_CHARACTERS: Final = 2**22
 """Of texts, each as long as the longest: a model of tf-idf took 108 bytes for each of them."""
 
 _TOLD: Final = 3
+_WHAT_COMES_IN: Final = Path("-")
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
 
 
@@ -63,7 +64,8 @@ def read(
     Args:
         path: ``.csv`` or ``.tsv``: a column per input, by name. ``.npz``: an array per input.
             ``.npy``: that of the only input. ``.txt``: a text per line. An
-            image, or a folder of them.
+            image, or a folder of them. ``-``: what comes in, as ``.txt`` where the only input is
+            text, else as ``.csv``.
         signature: Of the model.
         categories: What columns of text may be. White space around them is none of them, as it is
             when a table is trained on; it is told where a row has another. Other text stays as it
@@ -76,6 +78,10 @@ def read(
         UsageError: The model does not take what is in such a file.
         BackendMissingError: Pillow is needed and not installed.
     """
+    if path == _WHAT_COMES_IN:
+        is_lines = len(signature.inputs) == 1 and is_text(signature.inputs[0])
+        come = Path("/dev/stdin")
+        return _lines(come, signature) if is_lines else _table(come, signature, categories)
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
     suffix = path.suffix.lower()
@@ -90,7 +96,7 @@ def read(
     if suffix not in readers:
         raise UsageError(
             f"{path} is neither .csv, .tsv, .npz, .npy, .txt nor an image",
-            remedy="save it as one of them",
+            remedy="save it as one of them; --input - reads a table, or lines of text, as it comes",
         )
     return readers[suffix](path, signature)
 
