@@ -36,12 +36,9 @@ from edgeport.runtimes.images import (
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.rows import cut, row_axis, row_dimension
-from edgeport.runtimes.text import encode, is_text
+from edgeport.runtimes.text import MOST_CHARACTERS, encode, is_text
 
 BATCH_ROWS: Final = 1024
-
-BATCH_CHARACTERS: Final = 2**22
-"""Of texts, each as long as the longest: a model of tf-idf took 108 bytes for each of them."""
 
 _TOLD: Final = 3
 _WHAT_COMES_IN: Final = Path("-")
@@ -286,7 +283,7 @@ def _batches(rows: int, signature: Signature, longest: int = 0) -> list[slice]:
         longest: Characters of the longest text; all of a part are padded to it.
     """
     dimension = row_dimension(signature)
-    most = max(1, min(BATCH_ROWS, BATCH_CHARACTERS // max(1, longest)))
+    most = max(1, min(BATCH_ROWS, MOST_CHARACTERS // max(1, longest)))
     if dimension is not None:
         return signature.range_of(dimension).parts(rows, most)
     fixed = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
