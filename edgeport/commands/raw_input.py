@@ -27,6 +27,7 @@ from edgeport.runtimes.formats.csv_table import TABLES, read_table
 from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.images import (
     images_in,
+    is_animated,
     is_image,
     is_image_file,
     opened,
@@ -301,6 +302,7 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
         )
     if path.is_dir():
         tell_left_out(path)
+    tell_animated(path)
     for file in found(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         with opened(file) as image:
@@ -310,11 +312,21 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
 
 def tell_left_out(folder: Path) -> None:
     """Say which files of a folder of images are none by their names."""
-    others = others_in(folder)
-    if others:
+    if others := others_in(folder):
         count = "1 file" if len(others) == 1 else f"{len(others):,} files"
         note(
             f"left out {count} of {folder} whose name is that of no image which is read: "
-            + ", ".join(str(file.relative_to(folder)) for file in others[:_TOLD])
-            + ", ..." * (len(others) > _TOLD)
+            + _some(others, folder)
         )
+
+
+def tell_animated(path: Path) -> None:
+    """Say which images, of a folder or alone, have more in them than is looked at."""
+    if several := [file for file in found(path) if is_animated(file)]:
+        count = "1 image has" if len(several) == 1 else f"{len(several):,} images have"
+        note(f"{count} several frames, of which the first is taken: {_some(several, path)}")
+
+
+def _some(files: Sequence[Path], folder: Path) -> str:
+    names = (str(file if file == folder else file.relative_to(folder)) for file in files[:_TOLD])
+    return ", ".join(names) + ", ..." * (len(files) > _TOLD)

@@ -129,7 +129,8 @@ def test_texts_take_no_more_than_a_bounded_share_of_memory(monkeypatch: pytest.M
     monkeypatch.setattr("edgeport.runtimes.serve.raw.MOST_CHARACTERS", 150)
     told = (
         "the texts of input 'text', each as long as the longest, are 200 characters, at most 150 "
-        "go at once\n  fix: send fewer at a time, long ones in requests of their own, and cut longer ones"
+        "go at once\n  fix: send fewer at a time, long ones in requests of their own, and cut "
+        "longer ones"
     )
     with pytest.raises(InputError, match=rf"^{told}$"):
         from_bytes(TEXT, rows(b"a" * 100, b"b"))
