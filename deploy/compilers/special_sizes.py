@@ -199,7 +199,7 @@ def _is_settled(asked: Any, size: Any) -> bool:
 
 def _answer(asked: Any, size: Any, sizes: Iterable[int]) -> sympy.Basic | None:
     try:
-        found = np.asarray(sympy.lambdify([size], asked, _MODULES)(np.array([*sizes], object)))
+        found = np.asarray(sympy.lambdify([size], asked, MODULES)(np.array([*sizes], object)))
     except Exception:  # what stands in it, lambdify does not know
         return None
     answers = {*map(bool, found.ravel())}
@@ -241,7 +241,7 @@ _MADE: Final = (FloorDiv, sympy.Add, sympy.Mul, sympy.Pow)
 _MOST: Final = 4096
 _FAR: Final = 2**62
 _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
-_MODULES: Final[Any] = [
+MODULES: Final[Any] = [
     {
         "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
         "Max": lambda *sizes: reduce(np.maximum, sizes),
@@ -249,6 +249,7 @@ _MODULES: Final[Any] = [
     },
     "numpy",
 ]  # fmt: skip  # one table
+"""Of what lambdify computes questions with, in whole numbers."""
 
 
 def _is_least(env: ShapeEnv, size: Any) -> bool:
