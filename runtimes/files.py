@@ -187,7 +187,10 @@ def refuse_existing(path: Path) -> None:
     """
     if os.path.lexists(path):  # a link to nothing is something too
         raise ExistingFileError(
-            f"{path} exists already", remedy="remove it, or choose another place"
+            f"{path} exists already",
+            remedy="choose another place"
+            if _is_of_the_system(path)
+            else "remove it, or choose another place",
         )
     _refuse_below_a_file(path)
 
@@ -216,6 +219,12 @@ def refuse_unfit(path: Path) -> None:
             fixed = os.statvfs(nearest).f_flag & os.ST_RDONLY
             reason = errno.EROFS if fixed else errno.EACCES
             raise OSError(reason, os.strerror(reason))
+
+
+def _is_of_the_system(path: Path) -> bool:
+    """Whether it is a device, a pipe or a socket: root, who could remove it, had better not."""
+    is_other = path.exists() and not path.is_file() and not path.is_dir()
+    return is_other or _leads_to_a_process(path)
 
 
 def _leads_to_a_process(path: Path) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"}
 )
+_ANIMATED: Final = frozenset({".gif", ".webp", ".tif", ".tiff"})
 
 
 def is_image_file(path: Path) -> bool:
@@ -45,6 +46,20 @@ def others_in(folder: Path) -> list[Path]:
         OSError: As ``images_in``.
     """
     return [path for path in _files_in(folder) if not is_image_file(path)]
+
+
+def is_animated(path: Path) -> bool:
+    """Whether an image has several frames, of which ``decoded`` takes the first.
+
+    Not the pictures in another size, or for the other eye, that cameras put behind a photo.
+
+    Raises:
+        FormatError, BackendMissingError: As ``opened``.
+    """
+    if path.suffix.lower() not in _ANIMATED:
+        return False
+    with opened(path) as image:
+        return bool(getattr(image, "is_animated", False))
 
 
 def _files_in(folder: Path) -> list[Path]:

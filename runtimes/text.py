@@ -18,7 +18,8 @@ PADDING: Final = -1
 SHORTEST: Final = 8
 """Columns of the shortest table: compilers take sizes of 0 and 1, and their halves, as special."""
 
-CODE_POINT_BYTES: Final = 4
+MOST_CHARACTERS: Final = 2**22
+"""Of texts that go at once, each as long as the longest: a model of tf-idf took 108 bytes each."""
 
 _LAST: Final = 0x10FFFF
 

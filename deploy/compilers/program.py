@@ -220,6 +220,11 @@ def _exported(
         )
     finally:
         alike.remove()
+    from .size_questions import require_one_answer  # loads sympy
+
+    given = program.graph_signature.user_inputs
+    placed = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in given}
+    require_one_answer(source, [placed[name] for name in given])
     experts.of_torch(program)
     return program
 
@@ -269,6 +274,8 @@ class _Recorded(torch.nn.Module):
         super().__init__()
         from torch.fx.experimental.proxy_tensor import make_fx  # loads sympy
 
+        from .size_questions import require_one_answer
+
         # private: the one place where torch makes fake tensors of a request
         fakes: Any = import_module("torch._export.non_strict_utils").make_fake_inputs
         shapes = (dynamic_shapes(source),)
@@ -276,6 +283,7 @@ class _Recorded(torch.nn.Module):
         _check_alike(source, source.flat, inputs)
         with mode, enable_python_dispatcher():  # without: kernels that ask for a plain size
             self.module = make_fx(source.flat)(*inputs)
+        require_one_answer(source, inputs, least=1)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         return self.module(*inputs)

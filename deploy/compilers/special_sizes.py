@@ -4,6 +4,7 @@ It asks whether a size is 1 and keeps the answer, so that what a convolution lea
 smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
@@ -178,13 +179,27 @@ def _where_none_is_least(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
         if _is_least(env, size):
             other = sympy.Dummy(integer=True, positive=True)
             asked = expr.xreplace({size: other})
-            return _answer(asked, other, range(2, _MOST)) if asked.free_symbols == {other} else None
+            if asked.free_symbols != {other} or not _is_settled(asked, other):
+                return None
+            return _answer(asked, other, (*range(2, _MOST), *range(_FAR - _MOST, _FAR)))
     return None
+
+
+def _is_settled(asked: Any, size: Any) -> bool:
+    """Whether no answer changes beyond some thousand sizes: ``size > 5000`` and ``== 5000`` do.
+
+    The numbers that it is compared with, and divided by, are together no larger; or its ends tell.
+    """
+    if type(asked) in _LARGER and _is_even(asked, size):
+        return True
+    numbers = [each for each in sympy.preorder_traversal(asked) if each.is_Number]
+    are_whole = all(each.is_Integer for each in numbers)
+    return are_whole and math.prod(1 + abs(int(each)) for each in numbers) < _MOST
 
 
 def _answer(asked: Any, size: Any, sizes: Iterable[int]) -> sympy.Basic | None:
     try:
-        found = np.asarray(sympy.lambdify([size], asked, _MODULES)(np.array([*sizes], object)))
+        found = np.asarray(sympy.lambdify([size], asked, MODULES)(np.array([*sizes], object)))
     except Exception:  # what stands in it, lambdify does not know
         return None
     answers = {*map(bool, found.ravel())}
@@ -226,7 +241,7 @@ _MADE: Final = (FloorDiv, sympy.Add, sympy.Mul, sympy.Pow)
 _MOST: Final = 4096
 _FAR: Final = 2**62
 _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
-_MODULES: Final[Any] = [
+MODULES: Final[Any] = [
     {
         "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
         "Max": lambda *sizes: reduce(np.maximum, sizes),
@@ -234,6 +249,7 @@ _MODULES: Final[Any] = [
     },
     "numpy",
 ]  # fmt: skip  # one table
+"""Of what lambdify computes questions with, in whole numbers."""
 
 
 def _is_least(env: ShapeEnv, size: Any) -> bool:

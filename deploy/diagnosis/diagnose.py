@@ -21,6 +21,7 @@ from .places import Line, Map, Place, chain, frames_of
 from .remedies import (
     LARGEST,
     LOOP,
+    ONE_WAY,
     PACKED,
     REMEDIES,
     REPEATED,
@@ -42,6 +43,7 @@ _BETWEEN: Final = re.compile(
     r"satisfy the generated guard (\d+) <= \S+ and \S+ <= (\d+)?"
 )
 """And of ``table[: x.shape[1]]``: both ends of what was declared, and of what is left."""
+_ASKED: Final = re.compile(r"AskedSizeError: (.+) is asked, which not all sizes answer alike")
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
 _REPEATED: Final = re.compile(r"(?<![\w\])])\[\w[\w.]*\] ?\* ?\w")
@@ -205,6 +207,8 @@ def _decides(texts: Sequence[str], line: Line | None) -> bool:
 
 def _allowed(text: str) -> tuple[str, str] | None:
     """Which sizes of a dimension are left, and what to do."""
+    if (asked := _ASKED.search(text)) is not None:
+        return f"asks whether {asked[1]}, which not all sizes answer alike", ONE_WAY
     if (asked := _MULTIPLE.search(text)) is not None:
         name, step = asked.groups()
         problem = f"asks whether the dimension {name!r} is a multiple of {step}"

@@ -151,6 +151,9 @@ SMALLEST: Final = (
     "declare the smallest size, {0}:{1}.., if smaller ones need not go; or do without the branch "
     "on the size"
 )
+ONE_WAY: Final = (
+    "declare ranges of the sizes in which it goes one way; or do without the branch on the sizes"
+)
 CHOSEN_LAYER: Final = (
     "ask each layer whether it is meant: `for number, layer in enumerate(self.layers):` and in it "
     "`if number == chosen: y = layer(x)`, y being a tensor before"

@@ -297,6 +297,11 @@ RULES: Final = (
     ),
     Rule(
         Family.DIMENSION,
+        r"^AskedSizeError: ",
+        "forward asks for sizes what not all answer alike",
+    ),
+    Rule(
+        Family.DIMENSION,
         r"^AssertionError: Cannot create Dim with inconsistent",
         "forward fixes a free dimension, or allows some sizes only",
     ),

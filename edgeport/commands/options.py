@@ -285,6 +285,8 @@ def file_path(text: str) -> Path:
     """Read the place of a file that is to be written; ``Path`` would forget a slash at the end."""
     if text.endswith(("/", "/.", "/..")):
         raise argparse.ArgumentTypeError(f"expected a file, got the folder {text!r}")
+    if text == "-":
+        raise argparse.ArgumentTypeError("expected a file, got '-'; one of that name is ./-")
     return Path(text)
 
 

@@ -83,7 +83,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         required=True,
         metavar="FILE",
         help=".csv, .tsv, .npz, .npy (of the only input), .txt (a text per line), an image or a "
-        "folder of images",
+        "folder of images; - for a table, or lines of text, from stdin",
     )
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"

@@ -27,6 +27,7 @@ from edgeport.runtimes.formats.csv_table import TABLES, read_table
 from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.images import (
     images_in,
+    is_animated,
     is_image,
     is_image_file,
     opened,
@@ -36,14 +37,12 @@ from edgeport.runtimes.images import (
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.predictor import as_float
 from edgeport.runtimes.rows import cut, row_axis, row_dimension
-from edgeport.runtimes.text import encode, is_text
+from edgeport.runtimes.text import MOST_CHARACTERS, encode, is_text
 
 BATCH_ROWS: Final = 1024
 
-BATCH_CHARACTERS: Final = 2**22
-"""Of texts, each as long as the longest: a model of tf-idf took 108 bytes for each of them."""
-
 _TOLD: Final = 3
+_WHAT_COMES_IN: Final = Path("-")
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
 
 
@@ -63,7 +62,8 @@ def read(
     Args:
         path: ``.csv`` or ``.tsv``: a column per input, by name. ``.npz``: an array per input.
             ``.npy``: that of the only input. ``.txt``: a text per line. An
-            image, or a folder of them.
+            image, or a folder of them. ``-``: what comes in, as ``.txt`` where the only input is
+            text, else as ``.csv``.
         signature: Of the model.
         categories: What columns of text may be. White space around them is none of them, as it is
             when a table is trained on; it is told where a row has another. Other text stays as it
@@ -76,6 +76,10 @@ def read(
         UsageError: The model does not take what is in such a file.
         BackendMissingError: Pillow is needed and not installed.
     """
+    if path == _WHAT_COMES_IN:
+        is_lines = len(signature.inputs) == 1 and is_text(signature.inputs[0])
+        come = Path("/dev/stdin")
+        return _lines(come, signature) if is_lines else _table(come, signature, categories)
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
     suffix = path.suffix.lower()
@@ -90,7 +94,7 @@ def read(
     if suffix not in readers:
         raise UsageError(
             f"{path} is neither .csv, .tsv, .npz, .npy, .txt nor an image",
-            remedy="save it as one of them",
+            remedy="save it as one of them; --input - reads a table, or lines of text, as it comes",
         )
     return readers[suffix](path, signature)
 
@@ -280,7 +284,7 @@ def _batches(rows: int, signature: Signature, longest: int = 0) -> list[slice]:
         longest: Characters of the longest text; all of a part are padded to it.
     """
     dimension = row_dimension(signature)
-    most = max(1, min(BATCH_ROWS, BATCH_CHARACTERS // max(1, longest)))
+    most = max(1, min(BATCH_ROWS, MOST_CHARACTERS // max(1, longest)))
     if dimension is not None:
         return signature.range_of(dimension).parts(rows, most)
     fixed = next((spec.shape[0] for spec in signature.inputs if spec.shape), None)
@@ -298,6 +302,7 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
         )
     if path.is_dir():
         tell_left_out(path)
+    tell_animated(path)
     for file in found(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         with opened(file) as image:
@@ -307,11 +312,21 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
 
 def tell_left_out(folder: Path) -> None:
     """Say which files of a folder of images are none by their names."""
-    others = others_in(folder)
-    if others:
+    if others := others_in(folder):
         count = "1 file" if len(others) == 1 else f"{len(others):,} files"
         note(
             f"left out {count} of {folder} whose name is that of no image which is read: "
-            + ", ".join(str(file.relative_to(folder)) for file in others[:_TOLD])
-            + ", ..." * (len(others) > _TOLD)
+            + _some(others, folder)
         )
+
+
+def tell_animated(path: Path) -> None:
+    """Say which images, of a folder or alone, have more in them than is looked at."""
+    if several := [file for file in found(path) if is_animated(file)]:
+        count = "1 image has" if len(several) == 1 else f"{len(several):,} images have"
+        note(f"{count} several frames, of which the first is taken: {_some(several, path)}")
+
+
+def _some(files: Sequence[Path], folder: Path) -> str:
+    names = (str(file if file == folder else file.relative_to(folder)) for file in files[:_TOLD])
+    return ", ".join(names) + ", ..." * (len(files) > _TOLD)

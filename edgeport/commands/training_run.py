@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.quantities import four_decimals
-from edgeport.commands.raw_input import tell_left_out
+from edgeport.commands.raw_input import tell_animated, tell_left_out
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
@@ -50,8 +50,11 @@ def open_data(args: DataArgs) -> "DataSet":
     where = Path(args.where)
     if where.suffix.lower() in TABLES:
         _tell_what_was_guessed(found, args.categorical)
+    for told in found.notes:
+        note(told)
     if where.is_dir() and images_in(where):
         tell_left_out(where)
+        tell_animated(where)
     again = data.repeated(found)
     if again:
         note(
@@ -71,8 +74,6 @@ def _tell_what_was_guessed(data: "DataSet", categorical: Collection[str]) -> Non
     ]
     if texts:
         note(f"taken as categories, for there is text in them: {', '.join(texts)}")
-    for guess in data.notes:
-        note(guess)
     values = {*data.train.labels.tolist(), *data.held_out.labels.tolist()}
     if not origin.classes and len(values) <= _FEW and all(map(float.is_integer, values)):
         note(

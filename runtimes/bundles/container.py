@@ -194,3 +194,30 @@ def reading(path: Path) -> Iterator[None]:
         raise StorageError(
             f"cannot read {path}: {e.strerror or e}", remedy="check its permissions, and the disk"
         ) from e
+
+
+@contextlib.contextmanager
+def signature_in(held: Container, name: str, most_bytes: int, what: str) -> Iterator[bytes]:
+    """Read a file that is to be a signature; the block says by a ValueError that it is none.
+
+    Args:
+        held: Where it is.
+        name: Of the file.
+        most_bytes: That it may have.
+        what: It is to be.
+
+    Raises:
+        FormatError: It is none.
+        StorageError: It cannot be read.
+    """
+    place = held.place(name)
+    with held.open(name) as (file, size_bytes), reading(place):
+        data = file.read(min(size_bytes, most_bytes + 1))
+    try:
+        if size_bytes > most_bytes:
+            raise ValueError(f"it has {size_bytes} bytes")
+        yield data
+    except ValueError as e:
+        raise FormatError(
+            f"{place} is no {what}: {e}", remedy="sign the bundle again, or remove this file"
+        ) from e

@@ -29,7 +29,7 @@ from edgeport.runtimes.errors import (
 )
 from edgeport.runtimes.formats.strict_json import expect, fields, parse
 
-from .container import Container, Folder, reading
+from .container import Container, Folder, signature_in
 from .keys import KEY_PAIR
 from .manifest import FOLDER_SIGNATURE, MANIFEST, SIGNATURE
 
@@ -106,12 +106,8 @@ def read_folder_signature(held: Container) -> SignedFolder | None:
     """
     if FOLDER_SIGNATURE not in held:
         return None
-    place = held.place(FOLDER_SIGNATURE)
-    with held.open(FOLDER_SIGNATURE) as (file, size_bytes), reading(place):
-        data = file.read(min(size_bytes, _LARGEST_BYTES + 1))
-    try:
-        if size_bytes > _LARGEST_BYTES:
-            raise ValueError(f"it has {size_bytes} bytes")
+    what = "signature of model-signing"
+    with signature_in(held, FOLDER_SIGNATURE, _LARGEST_BYTES, what) as data:
         # no other keys: the library knows other spellings, and might read them
         _, material, envelope = fields(
             parse(data), "mediaType", "verificationMaterial", "dsseEnvelope"
@@ -125,11 +121,6 @@ def read_folder_signature(held: Container) -> SignedFolder | None:
         if not re.fullmatch("[0-9a-f]{64}", hint):
             raise ValueError(f"its key is {hint[:80]!r}, expected a sha256")
         return SignedFolder(data, hint, payload)
-    except ValueError as e:
-        raise FormatError(
-            f"{place} is no signature of model-signing: {e}",
-            remedy="sign the bundle again, or remove this file",
-        ) from e
 
 
 def require_signed_folder(

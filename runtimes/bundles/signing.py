@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeport.runtimes.errors import FormatError, MissingFileError, SignatureError, UsageError
+from edgeport.runtimes.errors import MissingFileError, SignatureError, UsageError
 from edgeport.runtimes.formats.strict_json import expect, fields, parse
 
-from .container import Container, reading
+from .container import Container, reading, signature_in
 from .keys import identity, read_private_key, read_public_key
 from .manifest import FOLDER_SIGNATURE, SIGNATURE
 from .openssf import (
@@ -118,22 +118,13 @@ def read_signature(held: Container) -> Signed | None:
     """
     if SIGNATURE not in held:
         return None
-    place = held.place(SIGNATURE)
-    with held.open(SIGNATURE) as (file, size_bytes), reading(place):
-        data = file.read(min(size_bytes, _LARGEST_BYTES + 1))
-    try:
-        if size_bytes > _LARGEST_BYTES:
-            raise ValueError(f"it has {size_bytes} bytes")
+    with signature_in(held, SIGNATURE, _LARGEST_BYTES, "signature") as data:
         algorithm, public_key, signature = fields(
             parse(data), "algorithm", "public_key", "signature"
         )
         if algorithm != _ALGORITHM:
             raise ValueError(f"its algorithm is {str(algorithm)[:40]!r}, expected {_ALGORITHM!r}")
         return Signed(data, _decoded(public_key, 32), _decoded(signature, 64))
-    except ValueError as e:
-        raise FormatError(
-            f"{place} is no signature: {e}", remedy="sign the bundle again, or remove this file"
-        ) from e
 
 
 def claims(held: Container) -> tuple[Claim, ...]:

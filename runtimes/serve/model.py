@@ -14,10 +14,11 @@ from edgeport.runtimes.errors import InputError, ParityError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.parity.verification import check_session, dead_outputs, proving_samples
 from edgeport.runtimes.session import Options, Session
+from edgeport.runtimes.text import is_text
 
 from .batching import most_rows
 from .loops import loops
-from .raw import from_bytes, takes_bytes
+from .raw import check_characters, from_bytes, takes_bytes
 from .requests import InferRequest
 
 _QUICK_BYTES: Final = 4096
@@ -111,8 +112,12 @@ class Model:
         found = dict(inputs)
         for spec in self.session.signature.inputs:
             array = found.get(spec.name)
-            if spec.name in self.raw and array is not None and array.dtype.kind == "O":
+            if spec.name not in self.raw or array is None:
+                continue
+            if array.dtype.kind == "O":
                 found[spec.name] = from_bytes(spec, array)
+            elif is_text(spec):
+                check_characters(spec, array.size)
         return found
 
 

@@ -13,13 +13,13 @@ from edgeport.runtimes.errors import BackendMissingError, InputError
 from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import TensorSpec
-from edgeport.runtimes.text import CODE_POINT_BYTES, SHORTEST, encode, is_text
+from edgeport.runtimes.text import MOST_CHARACTERS, SHORTEST, encode, is_text
 
 MOST_PIXELS = 2**26
 """Of one image: 64 million, which are 200 MB as colours."""
 
 MOST_BYTES = 2**28
-"""Of one tensor. Files of 900 KB may hold 5 GB of pixels, and one long text widens every row."""
+"""Of images of one tensor: files of 900 KB may hold 5 GB of pixels."""
 
 
 def takes_bytes(spec: TensorSpec) -> bool:
@@ -47,7 +47,7 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
     values: Sequence[bytes] = array.ravel().tolist()
     if is_text(spec):
         texts = [_text(spec, index, value) for index, value in enumerate(values)]
-        _check_size(spec, len(texts), CODE_POINT_BYTES * max(SHORTEST, *map(len, texts)))
+        check_characters(spec, len(texts) * max(SHORTEST, *map(len, texts)))
         return encode(texts)
     first = _image(spec, 0, values[0])
     _check_size(spec, len(values), first.nbytes)
@@ -65,13 +65,31 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
     return found
 
 
+def check_characters(spec: TensorSpec, count: int) -> None:
+    """See that a model is not asked for more than it may take memory for.
+
+    Args:
+        spec: Of an input that is text.
+        count: Of rows times characters of the longest: one long text widens every row.
+
+    Raises:
+        InputError: There are too many.
+    """
+    if count > MOST_CHARACTERS:
+        raise InputError(
+            f"the texts of input {spec.name!r}, each as long as the longest, are {count:,} "
+            f"characters, at most {MOST_CHARACTERS:,} go at once",
+            remedy="send fewer at a time, long ones in requests of their own, and cut longer ones",
+        )
+
+
 def _check_size(spec: TensorSpec, rows: int, row_bytes: int) -> None:
-    """Before the tensor is made: all rows are as long as the longest."""
+    """Before the tensor is made."""
     if rows * row_bytes > MOST_BYTES:
         raise InputError(
             f"{rows} rows of {row_bytes:,} bytes, decoded, are {rows * row_bytes:,} bytes of input "
             f"{spec.name!r}, at most {MOST_BYTES:,} are made",
-            remedy="send fewer rows at a time, and what is long in a request of its own",
+            remedy="send fewer rows at a time",
         )
 
 

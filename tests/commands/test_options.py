@@ -66,6 +66,12 @@ def test_a_file_is_no_folder(text: str) -> None:
     assert file_path("a/out.csv") == Path("a/out.csv")
 
 
+def test_a_file_is_not_called_what_stands_for_stdout_elsewhere() -> None:
+    told = "expected a file, got '-'; one of that name is ./-"
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{told}$"):
+        file_path("-")
+
+
 @pytest.mark.parametrize(
     ("place", "problem"),
     [

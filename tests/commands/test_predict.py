@@ -281,6 +281,16 @@ def test_an_image_of_another_size_and_what_is_no_image_are_named(
     assert out == "row,output\na.png,0\n"
     told = f"left out 4 files of {folder} whose name is that of no image which is read: "
     assert err == f"{told}b.heic, c.txt, more/d, ...\n"
+    frames = [Image.new("RGB", (6, 8), shade) for shade in ("black", "white")]
+    frames[0].save(folder / "b.gif", save_all=True, append_images=frames[1:])
+    assert main(asked) == 0
+    out, err = capsys.readouterr()
+    assert out == "row,output\na.png,0\nb.gif,0\n"
+    assert err.endswith("\n1 image has several frames, of which the first is taken: b.gif\n")
+    assert main([*asked[:-1], str(folder / "b.gif")]) == 0
+    assert capsys.readouterr().err == (
+        f"1 image has several frames, of which the first is taken: {folder / 'b.gif'}\n"
+    )
     Image.new("RGB", (8, 6)).save(folder / "more" / "f.png")
     assert main(asked) == 2
     assert (

@@ -1,5 +1,6 @@
 """Files as the inputs of a model: every number is the one that is written there."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,27 @@ def test_an_image_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(BackendMissingError, match="images are decoded by Pillow, which is not in"):
         inputs(tmp_path / "a.png", spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "content", "found"),
+    [
+        (TensorSpec("a", "float32", ("batch",)), "b,a\n1,2\n3,4\n", [2, 4]),
+        (TensorSpec("text", "int32", ("batch", "characters")), "hi, you\nme\n", ["hi, you", "me"]),
+    ],
+)
+def test_what_comes_in_is_a_table_or_lines_of_text(
+    tmp_path: Path, spec: TensorSpec, content: str, found: list[Any]
+) -> None:
+    path = tmp_path / "sent"
+    path.write_text(content)
+    before = os.dup(0)
+    try:
+        with path.open() as file:
+            os.dup2(file.fileno(), 0)
+        (raw,) = read(Path("-"), Signature((spec,), ()))
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    array = raw.inputs[spec.name]
+    assert (decode(array) if array.ndim == 2 else array.tolist()) == found

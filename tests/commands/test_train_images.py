@@ -109,9 +109,12 @@ def test_photos_of_one_size_that_stay_files(
             pixels = drawn.integers(0, 128, (6, 5, 3), np.uint8) + np.uint8(128 * number)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
     (tmp_path / "photos" / "dark" / "a.heic").touch()
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (6, 5)).save(tmp_path / "photos" / name)
     asked = ["train", model, "--data", str(tmp_path / "photos"), "--epochs", "3"]
     assert main([*asked, "-o", str(tmp_path / "array")]) == 0
     assert capsys.readouterr().err.startswith(
+        f"left out 2 images in no folder of a class: {tmp_path / 'photos' / 'a.png'}, ...\n"
         f"left out 1 file of {tmp_path / 'photos'} whose name is that of no image which is read: "
         "dark/a.heic\n"
     )

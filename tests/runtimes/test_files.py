@@ -88,6 +88,18 @@ def test_a_link_to_what_a_process_writes_to_is_not_replaced(tmp_path: Path) -> N
         assert stdout.read_text() == "old"
 
 
+def test_what_belongs_to_the_system_is_not_to_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    for place, remedy in (
+        (tmp_path / "file", "remove it, or choose another place"),
+        (Path("/dev/null"), "choose another place"),
+        (tmp_path / "stdout", "choose another place"),
+    ):
+        with pytest.raises(ExistingFileError, match=f"{place} exists already\n  fix: {remedy}$"):
+            refuse_existing(place)
+
+
 def test_an_old_file_is_no_hindrance_to_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     for place in ("file", "new", "deep/new"):

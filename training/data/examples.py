@@ -171,7 +171,7 @@ class DataSet:
         origin: Where it came from.
         train: To train on.
         held_out: To measure on.
-        notes: What was guessed when it was read, in sentences.
+        notes: What was guessed when it was read, and what was left out, in sentences.
     """
 
     origin: Origin

@@ -1,12 +1,14 @@
 """One way in: a bundled name, a table, an ``.npz``, or a folder of images, MNIST or CIFAR."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 from edgeport.runtimes.formats.csv_table import TABLES
+from edgeport.runtimes.images import is_image_file
 
 from .arrays import read_npz
 from .bundled import BUNDLED, bundled_table, digits
@@ -107,10 +109,22 @@ def image_folder(folder: Path, how: Split | None = None) -> DataSet:
     whole = Labelled({"image": images}, np.asarray(labels, np.int64))
     schema = {"image": f"uint8 RGB, {size}"}
     name = folder.resolve().name
+    notes = tuple(note for place in [folder, *parts] for note in _beside_classes(place))
     if not parts:
-        return split(name, whole, how=how, schema=schema, classes=classes)
+        data = split(name, whole, how=how, schema=schema, classes=classes)
+        return replace(data, notes=notes)
     train, test = np.split(np.arange(len(whole)), [len(found[0][0])])
-    return split_before(name, whole.rows(train), whole.rows(test), schema=schema, classes=classes)
+    before = whole.rows(train), whole.rows(test)
+    return replace(split_before(name, *before, schema=schema, classes=classes), notes=notes)
+
+
+def _beside_classes(folder: Path) -> Iterator[str]:
+    images = sorted(path.name for path in folder.iterdir() if is_image_file(path))
+    if images:
+        count = "1 image" if len(images) == 1 else f"{len(images):,} images"
+        yield f"left out {count} in no folder of a class: {folder / images[0]}" + (
+            ", ..." if len(images) > 1 else ""
+        )
 
 
 def _folder(path: Path, how: Split | None) -> DataSet:

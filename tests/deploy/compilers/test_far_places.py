@@ -19,7 +19,10 @@ PLACES = (math.nan, math.inf, -math.inf, 1e30, -1e12, 1e8, 17.0, -16.5, 3.0, 1.0
 IMAGE = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
 
 
-def model(mode: str, padding: str, align: bool) -> onnx.ModelProto:
+VOLUME = torch.randn(1, 2, 4, 5, 3, generator=torch.Generator().manual_seed(0))
+
+
+def model(mode: str, padding: str, align: bool, *more: str) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     node = helper.make_node(
         "GridSample",
@@ -33,8 +36,11 @@ def model(mode: str, padding: str, align: bool) -> onnx.ModelProto:
     graph = helper.make_graph(
         [node],
         "g",
-        [value("x", 1, ["n", 2, "h", "w"]), value("places", 1, ["n", "a", "b", 2])],
-        [value("y", 1, ["n", 2, "a", "b"])],
+        [
+            value("x", 1, ["n", 2, "h", "w", *more]),
+            value("places", 1, ["n", "a", "b", *more, 2 + len(more)]),
+        ],
+        [value("y", 1, ["n", 2, "a", "b", *more])],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
@@ -52,6 +58,22 @@ def test_a_place_beyond_the_image_is_there(mode: str, padding: str, align: bool)
     (found,) = session.run(None, {"x": IMAGE.numpy(), "places": places.numpy()})
     expected = functional.grid_sample(
         IMAGE, places, mode=mode, padding_mode=padding, align_corners=align
+    )
+    np.testing.assert_allclose(np.asarray(found), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_a_place_beyond_a_volume_is_there(mode: str, padding: str, align: bool) -> None:
+    made = model(mode, padding, align, "d")
+    write_out_far_places(made)
+    onnx.checker.check_model(made, full_check=True)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    places = torch.cartesian_prod(*[torch.tensor(PLACES)] * 3).reshape(1, 12, 12, 12, 3)
+    (found,) = session.run(None, {"x": VOLUME.numpy(), "places": places.numpy()})
+    expected = functional.grid_sample(
+        VOLUME, places, mode=mode, padding_mode=padding, align_corners=align
     )
     np.testing.assert_allclose(np.asarray(found), expected.numpy(), atol=1e-5)
 

@@ -225,16 +225,36 @@ class Beyond(nn.Module):
         return x + 1 if x.shape[1] > 3_000_000 else x
 
 
+class ManyWindows(nn.Module):
+    """There is one at least."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.shape[1] // 8 > 5000 else x
+
+
+class ThatManyWindows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.shape[1] // 8 == 5000 else x
+
+
 @pytest.mark.parametrize(
-    ("kind", "most"), [(Between, None), (Between, 20_000), (BetweenTwo, 20_000), (Beyond, None)]
+    ("kind", "range_"),
+    [
+        (Between, Range(1)),
+        (Between, Range(1, 20_000)),
+        (BetweenTwo, Range(1, 20_000)),
+        (Beyond, Range(1)),
+        (ManyWindows, Range(8)),
+        (ThatManyWindows, Range(8)),
+    ],
 )
 def test_a_branch_on_one_of_many_sizes_is_kept(
-    kind: type[nn.Module], most: int | None, tmp_path: Path
+    kind: type[nn.Module], range_: Range, tmp_path: Path
 ) -> None:
     events: list[Any] = []
     deploy.export(
         kind(), {"x": torch.randn(2, 9)}, tmp_path / "m.edge", formats="pt2",
-        dimensions={"x": {1: "time"}}, ranges={"time": Range(1, most)}, on_event=events.append,
+        dimensions={"x": {1: "time"}}, ranges={"time": range_}, on_event=events.append,
     )  # fmt: skip  # one call
     tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
     assert tried[-1] == ("script", "proved")  # has branches

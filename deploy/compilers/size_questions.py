@@ -1,0 +1,76 @@
+"""What forward asks of sizes on its way, where torch.export keeps the answer and no file has it.
+
+Of one size torch compares the answers with the range that was declared. What is asked of several at
+once, ``x.numel() > 100_000``, it writes into a check beside the program, and what is asked while
+derivatives are recorded, nowhere (2.13).
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import sympy
+import torch
+
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes import Range
+
+from .special_sizes import MODULES
+
+_SIZES: Final = (2, 3, 4, 5, 7, 8, 12, 16, 31, 64, 100, 1000, 2**14, 2**20)
+"""That are tried; 0 and 1 are tried by the proof."""
+_FEW: Final = (2, 3, 7, 64, 2**14)
+_MOST_TOGETHER: Final = 3
+_MOST_QUESTIONED: Final = 5
+
+
+class AskedSizeError(ValueError):
+    """A branch was taken that other sizes do not take."""
+
+
+def require_one_answer(source: Source, inputs: Sequence[torch.Tensor], *, least: int = 2) -> None:
+    """See that what was asked has the same answer for all sizes, as far as some can tell.
+
+    Args:
+        source: What was followed.
+        inputs: The tensors that it was followed with.
+        least: Of how many sizes together: of fewer it is known.
+
+    Raises:
+        AskedSizeError: It has not.
+    """
+    names = dict(_named(source, inputs))
+    env = next((size.node.shape_env for size, _ in _sizes(source, inputs)), None)
+    for guard in () if env is None else env.guards:
+        symbols = sorted(guard.expr.free_symbols, key=str)
+        if least <= len(symbols) <= _MOST_QUESTIONED and names.keys() >= {*symbols}:
+            ranges = [source.signature.range_of(names[each]) for each in symbols]
+            if not _holds(guard.expr, symbols, ranges):
+                asked = guard.expr.xreplace({each: sympy.Symbol(names[each]) for each in symbols})
+                raise AskedSizeError(f"{asked} is asked, which not all sizes answer alike")
+
+
+def _sizes(source: Source, inputs: Sequence[torch.Tensor]) -> Iterator[tuple[Any, str]]:
+    """Free sizes, and what they are called."""
+    for spec, tensor in zip(source.signature.inputs, inputs, strict=True):
+        for size, name in zip(tensor.shape, spec.shape, strict=True):
+            if isinstance(size, torch.SymInt):
+                yield size, str(name)
+
+
+def _named(source: Source, inputs: Sequence[torch.Tensor]) -> Iterator[tuple[Any, str]]:
+    for size, name in _sizes(source, inputs):
+        for symbol in size.node.expr.free_symbols:
+            if name in source.signature.dimensions:
+                yield symbol, name
+
+
+def _holds(asked: Any, symbols: Sequence[Any], ranges: Sequence[Range]) -> bool:
+    """Whether it does for all sizes that are tried; a symbol counts the steps of its range."""
+    tried = _SIZES if len(symbols) <= _MOST_TOGETHER else _FEW
+    allowed = [[n for n in tried if n * range_.step in range_] for range_ in ranges]
+    try:
+        answer = sympy.lambdify(symbols, asked, MODULES)
+        return all(answer(*sizes) for sizes in itertools.product(*allowed))
+    except Exception:  # what stands in it, lambdify does not know
+        return True

@@ -1,0 +1,72 @@
+"""Branches on several sizes at once, or beside derivatives, have both ways or are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+from edgeport.runtimes import EdgeportError, Range
+
+FREE = {"x": {0: "batch", 1: "time"}}
+
+
+class Large(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.numel() > 100_000 else x + 1
+
+
+class Area(nn.Module):
+    """What holds for every size is no branch, nor what 0 and 1 alone answer otherwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape
+        y = x.reshape(-1) if rows * columns >= 0 and rows * columns != 1 else x.flatten()
+        return y.reshape(columns, rows) if columns * rows == x.numel() else y
+
+
+class Slope(nn.Module):
+    """TorchScript takes no function as an argument."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope: Tensor = torch.func.grad(lambda y: (y**3).sum())(x)
+        return slope * 2 if x.shape[1] > 8000 else slope + 1
+
+
+def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str]]:
+    events: list[Any] = []
+    deploy.export(
+        module, {"x": torch.randn(2, 24)}, path, dimensions=FREE, on_event=events.append, **options
+    )
+    return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+
+
+@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+def test_a_branch_on_two_sizes_has_both_ways(format_: str, backend: str, tmp_path: Path) -> None:
+    tried = export(Large(), tmp_path / "m.edge", formats=[format_])
+    assert tried[-1] == ("script", "proved")
+    x = np.ones((50, 9000), np.float32)
+    with runtimes.open(tmp_path / "m.edge", backend=backend) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
+
+
+def test_what_all_sizes_answer_alike_is_no_branch(tmp_path: Path) -> None:
+    tried = export(Area(), tmp_path / "m.edge", formats=["onnx", "pt2"])
+    assert tried == [("dynamo", "proved"), ("export", "proved")]
+
+
+def test_a_branch_beside_derivatives_is_named(tmp_path: Path) -> None:
+    told = (
+        r"pt2: Slope cannot be compiled: forward asks whether time <= 8000, which not all sizes "
+        r"answer alike\n[\s\S]*"
+        r"  fix: declare ranges of the sizes in which it goes one way; or do without the branch on "
+        r"the sizes$"
+    )
+    with pytest.raises(EdgeportError, match=told):
+        export(Slope(), tmp_path / "m.edge", formats=["pt2"])
+    within = {"time": Range(1, 8000)}
+    tried = export(Slope(), tmp_path / "m.edge", formats=["pt2"], ranges=within)
+    assert tried == [("export", "proved")]
