@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import dtypes_of, graphs
+from .onnx_messages import described, dtypes_of, graphs
 
 _OPERATOR: Final = "GridSample"
 _CUBIC: Final = (b"cubic", b"bicubic")
@@ -30,17 +30,11 @@ def write_out_far_places(model: onnx.ModelProto) -> None:
     asked = [
         node.input[1] for graph in graphs(model) for node in graph.node if node.op_type == _OPERATOR
     ]
-<<<<<<< HEAD
-    dtypes = dtypes_of(model, asked)
-=======
-    known = model
-    dtypes = dtypes_of(known) if asked else {}
-    if any(name not in dtypes for name in asked):
-        known = onnx.shape_inference.infer_shapes(model)  # the older exporter says none
-        dtypes = dtypes_of(known)
-    volumes = _volumes(known) if asked else set()
->>>>>>> cbb6529331fc0d50fed6d0ce20603c0fa42bfd4f
-    for graph in graphs(model) if asked else ():
+    if not asked:
+        return
+    known = described(model, asked)
+    dtypes, volumes = dtypes_of(known), _volumes(known)
+    for graph in graphs(model):
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             is_one = node.op_type == _OPERATOR

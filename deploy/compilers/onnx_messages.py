@@ -1,5 +1,6 @@
 """Everything in an ONNX model, whatever it is nested in, and what to call its nodes."""
 
+import math
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any, Final
@@ -8,6 +9,9 @@ import onnx
 
 DTYPE_ATTRIBUTES: Final = ("to", "dtype")
 """Those of nodes that name the dtype of what they make."""
+
+_OF_A_SHAPE: Final = 64
+"""So many values may be a shape that is asked for, and not weights."""
 
 
 def messages(message: Any) -> Iterator[Any]:
@@ -26,20 +30,21 @@ def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
     return [*of_kind("GraphProto", model)][::-1]
 
 
-def dtypes_of(model: onnx.ModelProto, asked: Iterable[str]) -> dict[str, int]:
-    """Of values by name, where bodies that share a name agree.
+def described(model: onnx.ModelProto, asked: Iterable[str]) -> onnx.ModelProto:
+    """A model that says of its values what they are.
 
     Args:
         model: As an exporter wrote it. The older one writes down few dtypes or none.
-        asked: If the dtype of one of these values is not written down, all are inferred.
+        asked: If it says nothing of one of these values, all are inferred.
     """
-    found = _written_down(model)
-    if all(found.get(name) for name in asked):
-        return found
-    return _written_down(onnx.shape_inference.infer_shapes(_without_weights(model)))
+    known = dtypes_of(model)
+    if all(known.get(name) for name in asked):
+        return model
+    return onnx.shape_inference.infer_shapes(_without_weights(model))
 
 
-def _written_down(model: onnx.ModelProto) -> dict[str, int]:
+def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Of values by name, where bodies that share a name agree."""
     found: dict[str, int] = {}
     for graph in graphs(model):
         named = [(each.name, each.data_type) for each in graph.initializer]
@@ -51,7 +56,7 @@ def _written_down(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same, with inputs in place of weights: these may be more than protobuf copies."""
+    """The same, with inputs in place of weights, which may be more than protobuf copies."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.functions.extend(model.functions)
     graph, whole = light.graph, model.graph
@@ -61,8 +66,11 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.value_info.extend(whole.value_info)
     inputs = {each.name: each for each in whole.input}
     for each in whole.initializer:
-        typed = onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
-        inputs.setdefault(each.name, typed)
+        if math.prod(each.dims) <= _OF_A_SHAPE:
+            graph.initializer.append(each)
+        else:
+            typed = onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
+            inputs.setdefault(each.name, typed)
     graph.input.extend(inputs.values())
     return light
 

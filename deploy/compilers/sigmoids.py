@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import dtypes_of, graphs
+from .onnx_messages import described, dtypes_of, graphs
 
 _WEIGHTED: Final = frozenset({
     "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul",
@@ -47,7 +47,7 @@ def _write_out(
     found = {node.output[0] for node in among if node.op_type == "Sigmoid"}
     if not found:
         return
-    dtypes = dtypes_of(model, found)
+    dtypes = dtypes_of(described(model, found))
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         dtype = _DTYPES.get(dtypes.get(node.output[0], 0)) if node.output else None

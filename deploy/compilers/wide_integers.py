@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import dtypes_of, graphs
+from .onnx_messages import described, dtypes_of, graphs
 
 _FOLDS: Final = {"Max": "Greater", "Min": "Less"}
 _SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
@@ -26,7 +26,7 @@ _SMALL: Final = 2**31
 def write_out_wide_integers(model: onnx.ModelProto) -> None:
     """Replace what is wrong for large integers, in the bodies of branches and loops too."""
     found = [node for graph in graphs(model) for node in graph.node if node.op_type in _WRONG]
-    dtypes = dtypes_of(model, (node.output[0] for node in found))
+    dtypes = dtypes_of(described(model, (node.output[0] for node in found)))
     if any(_is_wide(node, dtypes) for node in found):
         _write_out(model.graph, dtypes, frozenset(), {})
 
