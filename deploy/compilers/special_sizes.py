@@ -192,7 +192,7 @@ def _is_settled(asked: Any, size: Any) -> bool:
     """
     if type(asked) in _LARGER and _is_even(asked, size):
         return True
-    numbers = [each for each in sympy.preorder_traversal(asked) if each.is_Number]
+    numbers: list[Any] = [each for each in sympy.preorder_traversal(asked) if each.is_Number]
     are_whole = all(each.is_Integer for each in numbers)
     return are_whole and math.prod(1 + abs(int(each)) for each in numbers) < _MOST
 

@@ -290,8 +290,8 @@ def _multiplied_sizes() -> Iterator[None]:
         methods["numel"] = method
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(torch.Size))  # what was looked up before
 
-    put(_product)
     try:
+        put(_product)
         yield
     finally:
         put(own)

@@ -71,8 +71,8 @@ def kept(error: LostSizeError, capture: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _replaced(namespace: dict[str, Any]) -> Iterator[None]:
-    namespace.update(_NAMES)
     try:
+        namespace.update(_NAMES)
         yield
     finally:
         for name in _NAMES:
