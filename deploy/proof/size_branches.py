@@ -7,7 +7,6 @@ way is traced in its turn, and asked for what parts behind it (the generational 
 Levin and Molnar, "Automated whitebox fuzz testing", NDSS 2008).
 """
 
-import math
 import time
 import warnings
 from collections import deque
@@ -23,6 +22,7 @@ from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.samples import (
     Sample,
+    cells,
     elements_of,
     sample_at,
     sizes_of,
@@ -109,7 +109,7 @@ def _turned(source: Source) -> Iterator[Sample]:
         for number, sizes in enumerate(_sizes(source.signature, named)):
             if not left or time.perf_counter() > end:
                 break
-            if elements_of(source.signature, sizes) > most or _cells(sizes) > source.most_cells:
+            if elements_of(source.signature, sizes) > most or cells(sizes) > source.most_cells:
                 continue
             try:
                 sample = sample_at(source.signature, sizes, source.values, number)
@@ -124,10 +124,6 @@ def _turned(source: Source) -> Iterator[Sample]:
                 if sizes not in tried:
                     tried.append(sizes)
                     yield sample
-
-
-def _cells(sizes: Mapping[str, int]) -> int:
-    return math.prod(sizes.values())
 
 
 def _recorded(source: Source, inputs: Mapping[str, Array]) -> Any:

@@ -227,7 +227,7 @@ def _size_plans(
     found: list[dict[str, int]] = []
     for plan in plans:
         apart = [{**smallest, name: size} for name, size in plan.items()]
-        found += apart if math.prod(plan.values()) > most_cells else [plan]
+        found += apart if cells(plan) > most_cells else [plan]
     return [plan for n, plan in enumerate([*found, smallest]) if plan not in found[:n]]
 
 
@@ -252,6 +252,11 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
 def elements_of(declared: Signature, sizes: Mapping[str, int]) -> int:
     """Of all inputs at these sizes."""
     return sum(math.prod(_shape(spec, sizes)) for spec in declared.inputs)
+
+
+def cells(sizes: Mapping[str, int]) -> int:
+    """The product of the sizes of all free dimensions; one that is 0 leaves the work of others."""
+    return math.prod(max(size, 1) for size in sizes.values())
 
 
 def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> list[int]:

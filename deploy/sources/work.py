@@ -19,6 +19,7 @@ from edgeport.runtimes.inputs import Array
 from . import trees
 from .flat import Flat
 from .running import call
+from .samples import cells
 
 MOST_OPERATIONS: Final = 2**37
 """Products and sums in one run: seconds on one core, and some ten runs look at each sample."""
@@ -48,7 +49,7 @@ def most_cells(
     except (Exception, SystemExit):  # the user's module may raise anything
         return math.inf
     times = MOST_OPERATIONS / max(counted.operations, 1), MOST_NUMBERS / max(numbers, 1)
-    return math.prod(sizes.values()) * min(times)
+    return cells(sizes) * min(times)
 
 
 def _of_lstm(

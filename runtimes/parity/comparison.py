@@ -22,8 +22,8 @@ FALLBACK_ULPS: Final = 8
 _MOST_PLACES: Final = 8
 
 _BLOCK: Final = 2**16
-"""Elements that are looked at together: logits of a language model, whole, would be seven times
-as large in temporary arrays, and the kernel would clear each of their pages."""
+"""Elements that are looked at together. All logits of a language model at once took 77 bytes each
+in temporary arrays, and clearing their pages took longer than the arithmetic."""
 
 _NON_FINITE: Final[dict[NonFiniteKind, Callable[[Array], Array]]] = {
     "NaN": np.isnan,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from edgeport.deploy import make_call, make_source, parse_inputs
 from edgeport.deploy.sources import work
 from edgeport.deploy.sources.flat import Flat
+from edgeport.deploy.sources.samples import cells
 from edgeport.deploy.sources.source import Source
 
 
@@ -51,6 +52,10 @@ def test_sizes_whose_product_is_too_much_are_tried_apart() -> None:
     source = _source(Words(), "batch,time<=512")
     assert source.most_cells == 1000
     assert _shapes(source) == {(1, 2), (2, 7), (7, 32), (32, 1), (1, 512), (1, 1)}
+
+
+def test_a_size_of_nothing_leaves_the_work_of_the_others() -> None:
+    assert cells({"batch": 32, "time": 1024, "past": 0}) == 32 * 1024
 
 
 @pytest.mark.usefixtures("_little")
