@@ -125,7 +125,8 @@ def children(tree: Any) -> list[tuple[Any, object]]:
     if isinstance(tree, Mapping):  # first: a ModelOutput is a mapping too, without its Nones
         return list(tree.items())
     if isinstance(tree, tuple | list):
-        return list(zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True))
+        names = getattr(tree, "_fields", None)  # no length is asked: e3nn's are tuples without one
+        return list(enumerate(tree)) if names is None else list(zip(names, tree, strict=True))
     if _is_dataclass(tree):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     if _is_pytree(tree):

@@ -85,6 +85,17 @@ def test_containers_keep_their_kind() -> None:
     assert tree["c"].logits == 0
 
 
+class Numbers(tuple[int, ...]):
+    """As the irreps of e3nn, which take part in sums and so have no length."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+def test_a_tuple_need_not_have_a_length() -> None:
+    assert trees.children(Numbers((3, 4))) == [(0, 3), (1, 4)]
+
+
 def test_numpy_arrays_become_tensors() -> None:
     tree = trees.with_tensors({"a": (np.ones(2), "text"), "b": torch.zeros(1)})
     assert torch.equal(tree["a"][0], torch.ones(2, dtype=torch.float64))
