@@ -79,6 +79,8 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
     def dispatched(mode: Any, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         known = [each for each in pytree.arg_tree_leaves(*args, **options) if _is_known(each)]
+        for each in filter(_is_known, _listed_and_written(function, args)):
+            mode.fake_tensor_converter.invalidate_constant_aliases(each.constant)
         sized = torch.Tag.dynamic_output_shape in getattr(function, "tags", ())
         with _unknown(known if sized else []):
             result = dispatch(mode, function, types, args, options)
@@ -138,6 +140,14 @@ def _makes(function: Any, args: Any, options: Any, result: Any) -> bool:
         and result.numel() <= _MOST
         and not any(isinstance(each, _SYMBOLS) for each in pytree.arg_tree_leaves(*args, **options))
     )
+
+
+def _listed_and_written(function: Any, args: Any) -> Iterator[Any]:
+    """Tensors in lists that an operator writes to, of which torch forgets nothing (2.13)."""
+    if isinstance(function, OpOverload):
+        for argument, value in zip(function._schema.arguments, args, strict=False):
+            if argument.is_write and isinstance(value, list | tuple):
+                yield from value
 
 
 def _may_share(function: Any, result: Any) -> bool:

@@ -96,12 +96,14 @@ class Written(nn.Module):
             zeros[: x.shape[0]].add_(x[:, 0])
         elif self.way == "fixed":
             zeros.view(16, 4)[3] = x[0]
+        elif self.way == "listed":
+            torch._foreach_add_([zeros.view(16, 4)[3]], [x[0]])
         else:
             zeros[:4].copy_(x[0])
         return x + 1 if zeros.max() > 0 else x
 
 
-@pytest.mark.parametrize("way", ["free", "fixed", "copied"])
+@pytest.mark.parametrize("way", ["free", "fixed", "listed", "copied"])
 def test_what_forward_writes_to_is_not_known(way: str) -> None:
     x = torch.randn(3, 4)
     source = deploy.exporter.source_of("m", Written(way), {"x": x}, {"x": {0: "batch"}})
