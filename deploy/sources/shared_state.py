@@ -37,7 +37,7 @@ class _Place:
     def get(self) -> object:
         value = self._held()
         try:
-            isinstance(value, ModuleType), hasattr(value, "__dict__")
+            _ = value.__class__, hasattr(value, "__dict__")
         except Exception:  # it stands for what is not loaded yet
             return _ABSENT
         return value
