@@ -90,11 +90,11 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
         elif known and _may_share(function, result):
             for each in filter(_is_known, known):  # a write into the result would not be seen
                 mode.fake_tensor_converter.invalidate_constant_aliases(each.constant)
-        if _is_of_sizes(function, args, options, result):
-            if isinstance(result, FakeTensor):
-                setattr(result, _OF_SIZES, True)
-            elif isinstance(result, _SYMBOLS):
-                symbols.update(result.node.expr.free_symbols)
+        is_of_sizes = _is_of_sizes(function, args, options, result)
+        if isinstance(result, FakeTensor):
+            setattr(result, _OF_SIZES, is_of_sizes)  # a kernel's own may have been made of them
+        elif is_of_sizes and isinstance(result, _SYMBOLS):
+            symbols.update(result.node.expr.free_symbols)
         return result
 
     with (
@@ -164,7 +164,9 @@ def _is_of_sizes(function: Any, args: Any, options: Any, result: Any) -> bool:
     leaves = pytree.arg_tree_leaves(*args, **options)
     given = [each for each in leaves if isinstance(each, FakeTensor)]
     is_random = torch.Tag.nondeterministic_seeded in getattr(function, "tags", ())
-    return not is_random and all(_is_known(each) or hasattr(each, _OF_SIZES) for each in given)
+    return not is_random and all(
+        _is_known(each) or getattr(each, _OF_SIZES, False) for each in given
+    )
 
 
 _OF_SIZES: Final = "edgeport_of_sizes"

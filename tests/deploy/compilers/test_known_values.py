@@ -136,3 +136,16 @@ def test_a_decision_by_a_size_in_a_tensor_says_so() -> None:
     fixed = deploy.exporter.source_of("m", Padded(), {"x": x}, {"x": {0: "batch"}})
     (answer,) = program.capture(fixed).module()(x[:2])
     assert torch.equal(answer, x[:2])
+
+
+class Chooses(nn.Module):
+    """By a sum, which torch's kernel makes in memory that it makes of sizes."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return x.cos() if x.sum() < 1e9 else x.sin()
+
+
+def test_a_decision_by_values_is_told_as_one() -> None:
+    source = deploy.exporter.source_of("m", Chooses(), {"x": torch.randn(3, 4)}, {"x": {0: "n"}})
+    with pytest.raises(GuardOnDataDependentSymNode):
+        program.capture(source)
