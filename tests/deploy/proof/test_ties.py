@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import Values, make_call, make_source
+from edgeport.deploy.proof.oracle import Oracle
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.deploy.proof.ties import hangs_on_ties, orders
 from edgeport.deploy.sources.flat import Call, Flat
@@ -114,7 +115,9 @@ def test_what_is_drawn_with_equal_values_is_drawn_anew() -> None:
     sizes = [len(s.inputs["x"]) for s in make_golden(made) if s.kind == "random"]
     assert sizes == [1, 2, 7]  # 32 rows always have some
     (note,) = made.notes
-    assert note.startswith("which of equal values topk or sort puts first decides 1 answer (")
+    assert note.startswith(
+        "which of equal or nearly equal values topk or sort puts first decides 1 answer ("
+    )
     assert "('random, batch=32')" in note
 
 
@@ -124,3 +127,36 @@ def test_what_hangs_on_it_in_half_precision_and_beside_large_values() -> None:
     assert hangs_on_ties(flat(lambda x: boxes[x.topk(1).indices]), half)
     large = torch.tensor([1e4])
     assert hangs_on_ties(flat(lambda x: torch.cat([x.topk(1).indices[0].float(), large])), EQUAL)
+
+
+def scored(x: Tensor) -> Tensor:
+    """Queries in the order of scores that are rounded to steps of 6e-5, as of a detector."""
+    boxes: Tensor = WEIGHTS[((x + 1000) - 1000).topk(3).indices]
+    return boxes
+
+
+@pytest.mark.parametrize(("apart", "hangs"), [(0, True), (4e-5, True), (1e-3, False)])
+def test_values_that_differ_by_less_than_their_rounding(apart: float, hangs: bool) -> None:
+    x: Array = np.array([[1.1, 0.2, 1.1 + apart, 0.3, 0.4, 0.1]] * 2, np.float32)
+    module = flat(scored)
+    assert hangs_on_ties(module, {"x": x}, Oracle(module)) == hangs
+    assert hangs_on_ties(module, {"x": x}) == (apart == 0)
+
+
+def test_infinities_and_nan_are_equal_to_themselves_alone() -> None:
+    masked: Mapping[str, Array] = {"x": np.array([[1, -np.inf, 2, -np.inf, 3, 4]] * 2, np.float32)}
+    odd: Mapping[str, Array] = {"x": np.array([[np.nan, 1, 2, np.inf, 3, 4]] * 2, np.float32)}
+    module = flat(lambda x: (x * 1).topk(5).indices)
+    oracle = Oracle(module)
+    assert hangs_on_ties(module, masked, oracle)
+    assert not hangs_on_ties(module, odd, oracle)
+
+
+def test_what_is_nearly_equal_in_half_precision() -> None:
+    """A group is longer than bfloat16 counts."""
+    rows = torch.linspace(1, 9, 600).bfloat16().float().numpy().reshape(1, 600)
+    module = Flat(
+        Takes(lambda x: (x.bfloat16() * 1.01).sort().indices),
+        Call.of({"x": torch.zeros(1, 600)}, by_position=1),
+    )
+    assert hangs_on_ties(module, {"x": rows}, Oracle(module))
