@@ -8,6 +8,7 @@ rounding errors: among the 300 best of a detector, two such are no rare thing.
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +31,7 @@ _NEAR: Final = 4
 """Times the rounding error of eager: an engine has another, and both ends of a difference one."""
 
 _ONE_BY_ONE: Final = 4
-"""Orders in one run of forward that are turned alone; the others are turned together."""
+"""Orders with equal values that are turned alone; the others are turned together."""
 
 
 def orders(flat: Flat, inputs: Mapping[str, Array]) -> bool:
@@ -53,43 +54,76 @@ def hangs_on_ties(flat: Flat, inputs: Mapping[str, Array], oracle: Oracle | None
     if first is None:
         return False
     margins = _margins(ordered, oracle, inputs, first)
-    turned = [range(place, place + 1) for place in range(min(len(ordered), _ONE_BY_ONE))]
-    for places in (*turned, range(_ONE_BY_ONE, len(ordered))):
-        answer = _answered(flat, inputs, places, margins)[0] if places else None
+    tied = [n for n, order in enumerate(ordered) if order.has_ties(margins[n])]
+    for turned in (*([n] for n in tied[:_ONE_BY_ONE]), tied[_ONE_BY_ONE:]):
+        answer = _answered(flat, inputs, {n: margins[n] for n in turned})[0] if turned else None
         if answer is not None and not all(map(_is_same, first, answer)):
             return True
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What a module asks an order of.
+
+    Attributes:
+        values: Along all axes.
+        dim: The axis.
+        count: How many of the first are asked for.
+        falls: Whether the largest comes first.
+    """
+
+    values: torch.Tensor
+    dim: int
+    count: int
+    falls: bool
+
+    def has_ties(self, margin: float) -> bool:
+        """Whether equal values change what comes first."""
+        own, turned = self.places(), self.places(margin)
+        return not torch.equal(own[1], turned[1])
+
+    def places(self, margin: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first values and their places; with a margin, the last of equal ones is first."""
+        values, places = self.values.sort(dim=self.dim, descending=self.falls, stable=True)
+        if margin is not None:
+            order = _last_first(values, self.dim, margin)
+            values, places = values.gather(self.dim, order), places.gather(self.dim, order)
+        first = (each.narrow(self.dim, 0, self.count) for each in (values, places))
+        values, places = (each.contiguous() for each in first)  # forward may ask for a view
+        return values, places
+
+
 def _answered(
-    flat: Flat, inputs: Mapping[str, Array], turned: range = range(0), margins: Sequence[float] = ()
-) -> tuple[list[Array] | None, list[torch.Tensor]]:
-    """What a module answers, and the values that it asks an order of."""
-    ordered = _EqualValues(turned, margins)
+    flat: Flat, inputs: Mapping[str, Array], turned: Mapping[int, float] | None = None
+) -> tuple[list[Array] | None, list[_Order]]:
+    """What a module answers, and the orders that it asks for."""
+    ordered = _EqualValues(turned or {})
     with contextlib.suppress(Exception), ordered:  # a kernel may not bear to be watched
         return run_module(flat, inputs), ordered.asked
     return None, ordered.asked
 
 
 def _margins(
-    ordered: Sequence[torch.Tensor],
+    ordered: Sequence[_Order],
     oracle: Oracle | None,
     inputs: Mapping[str, Array],
     eager: Sequence[Array],
 ) -> list[float]:
     """Up to which difference the values of each order are equal."""
-    wide = _EqualValues(range(0), ())
+    wide = _EqualValues({})
     if oracle is not None and ordered:
         with contextlib.suppress(Exception), wide:
             oracle.answer(inputs, eager)
-    pairs = itertools.zip_longest(ordered, wide.asked[: len(ordered)])
-    return [0.0 if true is None else _NEAR * _farthest(own, true) for own, true in pairs]
+    true = itertools.chain(wide.asked, itertools.repeat(None))
+    return [_NEAR * _farthest(own, one) for own, one in zip(ordered, true, strict=False)]
 
 
-def _farthest(own: torch.Tensor, true: torch.Tensor) -> float:
-    if not own.is_floating_point() or own.shape != true.shape:
+def _farthest(own: _Order, true: _Order | None) -> float:
+    values = own.values
+    if true is None or not values.is_floating_point() or values.shape != true.values.shape:
         return 0.0
-    apart = (own.double() - true).abs()
+    apart = (values.double() - true.values).abs()
     return float(apart[apart.isfinite()].amax()) if apart.isfinite().any() else 0.0
 
 
@@ -107,18 +141,17 @@ class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """Puts the first of equal values first in what ``topk`` and ``sort`` answer; or the last.
 
     Args:
-        turned: In which of their calls it is the last.
-        margins: Up to which difference values are equal, by call; 0 if there are none.
+        turned: In which of their calls it is the last, and up to which difference values are
+            equal there.
 
     Attributes:
-        asked: The values of each call.
+        asked: Their calls.
     """
 
-    def __init__(self, turned: range, margins: Sequence[float]) -> None:
+    def __init__(self, turned: Mapping[int, float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.asked: list[torch.Tensor] = []
+        self.asked: list[_Order] = []
         self._turned = turned
-        self._margins = margins
 
     def __torch_dispatch__(
         self,
@@ -130,17 +163,11 @@ class _EqualValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         asked = {**dict(zip(_PARAMETERS.get(func, ()), args, strict=False)), **(kwargs or {})}
         if func not in _PARAMETERS or asked.get("stable") or not args[0].dim():
             return func(*args, **(kwargs or {}))
-        number = len(self.asked)
-        x, dim = args[0], asked.get("dim", -1)
-        self.asked.append(x.clone())
-        count = asked.get("k", x.shape[dim])
-        falling = asked.get("largest", True) if "k" in asked else asked.get("descending", False)
-        values, places = x.sort(dim=dim, descending=falling, stable=True)
-        if number in self._turned:
-            margin = self._margins[number] if self._margins else 0.0
-            order = _last_first(values, dim, margin)
-            values, places = values.gather(dim, order), places.gather(dim, order)
-        return tuple(x.narrow(dim, 0, count).contiguous() for x in (values, places))  # for a view
+        dim = asked.get("dim", -1)
+        falls = asked.get("largest", True) if "k" in asked else asked.get("descending", False)
+        order = _Order(args[0].clone(), dim, asked.get("k", args[0].shape[dim]), falls)
+        self.asked.append(order)
+        return order.places(self._turned.get(len(self.asked) - 1))
 
 
 def _last_first(values: torch.Tensor, dim: int, margin: float) -> torch.Tensor:
