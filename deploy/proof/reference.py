@@ -36,6 +36,8 @@ _MOVES: Final = 6
 _REDRAWN: Final = 1000
 """The first seed of samples that are drawn anew; there are never so many others."""
 
+_REDRAWS: Final = 3
+
 _FRESH: Final = 4
 """Copies of a module at most, each asked for one sample."""
 
@@ -152,7 +154,9 @@ def _answered(reference: Reference) -> tuple[list[Golden], list[Golden], list[Sa
     tied: list[Golden] = []
     drawing: list[Sample] = []
     for given in source.samples:
-        sample, hangs = _untied(reference, given) if ordered else (given, False)
+        is_vain = any(each.kind == "random" for each in tied)  # it helps no others either
+        again = 0 if is_vain else _REDRAWS
+        sample, hangs = _untied(reference, given, again) if ordered else (given, False)
         seed = torch.get_rng_state()
         try:
             answered = reference.answer(sample)
@@ -172,14 +176,17 @@ def _answered(reference: Reference) -> tuple[list[Golden], list[Golden], list[Sa
     return golden, tied, drawing
 
 
-def _untied(reference: Reference, sample: Sample) -> tuple[Sample, bool]:
-    """A sample of the same sizes without equal values that matter; and whether it has them."""
+def _untied(reference: Reference, sample: Sample, again: int) -> tuple[Sample, bool]:
+    """A sample of the same sizes without equal values that matter; and whether it has them.
+
+    A drawn one is drawn anew so many times.
+    """
     source, oracle = reference.source, reference.oracle()
     if not hangs_on_ties(source.flat, sample.inputs, oracle):
         return sample, False
     if sample.kind == "random":
         sizes = sizes_of(source.signature, sample.inputs)
-        for seed in range(_REDRAWN, _REDRAWN + 3):
+        for seed in range(_REDRAWN, _REDRAWN + again):
             inputs = inputs_at(source.signature, sizes, source.values, seed)
             if not hangs_on_ties(source.flat, inputs, oracle):
                 return replace(sample, inputs=inputs), False
