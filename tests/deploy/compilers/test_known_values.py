@@ -97,7 +97,7 @@ class Written(nn.Module):
         elif self.way == "fixed":
             zeros.view(16, 4)[3] = x[0]
         elif self.way == "listed":
-            torch._foreach_add_([zeros.view(16, 4)[3]], [x[0]])
+            torch.ops.aten._foreach_add_([zeros.view(16, 4)[3]], [x[0]])
         else:
             zeros[:4].copy_(x[0])
         return x + 1 if zeros.max() > 0 else x
