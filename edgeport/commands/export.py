@@ -287,6 +287,8 @@ def _render(made: "Export", output: Path) -> str:
     from edgeport.deploy.proof.task import describe
 
     lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
+    golden = made.bundle.manifest.golden
+    width = len(golden.file)  # the longest, but for engines
     for artefact in made.bundle.manifest.artefacts:
         details = ", ".join(f"{key} {value}" for key, value in artefact.details.items())
         if not artefact.proved:
@@ -294,9 +296,8 @@ def _render(made: "Export", output: Path) -> str:
         if artefact.precision != made.source.precision:
             details = f"{artefact.precision}, {details}"
         size = size_text(artefact.size_bytes)
-        lines.append(f"  {artefact.stored.file:<12}{size:>10}  {details}".rstrip())
-    golden = made.bundle.manifest.golden
-    lines.append(f"  {golden.file}  {size_text(golden.size_bytes)}")
+        lines.append(f"  {artefact.stored.file:<{width}}{size:>10}  {details}".rstrip())
+    lines.append(f"  {golden.file}{size_text(golden.size_bytes):>10}")
     return "\n".join([*lines, f"next: edgeport verify {shlex.quote(str(output))}"])
 
 

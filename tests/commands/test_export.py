@@ -87,7 +87,7 @@ def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: 
     assert "image: float32[batch, 3, 32, 32] -> output: float32[batch, 4]" in done.stdout
     assert "opset 20, ir_version 10" in done.stdout
     golden = Path("my.edge/golden.safetensors").stat().st_size
-    assert f"  golden.safetensors  {size_text(golden)}\n" in done.stdout
+    assert f"  golden.safetensors{size_text(golden):>10}\n" in done.stdout
     told = [" ".join(line.split()) for line in done.stderr.splitlines()]
     assert told[0].startswith("module")
     assert told[1] == "note: the module was in training mode; what is exported is its eval mode"
