@@ -6,7 +6,8 @@ import re
 import reprlib
 import shlex
 import signal
-from collections.abc import Callable, Collection, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgeport.commands.raw_input import tell_animated, tell_left_out
 from edgeport.commands.terminal import note, progress, show, size_text
 from edgeport.commands.train_events import Events, events
 from edgeport.commands.training_options import DataArgs, TrainArgs, needs_torch
-from edgeport.runtimes import EdgeportError, SourceError
+from edgeport.runtimes import EdgeportError, ExistingFileError, SourceError, StorageError
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.images import images_in
 from edgeport.runtimes.needs import needs
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from edgeport.training import DataSet, Epoch, History, Run, Settings
     from edgeport.training.recipes import Recipe
 
+
+SHARED_MEMORY: Final = Path("/dev/shm")
 
 _FEW: Final = 10
 
@@ -264,7 +267,7 @@ def save(made: "Run", output: Path, *, png: bool) -> None:
         png: Whether to keep the charts of the report as files, too.
 
     Raises:
-        EdgeportError: It can't be written.
+        EdgeportError: It can't be written there; what was trained is elsewhere, if it can be.
     """
     from edgeport import training
     from edgeport.commands.run_page import page
@@ -273,7 +276,31 @@ def save(made: "Run", output: Path, *, png: bool) -> None:
     extras: dict[str, str | bytes] = {"report.html": page(made)}
     if png:
         extras |= pngs(made)
-    training.save(made, output, extras)
+    try:
+        training.save(made, output, extras)
+    except (StorageError, ExistingFileError) as e:
+        kept = _saved_elsewhere(made, output.name, extras)
+        if kept is None:
+            raise
+        raise type(e)(
+            e.problem,
+            remedy=f"what was trained is in {kept}: move it, temporary files do not last",
+        ) from e
+
+
+def _saved_elsewhere(made: "Run", name: str, extras: Mapping[str, str | bytes]) -> Path | None:
+    """Where temporary files have room for it; ``None`` if they have none."""
+    from edgeport import training
+
+    for place in (tempfile.gettempdir(), SHARED_MEMORY):
+        with contextlib.suppress(OSError):  # of ours, too: the next place may have room
+            folder = Path(tempfile.mkdtemp(prefix="edgeport-trained-", dir=place))
+            try:
+                training.save(made, folder / name, extras)
+                return folder / name
+            except StorageError:
+                folder.rmdir()
+    return None
 
 
 def _report(made: "Run", args: TrainArgs) -> int:

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from edgeport import training
 from edgeport.__main__ import main
+from edgeport.commands import training_run
 from edgeport.training import load, recipes
 from edgeport.training.device import computing_on
 
@@ -276,6 +278,28 @@ def test_many_ctrl_c_leave_a_whole_run_or_nothing(tmp_path: Path) -> None:
         assert entries(tmp_path) == ["run"]
         done = len(load(tmp_path / "run").history.epochs)
         assert f"interrupted after {done} of 5000 epochs; the run so far is in run\n" in err
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_full_disk_at_the_end_does_not_lose_the_training(
+    elsewhere: bool, full_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one thought
+    monkeypatch.setenv("TMPDIR", str(full_disk))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(training_run, "SHARED_MEMORY", tmp_path if elsewhere else full_disk)
+    assert main(["train", "digits", "-o", str(full_disk / "run"), *QUICK]) == 3
+    err = capsys.readouterr().err
+    assert f"edgeport: cannot write {full_disk / 'run'}" in err
+    assert not {*full_disk.glob("*run*"), *full_disk.glob(".*"), *full_disk.glob("edgeport*")}
+    if not elsewhere:
+        assert err.endswith("\n  fix: choose another place, free some space or get permission\n")
+        return
+    (kept,) = tmp_path.glob("edgeport-trained-*/run")
+    assert err.endswith(
+        f"\n  fix: what was trained is in {kept}: move it, temporary files do not last\n"
+    )
+    assert load(kept).history.completed
 
 
 def test_ctrl_c_before_the_first_epoch_is_done_writes_nothing(tmp_path: Path) -> None:
