@@ -68,8 +68,8 @@ def explain(
         found = _with_script(found, format_, failed)
     if chief.outcome == "wrong" and chief.records:
         found = _with_decision(found, decisions())
-    if source.kept and chief.outcome == "refused":
-        found = _with_kept(found, source.kept)
+    if chief.outcome == "refused" and (carried := source.carried()):
+        found = _with_carried(found, carried)
     if chief.outcome == "wrong" and nonsense:
         found = replace(found, remedy=f"{nonsense}; else {found.remedy}")
     if draws:
@@ -125,9 +125,9 @@ def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> D
     )
 
 
-def _with_kept(found: Diagnosis, kept: Sequence[str]) -> Diagnosis:
+def _with_carried(found: Diagnosis, carried: Sequence[str]) -> Diagnosis:
     """What a module keeps is a constant to one compiler, and an unknown size to another."""
-    names = ", ".join(kept[:3])
+    names = ", ".join(carried[:3])
     first = f"make what {names} holds in __init__, or anew in each call, and keep nothing"
     return replace(found, remedy=f"{first}; or {found.remedy}")
 

@@ -18,7 +18,7 @@ from .flat import Call, Flat
 from .lookups import with_tables
 from .modules import is_uninitialised, prepared, unwrapped
 from .outputs import Measured, answers_numbers, measure_outputs
-from .running import run_or_explain
+from .running import run_module, run_or_explain
 from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_sizes
 from .shared_state import SharedState
 from .state import changed, state_of
@@ -80,6 +80,26 @@ class Source:
     def module(self) -> nn.Module:
         """The user's module: a copy, in the mode that is exported."""
         return self.flat.module
+
+    def carried(self) -> list[str]:
+        """Those of ``kept`` that reach the next call, as no call writes them before it reads."""
+        return [name for name in self.kept if not self._is_made_anew(name)]
+
+    def _is_made_anew(self, name: str) -> bool:
+        path, _, attribute = name.rpartition(".")
+        own = vars(self.module.get_submodule(path))
+        if attribute not in own:  # a buffer or a parameter
+            return False
+        before, unfit = own[attribute], object()
+        own[attribute] = unfit
+        try:
+            run_module(self.flat, self.example)
+        except Exception:  # the user's module may raise anything
+            return False
+        finally:
+            written = own[attribute] is not unfit
+            own[attribute] = before
+        return written
 
     def example_tensors(self) -> tuple[torch.Tensor, ...]:
         """Fresh copies of the example, in the order of forward."""

@@ -22,6 +22,7 @@ from edgeport.commands.options import (
 )
 from edgeport.commands.parity_table import render
 from edgeport.commands.sample_files import read_labels
+from edgeport.commands.signature_lines import titled_signature
 from edgeport.commands.terminal import note, show, size_text
 from edgeport.runtimes import UsageError, files
 from edgeport.runtimes.needs import needs
@@ -286,7 +287,8 @@ def _write_debug_map(made: "Export", output: Path) -> None:
 def _render(made: "Export", output: Path) -> str:
     from edgeport.deploy.proof.task import describe
 
-    lines = [render(made.report), *describe(made.scores), "", f"{output}  {made.source.signature}"]
+    lines = [render(made.report), *describe(made.scores), ""]
+    lines += titled_signature(str(output), made.source.signature)
     golden = made.bundle.manifest.golden
     width = len(golden.file)  # the longest, but for engines
     for artefact in made.bundle.manifest.artefacts:

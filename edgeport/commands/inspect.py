@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeport.commands.run_story import inspect_run, is_run
+from edgeport.commands.signature_lines import signature_lines
 from edgeport.commands.terminal import coloured, plain, show, size_text, table
 from edgeport.runtimes import Bundle, EdgeportError, FormatError, SignatureError
 from edgeport.runtimes.bundles.container import Container, Zip
@@ -19,8 +20,6 @@ from edgeport.runtimes.bundles.manifest import Artefact, Manifest
 from edgeport.runtimes.signature import Signature
 
 INSPECT_VERSION: Final = 1
-
-LONGEST_LINE: Final = 100
 
 CODE: Final = {
     "torchscript": "code: it runs what is in it, also while it is loaded",
@@ -149,7 +148,7 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
     lines = [
         f"{coloured(plain(found['name']), 'bold')}  {found['container']}, "
         f"manifest version {found['schema_version']}",
-        *_contract(bundle.manifest.signature),
+        *signature_lines(bundle.manifest.signature),
         "",
         table(["format", "precision", "size", "files", "details"], _rows(found), right=[2]),
         "",
@@ -184,21 +183,6 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
     if found["unknown"]:
         lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")
     return "\n".join(lines)
-
-
-def _contract(signature: Signature) -> list[str]:
-    """The signature in one line; if that is long, one line for each of its parts."""
-    text = plain(str(signature))
-    if len(text) <= LONGEST_LINE:
-        return [f"  {text}"]
-    parts = [("in", str(spec)) for spec in signature.inputs]
-    parts += [("out", str(spec)) for spec in signature.outputs]
-    parts += [("where", f"{name} in {range_}") for name, range_ in signature.ranges.items()]
-    if signature.structure is not None:
-        from edgeport.runtimes.structure import describe
-
-        parts.append(("as", describe(signature.structure)))
-    return [f"  {what:<6} {plain(part)}" for what, part in parts]
 
 
 def _labels(labels: dict[str, list[str]], signature: Signature) -> list[str]:

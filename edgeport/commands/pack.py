@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeport.commands import sources
 from edgeport.commands.export import add_source_options, parse_source
 from edgeport.commands.options import names, refuse_overwriting
+from edgeport.commands.signature_lines import titled_signature
 from edgeport.commands.terminal import note, show, size_text, table
 from edgeport.runtimes import Bundle, UsageError, files
 from edgeport.runtimes.bundles.manifest import FOLDER_SIGNATURE, SIGNATURE
@@ -117,7 +118,7 @@ def _render(bundle: Bundle) -> str:
     rows = [[s.file, size_text(s.size_bytes)] for s in bundle.manifest.files]
     return "\n".join(
         [
-            f"{bundle.path}  {bundle.manifest.signature}",
+            *titled_signature(str(bundle.path), bundle.manifest.signature),
             table(["file", "size"], rows, right=[1]),
             f"next: edgeport verify {shlex.quote(str(bundle.path))}",
         ]

@@ -10,8 +10,7 @@ import hostile
 import pytest
 
 from edgeport.__main__ import main
-from edgeport.commands.inspect import _contract
-from edgeport.runtimes import Bundle, Range, Signature, TensorSpec
+from edgeport.runtimes import Bundle
 from edgeport.runtimes.bundles.packing import keep_evidence
 
 Out = pytest.CaptureFixture[str]
@@ -277,20 +276,6 @@ VARIANT = {
     "backend": "ort-cpu",
     "percentiles": [{"percent": 50, "latency_ns": {"value": 12_345.0}}],
 }
-
-
-def test_inspect_shows_a_long_signature_in_lines(capsys: Out) -> None:
-    x, mask = (TensorSpec(name, "float32", ("batch", "time", 512)) for name in ("x", "mask"))
-    y = TensorSpec("y", "float32", ("batch", 512))
-    structure = {"tuple": [{"output": "y"}]}
-    signature = Signature((x, mask), (y,), {"time": Range(1, 8)}, structure)
-    assert _contract(signature) == [
-        "  in     x: float32[batch, time, 512]",
-        "  in     mask: float32[batch, time, 512]",
-        "  out    y: float32[batch, 512]",
-        "  where  time in 1..8",
-        "  as     (y,)",
-    ]
 
 
 def test_diff(mlp_bundle: Path, own_bundle: Path, capsys: Out) -> None:
