@@ -29,9 +29,9 @@ class Ended:
 
 
 Event: TypeAlias = Began | Ended | Attempt | Progress | Searched | Localisation
-"""What happens during an export; an ``Attempt`` ends the step of its route; ``Progress`` is that of
-an engine that is being built; a ``Localisation`` comes before the error of a format that is
-wrong."""
+"""What happens during an export; an ``Attempt`` ends the step of its route; ``Progress`` is how far
+the reference is, by its samples, or an engine that is being built; a ``Localisation`` comes before
+the error of a format that is wrong."""
 
 OnEvent = Callable[[Event], None]
 

@@ -46,7 +46,7 @@ from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.parity.thresholds import Thresholds
 from edgeport.runtimes.parity.verification import dead_outputs, verify_ways
 from edgeport.runtimes.tensorrt.library import Library
-from edgeport.runtimes.tensorrt.order import EngineOptions
+from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 
 from . import events
 from .attempts import WRONG, Attempt, attempt, first_proved
@@ -107,7 +107,8 @@ def export_source(
         with events.step("reference", on_event), derivatives_in_forks.noticed() as taken:
             source = with_other_ways(source, request.limits)
             reference = Reference(source)
-            golden, left_out = held_by(request.precision, make_golden(reference))
+            answered = make_golden(reference, lambda *told: on_event(Progress(*told)))
+            golden, left_out = held_by(request.precision, answered)
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         with events.step("compilers", on_event):

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -109,13 +109,19 @@ class Reference:
         return noise
 
 
-def make_golden(reference: Reference) -> tuple[Golden, ...]:
+def make_golden(
+    reference: Reference, on_sample: Callable[[float, str], None] = lambda *_: None
+) -> tuple[Golden, ...]:
     """Answer every sample of a source, eager and in float64.
 
     An edge case that the module itself rejects is left out: nothing has to agree with an error.
     So is one whose integers hang on rounding, and any sample whose answer hangs on the order of
     equal values, as long as there are others: torch promises nothing there. A drawn one is drawn
     anew first.
+
+    Args:
+        reference: Answers.
+        on_sample: Told before each sample which share of them is done, and its name.
 
     Raises:
         SourceError: The module fails on a sample that is not an edge case, is not deterministic,
@@ -126,7 +132,7 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     check_repeatable(source.flat, source.example)
     reference.draws = check_draws(source.flat, source.example)
     reference.notes += read_outside(source.flat, source.example)
-    golden, tied, drawing = _answered(reference)
+    golden, tied, drawing = _answered(reference, on_sample)
     for sample in drawing:
         reference.draws = check_draws(source.flat, sample.inputs) or reference.draws
     reference.notes += [] if reference.draws is None else [reference.draws]
@@ -146,14 +152,17 @@ def make_golden(reference: Reference) -> tuple[Golden, ...]:
     return tuple(golden)
 
 
-def _answered(reference: Reference) -> tuple[list[Golden], list[Golden], list[Sample]]:
+def _answered(
+    reference: Reference, on_sample: Callable[[float, str], None]
+) -> tuple[list[Golden], list[Golden], list[Sample]]:
     """The samples that prove something, those that hang on ties, and those that draw numbers."""
     source = reference.source
     ordered = orders(source.flat, source.example)
     golden: list[Golden] = []
     tied: list[Golden] = []
     drawing: list[Sample] = []
-    for given in source.samples:
+    for number, given in enumerate(source.samples):
+        on_sample(number / len(source.samples), given.name)
         is_vain = any(each.kind == "random" for each in tied)  # it helps no others either
         again = 0 if is_vain else _REDRAWS
         sample, hangs = _untied(reference, given, again) if ordered else (given, False)

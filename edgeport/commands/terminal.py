@@ -153,9 +153,9 @@ class Progress:
             return
         self._drawn = now
         filled = round(_BAR_WIDTH * min(done / self._total, 1))
-        left_s = (now - self._start) * (self._total - done) / done if done else 0.0
         bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
-        line = f"{self._title} {bar} {left_s:.0f} s left  {text}".rstrip()
+        left = f"{(now - self._start) * (self._total - done) / done:.0f} s left  " if done else ""
+        line = f"{self._title} {bar} {left}{text}".rstrip()
         print(f"\r\x1b[2K{line[: _room()]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:

@@ -70,7 +70,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is: a part of 1, and what is being done."""
+    """How far a step is: a part of 1, and what is being done."""
 
     done: float
     stage: str

@@ -291,6 +291,15 @@ def _compare(found: Any, expected: Any) -> None:
             _compare(a, b)
 
 
+def test_the_reference_tells_how_far_it_is(tmp_path: Path) -> None:
+    events: list[deploy.Event] = []
+    deploy.export(linear(), x(2, 4), tmp_path / "m.edge", formats="pt2", on_event=events.append)
+    told = [event for event in events if isinstance(event, deploy.Progress)]
+    samples = runtimes.Bundle.read(tmp_path / "m.edge").golden()
+    assert [event.stage for event in told] == [sample.name for sample in samples][: len(told)]
+    assert [event.done for event in told] == [n / len(told) for n in range(len(told))] != []
+
+
 def test_steps_tell_their_time(tmp_path: Path) -> None:
     events: list[deploy.Event] = []
     start = time.perf_counter()
