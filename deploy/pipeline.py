@@ -143,7 +143,7 @@ def export_source(
         onnx_file = None if proved is None else EngineSource.of(proved, folder)
         emulated = None
         if request.precision is not None:
-            narrow = narrowed(source, won, folder, request, asked, prove, begin, on_event)
+            narrow = narrowed(source, golden, won, folder, request, asked, prove, begin, on_event)
             won, onnx_file = narrow.won, narrow.for_engines
             left_out += narrow.notes
             if narrow.emulated is not None:

@@ -2,32 +2,44 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import onnx
 
-from edgeport.deploy.compilers.narrowing import Wide, is_measured, routes, to_build_from
+from edgeport.deploy.compilers.narrowing import (
+    Wide,
+    in_float16_but,
+    is_measured,
+    products_of_transposed,
+    routes,
+    to_build_from,
+)
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.compilers.while_loops import while_loops
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
-from edgeport.deploy.proof.trial import EMULATED
+from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
+from edgeport.deploy.proof.trial import emulated_name
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
+from edgeport.runtimes import EngineError
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 
-from .attempts import Attempt, Prove, attempt, bring_back, first_proved, keep
+from .attempts import Attempt, Prove, bring_back, first_proved, keep
 from .calibration import Calibration, calibration_of
+from .emulation import attempt_and_emulate
 from .failure import explain
 from .further import PATIENCE_TIMES
+from .isolation import Killed, Limits, run_isolated
 from .request import Request
 
 _PATIENCE_S: Final = 60.0
@@ -43,7 +55,8 @@ _WIDER: Final[Mapping[str, str]] = {
     "int8": "ask for --precision float16, or leave --precision out",
 }
 _WRONG: Final[Mapping[str, str]] = {
-    "float16": "scale what leaves the values that float16 holds, 6e-8 to 65504",
+    "float16": "rewrite what takes the difference of near values, or leaves 6e-8 to 65504: float16 "
+    "has 11 bits",
     "bfloat16": "train the module in bfloat16, whose values have 8 bits of mantissa",
     "int8": "give more --samples or --calibration, or train the module with rounded values",
 }
@@ -64,7 +77,7 @@ class Narrowed:
         won: The artefacts of the bundle.
         for_engines: What engines are built from, in that precision.
         notes: On what ranges of values were measured on, and what was proved; sentences.
-        emulated: What does on the CPU as engines in bfloat16 do, and the folder that it is in.
+        emulated: What does on the CPU as an engine on a GPU does, and the folder that it is in.
     """
 
     won: list[Attempt]
@@ -75,6 +88,7 @@ class Narrowed:
 
 def narrowed(
     source: Source,
+    golden: Sequence[Golden],
     won: Sequence[Attempt],
     folder: Path,
     request: Request,
@@ -89,6 +103,7 @@ def narrowed(
 
     Args:
         source: What is compiled.
+        golden: What it answers.
         won: Proved artefacts, of which one is ONNX.
         folder: Where they are.
         request: What was asked.
@@ -122,11 +137,15 @@ def narrowed(
     time_s = min(request.limits.time_s, round(patience_s)) if loops else request.limits.time_s
     limits = replace(request.limits, time_s=time_s)
 
+    seen: dict[str, Attempt | None] = {}
+
     def tries(route: Route) -> Attempt:
-        made = attempt(source, "onnx", route, folder, prove, limits)
+        made, seen[route.name] = attempt_and_emulate(source, route, folder, prove, limits)
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
+    if precision == "float16" and made[-1].outcome == "wrong":
+        made += first_proved("onnx", _in_reach(wide, golden, made, limits), tries, begin, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
     proved = made[-1]
@@ -136,12 +155,34 @@ def narrowed(
     if precision == "bfloat16":
         emulated = keep(proved.compiled, folder, proved.route), proved.compiled.artefact
         bring_back(first.compiled, folder, kept)
-        return Narrowed([*won], engines, [_rounded(proved)], emulated)
+        return Narrowed([*won], engines, [_rounded(proved, precision)], emulated)
+    narrow = [proved if found is first else found for found in won]
     notes = _notes(calibration, request, made)
-    return Narrowed([proved if found is first else found for found in won], engines, notes)
+    if (rounded := seen[proved.route]) is None:
+        return Narrowed(narrow, engines, notes)
+    if rounded.kept is None or rounded.compiled is None:
+        return Narrowed(narrow, engines, [*notes, _not_rounded(rounded)])
+    emulated = rounded.kept, rounded.compiled.artefact
+    return Narrowed(narrow, engines, [*notes, _rounded(rounded, precision)], emulated)
 
 
-def _rounded(proved: Attempt) -> str:
+def _in_reach(
+    wide: Wide, golden: Sequence[Golden], failed: Sequence[Attempt], limits: Limits
+) -> tuple[Route, ...]:
+    """The way to float16 with what leaves it in float32, if anything does."""
+    inputs = [sample.inputs for sample in golden]
+    try:
+        beyond = run_isolated(partial(nodes_beyond_float16, wide.path, inputs), limits)
+    except EngineError:  # it does not run with so much asked of it
+        return ()
+    if isinstance(beyond, Killed) or not beyond:
+        return ()
+    if any(attempt.outcome == "ended" for attempt in failed):
+        beyond += products_of_transposed(wide)
+    return (in_float16_but("float16 in reach", wide, beyond),)
+
+
+def _rounded(proved: Attempt, precision: Precision) -> str:
     signals = [
         verdict.figures.snr_db
         for report in proved.reports
@@ -150,8 +191,16 @@ def _rounded(proved: Attempt) -> str:
     ]
     least = f"the signal is at least {min(signals):.3g} dB above the noise" if signals else ""
     return (
-        f"{EMULATED}: with each value rounded on the CPU, in place of the engine, "
+        f"{emulated_name(precision)}: with each value rounded on the CPU, in place of the engine, "
         f"{least or 'nothing is lost'}"
+    )
+
+
+def _not_rounded(failed: Attempt) -> str:
+    why = failed.diagnosis.problem if failed.diagnosis else failed.outcome
+    return (
+        "float16 was proved on ONNX Runtime's CPU alone, which computes much of it in float32: "
+        f"with each value rounded it could not be run: {why}"
     )
 
 

@@ -1,25 +1,24 @@
 """bfloat16 in a graph: put in for TensorRT, taken out for ONNX Runtime, which lacks it on the CPU.
 
-float32 holds all values of bfloat16, so what is widened is at least as near to the truth. What an
-engine does in bfloat16 is seen in float32 too, where each value is rounded as the engine does it.
+float32 holds all values of bfloat16, so what is widened is at least as near to the truth.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import DTypeLike
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from edgeport.runtimes.inputs import Array
 
-from .onnx_messages import DTYPE_ATTRIBUTES, graphs, messages
-from .steps import write_out_steps
+from .onnx_messages import DTYPE_ATTRIBUTES, messages
 
 _DTYPES: Final[Mapping[int, DTypeLike]] = {
     TensorProto.FLOAT: np.float32,
+    TensorProto.FLOAT16: np.float16,
     TensorProto.BFLOAT16: ml_dtypes.bfloat16,
 }
 _LARGEST: Final = float.fromhex("0x1.fep127")
@@ -28,12 +27,12 @@ _LARGEST: Final = float.fromhex("0x1.fep127")
 
 def widen_bfloat16(model: onnx.ModelProto) -> bool:
     """Replace bfloat16 everywhere in a model by float32; return whether there was any."""
-    return _replace(model, TensorProto.BFLOAT16, TensorProto.FLOAT)
+    return replace_dtype(model, TensorProto.BFLOAT16, TensorProto.FLOAT)
 
 
 def put_in_bfloat16(model: onnx.ModelProto) -> None:
     """Replace float16 everywhere in a model by bfloat16."""
-    _replace(model, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    replace_dtype(model, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def cut_tensor(tensor: onnx.TensorProto, *_: float) -> onnx.TensorProto:
@@ -49,43 +48,7 @@ def cut_tensor(tensor: onnx.TensorProto, *_: float) -> onnx.TensorProto:
     return tensor
 
 
-def round_as_bfloat16(model: onnx.ModelProto) -> None:
-    """Let a model in bfloat16 compute in float32, with each value rounded to bfloat16.
-
-    A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
-    Tensor Core GPU Architecture", 2020). In an LSTM so is each value of each step.
-    """
-    write_out_steps(model, "LSTM")
-    found = graphs(model)
-    narrow = [_in_bfloat16(graph) for graph in found]
-    widen_bfloat16(model)
-    for graph, names in zip(found, narrow, strict=True):
-        nodes = [each for node in graph.node for each in _rounded(node, names)]
-        del graph.node[:]
-        graph.node.extend(nodes)
-
-
-def _in_bfloat16(graph: onnx.GraphProto) -> frozenset[str]:
-    return frozenset(
-        value.name
-        for value in (*graph.value_info, *graph.output)
-        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16
-    )
-
-
-def _rounded(node: onnx.NodeProto, names: frozenset[str]) -> Iterator[onnx.NodeProto]:
-    held = [name for name in node.output if name in names]
-    left = [f"{name}/exact" if name in names else name for name in node.output]
-    del node.output[:]
-    node.output.extend(left)
-    yield node
-    for name in held:
-        cut = f"{name}/cut"
-        yield helper.make_node("Cast", [f"{name}/exact"], [cut], to=TensorProto.BFLOAT16)
-        yield helper.make_node("Cast", [cut], [name], to=TensorProto.FLOAT)
-
-
-def _replace(model: onnx.ModelProto, old: int, new: int) -> bool:
+def replace_dtype(model: onnx.ModelProto, old: int, new: int) -> bool:
     """Put a dtype in the place of another; return whether that was anywhere."""
     found = False
     for message in list(messages(model)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 from unittest import mock
 
 import onnx
@@ -11,6 +12,9 @@ from .bfloat16 import cut_tensor, put_in_bfloat16
 from .onnx_graph import in_order
 from .onnx_messages import graphs, of_kind
 from .steps import write_out_steps
+
+_COMES_OUT: Final = "graph_output_cast"
+"""How the converter calls the casts behind which outputs are float32."""
 
 
 def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
@@ -78,7 +82,7 @@ def _drop_repeated_casts(graph: onnx.GraphProto, known: set[str]) -> None:
 
 
 def _keep_wide(graph: onnx.GraphProto) -> None:
-    """What goes from one node in float32 to the next is not to be rounded between them.
+    """What goes from one node in float32 to the next, or comes out, is not to be rounded between.
 
     Nor is a size, as in ``Range(0, Cast(size), 1)``: of 301, bfloat16 makes 300.
     """
@@ -90,5 +94,5 @@ def _keep_wide(graph: onnx.GraphProto) -> None:
     }
     for node in casts:
         (name,) = node.input
-        if node.output[0] == f"{name}_cast_to_fp32":  # by the converter
+        if node.output[0] == f"{name}_cast_to_fp32" or node.name.startswith(_COMES_OUT):
             node.input[0] = narrowed.get(name, name)

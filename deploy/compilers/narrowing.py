@@ -5,7 +5,8 @@ as none is right for all models: static, with ranges of values that are measured
 dynamic, where they are measured in each call; and static and symmetric, for TensorRT, and for those
 on whose kernels the first goes wrong. Weights have seven bits: on a processor without VNNI, eight
 saturate (16.8 dB where seven keep 38). No engine on a CPU runs bfloat16: its file is for TensorRT,
-and what is proved is one in float32 that rounds each value as it does.
+and what is proved is one in float32 that rounds each value as it does. So is float16's, beside the
+file itself, in which ONNX Runtime computes much in float32.
 """
 
 import contextlib
@@ -27,11 +28,11 @@ from edgeport.runtimes import ContractError, StorageError
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
-from .bfloat16 import round_as_bfloat16
 from .half_floats import in_bfloat16, in_float16
 from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in_int8
 from .onnx_graph import in_order, packed, write
 from .onnx_messages import of_kind, uses
+from .rounding import round_each
 from .routes import Route
 from .steps import is_usual
 from .stored import Compiled, EngineSource
@@ -107,11 +108,9 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     """
     graph = onnx.load(wide.path, load_external_data=False).graph
     if precision == "float16":
-        added = _sums_by_scattering(graph)
-        float16 = Route("float16", partial(_float16, wide=wide, kept=added))
-        turned = _products_of_transposed(graph)
-        mixed = Route("float16 mixed", partial(_float16, wide=wide, kept=(*added, *turned)))
-        return (float16, mixed) if turned else (float16,)
+        turned = products_of_transposed(wide)
+        float16 = in_float16_but("float16", wide, ())
+        return (float16, in_float16_but("float16 mixed", wide, turned)) if turned else (float16,)
     if precision == "bfloat16":
         return (Route("bfloat16", partial(_bfloat16, wide=wide)),)
     dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
@@ -120,6 +119,39 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     if wide.for_engines:
         return symmetric
     return (*static, dynamic, *symmetric) if convolves else (dynamic, *static, *symmetric)
+
+
+def in_float16_but(name: str, wide: Wide, kept: Collection[str]) -> Route:
+    """The way to float16 with some nodes in float32, as are those that have no float16 at all.
+
+    Args:
+        name: Of the way.
+        wide: The file to begin with.
+        kept: Names of nodes.
+    """
+    graph = onnx.load(wide.path, load_external_data=False).graph
+    stay = tuple(dict.fromkeys((*_sums_by_scattering(graph), *kept)))
+    file, emulated = (
+        partial(_float16, wide=wide, kept=stay, rounds=rounds) for rounds in (False, True)
+    )
+    return Route(name, file, emulated=emulated)
+
+
+def products_of_transposed(wide: Wide) -> list[str]:
+    """Nodes of matrix products behind a transpose, and of the transpose.
+
+    ONNX Runtime 1.31 fuses them, and in float16 crashes on many: both stay in float32 then.
+    """
+    graph = onnx.load(wide.path, load_external_data=False).graph
+    turned = {node.output[0]: node.name for node in graph.node if node.op_type == "Transpose"}
+    found = [
+        (node.name, turned[name])
+        for node in graph.node
+        if node.op_type == "MatMul"
+        for name in node.input
+        if name in turned
+    ]
+    return list(dict.fromkeys(name for pair in found for name in pair))
 
 
 def to_build_from(made: Compiled, wide: Wide, folder: Path) -> EngineSource:
@@ -163,25 +195,14 @@ def _sums_by_scattering(graph: onnx.GraphProto) -> tuple[str, ...]:
     )
 
 
-def _products_of_transposed(graph: onnx.GraphProto) -> tuple[str, ...]:
-    """Nodes of matrix products behind a transpose, and of the transpose.
-
-    ONNX Runtime 1.31 fuses them, and in float16 crashes on many: both stay in float32 then.
-    """
-    turned = {node.output[0]: node.name for node in graph.node if node.op_type == "Transpose"}
-    found = [
-        (node.name, turned[name])
-        for node in graph.node
-        if node.op_type == "MatMul"
-        for name in node.input
-        if name in turned
-    ]
-    return tuple(dict.fromkeys(name for pair in found for name in pair))
-
-
-def _float16(source: Source, folder: Path, wide: Wide, kept: Collection[str]) -> Compiled:
+def _float16(
+    source: Source, folder: Path, wide: Wide, kept: Collection[str], *, rounds: bool
+) -> Compiled:
     details = _wide_nodes(kept, onnx.load(wide.path, load_external_data=False).graph)
-    return _packed(in_float16(_make_room(wide), kept), source, folder, wide, "float16", details)
+    model = in_float16(_make_room(wide), kept)
+    if rounds:
+        round_each(model, TensorProto.FLOAT16)
+    return _packed(model, source, folder, wide, "float16", details)
 
 
 def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
@@ -196,7 +217,7 @@ def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
     path = wide.path.with_name(_BFLOAT16_FILE)
     write(in_bfloat16(_make_room(wide), kept), path)
     model = onnx.load(path)
-    round_as_bfloat16(model)
+    round_each(model, TensorProto.BFLOAT16)
     details = _wide_nodes(kept, graph)
     return _packed(model, source, folder, wide, "bfloat16", details)
 

@@ -25,12 +25,14 @@ class Route:
         compile: Writes the artefact into the folder; raises whatever the compiler raises.
         records: Whether it follows one run of forward, so that a branch not taken is lost.
         mends: Whether it is for those whose artefact by an earlier route is wrong.
+        emulated: Writes in its place a file that does on the CPU what its engine does on a GPU.
     """
 
     name: str
     compile: Callable[[Source, Path], Compiled]
     records: bool = False
     mends: bool = False
+    emulated: Callable[[Source, Path], Compiled] | None = None
 
 
 def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:

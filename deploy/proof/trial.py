@@ -26,9 +26,6 @@ from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
 
-EMULATED: Final = "bfloat16, emulated"
-"""Whose answers are those of the file that rounds each value, in the place of an engine's."""
-
 UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
 
 
@@ -50,6 +47,11 @@ class Trial:
     notes: tuple[str, ...] = ()
     searched: tuple[Searched, ...] = ()
     scores: tuple[Score, ...] = ()
+
+
+def emulated_name(precision: str) -> str:
+    """Whose answers are those of the file that rounds each value, in the place of an engine's."""
+    return f"{precision}, emulated"
 
 
 def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
@@ -95,7 +97,7 @@ def try_further(
         unusual: Samples with NaN and Inf, of which those are kept that all backends answer alike.
         search_s: Wall time for the search, over all backends.
         task: The user's labels.
-        emulated: With a file that does as engines in bfloat16 do, which is asked too.
+        emulated: With a file that does as an engine on a GPU does, which is asked too.
 
     Raises:
         EngineError: A backend failed.
@@ -103,7 +105,7 @@ def try_further(
     options = Options(threads=1, device="cpu")
     asked = {name: (bundle, name) for name in bundle.backends_on("cpu")}
     if emulated is not None:
-        asked[EMULATED] = emulated, "ort-cpu"
+        asked[emulated_name(emulated.manifest.artefacts[0].precision)] = emulated, "ort-cpu"
     sessions = {name: of.open(backend, options) for name, (of, backend) in asked.items()}
     thresholds = bundle.manifest.thresholds
     artefacts = {name: of.artefact(backend) for name, (of, backend) in asked.items()}

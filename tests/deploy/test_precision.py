@@ -162,12 +162,55 @@ def test_edge_cases_beyond_float16_are_left_out_and_told(tmp_path: Path) -> None
     assert not {"large", "denormal"} & set(kept)
 
 
-def test_what_float16_cannot_hold_is_not_packed(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    with pytest.raises(ParityError, match="ONNX in float16: Loud is not proved") as raised:
-        narrow(Loud(), {"x": torch.randn(2, 8)}, tmp_path / "m.edge", "float16")
+class Quiet(nn.Module):
+    """Of its answers float16 makes zeros; between its kernels ONNX Runtime keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y.relu() * 1e-5 * 1e-5
+
+
+@pytest.mark.parametrize(
+    ("module", "told", "kept"),
+    [
+        (Loud(), "ort-cpu: output, random, batch=1: error is", "in 3 of 4 nodes"),
+        (Quiet(), "with each value rounded as on a GPU: ort-cpu: output, random, ba", "in 2 of 4"),
+    ],
+)
+def test_what_leaves_float16_stays_in_float32(
+    module: nn.Module, told: str, kept: str, tmp_path: Path
+) -> None:
+    events: list[Any] = []
+    x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    made = narrow(module, {"x": x}, tmp_path / "m.edge", "float16", on_event=events.append)
+    plain, reached = (e for e in events if isinstance(e, deploy.Attempt) and "16" in e.route)
+    assert (plain.route, plain.outcome) == ("float16", "wrong")
+    assert plain.diagnosis is not None
+    assert plain.diagnosis.problem.startswith(told)
+    assert (reached.route, reached.outcome) == ("float16 in reach", "proved")
+    (artefact,) = made.bundle.manifest.artefacts
+    assert str(artefact.details["float32"]).startswith(kept)
+    assert signal_db(made) > 50
+    assert any(note.startswith("float16, emulated: with each value rounded") for note in made.notes)
+
+
+class Differs(nn.Module):
+    """What is left of near values is below the last of eleven bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1000.0) - 1000.0
+
+
+def test_what_float16_blurs_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="ONNX in float16: Differs is not proved") as raised:
+        narrow(Differs(), {"x": torch.randn(2, 8)}, tmp_path / "m.edge", "float16")
     assert raised.value.remedy == (
-        "scale what leaves the values that float16 holds, 6e-8 to 65504, or leave --precision out"
+        "rewrite what takes the difference of near values, or leaves 6e-8 to 65504: float16 has "
+        "11 bits, or leave --precision out"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper, parser
 
-from edgeport.deploy.compilers.bfloat16 import round_as_bfloat16, widen_bfloat16
+from edgeport.deploy.compilers.bfloat16 import widen_bfloat16
 from edgeport.deploy.compilers.half_floats import in_bfloat16
 from edgeport.deploy.compilers.onnx_messages import uses
+from edgeport.deploy.compilers.rounding import round_each
 from edgeport.runtimes.inputs import Array
 
 ELEMENTWISE = """
@@ -48,7 +49,7 @@ def both(text: str, folder: Path) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     narrow = in_bfloat16(folder / "wide.onnx", ())
     rounded = onnx.ModelProto()
     rounded.CopyFrom(narrow)
-    round_as_bfloat16(rounded)
+    round_each(rounded, TensorProto.BFLOAT16)
     onnx.checker.check_model(rounded, full_check=True)
     return narrow, rounded
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeport import deploy
-from edgeport.deploy.compilers.bfloat16 import round_as_bfloat16
 from edgeport.deploy.compilers.half_floats import in_bfloat16
 from edgeport.deploy.compilers.onnx_messages import of_kind
+from edgeport.deploy.compilers.rounding import round_each
 from edgeport.deploy.compilers.steps import write_out_steps
 from edgeport.runtimes.inputs import Array
 
@@ -108,7 +108,7 @@ def test_each_step_of_a_gru_is_rounded(tmp_path: Path) -> None:
     model = layer("GRU")
     onnx.save_model(model, tmp_path / "wide.onnx")
     rounded = in_bfloat16(tmp_path / "wide.onnx", ())
-    round_as_bfloat16(rounded)
+    round_each(rounded, TensorProto.BFLOAT16)
     y, last = run(rounded)
 
     w, r, b, h = (
@@ -129,7 +129,7 @@ def test_each_step_of_an_lstm_is_rounded(tmp_path: Path) -> None:
     onnx.save_model(model, tmp_path / "wide.onnx")
     rounded = in_bfloat16(tmp_path / "wide.onnx", ())
     assert "LSTM" in operators(rounded)  # TensorRT takes it
-    round_as_bfloat16(rounded)
+    round_each(rounded, TensorProto.BFLOAT16)
     assert "LSTM" not in operators(rounded)
     y, *_, c = run(rounded)
     for values in (y, c):

@@ -1,0 +1,80 @@
+"""float16 on the CPU as a GPU computes it: the bits that torch gives in float16."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, parser
+
+from edgeport.deploy.compilers.half_floats import in_float16
+from edgeport.deploy.compilers.rounding import round_each
+from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
+from edgeport.runtimes.inputs import Array
+
+LOUD = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x) => (float[n] y) <float[1] large = {3000.0}, float[1] small = {0.001}> {
+        [first] a = Mul (x, large)
+        [second] b = Mul (a, large)
+        [third] c = Mul (b, small)
+        [fourth] y = Mul (c, small)
+    }
+"""
+STEEP = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, bool c) => (float[n] y) <float[1] one = {1.0}> {
+        [first] a = Abs (x)
+        [second] b = Log (a)
+        [third] y = If (c) <
+            then_branch = then () => (float[n] t) { [fourth] t = Mul (b, one) },
+            else_branch = other () => (float[n] o) { [fifth] o = Reciprocal (a) }
+        >
+    }
+"""
+
+
+def run(model: onnx.ModelProto, x: Array) -> Array:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return np.asarray(session.run(None, {"x": x})[0])
+
+
+def written(text: str, folder: Path) -> Path:
+    onnx.save_model(parser.parse_model(text), folder / "wide.onnx")
+    return folder / "wide.onnx"
+
+
+def test_what_the_cpu_keeps_between_kernels_is_rounded(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    model = in_float16(written(LOUD, tmp_path), ())
+    large, small = torch.tensor(3000.0).half(), torch.tensor(0.001).half()
+    expected = (torch.tensor(x).half() * large * large * small * small).float().numpy()
+    assert np.isinf(expected).mean() > 0.9
+    assert np.isfinite(run(model, x)).all()  # as a GPU does not
+    round_each(model, TensorProto.FLOAT16)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_array_equal(run(model, x), expected)
+
+
+def test_nodes_that_meet_what_float16_does_not_hold(tmp_path: Path) -> None:
+    wide = written(LOUD, tmp_path)
+    x = np.linspace(-3, 3, 50, dtype=np.float32)
+    assert nodes_beyond_float16(wide, [{"x": 1e-3 * x}]) == []
+    assert nodes_beyond_float16(wide, [{"x": 1e-3 * x}, {"x": x}]) == ["second", "third"]
+    assert nodes_beyond_float16(wide, [{"x": np.full(50, np.inf, np.float32)}]) == []
+    kept = in_float16(wide, ["second", "third"])
+    round_each(kept, TensorProto.FLOAT16)
+    exact = x.astype(np.float64) * 9
+    np.testing.assert_allclose(run(kept, x), exact, rtol=2e-3)
+
+
+def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None:
+    wide = written(STEEP, tmp_path)
+    x = np.array([1.0, 0.5, 3.0], np.float32)
+    near = np.array([1.0, 0.5, 1e-7], np.float32)
+    c = np.array(True)
+    assert nodes_beyond_float16(wide, [{"x": x, "c": c}]) == []
+    assert nodes_beyond_float16(wide, [{"x": near, "c": c}]) == ["first", "second", "fifth"]
