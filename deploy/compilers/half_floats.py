@@ -22,15 +22,21 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
 
     Its inputs and outputs stay as they are, as do operators that have no float16.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers import float16
 
-    made = convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
-        str(path), keep_io_types=True, node_block_list=[*kept]
+    made = (
+        float16.convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
+            str(path), keep_io_types=True, node_block_list=[*kept]
+        )
     )
     *inner, outermost = graphs(made)
     taken: set[str] = set()
     for graph in inner:
         taken |= _take_casts(graph, outermost)
+        for tensor in _constants_as_outputs(
+            graph
+        ):  # no node takes them: it leaves them as they are
+            tensor.CopyFrom(float16.convert_tensor_float_to_float16(tensor))
     for graph, known in (*((graph, set()) for graph in inner), (outermost, taken)):
         _drop_repeated_casts(graph, known)
         _keep_wide(graph)
@@ -46,6 +52,17 @@ def in_bfloat16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     put_in_bfloat16(model)
     write_out_steps(model, "GRU")  # TensorRT-RTX 1.7 subtracts from a 1 in float32
     return model
+
+
+def _constants_as_outputs(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """Those in float32 that a branch gives back in float16."""
+    narrow = {
+        value.name
+        for value in graph.output
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
+    }
+    given = graph.initializer
+    return [each for each in given if each.name in narrow and each.data_type == TensorProto.FLOAT]
 
 
 def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> set[str]:

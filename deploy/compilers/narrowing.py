@@ -129,8 +129,11 @@ def in_float16_but(name: str, wide: Wide, kept: Collection[str]) -> Route:
         wide: The file to begin with.
         kept: Names of nodes.
     """
-    graph = onnx.load(wide.path, load_external_data=False).graph
-    stay = tuple(dict.fromkeys((*_sums_by_scattering(graph), *kept)))
+    model = onnx.load(wide.path, load_external_data=False)
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    nodes = of_kind("NodeProto", model.graph)
+    lacking = [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
+    stay = tuple(dict.fromkeys((*lacking, *kept)))
     file, emulated = (
         partial(_float16, wide=wide, kept=stay, rounds=rounds) for rounds in (False, True)
     )
@@ -185,14 +188,20 @@ def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, .
     )
 
 
-def _sums_by_scattering(graph: onnx.GraphProto) -> tuple[str, ...]:
-    return tuple(
-        node.name
-        for node in of_kind("NodeProto", graph)
-        if node.op_type in _ADDED
-        for attribute in node.attribute
-        if attribute.name == "reduction" and attribute.s != b"none"
-    )
+def _adds_what_it_scatters(node: onnx.NodeProto) -> bool:
+    reductions = (each.s for each in node.attribute if each.name == "reduction")
+    return node.op_type in _ADDED and any(each != b"none" for each in reductions)
+
+
+def _has_no_float16(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
+    """Whether ONNX says that it answers in float32, and not in float16: ``Celu``."""
+    if not onnx.defs.has(node.op_type, node.domain):  # ONNX Runtime's own
+        return False
+    schema = onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain)
+    known = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
+    given = [each for name, each in zip(node.output, schema.outputs, strict=False) if name]
+    answers = [known.get(each.type_str, [each.type_str]) for each in given]
+    return any("tensor(float)" in held and "tensor(float16)" not in held for held in answers)
 
 
 def _float16(

@@ -241,6 +241,15 @@ def test_a_decision_that_turns_in_float16_is_told_as_one(tmp_path: Path) -> None
     narrow(Decides(scores=True), example, tmp_path / "m.edge", "float16")
 
 
+def test_an_operator_without_float16_stays_in_float32(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.CELU(0.5), nn.Linear(8, 3))
+    made = narrow(module, {"input": torch.randn(2, 8)}, tmp_path / "m.edge", "float16",
+                  dimensions={"input": {0: "batch"}}, opset=18)  # fmt: skip  # one call
+    (artefact,) = made.bundle.manifest.artefacts
+    assert artefact.details["float32"] == "in 1 of 4 nodes"
+    assert signal_db(made) > 50
+
+
 class Counts(nn.Module):
     def forward(self, x: Tensor, at: Tensor) -> Tensor:
         return torch.zeros_like(x).scatter_add(1, at, x.sin())

@@ -1,14 +1,16 @@
 """float16 on the CPU as a GPU computes it: the bits that torch gives in float16."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from onnx import TensorProto, parser
 
-from edgeport.deploy.compilers.half_floats import in_float16
+from edgeport.deploy.compilers.half_floats import in_bfloat16, in_float16
 from edgeport.deploy.compilers.rounding import round_each
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
 from edgeport.runtimes.inputs import Array
@@ -33,13 +35,24 @@ STEEP = """
         >
     }
 """
+GIVEN_BACK = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, bool c) => (float[n] y) <float[1] one = {1.0}> {
+        w = Mul (x, one)
+        v = If (c) <
+            then_branch = then () => (float[1] t) <float[1] t = {0.1}> { },
+            else_branch = other () => (float[1] o) { o = Mul (one, one) }
+        >
+        y = Add (w, v)
+    }
+"""
 
 
-def run(model: onnx.ModelProto, x: Array) -> Array:
+def run(model: onnx.ModelProto, **inputs: Array) -> Array:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return np.asarray(session.run(None, {"x": x})[0])
+    return np.asarray(session.run(None, inputs)[0])
 
 
 def written(text: str, folder: Path) -> Path:
@@ -53,10 +66,10 @@ def test_what_the_cpu_keeps_between_kernels_is_rounded(tmp_path: Path) -> None:
     large, small = torch.tensor(3000.0).half(), torch.tensor(0.001).half()
     expected = (torch.tensor(x).half() * large * large * small * small).float().numpy()
     assert np.isinf(expected).mean() > 0.9
-    assert np.isfinite(run(model, x)).all()  # as a GPU does not
+    assert np.isfinite(run(model, x=x)).all()  # as a GPU does not
     round_each(model, TensorProto.FLOAT16)
     onnx.checker.check_model(model, full_check=True)
-    np.testing.assert_array_equal(run(model, x), expected)
+    np.testing.assert_array_equal(run(model, x=x), expected)
 
 
 def test_nodes_that_meet_what_float16_does_not_hold(tmp_path: Path) -> None:
@@ -68,7 +81,7 @@ def test_nodes_that_meet_what_float16_does_not_hold(tmp_path: Path) -> None:
     kept = in_float16(wide, ["second", "third"])
     round_each(kept, TensorProto.FLOAT16)
     exact = x.astype(np.float64) * 9
-    np.testing.assert_allclose(run(kept, x), exact, rtol=2e-3)
+    np.testing.assert_allclose(run(kept, x=x), exact, rtol=2e-3)
 
 
 def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None:
@@ -78,3 +91,18 @@ def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None
     c = np.array(True)
     assert nodes_beyond_float16(wide, [{"x": x, "c": c}]) == []
     assert nodes_beyond_float16(wide, [{"x": near, "c": c}]) == ["first", "second", "fifth"]
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "dtype", "tenth"),
+    [(in_float16, TensorProto.FLOAT16, 0.09998), (in_bfloat16, TensorProto.BFLOAT16, 0.1001)],
+)
+def test_a_constant_that_a_branch_gives_back(
+    narrowed: Any, dtype: int, tenth: float, tmp_path: Path
+) -> None:
+    model = narrowed(written(GIVEN_BACK, tmp_path), ())
+    onnx.checker.check_model(model, full_check=True)
+    round_each(model, dtype)
+    onnx.checker.check_model(model, full_check=True)
+    y = run(model, x=np.zeros(2, np.float32), c=np.array(True))
+    np.testing.assert_allclose(y, [tenth, tenth], rtol=1e-4)
