@@ -2,7 +2,8 @@
 
 Forward is run once more on fake tensors, which have sizes but no values, with the same free
 dimensions; the line that runs when a size turns from a symbol into a number is the one. Where none
-does, it is the first line that asks for the rest of such a size.
+does, it is the first line that asks for the rest of such a size, else the first that asks anything
+of one size that not all of the declared ones answer alike.
 """
 
 import contextlib
@@ -32,11 +33,12 @@ def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     found: list[Place] = []
     rests: list[Place] = []
     recurrent: list[Place] = []  # these unroll over time, out of sight of Python
-    watched = _watched(layers, found, rests, recurrent)
+    asked: list[Place] = []
+    watched = _watched(layers, found, rests, recurrent, asked)
     if request is not None:
         with contextlib.suppress(Exception), inference_only(), ready(), watched:
             _run_on_fakes(module, *request)
-    return next((place for place in [*found, *rests, *recurrent] if place.line), Place())
+    return next((place for place in [*found, *rests, *recurrent, *asked] if place.line), Place())
 
 
 def dimension_names(error: BaseException) -> dict[tuple[int, int], str]:
@@ -72,7 +74,11 @@ def _request(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any], Any
 
 @contextlib.contextmanager
 def _watched(
-    layers: Map, found: list[Place], rests: list[Place], recurrent: list[Place]
+    layers: Map,
+    found: list[Place],
+    rests: list[Place],
+    recurrent: list[Place],
+    asked: list[Place],
 ) -> Iterator[None]:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
     from torch.utils._sympy.functions import Mod, PythonMod
@@ -85,12 +91,13 @@ def _watched(
             found.append(layers.in_frames(stack()))
         original(self, symbol, target, reason)
 
-    def ask(self: ShapeEnv, asked: Any, *args: Any, **options: Any) -> Any:
+    def ask(self: ShapeEnv, question: Any, *args: Any, **options: Any) -> Any:
         before = len(self.guards)
-        answer = evaluate(self, asked, *args, **options)
-        of_inputs = (rest.args[0].is_Symbol for rest in asked.atoms(Mod, PythonMod))
-        if len(self.guards) > before and any(of_inputs):
-            rests.append(layers.in_frames(stack()))
+        answer = evaluate(self, question, *args, **options)
+        if len(self.guards) > before:
+            of_inputs = (rest.args[0].is_Symbol for rest in question.atoms(Mod, PythonMod))
+            kept = rests if any(of_inputs) else asked if len(question.free_symbols) == 1 else []
+            kept.append(layers.in_frames(stack()))
         return answer
 
     def on_call(layer: nn.Module, inputs: object) -> None:

@@ -258,7 +258,7 @@ class Rows(nn.Module):
 
 class Long(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if x.shape[0] >= 3 else x
+        return x * 2 if x.shape[0] >= 3 else x  # here
 
 
 class Counted(nn.Module):
@@ -467,7 +467,7 @@ class Undefined(nn.Module):
 
 class Table(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.ones(8, 1)[: x.shape[0]]
+        return x * torch.ones(8, 1)[: x.shape[0]]  # here
 
 
 @torch.library.custom_op("edgeport_tests::twice", mutates_args=())
@@ -558,7 +558,6 @@ CASES = [
         None,
         "declare the largest size, batch<=8,",
         "takes the dimension 'batch' up to 8 alone",
-        line=False,
     ),
     Case(
         pt2,
@@ -567,7 +566,6 @@ CASES = [
         None,
         "declare the smallest size, batch:3..,",
         "takes the dimension 'batch' from 3 on alone",
-        line=False,
     ),
     *(
         Case(compiler, Address, Family.PYTHON, None, "addresses", "an address of memory")
