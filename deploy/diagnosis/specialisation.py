@@ -23,6 +23,8 @@ from .places import Map, Place, chain, frames_of, stack
 _ENTRIES: Final = ("torch.onnx", "torch.export")
 """Modules whose ``export`` has the request in its frame, the most readable one first."""
 
+_TRIED_SIZES: Final = 64
+
 
 def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     """Find the layer and the line that fix a dimension; an empty place if they can't be found."""
@@ -92,12 +94,14 @@ def _watched(
         original(self, symbol, target, reason)
 
     def ask(self: ShapeEnv, question: Any, *args: Any, **options: Any) -> Any:
-        before = len(self.guards)
+        before, ranges = len(self.guards), dict(self.var_to_range)  # an answer narrows them
         answer = evaluate(self, question, *args, **options)
         if len(self.guards) > before:
-            of_inputs = (rest.args[0].is_Symbol for rest in question.atoms(Mod, PythonMod))
-            kept = rests if any(of_inputs) else asked if len(question.free_symbols) == 1 else []
-            kept.append(layers.in_frames(stack()))
+            divisions = [rest.args for rest in question.atoms(Mod, PythonMod)]
+            if any(size.is_Symbol and step.is_number for size, step in divisions):
+                rests.append(layers.in_frames(stack()))
+            elif _divides(question, ranges):
+                asked.append(layers.in_frames(stack()))
         return answer
 
     def on_call(layer: nn.Module, inputs: object) -> None:
@@ -113,6 +117,16 @@ def _watched(
             yield
     finally:
         hook.remove()
+
+
+def _divides(question: Any, ranges: Mapping[Any, Any]) -> bool:
+    """Whether some of the declared sizes answer otherwise; torch keeps what it cannot solve."""
+    if len(question.free_symbols) != 1:
+        return False
+    (size,) = question.free_symbols
+    least = int(ranges[size].lower)
+    most = int(min(ranges[size].upper, least + _TRIED_SIZES))
+    return len({question.subs(size, number) for number in range(least, most + 1)}) > 1
 
 
 def _run_on_fakes(

@@ -403,6 +403,16 @@ class Even(nn.Module):
         return x[::2] if x.shape[0] % 2 == 0 else x[1:]  # here
 
 
+class Halves(nn.Module):
+    """The first question of a size has one answer alone, which torch cannot solve."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.shape[0]
+        if (rows * rows + rows) % 2:
+            return x
+        return x * 2 if rows // 2 * 2 < rows else x  # here
+
+
 class Address(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * (x.data_ptr() % 7)  # here
@@ -551,6 +561,7 @@ CASES = [
         "declare the step, batch:2..:2,",
         "asks whether the dimension 'batch' is a multiple of 2",
     ),
+    Case(pt2, Halves, Family.DIMENSION, None, "tensor.shape", "or allows some sizes only"),
     Case(
         pt2,
         Table,
