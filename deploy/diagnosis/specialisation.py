@@ -2,7 +2,8 @@
 
 Forward is run once more on fake tensors, which have sizes but no values, with the same free
 dimensions; the line that runs when a size turns from a symbol into a number is the one. Where none
-does, it is the first line that asks for the rest of such a size.
+does, it is the first line that asks for the rest of such a size, else the first that asks anything
+of one size that not all of the declared ones answer alike.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from .places import Map, Place, chain, frames_of, stack
 _ENTRIES: Final = ("torch.onnx", "torch.export")
 """Modules whose ``export`` has the request in its frame, the most readable one first."""
 
+_TRIED_SIZES: Final = 64
+
 
 def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     """Find the layer and the line that fix a dimension; an empty place if they can't be found."""
@@ -32,11 +35,12 @@ def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     found: list[Place] = []
     rests: list[Place] = []
     recurrent: list[Place] = []  # these unroll over time, out of sight of Python
-    watched = _watched(layers, found, rests, recurrent)
+    asked: list[Place] = []
+    watched = _watched(layers, found, rests, recurrent, asked)
     if request is not None:
         with contextlib.suppress(Exception), inference_only(), ready(), watched:
             _run_on_fakes(module, *request)
-    return next((place for place in [*found, *rests, *recurrent] if place.line), Place())
+    return next((place for place in [*found, *rests, *recurrent, *asked] if place.line), Place())
 
 
 def dimension_names(error: BaseException) -> dict[tuple[int, int], str]:
@@ -72,7 +76,11 @@ def _request(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any], Any
 
 @contextlib.contextmanager
 def _watched(
-    layers: Map, found: list[Place], rests: list[Place], recurrent: list[Place]
+    layers: Map,
+    found: list[Place],
+    rests: list[Place],
+    recurrent: list[Place],
+    asked: list[Place],
 ) -> Iterator[None]:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
     from torch.utils._sympy.functions import Mod, PythonMod
@@ -85,12 +93,15 @@ def _watched(
             found.append(layers.in_frames(stack()))
         original(self, symbol, target, reason)
 
-    def ask(self: ShapeEnv, asked: Any, *args: Any, **options: Any) -> Any:
-        before = len(self.guards)
-        answer = evaluate(self, asked, *args, **options)
-        of_inputs = (rest.args[0].is_Symbol for rest in asked.atoms(Mod, PythonMod))
-        if len(self.guards) > before and any(of_inputs):
-            rests.append(layers.in_frames(stack()))
+    def ask(self: ShapeEnv, question: Any, *args: Any, **options: Any) -> Any:
+        before, ranges = len(self.guards), dict(self.var_to_range)  # an answer narrows them
+        answer = evaluate(self, question, *args, **options)
+        if len(self.guards) > before:
+            divisions = [rest.args for rest in question.atoms(Mod, PythonMod)]
+            if any(size.is_Symbol and step.is_number for size, step in divisions):
+                rests.append(layers.in_frames(stack()))
+            elif _divides(question, ranges):
+                asked.append(layers.in_frames(stack()))
         return answer
 
     def on_call(layer: nn.Module, inputs: object) -> None:
@@ -106,6 +117,16 @@ def _watched(
             yield
     finally:
         hook.remove()
+
+
+def _divides(question: Any, ranges: Mapping[Any, Any]) -> bool:
+    """Whether some of the declared sizes answer otherwise; torch keeps what it cannot solve."""
+    if len(question.free_symbols) != 1:
+        return False
+    (size,) = question.free_symbols
+    least = int(ranges[size].lower)
+    most = int(min(ranges[size].upper, least + _TRIED_SIZES))
+    return len({question.subs(size, number) for number in range(least, most + 1)}) > 1
 
 
 def _run_on_fakes(

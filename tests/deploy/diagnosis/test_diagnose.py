@@ -258,7 +258,7 @@ class Rows(nn.Module):
 
 class Long(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if x.shape[0] >= 3 else x
+        return x * 2 if x.shape[0] >= 3 else x  # here
 
 
 class Counted(nn.Module):
@@ -403,6 +403,16 @@ class Even(nn.Module):
         return x[::2] if x.shape[0] % 2 == 0 else x[1:]  # here
 
 
+class Halves(nn.Module):
+    """The first question of a size has one answer alone, which torch cannot solve."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.shape[0]
+        if (rows * rows + rows) % 2:
+            return x
+        return x * 2 if rows // 2 * 2 < rows else x  # here
+
+
 class Address(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * (x.data_ptr() % 7)  # here
@@ -467,7 +477,7 @@ class Undefined(nn.Module):
 
 class Table(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.ones(8, 1)[: x.shape[0]]
+        return x * torch.ones(8, 1)[: x.shape[0]]  # here
 
 
 @torch.library.custom_op("edgeport_tests::twice", mutates_args=())
@@ -551,6 +561,7 @@ CASES = [
         "declare the step, batch:2..:2,",
         "asks whether the dimension 'batch' is a multiple of 2",
     ),
+    Case(pt2, Halves, Family.DIMENSION, None, "tensor.shape", "or allows some sizes only"),
     Case(
         pt2,
         Table,
@@ -558,7 +569,6 @@ CASES = [
         None,
         "declare the largest size, batch<=8,",
         "takes the dimension 'batch' up to 8 alone",
-        line=False,
     ),
     Case(
         pt2,
@@ -567,7 +577,6 @@ CASES = [
         None,
         "declare the smallest size, batch:3..,",
         "takes the dimension 'batch' from 3 on alone",
-        line=False,
     ),
     *(
         Case(compiler, Address, Family.PYTHON, None, "addresses", "an address of memory")
