@@ -36,9 +36,14 @@ def give_own_weights(graph: onnx.GraphProto) -> None:
 
 
 def share_in_int8(model: onnx.ModelProto) -> float:
-    """How much of the weights is in one byte; biases, scales and zero points have one axis."""
-    narrow, wide = (sum(size for _, size in _sizes(model, each)) for each in (_BYTES, _FLOATS))
-    return narrow / (narrow + wide) if narrow else 0.0
+    """How much of the weights is in one byte."""
+    return share_in(model, _BYTES, _FLOATS)
+
+
+def share_in(model: onnx.ModelProto, dtypes: Collection[int], others: Collection[int]) -> float:
+    """How much of the weights is in some dtypes; biases, scales and zero points have one axis."""
+    found, left = (sum(size for _, size in _sizes(model, each)) for each in (dtypes, others))
+    return found / (found + left) if found else 0.0
 
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:

@@ -29,7 +29,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
 
 from .half_floats import in_bfloat16, in_float16
-from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in_int8
+from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in, share_in_int8
 from .onnx_graph import in_order, packed, write
 from .onnx_messages import of_kind, uses
 from .rounding import round_each
@@ -49,7 +49,7 @@ _DYNAMIC_ROUTE: Final = "int8 dynamic"
 _LEAST_SHARE: Final = 0.5
 """Of the weights, in int8: or the file is not what was asked for."""
 _NEARLY_ALL: Final = 0.95
-"""Of them: below, it is told which operators keep theirs in float32."""
+"""Of them: below, it is told how many, or which operators, keep theirs in float32."""
 _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
@@ -209,6 +209,15 @@ def _float16(
 ) -> Compiled:
     details = _wide_nodes(kept, onnx.load(wide.path, load_external_data=False).graph)
     model = in_float16(_make_room(wide), kept)
+    share = share_in(model, (TensorProto.FLOAT,), (TensorProto.FLOAT16,))
+    if share > 1 - _LEAST_SHARE:
+        raise ContractError(
+            f"{1 - share:.0%} of its weights would be in float16, less than half: the others meet "
+            "values that leave it",
+            remedy="leave --precision out",
+        )
+    if share > 1 - _NEARLY_ALL:
+        details["float32"] += f", {share:.0%} of the weights"
     if rounds:
         round_each(model, TensorProto.FLOAT16)
     return _packed(model, source, folder, wide, "float16", details)

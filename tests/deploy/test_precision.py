@@ -198,6 +198,22 @@ def test_what_leaves_float16_stays_in_float32(
     assert any(note.startswith("float16, emulated: with each value rounded") for note in made.notes)
 
 
+def test_a_file_with_most_weights_in_float32_is_not_float16(tmp_path: Path) -> None:
+    vanishing = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(6)))
+    with torch.no_grad():
+        for layer in vanishing:
+            layer.weight *= 1e-3  # type: ignore[operator]  # a parameter
+    with pytest.raises(ParityError) as raised:
+        narrow(
+            vanishing, {"input": torch.randn(2, 8)}, tmp_path / "m.edge", "float16",
+            dimensions={"input": {0: "batch"}},
+        )  # fmt: skip  # one call
+    assert (
+        "float16 in reach  refused: 17% of its weights would be in float16, less than half: the "
+        "others meet values that leave it"
+    ) in raised.value.problem
+
+
 class Differs(nn.Module):
     """What is left of near values is below the last of eleven bits."""
 
