@@ -44,7 +44,7 @@ from edgeport.runtimes.bundles.manifest import Artefact, Manifest
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.parity.thresholds import Thresholds
-from edgeport.runtimes.parity.verification import dead_outputs, verify_ways
+from edgeport.runtimes.parity.verification import output_facts, verify_ways
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 
@@ -181,8 +181,8 @@ def export_source(
 
 
 def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
-    dead = dead_outputs(golden, thresholds)
-    if dead:
+    facts = [each for each in output_facts(golden) if each.proves_nothing(thresholds)]
+    if dead := [each.name for each in facts]:
         empty = [name for name in dead if not any(sample.eager[name].size for sample in golden)]
         if empty:
             raise ParityError(
@@ -196,11 +196,23 @@ def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
                 remedy="look for what makes it NaN: weights that are (a note names them), 0 / 0, "
                 "the logarithm or root of what is negative; or give other --samples",
             )
+        if constant := [each.name for each in facts if each.constant]:
+            raise ParityError(
+                f"{_named(constant)} is the same on every sample, so it proves nothing",
+                remedy="give --samples that make it vary, or allow it with --constant-output NAME",
+            )
         raise ParityError(
-            f"{_named(dead)} is the same on every sample, or drowned in its rounding error, so it "
-            "proves nothing",
-            remedy="give --samples that make it vary, or allow it with --constant-output NAME",
+            f"{_named(dead)} is drowned in its rounding error, so it proves nothing: eager itself "
+            f"is {_share(min(each.zeros_ratio for each in facts))} of its size from float64",
+            remedy="give --samples without what drowns it (a mask that hides all that a row may "
+            "look at leaves the rounding errors of numbers as large as what hides them), or leave "
+            "it out of what forward returns, or allow it with --constant-output NAME",
         )
+
+
+def _share(zeros_ratio: float) -> str:
+    """How much of an output is rounding error: zeros are off by all of it."""
+    return "all" if zeros_ratio <= 1 else f"{1 / zeros_ratio:.0%}"
 
 
 def _is_nan(values: Array) -> bool:

@@ -262,6 +262,13 @@ class CountsRows(nn.Module):
         return x.sum(1) + rows
 
 
+class Drowned(nn.Module):
+    """Of float32 around 1e7 nothing is left behind the point."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, x + 1e7 - 1e7
+
+
 @pytest.mark.parametrize(
     ("module", "formats", "error", "problem", "remedy"),
     [
@@ -287,8 +294,17 @@ class CountsRows(nn.Module):
             DeadTwice(),
             "onnx",
             ParityError,
-            "each of the outputs 'output_1' and 'output_2' is the same on every sample",
+            "each of the outputs 'output_1' and 'output_2' is the same on every sample, so it "
+            "proves nothing",
             "--constant",
+        ),
+        (
+            Drowned(),
+            "onnx",
+            ParityError,
+            "the output 'output_1' is drowned in its rounding error, so it proves nothing: eager "
+            "itself is 2",
+            "a mask that hides all that a row may look at",
         ),
     ],
 )
