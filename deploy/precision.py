@@ -144,7 +144,7 @@ def narrowed(
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
     made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
-    if precision == "float16" and made[-1].outcome == "wrong":
+    if precision == "float16" and made[-1].outcome != "proved":
         made += first_proved("onnx", _in_reach(wide, golden, made, limits), tries, begin, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
@@ -153,23 +153,21 @@ def narrowed(
         raise ValueError("proved, and nothing was compiled")
     engines = to_build_from(proved.compiled, wide, folder)
     if precision == "bfloat16":
-        emulated = keep(proved.compiled, folder, proved.route), proved.compiled.artefact
+        place = keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
-        return Narrowed([*won], engines, [_rounded(proved, precision)], emulated)
+        told = [_rounded(proved, precision)]
+        return Narrowed([*won], engines, told, (place, proved.compiled.artefact))
     narrow = [proved if found is first else found for found in won]
-    notes = _notes(calibration, request, made)
-    if (rounded := seen[proved.route]) is None:
-        return Narrowed(narrow, engines, notes)
-    if rounded.kept is None or rounded.compiled is None:
-        return Narrowed(narrow, engines, [*notes, _not_rounded(rounded)])
-    emulated = rounded.kept, rounded.compiled.artefact
-    return Narrowed(narrow, engines, [*notes, _rounded(rounded, precision)], emulated)
+    told, emulated = _emulation(seen[proved.route])
+    return Narrowed(narrow, engines, [*_notes(calibration, request, made), *told], emulated)
 
 
 def _in_reach(
     wide: Wide, golden: Sequence[Golden], failed: Sequence[Attempt], limits: Limits
 ) -> tuple[Route, ...]:
-    """The way to float16 with what leaves it in float32, if anything does."""
+    """The way to float16 with what leaves it in float32, if a file was wrong and anything does."""
+    if all(attempt.outcome != "wrong" for attempt in failed):
+        return ()
     inputs = [sample.inputs for sample in golden]
     try:
         beyond = run_isolated(partial(nodes_beyond_float16, wide.path, inputs), limits)
@@ -182,7 +180,17 @@ def _in_reach(
     return (in_float16_but("float16 in reach", wide, beyond),)
 
 
-def _rounded(proved: Attempt, precision: Precision) -> str:
+def _emulation(seen: Attempt | None) -> tuple[list[str], tuple[Path, Artefact] | None]:
+    """Sentences on what rounds each value, and where it is."""
+    if seen is None:
+        return [], None
+    if seen.outcome != "proved" or seen.kept is None or seen.compiled is None:
+        return [_not_rounded(seen)], None
+    artefact = seen.compiled.artefact
+    return [_rounded(seen, artefact.precision)], (seen.kept, artefact)
+
+
+def _rounded(proved: Attempt, precision: str) -> str:
     signals = [
         verdict.figures.snr_db
         for report in proved.reports

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import narrowing
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
@@ -196,6 +197,21 @@ def test_what_leaves_float16_stays_in_float32(
     assert str(artefact.details["float32"]).startswith(kept)
     assert signal_db(made) > 50
     assert any(note.startswith("float16, emulated: with each value rounded") for note in made.notes)
+
+
+def test_an_emulation_that_cannot_be_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(model: onnx.ModelProto, dtype: int) -> None:
+        raise NotImplementedError("no such rounding")
+
+    monkeypatch.setattr(narrowing, "round_each", refused)
+    made = narrow(convolutions(), images(2, 3, 16, 16), tmp_path / "m.edge", "float16")
+    assert (
+        "float16 was proved on ONNX Runtime's CPU alone, which computes much of it in float32: "
+        "with each value rounded it could not be run: NotImplementedError: no such rounding"
+    ) in made.notes
+    assert runtimes.verify(made.bundle).passed
 
 
 def test_a_file_with_most_weights_in_float32_is_not_float16(tmp_path: Path) -> None:
