@@ -163,6 +163,10 @@ ANNOTATE: Final = (
     "annotate the types that TorchScript cannot guess, or leave the format out with --format: "
     "another may hold it"
 )
+OWN_ATTRIBUTES: Final = (
+    "keep what forward reads of such an object in attributes of the module, as in "
+    "self.width = config.width, or leave the format out with --format: another may hold it"
+)
 COMMENT: Final = "end the line after `# type: ignore`, or remove it: other words may not follow"
 NO_GPU: Final = "export in a process without a GPU: CUDA_VISIBLE_DEVICES= edgeport export ..."
 NEW_PROCESS: Final = "export in a fresh process: TorchScript keeps what is left of a refused class"

@@ -230,6 +230,18 @@ RULES: Final = (
     ),
     Rule(
         Family.PYTHON,
+        r"Module '(\w+)' has no attribute '(\w+)' .*convert Python type: '[\w.]+\.(\w+)'",
+        "TorchScript cannot hold the attribute {1!r} of {0}: a {2}",
+        remedies.OWN_ATTRIBUTES,
+    ),
+    Rule(
+        Family.PYTHON,
+        r"Failed to get source for <function ([\w.]+)",
+        "TorchScript cannot read the source of {0}",
+        remedies.OWN_ATTRIBUTES,
+    ),
+    Rule(
+        Family.PYTHON,
         r"Module '(\w+)' has no attribute '(\w+)' .*function exists",
         "TorchScript cannot compile the function in {0}.{1}",
     ),

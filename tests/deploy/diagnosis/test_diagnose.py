@@ -356,6 +356,38 @@ class Mixed(nn.Module):
         return x if "a" in self.settings else -x  # here
 
 
+@dataclass
+class Config:
+    width: int = 2
+
+
+class Unread:
+    """As what decorators make of a configuration: its ``__init__`` is in no file."""
+
+    width = 2
+    exec("def __init__(self): self.depth = 1")
+
+
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Config()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.config.width  # here
+
+
+class Decorated(nn.Module):
+    config: Unread
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Unread()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.config.width
+
+
 class Parent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + 1
@@ -610,6 +642,23 @@ CASES = [
     Case(script, Keywords, Family.PYTHON, None, "--format", "variable number of arguments"),
     Case(script, Mixed, Family.PYTHON, None, "annotate", "'settings' of Mixed: a dict"),
     Case(script, Child, Family.PYTHON, None, "--format", "forward"),
+    Case(
+        script,
+        Configured,
+        Family.PYTHON,
+        None,
+        "keep what forward reads of such an object in attributes of the module",
+        "TorchScript cannot hold the attribute 'config' of Configured: a Config",
+    ),
+    Case(
+        script,
+        Decorated,
+        Family.PYTHON,
+        None,
+        "keep what forward reads of such an object in attributes of the module",
+        "TorchScript cannot read the source of __init__",
+        line=False,
+    ),
     Case(script, Guarded, Family.PYTHON, None, "--format", "TorchScript: try blocks"),
     Case(pt2, Numpy, Family.PYTHON, None, "torch's function of the same name", "numpy"),
     Case(script, Numpy, Family.PYTHON, None, "torch's function of the same name", line=False),
