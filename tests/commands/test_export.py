@@ -195,8 +195,8 @@ def test_nested_inputs_constants_and_a_debug_map(
     )  # fmt: skip  # as a person types it
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "batch_x: float32[rows, 4], state_0: float32[rows, 4] -> y: float32[rows, 4]" in out
-    assert "as {'y': y, 'mode': 'all'}" in out
+    assert "  in     batch_x: float32[rows, 4]\n  in     state_0: float32[rows, 4]\n" in out
+    assert "  as     {'y': y, 'mode': 'all'}\n" in out
     assert "opset 19, ir_version 9, target ort-1.16" in out
     assert "m.debug-map.json is private" in err
     nodes = json.loads((repository / "m.debug-map.json").read_text())["nodes"]
@@ -236,7 +236,10 @@ def test_samples_alone_say_what_goes_in(
         ["export", "own_models:options", "--samples", "real.npz", "-o", "m.edge", "--format", "pt2"]
     )
     assert code == 0, capsys.readouterr().err
-    assert "batch_x: float32[batch, 4], state_0: float32[batch, 4]" in capsys.readouterr().out
+    assert (
+        "  in     batch_x: float32[batch, 4]\n  in     state_0: float32[batch, 4]\n"
+        in capsys.readouterr().out
+    )
 
 
 CAPTURE = """
@@ -260,8 +263,8 @@ def test_a_script_says_how_the_module_is_called(
     code = main(command)
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "batch_x: float32[batch, 4], state_0: float32[batch, 4]" in out
-    assert "as {'y': y, 'mode': 'sum'}" in out
+    assert "  in     batch_x: float32[batch, 4]\n  in     state_0: float32[batch, 4]\n" in out
+    assert "  as     {'y': y, 'mode': 'sum'}\n" in out
 
 
 @pytest.mark.parametrize(
