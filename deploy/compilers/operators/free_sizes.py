@@ -156,7 +156,8 @@ def one_hot(tensor: Tensor, num_classes: Any = -1) -> Tensor:  # as torch.nn.fun
     """Of as many classes as a free size, which torch's own takes for a constant."""
     if type(num_classes) is not torch.SymInt:
         return _own_one_hot(tensor, num_classes)  # type: ignore[no-any-return]
-    return (tensor.unsqueeze(-1) == _arange(num_classes, device=tensor.device)).long()
+    classes: Tensor = _arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).long()
 
 
 def square_root(number: Any) -> Any:  # as math.sqrt
