@@ -149,6 +149,17 @@ def take_along_dim(
 _own_take_along_dim: Final[Any] = torch.take_along_dim
 
 
+_own_one_hot: Final[Any] = _functional.one_hot
+
+
+def one_hot(tensor: Tensor, num_classes: Any = -1) -> Tensor:  # as torch.nn.functional.one_hot
+    """Of as many classes as a free size, which torch's own takes for a constant."""
+    if type(num_classes) is not torch.SymInt:
+        return _own_one_hot(tensor, num_classes)  # type: ignore[no-any-return]
+    classes: Tensor = _arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).long()
+
+
 def square_root(number: Any) -> Any:  # as math.sqrt
     """Of a size too."""
     return number**0.5 if type(number) is torch.SymInt else _own_square_root(number)
@@ -248,6 +259,7 @@ WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     *((torch, name, window(name, terms)) for name, terms in _WINDOWS.items()),
     (_functional, "interpolate", interpolate),
     (_functional, "affine_grid", affine_grid),
+    (_functional, "one_hot", one_hot),
     *(
         (kind, "forward", _transposed(f"conv_transpose{rank}d", kind))
         for rank, kind in enumerate((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), 1)
