@@ -35,9 +35,24 @@ def nodes_beyond_float16(path: Path, inputs: Sequence[Mapping[str, Array]]) -> l
         EngineError: ONNX Runtime refused the file.
     """
     file = OnnxFile.read(path)
-    graph = file.model.graph
-    nodes = list(of_kind("NodeProto", graph))
+    nodes = list(of_kind("NodeProto", file.model.graph))
     lost, small = _of_weights(file)
+    for name, missing, whole, count in _measured(file, inputs):
+        lost |= {name} if missing > _LOST * whole else set()
+        small |= {name} if count else set()
+    lost |= {name for n in nodes if n.op_type in _STEEP for name in n.input if name in small}
+    return [
+        node.name
+        for node in nodes
+        if lost & {*node.input, *node.output} and not any(a.HasField("g") for a in node.attribute)
+    ]
+
+
+def _measured(
+    file: OnnxFile, inputs: Sequence[Mapping[str, Array]]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Of each value of floats on each input: its name, and what ``_measuring`` measures."""
+    graph = file.model.graph
     dtypes = dtypes_of(described(file.model, (name for n in graph.node for name in n.output)))
     made = [name for n in graph.node for name in n.output if dtypes.get(name) == TensorProto.FLOAT]
     graph.initializer.extend(
@@ -50,15 +65,8 @@ def nodes_beyond_float16(path: Path, inputs: Sequence[Mapping[str, Array]]) -> l
         for given in inputs:
             feed = {entry.name: given[entry.name] for entry in session.get_inputs()}
             figures = np.array(session.run(asked, feed), np.float64).reshape(-1, 3)
-            for name, (missing, whole, count) in zip(made, figures, strict=True):
-                lost |= {name} if missing > _LOST * whole else set()
-                small |= {name} if count else set()
-    lost |= {name for n in nodes if n.op_type in _STEEP for name in n.input if name in small}
-    return [
-        node.name
-        for node in nodes
-        if lost & {*node.input, *node.output} and not any(a.HasField("g") for a in node.attribute)
-    ]
+            for name, row in zip(made, figures.tolist(), strict=True):
+                yield name, *row
 
 
 def _of_weights(file: OnnxFile) -> _Found:
