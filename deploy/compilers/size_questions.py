@@ -1,8 +1,8 @@
 """What forward asks of sizes on its way, where torch.export keeps the answer and no file has it.
 
 Of one size torch compares the answers with the range that was declared. What is asked of several at
-once, ``x.numel() > 100_000``, it writes into a check beside the program, and what is asked while
-derivatives are recorded, nowhere (2.13).
+once, ``x.numel() > 100_000``, or of one with a step, it writes into a check beside the program, and
+what is asked while derivatives are recorded, nowhere (2.13).
 """
 
 import itertools
@@ -41,13 +41,20 @@ def require_one_answer(source: Source, inputs: Sequence[torch.Tensor], *, least:
     """
     names = dict(_named(source, inputs))
     env = next((size.node.shape_env for size, _ in _sizes(source, inputs)), None)
-    for guard in () if env is None else env.guards:
-        symbols = sorted(guard.expr.free_symbols, key=str)
-        if least <= len(symbols) <= _MOST_QUESTIONED and names.keys() >= {*symbols}:
-            ranges = [source.signature.range_of(names[each]) for each in symbols]
-            if not _holds(guard.expr, symbols, ranges):
-                asked = guard.expr.xreplace({each: sympy.Symbol(names[each]) for each in symbols})
-                raise AskedSizeError(f"{asked} is asked, which not all sizes answer alike")
+    asked = [] if env is None else [env.replace(guard.expr) for guard in env.guards]
+    for question in asked:
+        symbols = sorted(question.free_symbols, key=str)
+        if len(symbols) > _MOST_QUESTIONED or not names.keys() >= {*symbols}:
+            continue
+        ranges = [source.signature.range_of(names[each]) for each in symbols]
+        is_new = len(symbols) >= least or any(range_.step > 1 for range_ in ranges)
+        if is_new and not _holds(question, symbols, ranges):
+            named = {
+                each: sympy.Symbol(names[each]) / range_.step
+                for each, range_ in zip(symbols, ranges, strict=True)
+            }
+            told = question.xreplace(named)
+            raise AskedSizeError(f"{told} is asked, which not all sizes answer alike")
 
 
 def _sizes(source: Source, inputs: Sequence[torch.Tensor]) -> Iterator[tuple[Any, str]]:

@@ -1,4 +1,4 @@
-"""Branches on several sizes at once, or beside derivatives, have both ways or are refused."""
+"""Branches that torch.export does not compare with a range have both ways or are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edgeport import deploy, runtimes
 from edgeport.runtimes import EdgeportError, Range
 
 FREE = {"x": {0: "batch", 1: "time"}}
+STEPS = {"time": Range(4, step=4)}
 
 
 class Large(nn.Module):
@@ -26,6 +27,27 @@ class Area(nn.Module):
         rows, columns = x.shape
         y = x.reshape(-1) if rows * columns >= 0 and rows * columns != 1 else x.flatten()
         return y.reshape(columns, rows) if columns * rows == x.numel() else y
+
+
+class Long(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] // 4 > 700 else x + 1
+
+
+class Blocks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = x.reshape(*x.shape[:-1], -1, 4)
+        if x.shape[1] % 4 != 0 or blocks.shape[1] < 1:
+            return x
+        return blocks.flatten(1) + blocks.mean((1, 2)).unsqueeze(1)
+
+
+class LongBlocks(nn.Module):
+    """TorchScript takes no sizes that are unpacked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = x.reshape(*x.shape[:-1], -1, 4)
+        return x * 2 if blocks.shape[1] > 700 else x + 1
 
 
 class Slope(nn.Module):
@@ -51,6 +73,27 @@ def test_a_branch_on_two_sizes_has_both_ways(format_: str, backend: str, tmp_pat
     x = np.full((50, 9000), 3, np.float32)
     with runtimes.open(tmp_path / "m.edge", backend=backend) as session:
         np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
+
+
+@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+def test_a_branch_on_a_size_with_a_step_has_both_ways(
+    format_: str, backend: str, tmp_path: Path
+) -> None:
+    tried = export(Long(), tmp_path / "m.edge", formats=[format_], ranges=STEPS)
+    assert tried[-1] == ("script", "proved")
+    x = np.full((1, 4000), 3, np.float32)
+    with runtimes.open(tmp_path / "m.edge", backend=backend) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
+
+
+def test_a_branch_on_a_size_with_a_step_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="forward asks whether time/4 <= 700, which not all "):
+        export(LongBlocks(), tmp_path / "m.edge", formats=["pt2"], ranges=STEPS)
+
+
+def test_what_all_multiples_answer_alike_is_no_branch(tmp_path: Path) -> None:
+    tried = export(Blocks(), tmp_path / "m.edge", formats=["pt2"], ranges=STEPS)
+    assert tried == [("export", "proved")]
 
 
 def test_what_all_sizes_answer_alike_is_no_branch(tmp_path: Path) -> None:
