@@ -43,11 +43,6 @@ class Cells(nn.Module):
         return x * 2 if x.shape[0] * x.shape[1] > 80_000 else x + 1
 
 
-class Volume(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if x.numel() > 1_000_000 else x + 1
-
-
 def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str]]:
     events: list[Any] = []
     deploy.export(
@@ -95,14 +90,3 @@ def test_the_ends_of_ranges_are_asked_of_too(tmp_path: Path) -> None:
             x = np.full((rows, columns), 3, np.float32)
             expected = x * 2 if rows * columns > 80_000 else x + 1
             np.testing.assert_array_equal(session.run({"x": x})["output"], expected)
-
-
-def test_a_branch_on_six_sizes_has_both_ways(tmp_path: Path) -> None:
-    path = tmp_path / "m.edge"
-    free = {"x": dict(enumerate("abcdef"))}
-    made = {"x": torch.randn(2, 3, 2, 3, 2, 7)}
-    ranges = dict.fromkeys("abcde", Range(2, 3))
-    deploy.export(Volume(), made, path, dimensions=free, ranges=ranges, formats=["pt2"])
-    with runtimes.open(path, backend="torch") as session:
-        x = np.full((3, 3, 3, 3, 3, 5000), 3, np.float32)
-        np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
