@@ -21,7 +21,8 @@ _SIZES: Final = (2, 3, 4, 5, 7, 8, 12, 16, 31, 64, 100, 1000, 2**14, 2**20)
 """That are tried; 0 and 1 are tried by the proof."""
 _FEW: Final = (2, 3, 7, 64, 2**14)
 _MOST_TOGETHER: Final = 3
-_MOST_QUESTIONED: Final = 5
+_MOST_OF_FEW: Final = 5
+"""Sizes in one question; of more, the least and the largest are tried."""
 
 
 class AskedSizeError(ValueError):
@@ -44,7 +45,7 @@ def require_one_answer(source: Source, inputs: Sequence[torch.Tensor], *, least:
     asked = [] if env is None else [env.replace(guard.expr) for guard in env.guards]
     for question in asked:
         symbols = sorted(question.free_symbols, key=str)
-        if len(symbols) > _MOST_QUESTIONED or not names.keys() >= {*symbols}:
+        if not names.keys() >= {*symbols}:
             continue
         ranges = [source.signature.range_of(names[each]) for each in symbols]
         is_new = len(symbols) >= least or any(range_.step > 1 for range_ in ranges)
@@ -75,9 +76,18 @@ def _named(source: Source, inputs: Sequence[torch.Tensor]) -> Iterator[tuple[Any
 def _holds(asked: Any, symbols: Sequence[Any], ranges: Sequence[Range]) -> bool:
     """Whether it does for all sizes that are tried; a symbol counts the steps of its range."""
     tried = _SIZES if len(symbols) <= _MOST_TOGETHER else _FEW
-    allowed = [[n for n in tried if n * range_.step in range_] for range_ in ranges]
+    allowed = [_allowed(range_, tried) for range_ in ranges]
+    if len(symbols) > _MOST_OF_FEW:
+        allowed = [[sizes[0], sizes[-1]] for sizes in allowed]
     try:
         answer = sympy.lambdify(symbols, asked, MODULES)
         return all(answer(*sizes) for sizes in itertools.product(*allowed))
     except Exception:  # what stands in it, lambdify does not know
         return True
+
+
+def _allowed(range_: Range, tried: Sequence[int]) -> list[int]:
+    """Steps within a range, its ends among them; 1 where it has no others."""
+    ends = [end // range_.step for end in (range_.min, range_.max) if end is not None]
+    inner = [n for n in tried if n * range_.step in range_]
+    return sorted({n for n in (*ends, *inner) if n > 1}) or [1]

@@ -58,6 +58,13 @@ class Slope(nn.Module):
         return slope * 2 if x.shape[1] > 8000 else slope + 1
 
 
+class Cells(nn.Module):
+    """Its one size is above all that are tried in any range."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[0] * x.shape[1] > 80_000 else x + 1
+
+
 def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str]]:
     events: list[Any] = []
     deploy.export(
@@ -113,3 +120,16 @@ def test_a_branch_beside_derivatives_is_named(tmp_path: Path) -> None:
     within = {"time": Range(1, 8000)}
     tried = export(Slope(), tmp_path / "m.edge", formats=["pt2"], ranges=within)
     assert tried == [("export", "proved")]
+
+
+def test_the_ends_of_ranges_are_asked_of_too(tmp_path: Path) -> None:
+    ranges = {"batch": Range(1, 9), "time": Range(2000, 9999)}
+    path = tmp_path / "m.edge"
+    x = np.full((2, 2100), 3, np.float32)
+    made = {"x": torch.from_numpy(x)}
+    deploy.export(Cells(), made, path, dimensions=FREE, ranges=ranges, formats=["pt2"])
+    with runtimes.open(path, backend="torch") as session:
+        for rows, columns in ((9, 9999), (9, 2000), (8, 9999), (9, 8900)):
+            x = np.full((rows, columns), 3, np.float32)
+            expected = x * 2 if rows * columns > 80_000 else x + 1
+            np.testing.assert_array_equal(session.run({"x": x})["output"], expected)
