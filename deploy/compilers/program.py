@@ -220,13 +220,22 @@ def _exported(
         )
     finally:
         alike.remove()
+    check_questions(source, program)
+    experts.of_torch(program)
+    return program
+
+
+def check_questions(source: Source, program: torch.export.ExportedProgram) -> None:
+    """Ask of what was captured whether each question that no file has holds for all sizes.
+
+    Raises:
+        AskedSizeError: One does not.
+    """
     from .size_questions import require_one_answer  # loads sympy
 
     given = program.graph_signature.user_inputs
     placed = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in given}
     require_one_answer(source, [placed[name] for name in given])
-    experts.of_torch(program)
-    return program
 
 
 def _as_parameter(weight: Any) -> None:

@@ -42,12 +42,14 @@ def convert(source: Source) -> torch.export.ExportedProgram:
     """
     scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
     with program.free_kernels(), program.free_writes():
-        return torch.export.export(
+        made = torch.export.export(
             _Interpreter(scripted.graph),
             source.roomy_tensors(),
             dynamic_shapes=(program.dynamic_shapes(source),),
             strict=False,
         )
+    program.check_questions(source, made)
+    return made
 
 
 class _Interpreter(nn.Module):

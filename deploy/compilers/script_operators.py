@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from .operators.free_sizes import WHILE_CAPTURED
+from .operators.free_sizes import WHILE_CAPTURED, square_root
 
 _sym_max: Any = torch.sym_max  # it has no types
 
@@ -61,6 +61,7 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::ScalarImplicit": lambda x: x.item() if isinstance(x, Tensor) else x,
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
+    "aten::sqrt": lambda x: x.sqrt() if isinstance(x, Tensor) else square_root(x),
     "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),

@@ -244,6 +244,22 @@ _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
 MODULES: Final[Any] = [
     {
         "FloorDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
+        "CleanDiv": operator.floordiv, "CeilDiv": lambda size, step: -(-size // step),
+        "LShift": operator.lshift, "RShift": operator.rshift, "PowByNatural": operator.pow,
+        "BitwiseFn_bitwise_and": operator.and_, "BitwiseFn_bitwise_or": operator.or_,
+        "BitwiseFn_bitwise_xor": operator.xor,
+        "IntTrueDiv": operator.truediv, "FloatTrueDiv": operator.truediv,
+        "FloatPow": operator.pow, "ToFloat": np.vectorize(float, [object]),
+        "FloorToInt": np.vectorize(math.floor, [object]),
+        "CeilToInt": np.vectorize(math.ceil, [object]),
+        "TruncToInt": np.vectorize(math.trunc, [object]),
+        "TruncToFloat": np.vectorize(lambda number: float(math.trunc(number)), [object]),
+        "RoundToInt": np.vectorize(round, [object]),
+        "RoundDecimal": np.vectorize(round, [object]),
+        **{
+            f"OpaqueUnaryFn_{name}": np.vectorize(getattr(math, name), [object])
+            for name in ("sqrt", "exp", "log", "log2", "sin", "cos", "tan", "atan")
+        },
         "Max": lambda *sizes: reduce(np.maximum, sizes),
         "Min": lambda *sizes: reduce(np.minimum, sizes),
     },

@@ -1,5 +1,7 @@
 """Branches that torch.export does not compare with a range have both ways or are refused."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,35 @@ STEPS = {"time": Range(4, step=4)}
 class Large(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.numel() > 100_000 else x + 1
+
+
+class Side(nn.Module):
+    """Sizes that went through floats."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if math.sqrt(x.shape[0] * x.shape[1]) > 300 else x + 1
+
+
+class Asks(nn.Module):
+    """TorchScript takes no function from a table."""
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self.question = question
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if QUESTIONS[self.question](x.shape[0] * x.shape[1]) else x + 1
+
+
+QUESTIONS: dict[str, Callable[[Any], Any]] = {
+    "root": lambda n: n**0.5 > 300,
+    "quotient": lambda n: n / 7 > 1000,
+    "rounded": lambda n: round(n * 0.3) > 2000,
+    "up": lambda n: math.ceil(n / 3) > 3000,
+    "bits": lambda n: n & 8192 != 0,
+    "shifted": lambda n: n >> 10 > 8,
+    "cube": lambda n: n**3 > 10**12,
+}
 
 
 class Area(nn.Module):
@@ -73,13 +104,22 @@ def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str
     return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
 
 
+@pytest.mark.parametrize("module", [Large(), Side()], ids=["product", "root"])
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
-def test_a_branch_on_two_sizes_has_both_ways(format_: str, backend: str, tmp_path: Path) -> None:
-    tried = export(Large(), tmp_path / "m.edge", formats=[format_])
+def test_a_branch_on_two_sizes_has_both_ways(
+    module: nn.Module, format_: str, backend: str, tmp_path: Path
+) -> None:
+    tried = export(module, tmp_path / "m.edge", formats=[format_])
     assert tried[-1] == ("script", "proved")
     x = np.full((50, 9000), 3, np.float32)
     with runtimes.open(tmp_path / "m.edge", backend=backend) as session:
         np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_is_computed_of_sizes_is_asked_too(question: str, tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="pt2: Asks cannot be compiled: forward asks whether "):
+        export(Asks(question), tmp_path / "m.edge", formats=["pt2"])
 
 
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
