@@ -195,7 +195,7 @@ def _rounded(proved: Attempt, precision: str) -> str:
         verdict.figures.snr_db
         for report in proved.reports
         for verdict in report.verdicts
-        if verdict.kind != "edge" and verdict.figures.snr_db is not None
+        if verdict.kind != "edge" and verdict.figures.rule != "exact"
     ]
     least = f"the signal is at least {min(signals):.3g} dB above the noise" if signals else ""
     return (

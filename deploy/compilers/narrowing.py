@@ -133,9 +133,9 @@ def in_float16_but(name: str, wide: Wide, kept: Collection[str]) -> Route:
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     nodes = of_kind("NodeProto", model.graph)
     lacking = [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
-    stay = tuple(dict.fromkeys((*lacking, *kept)))
     file, emulated = (
-        partial(_float16, wide=wide, kept=stay, rounds=rounds) for rounds in (False, True)
+        partial(_float16, wide=wide, lacking=lacking, kept=kept, rounds=rounds)
+        for rounds in (False, True)
     )
     return Route(name, file, emulated=emulated)
 
@@ -205,15 +205,22 @@ def _has_no_float16(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
 
 
 def _float16(
-    source: Source, folder: Path, wide: Wide, kept: Collection[str], *, rounds: bool
+    source: Source,
+    folder: Path,
+    wide: Wide,
+    lacking: Collection[str],
+    kept: Collection[str],
+    *,
+    rounds: bool,
 ) -> Compiled:
-    details = _wide_nodes(kept, onnx.load(wide.path, load_external_data=False).graph)
-    model = in_float16(_make_room(wide), kept)
+    stay = {*lacking, *kept}
+    details = _wide_nodes(stay, onnx.load(wide.path, load_external_data=False).graph)
+    model = in_float16(_make_room(wide), stay)
     share = share_in(model, (TensorProto.FLOAT,), (TensorProto.FLOAT16,))
-    if share > 1 - _LEAST_SHARE:
+    if kept and share > 1 - _LEAST_SHARE:
         raise ContractError(
-            f"{1 - share:.0%} of its weights would be in float16, less than half: the others meet "
-            "values that leave it",
+            f"{1 - share:.0%} of its weights would be in float16, less than half: the others are "
+            "those of nodes that stay in float32",
             remedy="leave --precision out",
         )
     if share > 1 - _NEARLY_ALL:

@@ -85,8 +85,9 @@ def _measuring(name: str) -> Iterator[NodeProto]:
         return helper.make_node(operator, own, [f"{name}/{makes}"], **attributes)
 
     given = {"value": name, "zero": _ZERO, "normal": _SMALLEST}
-    yield node("IsInf", ["value"], "infinite")
-    yield node("Where", ["infinite", "zero", "value"], "finite")
+    yield node("Sub", ["value", "value"], "nothing")  # NaN of NaN and Inf
+    yield node("Equal", ["nothing", "zero"], "counts")
+    yield node("Where", ["counts", "value", "zero"], "finite")
     yield node("Cast", ["finite"], "half", to=TensorProto.FLOAT16)
     yield node("Cast", ["half"], "held", to=TensorProto.DOUBLE)
     yield node("Cast", ["finite"], "exact", to=TensorProto.DOUBLE)

@@ -35,6 +35,16 @@ STEEP = """
         >
     }
 """
+MIXED = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, float16[n] h, bool c) => (float16[n] y) {
+        a = Cast <to = 10> (x)
+        y = If (c) <
+            then_branch = then () => (float16[n] t) { t = Add (a, h) },
+            else_branch = other () => (float16[n] o) { o = Mul (a, h) }
+        >
+    }
+"""
 GIVEN_BACK = """
     <ir_version: 10, opset_import: ["" : 20]>
     main (float[n] x, bool c) => (float[n] y) <float[1] one = {1.0}> {
@@ -91,6 +101,21 @@ def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None
     c = np.array(True)
     assert nodes_beyond_float16(wide, [{"x": x, "c": c}]) == []
     assert nodes_beyond_float16(wide, [{"x": near, "c": c}]) == ["first", "second", "fifth"]
+
+
+def test_places_that_hold_no_number_hide_no_other(tmp_path: Path) -> None:
+    x = np.array([np.nan, np.inf, 1.0, 2.0], np.float32)
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}]) == ["second", "third"]
+
+
+def test_inputs_and_outputs_in_float16_stay_so(tmp_path: Path) -> None:
+    model = in_float16(written(MIXED, tmp_path), ())
+    round_each(model, TensorProto.FLOAT16)
+    onnx.checker.check_model(model, full_check=True)
+    h = np.array([0.1, 3.0], np.float16)
+    y = run(model, x=np.array([0.3, 2.0], np.float32), h=h, c=np.array(True))
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(y, np.array([0.3, 2.0], np.float16) + h)
 
 
 @pytest.mark.parametrize(
