@@ -39,18 +39,19 @@ def nodes_beyond_float16(path: Path, inputs: Sequence[Mapping[str, Array]]) -> l
     nodes = list(of_kind("NodeProto", graph))
     lost, small = _of_weights(file)
     dtypes = dtypes_of(described(file.model, (name for n in graph.node for name in n.output)))
-    made = [name for n in graph.node for name in n.output if dtypes.get(name) == TensorProto.FLOAT]
+    values = [*(entry.name for entry in graph.input), *(o for n in graph.node for o in n.output)]
+    floats = [name for name in values if dtypes.get(name) == TensorProto.FLOAT]
     graph.initializer.extend(
         helper.make_tensor(name, TensorProto.FLOAT, [], [value])
         for name, value in ((_ZERO, 0.0), (_SMALLEST, _NORMAL))
     )
-    graph.node.extend([each for name in made for each in _measuring(name)])
-    asked = [f"{name}/{what}" for name in made for what in ("lost", "whole", "small")]
+    graph.node.extend([each for name in floats for each in _measuring(name)])
+    asked = [f"{name}/{what}" for name in floats for what in ("lost", "whole", "small")]
     with open_outputs(file, asked) as session:
         for given in inputs:
             feed = {entry.name: given[entry.name] for entry in session.get_inputs()}
             figures = np.array(session.run(asked, feed), np.float64).reshape(-1, 3)
-            for name, (missing, whole, count) in zip(made, figures, strict=True):
+            for name, (missing, whole, count) in zip(floats, figures, strict=True):
                 lost |= {name} if missing > _LOST * whole else set()
                 small |= {name} if count else set()
     lost |= {name for n in nodes if n.op_type in _STEEP for name in n.input if name in small}

@@ -103,6 +103,14 @@ def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None
     assert nodes_beyond_float16(wide, [{"x": near, "c": c}]) == ["first", "second", "fifth"]
 
 
+def test_inputs_that_float16_does_not_hold(tmp_path: Path) -> None:
+    x = np.array([1e5, 2e5], np.float32)
+    beyond = ["first", "second", "third", "fourth"]
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}]) == beyond
+    x = np.array([1e-9, 2e-9], np.float32)
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}])[0] == "first"
+
+
 def test_places_that_hold_no_number_hide_no_other(tmp_path: Path) -> None:
     x = np.array([np.nan, np.inf, 1.0, 2.0], np.float32)
     assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}]) == ["second", "third"]
