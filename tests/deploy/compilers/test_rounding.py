@@ -24,6 +24,25 @@ LOUD = """
         [fourth] y = Mul (c, small)
     }
 """
+LOUD_IN_BRANCH = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, bool c) => (float[n] y)
+    <float[1] large = {3000.0}, float[1] small = {0.001}> {
+        a = Mul (x, large)
+        y = If (c) <
+            then_branch = then () => (float[n] t) {
+                [second] b = Mul (a, large)
+                [third] d = Mul (b, small)
+                [fourth] t = Mul (d, small)
+            },
+            else_branch = other () => (float[n] o) {
+                p = Mul (a, small)
+                q = Mul (p, large)
+                o = Mul (q, small)
+            }
+        >
+    }
+"""
 STEEP = """
     <ir_version: 10, opset_import: ["" : 20]>
     main (float[n] x, bool c) => (float[n] y) <float[1] one = {1.0}> {
@@ -124,6 +143,17 @@ def test_inputs_and_outputs_in_float16_stay_so(tmp_path: Path) -> None:
     y = run(model, x=np.array([0.3, 2.0], np.float32), h=h, c=np.array(True))
     assert y.dtype == np.float16
     np.testing.assert_array_equal(y, np.array([0.3, 2.0], np.float16) + h)
+
+
+def test_nodes_of_a_branch_that_stay_in_float32(tmp_path: Path) -> None:
+    wide = written(LOUD_IN_BRANCH, tmp_path)
+    x = np.linspace(-3, 3, 50, dtype=np.float32)
+    model = in_float16(wide, ["second", "third"])
+    onnx.checker.check_model(model, full_check=True)
+    round_each(model, TensorProto.FLOAT16)
+    for c in (True, False):
+        found = run(model, x=x, c=np.array(c))
+        np.testing.assert_allclose(found, x.astype(np.float64) * 9, rtol=2e-3)
 
 
 @pytest.mark.parametrize(
