@@ -199,6 +199,33 @@ def test_what_leaves_float16_stays_in_float32(
     assert any(note.startswith("float16, emulated: with each value rounded") for note in made.notes)
 
 
+class LoudSteps(nn.Module):
+    """Values leave float16 within a loop, which puts them into a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.linear = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, found = self.first(x), []
+        for step in range(x.shape[1]):
+            found.append(self.linear(y[:, step]) * 1e6 * 1e-6)
+        return torch.stack(found, 1)
+
+
+def test_what_leaves_float16_in_a_loop_stays_in_float32(tmp_path: Path) -> None:
+    events: list[Any] = []
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    made = narrow(
+        LoudSteps(), {"x": x}, tmp_path / "m.edge", "float16",
+        dimensions={"x": {0: "batch", 1: "time"}}, on_event=events.append,
+    )  # fmt: skip  # one call
+    tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+    assert tried[-1] == ("float16 around bodies", "proved")
+    assert str(made.bundle.manifest.artefacts[0].details["float32"]).endswith("50% of the weights")
+    assert signal_db(made) > 50
+
+
 class MixedAnswers(nn.Module):
     """A second output in float16, and integers of which rounding changes some."""
 
