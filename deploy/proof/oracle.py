@@ -185,6 +185,9 @@ def _with_eps(
 
 _EPS: Final = torch.finfo(torch.float32).eps
 """torch 2.13 computes in float32 where its input is narrower."""
+_EPS_OF_FLOAT64: Final = torch.finfo(torch.float64).eps
+_ADD: Final[Any] = torch.ops.aten.add_.Scalar
+"""What ``rms_norm`` does it with, in a script too; of code in Python it is ``add_.Tensor``."""
 
 
 def _reads_bits(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -211,6 +214,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         kwargs = kwargs or {}
         if func is _VIEW:
             return self._bits(*args)
+        if func is _ADD and args[1] == _EPS_OF_FLOAT64 and self._own is not None:
+            args = (args[0], _EPS)
         if torch.Tag.nondeterministic_seeded in func.tags and self._own is not None:
             return self._random(func, args, kwargs)
         written = [arg.alias_info is not None and arg.alias_info.is_write for arg in _schema(func)]

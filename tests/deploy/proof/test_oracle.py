@@ -160,8 +160,12 @@ class Norms(nn.Module):
         return self.norm(x), torch.rms_norm(x, [5]), nn.functional.rms_norm(x, [5], eps=1e-6)
 
 
-def test_a_norm_adds_what_it_adds_in_eager() -> None:
-    _, eager, found = answer(source_of(Norms()))
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_norm_adds_what_it_adds_in_eager(is_traced: bool) -> None:
+    with warnings.catch_warnings():  # torch 2.13 deprecates it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = torch.jit.trace(Norms(), torch.zeros(2, 5)) if is_traced else Norms()
+    _, eager, found = answer(source_of(module))
     for own, oracle in zip(eager, found.outputs, strict=True):
         assert oracle is not None
         np.testing.assert_allclose(oracle, own, rtol=1e-6)
