@@ -164,7 +164,8 @@ class Norms(nn.Module):
 def test_a_norm_adds_what_it_adds_in_eager(is_traced: bool) -> None:
     with warnings.catch_warnings():  # torch 2.13 deprecates it
         warnings.simplefilter("ignore", DeprecationWarning)
-        module = torch.jit.trace(Norms(), torch.zeros(2, 5)) if is_traced else Norms()
+        jit: Any = torch.jit
+        module = jit.trace(Norms(), torch.zeros(2, 5)) if is_traced else Norms()
     _, eager, found = answer(source_of(module))
     for own, oracle in zip(eager, found.outputs, strict=True):
         assert oracle is not None
