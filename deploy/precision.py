@@ -13,6 +13,7 @@ from edgeport.deploy.compilers.narrowing import (
     Wide,
     in_float16_but,
     is_measured,
+    nodes_of_bodies,
     products_of_transposed,
     routes,
     to_build_from,
@@ -165,7 +166,10 @@ def narrowed(
 def _in_reach(
     wide: Wide, golden: Sequence[Golden], failed: Sequence[Attempt], limits: Limits
 ) -> tuple[Route, ...]:
-    """The way to float16 with what leaves it in float32, if a file was wrong and anything does."""
+    """Ways to float16 with what leaves it in float32, if a file was wrong and anything does.
+
+    What values have within bodies is not known: all of their nodes are the last to stay.
+    """
     if all(attempt.outcome != "wrong" for attempt in failed):
         return ()
     inputs = [sample.inputs for sample in golden]
@@ -173,11 +177,14 @@ def _in_reach(
         beyond = run_isolated(partial(nodes_beyond_float16, wide.path, inputs), limits)
     except EngineError:  # it does not run with so much asked of it
         return ()
-    if isinstance(beyond, Killed) or not beyond:
+    if isinstance(beyond, Killed):
         return ()
-    if any(attempt.outcome == "ended" for attempt in failed):
-        beyond += products_of_transposed(wide)
-    return (in_float16_but("float16 in reach", wide, beyond),)
+    crashing = products_of_transposed(wide) if any(a.outcome == "ended" for a in failed) else []
+    found = [in_float16_but("float16 in reach", wide, beyond + crashing)] if beyond else []
+    if inner := nodes_of_bodies(wide):
+        stay = beyond + crashing + inner
+        found.append(in_float16_but("float16 around bodies", wide, stay))
+    return tuple(found)
 
 
 def _emulation(seen: Attempt | None) -> tuple[list[str], tuple[Path, Artefact] | None]:
@@ -195,7 +202,7 @@ def _rounded(proved: Attempt, precision: str) -> str:
         verdict.figures.snr_db
         for report in proved.reports
         for verdict in report.verdicts
-        if verdict.kind != "edge" and verdict.figures.snr_db is not None
+        if verdict.kind != "edge" and verdict.figures.rule != "exact"
     ]
     least = f"the signal is at least {min(signals):.3g} dB above the noise" if signals else ""
     return (

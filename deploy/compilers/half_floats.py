@@ -24,18 +24,14 @@ def in_float16(path: Path, kept: Collection[str]) -> onnx.ModelProto:
     """
     from onnxruntime.transformers import float16
 
-    made = (
-        float16.convert_float_to_float16(  # of a model in memory it infers no shapes beyond 2 GiB
-            str(path), keep_io_types=True, node_block_list=[*kept]
-        )
+    made = float16.convert_float_to_float16(  # in memory it infers no shapes beyond 2 GiB
+        str(path), keep_io_types=True, node_block_list=[*kept]
     )
     *inner, outermost = graphs(made)
     taken: set[str] = set()
     for graph in inner:
         taken |= _take_casts(graph, outermost)
-        for tensor in _constants_as_outputs(
-            graph
-        ):  # no node takes them: it leaves them as they are
+        for tensor in _constants_as_outputs(graph):  # no node takes them: it leaves them
             tensor.CopyFrom(float16.convert_tensor_float_to_float16(tensor))
     for graph, known in (*((graph, set()) for graph in inner), (outermost, taken)):
         _drop_repeated_casts(graph, known)
@@ -77,8 +73,16 @@ def _take_casts(inner: onnx.GraphProto, outermost: onnx.GraphProto) -> set[str]:
     made.update(value.name for value in inner.input)
     needed = {name for node in of_kind("NodeProto", inner) for name in node.input}
     needed.update(value.name for value in inner.output)
-    casts = [node for node in outermost.node if node.op_type == "Cast" and node.input[0] in made]
-    inner.node.extend(node for node in casts if node.output[0] in needed)
+    casts, kept = [], []
+    for node in outermost.node:  # one may be of what the last has made
+        if node.op_type == "Cast" and node.input[0] in made:
+            casts.append(node)
+            made.update(node.output)
+    for node in reversed(casts):
+        if node.output[0] in needed:
+            kept.append(node)
+            needed.update(node.input)
+    inner.node.extend(kept)
     return {node.output[0] for node in casts}
 
 

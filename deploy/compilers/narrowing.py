@@ -31,7 +31,7 @@ from edgeport.runtimes.parity.thresholds import Precision
 from .half_floats import in_bfloat16, in_float16
 from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in, share_in_int8
 from .onnx_graph import in_order, packed, write
-from .onnx_messages import of_kind, uses
+from .onnx_messages import graphs, of_kind, uses
 from .rounding import round_each
 from .routes import Route
 from .steps import is_usual
@@ -131,11 +131,13 @@ def in_float16_but(name: str, wide: Wide, kept: Collection[str]) -> Route:
     """
     model = onnx.load(wide.path, load_external_data=False)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    nodes = of_kind("NodeProto", model.graph)
+    nodes = [*of_kind("NodeProto", model.graph)]
     lacking = [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
-    stay = tuple(dict.fromkeys((*lacking, *kept)))
+    lists = {n.name for n in nodes if "Sequence" in n.op_type}  # of which there are no casts
+    stay = [name for name in kept if name not in lists]
     file, emulated = (
-        partial(_float16, wide=wide, kept=stay, rounds=rounds) for rounds in (False, True)
+        partial(_float16, wide=wide, lacking=lacking, kept=stay, rounds=rounds)
+        for rounds in (False, True)
     )
     return Route(name, file, emulated=emulated)
 
@@ -155,6 +157,13 @@ def products_of_transposed(wide: Wide) -> list[str]:
         if name in turned
     ]
     return list(dict.fromkeys(name for pair in found for name in pair))
+
+
+def nodes_of_bodies(wide: Wide) -> list[str]:
+    """Nodes within branches and loops, but for those that have bodies themselves."""
+    *inner, _ = graphs(onnx.load(wide.path, load_external_data=False))
+    nodes = (node for graph in inner for node in graph.node)
+    return [node.name for node in nodes if not any(a.HasField("g") for a in node.attribute)]
 
 
 def to_build_from(made: Compiled, wide: Wide, folder: Path) -> EngineSource:
@@ -205,15 +214,22 @@ def _has_no_float16(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
 
 
 def _float16(
-    source: Source, folder: Path, wide: Wide, kept: Collection[str], *, rounds: bool
+    source: Source,
+    folder: Path,
+    wide: Wide,
+    lacking: Collection[str],
+    kept: Collection[str],
+    *,
+    rounds: bool,
 ) -> Compiled:
-    details = _wide_nodes(kept, onnx.load(wide.path, load_external_data=False).graph)
-    model = in_float16(_make_room(wide), kept)
+    stay = {*lacking, *kept}
+    details = _wide_nodes(stay, onnx.load(wide.path, load_external_data=False).graph)
+    model = in_float16(_make_room(wide), stay)
     share = share_in(model, (TensorProto.FLOAT,), (TensorProto.FLOAT16,))
-    if share > 1 - _LEAST_SHARE:
+    if kept and share > 1 - _LEAST_SHARE:
         raise ContractError(
-            f"{1 - share:.0%} of its weights would be in float16, less than half: the others meet "
-            "values that leave it",
+            f"{1 - share:.0%} of its weights would be in float16, less than half: the others are "
+            "those of nodes that stay in float32",
             remedy="leave --precision out",
         )
     if share > 1 - _NEARLY_ALL:

@@ -4,14 +4,17 @@ ONNX Runtime has no bfloat16 on the CPU, and few kernels in float16: what lies b
 lacks it computes in float32, so that values of 1e6 or 1e-12, which no GPU has there, come through.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import onnx
 from onnx import helper
 
 from .bfloat16 import replace_dtype
-from .onnx_messages import graphs
+from .onnx_messages import graphs, of_kind
 from .steps import write_out_steps
+
+_FLOAT: Final = onnx.TensorProto.FLOAT
 
 
 def round_each(model: onnx.ModelProto, dtype: int) -> None:
@@ -19,6 +22,8 @@ def round_each(model: onnx.ModelProto, dtype: int) -> None:
 
     A product is so summed in float32 and rounded once, as on a tensor core (NVIDIA, "NVIDIA A100
     Tensor Core GPU Architecture", 2020). In an LSTM or GRU so is each value of each step.
+
+    Inputs and outputs that are in that dtype in the model stay in it.
 
     Args:
         model: It tells the dtypes of its values, as those that ONNX Runtime's converter makes do.
@@ -28,19 +33,45 @@ def round_each(model: onnx.ModelProto, dtype: int) -> None:
         write_out_steps(model, operator)
     found = graphs(model)
     narrow = [_values_in(graph, dtype) for graph in found]
-    replace_dtype(model, dtype, onnx.TensorProto.FLOAT)
+    inputs = [*_of_dtype(model.graph.input, dtype)]
+    outputs = [*_of_dtype(model.graph.output, dtype)]
+    replace_dtype(model, dtype, _FLOAT)
     for graph, names in zip(found, narrow, strict=True):
         nodes = [each for node in graph.node for each in _rounded(node, names, dtype)]
         del graph.node[:]
         graph.node.extend(nodes)
+    _give_back(model.graph, inputs, outputs, dtype)
 
 
 def _values_in(graph: onnx.GraphProto, dtype: int) -> frozenset[str]:
-    return frozenset(
-        value.name
-        for value in (*graph.value_info, *graph.output)
-        if value.type.tensor_type.elem_type == dtype
-    )
+    values = (*graph.value_info, *graph.output)
+    return frozenset(value.name for value in _of_dtype(values, dtype))
+
+
+def _of_dtype(values: Iterable[onnx.ValueInfoProto], dtype: int) -> Iterator[onnx.ValueInfoProto]:
+    return (value for value in values if value.type.tensor_type.elem_type == dtype)
+
+
+def _give_back(
+    graph: onnx.GraphProto,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    dtype: int,
+) -> None:
+    """Cast inputs and outputs, around all nodes in float32, from a dtype and to it."""
+    wide = {value.name: f"{value.name}/wide" for value in (*inputs, *outputs)}
+    for node in of_kind("NodeProto", graph):
+        for names in (node.input, node.output):
+            names[:] = [wide.get(name, name) for name in names]
+    for value in (*inputs, *outputs):
+        value.type.tensor_type.elem_type = dtype
+    for value in inputs:
+        cast = helper.make_node("Cast", [value.name], [wide[value.name]], to=_FLOAT)
+        graph.node.insert(0, cast)
+    for value in outputs:
+        graph.node.add().CopyFrom(
+            helper.make_node("Cast", [wide[value.name]], [value.name], to=dtype)
+        )
 
 
 def _rounded(node: onnx.NodeProto, names: frozenset[str], dtype: int) -> Iterator[onnx.NodeProto]:
@@ -52,4 +83,4 @@ def _rounded(node: onnx.NodeProto, names: frozenset[str], dtype: int) -> Iterato
     for name in held:
         cut = f"{name}/cut"
         yield helper.make_node("Cast", [f"{name}/exact"], [cut], to=dtype)
-        yield helper.make_node("Cast", [cut], [name], to=onnx.TensorProto.FLOAT)
+        yield helper.make_node("Cast", [cut], [name], to=_FLOAT)

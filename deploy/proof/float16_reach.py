@@ -54,18 +54,19 @@ def _measured(
     """Of each value of floats on each input: its name, and what ``_measuring`` measures."""
     graph = file.model.graph
     dtypes = dtypes_of(described(file.model, (name for n in graph.node for name in n.output)))
-    made = [name for n in graph.node for name in n.output if dtypes.get(name) == TensorProto.FLOAT]
+    values = [*(entry.name for entry in graph.input), *(o for n in graph.node for o in n.output)]
+    floats = [name for name in values if dtypes.get(name) == TensorProto.FLOAT]
     graph.initializer.extend(
         helper.make_tensor(name, TensorProto.FLOAT, [], [value])
         for name, value in ((_ZERO, 0.0), (_SMALLEST, _NORMAL))
     )
-    graph.node.extend([each for name in made for each in _measuring(name)])
-    asked = [f"{name}/{what}" for name in made for what in ("lost", "whole", "small")]
+    graph.node.extend([each for name in floats for each in _measuring(name)])
+    asked = [f"{name}/{what}" for name in floats for what in ("lost", "whole", "small")]
     with open_outputs(file, asked) as session:
         for given in inputs:
             feed = {entry.name: given[entry.name] for entry in session.get_inputs()}
             figures = np.array(session.run(asked, feed), np.float64).reshape(-1, 3)
-            for name, row in zip(made, figures.tolist(), strict=True):
+            for name, row in zip(floats, figures.tolist(), strict=True):
                 yield name, *row
 
 
@@ -93,8 +94,9 @@ def _measuring(name: str) -> Iterator[NodeProto]:
         return helper.make_node(operator, own, [f"{name}/{makes}"], **attributes)
 
     given = {"value": name, "zero": _ZERO, "normal": _SMALLEST}
-    yield node("IsInf", ["value"], "infinite")
-    yield node("Where", ["infinite", "zero", "value"], "finite")
+    yield node("Sub", ["value", "value"], "nothing")  # NaN of NaN and Inf
+    yield node("Equal", ["nothing", "zero"], "counts")
+    yield node("Where", ["counts", "value", "zero"], "finite")
     yield node("Cast", ["finite"], "half", to=TensorProto.FLOAT16)
     yield node("Cast", ["half"], "held", to=TensorProto.DOUBLE)
     yield node("Cast", ["finite"], "exact", to=TensorProto.DOUBLE)

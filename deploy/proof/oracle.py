@@ -161,8 +161,11 @@ class _Asked(TorchFunctionMode):
             return self._own or dtype if dtype == torch.float64 else dtype
         if getattr(func, "__name__", "") in _RANDOM:
             return func(*args, **(kwargs or {}))  # in eager's dtype; its operator widens it
-        keep = _reads_bits(func, args, kwargs or {})
-        wide = (args, kwargs or {}) if keep else tree_map(_wide, (args, kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "rms_norm" and self._own is not None:
+            args, kwargs = _with_eps(*args, **kwargs)
+        keep = _reads_bits(func, args, kwargs)
+        wide = (args, kwargs) if keep else tree_map(_wide, (args, kwargs))
         with _default(torch.float64):  # only here: code may ask which it is
             return func(*wide[0], **wide[1])
 
@@ -170,6 +173,21 @@ class _Asked(TorchFunctionMode):
 _RANDOM: Final = frozenset(
     {"rand", "randn", "rand_like", "randn_like", "normal", "bernoulli", "normal_", "uniform_"}
 )
+
+
+def _with_eps(
+    input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of ``rms_norm``: if none is given, torch adds the eps of what it computes in."""
+    given = _EPS if eps is None else eps
+    return (input, normalized_shape, weight, given), {}
+
+
+_EPS: Final = torch.finfo(torch.float32).eps
+"""torch 2.13 computes in float32 where its input is narrower."""
+_EPS_OF_FLOAT64: Final = torch.finfo(torch.float64).eps
+_ADD: Final[Any] = torch.ops.aten.add_.Scalar
+"""What ``rms_norm`` does it with, in a script too; of code in Python it is ``add_.Tensor``."""
 
 
 def _reads_bits(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -196,6 +214,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         kwargs = kwargs or {}
         if func is _VIEW:
             return self._bits(*args)
+        if func is _ADD and args[1] == _EPS_OF_FLOAT64 and self._own is not None:
+            args = (args[0], _EPS)
         if torch.Tag.nondeterministic_seeded in func.tags and self._own is not None:
             return self._random(func, args, kwargs)
         written = [arg.alias_info is not None and arg.alias_info.is_write for arg in _schema(func)]

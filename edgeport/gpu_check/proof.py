@@ -44,7 +44,8 @@ def prove(place: Place) -> Figures:
         )  # fmt: skip
     worst = max(report.verdicts, key=lambda v: v.figures.ratio)
     ratio = worst.figures.ratio
-    usual = [v.figures.snr_db for v in report.verdicts if v.kind != "edge"]
+    floats = [v for v in report.verdicts if v.figures.rule != "exact"]
+    usual = [v.figures.snr_db for v in floats if v.kind != "edge"]
     signal_db = min(usual, default=np.inf)
     return {
         "engine": None if report.engine is None else asdict(report.engine),

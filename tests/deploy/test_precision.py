@@ -18,7 +18,7 @@ from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import narrowing
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
-from edgeport.runtimes.parity.thresholds import Precision, Thresholds
+from edgeport.runtimes.parity.thresholds import Precision, Reduced, Thresholds
 from edgeport.runtimes.tensorrt.order import EngineOptions
 
 BATCH = {"x": {0: "batch"}}
@@ -199,6 +199,55 @@ def test_what_leaves_float16_stays_in_float32(
     assert any(note.startswith("float16, emulated: with each value rounded") for note in made.notes)
 
 
+class LoudSteps(nn.Module):
+    """Values leave float16 within a loop, which puts them into a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.linear = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, found = self.first(x), []
+        for step in range(x.shape[1]):
+            found.append(self.linear(y[:, step]) * 1e6 * 1e-6)
+        return torch.stack(found, 1)
+
+
+def test_what_leaves_float16_in_a_loop_stays_in_float32(tmp_path: Path) -> None:
+    events: list[Any] = []
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    made = narrow(
+        LoudSteps(), {"x": x}, tmp_path / "m.edge", "float16",
+        dimensions={"x": {0: "batch", 1: "time"}}, on_event=events.append,
+    )  # fmt: skip  # one call
+    tried = [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
+    assert tried[-1] == ("float16 around bodies", "proved")
+    assert str(made.bundle.manifest.artefacts[0].details["float32"]).endswith("50% of the weights")
+    assert signal_db(made) > 50
+
+
+class MixedAnswers(nn.Module):
+    """A second output in float16, and integers of which rounding changes some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y: Tensor = self.linear(x)
+        return y, y.half(), (4096 * y).int()
+
+
+def test_the_signal_that_is_told_is_that_of_floats(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    loose = Thresholds(reduced={"float16": Reduced(min_snr_db=40, max_flips=1)})
+    made = narrow(
+        MixedAnswers(), {"x": torch.randn(2, 8)}, tmp_path / "m.edge", "float16", thresholds=loose
+    )
+    (told,) = [note for note in made.notes if note.startswith("float16, emulated: ")]
+    assert re.search(r"the signal is at least [\d.]+ dB above the noise$", told)
+
+
 def test_an_emulation_that_cannot_be_run_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +275,7 @@ def test_a_file_with_most_weights_in_float32_is_not_float16(tmp_path: Path) -> N
         )  # fmt: skip  # one call
     assert (
         "float16 in reach  refused: 17% of its weights would be in float16, less than half: the "
-        "others meet values that leave it"
+        "others are those of nodes that stay in float32"
     ) in raised.value.problem
 
 
@@ -310,7 +359,9 @@ def test_what_is_added_by_scattering_stays_in_float32(
 def test_an_engine_that_refuses_says_nothing_of_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeport.deploy.compilers.narrowing._sums_by_scattering", lambda _: ())
+    monkeypatch.setattr(
+        "edgeport.deploy.compilers.narrowing._adds_what_it_scatters", lambda _: False
+    )
     with pytest.raises(ParityError, match="ONNX Runtime failed") as raised:
         deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
     assert raised.value.remedy == "leave --precision out"

@@ -24,6 +24,25 @@ LOUD = """
         [fourth] y = Mul (c, small)
     }
 """
+LOUD_IN_BRANCH = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, bool c) => (float[n] y)
+    <float[1] large = {3000.0}, float[1] small = {0.001}> {
+        a = Mul (x, large)
+        y = If (c) <
+            then_branch = then () => (float[n] t) {
+                [second] b = Mul (a, large)
+                [third] d = Mul (b, small)
+                [fourth] t = Mul (d, small)
+            },
+            else_branch = other () => (float[n] o) {
+                p = Mul (a, small)
+                q = Mul (p, large)
+                o = Mul (q, small)
+            }
+        >
+    }
+"""
 STEEP = """
     <ir_version: 10, opset_import: ["" : 20]>
     main (float[n] x, bool c) => (float[n] y) <float[1] one = {1.0}> {
@@ -32,6 +51,16 @@ STEEP = """
         [third] y = If (c) <
             then_branch = then () => (float[n] t) { [fourth] t = Mul (b, one) },
             else_branch = other () => (float[n] o) { [fifth] o = Reciprocal (a) }
+        >
+    }
+"""
+MIXED = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    main (float[n] x, float16[n] h, bool c) => (float16[n] y) {
+        a = Cast <to = 10> (x)
+        y = If (c) <
+            then_branch = then () => (float16[n] t) { t = Add (a, h) },
+            else_branch = other () => (float16[n] o) { o = Mul (a, h) }
         >
     }
 """
@@ -91,6 +120,40 @@ def test_small_numbers_matter_to_what_makes_much_of_them(tmp_path: Path) -> None
     c = np.array(True)
     assert nodes_beyond_float16(wide, [{"x": x, "c": c}]) == []
     assert nodes_beyond_float16(wide, [{"x": near, "c": c}]) == ["first", "second", "fifth"]
+
+
+def test_inputs_that_float16_does_not_hold(tmp_path: Path) -> None:
+    x = np.array([1e5, 2e5], np.float32)
+    beyond = ["first", "second", "third", "fourth"]
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}]) == beyond
+    x = np.array([1e-9, 2e-9], np.float32)
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}])[0] == "first"
+
+
+def test_places_that_hold_no_number_hide_no_other(tmp_path: Path) -> None:
+    x = np.array([np.nan, np.inf, 1.0, 2.0], np.float32)
+    assert nodes_beyond_float16(written(LOUD, tmp_path), [{"x": x}]) == ["second", "third"]
+
+
+def test_inputs_and_outputs_in_float16_stay_so(tmp_path: Path) -> None:
+    model = in_float16(written(MIXED, tmp_path), ())
+    round_each(model, TensorProto.FLOAT16)
+    onnx.checker.check_model(model, full_check=True)
+    h = np.array([0.1, 3.0], np.float16)
+    y = run(model, x=np.array([0.3, 2.0], np.float32), h=h, c=np.array(True))
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(y, np.array([0.3, 2.0], np.float16) + h)
+
+
+def test_nodes_of_a_branch_that_stay_in_float32(tmp_path: Path) -> None:
+    wide = written(LOUD_IN_BRANCH, tmp_path)
+    x = np.linspace(-3, 3, 50, dtype=np.float32)
+    model = in_float16(wide, ["second", "third"])
+    onnx.checker.check_model(model, full_check=True)
+    round_each(model, TensorProto.FLOAT16)
+    for c in (True, False):
+        found = run(model, x=x, c=np.array(c))
+        np.testing.assert_allclose(found, x.astype(np.float64) * 9, rtol=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,30 @@ class Global(Head):
         return found
 
 
+class Norms(nn.Module):
+    """What is added to the squares counts beside values of 1e-3, and hangs on their dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x * 1e-3
+        return self.norm(x), torch.rms_norm(x, [5]), nn.functional.rms_norm(x, [5], eps=1e-6)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_norm_adds_what_it_adds_in_eager(is_traced: bool) -> None:
+    with warnings.catch_warnings():  # torch 2.13 deprecates it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jit: Any = torch.jit
+        module = jit.trace(Norms(), torch.zeros(2, 5)) if is_traced else Norms()
+    _, eager, found = answer(source_of(module))
+    for own, oracle in zip(eager, found.outputs, strict=True):
+        assert oracle is not None
+        np.testing.assert_allclose(oracle, own, rtol=1e-6)
+
+
 def test_nothing_of_the_users_is_widened() -> None:
     module = Global()
     before = torch.get_default_dtype(), torch.autocast.__enter__
