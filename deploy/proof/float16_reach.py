@@ -66,8 +66,8 @@ def _measured(
         for given in inputs:
             feed = {entry.name: given[entry.name] for entry in session.get_inputs()}
             figures = np.array(session.run(asked, feed), np.float64).reshape(-1, 3)
-            for name, row in zip(floats, figures.tolist(), strict=True):
-                yield name, *row
+            for name, (missing, whole, count) in zip(floats, figures.tolist(), strict=True):
+                yield name, missing, whole, count
 
 
 def _of_weights(file: OnnxFile) -> _Found:
