@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from edgeport.runtimes import (
     Options,
     ParityError,
     Report,
+    Signature,
     files,
     verify,
 )
@@ -59,6 +61,9 @@ from .localisation import locate
 from .other_ways import with_other_ways
 from .precision import held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
+
+_OF_SIZES: Final = re.compile("forward (asks whether|takes the dimension '.*' up to)")
+"""What a route is refused for that knows of a branch on sizes."""
 
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 
@@ -139,6 +144,7 @@ def export_source(
                     reference.draws,
                 )
             won.append(found[-1])
+            left_out += _ways_of_sizes(source.signature, found)
         proved = next((found.compiled for found in won if found.format == "onnx"), None)
         onnx_file = None if proved is None else EngineSource.of(proved, folder)
         emulated = None
@@ -284,6 +290,19 @@ def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:
         for sample in golden:
             run_module(source.flat, sample.inputs)
     return list(decisions)
+
+
+def _ways_of_sizes(declared: Signature, found: Sequence[Attempt]) -> list[str]:
+    """A sentence if one run was recorded of what is known to go another way at some sizes."""
+    told = [each.diagnosis.problem for each in found[:-1] if each.diagnosis]
+    asked = next((problem for problem in told if _OF_SIZES.match(problem)), None)
+    has_no_end = any(declared.range_of(name).max is None for name in declared.dimensions)
+    if asked is None or not found[-1].records or not has_no_end:
+        return []
+    return [
+        f"{found[-1].format}: one run was recorded, which has one way alone where {asked}: what is "
+        "larger than was tried may be wrong; declare the largest there is"
+    ]
 
 
 def _notes(

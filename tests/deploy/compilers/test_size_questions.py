@@ -122,6 +122,18 @@ def test_what_is_computed_of_sizes_is_asked_too(question: str, tmp_path: Path) -
         export(Asks(question), tmp_path / "m.edge", formats=["pt2"])
 
 
+def test_a_recorded_run_tells_which_sizes_go_another_way(tmp_path: Path) -> None:
+    made = deploy.export(
+        Asks("cube"), {"x": torch.randn(2, 24)}, tmp_path / "m.edge", dimensions=FREE,
+        formats=["torchscript"],
+    )  # fmt: skip  # one call
+    assert (
+        "torchscript: one run was recorded, which has one way alone where forward asks whether "
+        "batch**3*time**3 <= 1000000000000, which not all sizes answer alike: what is larger than "
+        "was tried may be wrong; declare the largest there is"
+    ) in made.notes
+
+
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
 def test_a_branch_on_a_size_with_a_step_has_both_ways(
     format_: str, backend: str, tmp_path: Path
