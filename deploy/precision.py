@@ -13,8 +13,6 @@ from edgeport.deploy.compilers.narrowing import (
     Wide,
     in_float16_but,
     is_measured,
-    nodes_of_bodies,
-    products_of_transposed,
     routes,
     to_build_from,
 )
@@ -22,6 +20,7 @@ from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.compilers.while_loops import while_loops
+from edgeport.deploy.compilers.wide_nodes import nodes_of_bodies, products_of_transposed
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
@@ -179,9 +178,10 @@ def _in_reach(
         return ()
     if isinstance(beyond, Killed):
         return ()
-    crashing = products_of_transposed(wide) if any(a.outcome == "ended" for a in failed) else []
+    model = wide.without_weights()
+    crashing = products_of_transposed(model) if any(a.outcome == "ended" for a in failed) else []
     found = [in_float16_but("float16 in reach", wide, beyond + crashing)] if beyond else []
-    if inner := nodes_of_bodies(wide):
+    if inner := nodes_of_bodies(model):
         stay = beyond + crashing + inner
         found.append(in_float16_but("float16 around bodies", wide, stay))
     return tuple(found)

@@ -31,12 +31,17 @@ from edgeport.runtimes.parity.thresholds import Precision
 from .half_floats import in_bfloat16, in_float16
 from .int8_weights import give_own_weights, has_stacked, kept_in_float, share_in, share_in_int8
 from .onnx_graph import in_order, packed, write
-from .onnx_messages import graphs, of_kind, uses
+from .onnx_messages import of_kind, uses
 from .rounding import round_each
 from .routes import Route
-from .steps import is_usual
 from .stored import Compiled, EngineSource
 from .targets import OnnxRequest
+from .wide_nodes import (
+    nodes_on_lists,
+    products_of_transposed,
+    without_bfloat16,
+    without_float16,
+)
 
 NARROW: Final[tuple[Precision, ...]] = ("float16", "bfloat16", "int8")
 
@@ -55,21 +60,6 @@ _DYNAMIC: Final = ["Gather", "LSTM", "MatMul"]
 """Not convolutions: their dynamic kernel takes ten times as long as float32's."""
 _PRODUCTS: Final = ["Gather", "Gemm", "MatMul"]
 """No others beside convolutions, where a mask of -Inf that is added takes all of a range."""
-_ADDED: Final = ("ScatterElements", "ScatterND")
-"""Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""
-_WITHOUT_BFLOAT16: Final = (
-    "Celu",
-    "ConvTranspose",
-    "GlobalLpPool",
-    "HardSwish",
-    "LpNormalization",
-    "LpPool",
-    "MeanVarianceNormalization",
-    "Mish",
-    "Shrink",
-)
-"""TensorRT-RTX 1.7 has none."""
-_RECURRENT: Final = ("GRU", "LSTM")
 _COPIES: Final = 3
 """Of the file that ONNX Runtime's tools write while they make it narrower."""
 
@@ -99,6 +89,10 @@ class Wide:
         """Whether its weights are in a file of their own, beyond 2 GiB."""
         return bool(self.compiled.artefact.external)
 
+    def without_weights(self) -> onnx.ModelProto:
+        """The model; weights in a file of their own are left there."""
+        return onnx.load(self.path, load_external_data=False)
+
 
 def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     """The ways to a precision, in the order in which they are tried.
@@ -106,9 +100,9 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     ONNX Runtime's documentation ("Quantize ONNX models") recommends static ranges for convolutions,
     and dynamic ones for transformers and recurrent layers.
     """
-    graph = onnx.load(wide.path, load_external_data=False).graph
+    graph = wide.without_weights().graph
     if precision == "float16":
-        turned = products_of_transposed(wide)
+        turned = products_of_transposed(wide.without_weights())
         float16 = in_float16_but("float16", wide, ())
         return (float16, in_float16_but("float16 mixed", wide, turned)) if turned else (float16,)
     if precision == "bfloat16":
@@ -129,41 +123,14 @@ def in_float16_but(name: str, wide: Wide, kept: Collection[str]) -> Route:
         wide: The file to begin with.
         kept: Names of nodes.
     """
-    model = onnx.load(wide.path, load_external_data=False)
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    nodes = [*of_kind("NodeProto", model.graph)]
-    lacking = [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
-    lists = {n.name for n in nodes if "Sequence" in n.op_type}  # of which there are no casts
+    model = wide.without_weights()
+    lists = {*nodes_on_lists(model)}  # of which there are no casts
     stay = [name for name in kept if name not in lists]
     file, emulated = (
-        partial(_float16, wide=wide, lacking=lacking, kept=stay, rounds=rounds)
+        partial(_float16, wide=wide, lacking=without_float16(model), kept=stay, rounds=rounds)
         for rounds in (False, True)
     )
     return Route(name, file, emulated=emulated)
-
-
-def products_of_transposed(wide: Wide) -> list[str]:
-    """Nodes of matrix products behind a transpose, and of the transpose.
-
-    ONNX Runtime 1.31 fuses them, and in float16 crashes on many: both stay in float32 then.
-    """
-    graph = onnx.load(wide.path, load_external_data=False).graph
-    turned = {node.output[0]: node.name for node in graph.node if node.op_type == "Transpose"}
-    found = [
-        (node.name, turned[name])
-        for node in graph.node
-        if node.op_type == "MatMul"
-        for name in node.input
-        if name in turned
-    ]
-    return list(dict.fromkeys(name for pair in found for name in pair))
-
-
-def nodes_of_bodies(wide: Wide) -> list[str]:
-    """Nodes within branches and loops, but for those that have bodies themselves."""
-    *inner, _ = graphs(onnx.load(wide.path, load_external_data=False))
-    nodes = (node for graph in inner for node in graph.node)
-    return [node.name for node in nodes if not any(a.HasField("g") for a in node.attribute)]
 
 
 def to_build_from(made: Compiled, wide: Wide, folder: Path) -> EngineSource:
@@ -197,22 +164,6 @@ def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, .
     )
 
 
-def _adds_what_it_scatters(node: onnx.NodeProto) -> bool:
-    reductions = (each.s for each in node.attribute if each.name == "reduction")
-    return node.op_type in _ADDED and any(each != b"none" for each in reductions)
-
-
-def _has_no_float16(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
-    """Whether ONNX says that it answers in float32, and not in float16: ``Celu``."""
-    if not onnx.defs.has(node.op_type, node.domain):  # ONNX Runtime's own
-        return False
-    schema = onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain)
-    known = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
-    given = [each for name, each in zip(node.output, schema.outputs, strict=False) if name]
-    answers = [known.get(each.type_str, [each.type_str]) for each in given]
-    return any("tensor(float)" in held and "tensor(float16)" not in held for held in answers)
-
-
 def _float16(
     source: Source,
     folder: Path,
@@ -223,7 +174,7 @@ def _float16(
     rounds: bool,
 ) -> Compiled:
     stay = {*lacking, *kept}
-    details = _wide_nodes(stay, onnx.load(wide.path, load_external_data=False).graph)
+    details = _wide_nodes(stay, wide.without_weights().graph)
     model = in_float16(_make_room(wide), stay)
     share = share_in(model, (TensorProto.FLOAT,), (TensorProto.FLOAT16,))
     if kept and share > 1 - _LEAST_SHARE:
@@ -240,25 +191,19 @@ def _float16(
 
 
 def _bfloat16(source: Source, folder: Path, wide: Wide) -> Compiled:
-    graph = onnx.load(wide.path, load_external_data=False).graph
-    if uses(graph, TensorProto.FLOAT16):
+    wide_model = wide.without_weights()
+    if uses(wide_model.graph, TensorProto.FLOAT16):
         raise ContractError(
             "the module computes in float16 in places, for which bfloat16 cannot stand",
             remedy="ask for --precision float16",
         )
-    nodes = of_kind("NodeProto", graph)
-    kept = [node.name for node in nodes if _has_no_bfloat16(node)]
+    kept = without_bfloat16(wide_model)
     path = wide.path.with_name(_BFLOAT16_FILE)
     write(in_bfloat16(_make_room(wide), kept), path)
     model = onnx.load(path)
     round_each(model, TensorProto.BFLOAT16)
-    details = _wide_nodes(kept, graph)
+    details = _wide_nodes(kept, wide_model.graph)
     return _packed(model, source, folder, wide, "bfloat16", details)
-
-
-def _has_no_bfloat16(node: onnx.NodeProto) -> bool:
-    """Also layers over packed sequences: TensorRT-RTX 1.7 selects between float32 and bfloat16."""
-    return node.op_type in _WITHOUT_BFLOAT16 or (node.op_type in _RECURRENT and not is_usual(node))
 
 
 def _make_room(wide: Wide) -> Path:

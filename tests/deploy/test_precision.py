@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import narrowing
+from edgeport.deploy.compilers import narrowing, wide_nodes
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
 from edgeport.runtimes.parity.thresholds import Precision, Reduced, Thresholds
@@ -359,9 +359,7 @@ def test_what_is_added_by_scattering_stays_in_float32(
 def test_an_engine_that_refuses_says_nothing_of_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "edgeport.deploy.compilers.narrowing._adds_what_it_scatters", lambda _: False
-    )
+    monkeypatch.setattr(wide_nodes, "_adds_what_it_scatters", lambda _: False)
     with pytest.raises(ParityError, match="ONNX Runtime failed") as raised:
         deploy.export(Counts(), COUNTED, tmp_path / "m.edge", precision="float16")
     assert raised.value.remedy == "leave --precision out"
