@@ -100,15 +100,15 @@ def routes(precision: Precision, wide: Wide) -> tuple[Route, ...]:
     ONNX Runtime's documentation ("Quantize ONNX models") recommends static ranges for convolutions,
     and dynamic ones for transformers and recurrent layers.
     """
-    graph = wide.without_weights().graph
+    model = wide.without_weights()
     if precision == "float16":
-        turned = products_of_transposed(wide.without_weights())
+        turned = products_of_transposed(model)
         float16 = in_float16_but("float16", wide, ())
         return (float16, in_float16_but("float16 mixed", wide, turned)) if turned else (float16,)
     if precision == "bfloat16":
         return (Route("bfloat16", partial(_bfloat16, wide=wide)),)
     dynamic = Route(_DYNAMIC_ROUTE, partial(_dynamic, wide=wide))
-    convolves = any(node.op_type in _CONVOLUTIONS for node in graph.node)
+    convolves = any(node.op_type in _CONVOLUTIONS for node in model.graph.node)
     static, symmetric = (_measured(wide, convolves, symmetric=way) for way in (False, True))
     if wide.for_engines:
         return symmetric

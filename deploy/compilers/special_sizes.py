@@ -258,8 +258,12 @@ MODULES: Final[Any] = [
         "RoundDecimal": np.vectorize(round, [object]),
         **{
             f"OpaqueUnaryFn_{name}": np.vectorize(getattr(math, name), [object])
-            for name in ("sqrt", "exp", "log", "log2", "sin", "cos", "tan", "atan")
+            for name in (
+                "sqrt", "exp", "log", "log2", "sin", "cos", "tan", "asin", "acos", "atan",
+                "sinh", "cosh", "tanh", "asinh",
+            )
         },
+        "Identity": lambda size: size, "Where": np.where,
         "Max": lambda *sizes: reduce(np.maximum, sizes),
         "Min": lambda *sizes: reduce(np.minimum, sizes),
     },

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from torch import Tensor, nn
+from torch.utils._sympy import functions
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers.special_sizes import MODULES
 from edgeport.runtimes import EdgeportError, Range
 
 FREE = {"x": {0: "batch", 1: "time"}}
@@ -48,7 +51,15 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
     "bits": lambda n: n & 8192 != 0,
     "shifted": lambda n: n >> 10 > 8,
     "cube": lambda n: n**3 > 10**12,
+    "growth": lambda n: (n / 8) ** 90 > 1e250,  # of more than 20,000 it raises
 }
+
+
+def test_every_number_that_torch_makes_of_sizes_is_computed() -> None:
+    made = {n for n, c in vars(functions).items() if sympy.Function in getattr(c, "__mro__", ())}
+    of_sympy = {"Function"}
+    of_memory = {"ModularIndexing", "IsNonOverlappingAndDenseIndicator"}  # how it is laid out
+    assert made - of_sympy - of_memory <= MODULES[0].keys()
 
 
 class Area(nn.Module):
