@@ -178,16 +178,16 @@ class Quiet(nn.Module):
 @pytest.mark.parametrize(
     ("module", "told", "kept"),
     [
-        (Loud(), "ort-cpu: output, random, batch=1: error is", "in 3 of 4 nodes"),
-        (Quiet(), "with each value rounded as on a GPU: ort-cpu: output, random, ba", "in 2 of 4"),
+        (Loud, "ort-cpu: output, random, batch=1: error is", "in 3 of 4 nodes"),
+        (Quiet, "with each value rounded as on a GPU: ort-cpu: output, random, ba", "in 2 of 4"),
     ],
 )
 def test_what_leaves_float16_stays_in_float32(
-    module: nn.Module, told: str, kept: str, tmp_path: Path
+    module: type[nn.Module], told: str, kept: str, tmp_path: Path
 ) -> None:
     events: list[Any] = []
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    made = narrow(module, {"x": x}, tmp_path / "m.edge", "float16", on_event=events.append)
+    made = narrow(module(), {"x": x}, tmp_path / "m.edge", "float16", on_event=events.append)
     plain, reached = (e for e in events if isinstance(e, deploy.Attempt) and "16" in e.route)
     assert (plain.route, plain.outcome) == ("float16", "wrong")
     assert plain.diagnosis is not None
