@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils._sympy import functions
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import program
+from edgeport.deploy.compilers.size_questions import AskedSizeError
 from edgeport.deploy.compilers.special_sizes import MODULES
 from edgeport.runtimes import EdgeportError, Range
 
@@ -128,9 +130,15 @@ def test_a_branch_on_two_sizes_has_both_ways(
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_what_is_computed_of_sizes_is_asked_too(question: str, tmp_path: Path) -> None:
+def test_what_is_computed_of_sizes_is_asked_too(question: str) -> None:
+    source = deploy.source_of("m", Asks(question), {"x": torch.randn(2, 24)}, dimensions=FREE)
+    with pytest.raises(AskedSizeError, match=" is asked, which not all sizes answer alike"):
+        program.capture(source)
+
+
+def test_a_branch_that_no_file_has_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="pt2: Asks cannot be compiled: forward asks whether "):
-        export(Asks(question), tmp_path / "m.edge", formats=["pt2"])
+        export(Asks("cube"), tmp_path / "m.edge", formats=["pt2"])
 
 
 def test_a_recorded_run_tells_which_sizes_go_another_way(tmp_path: Path) -> None:
