@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.parity.report import OutputFacts, why_nothing
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.session import EngineInfo
@@ -38,7 +39,7 @@ class Checked:
     engine: EngineInfo
     golden: Sequence[Golden]
     verdicts: tuple[Verdict, ...]
-    dead: Sequence[str] = ()
+    dead: Sequence[OutputFacts] = ()
     answers: Mapping[str, Array] | None = None
     refusal: str | None = None
     reduced: Precision | None = None
@@ -68,10 +69,9 @@ def explain(
         if dead is None:
             return None
         return Problem(
-            f"{artefact.name} is not proved: output {', '.join(dead.dead)} is the same on every "
-            "sample, or drowned in its rounding error",
-            "give samples that make it vary, or allow it: "
-            f"thresholds=Thresholds(constant_outputs={tuple(dead.dead)!r})",
+            f"{artefact.name} is not proved: {why_nothing(dead.dead)}",
+            "give samples that make it vary, or allow it: thresholds=Thresholds("
+            f"constant_outputs={tuple(facts.name for facts in dead.dead)!r})",
         )
     title = f"{artefact.name} does not compute what {name} computes"
     lines = [title, "", *_rows(_where(bad, thresholds))]

@@ -94,11 +94,13 @@ class BackendReport:
         ]
         if self.reduced is None:
             verdicts = judge_together(verdicts, thresholds)
-        dead = [facts.name for facts in outputs if facts.proves_nothing(thresholds)]
+        dead = [facts for facts in outputs if facts.proves_nothing(thresholds)]
         return _concluded(replace(self, verdicts=tuple(verdicts)), dead, thresholds)
 
 
-def _concluded(report: BackendReport, dead: Sequence[str], thresholds: Thresholds) -> BackendReport:
+def _concluded(
+    report: BackendReport, dead: Sequence[OutputFacts], thresholds: Thresholds
+) -> BackendReport:
     if report.failures:
         return replace(
             report,
@@ -118,11 +120,19 @@ def _concluded(report: BackendReport, dead: Sequence[str], thresholds: Threshold
         return replace(
             report,
             outcome="uninformative",
-            reason=f"output {', '.join(dead)} is the same on every sample, or drowned in its "
-            "rounding error, so it proves nothing",
+            reason=why_nothing(dead),
             remedy="export with --samples that make it vary, or allow it: --constant-output NAME",
         )
     return replace(report, outcome="pass", reason=None, remedy=None)
+
+
+def why_nothing(dead: Sequence[OutputFacts]) -> str:
+    """Say of outputs why a right answer of them cannot be told from a wrong one."""
+    constant = ", ".join(facts.name for facts in dead if facts.constant)
+    drowned = ", ".join(facts.name for facts in dead if not facts.constant)
+    reasons = [f"output {constant} is the same on every sample"] * bool(constant)
+    reasons += [f"output {drowned} is drowned in its rounding error"] * bool(drowned)
+    return f"{' and '.join(reasons)}, which proves nothing"
 
 
 @dataclass(frozen=True, slots=True)

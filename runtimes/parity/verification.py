@@ -334,9 +334,9 @@ def output_facts(samples: Sequence[Golden]) -> tuple[OutputFacts, ...]:
     )
 
 
-def dead_outputs(samples: Sequence[Golden], thresholds: Thresholds) -> list[str]:
+def dead_outputs(samples: Sequence[Golden], thresholds: Thresholds) -> list[OutputFacts]:
     """Outputs that prove nothing: they never change, or zeros would pass for them."""
-    return [facts.name for facts in output_facts(samples) if facts.proves_nothing(thresholds)]
+    return [facts for facts in output_facts(samples) if facts.proves_nothing(thresholds)]
 
 
 def _zeros_ratio(name: str, sample: Golden) -> float:

@@ -12,6 +12,7 @@ from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.errors import InputError, ParityError
 from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.parity.report import why_nothing
 from edgeport.runtimes.parity.verification import check_session, dead_outputs, proving_samples
 from edgeport.runtimes.session import Options, Session
 from edgeport.runtimes.text import is_text
@@ -174,7 +175,7 @@ def _proved(
     thresholds = bundle.manifest.thresholds
     if dead := dead_outputs(samples, thresholds):
         raise ParityError(
-            f"model {name!r}: the golden samples prove nothing about output {', '.join(dead)}",
+            f"model {name!r}: {why_nothing(dead)}",
             remedy="don't serve this bundle: edgeport verify tells more; export it again",
         )
     for verdict in check_session(session, samples, thresholds, reduced):
