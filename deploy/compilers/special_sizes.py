@@ -61,7 +61,7 @@ def without_special_sizes(
     """What is asked of a size is answered as if it were none of 0 and 1; the proof tries 1.
 
     Whether something is missing to a multiple, ``if -time % 4 > 0``, is answered by yes, where the
-    source has a sample in which nothing is: filled up by nothing, a tensor is the same.
+    source has samples with and without: filled up by nothing, a tensor is the same.
     """
     config: Any = import_module("torch.fx.experimental._config")
 
@@ -86,12 +86,12 @@ def _if_filled_up(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Bas
     used = {each: int(env.backed_var_to_val.get(each, -1)) for each in missing.free_symbols}
     if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
         return None  # not known which dimension it is
+    found = set()
     for sample in source.samples:
         sizes = sizes_of(source.signature, sample.inputs)
         at = {each: sympy.Integer(sizes[names[size]]) for each, size in used.items()}
-        if missing.xreplace(at) == 0:
-            return answered
-    return None
+        found.add(missing.xreplace(at) == 0)
+    return answered if found == {True, False} else None
 
 
 def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:

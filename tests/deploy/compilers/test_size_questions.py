@@ -170,8 +170,8 @@ def test_a_branch_on_a_size_with_a_step_is_named(tmp_path: Path) -> None:
 
 
 def test_what_all_multiples_answer_alike_is_no_branch(tmp_path: Path) -> None:
-    tried = export(Blocks(), tmp_path / "m.edge", formats=["pt2"], ranges=STEPS)
-    assert tried == [("export", "proved")]
+    tried = export(Blocks(), tmp_path / "m.edge", formats=["onnx", "pt2"], ranges=STEPS)
+    assert tried == [("dynamo", "proved"), ("export", "proved")]
 
 
 def test_what_all_sizes_answer_alike_is_no_branch(tmp_path: Path) -> None:
