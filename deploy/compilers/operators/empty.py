@@ -31,10 +31,14 @@ def _may_be_empty(x: Tensor, dim: _Dim) -> bool:
 
 
 def _may_be_zero(size: Any) -> bool:
-    """By its range: torch takes every free size for a positive number besides (2.13)."""
+    """By the ranges of what it is made of: torch takes free sizes for positive numbers (2.13).
+
+    Of sizes from 1 on, such as what a convolution leaves, the proof tries the smallest.
+    """
     if not isinstance(size, torch.SymInt):
         return bool(size == 0)
-    return bool(size.node.shape_env.bound_sympy(size.node.expr).lower <= 0)
+    known, made = size.node.shape_env, size.node.expr.free_symbols
+    return any(bool(known.bound_sympy(each).lower <= 0) for each in made)
 
 
 def _axes(x: Tensor, dim: _Dim) -> Sequence[int]:
