@@ -20,6 +20,7 @@ from .debug_map import dumps, read_debug_map
 from .far_places import write_out_far_places
 from .ir_version import stamp
 from .onnx_messages import messages
+from .reduced_axes import count_from_first
 from .sigmoids import write_out_sigmoids
 from .stored import Compiled, stored
 from .targets import OPSETS, OnnxRequest
@@ -48,6 +49,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     write_out_sigmoids(model)
     write_out_wide_integers(model)
     write_out_far_places(model)
+    count_from_first(model)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)

@@ -84,7 +84,7 @@ class Writes:
 
     def _check_views(self) -> None:
         for writer, target in self._all:
-            known = {value.debugName() for value in _written_through(target)}
+            known = {value.debugName() for value in _written_through(writer, target)}
             others = [
                 value
                 for value in _before(self._graph, writer)
@@ -143,11 +143,14 @@ class Writes:
                     )
 
 
-def _written_through(target: Any) -> tuple[Any, Any]:
+def _written_through(writer: Any, target: Any) -> tuple[Any, ...]:
     """A tensor, and the whole that it is a part of, by index and by index of that.
 
-    The older exporter writes into both, and into nothing between them.
+    The older exporter writes into both, and into nothing between them; and not at all into what
+    is given as ``out``.
     """
+    if not writer.kind().endswith("_"):
+        return ()
     whole = target
     while whole.node().kind() in _PARTS:
         whole = whole.node().inputsAt(0)

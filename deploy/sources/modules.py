@@ -19,6 +19,8 @@ from torch.utils import _pytree as pytree
 from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
 
+from .closures import Closures
+
 
 def prepared(module: nn.Module, *, keep_training_mode: bool) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy that can be compiled, and what was changed in it, in sentences for the user.
@@ -74,12 +76,14 @@ def copied(module: nn.Module) -> nn.Module:
     """A deep copy, also of what ``copy.deepcopy`` refuses: attributes computed from parameters.
 
     ``torch.nn.utils.weight_norm`` leaves such a tensor; it is computed anew in every call. Locks,
-    files and Python modules are shared with the copy.
+    files and Python modules are shared with the copy; hooks and lambdas that close over the module
+    close over the copy then.
 
     Raises:
         SourceError: Something in it cannot be copied.
     """
-    known: dict[int, Any] = {
+    closures = Closures(module)
+    known = closures.known | {
         id(value): value.detach().clone()
         for part in module.modules()
         for value in vars(part).values()
@@ -93,13 +97,15 @@ def copied(module: nn.Module) -> nn.Module:
     # torch clones the weights of scripted code: without gradients they stay leaves
     with torch.no_grad(), mock.patch.dict(copyreg.dispatch_table, _REDUCED):
         try:
-            return copy.deepcopy(module, known)
+            found = copy.deepcopy(module, known)
         except Exception as e:  # whatever __deepcopy__ of an attribute raises
             raise SourceError(
                 f"{kind_of(module)} cannot be copied: {type(e).__name__}: {e}",
                 remedy="keep connections, generators and what else copy.deepcopy refuses out of "
                 "the module",
             ) from e
+    closures.fill(known)
+    return found
 
 
 _LAZY_BUFFER: Final[Any] = UninitializedBuffer  # its types know no arguments

@@ -310,6 +310,16 @@ class PartOfPart(nn.Module):
         return row
 
 
+class GivenOut(nn.Module):
+    """The older exporter writes nothing into what is given as ``out``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        if bool(x.sum() > 1e6):
+            torch.mul(x, 3, out=y)
+        return y
+
+
 class OneName(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x * 2
@@ -319,7 +329,7 @@ class OneName(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart(), PartOfPart()])
+@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart(), PartOfPart(), GivenOut()])
 def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
     with (

@@ -1,0 +1,71 @@
+"""Axes of reductions counted from the first one.
+
+Of a tensor without elements ONNX Runtime reduces no axis that is counted from the last (1.31.1):
+the sum of (0, 4) along -1 is (0, 4), and so are the places of its maxima. A mask may choose no row.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from .onnx_messages import described, graphs
+
+
+def count_from_first(model: onnx.ModelProto) -> None:
+    """Rewrite axes that are known, of values whose axes are; in branches and loops too."""
+    found = [node for graph in graphs(model) for node in graph.node if _is_reduction(node)]
+    if not found:
+        return
+    ranks = _ranks(described(model, (node.input[0] for node in found)))
+    constants = dict(_constants(graphs(model)))
+    for graph in graphs(model):
+        for node in filter(_is_reduction, graph.node):
+            rank = ranks.get(node.input[0])
+            if rank is not None:
+                _rewrite(graph, node, rank, constants)
+
+
+def _is_reduction(node: onnx.NodeProto) -> bool:
+    return not node.domain and node.op_type.startswith(("Reduce", "ArgMax", "ArgMin"))
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int | None]:
+    """Of values by name; none where bodies that share a name differ."""
+    found: dict[str, int | None] = {}
+    for graph in graphs(model):
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            if value.type.tensor_type.HasField("shape"):
+                rank = len(value.type.tensor_type.shape.dim)
+                found[value.name] = rank if found.get(value.name, rank) == rank else None
+    return found
+
+
+def _constants(all_: Iterable[onnx.GraphProto]) -> Iterable[tuple[str, onnx.TensorProto]]:
+    for graph in all_:
+        yield from ((each.name, each) for each in graph.initializer)
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                yield node.output[0], node.attribute[0].t
+
+
+def _rewrite(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    rank: int,
+    constants: Mapping[str, onnx.TensorProto],
+) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "axes":
+            attribute.ints[:] = [axis % rank for axis in attribute.ints]
+        elif attribute.name == "axis" and attribute.i < 0:
+            attribute.i += rank
+    tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
+    if tensor is None:
+        return
+    axes = numpy_helper.to_array(tensor)
+    if (axes < 0).any():
+        node.input[1] = f"{node.output[0]}/axes_from_first"
+        counted = np.where(axes < 0, axes + rank, axes)
+        graph.initializer.append(numpy_helper.from_array(counted, node.input[1]))
