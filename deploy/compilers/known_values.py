@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeT
 from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 
+from .few_values import FewValues
+
 T = TypeVar("T")
 
 _MOST: Final = 2**20
@@ -69,6 +71,7 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
     """Tell what is known; the symbols are of numbers that are made of sizes alone."""
     convert: Any = FakeTensorConverter.from_real_tensor
     dispatch: Any = FakeTensorMode.dispatch
+    few = FewValues()
 
     def from_real_tensor(converter: Any, mode: Any, tensor: Tensor, **options: Any) -> Any:
         fake = convert(converter, mode, tensor, **options)
@@ -81,6 +84,7 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
         known = [each for each in pytree.arg_tree_leaves(*args, **options) if _is_known(each)]
         for each in filter(_is_known, _listed_and_written(function, args)):
             mode.fake_tensor_converter.invalidate_constant_aliases(each.constant)
+        few.forget(function, args, options)
         sized = torch.Tag.dynamic_output_shape in getattr(function, "tags", ())
         with _unknown(known if sized else []):
             result = dispatch(mode, function, types, args, options)
@@ -90,6 +94,10 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
         elif known and _may_share(function, result):
             for each in filter(_is_known, known):  # a write into the result would not be seen
                 mode.fake_tensor_converter.invalidate_constant_aliases(each.constant)
+        with no_dispatch():
+            value = few.follow(function, args, options, result)
+        if value is not None and not _is_known(result):
+            _tell(mode.fake_tensor_converter, result, value)
         is_of_sizes = _is_of_sizes(function, args, options, result)
         if isinstance(result, FakeTensor):
             setattr(result, _OF_SIZES, is_of_sizes)  # a kernel's own may have been made of them

@@ -16,6 +16,7 @@ from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .bfloat16 import widen_bfloat16
+from .centred import centre
 from .debug_map import dumps, read_debug_map
 from .far_places import write_out_far_places
 from .ir_version import stamp
@@ -50,6 +51,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     write_out_wide_integers(model)
     write_out_far_places(model)
     count_from_first(model)
+    centre(model)
     debug_map = dumps(read_debug_map(model))
     _forget_this_machine(model)
     widened = widen_bfloat16(model)

@@ -107,6 +107,7 @@ class _Interpreter(nn.Module):
 
     def _branch(self, node: Any, chosen: Any, values: _Values) -> Sequence[Any]:
         blocks = [*node.blocks()]
+        chosen = _known(chosen)
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
         self._writes.check_results(node)
@@ -251,6 +252,13 @@ class _Outer:
             leaves[place] = operand
         found: list[Any] = pytree.tree_unflatten(leaves, self._spec)
         return {**self._values, **dict(zip(self._names, found, strict=True))}
+
+
+def _known(chosen: Any) -> Any:
+    """Answer what all sizes answer alike, as what GroupNorm asks before it raises."""
+    if isinstance(chosen, torch.SymBool):
+        return next((way for way in (True, False) if statically_known_true(chosen == way)), chosen)
+    return chosen
 
 
 def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:

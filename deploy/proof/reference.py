@@ -293,7 +293,7 @@ def drawn_nonsense(golden: Sequence[Golden]) -> str | None:
         return None
     return (
         f"the module itself answers NaN or Inf to {len(hit)} of {len(drawn)} drawn samples "
-        f"({hit[0]!r}): give it inputs that make sense, with --samples"
+        f"({hit[0]!r}): if it answers real ones otherwise, give it some with --samples"
     )
 
 

@@ -166,12 +166,26 @@ class Weighs(Steps):
         return total
 
 
+class Normalises(Steps):
+    """``group_norm`` raises where a channel has one value, which is asked of the free batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(2, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = self.norm(self.step(x[:, t], h))
+        return h
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
     [
         *(Appends(), Starts(), Backwards(), Adds(), Writes(), Marks(), Changes(), Iterates()),
-        *(Listens(), BeginsWithNone(), Splits(), Weighs()),
+        *(Listens(), BeginsWithNone(), Splits(), Weighs(), Normalises()),
     ],
 )
 def test_loops_over_a_free_size(module: nn.Module) -> None:

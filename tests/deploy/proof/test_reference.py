@@ -70,7 +70,10 @@ def test_inputs_that_make_no_sense_to_a_module_are_told() -> None:
     told = drawn_nonsense(samples)
     assert told is not None
     assert told.startswith("the module itself answers NaN or Inf to 4 of 4 drawn samples")
-    assert "('random, batch=1'): give it inputs that make sense, with --samples" in told
+    assert (
+        "('random, batch=1'): if it answers real ones otherwise, give it some with --samples"
+        in told
+    )
     assert told in limits_of_proof(samples, Thresholds())
     assert drawn_nonsense(tuple(golden(nn.Linear(5, 2)).values())) is None
 
