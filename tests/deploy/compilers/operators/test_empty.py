@@ -23,6 +23,7 @@ class Chosen(nn.Module):
         return (
             *(kept.mean(0), kept.mean(), x - kept.mean([0, 1], keepdim=True)),
             *(kept.var(0), kept.std(), kept.var(0, unbiased=False), kept.std(1)),
+            *(kept.var(), kept.std(0, correction=0), flags.any((0, 1)), flags.all((0, 1))),
             *(flags.any(), flags.all(0, keepdim=True), kept.any(0), kept.long().all()),
             *(kept.sum(-1), kept.norm(dim=-1), kept.amax(-1), kept.argmax(-1), kept.mean(-1)),
         )
