@@ -107,7 +107,8 @@ class _Interpreter(nn.Module):
 
     def _branch(self, node: Any, chosen: Any, values: _Values) -> Sequence[Any]:
         blocks = [*node.blocks()]
-        chosen = _known(chosen)
+        if any(block.findNode("prim::RaiseException") for block in blocks):
+            chosen = _known(chosen)
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
         self._writes.check_results(node)
@@ -255,7 +256,11 @@ class _Outer:
 
 
 def _known(chosen: Any) -> Any:
-    """Answer what all sizes answer alike, as what GroupNorm asks before it raises."""
+    """Answer what all sizes answer alike, as what GroupNorm asks before it raises.
+
+    torch takes a size for more than 0 whatever its range says (2.13): where both ways go on, both
+    are kept.
+    """
     if isinstance(chosen, torch.SymBool):
         return next((way for way in (True, False) if statically_known_true(chosen == way)), chosen)
     return chosen

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -247,6 +248,25 @@ def test_two_conditions_on_sizes_at_once() -> None:
     for rows in (1, 4, 5, 7, 10):
         x = torch.randn(rows, 3)
         torch.testing.assert_close(captured(x), (Both()(x),))
+
+
+class Largest(nn.Module):
+    """torch takes a size for more than 0 whatever its range says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 0:
+            x = x - x.max()
+        return x * 3
+
+
+def test_a_branch_on_no_rows_is_kept(tmp_path: Path) -> None:
+    made = deploy.export(
+        Largest(), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", formats=["pt2"],
+        dimensions={"x": {0: "rows"}}, ranges={"rows": Range(0, 9)},
+    )  # fmt: skip  # one call
+    with made.bundle.open("torch") as session:
+        x = np.ones((0, 3), np.float32)
+        assert session.run({"x": x})["output"].shape == (0, 3)
 
 
 class AsksNumbers(nn.Module):
