@@ -21,6 +21,7 @@ from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
+from .upstream import properties_may_raise
 
 PRODUCER_FILE: Final = "edgeport.producer.json"
 """Under this name the archive says what made it."""
@@ -153,12 +154,14 @@ def scripted(source: Source, flat: Flat) -> Any:
 
     Those are traced around it: a trace keeps the control flow of scripted code that it calls.
     """
-    return traced(source, flat.around(torch.jit.script(flat.module)))
+    with properties_may_raise():
+        made = torch.jit.script(flat.module)
+    return traced(source, flat.around(made))
 
 
 def traced(source: Source, flat: nn.Module) -> Any:
     """A trace of the module with the example."""
-    with torch.no_grad(), warnings.catch_warnings(), _NoFlags():
+    with torch.no_grad(), warnings.catch_warnings(), properties_may_raise(), _NoFlags():
         warnings.simplefilter("ignore")
         return torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import inspect
 import io
 import logging
 import math
@@ -199,6 +200,41 @@ def traces_shown_to(look: Callable[[Any], None]) -> Iterator[None]:
 
     with mock.patch.object(utils, "_trace_and_get_graph_from_model", traced):
         yield
+
+
+@contextlib.contextmanager
+def properties_may_raise() -> Iterator[None]:
+    """Let torch.jit pass over properties that raise, as a LightningModule's trainer outside of one.
+
+    It reads each attribute of each module before it compiles anything (2.13).
+    """
+    internal, recursive = map(import_module, ("torch._jit_internal", "torch.jit._recursive"))
+    ignored, has_exports = recursive.jit_ignored_properties, internal.module_has_exports
+
+    def exports(module: Any) -> bool:
+        names = {*dir(module)} - _raising(module)
+        given = {name: getattr(module, name) for name in names if hasattr(module, name)}
+        return bool(has_exports(SimpleNamespace(**given)))
+
+    with (
+        mock.patch.object(
+            recursive, "jit_ignored_properties", lambda module: ignored(module) | _raising(module)
+        ),
+        mock.patch.object(internal, "module_has_exports", exports),
+    ):
+        yield
+
+
+def _raising(module: Any) -> set[str]:
+    """Properties, of base classes too, that raise anything but an AttributeError."""
+    found = set()
+    for name, value in inspect.getmembers_static(type(module)):
+        if isinstance(value, property):
+            try:
+                getattr(module, name, None)
+            except Exception:  # the user's code raises anything
+                found.add(name)
+    return found
 
 
 def _is_equal(found: float, expected: float, **_: float) -> bool:

@@ -166,6 +166,17 @@ def _log(z: Tensor) -> Any:
     return torch.complex(hypot(_real(z), _imaginary(z)).log(), _angle(z))
 
 
+def _tanh(z: Tensor) -> Any:
+    """By what neither overflows nor cancels: exp(-2 |a|), and 1 less it as a tanh."""
+    if not _is_complex(z):
+        return NotImplemented
+    real, imaginary = _real(z), _imaginary(z)
+    small = (-2 * real.abs()).exp()
+    below = (real.abs().tanh() * (1 + small)).square() + 4 * small * imaginary.cos().square()
+    across = (2 * real).tanh() * (1 + small.square())
+    return torch.complex(across / below, 2 * small * (2 * imaginary).sin() / below)
+
+
 def _angle(z: Tensor) -> Any:
     return atan2(_imaginary(z), _real(z)) if _is_complex(z) else NotImplemented
 
@@ -229,6 +240,7 @@ _TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.pad.default: _padded,
     _aten.exp.default: _exp,
     _aten.log.default: _log,
+    _aten.tanh.default: _tanh,
     _aten.angle.default: _angle,
     _aten.pow.Tensor_Scalar: _power,
     _aten.linalg_vector_norm.default: _norm,

@@ -231,6 +231,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
     _aten.add.Tensor: elementwise.added,
+    _aten.arange.start_step: elementwise.steps,
     _POWER: elementwise.power,
     _aten.pow.Tensor_Tensor: elementwise.power,
     _aten.pow.Scalar: elementwise.power,

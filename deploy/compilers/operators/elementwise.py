@@ -43,6 +43,21 @@ def logaddexp2(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x, y) + rest
 
 
+def steps(
+    start: Any, end: Any, step: Any = 1, *, dtype: torch.dtype | None = None, **options: Any
+) -> Any:
+    """As ``aten.arange.start_step`` of a fraction, which torch multiplies in float64.
+
+    ONNX Runtime adds one step of float32 after the other (1.31.1).
+    """
+    dtype = dtype or torch.get_default_dtype()
+    is_fraction = isinstance(step, float) and not step.is_integer()
+    if not is_fraction or not dtype.is_floating_point or dtype == torch.float64:
+        return _KEEP
+    as_many = torch.arange(start, end, step, dtype=torch.float64, **options)  # a Range of float32
+    return (torch.ones_like(as_many).cumsum(0).sub(1) * step + start).to(dtype)
+
+
 def hypot(x: Tensor, y: Tensor) -> Tensor:
     """The length of (x, y), by the larger one's: squares may overflow."""
     x, y = x.abs(), y.abs()

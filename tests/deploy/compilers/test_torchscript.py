@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import torchscript
+from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.torchscript import without_debug_records
 from edgeport.runtimes import Range
 
@@ -45,6 +47,46 @@ def test_operators_stay_those_of_today(tmp_path: Path) -> None:
         )
     ]
     assert versions == [b"10\n"] * 2
+
+
+class Attached(nn.Module):
+    """As a LightningModule, which has a trainer while it is in training."""
+
+    __jit_unused_properties__ = ("trainer",)
+
+    @property
+    def trainer(self) -> object:
+        raise RuntimeError("Attached is not attached to a trainer")
+
+
+class Unattached(Attached):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y
+
+
+class Holds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = Unattached()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.held(x)
+        return y
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("module", [Unattached(), Holds()])
+@pytest.mark.parametrize("compile_", [torchscript.script, torchscript.trace])
+def test_a_property_may_raise(
+    module: nn.Module, compile_: Callable[..., Compiled], tmp_path: Path
+) -> None:
+    source = deploy.source_of("m", module.eval(), {"x": torch.randn(2, 3)}, {"x": {0: "batch"}})
+    assert compile_(source, tmp_path).artefact.format == "torchscript"
 
 
 class Ranks(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.operators.complex_parts import _square_root
+from edgeport.deploy.compilers.operators.complex_parts import _square_root, _tanh
 from edgeport.runtimes import Range
 
 
@@ -65,6 +65,7 @@ class Numbers(nn.Module):
             torch.where(real > 0, real, z),
             z**4 + z**7 + z**1.5,
             torch.sqrt(z) + z.square(),
+            torch.tanh(z) + torch.tanh(z * 30),
             (z.unsqueeze(1) * z.unsqueeze(2)).tril(),
         ]
         asked = [z == z.flip(1), z == real, z != 0, z.isnan()]
@@ -117,6 +118,13 @@ def test_numbers_beside_tensors_and_questions(tmp_path: Path) -> None:
 def test_square_roots(z: complex) -> None:
     given = torch.tensor(z)
     torch.testing.assert_close(_square_root(given), torch.sqrt(given), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("real", [0.0, 1e-6, -0.3, 2.0, -50.0, 200.0])
+@pytest.mark.parametrize("imaginary", [0.0, 1e-3, -1.5707, 1.5708, 3.0, -40.0])
+def test_hyperbolic_tangents(real: float, imaginary: float) -> None:
+    given = torch.tensor(complex(real, imaginary))
+    torch.testing.assert_close(_tanh(given), torch.tanh(given), rtol=1e-6, atol=0)
 
 
 def test_a_layer_with_a_bias(tmp_path: Path) -> None:

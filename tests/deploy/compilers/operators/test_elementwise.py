@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
+from edgeport.runtimes import Range
 
 
 class Masks(nn.Module):
@@ -19,6 +20,27 @@ class Masks(nn.Module):
         mask += x > 1.8
         put = x.put(n[0, :2].long(), x[0, :2]).put(n[0, :1].long(), x[0, :1], accumulate=True)
         return [x + mask, n**2, n**3, 2 ** n.short(), n.to(torch.uint8) ** n.to(torch.uint8), put]
+
+
+class Spaced(nn.Module):
+    """Numbers a fraction apart, as many as a free size says, in float32 and in float16."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = x.shape[1]
+        places = torch.arange(0, count, 1.2)
+        turned = torch.cos(x[:, :1] * torch.arange(-1, count - 1, 0.3) * 10)
+        return x[:, :1] + places % 1.0, turned, x[:, :1] + torch.arange(0, count, 0.5).half()
+
+
+def test_numbers_a_fraction_apart_in_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    axes = {"x": {0: "batch", 1: "time"}}
+    made = deploy.export(
+        Spaced().eval(), {"x": torch.randn(2, 40)}, tmp_path / "m.edge", formats="onnx",
+        dimensions=axes, ranges={"time": Range(2, 400)},
+    )  # fmt: skip  # one call
+    (report,) = made.report.backends
+    assert max(v.figures.ratio for v in report.verdicts if v.kind == "random") < 3
 
 
 def test_masks_and_narrow_integers_in_onnx(tmp_path: Path) -> None:
