@@ -37,6 +37,7 @@ from .routes import Route
 from .stored import Compiled, EngineSource
 from .targets import OnnxRequest
 from .wide_nodes import (
+    nodes_of_places,
     nodes_on_lists,
     products_of_transposed,
     without_bfloat16,
@@ -229,6 +230,7 @@ def _static(
             made,
             reader,
             op_types_to_quantize=operators,
+            nodes_to_exclude=nodes_of_places(onnx.load(prepared, load_external_data=False)),
             per_channel=not has_stacked(wide.path),
             reduce_range=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,

@@ -21,7 +21,7 @@ from edgeport.deploy.compilers.operators import (
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 
-from . import constants, program, torchscript
+from . import constants, program, size_floats, torchscript
 from .onnx_graph import finish
 from .script_writes import check_written
 from .sigmoids import write_out_inner_sigmoids
@@ -108,6 +108,7 @@ def _of_program(
         )
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
+    size_floats.widen(made.model.graph)
     _name_apart(made.model.graph)
     model = made.model_proto
     if steps:

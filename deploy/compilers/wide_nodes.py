@@ -1,11 +1,13 @@
 """Which nodes of an ONNX file stay in float32 where the others become narrower, by name."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Set
 from typing import Final
 
 import onnx
+from onnx import TensorProto
 
-from .onnx_messages import graphs, of_kind
+from .onnx_messages import described, dtypes_of, graphs, of_kind
 from .steps import is_usual
 
 _ADDED: Final = ("ScatterElements", "ScatterND")
@@ -23,18 +25,68 @@ _WITHOUT_BFLOAT16: Final = (
 )
 """TensorRT-RTX 1.7 has none."""
 _RECURRENT: Final = ("GRU", "LSTM")
+_INTEGERS: Final = (TensorProto.INT32, TensorProto.INT64)
+_ON_PLACES: Final = (
+    *("Add", "Sub", "Mul", "Div", "Neg", "Floor", "Ceil", "Round", "Min", "Max", "Clip"),
+    *("Range", "Reshape", "Squeeze", "Unsqueeze", "Expand"),
+)
+"""What is done to floats between integers and integers."""
 
 
 def without_float16(model: onnx.ModelProto) -> list[str]:
-    """Those that have none in ONNX, or in ONNX Runtime on the CPU."""
+    """Those that have none in ONNX, or in ONNX Runtime on the CPU, and those of places."""
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     nodes = of_kind("NodeProto", model.graph)
-    return [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
+    lacking = [n.name for n in nodes if _adds_what_it_scatters(n) or _has_no_float16(n, opsets)]
+    return list(dict.fromkeys([*lacking, *nodes_of_places(model)]))
 
 
 def without_bfloat16(model: onnx.ModelProto) -> list[str]:
-    """Those that TensorRT-RTX has not in bfloat16."""
-    return [node.name for node in of_kind("NodeProto", model.graph) if _has_no_bfloat16(node)]
+    """Those that TensorRT-RTX has not in bfloat16, and those of places."""
+    nodes = of_kind("NodeProto", model.graph)
+    lacking = [node.name for node in nodes if _has_no_bfloat16(node)]
+    return list(dict.fromkeys([*lacking, *nodes_of_places(model)]))
+
+
+def nodes_of_places(model: onnx.ModelProto) -> list[str]:
+    """Those that make integers of integers by way of floats, as which pixel is the nearest.
+
+    float16 has no odd number beyond 2048, and int8 one range for places and what is at them.
+    """
+    casts = [node for node in of_kind("NodeProto", model.graph) if node.op_type == "Cast"]
+    asked = [node.input[0] for node in casts]
+    dtypes = dtypes_of(described(model, asked)) if casts else {}
+    found: dict[str, None] = {}
+    for graph in graphs(model):
+        makers = {name: node for node in graph.node for name in node.output}
+        numbers = {each.name for each in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Cast" and node.attribute[0].i in _INTEGERS:
+                with contextlib.suppress(LookupError):
+                    made_by = _of_integers(node.input[0], makers, numbers, dtypes)
+                    found |= dict.fromkeys(made_by)
+    return list(found)
+
+
+def _of_integers(
+    name: str, makers: Mapping[str, onnx.NodeProto], numbers: Set[str], dtypes: Mapping[str, int]
+) -> list[str]:
+    """The nodes in float32 that a value is made by, of integers and constants alone.
+
+    Raises:
+        LookupError: It is made of something else, or nobody knows of what.
+    """
+    if name in numbers or dtypes.get(name, TensorProto.FLOAT) != TensorProto.FLOAT:
+        return []
+    node = makers[name]
+    if node.op_type == "Constant":
+        return []
+    if node.op_type == "Cast" and dtypes[node.input[0]] != TensorProto.FLOAT16:
+        return [node.name]
+    if node.op_type not in _ON_PLACES:
+        raise LookupError(node.op_type)
+    given = filter(None, node.input)
+    return [node.name, *(n for each in given for n in _of_integers(each, makers, numbers, dtypes))]
 
 
 def nodes_on_lists(model: onnx.ModelProto) -> list[str]:

@@ -54,8 +54,8 @@ def steps(
     is_fraction = isinstance(step, float) and not step.is_integer()
     if not is_fraction or not dtype.is_floating_point or dtype == torch.float64:
         return _KEEP
-    as_many = torch.arange(start, end, step, dtype=torch.float64, **options)  # a Range of float32
-    return (torch.ones_like(as_many).cumsum(0).sub(1) * step + start).to(dtype)
+    numbers = torch.arange(math.ceil((end - start) / step), **options)
+    return (numbers.double() * step + start).to(dtype)
 
 
 def hypot(x: Tensor, y: Tensor) -> Tensor:

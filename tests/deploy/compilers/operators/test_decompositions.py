@@ -205,6 +205,12 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((aten.instance_norm.default, (floats(2, 4, 3, 5), *scales, floats(4), floats(4).exp(),
                                     by_input, 0.1, 0.1, False), {})
       for by_input in (False, True) for scales in ((None, None), (floats(4), floats(4)))),
+    *((aten.arange.start_step, ends, {"dtype": torch.float32})
+      for ends in ((0, 7, 0.7), (-1, 3, 0.3), (5, 1, -0.9))),
+    (aten.upsample_nearest1d.vec, (floats(1, 2, 14), [32], None), {}),
+    (aten.upsample_nearest2d.vec, (floats(1, 2, 14, 9), [32, 9], None), {}),
+    (aten.upsample_nearest2d.vec, (floats(1, 2, 90, 9), None, [0.7, 1.3]), {}),
+    (aten.upsample_nearest3d.vec, (floats(1, 2, 3, 14, 5), [7, 32, 4], None), {}),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
