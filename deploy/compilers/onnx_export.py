@@ -194,9 +194,9 @@ def _in_operators_of_onnx(
     table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
         used: list[Any] = []
-        table = {**table, **_noting(exact, used)}
-        both = by_parts.keys() & exact.keys()
-        table |= {operator: _either(by_parts[operator], table[operator]) for operator in both}
+        noting = _noting(exact, used)
+        both = {each: _either(table[each], noting[each]) for each in table.keys() & exact.keys()}
+        table = {**table, **noting, **both}
         captured = _decomposed(captured, table, opset)
         if not (any(node.target in _STEPPED for node in nodes) if steps else used):
             raise RuntimeError("there is nothing in it that this route writes otherwise")

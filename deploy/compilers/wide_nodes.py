@@ -64,7 +64,7 @@ def nodes_of_places(model: onnx.ModelProto) -> list[str]:
             if node.op_type == "Cast" and node.attribute[0].i in _INTEGERS:
                 with contextlib.suppress(LookupError):
                     made_by = _of_integers(node.input[0], makers, numbers, dtypes)
-                    found |= dict.fromkeys(made_by)
+                    found |= dict.fromkeys([*made_by, node.name] if made_by else [])
     return list(found)
 
 

@@ -10,12 +10,19 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 _aten: Any = torch.ops.aten
 
 _KEEP: Final = NotImplemented
+
+_whole: Any = torch.sym_int  # torch has no types for it
+
+_MANY: Final = 4096
+"""Pixels of an image whose size is free, up to which sizes are compared."""
 
 _CUBIC: Final = -0.75
 """The kernel's parameter, as torch has it (Keys, 1981, has -0.5)."""
@@ -52,12 +59,47 @@ def _along(x: Tensor, axis: int, count: int, weights: Weights) -> Tensor:
     places = (2 * numbers + 1) * old + count  # in 1 / unit of a pixel; one more, to be positive
     pixels = places // unit
     beyond = (places - pixels * unit).float() / unit
+    return _weighted(x, axis, pixels - 1, weights(beyond))
+
+
+def _weighted(x: Tensor, axis: int, pixels: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
+    """The sum of the pixels at each place and around it."""
     shape = [-1, *[1] * (x.dim() - 1 - axis)]
     parts = [
-        x.index_select(axis, (pixels + step - 1).clamp(0, old - 1)) * weight.reshape(shape)
-        for step, weight in weights(beyond).items()
+        x.index_select(axis, (pixels + step).clamp(0, x.shape[axis] - 1)) * weight.reshape(shape)
+        for step, weight in weights.items()
     ]
     return functools.reduce(operator.add, parts)
+
+
+def _of_a_factor(weights: Weights) -> Callable[..., Any]:
+    """The same by a factor of which ONNX Runtime makes another size: 90 * 0.7 is 62 in torch."""
+
+    def resized(
+        x: Tensor,
+        size: Sequence[int] | None,
+        align_corners: bool,
+        factors: Sequence[float] | None = None,
+    ) -> Any:
+        sides = zip(x.shape[2:], factors or (), strict=not size)
+        if align_corners or all(is_of_one_size(old, factor) for old, factor in sides):
+            return _KEEP
+        found = x.float()
+        for axis, factor in enumerate(factors or (), start=2):
+            numbers = torch.arange(_whole(x.shape[axis] * factor), device=x.device)
+            places = (numbers.float() + 0.5) * (1 / factor) - 0.5
+            pixels = places.floor()
+            found = _weighted(found, axis, pixels.long(), weights(places - pixels))
+        return found.to(x.dtype)
+
+    return resized
+
+
+def is_of_one_size(old: Any, factor: float) -> bool:
+    """Whether float32 and Python make one size of it; of a free one, of each up to 4096."""
+    sizes = np.arange(_MANY) if isinstance(old, torch.SymInt) else np.array([old])
+    rounded = sizes.astype(np.float32) * np.float32(factor)
+    return bool(np.array_equal(np.floor(sizes * factor), np.floor(rounded)))
 
 
 def _linear(beyond: Tensor) -> dict[int, Tensor]:
@@ -83,3 +125,19 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.upsample_trilinear3d.vec: _resizing(_linear),
     _aten.upsample_bicubic2d.vec: _resizing(_cubic),
 }
+
+
+OF_A_FACTOR: Final[Mapping[Any, Callable[..., Any]]] = {
+    _aten.upsample_linear1d.vec: _of_a_factor(_linear),
+    _aten.upsample_bilinear2d.vec: _of_a_factor(_linear),
+    _aten.upsample_trilinear3d.vec: _of_a_factor(_linear),
+    _aten.upsample_bicubic2d.vec: _of_a_factor(_cubic),
+}
+
+
+def applies(node: Node) -> bool:
+    """Whether a node with one of these operators has such a factor."""
+    given: Any = (*node.args, None)
+    x, _, align_corners, factors = given[:4]
+    sides = zip(x.meta["val"].shape[2:], factors or (), strict=False)
+    return not align_corners and not all(is_of_one_size(old, factor) for old, factor in sides)

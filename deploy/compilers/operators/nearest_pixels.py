@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .exact_resizing import is_of_one_size
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _whole: Any = torch.sym_int  # torch has no types for it
 
@@ -48,10 +50,8 @@ def _asked(
 def _is_kept(old: Any, count: Any, factor: float | None) -> bool:
     """Whether ONNX Runtime takes torch's pixels: it is told how many there will be, or a factor."""
     if factor is not None:
-        lengths = np.arange(_MANY) if isinstance(old, torch.SymInt) else np.array([old])
-        rounded = np.float32(factor)
-        counts, theirs = lengths * factor, lengths.astype(np.float32) * rounded
-        return _alike(counts, theirs) and _agree(int(counts[-1]), 1 / factor, rounded)
+        most = _MANY if isinstance(old, torch.SymInt) else count
+        return is_of_one_size(old, factor) and _agree(most, 1 / factor, np.float32(factor))
     if isinstance(old, int) and isinstance(count, int):
         return _agree(count, old / count, np.float32(count) / np.float32(old))
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.operators import composites, empty, free_numbers, free_parts
+from edgeport.deploy.compilers.operators import (
+    composites,
+    empty,
+    exact_resizing,
+    free_numbers,
+    free_parts,
+)
 from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE
 from edgeport.deploy.compilers.operators.distances import cdist
 from edgeport.deploy.compilers.operators.free_sizes import interpolate, linspace
@@ -234,6 +240,7 @@ def test_it_computes_what_the_operator_computes(
 def test_every_decomposition_has_a_case() -> None:
     alone = (composites, empty, free_numbers, free_parts)  # tests of their own
     elsewhere = {operator for module in alone for operator in module.TABLE}
+    elsewhere |= {*exact_resizing.OF_A_FACTOR}
     untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - elsewhere
     assert untested == {
         aten.rrelu_with_noise_functional.default,  # what rrelu becomes

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport import deploy
-from edgeport.deploy.compilers.operators.exact_resizing import TABLE
+from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.operators.exact_resizing import OF_A_FACTOR, TABLE
+from edgeport.deploy.compilers.targets import negotiate
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
 
 _aten: Any = torch.ops.aten
@@ -45,6 +49,39 @@ def test_what_is_as_exact_as_torch_is_kept() -> None:
     x = torch.randn(shape)
     assert TABLE[operator](x, [4, 4], True, None) is NotImplemented
     assert TABLE[operator](x, None, False, [1.5, 2.0]) is NotImplemented
+
+
+@pytest.mark.parametrize("mode", OPERATORS)
+def test_by_a_factor(mode: str) -> None:
+    operator, shape = OPERATORS[mode]
+    x = torch.randn(*shape[:2], 90, *[5, 3][: len(shape) - 3])
+    factors = [0.7, 1.3, 0.7][: len(shape) - 2]
+    found = OF_A_FACTOR[operator](x, None, False, factors)
+    torch.testing.assert_close(found, operator(x, None, False, factors), rtol=0, atol=1e-4)
+    assert OF_A_FACTOR[operator](x, None, False, [1.5] * len(factors)) is NotImplemented
+
+
+class Shrunk(nn.Module):
+    """Of 90 rows 62: in float32 it would be 63."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (
+            functional.interpolate(x, scale_factor=0.7, mode="bilinear"),
+            functional.interpolate(x, scale_factor=1.3, mode="bicubic"),
+        )
+
+
+def test_a_factor_makes_the_size_that_torch_makes(tmp_path: Path) -> None:
+    free, ranges = {"x": {2: "rows"}}, {"rows": Range(8)}
+    source = deploy.source_of("m", Shrunk().eval(), torch.randn(1, 2, 20, 9), free, ranges)
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate())
+    with runtimes.open(tmp_path / "model.onnx") as session:
+        for rows in (90, 170, 180, 8):
+            x = torch.randn(1, 2, rows, 9)
+            found = session.run({"x": x.numpy()})
+            for answer, expected in zip(found.values(), Shrunk()(x), strict=True):
+                np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=1e-4)
 
 
 class Enlarged(nn.Module):
