@@ -105,6 +105,7 @@ def _of_program(
             opset_version=request.opset,
             dynamo=True,
             verbose=False,
+            custom_translation_table={round: size_floats.rounded},
         )
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")

@@ -38,6 +38,12 @@ def widen(graph: Any) -> None:
                 user.replace_input_with(place, _before(ir, user, "Cast", value, {"to": single}))
 
 
+def rounded(number: Any, digits: None = None) -> Any:
+    """As ``round`` of a number that is made of sizes, to an even one in the middle, in ONNX."""
+    op = import_module("onnxscript").opset18
+    return op.Cast(op.Round(number), to=import_module("onnx_ir").DataType.INT64)
+
+
 def _widened(ir: Any, node: Any, value: Any) -> Any:
     """What a node is given, a number of the program or what a tensor held, in float64."""
     double = ir.DataType.DOUBLE

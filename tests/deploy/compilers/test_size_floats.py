@@ -20,7 +20,8 @@ class Scales(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         rows, columns = x.shape[2:]
-        smaller = functional.interpolate(x, size=(int(rows * 0.7), columns), mode="bilinear")
+        size = int(rows * 0.7), round(columns * 0.3)
+        smaller = functional.interpolate(x, size=size, mode="bilinear")
         longer = x.new_ones(math.ceil(columns / 0.7)) * (rows * 0.7)
         apart = x.mean() + torch.arange(0, columns, 0.7)
         return smaller, longer, apart, x.mean() * (rows / columns)
