@@ -77,7 +77,9 @@ class FewValues:
     def _made(self, function: OpOverload, args: Any, options: Any) -> Tensor | None:
         if function in _FILLS:
             value = _FILLS[function](args, options)
-            return torch.tensor([value]) if isinstance(value, bool | int | float) else None
+            wide = torch.float64 if isinstance(value, float) else None
+            is_number = isinstance(value, bool | int | float)
+            return torch.tensor([value], dtype=wide) if is_number else None
         if torch.Tag.pointwise in function.tags:
             return self._of_elements(function, args, options)
         if function not in _KEEPING:

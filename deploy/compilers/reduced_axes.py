@@ -23,7 +23,7 @@ def count_from_first(model: onnx.ModelProto) -> None:
     for graph in graphs(model):
         for node in filter(_is_reduction, graph.node):
             rank = ranks.get(node.input[0])
-            if rank is not None:
+            if rank:  # a number has no axes
                 _rewrite(graph, node, rank, constants)
 
 

@@ -34,7 +34,7 @@ def widen(graph: Any) -> None:
     for value in floats:
         value.dtype = double
         for user, place in [(use.node, use.idx) for use in value.uses()]:
-            if user not in made:
+            if user not in made and user.op_type != "Cast":
                 user.replace_input_with(place, _before(ir, user, "Cast", value, {"to": single}))
 
 

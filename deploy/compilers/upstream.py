@@ -245,7 +245,8 @@ def spell_as_known(program: ExportedProgram) -> None:
     """Write nodes in words that torch's exporter to ONNX knows (2.13).
 
     Both bounds of a clamp are floats where one is (``x.clamp(1e-6, 1)``), ``arange(-2, 3.0)`` says
-    its dtype, and ``mask |= other`` is ``bitwise_or_``.
+    its dtype, ``mask |= other`` is ``bitwise_or_``, and scripted code resizes images to a size as
+    other code does.
     """
     for part in program.graph_module.modules():
         if isinstance(part, GraphModule):
@@ -256,9 +257,16 @@ def spell_as_known(program: ExportedProgram) -> None:
                     node.args = (node.args[0], *map(float, bounds))
                 if node.target is torch.ops.aten.arange.start:
                     node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
+                if node.target in _RESIZED and len(node.args) == 2:
+                    node.target, node.args = _RESIZED[node.target], (*node.args, None)
 
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
+_RESIZED: Final = {
+    _aten.upsample_nearest1d.default: _aten.upsample_nearest1d.vec,
+    _aten.upsample_nearest2d.default: _aten.upsample_nearest2d.vec,
+    _aten.upsample_nearest3d.default: _aten.upsample_nearest3d.vec,
+}
 _ASSERTIONS: Final = (
     _aten.sym_constrain_range_for_size.default,
     _aten._assert_async.default,

@@ -235,6 +235,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
     _aten.add.Tensor: elementwise.added,
+    _aten.arange.default: elementwise.steps_to,
+    _aten.arange.start: elementwise.steps,
     _aten.arange.start_step: elementwise.steps,
     _POWER: elementwise.power,
     _aten.pow.Tensor_Tensor: elementwise.power,

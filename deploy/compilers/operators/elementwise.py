@@ -46,16 +46,24 @@ def logaddexp2(x: Tensor, y: Tensor) -> Tensor:
 def steps(
     start: Any, end: Any, step: Any = 1, *, dtype: torch.dtype | None = None, **options: Any
 ) -> Any:
-    """As ``aten.arange.start_step`` of a fraction, which torch multiplies in float64.
+    """As ``aten.arange.start_step`` of fractions, which torch counts and multiplies in float64.
 
-    ONNX Runtime adds one step of float32 after the other (1.31.1).
+    ONNX Runtime counts in float32, and adds one step after the other (1.31.1).
     """
     dtype = dtype or torch.get_default_dtype()
-    is_fraction = isinstance(step, float) and not step.is_integer()
-    if not is_fraction or not dtype.is_floating_point or dtype == torch.float64:
+    if not dtype.is_floating_point or not any(map(_is_fraction, (start, end, step))):
         return _KEEP
     numbers = torch.arange(math.ceil((end - start) / step), **options)
     return (numbers.double() * step + start).to(dtype)
+
+
+def steps_to(end: Any, **options: Any) -> Any:
+    """The same from 0, one apart."""
+    return steps(0, end, **options)
+
+
+def _is_fraction(number: Any) -> bool:
+    return isinstance(number, torch.SymFloat) or number % 1 != 0
 
 
 def hypot(x: Tensor, y: Tensor) -> Tensor:

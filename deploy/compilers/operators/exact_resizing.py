@@ -42,7 +42,7 @@ def _resizing(weights: Weights) -> Callable[..., Any]:
     ) -> Any:
         if align_corners or not all(factor.is_integer() for factor in factors or ()):
             return _KEEP  # places by other formulas; these are as exact as torch's
-        found = x.float()
+        found = _wide(x)
         for axis in range(2, x.dim()):
             old = x.shape[axis]
             count = size[axis - 2] if size else old * int((factors or ())[axis - 2])
@@ -58,8 +58,12 @@ def _along(x: Tensor, axis: int, count: int, weights: Weights) -> Tensor:
     numbers = torch.arange(count, device=x.device)
     places = (2 * numbers + 1) * old + count  # in 1 / unit of a pixel; one more, to be positive
     pixels = places // unit
-    beyond = (places - pixels * unit).float() / unit
+    beyond = (places - pixels * unit).to(x.dtype) / unit
     return _weighted(x, axis, pixels - 1, weights(beyond))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _weighted(x: Tensor, axis: int, pixels: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
@@ -84,10 +88,10 @@ def _of_a_factor(weights: Weights) -> Callable[..., Any]:
         sides = zip(x.shape[2:], factors or (), strict=not size)
         if align_corners or all(is_of_one_size(old, factor) for old, factor in sides):
             return _KEEP
-        found = x.float()
+        found = _wide(x)
         for axis, factor in enumerate(factors or (), start=2):
             numbers = torch.arange(_whole(x.shape[axis] * factor), device=x.device)
-            places = (numbers.float() + 0.5) * (1 / factor) - 0.5
+            places = (numbers.to(found.dtype) + 0.5) * (1 / factor) - 0.5
             pixels = places.floor()
             found = _weighted(found, axis, pixels.long(), weights(places - pixels))
         return found.to(x.dtype)
@@ -96,10 +100,14 @@ def _of_a_factor(weights: Weights) -> Callable[..., Any]:
 
 
 def is_of_one_size(old: Any, factor: float) -> bool:
-    """Whether float32 and Python make one size of it; of a free one, of each up to 4096."""
-    sizes = np.arange(_MANY) if isinstance(old, torch.SymInt) else np.array([old])
-    rounded = sizes.astype(np.float32) * np.float32(factor)
-    return bool(np.array_equal(np.floor(sizes * factor), np.floor(rounded)))
+    """Whether float32 and Python make one size of it; of a free one, of each up to 4096.
+
+    Of one that is fixed, ONNX's inference of shapes too, which rounds the factor alone (1.23).
+    """
+    is_free = isinstance(old, torch.SymInt)
+    sizes, rounded = np.arange(_MANY) if is_free else np.array([old]), np.float32(factor)
+    counts = [sizes.astype(np.float32) * rounded, *([] if is_free else [sizes * float(rounded)])]
+    return all(np.array_equal(np.floor(sizes * factor), np.floor(each)) for each in counts)
 
 
 def _linear(beyond: Tensor) -> dict[int, Tensor]:

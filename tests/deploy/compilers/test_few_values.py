@@ -57,6 +57,7 @@ KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "one of two": lambda x: (chosen(x) > 0).any(),
     "all": lambda x: torch.ones_like(x).bool().all(),
     "joined": lambda x: (torch.cat([torch.zeros_like(x), x.new_full(x.shape, 2)]) <= 2).all(),
+    "of 64 bits": lambda x: (x.new_full(x.shape, 0.1, dtype=torch.float64) == 0.1).all(),
     "narrowed": lambda x: (x.new_full(x.shape, 0.1) == torch.tensor(0.1)).all(),
 }
 

@@ -59,3 +59,12 @@ def test_places_have_no_axis_left(operator: str) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     count_from_first(model)
     assert shape(model, (0, 4)) == (0,)
+
+
+def test_a_number_has_no_axes_to_count() -> None:
+    node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[-1], keepdims=0)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([node], "g", [value("x", 1, [])], [value("y", 1, [])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=10)
+    count_from_first(model)
+    assert model.graph.node[0].attribute[0].ints == [-1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,13 +45,26 @@ class Sizes(nn.Module):
         )
 
 
-@pytest.mark.parametrize("module", [AsLargeAs(), Sizes()])
-def test_pixels_are_those_of_torch(module: nn.Module, tmp_path: Path) -> None:
+class Scripted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        small = functional.interpolate(x, scale_factor=[0.7, 0.7])
+        return functional.interpolate(small, size=x.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("module", "route"),
+    [
+        (AsLargeAs(), onnx_export.dynamo),
+        (Sizes(), onnx_export.dynamo),
+        (Scripted(), onnx_export.converted),
+    ],
+)
+def test_pixels_are_those_of_torch(module: nn.Module, route: Any, tmp_path: Path) -> None:
     free = {"x": {2: "rows", 3: "columns"}}
     ranges = {"rows": Range(8), "columns": Range(8)}
     source = deploy.source_of("m", module.eval(), torch.randn(1, 2, 20, 24), free, ranges)
     with quiet():
-        onnx_export.dynamo(source, tmp_path, negotiate())
+        route(source, tmp_path, negotiate())
     with runtimes.open(tmp_path / "model.onnx") as session:
         for rows, columns in ((14, 26), (28, 30), (112, 52), (126, 54), (189, 9), (45, 97)):
             x = torch.randn(1, 2, rows, columns)
@@ -69,6 +83,20 @@ def test_the_kernel_stays_where_it_takes_the_same(
     old: int, count: int, factor: float | None, kept: bool
 ) -> None:
     assert _is_kept(old, count, factor) == kept
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_a_fixed_size_by_a_factor_makes_a_valid_file(mode: str, tmp_path: Path) -> None:
+    """20 * 0.7 is 14, and 13 to ONNX, which rounds 0.7 before."""
+
+    class Shrinks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.interpolate(x, scale_factor=0.7, mode=mode)
+
+    source = deploy.source_of("m", Shrinks().eval(), torch.randn(1, 2, 20, 24))
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate())
+    onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
 
 
 def test_twice_a_free_size_keeps_the_kernel(tmp_path: Path) -> None:
