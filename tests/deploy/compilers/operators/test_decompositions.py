@@ -213,6 +213,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for by_input in (False, True) for scales in ((None, None), (floats(4), floats(4)))),
     *((aten.arange.start_step, ends, {"dtype": torch.float32})
       for ends in ((0, 7, 0.7), (-1, 3, 0.3), (5, 1, -0.9))),
+    (aten.arange.start, (0.1, 9.1), {"dtype": torch.float64}),
+    (aten.arange.default, (90 * 1.1,), {"dtype": torch.float64}),
     (aten.upsample_nearest1d.vec, (floats(1, 2, 14), [32], None), {}),
     (aten.upsample_nearest2d.vec, (floats(1, 2, 14, 9), [32, 9], None), {}),
     (aten.upsample_nearest2d.vec, (floats(1, 2, 90, 9), None, [0.7, 1.3]), {}),
