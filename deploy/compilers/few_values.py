@@ -113,7 +113,8 @@ def _holder(tensor: Tensor) -> StorageWeakRef:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, FakeTensor) and value.layout == torch.strided
+    is_dense = isinstance(value, FakeTensor) and value.layout == torch.strided
+    return is_dense and not (value.is_conj() or value.is_neg())  # type: ignore[attr-defined]  # is one
 
 
 def _distinct(values: Tensor) -> Tensor:

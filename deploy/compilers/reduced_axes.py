@@ -19,7 +19,7 @@ def count_from_first(model: onnx.ModelProto) -> None:
     if not found:
         return
     ranks = _ranks(described(model, (node.input[0] for node in found)))
-    constants = dict(_constants(graphs(model)))
+    constants = _constants(graphs(model))
     for graph in graphs(model):
         for node in filter(_is_reduction, graph.node):
             rank = ranks.get(node.input[0])
@@ -42,19 +42,24 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int | None]:
     return found
 
 
-def _constants(all_: Iterable[onnx.GraphProto]) -> Iterable[tuple[str, onnx.TensorProto]]:
+def _constants(all_: Iterable[onnx.GraphProto]) -> dict[str, onnx.TensorProto | None]:
+    """By name; none where bodies that share a name differ."""
+    found: dict[str, onnx.TensorProto | None] = {}
     for graph in all_:
-        yield from ((each.name, each) for each in graph.initializer)
+        named = [(each.name, each) for each in graph.initializer]
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
-                yield node.output[0], node.attribute[0].t
+                named.append((node.output[0], node.attribute[0].t))
+        for name, tensor in named:
+            found[name] = tensor if found.get(name, tensor) == tensor else None
+    return found
 
 
 def _rewrite(
     graph: onnx.GraphProto,
     node: onnx.NodeProto,
     rank: int,
-    constants: Mapping[str, onnx.TensorProto],
+    constants: Mapping[str, onnx.TensorProto | None],
 ) -> None:
     for attribute in node.attribute:
         if attribute.name == "axes":

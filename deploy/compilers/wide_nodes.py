@@ -76,17 +76,23 @@ def _of_integers(
     Raises:
         LookupError: It is made of something else, or nobody knows of what.
     """
-    if name in numbers or dtypes.get(name, TensorProto.FLOAT) != TensorProto.FLOAT:
-        return []
-    node = makers[name]
-    if node.op_type == "Constant":
-        return []
-    if node.op_type == "Cast" and dtypes[node.input[0]] != TensorProto.FLOAT16:
-        return [node.name]
-    if node.op_type not in _ON_PLACES:
-        raise LookupError(node.op_type)
-    given = filter(None, node.input)
-    return [node.name, *(n for each in given for n in _of_integers(each, makers, numbers, dtypes))]
+    found: dict[str, None] = {}
+    rest, seen = [name], {"", *numbers}
+    while rest:
+        value = rest.pop()
+        if value in seen or dtypes.get(value, TensorProto.FLOAT) != TensorProto.FLOAT:
+            continue
+        seen.add(value)
+        node = makers[value]
+        if node.op_type == "Constant":
+            continue
+        found[node.name] = None
+        if node.op_type == "Cast" and dtypes[node.input[0]] != TensorProto.FLOAT16:
+            continue
+        if node.op_type not in _ON_PLACES:
+            raise LookupError(node.op_type)
+        rest += node.input
+    return list(found)
 
 
 def nodes_on_lists(model: onnx.ModelProto) -> list[str]:

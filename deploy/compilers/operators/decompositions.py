@@ -362,6 +362,10 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     **dict.fromkeys(nearest_pixels.TABLE, nearest_pixels.applies),
     **dict.fromkeys(exact_resizing.OF_A_FACTOR, exact_resizing.applies),
     **dict.fromkeys(elementwise.OF_NARROW, _of_narrow),
+    **dict.fromkeys(
+        (_aten.arange.default, _aten.arange.start, _aten.arange.start_step),
+        elementwise.has_fractions,
+    ),
     **dict.fromkeys((_aten.max.dim, _aten.min.dim), _of_masks),
     **dict.fromkeys(_QUOTIENTS, _of_quotient),
     _ATTENTION: _of_attention,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from . import free_numbers
 
@@ -60,6 +61,12 @@ def steps(
 def steps_to(end: Any, **options: Any) -> Any:
     """The same from 0, one apart."""
     return steps(0, end, **options)
+
+
+def has_fractions(node: Node) -> bool:
+    """Whether a node that counts does so by fractions, from one or to one."""
+    given = (each.meta["val"] if isinstance(each, Node) else each for each in node.args)
+    return any(map(_is_fraction, given))
 
 
 def _is_fraction(number: Any) -> bool:
