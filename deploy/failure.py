@@ -105,7 +105,7 @@ def _remedy(
 def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> Diagnosis:
     """A script keeps branches and loops: what it was refused for is worth knowing, too."""
     refused = [a for a in failed if a.route in ("script", "converted") and a.outcome == "refused"]
-    told = [_diagnosis(attempt) for attempt in refused[::-1]]
+    told = [_diagnosis(attempt) for attempt in refused]
     known = next(
         (each for each in told if each.family in (Family.CONTROL_FLOW, Family.PYTHON)), None
     )

@@ -50,8 +50,8 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
             Route("dynamo", partial(onnx_export.dynamo, request=request)),
             Route("written out", exact, mends=True),
             Route("steps written out", steps, mends=True),
-            Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("converted", partial(onnx_export.converted, request=request)),
+            Route("script", partial(onnx_export.legacy_script, request=request)),
             Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
         )
     if format_ == string_input.FORMAT:

@@ -46,7 +46,7 @@ def test_what_happens_is_told_in_order(tmp_path: Path) -> None:
     ]
     assert told == [
         ("onnx", "dynamo", "refused"),
-        ("onnx", "script", "proved"),
+        ("onnx", "converted", "proved"),
         ("torchscript", "script", "proved"),
         ("pt2", "export", "refused"),
         ("pt2", "oblivious", "refused"),
