@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+import operator
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -66,25 +68,51 @@ def exported(source: Source, folder: Path) -> Compiled:
 
 
 def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
-    """A trace follows ``x.shape`` and ``x.expand(n)``, but not the operators behind them."""
+    """A trace follows ``x.shape`` and ``x.expand(n)``, but not the operators behind them.
+
+    A number that is made of sizes is a tensor there, and Python's in float64, of which elements of
+    another dtype take their own.
+    """
     for node in part.graph.nodes:
         if node.target is _aten._assert_scalar.default:  # of a number: a size is a tensor there
             part.graph.erase_node(node)
+        if _is_pointwise(node):
+            with part.graph.inserting_before(node):
+                for number in filter(_is_float, node.all_input_nodes):
+                    rounded = part.graph.call_function(_number, (number,), _dtype_beside(node))
+                    rounded.meta = number.meta
+                    node.replace_input_with(number, rounded)
         node.target = _TRACED.get(node.target) or _by_name(node)
     part.recompile()
 
 
+def _is_pointwise(node: torch.fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
+
+
+def _dtype_beside(node: torch.fx.Node) -> dict[str, Any]:
+    """That of the elements which a number meets, if they are floats."""
+    values = (each.meta["val"] for each in node.all_input_nodes)
+    dtypes = (each.dtype for each in values if isinstance(each, torch.Tensor))
+    return next(({"dtype": each} for each in dtypes if each.is_floating_point), {})
+
+
 def _by_name(node: torch.fx.Node) -> Any:
     """Torch's own function in place of an operator that is given a free size."""
-    operator: Any = node.target
-    if isinstance(operator, torch._ops.OpOverload) and any(map(_is_size, node.all_input_nodes)):
-        name = operator._schema.name.removeprefix("aten::")
-        return getattr(_nn, name, getattr(torch, name, operator))
-    return operator
+    target: Any = node.target
+    if isinstance(target, torch._ops.OpOverload) and any(map(_is_size, node.all_input_nodes)):
+        name = target._schema.name.removeprefix("aten::")
+        return getattr(_nn, name, getattr(torch, name, target))
+    return target
 
 
 def _is_size(node: torch.fx.Node) -> bool:
     return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat)
+
+
+def _is_float(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.SymFloat)
 
 
 def _size(x: torch.Tensor, axis: int) -> int:
@@ -109,8 +137,20 @@ def _value(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _double(number: Any) -> torch.Tensor:
+    return _number(number, dtype=torch.float64)
+
+
 def _square_root(size: Any) -> torch.Tensor:
-    return _number(size).sqrt()
+    return _double(size).sqrt()
+
+
+def _quotient(over: Any, by: Any) -> torch.Tensor:
+    return _double(over) / _double(by)
+
+
+def _whole(rounds: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda number, digits=None: rounds(_double(number)).long()
 
 
 def _clamp(x: torch.Tensor, *bounds: Any) -> torch.Tensor:
@@ -142,7 +182,12 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.clamp.default: _clamp,
     _aten.scalar_tensor.default: _number,
     _aten._local_scalar_dense.default: _value,
-    torch.sym_float: _number,
+    torch.sym_float: _double,
+    operator.truediv: _quotient,
+    math.trunc: _whole(torch.trunc),
+    math.floor: _whole(torch.floor),
+    math.ceil: _whole(torch.ceil),
+    round: _whole(torch.round),  # to an even one in the middle, as Python
     _sym_sqrt: _square_root,
     torch.sym_min: _least,
     torch.sym_max: _most,

@@ -191,11 +191,7 @@ def _exact(number: Any) -> Fraction:
 
 
 def write_out(program: torch.export.ExportedProgram) -> None:
-    """Replace, in place, what no file holds: roundings of quotients of sizes, and long sums.
-
-    Raises:
-        LostSizeError: What is rounded is no plain quotient.
-    """
+    """Replace, in place, roundings of quotients of sizes by whole numbers, and long sums."""
     for part in program.graph_module.modules():
         if isinstance(part, GraphModule):
             for node in part.graph.nodes:
@@ -207,14 +203,24 @@ def write_out(program: torch.export.ExportedProgram) -> None:
             part.graph.eliminate_dead_code()
 
 
+def check_held(program: torch.export.ExportedProgram) -> None:
+    """See that a ``.pt2`` file holds it.
+
+    Raises:
+        LostSizeError: What is rounded is no plain quotient.
+    """
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            if node.target in _NOT_HELD:
+                trace = node.meta.get("stack_trace", "")
+                raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
+
+
 def _written_out(node: Node) -> Any:
     if node.target is torch.sym_sum:
         return reduce(partial(_computed, operator.add), node.args[0])  # type: ignore[arg-type]
     found = _divided(node) if node.target in _ROUNDINGS else None
     if found is None:
-        if node.target in _NOT_HELD:
-            trace = node.meta.get("stack_trace", "")
-            raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
         return None
     size, times, by = found
     over = _computed(operator.mul, size, times)

@@ -17,6 +17,7 @@ from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import torchscript
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.torchscript import without_debug_records
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
 
 
@@ -199,6 +200,39 @@ def test_what_a_trace_dislikes_is_written_otherwise(module: nn.Module, tmp_path:
     assert next(each.route for each in events if getattr(each, "outcome", "") == "proved") == (
         "export"
     )
+
+
+class Numbers(nn.Module):
+    """Numbers made of sizes, of which a trace makes float32: 90 * 0.7 is 62.99999999999999."""
+
+    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        rows, columns = x.shape
+        mean = x.mean()
+        return (
+            mean + torch.arange(rows * 1.1),
+            x.new_zeros(int(rows * 0.7), math.ceil(rows / 0.7)),
+            x.new_zeros(round(rows * 0.3), int(math.sqrt(rows))),
+            mean * (rows / columns),
+            x > rows * 0.01,
+            x.abs() ** (rows * 0.01),
+            torch.arange(3) * (rows * 0.7) + mean,
+            torch.full((2,), rows * 0.7, dtype=torch.float64),
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_made_of_sizes_are_those_of_python(dtype: torch.dtype, tmp_path: Path) -> None:
+    module = Numbers().eval()
+    free, ranges = {"x": {0: "rows"}}, {"rows": Range(8)}
+    source = deploy.source_of("m", module, torch.randn(12, 10, dtype=dtype), free, ranges)
+    with quiet():
+        torchscript.exported(source, tmp_path)
+    with runtimes.open(tmp_path / "model.ts", backend="libtorch") as session:
+        for rows in (8, 21, 50, 90, 100, 170, 180):
+            x = torch.randn(rows, 10, dtype=dtype)
+            found = session.run({"x": x.numpy()}).values()
+            for answer, expected in zip(found, module(x), strict=True):
+                torch.testing.assert_close(torch.from_numpy(answer), expected)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
