@@ -117,7 +117,7 @@ def export_source(
             _refuse_dead(golden, request.thresholds)
             task = None if request.labels is None else Task(source, request.labels)
         with events.step("compilers", on_event):
-            warm_up(formats, asked.opset)
+            warm_up(formats, asked.written_opset)
             if taken:
                 source = derivatives_in_forks.with_recording(source)
         weights = weights_sha256(source.module)

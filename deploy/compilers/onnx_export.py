@@ -22,12 +22,13 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 
 from . import constants, program, size_floats, torchscript
+from .older_opsets import UnwrittenOpsetError
 from .onnx_graph import finish
 from .script_writes import check_written
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
-from .targets import DYNAMO_OPSETS, LEGACY_OPSETS, OnnxRequest
+from .targets import LEGACY_OPSETS, OnnxRequest
 from .upstream import (
     decomposed_once,
     exact_numbers,
@@ -40,11 +41,6 @@ from .upstream import (
     traces_shown_to,
 )
 from .warm import operators_kept
-
-
-class UnwrittenOpsetError(ValueError):
-    """An exporter has not the opset that was asked for, whatever the module is."""
-
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
@@ -86,7 +82,6 @@ def _of_program(
         exact: Operators that are written out, and what takes their place.
         steps: Whether LSTM and GRU are written out, too.
     """
-    _check_opset(request, DYNAMO_OPSETS)
     with (
         program.free_kernels(),
         operators_kept(),
@@ -97,12 +92,12 @@ def _of_program(
         decomposed_once(),
     ):
         made = torch.onnx.export(
-            _in_operators_of_onnx(capture(source), exact, request.opset, steps=steps),
+            _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),
             source.example_tensors(),
             input_names=[spec.name for spec in source.signature.inputs],
             output_names=[spec.name for spec in source.signature.outputs],
             dynamic_shapes=(tuple(_free_axes(spec.shape) for spec in source.signature.inputs),),
-            opset_version=request.opset,
+            opset_version=request.written_opset,
             dynamo=True,
             verbose=False,
             custom_translation_table={round: size_floats.rounded},
@@ -273,7 +268,11 @@ def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled
 
 
 def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Module) -> Compiled:
-    _check_opset(request, LEGACY_OPSETS)
+    if request.opset not in LEGACY_OPSETS:
+        raise UnwrittenOpsetError(
+            f"this exporter writes opset {LEGACY_OPSETS.start} to {LEGACY_OPSETS.stop - 1}, "
+            f"not {request.opset}"
+        )
     specs = (*source.signature.inputs, *source.signature.outputs)
     buffer = io.BytesIO()
     torch.onnx.export(
@@ -306,10 +305,3 @@ def _declare_unused(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> None
 
 def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:
     return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
-
-
-def _check_opset(request: OnnxRequest, opsets: range) -> None:
-    if request.opset not in opsets:
-        raise UnwrittenOpsetError(
-            f"this exporter writes opset {opsets.start} to {opsets.stop - 1}, not {request.opset}"
-        )

@@ -20,6 +20,7 @@ from .centred import centre
 from .debug_map import dumps, read_debug_map
 from .far_places import write_out_far_places
 from .ir_version import stamp
+from .older_opsets import lower
 from .onnx_messages import messages
 from .reduced_axes import count_from_first
 from .sigmoids import write_out_sigmoids
@@ -46,6 +47,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     Raises:
         ExportError: The file is not valid ONNX.
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
+        UnwrittenOpsetError: The opset that was asked for has not what the model needs.
     """
     write_out_sigmoids(model)
     write_out_wide_integers(model)
@@ -57,6 +59,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     widened = widen_bfloat16(model)
     _complete_outputs(model, source.signature.outputs)
     _compute_outputs(model.graph)
+    lower(model, request.opset)
     details = {"widened": "bfloat16 to float32"} if widened else {}
     artefact = packed(model, source, request, folder, source.signature.precision, details)
     return Compiled(artefact, debug_map)

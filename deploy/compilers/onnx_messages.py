@@ -55,6 +55,19 @@ def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
     return found
 
 
+def constants_by_name(model: onnx.ModelProto) -> dict[str, onnx.TensorProto | None]:
+    """Of weights and constants; none where bodies that share a name differ."""
+    found: dict[str, onnx.TensorProto | None] = {}
+    for graph in graphs(model):
+        named = [(each.name, each) for each in graph.initializer]
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                named.append((node.output[0], node.attribute[0].t))
+        for name, tensor in named:
+            found[name] = tensor if found.get(name, tensor) == tensor else None
+    return found
+
+
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same, with inputs in place of weights, which may be more than protobuf copies."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)

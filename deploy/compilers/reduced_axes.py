@@ -4,13 +4,13 @@ Of a tensor without elements ONNX Runtime reduces no axis that is counted from t
 the sum of (0, 4) along -1 is (0, 4), and so are the places of its maxima. A mask may choose no row.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .onnx_messages import described, graphs
+from .onnx_messages import constants_by_name, described, graphs
 
 
 def count_from_first(model: onnx.ModelProto) -> None:
@@ -19,7 +19,7 @@ def count_from_first(model: onnx.ModelProto) -> None:
     if not found:
         return
     ranks = _ranks(described(model, (node.input[0] for node in found)))
-    constants = _constants(graphs(model))
+    constants = constants_by_name(model)
     for graph in graphs(model):
         for node in filter(_is_reduction, graph.node):
             rank = ranks.get(node.input[0])
@@ -39,19 +39,6 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int | None]:
             if value.type.tensor_type.HasField("shape"):
                 rank = len(value.type.tensor_type.shape.dim)
                 found[value.name] = rank if found.get(value.name, rank) == rank else None
-    return found
-
-
-def _constants(all_: Iterable[onnx.GraphProto]) -> dict[str, onnx.TensorProto | None]:
-    """By name; none where bodies that share a name differ."""
-    found: dict[str, onnx.TensorProto | None] = {}
-    for graph in all_:
-        named = [(each.name, each) for each in graph.initializer]
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                named.append((node.output[0], node.attribute[0].t))
-        for name, tensor in named:
-            found[name] = tensor if found.get(name, tensor) == tensor else None
     return found
 
 

@@ -65,6 +65,11 @@ class OnnxRequest:
     ir_version: int
     target: str | None = None
 
+    @property
+    def written_opset(self) -> int:
+        """What the newer exporter writes, of which an older opset is made."""
+        return max(self.opset, DYNAMO_OPSETS.start)
+
 
 # Measured on Linux x86-64: these wheels opened and ran a one-node model of the opset (with IR 7)
 # and of the IR version (with opset 13), passed each of the dtypes through unchanged, and refused
