@@ -21,7 +21,7 @@ from edgeport.deploy.compilers.operators import (
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 
-from . import constants, program, size_floats, torchscript
+from . import constants, program, script_quotients, size_floats, torchscript
 from .older_opsets import UnwrittenOpsetError
 from .onnx_graph import finish
 from .script_writes import check_written
@@ -275,18 +275,19 @@ def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Modul
         )
     specs = (*source.signature.inputs, *source.signature.outputs)
     buffer = io.BytesIO()
-    torch.onnx.export(
-        module,
-        source.example_tensors(),
-        buffer,  # type: ignore[arg-type]  # the older exporter takes any file
-        input_names=[spec.name for spec in source.signature.inputs],
-        output_names=[spec.name for spec in source.signature.outputs],
-        dynamic_axes={spec.name: _free_axes(spec.shape) for spec in specs},
-        opset_version=request.opset,
-        training=torch.onnx.TrainingMode.PRESERVE,
-        dynamo=False,
-        verbose=True,  # notes source lines, for the debug map
-    )
+    with script_quotients.floored(request.opset):
+        torch.onnx.export(
+            module,
+            source.example_tensors(),
+            buffer,  # type: ignore[arg-type]  # the older exporter takes any file
+            input_names=[spec.name for spec in source.signature.inputs],
+            output_names=[spec.name for spec in source.signature.outputs],
+            dynamic_axes={spec.name: _free_axes(spec.shape) for spec in specs},
+            opset_version=request.opset,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            dynamo=False,
+            verbose=True,  # notes source lines, for the debug map
+        )
     model = onnx.load_from_string(buffer.getvalue())
     _declare_unused(model.graph, source.signature.inputs)
     return finish(model, source, request, folder)

@@ -23,6 +23,8 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.nn.modules import transformer
 
+from edgeport.deploy.compilers.operators import quotients
+
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
 _NUMBER: Final = "edgeport number"
@@ -128,9 +130,9 @@ def decomposed_once() -> Iterator[None]:
     own = passes.decompose_with_registry
 
     def decompose(program: ExportedProgram, registry: Any) -> ExportedProgram:
-        if program.graph_module.meta.get(_DECOMPOSED) or _is_of_onnx(program, registry):
-            return program
-        found: ExportedProgram = own(program, registry)
+        is_done = program.graph_module.meta.get(_DECOMPOSED) or _is_of_onnx(program, registry)
+        found: ExportedProgram = program if is_done else own(program, registry)
+        quotients.floor_negative(found)  # nothing traces it again
         return found
 
     with mock.patch.object(passes, "decompose_with_registry", decompose):

@@ -51,11 +51,17 @@ def _average_pool(own: Any, rank: int) -> _Function:
         if whole:
             input = input.mean(whole, keepdim=True)
             window, step = _without(whole, window), _without(whole, step)
-        is_free = ceil_mode and _is_free(input, rank) and not divisor_override
-        if not (is_free and _counts(window, step, around, apart)):
+        sides = [side for length in reversed(around) for side in (length, length)]
+        counts = not ceil_mode or _counts(window, step, around, apart)
+        if divisor_override and counts:  # which a file of torch's exporter forgets (2.13)
+            input = _functional.pad(input, sides)
+            input = _functional.pad(input, _beyond(step)) if ceil_mode else input
+            return own(input, window, step) * (  # type: ignore[no-any-return]
+                math.prod(window) / divisor_override
+            )
+        if not (ceil_mode and _is_free(input, rank) and counts):
             rest = ceil_mode, count_include_pad, divisor_override
             return own(input, window, step, around, *rest)  # type: ignore[no-any-return]
-        sides = [side for length in reversed(around) for side in (length, length)]
         ones = torch.ones((1, *input.shape[-rank:]), dtype=input.dtype, device=input.device)
         counted = _functional.pad(ones, sides, value=float(count_include_pad))
         total, count = (

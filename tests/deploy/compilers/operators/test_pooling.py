@@ -1,14 +1,17 @@
 """Pooling over free sizes: windows as large as the image, and ``ceil_mode``."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport import deploy
-from edgeport.deploy.compilers import program
+from edgeport import deploy, runtimes
+from edgeport.deploy.compilers import onnx_export, program
+from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.runtimes import Range
 
@@ -47,6 +50,7 @@ def _bare(*layers: nn.Module) -> _Pool:
         lambda x: functional.max_pool1d(x[0], 3, 2, 1, 1, True),
         lambda x: functional.max_pool1d(x[0], 3, 2, dilation=2),
         lambda x: functional.avg_pool1d(x[0], 3, 2, ceil_mode=True),
+        lambda x: functional.avg_pool2d(x, 3, 2, 1, True, divisor_override=5),
     ],
 )
 def test_pools_hold_for_every_size(pool: _Pool) -> None:
@@ -60,3 +64,15 @@ def test_pools_hold_for_every_size(pool: _Pool) -> None:
     for height, width in ((8, 9), (10, 12), (31, 64)):
         x = torch.randn(2, 3, height, width)
         torch.testing.assert_close(captured(x)[0], module(x))
+
+
+def test_a_divisor_is_that_of_forward_in_onnx(tmp_path: Path) -> None:
+    pool = _bare(nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, divisor_override=5))
+    module = Pools(pool).eval()
+    source = deploy.source_of("m", module, torch.randn(1, 3, 16, 20), {"x": {2: "height"}})
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate())
+    with runtimes.open(tmp_path / "model.onnx") as session:
+        x = torch.randn(1, 3, 11, 20)
+        (found,) = session.run({"x": x.numpy()}).values()
+    np.testing.assert_allclose(found, module(x), atol=1e-6)
