@@ -72,6 +72,8 @@ class _Questions(nn.Module):
 
 
 _READS: Final = (torch.Tensor.__int__, torch.Tensor.__index__)
+_RESTS: Final = (torch.Tensor.__mod__, torch.Tensor.remainder, torch.remainder)
+"""Where nothing is missing to a multiple, what fills up does nothing."""
 
 
 class _Asked(TorchFunctionMode):
@@ -88,7 +90,10 @@ class _Asked(TorchFunctionMode):
             self.questions.append(args[0].bool())
         elif func in _READS:
             self.questions.append(args[0])
-        return func(*args, **(kwargs or {}))
+        found = func(*args, **(kwargs or {}))
+        if func in _RESTS and not (found.dim() or found.is_floating_point()):
+            self.questions.append((found == 0).long())
+        return found
 
 
 def _turned(source: Source) -> Iterator[Sample]:

@@ -235,12 +235,13 @@ def floor_negative(program: torch.export.ExportedProgram) -> None:
     ``-(-n // 3)``, which rounds up, was wrong at two of three sizes.
     """
     for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
-            if node.target is operator.floordiv and not all(map(_is_nonnegative, node.args)):
-                over, by = node.args
-                with part.graph.inserting_before(node):
-                    rest = _computed(operator.mod, over, by)
-                    node.update_arg(0, _computed(operator.sub, over, rest))
+        if isinstance(part, GraphModule):
+            for node in part.graph.nodes:
+                if node.target is operator.floordiv and not all(map(_is_nonnegative, node.args)):
+                    over, by = node.args
+                    with part.graph.inserting_before(node):
+                        rest = _computed(operator.mod, over, by)
+                        node.update_arg(0, _computed(operator.sub, over, rest))
 
 
 def _is_nonnegative(value: Any) -> bool:

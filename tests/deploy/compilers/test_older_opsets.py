@@ -21,7 +21,7 @@ class Words(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(6)
-        self.plain = nn.LayerNorm((3, 6), bias=False)
+        self.plain = nn.LayerNorm([3, 6], bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         even, odd = self.norm(x).chunk(2, -1)

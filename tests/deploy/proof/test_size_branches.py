@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.exporter import source_of
@@ -57,6 +58,17 @@ class Alike(nn.Module):
         return x.sum() - y.sum() if x.shape[1] == y.shape[1] else x.sum() + y.sum()
 
 
+class Windows(nn.Module):
+    """Filled up to whole windows of 9, and cut: none of the sizes that are tried anyway is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = x.shape[1]
+        filled = functional.pad(x, (0, 0, 0, (9 - time % 9) % 9))
+        windows = filled.view(x.shape[0], -1, 9, x.shape[2])
+        mixed = (windows - windows.mean(2, keepdim=True)).reshape(filled.shape)
+        return mixed[:, :time].contiguous()
+
+
 class Rejects(nn.Module):
     """Sizes above 40, and by an error that is not torch's one that is tried before 6."""
 
@@ -82,11 +94,27 @@ def found(module: nn.Module, *inputs: Tensor) -> list[dict[str, int]]:
 def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Sixths(), torch.randn(2, 9)) == [{"time": 6}]
     assert found(Full(), torch.randn(2, 9)) == [{"time": 300}]
-    assert found(Both(), torch.randn(2, 9)) == [{"time": 3}, {"time": 6}]
+    assert found(Both(), torch.randn(2, 9)) == [{"time": 3}, {"time": 6}, {"time": 12}]
     assert found(Chosen(), torch.randn(2, 9)) == [{"time": 3}]
     assert found(Reads(), torch.randn(2, 12)) == [{"time": 37}]
     assert found(Rest(), torch.randn(2, 9)) == [{"time": 37}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
+
+
+def test_a_size_at_which_nothing_is_missing_is_tried(tmp_path: Path) -> None:
+    """torch.export is then told that what was filled up is longer, and all formats have it."""
+    module, example = Windows(), torch.randn(1, 12, 2)
+    assert {"time": 9} in found(module, example)
+    made = deploy.export(
+        module, {"x": example}, tmp_path / "m.edge", dimensions={"x": {1: "time"}},
+        ranges={"time": Range(2, 400)},
+    )  # fmt: skip  # one call
+    for backend in ("ort-cpu", "libtorch", "torch"):
+        with made.bundle.open(backend) as session:
+            for time in (17, 18, 19, 45):
+                x = torch.randn(1, time, 2)
+                answer = session.run({"x": x.numpy()})["output"]
+                torch.testing.assert_close(torch.from_numpy(answer), module(x))
 
 
 def test_sizes_that_the_module_rejects_and_modules_without_questions_have_none() -> None:
