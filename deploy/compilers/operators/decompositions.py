@@ -29,6 +29,7 @@ from . import (
     ordering,
     scattering,
     small_matrices,
+    smoothed_resizing,
     special,
 )
 
@@ -230,6 +231,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **empty.TABLE,
     **nearest_pixels.TABLE,
     **exact_resizing.OF_A_FACTOR,
+    **smoothed_resizing.TABLE,
     _ATTENTION: _masked_attention,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
@@ -361,6 +363,7 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     **dict.fromkeys(empty.TABLE, empty.applies),
     **dict.fromkeys(nearest_pixels.TABLE, nearest_pixels.applies),
     **dict.fromkeys(exact_resizing.OF_A_FACTOR, exact_resizing.applies),
+    **dict.fromkeys(smoothed_resizing.TABLE, smoothed_resizing.applies),
     **dict.fromkeys(elementwise.OF_NARROW, _of_narrow),
     **dict.fromkeys(
         (_aten.arange.default, _aten.arange.start, _aten.arange.start_step),
