@@ -17,8 +17,8 @@ from .onnx_messages import constants_by_name, graphs
 _Constants: TypeAlias = Mapping[str, onnx.TensorProto | None]
 
 
-class UnwrittenOpsetError(ValueError):
-    """An exporter has not the opset that was asked for, whatever the module is."""
+class OlderOpsetError(ValueError):
+    """The opset that was asked for has not what the module needs."""
 
 
 def lower(model: onnx.ModelProto, opset: int) -> None:
@@ -29,7 +29,7 @@ def lower(model: onnx.ModelProto, opset: int) -> None:
         opset: Of the standard operators.
 
     Raises:
-        UnwrittenOpsetError: It has not what the model needs.
+        OlderOpsetError: It has not what the model needs.
     """
     (entry,) = (each for each in model.opset_import if not each.domain)
     if entry.version <= opset:
@@ -55,19 +55,19 @@ def _lowered(
     if node.op_type in _WRITTEN_OUT and _lacks(node, asked):
         return [*_WRITTEN_OUT[node.op_type](node, constants)]
     if asked is None:
-        raise UnwrittenOpsetError(f"ONNX opset {opset} has no {node.op_type}")
+        raise OlderOpsetError(f"ONNX opset {opset} has no {node.op_type}")
     if "axes" in asked.attributes and len(node.input) > 1:
         _hold_axes(node, opset, constants)
     for attribute in list(node.attribute):
         if attribute.name not in asked.attributes:
             if not _says_nothing(node, attribute, known, constants):
-                raise UnwrittenOpsetError(
+                raise OlderOpsetError(
                     f"{node.op_type} has no {attribute.name} in ONNX opset {opset}"
                 )
             node.attribute.remove(attribute)
     if len(node.input) > asked.max_input:
         names = ", ".join(each.name for each in known.inputs[asked.max_input :])
-        raise UnwrittenOpsetError(f"{node.op_type} takes no {names} in ONNX opset {opset}")
+        raise OlderOpsetError(f"{node.op_type} takes no {names} in ONNX opset {opset}")
     return [node]
 
 
@@ -102,7 +102,7 @@ def _hold_axes(node: onnx.NodeProto, opset: int, constants: _Constants) -> None:
     """Axes in an attribute, where they were an input."""
     tensor = constants.get(node.input[1])
     if tensor is None:
-        raise UnwrittenOpsetError(f"{node.op_type} takes fixed axes alone in ONNX opset {opset}")
+        raise OlderOpsetError(f"{node.op_type} takes fixed axes alone in ONNX opset {opset}")
     del node.input[1:]
     if axes := numpy_helper.to_array(tensor).tolist():
         node.attribute.append(helper.make_attribute("axes", axes))
@@ -113,7 +113,7 @@ def _layer_normalization(node: onnx.NodeProto, constants: _Constants) -> Iterato
     x, scale, *bias = filter(None, node.input)
     axis, weights = given.get("axis", -1), constants.get(scale)
     if len(node.output) > 1 or axis >= 0 or weights is None:
-        raise UnwrittenOpsetError("LayerNormalization is written out along its last axes alone")
+        raise OlderOpsetError("LayerNormalization is written out along its last axes alone")
     dtype = helper.tensor_dtype_to_np_dtype(weights.data_type)
     epsilon = numpy_helper.from_array(np.array(given.get("epsilon", 1e-5), dtype))
     axes = [*range(axis, 0)]

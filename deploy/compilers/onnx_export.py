@@ -22,7 +22,6 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import TensorSpec
 
 from . import constants, program, script_quotients, size_floats, torchscript
-from .older_opsets import UnwrittenOpsetError
 from .onnx_graph import finish
 from .script_writes import check_written
 from .sigmoids import write_out_inner_sigmoids
@@ -41,6 +40,11 @@ from .upstream import (
     traces_shown_to,
 )
 from .warm import operators_kept
+
+
+class UnwrittenOpsetError(ValueError):
+    """An exporter has not the opset that was asked for, whatever the module is."""
+
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 

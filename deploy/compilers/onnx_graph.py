@@ -47,7 +47,7 @@ def finish(model: onnx.ModelProto, source: Source, request: OnnxRequest, folder:
     Raises:
         ExportError: The file is not valid ONNX.
         ContractError: The exporter wrote another opset, name, dtype or dimension than asked.
-        UnwrittenOpsetError: The opset that was asked for has not what the model needs.
+        OlderOpsetError: The opset that was asked for has not what the model needs.
     """
     write_out_sigmoids(model)
     write_out_wide_integers(model)

@@ -92,10 +92,16 @@ def _is_pointwise(node: torch.fx.Node) -> bool:
 
 
 def _dtype_beside(node: torch.fx.Node) -> dict[str, Any]:
-    """That of the elements which a number meets, if they are floats."""
-    values = (each.meta["val"] for each in node.all_input_nodes)
-    dtypes = (each.dtype for each in values if isinstance(each, torch.Tensor))
-    return next(({"dtype": each} for each in dtypes if each.is_floating_point), {})
+    """That of the elements which a number meets, if they are floats.
+
+    float16 meets float32, as in torch's kernels: 70,000 is Inf in float16. Only of a tensor without
+    axes the result would be float32.
+    """
+    for value in (each.meta["val"] for each in node.all_input_nodes):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            wide = torch.promote_types(value.dtype, torch.float32)
+            return {"dtype": wide if value.dim() else value.dtype}
+    return {}
 
 
 def _by_name(node: torch.fx.Node) -> Any:

@@ -26,6 +26,7 @@ class Family(StrEnum):
     PARITY = "wrong answers"
     CONTRACT = "changed request"
     OPSET = "opset of another exporter"
+    OLDER = "opset that is too old"
     UNKNOWN = "unknown"
 
 
@@ -60,6 +61,7 @@ REMEDIES: Final[Mapping[Family, str]] = {
     "branch on one, or an operator that it translates wrongly; change that part of forward, or "
     "leave the format out with --format",
     Family.CONTRACT: "declare what the module does, or change the module",
+    Family.OLDER: "ask for a newer --opset, or leave it out: 20 is written then",
     Family.OPSET: "ask for --opset 18 to 20, which both of torch's exporters write",
     Family.UNKNOWN: "see the compiler's own words with --debug; leave the format out with "
     "--format: another may hold it",

@@ -46,6 +46,7 @@ RULES: Final = (
     ),
     Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
     Rule(Family.OPSET, r"^UnwrittenOpsetError: ([^\n]+)", "{0}"),
+    Rule(Family.OLDER, r"^OlderOpsetError: ([^\n]+)", "{0}"),
     # ---- before what they are raised inside of
     Rule(Family.AUTOGRAD, FORKED, FORKED_PROBLEM, remedies.NO_GPU),
     Rule(

@@ -235,6 +235,25 @@ def test_numbers_made_of_sizes_are_those_of_python(dtype: torch.dtype, tmp_path:
                 torch.testing.assert_close(torch.from_numpy(answer), expected)
 
 
+class Narrow(nn.Module):
+    def forward(self, x: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        rows = x.shape[0]
+        return x * 1000 / float(rows * rows), x[0, 0] * (rows * 0.7)
+
+
+def test_numbers_beside_float16_are_not_rounded_to_it(tmp_path: Path) -> None:
+    """The square of 256 is Inf in float16."""
+    source = deploy.source_of("m", Narrow(), torch.randn(12, 3).half(), {"x": {0: "rows"}})
+    with quiet():
+        torchscript.exported(source, tmp_path)
+    with runtimes.open(tmp_path / "model.ts", backend="libtorch") as session:
+        for rows in (2, 255, 256, 300):
+            x = torch.randn(rows, 3).half()
+            found = session.run({"x": x.numpy()}).values()
+            for answer, expected in zip(found, Narrow()(x), strict=True):
+                torch.testing.assert_close(torch.from_numpy(answer), expected)
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("function", [
