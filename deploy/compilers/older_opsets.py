@@ -59,6 +59,10 @@ def _lowered(
     if "axes" in asked.attributes and len(node.input) > 1:
         _hold_axes(node, opset, constants)
     for attribute in list(node.attribute):
+        if attribute.s in _SINCE_18:
+            raise OlderOpsetError(
+                f"{node.op_type} takes no {attribute.s.decode()} in ONNX opset {opset}"
+            )
         if attribute.name not in asked.attributes:
             if not _says_nothing(node, attribute, known, constants):
                 raise OlderOpsetError(
@@ -113,7 +117,7 @@ def _layer_normalization(node: onnx.NodeProto, constants: _Constants) -> Iterato
     x, scale, *bias = filter(None, node.input)
     axis, weights = given.get("axis", -1), constants.get(scale)
     if len(node.output) > 1 or axis >= 0 or weights is None:
-        raise OlderOpsetError("LayerNormalization is written out along its last axes alone")
+        raise OlderOpsetError("LayerNormalization is written out with fixed weights alone")
     dtype = helper.tensor_dtype_to_np_dtype(weights.data_type)
     epsilon = numpy_helper.from_array(np.array(given.get("epsilon", 1e-5), dtype))
     axes = [*range(axis, 0)]
@@ -170,6 +174,9 @@ class _Parts:
         output = f"{self._name}/{part}" if part else self._name
         return helper.make_node(kind, given, [output], output, **attributes)
 
+
+_SINCE_18: Final = (b"max", b"min")
+"""What is scattered to one place was added or multiplied before."""
 
 _WRITTEN_OUT: Final[
     Mapping[str, Callable[[onnx.NodeProto, _Constants], Iterator[onnx.NodeProto]]]

@@ -98,9 +98,9 @@ def _dtype_beside(node: torch.fx.Node) -> dict[str, Any]:
     axes the result would be float32.
     """
     for value in (each.meta["val"] for each in node.all_input_nodes):
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            wide = torch.promote_types(value.dtype, torch.float32)
-            return {"dtype": wide if value.dim() else value.dtype}
+        if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+            own = value.dtype.to_real()
+            return {"dtype": torch.promote_types(own, torch.float32) if value.dim() else own}
     return {}
 
 
@@ -125,12 +125,16 @@ def _size(x: torch.Tensor, axis: int) -> int:
     return x.shape[axis]
 
 
-def _least(*sizes: Any) -> torch.Tensor:
-    return torch.minimum(*map(torch.as_tensor, sizes))
+def _least(*numbers: Any) -> torch.Tensor:
+    return torch.minimum(*map(_exact, numbers))
 
 
-def _most(*sizes: Any) -> torch.Tensor:
-    return torch.maximum(*map(torch.as_tensor, sizes))
+def _most(*numbers: Any) -> torch.Tensor:
+    return torch.maximum(*map(_exact, numbers))
+
+
+def _exact(number: Any) -> torch.Tensor:
+    return _double(number) if isinstance(number, float) else torch.as_tensor(number)
 
 
 def _slice(
@@ -155,8 +159,15 @@ def _quotient(over: Any, by: Any) -> torch.Tensor:
     return _double(over) / _double(by)
 
 
-def _whole(rounds: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    return lambda number, digits=None: rounds(_double(number)).long()
+def _whole(rounds: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+    return lambda number: rounds(_double(number)).long()
+
+
+def _nearest(number: Any, digits: int | None = None) -> torch.Tensor:
+    """As ``round``, to an even one in the middle."""
+    if digits is not None:
+        raise NotImplementedError("a number that is made of sizes is rounded to whole ones alone")
+    return _double(number).round().long()
 
 
 def _clamp(x: torch.Tensor, *bounds: Any) -> torch.Tensor:
@@ -193,7 +204,7 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     math.trunc: _whole(torch.trunc),
     math.floor: _whole(torch.floor),
     math.ceil: _whole(torch.ceil),
-    round: _whole(torch.round),  # to an even one in the middle, as Python
+    round: _nearest,
     _sym_sqrt: _square_root,
     torch.sym_min: _least,
     torch.sym_max: _most,

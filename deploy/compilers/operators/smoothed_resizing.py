@@ -53,7 +53,12 @@ def _weights(
 ) -> Tensor:
     """How much each pixel counts at each place: (count, old), of which each row adds up to 1."""
     places, pixels = (torch.arange(n, device=x.device).to(x.dtype) + 0.5 for n in (count, old))
-    apart = (pixels - places[:, None] * step).abs() / max(step, 1)
+    if 0.5 < step < 1:  # as many pixels as before are the same ones: 5 by 1.1
+        is_same = torch.scalar_tensor(count - old, device=x.device) == 0
+        places = places * torch.where(is_same, 1.0, step).to(x.dtype)
+    else:
+        places = places * step
+    apart = (pixels - places[:, None]).abs() / max(step, 1)
     weights = kernel(apart)
     return weights / weights.sum(1, keepdim=True)
 

@@ -106,6 +106,7 @@ def model_of(kind: str, *inputs: str, opset: int = 18, **attributes: Any) -> onn
     (model_of("ReduceMax", "x", "axes"), "ReduceMax takes fixed axes alone in ONNX opset 17"),
     (model_of("Pad", "x", "pads", "", "axes"), "Pad takes no axes in ONNX opset 17"),
     (model_of("Resize", "x", "", "", "n", antialias=1), "Resize has no antialias in ONNX opset 17"),
+    (model_of("ScatterND", "x", "n", "y", reduction="max"), "ScatterND takes no max in ONNX"),
     (model_of("Col2Im", "x", "size", "block"), "ONNX opset 17 has no Col2Im"),
 ])  # fmt: skip  # a table
 def test_other_meanings_are_refused(model: onnx.ModelProto, problem: str) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.operators.smoothed_resizing import TABLE
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
@@ -37,3 +39,15 @@ def test_pixels_are_smoothed_as_torch_does(tmp_path: Path) -> None:
             found = session.run({"x": x.numpy()})
             for answer, expected in zip(found.values(), module(x), strict=True):
                 np.testing.assert_allclose(answer, expected.numpy(), atol=3e-5)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("factors", [(1.0, 1.1), (1.3, 1.1), (2.0, 0.7)])
+def test_as_many_pixels_as_before_are_the_same_ones(mode: str, factors: tuple[float, ...]) -> None:
+    """5 by 1.1 are 5."""
+    (operator,) = (each for each in TABLE if mode in str(each))
+    for columns in range(5, 10):
+        x = torch.randn(1, 2, 7, columns)
+        found = TABLE[operator](x, None, False, [*factors])
+        expected = functional.interpolate(x, scale_factor=factors, mode=mode, antialias=True)
+        torch.testing.assert_close(found, expected, rtol=0, atol=3e-5)
