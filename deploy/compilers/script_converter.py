@@ -7,9 +7,12 @@ exported program, and its private converter (``torch._export.converter``) handle
 loops nor branches that pass on what was computed before them.
 """
 
+import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from types import FunctionType
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +55,27 @@ def convert(source: Source) -> torch.export.ExportedProgram:
     return made
 
 
+def _at_its_line(node: Any) -> Callable[..., None]:
+    """A function that takes a step where the user's code does, as a stack trace tells it."""
+    found = _FRAME.search(node.sourceRange())
+    return _framed(found[1], int(found[2])) if found else _take
+
+
+def _take(step: Callable[[Any, _Values], None], node: Any, values: _Values) -> None:
+    step(node, values)
+
+
+@functools.cache
+def _framed(file: str, line: int) -> FunctionType:
+    """By the name that torch.export looks for in a trace; its step is on its second line."""
+    code = _take.__code__
+    named = code.replace(co_filename=file, co_firstlineno=line - 1, co_name="forward")
+    return FunctionType(named, {})
+
+
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+
+
 class _Interpreter(nn.Module):
     """Runs the graph of a frozen script."""
 
@@ -77,7 +101,7 @@ class _Interpreter(nn.Module):
 
     def _run(self, block: Any, values: _Values) -> list[Any]:
         for node in block.nodes():
-            self._step(node, values)
+            _at_its_line(node)(self._step, node, values)
         return [values[output.debugName()] for output in block.outputs()]
 
     def _step(self, node: Any, values: _Values) -> None:

@@ -1,5 +1,7 @@
 """What torch's exporters to ONNX leave out or change, and dtypes that ONNX Runtime lacks."""
 
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,18 @@ def test_images_are_resized_in_branches_as_torch_does(tmp_path: Path) -> None:
             x = torch.randn(2, 1, width)
             (found,) = session.run({"x": x.numpy()}).values()
             assert torch.equal(torch.tensor(found), module(x))
+
+
+def test_what_a_script_became_has_the_lines_of_the_users_code(tmp_path: Path) -> None:
+    free = {"x": {2: "width"}}
+    source = deploy.source_of("m", Doubled(), torch.randn(2, 1, 12), free, {"width": Range(8)})
+    with quiet():
+        made = onnx_export.converted(source, tmp_path, OnnxRequest(20, 10))
+    nodes = json.loads(made.debug_map or "")["nodes"]
+    sources = {node["operator"]: Path(node["source"] or "").name for node in nodes}
+    lines, first = inspect.getsourcelines(Doubled)
+    line = next(number for number, text in enumerate(lines, first) if "x.mean()" in text)
+    assert sources["ReduceMean"] == sources["If"] == f"{Path(__file__).name}:{line}"
 
 
 def test_angles_of_one_row_at_opset_23(tmp_path: Path) -> None:
