@@ -18,6 +18,7 @@ from edgeport.deploy.compilers.operators import (
     exact_resizing,
     free_numbers,
     free_parts,
+    smoothed_resizing,
 )
 from edgeport.deploy.compilers.operators.decompositions import ONNX_TABLE
 from edgeport.deploy.compilers.operators.distances import cdist
@@ -240,7 +241,7 @@ def test_it_computes_what_the_operator_computes(
 
 
 def test_every_decomposition_has_a_case() -> None:
-    alone = (composites, empty, free_numbers, free_parts)  # tests of their own
+    alone = (composites, empty, free_numbers, free_parts, smoothed_resizing)  # tests of their own
     elsewhere = {operator for module in alone for operator in module.TABLE}
     elsewhere |= {*exact_resizing.OF_A_FACTOR}
     untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - elsewhere
