@@ -84,19 +84,14 @@ def explain(
                 *_tried(failed),
             ]
         ),
-        remedy=_remedy(found, format_, others, failed),
+        remedy=_remedy(found.remedy, format_, others),
     )
     error.__cause__ = _CompilerError(chief.traceback) if chief.traceback else None
     return error
 
 
-def _remedy(
-    found: Diagnosis, format_: str, others: Sequence[str], failed: Sequence[Attempt]
-) -> str:
+def _remedy(remedy: str, format_: str, others: Sequence[str]) -> str:
     """What to do; one format that cannot be had need not cost the others."""
-    remedy = found.remedy
-    if any(_diagnosis(attempt).family == Family.OPSET for attempt in failed):
-        remedy = f"{remedy}; or {REMEDIES[Family.OPSET]}"
     if not others or "--format" in remedy:
         return remedy
     return f"{remedy}; or leave {_TITLES[format_]} out: --format {','.join(others)}"
@@ -145,16 +140,11 @@ def _with_decision(found: Diagnosis, decisions: Sequence[Decision]) -> Diagnosis
 
 
 def _rank(attempt: Attempt) -> int:
-    """Prefer who knows what is the matter.
-
-    torch.jit.script refuses much that is not wrong, and the older exporter to ONNX has no words for
-    much that the newer one takes.
-    """
+    """Prefer who knows what is the matter: torch.jit.script refuses much that is not wrong."""
     family = _diagnosis(attempt).family
-    if family in (Family.OPSET, Family.UNKNOWN):  # the first is nothing in the module
-        return 4 if family == Family.OPSET else 3
-    older = attempt.format == "onnx" and attempt.route == "trace"
-    if attempt.route in ("script", "converted") or (older and family == Family.OPERATOR):
+    if family == Family.UNKNOWN:
+        return 3
+    if attempt.route in ("script", "converted"):
         return 2
     return 1 if attempt.outcome == "wrong" else 0
 

@@ -25,7 +25,6 @@ _WRAPPER: Final = "module"
 _NOTES: Final = "pkg.torch.onnx."  # the dynamo exporter's keys begin with this
 _QUOTED: Final = re.compile(r"'([^']*)'")
 _PYTHON_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
-_TRACE_FRAME: Final = re.compile(r"^(.+)\((\d+)\): ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,7 @@ class NodeOrigin:
             the bodies of ``If`` and ``Loop`` and in the functions, which are listed too.
         operator: With its domain, unless that is ONNX's own.
         module: Path of the innermost module, as ``get_submodule`` takes it; ``""`` for the
-            outermost one; ``None`` if the exporter lost it (as for frozen TorchScript). The older
-            exporter writes a module that is called again with a number, like ``act_1``.
+            outermost one; ``None`` if the exporter lost it (as for frozen TorchScript).
         source: ``file:line``, the innermost in the user's own code, else in a library that is not
             torch, else of all; ``None`` if none was recorded.
     """
@@ -53,8 +51,7 @@ def read_debug_map(model: onnx.ModelProto) -> list[NodeOrigin]:
     """Map every node, also in the bodies of control flow and in local functions.
 
     Args:
-        model: As an exporter of torch wrote it. The older exporter records source lines if it
-            runs with ``verbose=True``.
+        model: As torch's exporter wrote it.
     """
     origins = list(_graph_origins(model.graph.node, module=None))
     for function in model.functions:
@@ -81,20 +78,9 @@ def _graph_origins(nodes: Sequence[onnx.NodeProto], module: str | None) -> Itera
 
 def _module(node: onnx.NodeProto) -> str | None:
     scopes = _note(node, "name_scopes")
-    if scopes is not None:
-        # ['', 'module', 'module.layers', 'module.layers.0', 'relu']: the last one is the operator
-        modules = _QUOTED.findall(scopes)[:-1]
-        return _unwrapped(modules[-1]) if modules else None
-    if node.name.startswith("/"):
-        # /module/layers/layers.0/Relu: a child of a Sequential repeats its parent's name; a list
-        # ``layers`` in a module ``layers`` reads the same, and is taken for the former
-        path: list[str] = []
-        for name in node.name.split("/")[1:-1]:
-            if path and name.startswith(f"{path[-1]}."):
-                path.pop()
-            path.append(name)
-        return _unwrapped(".".join(path)) if path else None
-    return None
+    # ['', 'module', 'module.layers', 'module.layers.0', 'relu']: the last one is the operator
+    modules = _QUOTED.findall(scopes or "")[:-1]
+    return _unwrapped(modules[-1]) if modules else None
 
 
 def _unwrapped(path: str) -> str:
@@ -103,9 +89,7 @@ def _unwrapped(path: str) -> str:
 
 
 def _source(node: onnx.NodeProto) -> str | None:
-    trace = _note(node, "stack_trace") or node.doc_string
-    frames = _PYTHON_FRAME.findall(trace)  # outermost first
-    frames = frames or _TRACE_FRAME.findall(trace)[::-1]  # innermost first
+    frames = _PYTHON_FRAME.findall(_note(node, "stack_trace") or "")  # outermost first
     files = [frame for frame in frames[::-1] if not frame[0].startswith("<")]  # generated code
     if not files:
         return None

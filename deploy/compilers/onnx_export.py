@@ -1,13 +1,10 @@
-"""ONNX, by torch's two exporters: dynamo's, and the older one that takes TorchScript."""
+"""ONNX, by torch's exporter of what torch.export captures."""
 
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import numpy as np
-import onnx
 import torch
 from torch import nn
 
@@ -19,15 +16,13 @@ from edgeport.deploy.compilers.operators import (
     exact_sums,
 )
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes import TensorSpec
 
-from . import constants, program, script_quotients, size_floats, torchscript
+from . import constants, program, size_floats
 from .onnx_graph import finish
-from .script_writes import check_written
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
-from .targets import LEGACY_OPSETS, OnnxRequest
+from .targets import OnnxRequest
 from .upstream import (
     decomposed_once,
     exact_numbers,
@@ -35,16 +30,11 @@ from .upstream import (
     mark_decomposed,
     onnx_decompositions,
     operators_listed_once,
+    outputs_of_their_dtype,
     rules_of_the_operator,
     spell_as_known,
-    traces_shown_to,
 )
 from .warm import operators_kept
-
-
-class UnwrittenOpsetError(ValueError):
-    """An exporter has not the opset that was asked for, whatever the module is."""
-
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 
@@ -94,6 +84,7 @@ def _of_program(
         rules_of_the_operator(),
         exact_numbers(),
         decomposed_once(),
+        outputs_of_their_dtype(),
     ):
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),
@@ -145,6 +136,15 @@ def converted(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     return _of_program(source, folder, request, _of_script)
 
 
+def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export one way through forward; parity tells whether it holds for other inputs.
+
+    Raises:
+        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
+    """
+    return _of_program(source, folder, request, _recorded)
+
+
 def _name_apart(graph: Any) -> None:
     """Rename values within that are called as an input or output is: the exporter does not look.
 
@@ -162,6 +162,12 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
     from . import special_sizes  # loads sympy
 
     return special_sizes.captured(source)
+
+
+def _recorded(source: Source) -> torch.export.ExportedProgram:
+    from .recorded import recorded  # loads sympy
+
+    return recorded(source)
 
 
 def _of_script(source: Source) -> torch.export.ExportedProgram:
@@ -246,66 +252,6 @@ def _noting(table: Table, used: list[Any]) -> Table:
 
 def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:
     return module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ()
-
-
-def legacy_script(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """Export scripted code, which keeps its control flow.
-
-    Raises:
-        Exception: Whatever torch.jit and torch.onnx raise.
-    """
-    scripted = torchscript.scripted(source, source.flat)
-    training = source.module.training  # torch freezes nothing else
-    known = scripted if training else torch.jit.freeze(scripted)  # fewer branches
-    check_written(known.inlined_graph, source.module)
-    return _legacy(source, folder, request, scripted)
-
-
-def legacy_trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """Export a trace; parity tells whether it holds for other inputs than the example.
-
-    Raises:
-        Exception: Whatever torch.onnx raises.
-    """
-    with traces_shown_to(lambda graph: check_written(graph, source.module)):
-        return _legacy(source, folder, request, source.flat)
-
-
-def _legacy(source: Source, folder: Path, request: OnnxRequest, module: nn.Module) -> Compiled:
-    if request.opset not in LEGACY_OPSETS:
-        raise UnwrittenOpsetError(
-            f"this exporter writes opset {LEGACY_OPSETS.start} to {LEGACY_OPSETS.stop - 1}, "
-            f"not {request.opset}"
-        )
-    specs = (*source.signature.inputs, *source.signature.outputs)
-    buffer = io.BytesIO()
-    with script_quotients.floored(request.opset):
-        torch.onnx.export(
-            module,
-            source.example_tensors(),
-            buffer,  # type: ignore[arg-type]  # the older exporter takes any file
-            input_names=[spec.name for spec in source.signature.inputs],
-            output_names=[spec.name for spec in source.signature.outputs],
-            dynamic_axes={spec.name: _free_axes(spec.shape) for spec in specs},
-            opset_version=request.opset,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            dynamo=False,
-            verbose=True,  # notes source lines, for the debug map
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    _declare_unused(model.graph, source.signature.inputs)
-    return finish(model, source, request, folder)
-
-
-def _declare_unused(graph: onnx.GraphProto, specs: Sequence[TensorSpec]) -> None:
-    """Declare the inputs too that forward does not use: the older exporter leaves them out."""
-    written = {value.name: value for value in graph.input}
-    if len(written) < len(specs) and written.keys() <= {spec.name for spec in specs}:
-        del graph.input[:]
-        for spec in specs:
-            dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-            unused = onnx.helper.make_tensor_value_info(spec.name, dtype, spec.shape)
-            graph.input.append(written.get(spec.name, unused))
 
 
 def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:

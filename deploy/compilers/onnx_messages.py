@@ -50,7 +50,7 @@ def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
         named = [(each.name, each.data_type) for each in graph.initializer]
         for value in (*graph.value_info, *graph.output, *graph.input):
             named.append((value.name, value.type.tensor_type.elem_type))
-        for name, dtype in filter(itemgetter(1), named):  # the older exporter may say 0
+        for name, dtype in filter(itemgetter(1), named):
             found[name] = dtype if found.get(name, dtype) == dtype else 0
     return found
 

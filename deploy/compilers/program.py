@@ -118,21 +118,21 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 
 def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
     with ready():
-        plain = partial(_exported, source, source.flat, strict=strict)
+        plain = partial(exported, source, source.flat, strict=strict)
         plain = plain if strict else partial(with_known_values, source.flat, plain)
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
                 return plain()
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
-                return _exported(source, source.flat, strict=True)
+                return exported(source, source.flat, strict=True)
             with contextlib.suppress(Exception):
                 return conversions.kept(e, plain)
             raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
-        return _exported(source, _recorded(source), strict=strict)
+        return exported(source, _recorded(source), strict=strict)
 
 
 def _without_vmap(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -205,9 +205,14 @@ _WHILE_CAPTURED: Final = (
 )
 
 
-def _exported(
-    source: Source, module: torch.nn.Module, *, strict: bool
+def exported(
+    source: Source, module: torch.nn.Module, *, strict: bool = False
 ) -> torch.export.ExportedProgram:
+    """Capture once, by one way, while all is ``ready``.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
     alike = module.register_forward_pre_hook(partial(_check_alike, source))
     for weight in module.parameters():
         _as_parameter(weight)
@@ -331,6 +336,17 @@ def symbol(name: str, range_: Range) -> Any:
         most = 3
     dim = torch.export.Dim(name, min=range_.min // step, max=most)
     return dim if step == 1 else step * dim
+
+
+def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled:
+    """Capture one way; of others the file says, where it is run, that it does not have them.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    from .recorded import with_values  # loads sympy
+
+    return _saved(source, folder, with_values(source), save)
 
 
 def _saved(

@@ -41,6 +41,7 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         return (
             Route("script", torchscript.script),
             Route("export", torchscript.exported),
+            Route("recorded", torchscript.recorded, records=True),
             Route("trace", torchscript.trace, records=True),
         )
     if format_ == "onnx":
@@ -51,8 +52,7 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
             Route("written out", exact, mends=True),
             Route("steps written out", steps, mends=True),
             Route("converted", partial(onnx_export.converted, request=request)),
-            Route("script", partial(onnx_export.legacy_script, request=request)),
-            Route("trace", partial(onnx_export.legacy_trace, request=request), records=True),
+            Route("recorded", partial(onnx_export.recorded, request=request), records=True),
         )
     if format_ == string_input.FORMAT:
         return (Route("strings", partial(string_input.strings_before, request=request)),)
@@ -62,4 +62,5 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         Route("oblivious", partial(program.oblivious, save=save)),
         Route("strict", partial(program.strict, save=save)),
         Route("script", partial(program.script, save=save)),
+        Route("recorded", partial(program.recorded, save=save), records=True),
     )

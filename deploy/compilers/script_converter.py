@@ -22,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.origins import origin
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.libtorch.script_graph import nodes
 
@@ -43,10 +44,23 @@ def convert(source: Source) -> torch.export.ExportedProgram:
     Raises:
         Exception: Whatever torch.jit and torch.export raise.
     """
-    scripted: Any = torch.jit.freeze(torchscript.scripted(source, source.flat))
+    return _converted(source, torchscript.scripted(source, source.flat))
+
+
+def convert_trace(source: Source) -> torch.export.ExportedProgram:
+    """Trace a module, and capture what it did: one way, and numbers as they were.
+
+    Raises:
+        Exception: Whatever torch.jit and torch.export raise.
+    """
+    return _converted(source, torchscript.traced(source, source.flat))
+
+
+def _converted(source: Source, script: Any) -> torch.export.ExportedProgram:
+    frozen: Any = torch.jit.freeze(script)
     with program.free_kernels(), program.free_writes():
         made = torch.export.export(
-            _Interpreter(scripted.graph),
+            _Interpreter(frozen.graph),
             source.roomy_tensors(),
             dynamic_shapes=(program.dynamic_shapes(source),),
             strict=False,
@@ -57,8 +71,12 @@ def convert(source: Source) -> torch.export.ExportedProgram:
 
 def _at_its_line(node: Any) -> Callable[..., None]:
     """A function that takes a step where the user's code does, as a stack trace tells it."""
-    found = _FRAME.search(node.sourceRange())
-    return _framed(found[1], int(found[2])) if found else _take
+    told = node.sourceRange()
+    found = _SCRIPT_FRAME.findall(told)[:1] or _TRACE_FRAME.findall(told)  # innermost first
+    if not found:
+        return _take
+    file, line = min(found, key=lambda frame: origin(frame[0]))  # the first of equals
+    return _framed(file, int(line))
 
 
 def _take(step: Callable[[Any, _Values], None], node: Any, values: _Values) -> None:
@@ -73,7 +91,8 @@ def _framed(file: str, line: int) -> FunctionType:
     return FunctionType(named, {})
 
 
-_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+_SCRIPT_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+_TRACE_FRAME: Final = re.compile(r"^(.+)\((\d+)\): ", re.MULTILINE)
 
 
 class _Interpreter(nn.Module):

@@ -17,12 +17,22 @@ from .operators.free_sizes import WHILE_CAPTURED, square_root
 
 _sym_max: Any = torch.sym_max  # it has no types
 
+
+def _divided(over: Any, by: Any, rounds: str | None = None) -> Any:
+    """A trace has tensors in place of sizes, and operators on tensors."""
+    quotient = over // by if rounds == "floor" else over / by
+    return math.trunc(quotient) if rounds == "trunc" else quotient
+
+
 _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "aten::add": operator.add,
-    "aten::sub": operator.sub,
+    "aten::add": lambda x, y, times=1: x + y * times if times != 1 else x + y,
+    "aten::sub": lambda x, y, times=1: x - y * times,
+    "aten::rsub": lambda x, y, times=1: y - x * times,
     "aten::mul": operator.mul,
-    "aten::div": operator.truediv,
+    "aten::div": _divided,
+    "aten::pow": operator.pow,
     "aten::floordiv": operator.floordiv,
+    "aten::floor_divide": operator.floordiv,
     "aten::remainder": operator.mod,
     "aten::neg": operator.neg,
     "aten::gt": operator.gt,
@@ -162,7 +172,7 @@ def _split(x: Any, size: Any, dim: int = 0) -> Grown | None:
 def _of_size(function: Callable[..., Any], overload: Any, args: Sequence[Any]) -> Any:
     """What is written otherwise of a free size: it is called as from Python."""
     pairs = [*zip(overload._schema.arguments, args, strict=False)]
-    named = {each.name: v for each, v in pairs if each.kwarg_only and v is not None}
+    named = {each.name: v for each, v in pairs if each.kwarg_only and v not in (None, False)}
     if "dtype" in named:
         named["dtype"] = _dtype_of(named["dtype"])
     return function(*(value for each, value in pairs if not each.kwarg_only), **named)

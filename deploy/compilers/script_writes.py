@@ -1,62 +1,15 @@
 """Results of a branch or a loop that share memory with what was there before, and are written to.
 
 The operators give new tensors back: ``z = y`` in a branch is a copy behind it, which does not see
-what is written into ``y`` there, and ``y`` sees nothing of what is written into ``z``. The older
-exporter to ONNX has one name more for what is written into, and so two tensors, too: unless it is a
-part by index, ``y[0]``, whose write it makes one into the whole.
+what is written into ``y`` there, and ``y`` sees nothing of what is written into ``z``.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import nn
 
 from edgeport.runtimes.libtorch.script_graph import nodes
-
-_PARTS: Final = ("aten::select", "aten::slice")
-
-
-def check_written(graph: Any, module: nn.Module) -> None:
-    """See that the older exporter loses no write.
-
-    Args:
-        graph: A script or a trace, with inlined calls.
-        module: What it is of.
-
-    Raises:
-        NotImplementedError: It loses one.
-    """
-    graph = graph.copy()
-    held = _places([*module.parameters(), *module.buffers()])
-    fixed = _places([n.output().toIValue() for n in nodes(graph) if n.kind() == "prim::Constant"])
-    if len(set(held)) == len(held) and set(held).isdisjoint(fixed):
-        _set_inputs_apart(graph)
-    Writes(graph).check()
-
-
-def _places(values: Sequence[object]) -> list[int]:
-    """Where the memory of tensors begins, of those that have some."""
-    return [
-        value.untyped_storage().data_ptr()
-        for value in values
-        if isinstance(value, torch.Tensor) and value.layout is torch.strided and value.numel()
-    ]
-
-
-def _set_inputs_apart(graph: Any) -> None:
-    """Let copies stand in for the inputs: torch takes each for a view of any other."""
-    for value in graph.inputs():
-        if value.type().kind() != "TensorType":
-            continue
-        copy = graph.create("aten::clone", 1)
-        graph.prependNode(copy)
-        with graph.insert_point_guard(copy):
-            unset = graph.insertConstant(None)
-        copy.output().setType(value.type())
-        value.replaceAllUsesWith(copy.output())
-        copy.addInput(value)
-        copy.addInput(unset)
 
 
 class Writes:
@@ -70,30 +23,6 @@ class Writes:
         self._graph = graph
         self._aliases = graph.alias_db()
         self._all = [(node, target) for node in nodes(graph) for target in _written_by(node)]
-
-    def check(self) -> None:
-        """See that the older exporter loses no write, in branches, in loops and outside of them.
-
-        Raises:
-            NotImplementedError: One does.
-        """
-        for node in nodes(self._graph) if self._all else ():
-            if node.kind() in ("prim::If", "prim::Loop"):
-                self.check_results(node, within=True)
-        self._check_views()
-
-    def _check_views(self) -> None:
-        for writer, target in self._all:
-            known = {value.debugName() for value in _written_through(writer, target)}
-            others = [
-                value
-                for value in _before(self._graph, writer)
-                if value.debugName() not in known and self._aliases.may_contain_alias(value, target)
-            ]
-            if _are_used_after(others, writer):
-                raise NotImplementedError(
-                    "what is written into has another name beside it, as a view or a part has"
-                )
 
     def check_parts(self, node: Any) -> None:
         """See that nothing writes into the parts of a tensor that a node makes a list of.
@@ -111,12 +40,11 @@ class Writes:
                     "a branch or a loop writes into a part of a tensor, taken from a list of them"
                 )
 
-    def check_results(self, node: Any, *, within: bool = False) -> None:
+    def check_results(self, node: Any) -> None:
         """See that no result is written to where what it may be of before is read, nor that there.
 
         Args:
             node: The branch or the loop.
-            within: Also by its own blocks.
 
         Raises:
             NotImplementedError: One is.
@@ -125,8 +53,7 @@ class Writes:
             written = [
                 (writer, target)
                 for writer, target in self._all
-                if self._aliases.may_contain_alias(target, result)
-                and (writer.isAfter(node) or (within and _is_in(writer, node)))
+                if self._aliases.may_contain_alias(target, result) and writer.isAfter(node)
             ]
             if not written:
                 continue
@@ -134,27 +61,12 @@ class Writes:
             olds = [old for old in before if self._aliases.may_contain_alias(old, result)]
             names = {old.debugName() for old in olds}
             for writer, target in written:
-                own = _is_in(writer, node)
-                others = [result] if target.debugName() in names and not own else olds
-                if _are_used_after(others, node if own else writer):
+                others = [result] if target.debugName() in names else olds
+                if _are_used_after(others, writer):
                     raise NotImplementedError(
                         "a branch or a loop gives on a tensor from before, and one of both is "
                         "written into"
                     )
-
-
-def _written_through(writer: Any, target: Any) -> tuple[Any, ...]:
-    """A tensor, and the whole that it is a part of, by index and by index of that.
-
-    The older exporter writes into both, and into nothing between them; and not at all into what
-    is given as ``out``.
-    """
-    if not writer.kind().endswith("_"):
-        return ()
-    whole = target
-    while whole.node().kind() in _PARTS:
-        whole = whole.node().inputsAt(0)
-    return target, whole
 
 
 def _are_used_after(values: Sequence[Any], writer: Any) -> bool:

@@ -98,6 +98,8 @@ def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
     """What is missing, and the answer where it is more than 0; to ``64 * all != 64 * time`` too."""
     if type(expr) not in {*_ANSWERS, *_ANSWERS_BELOW}:
         return None
+    if not all(isinstance(side, sympy.Expr) for side in expr.args):  # of what holds, no number
+        return None
     sign, found = 1, []
     apart = (expr.args[0] - expr.args[1]).replace(_is_at_least_1, _unbounded)
     for part in sympy.Mul.make_args(sympy.factor_terms(apart)):

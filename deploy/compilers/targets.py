@@ -14,14 +14,9 @@ from edgeport.runtimes.signature import DTYPES
 DYNAMO_OPSETS: Final = range(18, 25)
 """What torch 2.13's dynamo exporter writes as asked; below, it stays at 18 and only logs it."""
 
-LEGACY_OPSETS: Final = range(13, 21)
-"""What torch 2.13's TorchScript exporter has translations for.
+OPSETS: Final = range(13, DYNAMO_OPSETS.stop)
+"""Those below say the same in older words: see ``older_opsets``."""
 
-It takes 7 to 23, but stamps 21 to 23 on a graph of opset 20 operators, and writes operators that
-no engine has for an LSTM at 7 and 8.
-"""
-
-OPSETS: Final = range(LEGACY_OPSETS.start, DYNAMO_OPSETS.stop)
 DEFAULT_OPSET: Final = 20
 """Read by ONNX Runtime 1.18 and newer with the IR version below, and by TensorRT 10 and 11."""
 

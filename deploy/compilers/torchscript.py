@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
 from edgeport import __version__
@@ -22,6 +23,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
+from . import program
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -55,10 +57,29 @@ def exported(source: Source, folder: Path) -> Compiled:
     """
     from . import special_sizes  # loads sympy
 
+    return _of_program(source, folder, special_sizes.captured(source, read=False))
+
+
+def recorded(source: Source, folder: Path) -> Compiled:
+    """The same of one way through forward, with its sizes free, which a trace has as numbers.
+
+    Raises:
+        Exception: Whatever torch.export and torch.jit raise.
+    """
+    from .recorded import with_values  # loads sympy
+
+    return _of_program(source, folder, with_values(source))
+
+
+def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:
+    from . import special_sizes  # loads sympy
+
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    captured = special_sizes.captured(source, read=False)
+    for layer in _RECURRENT:  # taken apart, they have as many steps as the example
+        table.pop(layer, None)
     quotients.write_out(captured)
-    module = special_sizes.decomposed(captured, table).module(check_guards=False)
+    with program.free_kernels():
+        module = special_sizes.decomposed(captured, table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
     for part in module.modules():
         part.training = False  # eval() is refused: what was captured has one mode
@@ -73,9 +94,10 @@ def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
     A number that is made of sizes is a tensor there, and Python's in float64, of which elements of
     another dtype take their own.
     """
+    for node in part.graph.find_nodes(op="call_function", target=_aten._assert_scalar.default):
+        part.graph.erase_node(node)  # of a number: a size is a tensor there
+    part.graph.eliminate_dead_code()
     for node in part.graph.nodes:
-        if node.target is _aten._assert_scalar.default:  # of a number: a size is a tensor there
-            part.graph.erase_node(node)
         if _is_pointwise(node):
             with part.graph.inserting_before(node):
                 for number in filter(_is_float, node.all_input_nodes):
@@ -182,6 +204,11 @@ def _number(size: Any, *, dtype: torch.dtype | None = None, **_: Any) -> torch.T
 
 _nn: Any = import_module("torch._C._nn")
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
+
+_RECURRENT: Final = (
+    *(_aten.lstm.input, _aten.gru.input, _aten.rnn_tanh.input, _aten.rnn_relu.input),
+    *(_aten.lstm.data, _aten.gru.data, _aten.rnn_tanh.data, _aten.rnn_relu.data),
+)
 
 _sym_sqrt: Any = torch._sym_sqrt  # type: ignore[attr-defined]  # made on import
 _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {

@@ -32,10 +32,7 @@ def placed(
 def _layer(module: nn.Module, path: str | None) -> str | None:
     if path is None:
         return None
-    try:
-        kind = kind_at(module, path)
-    except KeyError:  # the older exporter numbers a module that is called again
-        return path
+    kind = kind_at(module, path)
     return f"{path} ({kind})" if path else f"({kind})"
 
 

@@ -25,7 +25,6 @@ class Family(StrEnum):
     TIMEOUT = "timeout"
     PARITY = "wrong answers"
     CONTRACT = "changed request"
-    OPSET = "opset of another exporter"
     OLDER = "opset that is too old"
     UNKNOWN = "unknown"
 
@@ -62,7 +61,6 @@ REMEDIES: Final[Mapping[Family, str]] = {
     "leave the format out with --format",
     Family.CONTRACT: "declare what the module does, or change the module",
     Family.OLDER: "ask for a newer --opset, or leave it out: 20 is written then",
-    Family.OPSET: "ask for --opset 18 to 20, which both of torch's exporters write",
     Family.UNKNOWN: "see the compiler's own words with --debug; leave the format out with "
     "--format: another may hold it",
 }

@@ -45,7 +45,6 @@ RULES: Final = (
         "there is not enough memory",
     ),
     Rule(Family.TIMEOUT, r"^TimeoutError", "it took too long"),
-    Rule(Family.OPSET, r"^UnwrittenOpsetError: ([^\n]+)", "{0}"),
     Rule(Family.OLDER, r"^OlderOpsetError: ([^\n]+)", "{0}"),
     # ---- before what they are raised inside of
     Rule(Family.AUTOGRAD, FORKED, FORKED_PROBLEM, remedies.NO_GPU),
@@ -84,7 +83,7 @@ RULES: Final = (
     ),
     Rule(
         Family.COMPLEX,
-        rf"(?:No ONNX function|Exporting the operator|unsupported operator).*"
+        rf"(?:No ONNX function|unsupported operator).*"
         rf"\baten(?:::|\.)(?:{_COMPLEX})\b",
         "complex numbers have no translation to ONNX",
     ),
@@ -292,11 +291,6 @@ RULES: Final = (
         "forward returns {0} beside tensors, which a script cannot pass on",
         "return tensors alone",
     ),
-    Rule(
-        Family.UNKNOWN,  # never the reason why nothing else works
-        r"but it is not part of the active trace",
-        "a trace takes no scripted code",
-    ),
     # ---- dimensions
     Rule(
         Family.DIMENSION,
@@ -334,7 +328,7 @@ RULES: Final = (
     # ---- operators
     Rule(
         Family.OPERATOR,
-        r"No ONNX function found|Exporting the operator|in this export path",
+        r"No ONNX function found|in this export path",
         "{operator} has no translation to ONNX",
     ),
     Rule(
@@ -346,16 +340,6 @@ RULES: Final = (
         Family.OPERATOR,
         r"UnsupportedOperatorException|unsupported operator|with Meta tensors",
         "{operator} cannot be captured by torch.export",
-    ),
-    Rule(
-        Family.OPERATOR,
-        r"Unsupported: ONNX export of (?:operator )?(.+?)\. Please",
-        "{0} has no translation to ONNX",
-    ),
-    Rule(
-        Family.OPERATOR,
-        r"^SymbolicValueError: (?:Unsupported: )?(.+?)(?:,? +(?:scope:|\[Caused).*)?$",
-        "the older exporter to ONNX: {0}",
     ),
     Rule(Family.OPERATOR, r"Unknown builtin op", "TorchScript has no {operator}"),
     # ---- the rest

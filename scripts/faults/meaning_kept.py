@@ -23,7 +23,6 @@ from edgeport.deploy.compilers.onnx_graph import FILE
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.targets import (
     DEFAULT_OPSET,
-    LEGACY_OPSETS,
     OnnxRequest,
     negotiate,
 )
@@ -81,10 +80,10 @@ def _dynamo(source: Source, folder: Path) -> Iterator[Way]:
 
 
 def _script(source: Source, folder: Path) -> Iterator[Way]:
-    """The older exporter, as an export uses it where the first refuses a module."""
+    """What an export does where the first route refuses a module."""
     if not (folder / "dynamo20" / FILE).exists():
-        for opset in range(OPSETS.start, LEGACY_OPSETS.stop):
-            yield from _levels(onnx_export.legacy_script, source, folder, opset)
+        for opset in OPSETS:
+            yield from _levels(onnx_export.converted, source, folder, opset)
 
 
 def _levels(compile_: Compile, source: Source, folder: Path, opset: int) -> Iterator[Way]:

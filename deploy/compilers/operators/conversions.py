@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .quotients import LostSizeError
 
@@ -17,7 +18,7 @@ T = TypeVar("T")
 _sym_float: Final[Any] = torch.sym_float  # without types
 _sym_int: Final[Any] = torch.sym_int
 
-_SIZES: Final = (torch.SymInt, torch.SymFloat)
+_SIZES: Final = (torch.SymInt, torch.SymFloat, FakeTensor)
 _MODULES: Final = 8
 """In which calls are looked for, one after the other."""
 
@@ -35,13 +36,17 @@ class _Plain(type):
 class _Float(float, metaclass=_Plain):
     def __new__(cls, *given: Any) -> Any:
         of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return _sym_float(given[0]) if of_size else float(*given)
+        return _sym_float(_held(given[0])) if of_size else float(*given)
 
 
 class _Int(int, metaclass=_Plain):
     def __new__(cls, *given: Any, **options: Any) -> Any:
         of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return _sym_int(given[0]) if of_size else int(*given, **options)
+        return _sym_int(_held(given[0])) if of_size else int(*given, **options)
+
+
+def _held(number: Any) -> Any:
+    return number.item() if isinstance(number, FakeTensor) else number
 
 
 _NAMES: Final = {"float": _Float, "int": _Int}

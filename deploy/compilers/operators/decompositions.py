@@ -244,6 +244,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.pow.Tensor_Tensor: elementwise.power,
     _aten.pow.Scalar: elementwise.power,
     _aten.put.default: scattering.put,
+    _aten.copy.default: scattering.copied,
     _aten.signbit.default: elementwise.signbit,
     _aten.copysign.Tensor: elementwise.copysign,
     _aten.copysign.Scalar: elementwise.copysign,

@@ -80,11 +80,11 @@ def _float(size: torch.SymInt) -> float:
 
 
 def _require_torch(caller: FrameType, name: str) -> None:
-    if caller.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
+    if caller.f_globals.get("__name__", "").partition(".")[0] not in MACHINERY:
         raise LostSizeError(f"{name}() of a free size", caller.f_globals)
 
 
-_MACHINERY: Final = ("torch", "sympy")
+MACHINERY: Final = ("torch", "sympy")
 
 
 def _rounding(functions: Any, own: Any, rounds_up: bool) -> Any:

@@ -16,6 +16,17 @@ def scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
     return NotImplemented if used is source else x.scatter(dim, index, used)
 
 
+def copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Any:
+    """As ``aten.copy``, which the exporter does not spread over more rows (torch 2.13)."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
+
+    is_whole = x.dim() == source.dim() and all(
+        statically_known_true(own == given)
+        for own, given in zip(x.shape, source.shape, strict=True)
+    )
+    return NotImplemented if is_whole else source.to(x.dtype).expand(x.shape)
+
+
 def added(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
     """As ``aten.scatter_add``."""
     used = _used(source, index)

@@ -1,5 +1,4 @@
 import inspect
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,6 @@ class Wrapper(nn.Module):
         return self.module(*inputs)
 
 
-def export_legacy(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
-    buffer: Any = io.BytesIO()  # torch takes it, whatever its annotation says
-    with quiet():
-        torch.onnx.export(module, (example,), buffer, dynamo=False, verbose=True)
-    return onnx.load_from_string(buffer.getvalue())
-
-
 def export_dynamo(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     with quiet():
         program = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
@@ -67,10 +59,9 @@ def export_dynamo(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     return program.model_proto
 
 
-@pytest.fixture(scope="module", params=[export_dynamo, export_legacy])
-def origins(request: pytest.FixtureRequest) -> list[NodeOrigin]:
-    export = request.param
-    return read_debug_map(export(Wrapper(Net()).eval(), torch.randn(2, 3, 8, 8)))
+@pytest.fixture(scope="module")
+def origins() -> list[NodeOrigin]:
+    return read_debug_map(export_dynamo(Wrapper(Net()).eval(), torch.randn(2, 3, 8, 8)))
 
 
 def origin_of(origins: list[NodeOrigin], operator: str) -> NodeOrigin:
@@ -95,34 +86,14 @@ def text_of(source: str | None) -> str:
         ("Softmax", "", "return self.module(y).softmax(-1)"),
     ],
 )
-def test_both_exporters(origins: list[NodeOrigin], operator: str, module: str, text: str) -> None:
+def test_modules_and_lines(
+    origins: list[NodeOrigin], operator: str, module: str, text: str
+) -> None:
     origin = origin_of(origins, operator)
     assert origin.module == module
     assert origin.source is not None
     assert origin.source.startswith(f"{inspect.getsourcefile(Net)}:")
     assert text_of(origin.source) == text
-
-
-def test_scripted_code_has_lines_in_the_bodies_of_its_branches() -> None:
-    with quiet():
-        scripted = torch.jit.script(Branching().eval())
-    origins = read_debug_map(export_legacy(scripted, torch.randn(2, 3)))
-    assert text_of(origin_of(origins, "Sin").source) == "return torch.sin(x)"
-    assert text_of(origin_of(origins, "Exp").source) == "return torch.exp(x)"
-    assert origin_of(origins, "If").module is None  # no wrapper: the scope is not in the name
-
-
-def test_frozen_code_has_lost_its_modules_but_not_its_lines() -> None:
-    example = torch.randn(2, 3, 8, 8)
-    with quiet():
-        traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
-            Wrapper(Block()).eval(), (example,)
-        )
-        frozen = torch.jit.freeze(traced)
-    origins = read_debug_map(export_legacy(frozen, example))
-    origin = origin_of(origins, "Tanh")
-    assert origin.module is None
-    assert text_of(origin.source) == "return torch.tanh(y)"
 
 
 def test_a_body_without_scopes_belongs_to_the_module_around_it() -> None:

@@ -5,9 +5,9 @@ Found with torch 2.13.0, onnxscript 0.7.2 and onnxruntime 1.31.1, where
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import onnx_export
 from edgeport.deploy.compilers.operators import decompositions
+from edgeport.deploy.compilers.recorded import with_values
+from edgeport.deploy.compilers.script_converter import convert_trace
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
-from edgeport.runtimes import ExportError
 from edgeport.runtimes.inputs import Array
 from edgeport.training.vision import Preprocess
 
@@ -227,22 +228,6 @@ def test_integers_are_not_resized_by_the_engine(tmp_path: Path) -> None:
     assert np.abs(found - module(image=torch.tensor(image)).numpy()).max() < 1e-4
 
 
-class Cut(nn.Module):
-    """The older exporter gives the end of the slice as a float, of which it says nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        n = int(x.abs().sum().item()) % 3 + 1
-        return x[:, :n]
-
-
-def test_what_is_no_valid_onnx_is_refused(tmp_path: Path) -> None:
-    source = deploy.source_of("cut", Cut(), {"x": torch.ones(2, 4)}, {"x": {0: "batch"}})
-    with quiet(), pytest.raises(ExportError, match="exporter wrote an invalid file: ") as caught:
-        onnx_export.legacy_script(source, tmp_path, negotiate(None, None))
-    assert caught.value.remedy.startswith("try another --opset between ")
-    assert list(tmp_path.iterdir()) == []
-
-
 class Tenths(nn.Module):
     """onnxscript makes a float32 of each number before it makes a float64 of it."""
 
@@ -300,8 +285,6 @@ class WholeAndPart(nn.Module):
 
 
 class PartOfPart(nn.Module):
-    """The older exporter writes into the part and into the whole, and not into what is between."""
-
     def forward(self, x: Tensor) -> Tensor:
         y = x * 2
         row = y[0]
@@ -311,8 +294,6 @@ class PartOfPart(nn.Module):
 
 
 class GivenOut(nn.Module):
-    """The older exporter writes nothing into what is given as ``out``."""
-
     def forward(self, x: Tensor) -> Tensor:
         y = x * 2
         if bool(x.sum() > 1e6):
@@ -328,15 +309,13 @@ class OneName(nn.Module):
         return y
 
 
+WRITERS = [TwoNames(), OneName(), Turned(), Halves(), WholeAndPart(), PartOfPart(), GivenOut()]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("module", [Turned(), Halves(), WholeAndPart(), PartOfPart(), GivenOut()])
+@pytest.mark.parametrize("module", WRITERS)
 def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
-    with (
-        quiet(),
-        pytest.raises(NotImplementedError, match="what is written into has another name"),
-    ):
-        onnx_export.legacy_script(source, tmp_path, negotiate())
     with quiet():
         onnx_export.converted(source, tmp_path, negotiate())
     x = torch.full((2, 4), 1e6)
@@ -367,10 +346,19 @@ class Written(nn.Module):
         lambda y: y.chunk(2, 1)[1].zero_(),
     ],
 )
-def test_a_trace_for_onnx_loses_no_write(write: Any, tmp_path: Path) -> None:
-    source = deploy.source_of("m", Written(write), {"x": torch.randn(3, 4)})
-    with quiet(), pytest.raises(NotImplementedError, match="what is written into has another name"):
-        onnx_export.legacy_trace(source, tmp_path, negotiate())
+def test_what_is_recorded_loses_no_write(write: Any, tmp_path: Path) -> None:
+    assert_recorded(Written(write), tmp_path)
+
+
+def assert_recorded(module: nn.Module, folder: Path) -> None:
+    x = torch.randn(3, 4)
+    source = deploy.source_of("m", module, {"x": x})
+    for name, capture in (("values", with_values), ("trace", convert_trace)):
+        (folder / name).mkdir()
+        with quiet(), mock.patch.object(onnx_export, "_recorded", capture):
+            onnx_export.recorded(source, folder / name, negotiate())
+        (found,) = answers(folder / name / "model.onnx", {"x": x.numpy()}).values()
+        np.testing.assert_allclose(found, module(x), rtol=1e-6)
 
 
 def _writes(y: Tensor) -> None:
@@ -382,60 +370,5 @@ def _writes(y: Tensor) -> None:
     y.mul_(3).clamp_(max=2)
 
 
-def test_writes_by_index_are_in_a_trace_for_onnx(tmp_path: Path) -> None:
-    x = torch.randn(3, 4)
-    source = deploy.source_of("m", Written(_writes), {"x": x})
-    with quiet():
-        onnx_export.legacy_trace(source, tmp_path, negotiate())
-    (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
-    np.testing.assert_allclose(found, Written(_writes)(x), rtol=1e-6)
-
-
-class Observer(nn.Module):
-    """Counts in one buffer, and reads another, which may be the same memory."""
-
-    count: Tensor
-    offset: Tensor
-
-    def __init__(self, *, shared: bool, plain: bool) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros(4))
-        offset = self.count[1:] if shared else torch.ones(3)
-        if plain:
-            self.offset = offset
-        else:
-            self.register_buffer("offset", offset)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.count.copy_(torch.arange(4.0))
-        return x + self.offset
-
-
-@pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_trace_may_write_into_a_buffer_that_nothing_else_is(
-    shared: bool, plain: bool, tmp_path: Path
-) -> None:
-    x = torch.randn(2, 3)
-    source = deploy.source_of("m", Observer(shared=shared, plain=plain), {"x": x})
-    refused = pytest.raises(NotImplementedError, match="what is written into has another name")
-    with quiet(), refused if shared else nullcontext():
-        onnx_export.legacy_trace(source, tmp_path, negotiate())
-    if not shared:
-        (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
-        np.testing.assert_array_equal(found, x.numpy() + 1)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_older_exporter_loses_no_write(tmp_path: Path) -> None:
-    given = {"x": torch.randn(3, 4)}
-    told = "a branch or a loop gives on a tensor from before, and one of both is written into"
-    source = deploy.source_of("m", TwoNames(), given, {"x": {0: "rows"}})
-    with quiet(), pytest.raises(NotImplementedError, match=told):
-        onnx_export.legacy_script(source, tmp_path, negotiate())
-    source = deploy.source_of("m", OneName(), given, {"x": {0: "rows"}})
-    with quiet():
-        onnx_export.legacy_script(source, tmp_path, negotiate())
-    x = torch.full((2, 4), 1e6)
-    (found,) = answers(tmp_path / "model.onnx", {"x": x.numpy()}).values()
-    np.testing.assert_array_equal(found, OneName()(x))
+def test_writes_by_index_are_recorded(tmp_path: Path) -> None:
+    assert_recorded(Written(_writes), tmp_path)

@@ -1,19 +1,15 @@
 import importlib.metadata
-import io
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, helper
 
 from edgeport.deploy.compilers import targets
 from edgeport.deploy.compilers.targets import (
     DEFAULT_OPSET,
     DYNAMO_OPSETS,
-    LEGACY_OPSETS,
     OPSETS,
     TARGETS,
     OnnxRequest,
@@ -21,7 +17,6 @@ from edgeport.deploy.compilers.targets import (
     find_target,
     negotiate,
 )
-from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Signature, TensorSpec, UsageError
 from edgeport.runtimes.signature import DTYPES
 
@@ -152,22 +147,3 @@ def test_a_dtype_that_the_target_cannot_take() -> None:
         check_dtypes(find_target("tensorrt-10"), Signature((x,), (y,)))
     with pytest.raises(UsageError, match="the input 'y' is float64"):
         check_dtypes(find_target("tensorrt-11"), Signature((y,), (x,)))
-
-
-def test_the_legacy_exporter_writes_its_range_as_asked() -> None:
-    from torch.onnx import _constants  # its range has no public name
-
-    newest = _constants.ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET
-    assert LEGACY_OPSETS[-1] == newest
-    for opset in LEGACY_OPSETS:
-        buffer: Any = io.BytesIO()  # torch takes it, whatever its annotation says
-        with quiet():
-            torch.onnx.export(
-                torch.nn.Linear(2, 2),
-                (torch.ones(1, 2),),
-                buffer,
-                opset_version=opset,
-                dynamo=False,
-            )
-        assert onnx.load_from_string(buffer.getvalue()).opset_import[0].version == opset
-    assert set(OPSETS) == {*LEGACY_OPSETS, *DYNAMO_OPSETS}

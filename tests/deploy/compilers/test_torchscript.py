@@ -294,3 +294,28 @@ def test_memory_of_two_dtypes_is_stored_twice(tmp_path: Path) -> None:
         dimensions={"x": {0: "batch"}, "start": {0: "batch"}},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_that_were_captured_take_any_time(kind: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = kind(3, 4, 2, bidirectional=True, batch_first=True)
+    source = deploy.source_of("m", Only(layer), {"x": torch.randn(2, 9, 3)}, {"x": {1: "time"}})
+    with quiet():
+        torchscript.exported(source, tmp_path)
+    x = torch.randn(2, 50, 3)
+    with runtimes.open(tmp_path / "model.ts", backend="libtorch") as session:
+        (found,) = session.run({"x": x.numpy()}).values()
+    torch.testing.assert_close(torch.tensor(found), layer(x)[0])
+
+
+class Only(nn.Module):
+    """The first of what a layer gives."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: Tensor = self.layer(x)[0]
+        return first

@@ -61,8 +61,6 @@ class Network(nn.Module):
 
 Axes = Mapping[int, str]
 
-_legacy: Any = torch.onnx.export  # it takes a buffer, whatever its annotations say
-
 
 def pt2(flat: nn.Module, x: Tensor, axes: Axes, *, strict: bool = False) -> None:
     sizes = {axis: torch.export.Dim(name, min=1, max=1000) for axis, name in axes.items()}
@@ -78,18 +76,8 @@ def onnx_dynamo(flat: nn.Module, x: Tensor, axes: Axes) -> None:
     torch.onnx.export(flat, (x,), dynamic_shapes=shapes, dynamo=True, verbose=False)
 
 
-def onnx_legacy(flat: nn.Module, x: Tensor, axes: Axes) -> None:
-    names: Any = {"input_names": ["x"], "dynamic_axes": {"x": dict(axes)}}
-    _legacy(flat, (x,), io.BytesIO(), dynamo=False, **names)
-
-
 def script(flat: Any, x: Tensor, axes: Axes) -> None:
     torch.jit.script(flat.module)
-
-
-def script_legacy(flat: Any, x: Tensor, axes: Axes) -> None:
-    scripted = torch.jit.script(flat.module)
-    _legacy(scripted, (x,), io.BytesIO(), dynamo=False)
 
 
 def trace(flat: nn.Module, x: Tensor, axes: Axes) -> None:
@@ -214,27 +202,10 @@ class Inverse(nn.Module):
         return found
 
 
-class Smoothed(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = nn.functional.cross_entropy(x, x.argmax(1), label_smoothing=0.1)  # here
-        return found
-
-
 class Sparse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = torch.sparse.mm(x.to_sparse(), x.T)  # here
         return found
-
-
-class Spectrum(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = torch.fft.fft(x).abs()  # here
-        return found
-
-
-class Polar(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.complex(x, x + 1).abs()  # here
 
 
 class Viewed(nn.Module):
@@ -566,16 +537,11 @@ CASES = [
     Case(
         onnx_dynamo, Shifts, Family.OPERATOR, "aten.bitwise_and.Scalar", "", "is given a free size"
     ),
+    Case(onnx_dynamo, Scans, Family.OPERATOR, "prims.prod.default", "declare how large the dim"),
+    Case(onnx_dynamo, Inverse, Family.OPERATOR, "aten.linalg_inv_ex.default", "at most 8 x 8"),
     Case(onnx_dynamo, Median, Family.OPERATOR, "aten.median.dim", "sort and index"),
-    Case(onnx_legacy, Median, Family.OPERATOR, "aten.median", "sort and index"),
-    Case(script_legacy, Median, Family.OPERATOR, "aten.median", "TorchScript and .pt2 may hold"),
-    Case(onnx_legacy, Scans, Family.OPERATOR, "aten.cumprod", "declare how large the dimension"),
-    Case(onnx_legacy, Inverse, Family.OPERATOR, "aten.linalg_inv", "at most 8 x 8"),
-    Case(onnx_legacy, Smoothed, Family.OPERATOR, None, "leave ONNX out", "support label_smoothing"),
     Case(pt2, Sparse, Family.OPERATOR, "aten._to_sparse.default", "TorchScript may hold it"),
     Case(pt2_strict, Sparse, Family.OPERATOR, "aten._to_sparse.default", problem="captured"),
-    Case(onnx_legacy, Spectrum, Family.COMPLEX, "aten.fft_fft", "two real tensors"),
-    Case(script_legacy, Polar, Family.COMPLEX, "aten.complex", "two real tensors"),
     *(
         Case(compiler, module, Family.DIMENSION, None, "tensor.shape", "'batch' to 3")
         for module in (Viewed, Expanded, Rows)
@@ -668,7 +634,6 @@ CASES = [
             (pt2, "same reduction dim"),
             (pt2_strict, "same reduction dim"),
             (trace, "cannot be multiplied"),
-            (script_legacy, "cannot be multiplied"),
         )
     ),
     Case(trace, Huge, Family.MEMORY, None, "memory"),
@@ -720,7 +685,7 @@ def test_packed_sequences(compiler: Compiler) -> None:
     assert found.source is not None
 
 
-@pytest.mark.parametrize("compiler", [pt2, pt2_strict, trace, onnx_legacy])
+@pytest.mark.parametrize("compiler", [pt2, pt2_strict, trace])
 def test_an_output_that_is_no_tensor_is_of_the_whole_module(compiler: Compiler) -> None:
     found = refusal(compiler, Text(), torch.ones(2, 4), {0: "batch"})
     assert found.family == Family.OUTPUT
@@ -738,12 +703,6 @@ def test_a_class_that_torchscript_refused_before() -> None:
     assert first.problem == "TorchScript: Expected type hint for result of tolist()"
     assert second.problem == "TorchScript has refused Twice before"
     assert "fresh process" in second.remedy
-
-
-def test_an_autograd_function_in_a_script() -> None:
-    found = refusal(script_legacy, Binarised(), torch.ones(2), {})
-    assert found.family == Family.AUTOGRAD
-    assert "in place of .apply" in found.remedy
 
 
 REMARKED = """
@@ -803,9 +762,6 @@ def test_scripted_code_whose_source_is_gone() -> None:
     assert found.family == Family.CONTROL_FLOW
     assert found.problem == "forward decides by the values of a tensor"
     assert found.layer == "Branch"
-    assert refusal(onnx_legacy, loaded, torch.ones(3, 4), {}).problem == (
-        "a trace takes no scripted code"
-    )
 
 
 def test_errors_of_our_own_keep_their_words() -> None:

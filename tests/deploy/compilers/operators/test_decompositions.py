@@ -110,6 +110,9 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.put.default, (floats(3, 4), torch.tensor([[0, 5], [-1, 5]]), torch.ones(2, 2).double(),
                           True), {}),
     (aten.put.default, (floats(3, 4), torch.tensor([0, -1]), floats(2)), {}),
+    (aten.copy.default, (floats(3, 4), torch.ones(4)), {}),
+    (aten.copy.default, (floats(3, 4), floats(3, 1)), {}),
+    (aten.copy.default, (floats(3, 4), torch.tensor(2)), {}),
     *((operator, (8 * floats(40),), {})
       for operator in (aten.special_i1.default, aten.special_i1e.default, aten.erf.default,
                        aten.special_log_ndtr.default)),

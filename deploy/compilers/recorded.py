@@ -1,0 +1,141 @@
+"""One way through forward: what it asks of values is answered as by the example; sizes stay free.
+
+For those whose branches no compiler keeps. What was answered stays in a ``.pt2`` as a condition,
+which raises where an input would go the other way; parity tells whether the rest holds for others.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from types import FrameType
+from typing import Any, Final
+from unittest import mock
+
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from edgeport.deploy.compilers.operators import conversions, quotients
+from edgeport.deploy.sources.source import Source
+
+from . import program
+
+
+def recorded(source: Source) -> ExportedProgram:
+    """Capture one way: by running forward beside the example, else from a trace of it.
+
+    Raises:
+        Exception: Whatever torch.export and torch.jit raise.
+    """
+    from .script_converter import convert_trace  # loads dynamo
+    from .special_sizes import first, without_special_sizes  # loads sympy
+
+    traced = partial(convert_trace, source)
+    return first(
+        partial(with_values, source), partial(without_special_sizes, traced, source), traced
+    )
+
+
+def with_values(source: Source) -> ExportedProgram:
+    """Run forward on the example beside its symbols, as torch does for a draft of a program.
+
+    Raises:
+        Exception: Whatever torch.export raises.
+    """
+    from .special_sizes import first, without_special_sizes  # loads sympy
+
+    ran = partial(_with_values, source)
+    return first(partial(without_special_sizes, ran, source), ran)
+
+
+def _with_values(source: Source) -> ExportedProgram:
+    config: Any = import_module("torch._functorch.config")
+    capture = partial(program.exported, source, source.flat)
+    with (
+        config.patch(fake_tensor_propagate_real_tensors=True),
+        mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),
+        program.ready(),
+    ):
+        found = _captured(capture)
+    for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
+        tensor.real_tensor = None
+        tensor.fake_mode.propagate_real_tensors = False
+    return found
+
+
+def _captured(capture: Callable[[], ExportedProgram]) -> ExportedProgram:
+    with contextlib.suppress(quotients.LostSizeError), _numbers(_lost):
+        try:
+            return capture()
+        except quotients.LostSizeError as e:
+            return conversions.kept(e, capture)
+    with _numbers(_of_the_example):
+        return capture()
+
+
+def _tensors(captured: ExportedProgram) -> Iterator[FakeTensor]:
+    for part in captured.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            leaves = pytree.tree_leaves(node.meta.get("val"))
+            yield from (leaf for leaf in leaves if isinstance(leaf, FakeTensor))
+
+
+_COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"
+
+
+def _not_compared(mode: Any, function: Any, given: Any, real_given: Any, fake: Any, _: Any) -> Any:
+    """Torch compares strides with those of the example, and so fixes what they are made of."""
+    return fake
+
+
+_Answer = Callable[[Any, Any], Any]
+
+
+@contextlib.contextmanager
+def _numbers(answer: _Answer) -> Iterator[None]:
+    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell."""
+    node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
+    with contextlib.ExitStack() as stack:
+        for name in ("guard_int", "guard_float"):
+            guard = _guarding(getattr(node, name), answer)
+            stack.enter_context(mock.patch.object(node, name, guard))
+        yield
+
+
+def _guarding(own: Any, answer: _Answer) -> Any:
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    def guard(node: Any, file: str, line: int) -> Any:
+        if free_unbacked_symbols(node.expr) and (asker := _asker()) is not None:
+            return answer(node, asker)
+        return own(node, file, line)
+
+    return guard
+
+
+def _asker() -> Any:
+    """The names of the module whose code makes a number of a value, if it is not torch's own."""
+    frame: Any = sys._getframe(2)
+    while frame.f_code.co_name in _BETWEEN and _is_torch(frame):
+        frame = frame.f_back
+    return None if _is_torch(frame) else frame.f_globals
+
+
+def _is_torch(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in quotients.MACHINERY
+
+
+_BETWEEN: Final = ("__float__", "__int__", "__index__", "__torch_function__")
+
+
+def _lost(node: Any, asker: Any) -> Any:
+    raise quotients.LostSizeError("a number that is made of values", asker)
+
+
+def _of_the_example(node: Any, asker: Any) -> Any:
+    env = node.shape_env
+    known = node.expr.xreplace(env.real_tensor_prop_unbacked_vals).xreplace(env.backed_var_to_val)
+    return node.pytype(known)

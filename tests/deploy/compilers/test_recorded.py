@@ -1,0 +1,112 @@
+"""One way through forward, answered as by the example, with sizes that stay free."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeport import deploy
+from edgeport.runtimes import EdgeportError, Range
+from edgeport.runtimes.inputs import Array
+
+AXES = {"x": {0: "rows", 1: "width"}}
+SIZES = (4, 9, 10, 21, 64, 90, 170)
+
+
+class Checked(nn.Module):
+    """What many write: a check of the values, then sizes by way of floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: set[int] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.isnan(x).any():
+            raise ValueError("no numbers")
+        self.kept.add(len(x.shape))  # no TorchScript has a set
+        width = max(1, math.floor(x.shape[1] * 0.75))
+        y: Tensor = functional.interpolate(x[:, None], size=width, mode="linear")
+        return y[:, 0]
+
+
+class Scaled(nn.Module):
+    """A number made of values is no way that is chosen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {float(x.sum()) > 1e6} == {True}:
+            return x
+        return x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max()) + x.shape[1] ** 0.5
+
+
+class Halves(nn.Module):
+    """Each question that Python can ask of a tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flags = (x[0, :2] > 1e6).tolist()
+        if any(flags) or x.max().item() > 1e6 or {1} == {2}:
+            return x * 0
+        return x[:, : x.shape[1] // 2] + x.shape[0]
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.step = nn.GRU(4, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool(x.isinf().any())} == {True}:
+            return x
+        x = x[..., None] * torch.linspace(0, 1, 4)
+        y: Tensor = self.step(self.layer(x))[0]
+        return y + torch.linspace(0, 1, x.shape[1])[:, None]
+
+
+def source_of(module: nn.Module) -> Any:
+    return deploy.source_of(
+        "m", module.eval(), {"x": torch.randn(2, 12)}, AXES, {"width": Range(4, 300)}
+    )
+
+
+def inputs() -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(3, width) for width in SIZES]
+
+
+FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends()])
+def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
+    module: nn.Module, format_: str, tmp_path: Path
+) -> None:
+    told: list[deploy.Event] = []
+    made = deploy.export(
+        module.eval(), {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats=format_,
+        dimensions=AXES, ranges={"width": Range(4, 300)}, on_event=told.append,
+    )  # fmt: skip  # one call
+    attempts = [event for event in told if isinstance(event, deploy.Attempt)]
+    assert (attempts[-1].route, attempts[-1].outcome) == ("recorded", "proved")
+    with made.bundle.open(FORMATS[format_]) as session:
+        for x in inputs():
+            (found,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(found), module(x))
+
+
+def test_a_pt2_says_that_it_has_not_the_other_way(tmp_path: Path) -> None:
+    made = deploy.export(
+        Checked(), {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats="pt2", dimensions=AXES
+    )
+    nan: Array = np.full((2, 12), np.nan, np.float32)
+    with (
+        made.bundle.open("torch") as session,
+        pytest.raises(EdgeportError, match=r"Runtime assertion failed for expression Ne\(u0, 1\)"),
+    ):
+        session.run({"x": nan})
