@@ -40,7 +40,8 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if {float(x.sum()) > 1e6} == {True}:
             return x
-        return x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max()) + x.shape[1] ** 0.5
+        width = float(x.shape[1] ** 0.5)
+        return x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max()) + width
 
 
 class Halves(nn.Module):
