@@ -97,7 +97,7 @@ def test_a_classifier_of_texts(
         (["--label", "label"], "--label without --text"),
         ([], "who.csv is a table, and no column is named"),
         (["--text", "body"], "who.csv has no column 'body'"),
-        (["--text", "7"], "line 1 has 2 columns, 7 are needed"),
+        (["--text", "7"], "has no column 7: its first line has 2"),
         (["--text", "text", "--min-count", "9999"], "0 of .* words occur 9999 times or more"),
         (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression: bad char"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),

@@ -72,7 +72,7 @@ def test_a_target_of_text_is_classes(tmp_path: Path) -> None:
         (HOUSES.replace("80.5", "n/a"), "houses.csv line 3: 'area' is missing ('n/a')"),
         (HOUSES.replace("80.5", "1e999"), "line 3: 'area' is '1e999', and a number in 4 of 5"),
         (HOUSES.replace("80.5", "large"), "line 3: 'area' is 'large', and a number in 4 of 5"),
-        (HOUSES.replace("80.5,3", "80.5"), "line 3 has 3 values, the header has 4"),
+        (HOUSES.replace("80.5,3", "80.5"), "line 3 has 3 values, the first line has 4"),
         (HOUSES.replace("rooms", "area"), "has two columns 'area'"),
         (HOUSES.replace("rooms", " "), "houses.csv is named ''"),
         (HOUSES.replace("rooms", "no\u200bms"), "houses.csv is named 'no\\u200bms'"),
