@@ -155,7 +155,7 @@ def points(
     rule: Literal["zero", "equal"],
 ) -> Html:
     """A cloud of points with a line at y = 0, or at y = x."""
-    plot = _Plot(Axis.around(xs), Axis.around(ys))
+    plot = _Plot(Axis.around(xs), Axis.around([*ys, 0.0]))
     if rule == "equal":
         both = Axis.around([*xs, *ys])
         plot = _Plot(both, both)

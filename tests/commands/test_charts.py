@@ -56,6 +56,12 @@ def test_points_are_all_there() -> None:
     assert 'class="guide"' in drawn
 
 
+def test_the_line_at_zero_is_in_the_frame_of_points_above_it() -> None:
+    drawn = charts.points("p", [1, 2], [3, 4], x="x", y="y", rule="zero")
+    (level,) = re.findall(r'd="M66 ([\d.]+)H448" class="guide"', drawn)
+    assert float(level) <= 192, "below are the numbers and the name of the axis"
+
+
 @given(st.floats(1e-9, 1e9), st.floats(1.0001, 1e12))
 def test_a_logarithmic_axis_has_a_few_round_ticks(low: float, ratio: float) -> None:
     axis = Axis.around([low, low * ratio], log=True)
