@@ -54,6 +54,15 @@ def test_the_command_tells_runs_from_bundles(run: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["parameter_count"] == look(run)["parameter_count"]
 
 
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as \\u escapes of JSON."""
+    (tmp_path / "a.csv").write_text("größe,y\n" + "".join(f"{n},{n * n}\n" for n in range(9)))
+    asked = ["train", "linear", "--data", str(tmp_path / "a.csv"), "--target", "y", "--epochs", "2"]
+    assert main([*asked, "-o", str(tmp_path / "run")]) == 0
+    assert inspect_run(tmp_path / "run", as_json=False) == 0
+    assert 'columns         ["größe"]' in capsys.readouterr().out
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
     assert not is_run(tmp_path / ("x" * 300))  # where looking for a file is an error

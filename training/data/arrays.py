@@ -1,5 +1,7 @@
 """Data as numpy arrays in one ``.npz`` file."""
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
 
 
-def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
+def read_npz(path: Path, target: str | None, *, how: Split | None = None) -> DataSet:
     """Read named arrays, one row per example; one of them is the target.
 
     Integers of the target are classes, floats are values. Inputs keep their dtype, but float64
@@ -19,19 +21,20 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
 
     Args:
         path: Written with ``np.savez(path, image=..., label=...)``.
-        target: Name of the array to predict.
+        target: Name of the array to predict; an error tells which there are, if it is left out.
         how: As in ``split``.
 
     Raises:
         MissingFileError: There is no such file.
         FormatError: It holds no plain arrays, or is damaged.
         StorageError: It cannot be read.
-        UsageError: No array has the target's name.
+        UsageError: No target is named, or no array has its name.
         SourceError: The arrays do not fit one another, or nothing can be learned from them.
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --data")
     arrays = numpy_files.read_npz(path)
+    target = needed(target, path, arrays)
     if target not in arrays or len(arrays) == 1:
         raise UsageError(
             f"{path} has no array {target!r} beside inputs",
@@ -53,9 +56,28 @@ def read_npz(path: Path, target: str, *, how: Split | None = None) -> DataSet:
     return split(path.stem, Labelled(inputs, labels), how=how, target=target)
 
 
+def needed(target: str | None, path: Path, names: Iterable[str]) -> str:
+    """The target, if one is named.
+
+    Raises:
+        UsageError: None is.
+    """
+    if target is None:
+        raise UsageError(
+            f"what is to be predicted from {path}?",
+            remedy=f"name it with --target: it has {', '.join(itertools.islice(names, 20))}",
+        )
+    return target
+
+
 def _raw(path: Path, name: str, array: Array) -> Array:
     """An array as a model takes it."""
-    if array.dtype.kind not in "biuf" or not array.size:
+    if not array.size:
+        raise SourceError(
+            f"{name!r} in {path} is {array.dtype}{list(array.shape)}, which holds no number",
+            remedy="give it one row per example, or leave it out",
+        )
+    if array.dtype.kind not in "biuf":
         raise SourceError(
             f"{name!r} in {path} is {array.dtype}{list(array.shape)}, expected numbers",
             remedy="save it as integers or floats, or leave it out",
