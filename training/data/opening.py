@@ -47,6 +47,11 @@ def open_data(
     tabular = is_table or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
+    if categorical and not is_table:
+        raise UsageError(
+            f"the columns of {where} are read as the numbers that they are",
+            remedy="leave --categorical out, or give a .csv or .tsv file",
+        )
     if target not in (None, "label") and (where == "digits" or path.is_dir()):
         raise UsageError(
             f"{where} has images and their classes, and no column or array {target!r}",

@@ -8,7 +8,7 @@ from image_sets import mnist
 from PIL import Image
 from torch import nn
 
-from edgeport.runtimes import EdgeportError
+from edgeport.runtimes import EdgeportError, UsageError
 from edgeport.training.data import (
     DataSet,
     Labelled,
@@ -280,5 +280,7 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):
             open_data(str(tmp_path / place), **options)
+    with pytest.raises(UsageError, match="the columns of diabetes are read as the numbers that"):
+        open_data("diabetes", categorical=["sex"])
     with pytest.raises(EdgeportError, match=r"no such folder: .*nowhere"):
         image_folder(tmp_path / "nowhere")
