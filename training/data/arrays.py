@@ -1,8 +1,10 @@
 """Data as numpy arrays in one ``.npz`` file."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from edgeport.runtimes.formats import numpy_files
 
 from .examples import Array, DataSet, Labelled, Split, narrowed
 from .splitting import split
+
+_FEW: Final = 10
 
 
 def read_npz(path: Path, target: str | None, *, how: Split | None = None) -> DataSet:
@@ -53,7 +57,26 @@ def read_npz(path: Path, target: str | None, *, how: Split | None = None) -> Dat
         )
     labels = _raw(path, target, labels) if labels.dtype.kind == "f" else labels.astype(np.int64)
     inputs = {name: _raw(path, name, array) for name, array in arrays.items()}
-    return split(path.stem, Labelled(inputs, labels), how=how, target=target)
+    data = split(path.stem, Labelled(inputs, labels), how=how, target=target)
+    return replace(data, notes=tuple(_guessed(target, np.unique(labels))))
+
+
+def _guessed(target: str, found: Array) -> Iterator[str]:
+    """What the type of a target says, where the numbers in it look otherwise."""
+    if found.dtype.kind == "f":
+        if len(found) <= _FEW and (found == np.round(found)).all():
+            yield (
+                f"{target!r} holds {len(found)} different whole numbers, taken as values; if they "
+                "are classes: save them as integers"
+            )
+        return
+    absent = np.setdiff1d(np.arange(found[-1]), found)
+    if len(absent):
+        yield (
+            f"{target!r} has no example of {len(absent)} of its {found[-1] + 1} classes: "
+            f"{', '.join(map(str, absent[:_FEW]))}{', ...' * (len(absent) > _FEW)}; classes are "
+            "numbered from 0"
+        )
 
 
 def needed(target: str | None, path: Path, names: Iterable[str]) -> str:

@@ -174,6 +174,33 @@ def test_arrays_that_do_not_fit(
         open_data(str(tmp_path / "a.npz"), target=target)
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0, 1, 2], ()),
+        ([1, 2, 3], ("'y' has no example of 1 of its 4 classes: 0; classes are numbered from 0",)),
+        (
+            [0, 13],
+            ("'y' has no example of 12 of its 14 classes: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ",),
+        ),
+        (
+            [0.0, 1.0],
+            ("'y' holds 2 different whole numbers, taken as values; if they",),
+        ),
+        ([0.5, 1.0], ()),
+    ],
+)
+def test_a_target_of_numbers_that_may_be_another_thing_is_told(
+    tmp_path: Path, labels: list[float], told: tuple[str, ...]
+) -> None:
+    """Labels from 1 to 3 gave 4 classes, one without an example, and not a word."""
+    x = np.arange(30, dtype=np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.resize(np.array(labels), 30))
+    notes = open_data(str(tmp_path / "a.npz"), target="y").notes
+    assert len(notes) == len(told)
+    assert all(note.startswith(start) for note, start in zip(notes, told, strict=True))
+
+
 def test_examples_that_are_in_both_parts_are_counted(tmp_path: Path) -> None:
     x = np.arange(4.0).reshape(2, 2)
     pair = Labelled({"x": x, "z": np.array([1, 2])}, np.array([0, 1]))
