@@ -42,6 +42,12 @@ def test_a_histogram_counts_everything(values: list[float]) -> None:
     assert sum(counted) == len(values)
 
 
+@pytest.mark.parametrize(("count", "ticks"), [(1, ["0", "1"]), (3, ["0", "1", "2", "3"])])
+def test_there_is_no_half_of_an_example(count: int, ticks: list[str]) -> None:
+    drawn = charts.histogram("h", [5.0] * count, x="x", y="y")
+    assert re.findall(r'text-anchor="end">([^<]*)<', drawn) == ticks
+
+
 def test_a_confusion_matrix_marks_what_is_wrong() -> None:
     drawn = charts.counts("c", ["cat", "<dog>"], [[3, 1], [0, 2]])
     assert "&lt;dog&gt;" in drawn
