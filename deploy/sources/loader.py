@@ -1,7 +1,7 @@
 """Get the user's module: ``package.file:callable``, imported from the folder they stand in."""
 
 import difflib
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def _import(file: str) -> object:
     here = str(Path.cwd())
     if here not in sys.path:  # as python -m does, and for good: forward may import something too
         sys.path.insert(0, here)
+    _refuse_triton_folder()
     try:
         return importlib.import_module(file)
     except ModuleNotFoundError as e:
@@ -66,6 +67,20 @@ def _import(file: str) -> object:
         raise SourceError(
             f"importing {file} raised {_where(e)}", remedy="mend it, try again"
         ) from e
+
+
+def _refuse_triton_folder() -> None:
+    """A folder of that name, as of models for Triton's server, is a package to Python.
+
+    torch 2.13 then has AttributeErrors of its own wherever it looks for Triton's language.
+    """
+    found = None if "triton" in sys.modules else importlib.util.find_spec("triton")
+    if found is not None and found.origin is None:
+        raise SourceError(
+            f"torch takes the folder {next(iter(found.submodule_search_locations or ()))} for the "
+            "package triton, which is not installed",
+            remedy="rename it, or run edgeport in a folder without one",
+        )
 
 
 def _attribute(module: object, file: str, attribute: str) -> object:

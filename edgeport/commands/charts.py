@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edgeport.commands.html_page import Html, join, tag
@@ -155,7 +155,7 @@ def points(
     rule: Literal["zero", "equal"],
 ) -> Html:
     """A cloud of points with a line at y = 0, or at y = x."""
-    plot = _Plot(Axis.around(xs), Axis.around(ys))
+    plot = _Plot(Axis.around(xs), Axis.around([*ys, 0.0]))
     if rule == "equal":
         both = Axis.around([*xs, *ys])
         plot = _Plot(both, both)
@@ -226,7 +226,9 @@ def histogram(title: str, values: Sequence[float], *, x: str, y: str) -> Html:
     counts = [0] * _BINS
     for value in values:
         counts[min(int((value - across.low) / width), _BINS - 1)] += 1
-    plot = _Plot(across, Axis(0.0, max(counts) * 1.05))
+    up = Axis(0.0, max(counts) * 1.05)
+    whole = [(tick, short(tick)) for tick in up.ticks() if tick.is_integer()]
+    plot = _Plot(across, replace(up, names=tuple(whole)))
     bars = []
     for index, count in enumerate(counts):
         left, top = plot.place(across.low + index * width, count)

@@ -53,6 +53,7 @@ def page(told: Mapping[str, Any]) -> str:
     Args:
         told: What ``--report out.json`` holds.
     """
+    told = {**told, "attempts": _on_every_sample(told)}
     backends = [b for a in told["attempts"] for b in a["backends"] if not b["reduced"]]
     ratios = [ratio_of(v) for backend in backends for v in backend["verdicts"]]
     plot = RatioPlot.around(ratios, told["asked"]["max_ratio"])
@@ -70,6 +71,21 @@ def page(told: Mapping[str, Any]) -> str:
             _made_with(told),
         ],
     )
+
+
+def _on_every_sample(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The attempts; of those proved, what NaN, Inf and a search added after the proof too."""
+    whole = {_which(b): b for b in told["parity"]["backends"]} if told["passed"] else {}
+    return [
+        {**each, "backends": [whole.get(_which(b), b) for b in each["backends"]]}
+        if each["outcome"] == "proved"
+        else each
+        for each in told["attempts"]
+    ]
+
+
+def _which(backend: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    return backend["backend"], backend["file"], backend["reduced"]
 
 
 def _walk(found: Mapping[str, Any] | None, limit: float) -> str:

@@ -99,6 +99,24 @@ def read(
     return readers[suffix](path, signature)
 
 
+def _is_column(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 1 or is_text(spec)
+
+
+def _fitting(signature: Signature) -> str:
+    """Which files the model takes, as a remedy."""
+    (first, *others) = signature.inputs
+    alone = not others
+    found = [
+        *(["an image or a folder of images"] if alone and is_image(first) else []),
+        *([".txt"] if alone and is_text(first) else []),
+        *([".csv"] if all(map(_is_column, signature.inputs)) else []),
+        *([".npy"] if alone else []),
+        ".npz",
+    ]
+    return f"give {' or '.join(found)}"
+
+
 def found(path: Path) -> list[Path]:
     """The files that ``read`` reads: of a folder its images, in order."""
     if not path.is_dir():
@@ -112,10 +130,8 @@ def _table(
     table = read_table(path)
     header, rows = table.header, table.rows
     for spec in signature.inputs:
-        if len(spec.shape) != 1 and not is_text(spec):
-            raise UsageError(
-                f"{spec} is no column of a table", remedy="give an .npz file or an image"
-            )
+        if not _is_column(spec):
+            raise UsageError(f"{spec} is no column of a table", remedy=_fitting(signature))
         if spec.name not in header:
             raise InputError(
                 f"{path} has no column {spec.name!r}",
@@ -220,7 +236,7 @@ def _lines(path: Path, signature: Signature) -> Iterator[Raw]:
     if others or not is_text(spec):
         raise UsageError(
             f"the model takes {', '.join(map(str, signature.inputs))}, not lines of text",
-            remedy="give a .csv or .npz file",
+            remedy=_fitting(signature),
         )
     try:
         content = path.read_text("utf-8-sig")
@@ -298,7 +314,7 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
     if others or not is_image(spec):
         raise UsageError(
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
-            remedy="give an .npz file",
+            remedy=_fitting(signature),
         )
     if path.is_dir():
         tell_left_out(path)

@@ -1,6 +1,5 @@
 """The page of a run: what it reached, how it got there, where it errs."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,11 +96,12 @@ def _curves(run: "Run") -> list[Html]:
     log = bool(spread) and min(spread) > 0 and max(spread) > 20 * min(spread)
     unit = "nats" if run.history.objective == "cross-entropy" else run.history.objective
     scores = [epoch.held_out_score for epoch in epochs]
+    readable = _readable(scores)
     found = [
         charts.lines("Cost of an epoch: the mean loss", costs, x="epoch", y=unit, log=log),
         charts.lines(
-            f"Held-out {run.history.metric}",
-            [Line(run.history.metric, numbers, _readable(scores))],
+            f"Held-out {run.history.metric}" + (", cut at -1" if readable != scores else ""),
+            [Line(run.history.metric, numbers, readable)],
             x="epoch",
             y=run.history.metric,
         ),
@@ -114,8 +114,8 @@ def _curves(run: "Run") -> list[Html]:
 
 
 def _readable(scores: Sequence[float]) -> list[float]:
-    """R2 before anything was learned can be -1e6, and flattens the rest: cut at -1."""
-    return [max(score, -1.0) if math.isfinite(score) else -1.0 for score in scores]
+    """R2 before anything was learned can be -1e6, and flattens the rest, where any is above -1."""
+    return [max(score, -1.0) for score in scores] if max(scores) > -1 else list(scores)
 
 
 def _errors(run: "Run") -> list[Html]:
@@ -212,6 +212,7 @@ def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
     if outputs.ndim > 1 and not run.held_out.classification:
         return Html()
     found = outputs.argmax(-1) if run.held_out.classification else outputs
+    right = "right" if run.held_out.classification else "measured"
     texts = _texts(run, order)
     rows = [
         [f"{row}", shown(labels[row]), shown(float(found[row])), f"{each[row]:.4g}", *texts[place]]
@@ -219,7 +220,7 @@ def _worst(run: "Run", outputs: Any, each: Sequence[float]) -> Html:
     ]
     return html.table(
         "Held-out examples with the largest loss, by their number in held_out.safetensors",
-        ["example", "right", "predicted", "loss", *(["text"] if any(texts) else [])],
+        ["example", right, "predicted", "loss", *(["text"] if any(texts) else [])],
         rows,
         wide=any(texts),
     )

@@ -101,5 +101,5 @@ def _render(path: Path, found: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,6 +16,7 @@ Colour = Literal["green", "red", "yellow", "bold", "dim"]
 
 _CODES: Final = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 _BAR_WIDTH: Final = 24
+_LEAST_BAR: Final = 4
 
 
 def coloured(text: str, colour: Colour, stream: TextIO | None = None) -> str:
@@ -152,11 +153,13 @@ class Progress:
         if not self._visible or (now - self._drawn < 0.1 and done < self._total):
             return
         self._drawn = now
-        filled = round(_BAR_WIDTH * min(done / self._total, 1))
-        bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
         left = f"{(now - self._start) * (self._total - done) / done:.0f} s left  " if done else ""
+        room, beside = _room(), len(f"{self._title}  {left}{text}")
+        width = _BAR_WIDTH if room is None else max(_LEAST_BAR, min(_BAR_WIDTH, room - beside))
+        filled = round(width * min(done / self._total, 1))
+        bar = "█" * filled + "░" * (width - filled)
         line = f"{self._title} {bar} {left}{text}".rstrip()
-        print(f"\r\x1b[2K{line[: _room()]}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[2K{line[:room]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Remove the bar."""

@@ -155,6 +155,8 @@ def _read(args: Word2VecArgs) -> "Texts":
 
 
 def _report(made: "FittedVectors", args: Word2VecArgs) -> None:
+    for warning in made.history.warnings:
+        note(f"warning: {warning}")
     if args.as_json:
         show(
             json.dumps(

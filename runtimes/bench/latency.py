@@ -270,7 +270,7 @@ def _latency(
 
 
 def _doubts(rounds: Durations, peaks: Sequence[PeakFound], mode: Mode) -> tuple[str, ...]:
-    return doubts.of_figures(rounds) if rounds.size else doubts.of_peaks(peaks, mode)
+    return doubts.of_figures(rounds, mode) if rounds.size else doubts.of_peaks(peaks, mode)
 
 
 def _gpu(series: Series, calls: int) -> GpuUse | None:

@@ -370,17 +370,17 @@ def open_labelled(
     if path.suffix not in FORMATS.values() or path.is_dir():
         bundle = Bundle.read(path)
         return bundle.open(backend, options), bundle.manifest.labels
-    wanted = FORMATS[BACKENDS[backend].format] if backend in BACKENDS else None
-    if wanted is not None and path.suffix != wanted:
-        raise UsageError(
-            f"backend {backend!r} opens {wanted} files, not {path.name}",
-            remedy=f"pass backend={_opener_of(path.suffix)!r}",
-        )
     if path.suffix in (".pt2", ".aoti"):
         raise UsageError(
             f"{path} is a bare {path.suffix} file, and loading one can run code that is hidden in "
             "it",
             remedy="open it from a bundle, where its hash is known",
+        )
+    wanted = FORMATS[BACKENDS[backend].format] if backend in BACKENDS else None
+    if wanted is not None and path.suffix != wanted:
+        raise UsageError(
+            f"backend {backend!r} opens {wanted} files, not {path.name}",
+            remedy=f"choose the backend {_opener_of(path.suffix)!r}",
         )
     return open_artefact(path, backend, options), {}
 

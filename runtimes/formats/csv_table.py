@@ -54,14 +54,28 @@ def read_table(path: Path) -> CsvTable:
             f"{path} has no {marks} between its columns: {header[0]!r}",
             remedy=f"save it with {marks} between the columns, and points in its numbers",
         )
-    for line, row in found[1:]:
-        if len(row) != len(header):
+    check_lengths(path, found)
+    return CsvTable(header, [row for _, row in found[1:]], [line for line, _ in found[1:]])
+
+
+def check_lengths(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
+    """Refuse a row of another length: a comma too many would move what is behind it.
+
+    Args:
+        path: The file.
+        rows: All of it, as ``numbered_rows`` has them.
+
+    Raises:
+        FormatError: A row is longer or shorter than the first.
+    """
+    length = len(rows[0][1])
+    for line, row in rows:
+        if len(row) != length:
             raise FormatError(
-                f"{path} line {line} has {len(row)} values, the header has {len(header)}",
+                f"{path} line {line} has {len(row)} values, the first line has {length}",
                 remedy="correct the line; of a .csv text with commas stands in quotes, a .tsv has "
                 "tabs between its columns",
             )
-    return CsvTable(header, [row for _, row in found[1:]], [line for line, _ in found[1:]])
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -42,6 +42,12 @@ def test_a_histogram_counts_everything(values: list[float]) -> None:
     assert sum(counted) == len(values)
 
 
+@pytest.mark.parametrize(("count", "ticks"), [(1, ["0", "1"]), (3, ["0", "1", "2", "3"])])
+def test_there_is_no_half_of_an_example(count: int, ticks: list[str]) -> None:
+    drawn = charts.histogram("h", [5.0] * count, x="x", y="y")
+    assert re.findall(r'text-anchor="end">([^<]*)<', drawn) == ticks
+
+
 def test_a_confusion_matrix_marks_what_is_wrong() -> None:
     drawn = charts.counts("c", ["cat", "<dog>"], [[3, 1], [0, 2]])
     assert "&lt;dog&gt;" in drawn
@@ -54,6 +60,12 @@ def test_points_are_all_there() -> None:
     drawn = charts.points("p", [1, 2, 3], [1, 2, 4], x="x", y="y", rule="equal")
     assert drawn.count("<circle") == 3
     assert 'class="guide"' in drawn
+
+
+def test_the_line_at_zero_is_in_the_frame_of_points_above_it() -> None:
+    drawn = charts.points("p", [1, 2], [3, 4], x="x", y="y", rule="zero")
+    (level,) = re.findall(r'd="M66 ([\d.]+)H448" class="guide"', drawn)
+    assert float(level) <= 192, "below are the numbers and the name of the axis"
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.0001, 1e12))

@@ -196,6 +196,17 @@ def test_a_success_from_the_verdict_to_the_versions() -> None:
     Page(page(SUCCESS)).assert_in_order(parts)
 
 
+def test_what_was_asked_after_the_proof_is_in_its_table() -> None:
+    """The head said 3 samples, the proof had 2: NaN and Inf are asked of a file that passed."""
+    whole = backend("pass", *PASSED["verdicts"], verdict("NaN", 1.5))
+    told = {**SUCCESS, "parity": {"samples": 3, "backends": [whole]}}
+    parts = ["samples 3", "NaN all 30 agree", "all 3 comparisons on ort-cpu"]
+    Page(page(told)).assert_in_order(parts)
+    another = {**whole, "file": "narrow.onnx"}  # what was made of it further
+    told = {**SUCCESS, "parity": {"samples": 3, "backends": [another]}}
+    Page(page(told)).assert_in_order(["all 2 comparisons on ort-cpu"])
+
+
 def test_a_size_that_follows_has_no_range_of_its_own() -> None:
     mask = {"name": "mask", "dtype": "bool", "shape": ["batch", "2*batch"]}
     signature = {**SUCCESS["signature"], "inputs": [*SUCCESS["signature"]["inputs"], mask]}

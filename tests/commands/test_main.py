@@ -167,20 +167,30 @@ def test_a_terminal_without_unicode(packed: Path) -> None:
     assert b"-------" in done.stdout
 
 
-def test_a_bar_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "drawn_there"),
+    [
+        ("what is measured now, in many words", r"measuring ████ .{24}"),
+        ("cost 0.9778", r"measuring █{7} 0 s left  cost 0\.9778"),
+    ],
+)
+def test_a_bar_fits_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, text: str, drawn_there: str
+) -> None:
+    """Figures are what is looked at: the bar makes room for them."""
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         with progress("measuring", 10) as bar:
-            bar.update(10, "what is measured now, in many words")
+            bar.update(10, text)
         stderr.write("end")  # a terminal may give what was written in parts
         stderr.flush()
         drawn = ""
         while not drawn.endswith("end"):
             drawn += os.read(reader, 4096).decode()
     os.close(reader)
-    assert re.fullmatch(r"\r\x1b\[2K(measuring .{29})\r\x1b\[2Kend", drawn)
+    assert re.fullmatch(rf"\r\x1b\[2K{drawn_there}\r\x1b\[2Kend", drawn)
 
 
 def test_what_the_system_refuses_is_said_in_two_lines(

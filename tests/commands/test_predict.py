@@ -168,7 +168,7 @@ def test_a_report_is_not_in_the_bundle_that_is_made(
         ("area,place\n1,north\n", 2, "has no column 'rooms'"),
         ("area,place,rooms\n1,north,\n", 2, "line 2: 'rooms' is '', expected a number"),
         ("area,place,rooms\n1,north,inf\n", 2, "line 2: 'rooms' is 'inf', expected a number"),
-        ("area,place,rooms\n1,north\n", 2, "line 2 has 2 values, the header has 3"),
+        ("area,place,rooms\n1,north\n", 2, "line 2 has 2 values, the first line has 3"),
         ("area,place,rooms\n", 2, "holds nothing to predict from"),
         ("", 2, "is empty"),
         ("area;place;rooms\n1;north;2\n", 2, "has no commas between its columns"),

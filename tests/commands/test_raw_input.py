@@ -213,10 +213,34 @@ def test_images_of_folders_in_a_folder_and_none_that_is_hidden(tmp_path: Path) -
     assert [raw.rows for raw in read(tmp_path, signature)] == [("1.png",), ("a/b/2.PNG",)]
 
 
-def test_a_table_has_no_column_for_an_image(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("image\n1\n")
-    with pytest.raises(UsageError, match=r"image: float32\[.*\] is no column of a table\n"):
-        inputs(tmp_path / "a.csv", TensorSpec("image", "float32", ("batch", 3, 4, 4)))
+@pytest.mark.parametrize(
+    ("spec", "names", "remedy"),
+    [
+        (TensorSpec("x", "float32", ("batch", 1, 8, 8)), "a.csv a.txt a.png", ".npy or .npz"),
+        (TensorSpec("x", "float32", ("batch",)), "a.txt a.png", ".csv or .npy or .npz"),
+        (
+            TensorSpec("x", "int32", ("batch", "characters")),
+            "a.png",
+            ".txt or .csv or .npy or .npz",
+        ),
+        (
+            TensorSpec("x", "uint8", ("batch", "height", "width", 3)),
+            "a.csv a.txt",
+            "an image or a folder of images or .npy or .npz",
+        ),
+    ],
+)
+def test_files_that_the_model_takes_are_named(
+    tmp_path: Path, spec: TensorSpec, names: str, remedy: str
+) -> None:
+    """Each remedy was one that the next error refused: .csv, then an image, then .npz."""
+    for name in names.split():
+        (tmp_path / name).write_text("x\n1\n")
+        problem = (
+            rf"x: {spec.dtype}\[.*\](, not | is no column of a table).*\n  fix: give {remedy}$"
+        )
+        with pytest.raises(UsageError, match=problem):
+            inputs(tmp_path / name, spec)
 
 
 def test_lines_that_are_no_utf_8(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def test_the_command_tells_runs_from_bundles(run: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["parameter_count"] == look(run)["parameter_count"]
 
 
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as \\u escapes of JSON."""
+    (tmp_path / "a.csv").write_text("größe,y\n" + "".join(f"{n},{n * n}\n" for n in range(9)))
+    asked = ["train", "linear", "--data", str(tmp_path / "a.csv"), "--target", "y", "--epochs", "2"]
+    assert main([*asked, "-o", str(tmp_path / "run")]) == 0
+    assert inspect_run(tmp_path / "run", as_json=False) == 0
+    assert 'columns         ["größe"]' in capsys.readouterr().out
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     assert not is_run(tmp_path)
     assert not is_run(tmp_path / ("x" * 300))  # where looking for a file is an error
@@ -84,3 +93,18 @@ def test_the_page_of_a_regression_shows_residuals(tmp_path: Path) -> None:
     assert text.count('class="dot"') == 2 * 89
     for part in ("Residuals: measured less predicted", "skewness", "bmi", "(intercept)", "closed"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("more", "title"),
+    [
+        (["--epochs", "30"], "Held-out R2, cut at -1"),
+        (["--epochs", "2", "--lr", "1e-6"], "Held-out R2<"),  # -1e4 in each: a line at -1 is none
+    ],
+)
+def test_a_curve_of_r2_says_where_it_is_cut(tmp_path: Path, more: list[str], title: str) -> None:
+    rows = "".join(f"{n},{100 + n % 5}\n" for n in range(40))
+    (tmp_path / "a.csv").write_text("x,y\n" + rows)
+    asked = ["train", "linear", "--data", str(tmp_path / "a.csv"), "--target", "y"]
+    assert main([*asked, *more, "-o", str(tmp_path / "run")]) == 0
+    assert title in (tmp_path / "run" / "report.html").read_text()

@@ -93,7 +93,7 @@ def test_stop_words_that_cannot_be_read(
             ["--text", "body"],
             "has no column 'body'\n  fix: its first line has label, text; or give",
         ),
-        (["--text", "3", "--label", "1"], "text 1 has 2 columns, 3 are needed"),
+        (["--text", "3", "--label", "1"], "has no column 3: its first line has 2"),
         (
             ["--text", "2", "--label", "1"],
             "looks like a header: no other line has the label 'label'\n"
@@ -136,6 +136,7 @@ def test_words_that_are_none(
         (b"label\ttext\nham\ta\nham\tb\n", "holds 1 label, two are needed"),
         (b"label\ttext\nham\ta\n\tb\n", "text 2 has no label"),
         (b"label\ttext\nham\t\xff\n", "is not UTF-8"),
+        (b"label\ttext\nham\ta\nspam\tb\tc\n", "line 3 has 3 values, the first line has 2"),
     ],
 )
 def test_a_file_that_is_no_table(

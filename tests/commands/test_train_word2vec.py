@@ -97,7 +97,7 @@ def test_a_classifier_of_texts(
         (["--label", "label"], "--label without --text"),
         ([], "who.csv is a table, and no column is named"),
         (["--text", "body"], "who.csv has no column 'body'"),
-        (["--text", "7"], "line 1 has 2 columns, 7 are needed"),
+        (["--text", "7"], "has no column 7: its first line has 2"),
         (["--text", "text", "--min-count", "9999"], "0 of .* words occur 9999 times or more"),
         (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression: bad char"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
@@ -125,6 +125,22 @@ def test_a_run_without_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     assert main(["nearest", str(tmp_path / "run"), "cat"]) == 2
     assert "is a run of linear, which has no vectors of words" in capsys.readouterr().err
+
+
+def test_words_that_are_all_frequent_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four epochs said `cost 0.0000`, as if all was learned; no pair had been looked at."""
+    (tmp_path / "a.txt").write_text("a man saw\n" * 50)
+    asked = ["train", "word2vec", "--data", str(tmp_path / "a.txt"), "--token-pattern", r"\w+"]
+    assert main([*asked, "-o", str(tmp_path / "run")]) == 0
+    told = "epochs nothing was learned, as sample 0.001 left no two words beside one another"
+    assert told in capsys.readouterr().err
+    assert told in (tmp_path / "run" / "report.html").read_text()
+    assert main([*asked, "--sample", "0", "-o", str(tmp_path / "all")]) == 0
+    assert "nothing was learned" not in capsys.readouterr().err
+    assert main(["nearest", str(tmp_path / "all"), "man", "--minus", "man"]) == 2
+    assert "what is added is taken away again" in capsys.readouterr().err
 
 
 def test_charts_and_events(table: Path, tmp_path: Path) -> None:

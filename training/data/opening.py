@@ -10,7 +10,7 @@ from edgeport.runtimes.errors import MissingFileError, SourceError, UsageError
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.images import is_image_file
 
-from .arrays import read_npz
+from .arrays import needed, read_npz
 from .bundled import BUNDLED, bundled_table, digits
 from .cifar import is_cifar, read_cifar
 from .examples import DataSet, Labelled, Split
@@ -43,14 +43,21 @@ def open_data(
         EdgeportError: They cannot be read, or nothing can be learned from them.
     """
     path = Path(where)
-    is_table = path.suffix.lower() in TABLES
+    is_table = path.suffix.lower() in TABLES and not path.is_dir()
     tabular = is_table or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
+    if categorical and not is_table:
+        raise UsageError(
+            f"the columns of {where} are read as the numbers that they are",
+            remedy="leave --categorical out, or give a .csv or .tsv file",
+        )
     if target not in (None, "label") and (where == "digits" or path.is_dir()):
         raise UsageError(
-            f"{where} has no column or array {target!r}: what is predicted is the class",
-            remedy="leave --target out",
+            f"{where} has images and their classes, and no column or array {target!r}",
+            remedy="leave --target out, or give a .csv, .tsv or .npz file: this is a folder"
+            if path.is_dir()
+            else "leave --target out",
         )
     if target in drop:
         raise UsageError(
@@ -61,10 +68,10 @@ def open_data(
     if where in BUNDLED:
         return dataset(bundled_table(where), target or "target", drop=drop, how=how)
     if is_table:
-        target = _needed(target, path)
-        return dataset(read_csv(path, categorical=categorical, drop=drop), target, how=how)
-    if path.suffix.lower() == ".npz":
-        return read_npz(path, _needed(target, path), how=how)
+        table = read_csv(path, categorical=categorical, drop=drop)
+        return dataset(table, needed(target, path, table.columns), how=how)
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        return read_npz(path, target, how=how)
     if path.is_dir():
         return _folder(path, how)
     if path.exists():
@@ -153,12 +160,6 @@ def _check_not_drawn(path: Path, how: Split | None) -> None:
             f"{path} comes with a part to test on, which is what is held out",
             remedy="leave --held-out and --stratify out",
         )
-
-
-def _needed(target: str | None, path: Path) -> str:
-    if target is None:
-        raise UsageError(f"what is to be predicted from {path}?", remedy="name it with --target")
-    return target
 
 
 def one_size(data: DataSet) -> None:

@@ -19,6 +19,8 @@ from .splitting import split
 
 MOST_CATEGORIES: Final = 1000
 
+_MOST_NAMED: Final = 20
+
 _CODE: Final = re.compile(r"[+-]?0[0-9]")
 """How a code may begin, and a number hardly."""
 
@@ -166,9 +168,9 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 def _check_column(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
-        raise UsageError(
-            f"{where} has no column {column!r}", remedy=f"it has {', '.join(map(repr, names))}"
-        )
+        some = ", ".join(map(repr, names[:_MOST_NAMED]))
+        more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+        raise UsageError(f"{where} has no column {column!r}", remedy=f"it has {some}{more}")
 
 
 def _column(
@@ -208,8 +210,10 @@ def _check_feature(table: str, name: str, values: Array) -> None:
     if values.dtype.kind == "U":
         _check_category(table, name, values)
     if (values == values[0]).all():
+        exact = values.dtype.kind == "U" or abs(values[0]) < 2**53
         raise SourceError(
-            f"{name!r} in {table} is {values[0]} in every row: nothing can be learned from it",
+            f"{name!r} in {table} is {values[0]} in every row{'' if exact else ', to 16 digits'}: "
+            "nothing can be learned from it",
             remedy=f"leave it out: --drop {name!r}",
         )
 

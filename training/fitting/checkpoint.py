@@ -134,7 +134,8 @@ def read(
     except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
             RuntimeError) as e:  # fmt: skip  # of a file that is damaged
         raise FormatError(
-            f"{path} is not a checkpoint of edgeport: {e}", remedy="remove it, and start again"
+            f"{path} is not a checkpoint of edgeport: {e}",
+            remedy="name another file; or, if it may go, remove it and start again",
         ) from e
     try:
         module.load_state_dict(own)

@@ -136,7 +136,13 @@ def fit_vectors(
             tuple(map(str, names)),
         ),
         kept_texts(kept_out, labels),
-        History(_settings(asked, least), "negative sampling", METRIC, epochs),
+        History(
+            _settings(asked, least),
+            "negative sampling",
+            METRIC,
+            epochs,
+            warnings=_too_frequent(epochs, asked),
+        ),
         scores,
     )
 
@@ -166,6 +172,17 @@ def _train(
         if not epochs:
             raise
     return vectors, epochs
+
+
+def _too_frequent(epochs: Sequence[Epoch], asked: Word2Vec) -> tuple[str, ...]:
+    """A cost of 0 is that of no pair: in a small vocabulary every word is frequent."""
+    without = sum(epoch.cost == 0 for epoch in epochs)
+    if not without:
+        return ()
+    return (
+        f"too-frequent-words: in {without} of {len(epochs)} epochs nothing was learned, as sample "
+        f"{asked.sample:g} left no two words beside one another; --sample 0 leaves none out",
+    )
 
 
 def _means(corpus: Corpus, count: int, vectors: Array) -> Array:

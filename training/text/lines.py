@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.runtimes.errors import MissingFileError, SourceError, StorageError
-from edgeport.runtimes.formats.csv_table import TABLES, numbered_rows
+from edgeport.runtimes.formats.csv_table import TABLES, check_lengths, numbered_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
         MissingFileError: There is no such file.
         SourceError: It is no such table, lacks a column, holds fewer than two labels, or numbers
             are given and its first line is a header.
-        FormatError: It is not in UTF-8, or a ``.csv`` with broken quotes.
+        FormatError: It is not in UTF-8, a ``.csv`` with broken quotes, or a line is of another
+            length.
         StorageError: It cannot be read.
     """
     rows = _rows(path)
@@ -60,7 +61,7 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
     if text in header and label in header:
         columns, rows = (header.index(text), header.index(label)), rows[1:]
     elif text.isdecimal() and label.isdecimal():
-        columns = (int(text) - 1, int(label) - 1)
+        columns = (_place(path, text, header), _place(path, label, header))
         _refuse_header(path, rows, *columns)
     else:
         missing = next(name for name in (text, label) if name not in header)
@@ -71,11 +72,6 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
     found: dict[str, str] = {}
     contradictions = 0
     for number, row in enumerate(rows, start=1):
-        if not all(0 <= column < len(row) for column in columns):
-            raise SourceError(
-                f"{path}: text {number} has {len(row)} columns, {max(columns) + 1} are needed",
-                remedy="correct the line; a .tsv has tabs between columns, a .csv commas",
-            )
         label_ = row[columns[1]].strip()
         if not label_:
             raise SourceError(
@@ -93,12 +89,20 @@ def read_lines(path: Path, text: str, label: str) -> Lines:
     return Lines(list(found), list(found.values()), duplicates, contradictions, sha256)
 
 
+def _place(path: Path, number: str, first: list[str]) -> int:
+    place = int(number) - 1
+    if not 0 <= place < len(first):
+        raise SourceError(
+            f"{path} has no column {number}: its first line has {len(first)}",
+            remedy=f"columns are numbered from 1: {', '.join(first[:20])}",
+        )
+    return place
+
+
 def _refuse_header(path: Path, rows: list[list[str]], text: int, label: int) -> None:
     """By number, a first line of names would become a text with a label of its own."""
     first = rows[0]
-    if not (0 <= text < len(first) and 0 <= label < len(first)):
-        return
-    others = [row[label] for row in rows[1:] if label < len(row)]
+    others = [row[label] for row in rows[1:]]
     if first[label] not in others and len(set(others)) < len(others):
         raise SourceError(
             f"the first line of {path} looks like a header: no other line has the label "
@@ -145,13 +149,7 @@ def read_texts(path: Path, text: str | None) -> tuple[list[str], str]:
                 remedy=f"its first line has {', '.join(header[:20])}; or give a number from 1",
             )
         named = text in header
-        column = header.index(text) if named else int(text) - 1
-        short = next((n for n, row in enumerate(rows, 1) if not 0 <= column < len(row)), None)
-        if short is not None:
-            raise SourceError(
-                f"{path}: line {short} has {len(rows[short - 1])} columns, {column + 1} are needed",
-                remedy="correct the line; a .tsv has tabs between columns, a .csv commas",
-            )
+        column = header.index(text) if named else _place(path, text, header)
         found = [row[column] for row in rows[named:]]
     if len(found) < 2:
         raise SourceError(
@@ -169,10 +167,11 @@ def _rows(path: Path) -> list[list[str]]:
             remedy="name it by what it is; what has a text per line, for word2vec, .txt",
         )
     _check_there(path)
-    rows = [row for _, row in numbered_rows(path)]
+    rows = list(numbered_rows(path))
     if not rows:
         raise SourceError(f"{path} is empty", remedy="give one line per text")
-    return rows
+    check_lengths(path, rows)
+    return [row for _, row in rows]
 
 
 def read_words(path: Path) -> list[str]:

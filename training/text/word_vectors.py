@@ -132,7 +132,7 @@ def nearest(
         Words and cosines, the nearest first.
 
     Raises:
-        UsageError: There is no word to add, or one is not in the vocabulary.
+        UsageError: There is no word to add, one is not in the vocabulary, or nothing is left.
     """
     place = {word: index for index, word in enumerate(words)}
     for word in (*plus, *minus):
@@ -148,7 +148,10 @@ def nearest(
         raise UsageError("there is no word to look for", remedy="give one")
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
     sought = sum(units[place[word]] for word in plus) - sum(units[place[word]] for word in minus)
-    cosines = units @ (sought / max(float(np.linalg.norm(sought)), 1e-30))
+    length = float(np.linalg.norm(sought))
+    if length < 1e-6:  # units are rounded to float32
+        raise UsageError("what is added is taken away again", remedy="give other words")
+    cosines = units @ (sought / length)
     given = {place[word] for word in (*plus, *minus)}
     order = [index for index in np.argsort(-cosines, kind="stable").tolist() if index not in given]
     return [(str(words[index]), float(cosines[index])) for index in order[:count]]

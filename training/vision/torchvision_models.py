@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final, cast
 
 import torch
@@ -158,8 +159,11 @@ def _read(file: Path) -> Mapping[str, Tensor]:
             return safetensors.torch.load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as e:  # zip, pickle and safetensors have a dozen of them
+        # of a pickle torch advises weights_only=False, which runs the code in it
+        pickled = "it is no plain state_dict, and nothing else is unpickled"
+        why = pickled if isinstance(e, UnpicklingError) else first_line(e)
         raise FormatError(
-            f"{file} holds no weights: {first_line(e)}",
+            f"{file} holds no weights: {why}",
             remedy="give a .safetensors file, or a state_dict saved with torch.save",
         ) from e
     if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):

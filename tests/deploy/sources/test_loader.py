@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -104,3 +105,15 @@ def test_what_is_wrong_is_said(package: str, reference: str, problem: str, remed
     assert problem in caught.value.problem
     assert "loader.py" not in caught.value.problem
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is not None, reason="it is found first")
+def test_a_folder_that_torch_takes_for_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Net fails on x: AttributeError: module 'triton' has no attribute 'language'`, it was."""
+    (tmp_path / "triton" / "digits" / "1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SourceError, match=r"takes the folder .*triton for the package triton, whi"):
+        load_module("net:make")

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeport.runtimes.bench import Closed, Cold, Environment, Sweep
-from edgeport.runtimes.bench.doubts import drift, of_counts, of_the_whole, two_kinds
+from edgeport.runtimes.bench import Closed, Cold, Environment, OpenLoop, Sweep
+from edgeport.runtimes.bench.doubts import drift, of_counts, of_figures, of_the_whole, two_kinds
 
 noise = np.random.default_rng(0)
 
@@ -80,3 +80,20 @@ def test_intervals_that_are_not_given_have_a_reason() -> None:
     (reason,) = of_counts(3, 3, Closed())
     assert reason.startswith("9 rounds are too few for intervals of percentiles, which take 10: ")
     assert of_counts(5, 2, Closed()) == of_counts(3, 0, Closed()) == of_counts(1, 0, Cold()) == ()
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.5, False), (0.9, False), (1.3, True), (20.0, True)])
+def test_more_requests_than_can_be_answered(load: float, told: bool) -> None:
+    """The queue grows until a round ends, so that its figures say how long that is."""
+    random = np.random.default_rng(0)
+    shape = (3, 12, 200)
+    arrivals = random.exponential(1e5 / load, shape).cumsum(axis=2)
+    took = random.uniform(0.8e5, 1.2e5, shape)
+    answered, latency = np.zeros(shape[:2]), np.zeros(shape)
+    for call in range(shape[2]):
+        answered = np.maximum(answered, arrivals[..., call]) + took[..., call]
+        latency[..., call] = answered - arrivals[..., call]
+    rounds = latency.astype(np.int64)
+    found = of_figures(rounds, OpenLoop("poisson", 1e4 * load))
+    assert any("requests came faster than they were answered" in each for each in found) == told
+    assert not any("requests came" in each for each in of_figures(rounds, Closed()))

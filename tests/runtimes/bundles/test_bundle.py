@@ -195,7 +195,8 @@ def test_a_backend_that_does_not_fit(packed: Path) -> None:
 def test_a_bare_file_of_another_backend(packed: Path) -> None:
     with pytest.raises(
         UsageError,
-        match=r"backend 'ort-cpu' opens \.onnx files, not model\.null\n  fix: pass backend='null'",
+        match=r"backend 'ort-cpu' opens \.onnx files, not model\.null\n"
+        "  fix: choose the backend 'null'",
     ):
         runtimes.open(packed / "model.null")
     with pytest.raises(UsageError, match="no backend is named 'ort'"):
@@ -208,12 +209,14 @@ def test_a_bare_file_of_another_backend(packed: Path) -> None:
         runtimes.open(packed / "gone")
 
 
-def test_a_bare_exported_program_is_not_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", None])
+def test_a_bare_exported_program_is_not_opened(tmp_path: Path, backend: str | None) -> None:
+    """Not by the default either, whose remedy was to take the backend that refuses it."""
     (tmp_path / "model.pt2").touch()
     with pytest.raises(
         UsageError, match=r"loading one can run code that is hidden in it\n  fix: o"
     ):
-        runtimes.open(tmp_path / "model.pt2", "torch")
+        runtimes.open(tmp_path / "model.pt2", backend)
 
 
 def test_a_folder_may_be_named_like_a_file(packed: Path) -> None:

@@ -37,7 +37,7 @@ def test_tabs(tmp_path: Path) -> None:
         (b"a;b\n1;2\n", "has no commas between its columns: 'a;b'"),
         (b"a;b\n1,5;2\n", "has no commas between its columns: 'a;b'"),
         (b"a\tb\n1\t2\n", r"has no commas between its columns: 'a\tb'"),
-        (b'a,b\n"1\n2",3\n4\n', "line 4 has 1 values, the header has 2"),
+        (b'a,b\n"1\n2",3\n4\n', "line 4 has 1 values, the first line has 2"),
         (b'a,b\n1,2\n3,"4\n5,6\n', "unexpected end of data in the row that begins on line 3"),
         ("a,b\n1,2\n".encode("utf-16-le"), "has zero bytes in its first line, as UTF-16 has"),
         (b"a,b\n1,\xe9\n", "is not a CSV file in UTF-8: 'utf-8' codec can't decode byte 0xe9"),

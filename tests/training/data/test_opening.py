@@ -8,7 +8,7 @@ from image_sets import mnist
 from PIL import Image
 from torch import nn
 
-from edgeport.runtimes import EdgeportError
+from edgeport.runtimes import EdgeportError, UsageError
 from edgeport.training.data import (
     DataSet,
     Labelled,
@@ -141,7 +141,11 @@ def test_arrays(tmp_path: Path) -> None:
         ),
         ({"x": np.zeros((4, 1), complex), "y": np.arange(4)}, "y", "is complex128[4, 1], expected"),
         ({"x": np.array(list("abcd")), "y": np.arange(4)}, "y", "is <U1[4], expected numbers"),
-        ({"x": np.zeros((4, 0)), "y": np.arange(4)}, "y", "is float64[4, 0], expected numbers"),
+        (
+            {"x": np.zeros((4, 0)), "y": np.arange(4)},
+            "y",
+            "[4, 0], which holds no number",
+        ),
         ({"x": np.array([[1e300], [0]]), "y": np.arange(2)}, "y", "a.npz holds numbers beyond"),
         (
             {"x": 1e9 + np.arange(4.0), "y": np.arange(4)},
@@ -168,6 +172,33 @@ def test_arrays_that_do_not_fit(
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's own stub
     with pytest.raises(EdgeportError, match=re.escape(problem)):
         open_data(str(tmp_path / "a.npz"), target=target)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0, 1, 2], ()),
+        ([1, 2, 3], ("'y' has no example of 1 of its 4 classes: 0; classes are numbered from 0",)),
+        (
+            [0, 13],
+            ("'y' has no example of 12 of its 14 classes: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ",),
+        ),
+        (
+            [0.0, 1.0],
+            ("'y' holds 2 different whole numbers, taken as values; if they",),
+        ),
+        ([0.5, 1.0], ()),
+    ],
+)
+def test_a_target_of_numbers_that_may_be_another_thing_is_told(
+    tmp_path: Path, labels: list[float], told: tuple[str, ...]
+) -> None:
+    """Labels from 1 to 3 gave 4 classes, one without an example, and not a word."""
+    x = np.arange(30, dtype=np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.resize(np.array(labels), 30))
+    notes = open_data(str(tmp_path / "a.npz"), target="y").notes
+    assert len(notes) == len(told)
+    assert all(note.startswith(start) for note, start in zip(notes, told, strict=True))
 
 
 def test_examples_that_are_in_both_parts_are_counted(tmp_path: Path) -> None:
@@ -249,6 +280,8 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no")
     (tmp_path / "a.txt").touch()
     np.savez(tmp_path / "words.npz", x=np.zeros((2, 3), np.float32), y=np.array(["cat", "dog"]))
+    (tmp_path / "words.csv").write_text("x,y\n1,cat\n2,dog\n")
+    (tmp_path / "folder.csv").mkdir()
     (tmp_path / "only" / "cat").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save(tmp_path / "only" / "cat" / "a.png")
     photos(tmp_path / "bad", (2, 2))
@@ -257,7 +290,8 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2), 300, np.uint16)).save(tmp_path / "deep" / "cat" / "8.png")
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("a.npz", {"target": "y"}, "is not an .npz of plain arrays"),
-        ("a.npz", {}, "what is to be predicted from"),
+        ("words.npz", {}, "words.npz?\n  fix: name it with --target: it has x, y"),
+        ("words.csv", {}, "words.csv?\n  fix: name it with --target: it has x, y"),
         ("words.npz", {"target": "y"}, "'y' is <U3, expected integers or floats"),
         ("a.txt", {}, "is neither a .csv, a .tsv, an .npz nor a folder"),
         ("b.csv", {"target": "y"}, "no such file"),
@@ -266,10 +300,14 @@ def test_places_that_hold_no_data(tmp_path: Path) -> None:
         ("bad", {}, "9.png cannot be read as an image"),
         ("deep", {}, "8.png cannot be read as an image: its pixels have more than 8 bits (mode I"),
         ("bad", {"drop": ["x"]}, "has no columns"),
-        ("bad", {"target": "x"}, "bad has no column or array 'x': what is predicted is the class"),
+        ("bad", {"target": "x"}, "bad has images and their classes, and no column or array 'x'"),
+        ("folder.csv", {"target": "x"}, "or give a .csv, .tsv or .npz file: this is a folder"),
+        ("folder.csv", {}, "has 0 folders with images"),
     )
     for place, options, problem in cases:
         with pytest.raises(EdgeportError, match=re.escape(problem)):
             open_data(str(tmp_path / place), **options)
+    with pytest.raises(UsageError, match="the columns of diabetes are read as the numbers that"):
+        open_data("diabetes", categorical=["sex"])
     with pytest.raises(EdgeportError, match=r"no such folder: .*nowhere"):
         image_folder(tmp_path / "nowhere")

@@ -72,7 +72,7 @@ def test_a_target_of_text_is_classes(tmp_path: Path) -> None:
         (HOUSES.replace("80.5", "n/a"), "houses.csv line 3: 'area' is missing ('n/a')"),
         (HOUSES.replace("80.5", "1e999"), "line 3: 'area' is '1e999', and a number in 4 of 5"),
         (HOUSES.replace("80.5", "large"), "line 3: 'area' is 'large', and a number in 4 of 5"),
-        (HOUSES.replace("80.5,3", "80.5"), "line 3 has 3 values, the header has 4"),
+        (HOUSES.replace("80.5,3", "80.5"), "line 3 has 3 values, the first line has 4"),
         (HOUSES.replace("rooms", "area"), "has two columns 'area'"),
         (HOUSES.replace("rooms", " "), "houses.csv is named ''"),
         (HOUSES.replace("rooms", "no\u200bms"), "houses.csv is named 'no\\u200bms'"),
@@ -134,6 +134,20 @@ def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
         (HOUSES, "price", ["area", "rooms", "district"], "no column besides the target"),
         ("a,b,y\n1,2,3\n1,4,5\n", "y", [], "'a' in houses is 1.0 in every row"),
         ("a,b,y\nu,2,3\nu,4,5\n", "y", [], "'a' in houses is u in every row"),
+        (
+            f"a,b,y\n{10**18},2,3\n{10**18 + 1},4,5\n",
+            "y",
+            [],
+            "'a' in houses is 1e+18 in every row, to 16 digits: nothing",
+        ),
+        (
+            ",".join(f"c{n}" for n in range(30)) + "\n" + (",".join("1" * 30) + "\n") * 2,
+            "y",
+            [],
+            "houses has no column 'y'\n  fix: it has 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', "
+            "'c7', 'c8', 'c9', 'c10', 'c11', 'c12', 'c13', 'c14', 'c15', 'c16', 'c17', 'c18', "
+            "'c19' and 10 more",
+        ),
         (
             'a,y\n"1,5",3\n"2,5",5\n"3,5",4\n',
             "y",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeport.runtimes import FormatError, SourceError
 from edgeport.training.text.lines import read_lines, read_texts
 
 TEXTS = ["one\u2028two", "three\x85four", "five\x0c, \x1csix", 'said "no"\nand left', "\u2029"]
@@ -53,3 +54,25 @@ def test_texts_that_are_there_twice_are_told(tmp_path: Path, more: str, told: st
     path.write_text(f"text,label\na,0\nb,1\n{more}")
     found = read_lines(path, "text", "label")
     assert (found.texts, found.labels, found.left_out) == (["a", "b"], ["0", "1"], told)
+
+
+@pytest.mark.parametrize("first", ["text,label\n", ""])
+def test_a_comma_too_many_is_no_label(tmp_path: Path, first: str) -> None:
+    """Of text without quotes, `win, or lose,spam`, the label would be `or lose`."""
+    path = tmp_path / "a.csv"
+    path.write_text(first + "a,0\nb,1\nwin, or lose,1\n" * 2)
+    columns = ("text", "label") if first else ("1", "2")
+    with pytest.raises(FormatError, match=r"line [34] has 3 values, the first line has 2"):
+        read_lines(path, *columns)
+    with pytest.raises(FormatError, match=r"has 3 values, the first line has 2"):
+        read_texts(path, columns[0])
+
+
+@pytest.mark.parametrize("number", ["0", "3"])
+def test_columns_are_numbered_from_1(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,x\nb,y\n")
+    problem = f"has no column {number}: its first line has 2\n  fix: columns are numbered from 1"
+    for read in (lambda: read_lines(path, number, "2"), lambda: read_texts(path, number)):
+        with pytest.raises(SourceError, match=problem):
+            read()
