@@ -136,7 +136,7 @@ def _by_name(node: torch.fx.Node) -> Any:
 
 
 def _is_size(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat)
+    return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def _is_float(node: torch.fx.Node) -> bool:

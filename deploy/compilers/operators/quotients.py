@@ -20,6 +20,8 @@ from unittest import mock
 import torch
 from torch.fx import GraphModule, Node
 
+_choose: Any = torch.sym_ite  # without types
+
 _LARGEST: Final = 2**20
 """Of a factor's two parts: a float is then rounded once, and never up to the next whole number."""
 
@@ -203,17 +205,40 @@ def write_out(program: torch.export.ExportedProgram) -> None:
             part.graph.eliminate_dead_code()
 
 
-def check_held(program: torch.export.ExportedProgram) -> None:
-    """See that a ``.pt2`` file holds it.
+def hold(program: torch.export.ExportedProgram) -> None:
+    """Say by ``trunc``, in place, what is rounded otherwise: a ``.pt2`` file holds nothing else.
 
     Raises:
-        LostSizeError: What is rounded is no plain quotient.
+        LostSizeError: It is rounded to some digits.
     """
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, GraphModule) else ():
             if node.target in _NOT_HELD:
-                trace = node.meta.get("stack_trace", "")
-                raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
+                (number, *digits) = node.args
+                if any(each is not None for each in digits):
+                    trace = node.meta.get("stack_trace", "")
+                    raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
+                with part.graph.inserting_before(node):
+                    node.replace_all_uses_with(_by_trunc(node.target, number))
+                part.graph.erase_node(node)
+
+
+def _by_trunc(rounding: Any, number: Any) -> Any:
+    toward_0 = _made(math.trunc, number)
+    below = _made(operator.sub, toward_0, _count(_made(operator.lt, number, toward_0)))
+    if rounding is math.floor:
+        return below
+    rest = _made(operator.sub, number, below)
+    more = _count(_made(operator.gt, rest, 0 if rounding is math.ceil else 0.5))
+    if rounding is round:  # to an even one in the middle
+        odd = _made(operator.mod, below, 2)
+        half = _count(_made(operator.eq, rest, 0.5))
+        more = _made(operator.add, more, _made(operator.mul, odd, half))
+    return _made(operator.add, below, more)
+
+
+def _count(holds: Node) -> Node:
+    return _made(_choose, holds, 1, 0)
 
 
 def _written_out(node: Node) -> Any:
@@ -284,12 +309,16 @@ def _unfloated(value: Any) -> Any:
     return value.args[0] if is_float else value
 
 
-def _computed(function: Any, a: Any, b: Any) -> Any:
-    """A node of two sizes or numbers, or a number."""
-    nodes = [each for each in (a, b) if isinstance(each, Node)]
-    if not nodes:
-        return function(a, b)
-    made = nodes[0].graph.call_function(function, (a, b))
-    values = [each.meta["val"] if isinstance(each, Node) else each for each in (a, b)]
+def _made(function: Any, *given: Any) -> Node:
+    """A node of sizes and numbers."""
+    graph = next(each.graph for each in given if isinstance(each, Node))
+    made = graph.call_function(function, given)
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in given]
     made.meta["val"] = function(*values)
     return made
+
+
+def _computed(function: Any, a: Any, b: Any) -> Any:
+    """A node of two sizes or numbers, or a number."""
+    is_known = not isinstance(a, Node) and not isinstance(b, Node)
+    return function(a, b) if is_known else _made(function, a, b)

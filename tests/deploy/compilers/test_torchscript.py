@@ -319,3 +319,18 @@ class Only(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first: Tensor = self.layer(x)[0]
         return first
+
+
+class Rolled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(x.shape[1] // 3, 1)
+
+
+def test_what_was_captured_is_rolled_by_a_size(tmp_path: Path) -> None:
+    source = deploy.source_of("m", Rolled(), {"x": torch.randn(2, 9)}, {"x": {1: "width"}})
+    with quiet():
+        torchscript.exported(source, tmp_path)
+    x = torch.randn(2, 50)
+    with runtimes.open(tmp_path / "model.ts", backend="libtorch") as session:
+        (found,) = session.run({"x": x.numpy()}).values()
+    assert torch.equal(torch.tensor(found), x.roll(16, 1))

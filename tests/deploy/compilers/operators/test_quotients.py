@@ -176,9 +176,43 @@ def test_a_size_that_is_rounded_stays_free_in_every_format(
     )  # fmt: skip  # one call
 
 
+ROUNDED = {
+    "floor": lambda n: math.floor(n * 0.7),
+    "ceil": lambda n: math.ceil(n / 0.7),
+    "round": lambda n: round(n * 0.35),
+    "halves": lambda n: round(n / 2),
+    "below 0": lambda n: math.floor(0.7 * (20 - n)) + math.ceil(0.7 * (20 - n)) + 600,
+    "halves below 0": lambda n: round((20 - n) / 2) + 400,
+    "root": lambda n: math.ceil(math.sqrt(n)),
+}
+
+
+class Numbered(nn.Module):
+    def __init__(self, count: Callable[[int], int]) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.arange(self.count(x.shape[1])) + x[:, :1]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path) -> None:
+    module = Numbered(ROUNDED[name])
+    made = deploy.export(
+        module, {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats=["pt2"],
+        dimensions={"x": {1: "width"}}, ranges={"width": Range(4, 400)},
+    )  # fmt: skip  # one call
+    with made.bundle.open("torch") as session:
+        for width in (*range(4, 60), 90, 170, 190, 399):
+            x = torch.randn(2, width)
+            (found,) = session.run({"x": x.numpy()}).values()
+            assert torch.equal(torch.tensor(found), module(x))
+
+
 class RoundsOtherwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, : math.ceil(0.3 * x.shape[1])].sum(1)
+        return x[:, : int(10 * round(0.3 * x.shape[1], 1))].sum(1)
 
 
 def test_what_no_file_holds_is_told_with_its_line(tmp_path: Path) -> None:
@@ -188,8 +222,8 @@ def test_what_no_file_holds_is_told_with_its_line(tmp_path: Path) -> None:
             dimensions={"x": {1: "width"}},
         )  # fmt: skip  # one call
     told = str(caught.value)
-    assert "ceil() of a size that went through floats" in told
-    assert "x[:, : math.ceil(0.3 * x.shape[1])].sum(1)" in told
+    assert "round() of a size that went through floats" in told
+    assert "x[:, : int(10 * round(0.3 * x.shape[1], 1))].sum(1)" in told
     assert "-(-n // 4) in place of math.ceil(n / 4)" in caught.value.remedy
 
 
