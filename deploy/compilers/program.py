@@ -357,7 +357,8 @@ def _saved(
         with free_kernels():
             program = program.run_decompositions(dict(fake_quantisation.TABLE))
     quotients.write_out(program)
-    quotients.hold(program)
+    if save is None:
+        quotients.hold(program)
     _forget_unused_symbols(program)
     forget_this_machine(program)
     return (save or _save)(source, folder, program)
