@@ -101,6 +101,7 @@ def _of_program(
         raise RuntimeError("torch.onnx.export returned nothing")
     size_floats.widen(made.model.graph)
     _name_apart(made.model.graph)
+    _forget_unused(made.model.graph)
     model = made.model_proto
     if steps:
         for operator in _STEPPED.values():
@@ -156,6 +157,17 @@ def _name_apart(graph: Any) -> None:
     for value in (*graph.initializers.values(), *made):
         if value.name in names and all(value is not end for end in ends):
             value.name = f"{value.name}_within"
+
+
+def _forget_unused(graph: Any) -> None:
+    """Forget the shapes of what nothing uses.
+
+    Of an LSTM whose last state alone is used, the exporter gives that of the state to the output.
+    """
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if not value.uses() and not value.is_graph_output():
+                value.shape = None
 
 
 def _captured(source: Source) -> torch.export.ExportedProgram:

@@ -24,6 +24,7 @@ from edgeport.deploy.compilers.operators import (
     fake_quantisation,
     free_sizes,
     losses,
+    packed,
     pooling,
     quotients,
     spectra,
@@ -199,6 +200,7 @@ def ready() -> Iterator[None]:
 _WHILE_CAPTURED: Final = (
     *free_sizes.WHILE_CAPTURED,
     *losses.WHILE_CAPTURED,
+    *packed.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,

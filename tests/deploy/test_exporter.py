@@ -281,7 +281,7 @@ class Drowned(nn.Module):
         ),
         (Roots(), "onnx", ExportError, "ONNX: Roots cannot be compiled", "torch"),
         (Roots(), "pt2", ExportError, "pt2: Roots cannot be compiled", "torch"),
-        (CountsRows(), "torchscript", ExportError, "trace   wrong: libtorch", "torch"),
+        (CountsRows(), "torchscript", ExportError, "trace     wrong: libtorch", "torch"),
         (zoo.Noise(), "onnx", SourceError, "Noise is not deterministic", "as an input"),
         (
             zoo.Dead(),

@@ -69,7 +69,8 @@ def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> No
     (found,) = (event for event in events if isinstance(event, deploy.Localisation))
     assert found.module.startswith("inner")
     assert f"diverges  {found.place}" in error.problem
-    assert "backend   libtorch; sample 'large'" in error.problem
+    assert "  by recorded:\n" in error.problem
+    assert "backend   libtorch; sample '" in error.problem
     assert "repro.py shows it" in error.problem
     assert {path.name for path in tmp_path.iterdir()} == {"repro"}
     assert {p.name for p in (tmp_path / "repro").iterdir()} == {
@@ -86,10 +87,9 @@ def test_a_file_with_a_fixed_size_is_told_by_the_size(tmp_path: Path) -> None:
             dimensions={"x": {0: "batch", 1: "time"}},
         )  # fmt: skip  # one call
     problem = caught.value.problem
-    assert "  diverges  the localiser found nothing: the file does not open\n" in problem
     assert problem.endswith(
-        "trace      wrong: ort-cpu: model.onnx declares output: float32[batch, time, 4], "
-        "but its graph has output: float32[batch, 3, 4]"
+        "recorded   refused: asked for output: float32[batch, time, 4], "
+        "the exporter wrote output: float32[batch, 3, 4]"
     )
     assert caught.value.remedy == (
         "annotate the types that TorchScript cannot guess: a script keeps branches and loops; or "

@@ -133,12 +133,13 @@ def test_a_branch_that_no_sample_took_is_said(tmp_path: Path) -> None:
 
 
 class Hungry(nn.Module):
-    """Takes 2 GiB, but only from a trace, and no other compiler can follow it."""
+    """Takes 2 GiB, but only where it is recorded, and no other compiler can follow it."""
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         if x.sum() > 1e9:
             return x
-        return x + torch.zeros(2**29 if torch._C._is_tracing() else 1)[0]
+        is_recorded = torch._C._is_tracing() or type(x) is not Tensor
+        return x + torch.zeros(2**29 if is_recorded else 1)[0]
 
 
 @pytest.mark.parametrize(
