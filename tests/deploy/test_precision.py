@@ -661,13 +661,13 @@ class Packed(nn.Module):
         return y
 
 
-def test_a_layer_over_packed_sequences_stays_in_float32(tmp_path: Path) -> None:
+def test_a_layer_over_packed_sequences_is_in_bfloat16(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(3, 5, 4), "lengths": torch.tensor([5, 2, 3])}
     free = {"x": {0: "batch", 1: "time"}, "lengths": {0: "batch"}}
     made = narrow_engine(Packed(), example, tmp_path / "m.edge", dimensions=free)
     engine = made.bundle.artefact("tensorrt-rtx")
-    assert str(engine.details["float32"]).startswith("in 1 of ")
+    assert (engine.precision, "float32" in engine.details) == ("bfloat16", False)
 
 
 def test_labels_and_searches_ask_what_rounds(tmp_path: Path) -> None:
