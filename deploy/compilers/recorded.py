@@ -57,6 +57,7 @@ def _with_values(source: Source) -> ExportedProgram:
     with (
         config.patch(fake_tensor_propagate_real_tensors=True),
         mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),
+        _some_chosen(),
         program.ready(),
     ):
         found = _captured(capture)
@@ -89,6 +90,27 @@ _COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"
 def _not_compared(mode: Any, function: Any, given: Any, real_given: Any, fake: Any, _: Any) -> Any:
     """Torch compares strides with those of the example, and so fixes what they are made of."""
     return fake
+
+
+@contextlib.contextmanager
+def _some_chosen() -> Iterator[None]:
+    """Rows that are chosen, ``if rows.numel() == 0: continue``, are taken to be some.
+
+    What is computed with none of them is then in the file too, whatever the example has.
+    """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
+
+    from .special_sizes import of_more_than_one
+
+    own: Any = ShapeEnv._evaluate_expr
+
+    def evaluated(env: ShapeEnv, expr: Any, *args: Any, **options: Any) -> Any:
+        is_one = len(symbols := expr.free_symbols) == 1 and symbols <= env.size_like
+        answer = of_more_than_one(expr, *symbols) if is_one else None
+        return own(env, expr, *args, **options) if answer is None else answer
+
+    with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
+        yield
 
 
 _Answer = Callable[[Any, Any], Any]
