@@ -68,6 +68,27 @@ class Attends(nn.Module):
         return y + torch.linspace(0, 1, x.shape[1])[:, None]
 
 
+class Experts(nn.Module):
+    """Of few rows, an expert has none of them: with the example too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Linear(1, 3)
+        self.experts = nn.ModuleList(nn.Linear(1, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, 1)
+        weights, chosen = self.gate(flat).softmax(-1).topk(1)
+        out = torch.zeros_like(flat)
+        for number, expert in enumerate(self.experts):
+            row, place = torch.where(chosen == number)
+            if row.numel() == 0:
+                continue
+            out.index_add_(0, row, weights[row, place, None] * expert(flat[row]))
+        return out.view(x.shape)
+
+
 def source_of(module: nn.Module) -> Any:
     return deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 12)}, AXES, {"width": Range(4, 300)}
@@ -83,7 +104,7 @@ FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends()])
+@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends(), Experts()])
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
     module: nn.Module, format_: str, tmp_path: Path
 ) -> None:
