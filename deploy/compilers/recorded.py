@@ -13,6 +13,8 @@ from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
+from torch import Tensor, nn
+from torch._subclasses import meta_utils
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
@@ -57,6 +59,7 @@ def _with_values(source: Source) -> ExportedProgram:
     with (
         config.patch(fake_tensor_propagate_real_tensors=True),
         mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),
+        mock.patch.object(meta_utils, "_safe_copy", _copied),
         _some_chosen(),
         program.ready(),
     ):
@@ -82,6 +85,12 @@ def _tensors(captured: ExportedProgram) -> Iterator[FakeTensor]:
         for node in part.graph.nodes if isinstance(part, GraphModule) else ():
             leaves = pytree.tree_leaves(node.meta.get("val"))
             yield from (leaf for leaf in leaves if isinstance(leaf, FakeTensor))
+
+
+def _copied(to: Tensor, given: Tensor | None) -> None:
+    """Torch does not copy weights, which are no ``Tensor`` by type: any values stand for theirs."""
+    if type(given) in (Tensor, nn.Parameter):
+        to.copy_(given)
 
 
 _COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"

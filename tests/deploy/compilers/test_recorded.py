@@ -68,6 +68,19 @@ class Attends(nn.Module):
         return y + torch.linspace(0, 1, x.shape[1])[:, None]
 
 
+class Weighs(nn.Module):
+    """What is asked hangs on weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x * 0 + self.weight == 0.25).all())} == {True}:
+            return x * self.weight
+        return x
+
+
 class Experts(nn.Module):
     """Of few rows, an expert has none of them: with the example too."""
 
@@ -104,7 +117,7 @@ FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends(), Experts()])
+@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends(), Weighs(), Experts()])
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
     module: nn.Module, format_: str, tmp_path: Path
 ) -> None:
