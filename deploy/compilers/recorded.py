@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses import meta_utils
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -89,7 +90,7 @@ def _tensors(captured: ExportedProgram) -> Iterator[FakeTensor]:
 
 def _copied(to: Tensor, given: Tensor | None) -> None:
     """Torch does not copy weights, which are no ``Tensor`` by type: any values stand for theirs."""
-    if type(given) in (Tensor, nn.Parameter):
+    if given is not None and type(given) in (Tensor, nn.Parameter):
         to.copy_(given)
 
 
@@ -127,9 +128,14 @@ _Answer = Callable[[Any, Any], Any]
 
 @contextlib.contextmanager
 def _numbers(answer: _Answer) -> Iterator[None]:
-    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell."""
+    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell.
+
+    A text, ``f"{x.max().item():.2f}"``, has that of the example. One of a size is a key elsewhere.
+    """
     node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
     with contextlib.ExitStack() as stack:
+        for kind in (torch.SymInt, torch.SymFloat):
+            stack.enter_context(mock.patch.object(kind, "__format__", _formatted))
         for name in ("guard_int", "guard_float"):
             guard = _guarding(getattr(node, name), answer)
             stack.enter_context(mock.patch.object(node, name, guard))
@@ -164,6 +170,14 @@ _BETWEEN: Final = ("__float__", "__int__", "__index__", "__torch_function__")
 
 def _lost(node: Any, asker: Any) -> Any:
     raise quotients.LostSizeError("a number that is made of values", asker)
+
+
+def _formatted(symbol: Any, spec: str) -> str:
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    if free_unbacked_symbols(symbol.node.expr):
+        return format(_of_the_example(symbol.node, None), spec)
+    return object.__format__(symbol, spec)
 
 
 def _of_the_example(node: Any, asker: Any) -> Any:

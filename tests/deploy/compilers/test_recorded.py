@@ -1,5 +1,6 @@
 """One way through forward, answered as by the example, with sizes that stay free."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if {float(x.sum()) > 1e6} == {True}:
             return x
-        return x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max()) + x.shape[1] ** 0.5
+        y: Tensor = x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max())
+        return y + math.sqrt(x.shape[1])
 
 
 class Halves(nn.Module):
@@ -48,6 +50,7 @@ class Halves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flags = (x[0, :2] > 1e6).tolist()
+        logging.debug(f"{x.mean().item():.2f} {int(x.argmax()):3d}")
         if any(flags) or x.max().item() > 1e6 or {1} == {2}:
             return x * 0
         return x[:, : x.shape[1] // 2] + x.shape[0]
@@ -77,7 +80,7 @@ class Weighs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if {bool((x * 0 + self.weight == 0.25).all())} == {True}:
-            return x * self.weight
+            x = x * self.weight
         return x
 
 
