@@ -35,6 +35,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_assert: Any = torch.ops.aten._assert_async.msg
 _choose: Any = torch.sym_ite
 
 
@@ -156,7 +157,7 @@ class _Interpreter(nn.Module):
             return self._run(blocks[not chosen], values)
         if going_on := _without_raise(blocks):
             is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
-            torch._assert_async(_fresh(chosen) == is_first, "forward raises")
+            _assert(_fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
         self._writes.check_results(node)
         outer = _Outer(node, values)
