@@ -13,6 +13,9 @@ from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
+import torch
+from torch import Tensor, nn
+from torch._subclasses import meta_utils
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
@@ -57,6 +60,8 @@ def _with_values(source: Source) -> ExportedProgram:
     with (
         config.patch(fake_tensor_propagate_real_tensors=True),
         mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),
+        mock.patch.object(meta_utils, "_safe_copy", _copied),
+        _some_chosen(),
         program.ready(),
     ):
         found = _captured(capture)
@@ -83,6 +88,12 @@ def _tensors(captured: ExportedProgram) -> Iterator[FakeTensor]:
             yield from (leaf for leaf in leaves if isinstance(leaf, FakeTensor))
 
 
+def _copied(to: Tensor, given: Tensor | None) -> None:
+    """Torch does not copy weights, which are no ``Tensor`` by type: any values stand for theirs."""
+    if type(given) is Tensor or isinstance(given, nn.Parameter):
+        to.copy_(given)
+
+
 _COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"
 
 
@@ -91,14 +102,40 @@ def _not_compared(mode: Any, function: Any, given: Any, real_given: Any, fake: A
     return fake
 
 
+@contextlib.contextmanager
+def _some_chosen() -> Iterator[None]:
+    """Rows that are chosen, ``if rows.numel() == 0: continue``, are taken to be some.
+
+    What is computed with none of them is then in the file too, whatever the example has.
+    """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
+
+    from .special_sizes import of_more_than_one
+
+    own: Any = ShapeEnv._evaluate_expr
+
+    def evaluated(env: ShapeEnv, expr: Any, *args: Any, **options: Any) -> Any:
+        is_one = len(symbols := expr.free_symbols) == 1 and symbols <= env.size_like
+        answer = of_more_than_one(expr, *symbols) if is_one else None
+        return own(env, expr, *args, **options) if answer is None else answer
+
+    with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
+        yield
+
+
 _Answer = Callable[[Any, Any], Any]
 
 
 @contextlib.contextmanager
 def _numbers(answer: _Answer) -> Iterator[None]:
-    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell."""
+    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell.
+
+    A text, ``f"{x.max().item():.2f}"``, has that of the example. One of a size is a key elsewhere.
+    """
     node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
     with contextlib.ExitStack() as stack:
+        for kind in (torch.SymInt, torch.SymFloat):
+            stack.enter_context(mock.patch.object(kind, "__format__", _formatted))
         for name in ("guard_int", "guard_float"):
             guard = _guarding(getattr(node, name), answer)
             stack.enter_context(mock.patch.object(node, name, guard))
@@ -133,6 +170,14 @@ _BETWEEN: Final = ("__float__", "__int__", "__index__", "__torch_function__")
 
 def _lost(node: Any, asker: Any) -> Any:
     raise quotients.LostSizeError("a number that is made of values", asker)
+
+
+def _formatted(symbol: Any, spec: str) -> str:
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    if free_unbacked_symbols(symbol.node.expr):
+        return format(_of_the_example(symbol.node, None), spec)
+    return object.__format__(symbol, spec)
 
 
 def _of_the_example(node: Any, asker: Any) -> Any:

@@ -35,6 +35,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_assert: Any = torch.ops.aten._assert_async.msg
 _choose: Any = torch.sym_ite
 
 
@@ -154,6 +155,10 @@ class _Interpreter(nn.Module):
             chosen = _known(chosen)
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
+        if going_on := _without_raise(blocks):
+            is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
+            _assert(_fresh(chosen) == is_first, "forward raises")
+            return self._run(going_on, values)
         self._writes.check_results(node)
         outer = _Outer(node, values)
         written = names_written(node, values)
@@ -307,6 +312,16 @@ def _known(chosen: Any) -> Any:
     if isinstance(chosen, torch.SymBool):
         return next((way for way in (True, False) if statically_known_true(chosen == way)), chosen)
     return chosen
+
+
+def _without_raise(blocks: Sequence[Any]) -> Any:
+    """The block that goes on, where the other one does nothing but raise."""
+    going_on = [block for block in blocks if not any(map(_raises, block.nodes()))]
+    return going_on[0] if len(going_on) == 1 else None
+
+
+def _raises(node: Any) -> bool:
+    return bool(node.kind() == "prim::RaiseException")
 
 
 def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:

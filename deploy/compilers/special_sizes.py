@@ -181,10 +181,15 @@ def _where_none_is_least(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
         if _is_least(env, size):
             other = sympy.Dummy(integer=True, positive=True)
             asked = expr.xreplace({size: other})
-            if asked.free_symbols != {other} or not _is_settled(asked, other):
-                return None
-            return _answer(asked, other, (*range(2, _MOST), *range(_FAR - _MOST, _FAR)))
+            return of_more_than_one(asked, other) if asked.free_symbols == {other} else None
     return None
+
+
+def of_more_than_one(asked: Any, size: Any) -> sympy.Basic | None:
+    """The answer to what is asked of one size, if it is that of all sizes from 2 on."""
+    if not isinstance(asked, Relational) or not _is_settled(asked, size):
+        return None
+    return _answer(asked, size, (*range(2, _MOST), *range(_FAR - _MOST, _FAR)))
 
 
 def _is_settled(asked: Any, size: Any) -> bool:

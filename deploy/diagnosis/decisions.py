@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
 
-Kind = Literal["bool", "number", "array", "size"]
-"""``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of nonzero."""
+Kind = Literal["bool", "number", "array", "size", "chosen"]
+"""``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
+``chosen``: how many, as of nonzero, which may be none."""
 
 Value = bool | int | float | complex
 
@@ -40,12 +41,12 @@ _KINDS: Final[Mapping[object, Kind]] = {
     _TENSOR.tolist: "array",
     _TENSOR.numpy: "array",
     _TENSOR.__array__: "array",
-    torch.nonzero: "size",
-    _TENSOR.nonzero: "size",
-    torch.argwhere: "size",
-    _TENSOR.argwhere: "size",
-    torch.masked_select: "size",
-    _TENSOR.masked_select: "size",
+    torch.nonzero: "chosen",
+    _TENSOR.nonzero: "chosen",
+    torch.argwhere: "chosen",
+    _TENSOR.argwhere: "chosen",
+    torch.masked_select: "chosen",
+    _TENSOR.masked_select: "chosen",
     torch.unique: "size",
     _TENSOR.unique: "size",
     torch.bincount: "size",
@@ -91,7 +92,7 @@ class Decisions:
     def add(self, kind: Kind, source: str, layer: str | None, value: Value) -> None:
         """Keep a value that was read."""
         values = self._seen.setdefault((kind, source, layer), [])
-        if len(values) < _MOST_VALUES and value not in values:
+        if (len(values) < _MOST_VALUES or value == 0) and value not in values:
             values.append(value)
 
     def discard(self) -> None:
@@ -156,20 +157,25 @@ def _kind_of_index(func: object, args: tuple[Any, ...]) -> Kind | None:
     """``x[mask]``, ``x[:length]`` and ``torch.where(mask)`` have a size that depends on values."""
     if func is _TENSOR.__getitem__:
         indices = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return "size" if any(map(_selects, indices)) else None
-    return "size" if func is torch.where and len(args) == 1 else None
+        if any(map(_is_mask, indices)):
+            return "chosen"
+        return "size" if any(map(_is_slice_by_values, indices)) else None
+    return "chosen" if func is torch.where and len(args) == 1 else None
 
 
-def _selects(index: object) -> bool:
-    if isinstance(index, slice):
-        return isinstance(index.start, torch.Tensor) or isinstance(index.stop, torch.Tensor)
+def _is_mask(index: object) -> bool:
     return isinstance(index, torch.Tensor) and index.dtype is torch.bool
+
+
+def _is_slice_by_values(index: object) -> bool:
+    ends = (index.start, index.stop) if isinstance(index, slice) else ()
+    return any(isinstance(end, torch.Tensor) for end in ends)
 
 
 def _value(kind: Kind, result: Any) -> Value:
     if kind == "array":
         return int(torch.as_tensor(result).numel())
-    if kind == "size":
+    if kind in ("size", "chosen"):
         first = result[0] if isinstance(result, tuple) else result
         return int(first.shape[0])
     value: Value = result
@@ -177,20 +183,26 @@ def _value(kind: Kind, result: Any) -> Value:
 
 
 def unexercised(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
-    """The branches that went one way in every sample. An ``assert`` is none."""
-    return tuple(
-        decision
-        for decision in decisions
-        if decision.kind == "bool"
-        and len(decision.values) == 1
-        and "  assert " not in decision.source
-    )
+    """Branches that went one way in every sample, but for an ``assert``; and what chose some."""
+    return tuple(decision for decision in decisions if _is_unexercised(decision))
+
+
+def _is_unexercised(decision: Decision) -> bool:
+    if decision.kind == "chosen":
+        return 0 not in decision.values
+    is_branch = decision.kind == "bool" and "  assert " not in decision.source
+    return is_branch and len(decision.values) == 1
 
 
 def describe(decision: Decision) -> str:
-    """A sentence for the user about a branch that went one way."""
+    """A sentence for the user about a branch that went one way, or what chose some."""
     line, _, code = decision.source.partition("  ")
     layer = f", in {decision.layer}," if decision.layer else ""
+    if decision.kind == "chosen":
+        return (
+            f"{line}: `{code}`{layer} chose something in every sample, so what is answered where "
+            "nothing is chosen is not proved: give such a sample, with --samples"
+        )
     return (
         f"{line}: `{code}`{layer} was {str(decision.values[0]).lower()} in every sample, so what "
         "the other branch computes is not proved: give a sample that takes it, with --samples"

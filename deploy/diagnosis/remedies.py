@@ -137,7 +137,7 @@ QUANTISED: Final = (
 )
 KEY: Final = (
     "choose with if and else in place of a look-up by size: `self.a(x) if n % 2 == 0 else "
-    "self.b(x)`"
+    "self.b(x)`; what a cache keeps for each size, make anew in each call"
 )
 UNDEFINED: Final = (
     "give it a value before the branch or the loop, of the same kind and shape; what is outside of "

@@ -127,15 +127,15 @@ RULES: Final = (
         "the size of a tensor depends on the values of another",
     ),
     Rule(
+        Family.PYTHON,
+        r"^KeyError: '(?:tensor\(.*\)|.*\bs\d+\b.*)'$|unhashable type: non-nested SymInt",
+        "a size that is free is the key of a look-up",
+        remedies.KEY,
+    ),
+    Rule(
         Family.SIZE,
         r"Tensor\.(?:item|tolist)\(\)|TypeError: .*\bSym(?:Float|Int|Bool)\b|but got FakeTensor",
         "forward takes a number out of a tensor",
-    ),
-    Rule(
-        Family.PYTHON,
-        r"^KeyError: '(?:tensor\(.*\)|.*\bs\d+\b.*)'$",
-        "a size that is free is the key of a look-up",
-        remedies.KEY,
     ),
     # ---- what TorchScript says
     Rule(

@@ -63,7 +63,8 @@ def gpu_failure(error: Exception, device: torch.device) -> EdgeportError | None:
 
 def last_line(error: Exception) -> str:
     """The line of a torch exception that says what happened; the rest is a stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = str(error).partition("\n\nWhile executing %")[0]  # an operator of a program
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     code = [line for line, under in itertools.pairwise(lines) if "<--- HERE" in under][-1:]
     if any(line.startswith("The original call is") for line in lines):  # a loader's, not a run's
         return " ".join([lines[0], *code])

@@ -1,5 +1,6 @@
 """One way through forward, answered as by the example, with sizes that stay free."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if {float(x.sum()) > 1e6} == {True}:
             return x
-        width = float(x.shape[1] ** 0.5)
-        return x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max()) + width
+        y: Tensor = x[:, : int((x > -1e9).sum(1).max())] / float(x.abs().max())
+        return y + math.sqrt(x.shape[1])
 
 
 class Halves(nn.Module):
@@ -49,6 +50,7 @@ class Halves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flags = (x[0, :2] > 1e6).tolist()
+        logging.debug(f"{x.mean().item():.2f} {int(x.argmax()):3d}")
         if any(flags) or x.max().item() > 1e6 or {1} == {2}:
             return x * 0
         return x[:, : x.shape[1] // 2] + x.shape[0]
@@ -69,6 +71,40 @@ class Attends(nn.Module):
         return y + torch.linspace(0, 1, x.shape[1])[:, None]
 
 
+class Weighs(nn.Module):
+    """What is asked hangs on weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x * 0 + self.weight == 0.25).all())} == {True}:
+            x = x * self.weight
+        return x
+
+
+class Experts(nn.Module):
+    """Of few rows, an expert has none of them: with the example too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Linear(1, 3)
+        self.experts = nn.ModuleList(nn.Linear(1, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, 1)
+        weights, chosen = self.gate(flat).softmax(-1).topk(1)
+        out = torch.zeros_like(flat)
+        for number, expert in enumerate(self.experts):
+            row, place = torch.where(chosen == number)
+            if row.numel() == 0:
+                continue
+            out.index_add_(0, row, weights[row, place, None] * expert(flat[row]))
+        return out.view(x.shape)
+
+
 def source_of(module: nn.Module) -> Any:
     return deploy.source_of(
         "m", module.eval(), {"x": torch.randn(2, 12)}, AXES, {"width": Range(4, 300)}
@@ -84,7 +120,7 @@ FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends()])
+@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends(), Weighs(), Experts()])
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
     module: nn.Module, format_: str, tmp_path: Path
 ) -> None:

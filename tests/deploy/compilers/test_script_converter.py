@@ -1,5 +1,6 @@
 """Lists that grow in loops over a free size, and branches on sizes, as exported programs."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -449,3 +450,44 @@ def test_writes_that_go_on_through_a_result() -> None:
         captured: Any = script_converter.convert(source).module()
     for x in (torch.ones(2, 3), -torch.ones(1, 3), torch.full((4, 3), 9.0)):
         torch.testing.assert_close(captured(x.clone()), (AddsUp()(x),))
+
+
+class Refuses(nn.Module):
+    """What many begin with; of tensors, numbers and sizes, and in loops and branches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert (x > -1e6).all(), "too small"
+        if x.max().item() > 1e6 or x.shape[0] * x.shape[1] > 5000:
+            raise ValueError("too large")
+        h = x[:, 0]
+        for t in range(x.shape[1]):
+            h = torch.tanh(h + x[:, t])
+            if torch.isnan(h).any():
+                raise ValueError("no numbers")
+        if x.sum() > 0:
+            h = h * 2
+        elif x.sum() <= 0:
+            h = h * 3
+        else:
+            raise ValueError("no sum")
+        return h
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_raises_is_a_check_in_a_pt2_and_nothing_in_onnx(tmp_path: Path) -> None:
+    free = {"x": {0: "rows", 1: "time"}}
+    source = deploy.source_of("m", Refuses(), torch.randn(2, 5), free)
+    with quiet(), inference_only():
+        captured: Any = script_converter.convert(source).module()
+    for x in (torch.ones(3, 4), -torch.ones(2, 7)):
+        torch.testing.assert_close(captured(x), (Refuses()(x),))
+    for x in (*(torch.full((2, 5), v) for v in (-1e7, 1e7, math.nan)), torch.ones(101, 50)):
+        with pytest.raises(RuntimeError, match="forward raises"):
+            captured(x)
+    made = deploy.export(
+        Refuses(), {"x": torch.randn(2, 5)}, tmp_path / "m.edge", formats="onnx",
+        dimensions=free, ranges={"rows": Range(1, 8), "time": Range(1, 12)},
+    )  # fmt: skip  # one call
+    with made.bundle.open("ort-cpu") as session:
+        (found,) = session.run({"x": np.ones((3, 9), np.float32)}).values()
+    torch.testing.assert_close(torch.tensor(found), Refuses()(torch.ones(3, 9)))

@@ -57,11 +57,22 @@ def test_what_is_read_and_how() -> None:
         ("count", "number", (10,)),
         ("largest", "number", (4.0,)),
         ("listed", "array", (2,)),
-        ("positive", "size", (3,)),
-        ("rows", "size", (3,)),
+        ("positive", "chosen", (3,)),
+        ("rows", "chosen", (3,)),
         ("start", "size", (1,)),
     ]
-    assert unexercised(decisions) == ()  # the other way of an assert computes nothing
+    told = unexercised(decisions)  # the other way of an assert computes nothing
+    assert [code(found).split(" = ")[0] for found in told] == ["positive", "rows"]
+    assert "chose something in every sample, so what is answered where nothing" in describe(told[0])
+
+
+def test_what_chose_nothing_too_is_exercised() -> None:
+    with record_decisions(module := Reader()) as decisions:
+        for rows in (*range(1, 12), 0):
+            x = torch.full((20, 2), -1.0)
+            x[:rows] = 1.0
+            module(x)
+    assert unexercised(decisions) == ()
 
 
 def test_a_module_without_decisions_has_none() -> None:

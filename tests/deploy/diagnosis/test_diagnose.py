@@ -460,6 +460,18 @@ class LooksUp(nn.Module):
         return y
 
 
+class Caches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.shape[0]
+        if rows not in self.cache:  # here
+            self.cache[rows] = torch.ones(rows, 1)
+        return x + self.cache[rows]
+
+
 class Chooses(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -582,6 +594,7 @@ CASES = [
     ),
     Case(pt2, Loads, Family.PYTHON, None, "load it in __init__", "forward loads a file"),
     Case(pt2, LooksUp, Family.PYTHON, None, "choose with if", "the key of a look-up", line=False),
+    Case(pt2, Caches, Family.PYTHON, None, "make anew in each call", "the key of a look-up"),
     Case(
         script,
         Chooses,

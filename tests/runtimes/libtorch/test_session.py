@@ -318,6 +318,7 @@ def test_whatever_a_module_keeps_of_its_input(
             "    y = f(x)\n        ~ <--- HERE\n    z\n",
             "Not valid. y = f(x)",
         ),
+        ("no\n\nWhile executing %ge : f(x)\nOriginal traceback:\nUse tlparse to see it.", "no"),
     ],
 )
 def test_the_line_that_says_what_happened(text: str, said: str) -> None:
