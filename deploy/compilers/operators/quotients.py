@@ -212,7 +212,9 @@ def hold(program: torch.export.ExportedProgram) -> None:
         LostSizeError: It is rounded to some digits.
     """
     for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+        if not isinstance(part, GraphModule):
+            continue
+        for node in part.graph.nodes:
             if node.target in _NOT_HELD:
                 (number, *digits) = node.args
                 if any(each is not None for each in digits):
