@@ -38,47 +38,63 @@ def recorded(source: Source) -> ExportedProgram:
 
     traced = partial(convert_trace, source)
     return first(
-        partial(with_values, source), partial(without_special_sizes, traced, source), traced
+        partial(with_values, source, fixes=True),
+        partial(without_special_sizes, traced, source),
+        traced,
     )
 
 
-def with_values(source: Source) -> ExportedProgram:
+def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
     """Run forward on the example beside its symbols, as torch does for a draft of a program.
+
+    Args:
+        source: What to capture.
+        fixes: Whether what Python makes a number of, ``range(int(x.max()))``, may be that of the
+            example, for which torch keeps no condition (2.13).
 
     Raises:
         Exception: Whatever torch.export raises.
     """
     from .special_sizes import first, without_special_sizes  # loads sympy
 
-    ran = partial(_with_values, source)
+    ran = partial(_with_values, source, fixes=fixes)
     return first(partial(without_special_sizes, ran, source), ran)
 
 
-def _with_values(source: Source) -> ExportedProgram:
+def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
     config: Any = import_module("torch._functorch.config")
     capture = partial(program.exported, source, source.flat)
     with (
         config.patch(fake_tensor_propagate_real_tensors=True),
         mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),
         mock.patch.object(meta_utils, "_safe_copy", _copied),
+        mock.patch.object(torch.SymInt, "__format__", _formatted),
+        mock.patch.object(torch.SymFloat, "__format__", _formatted),
         _some_chosen(),
         program.ready(),
     ):
-        found = _captured(capture)
+        found = _captured(capture, fixes=fixes)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None
         tensor.fake_mode.propagate_real_tensors = False
     return found
 
 
-def _captured(capture: Callable[[], ExportedProgram]) -> ExportedProgram:
-    with contextlib.suppress(quotients.LostSizeError), _numbers(_lost):
-        try:
-            return capture()
-        except quotients.LostSizeError as e:
-            return conversions.kept(e, capture)
-    with _numbers(_of_the_example):
+def _captured(capture: Callable[[], ExportedProgram], *, fixes: bool) -> ExportedProgram:
+    try:
+        with _no_numbers():
+            return _kept(capture)
+    except quotients.LostSizeError:
+        if not fixes:
+            raise
+    return _kept(capture)
+
+
+def _kept(capture: Callable[[], ExportedProgram]) -> ExportedProgram:
+    try:
         return capture()
+    except quotients.LostSizeError as e:
+        return conversions.kept(e, capture)
 
 
 def _tensors(captured: ExportedProgram) -> Iterator[FakeTensor]:
@@ -106,7 +122,8 @@ def _not_compared(mode: Any, function: Any, given: Any, real_given: Any, fake: A
 def _some_chosen() -> Iterator[None]:
     """Rows that are chosen, ``if rows.numel() == 0: continue``, are taken to be some.
 
-    What is computed with none of them is then in the file too, whatever the example has.
+    What is computed with none of them is then in the file too, whatever the example has. What
+    forward asks, and one row answers otherwise than two, is as with the example.
     """
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
 
@@ -117,45 +134,49 @@ def _some_chosen() -> Iterator[None]:
     def evaluated(env: ShapeEnv, expr: Any, *args: Any, **options: Any) -> Any:
         is_one = len(symbols := expr.free_symbols) == 1 and symbols <= env.size_like
         answer = of_more_than_one(expr, *symbols) if is_one else None
+        if answer is not None and expr.subs(*symbols, 1) != answer and _is_asked_in_forward():
+            answer = None
         return own(env, expr, *args, **options) if answer is None else answer
 
     with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
         yield
 
 
-_Answer = Callable[[Any, Any], Any]
-
-
 @contextlib.contextmanager
-def _numbers(answer: _Answer) -> Iterator[None]:
-    """What Python makes a number of in forward, ``float(x.max())``, is for a function to tell.
+def _no_numbers() -> Iterator[None]:
+    """Say where Python makes a number of a value in forward, as by ``float(x.max())``.
 
-    A text, ``f"{x.max().item():.2f}"``, has that of the example. One of a size is a key elsewhere.
+    Raises:
+        LostSizeError: There.
     """
     node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
     with contextlib.ExitStack() as stack:
-        for kind in (torch.SymInt, torch.SymFloat):
-            stack.enter_context(mock.patch.object(kind, "__format__", _formatted))
         for name in ("guard_int", "guard_float"):
-            guard = _guarding(getattr(node, name), answer)
-            stack.enter_context(mock.patch.object(node, name, guard))
+            stack.enter_context(mock.patch.object(node, name, _guarding(getattr(node, name))))
         yield
 
 
-def _guarding(own: Any, answer: _Answer) -> Any:
+def _guarding(own: Any) -> Any:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
-        if free_unbacked_symbols(node.expr) and (asker := _asker()) is not None:
-            return answer(node, asker)
+        asker = _asker(sys._getframe(1))
+        if free_unbacked_symbols(node.expr) and asker is not None:
+            raise quotients.LostSizeError("a number that is made of values", asker)
         return own(node, file, line)
 
     return guard
 
 
-def _asker() -> Any:
-    """The names of the module whose code makes a number of a value, if it is not torch's own."""
-    frame: Any = sys._getframe(2)
+def _is_asked_in_forward() -> bool:
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "guard_bool":
+        frame = frame.f_back
+    return frame is not None and _asker(frame.f_back) is not None
+
+
+def _asker(frame: Any) -> Any:
+    """The names of the module whose code asks for a value, if it is not torch's own."""
     while frame.f_code.co_name in _BETWEEN and _is_torch(frame):
         frame = frame.f_back
     return None if _is_torch(frame) else frame.f_globals
@@ -165,22 +186,21 @@ def _is_torch(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__", "").partition(".")[0] in quotients.MACHINERY
 
 
-_BETWEEN: Final = ("__float__", "__int__", "__index__", "__torch_function__")
-
-
-def _lost(node: Any, asker: Any) -> Any:
-    raise quotients.LostSizeError("a number that is made of values", asker)
+_BETWEEN: Final = (
+    *("__bool__", "__float__", "__int__", "__index__", "bool_", "int_", "float_"),
+    "__torch_function__",
+)
 
 
 def _formatted(symbol: Any, spec: str) -> str:
+    """A text for people, ``f"{x.max().item():.2f}"``, has the value of the example.
+
+    One without a format, ``f"{n}"``, may be a key.
+    """
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
-    if free_unbacked_symbols(symbol.node.expr):
-        return format(_of_the_example(symbol.node, None), spec)
-    return object.__format__(symbol, spec)
-
-
-def _of_the_example(node: Any, asker: Any) -> Any:
-    env = node.shape_env
-    known = node.expr.xreplace(env.real_tensor_prop_unbacked_vals).xreplace(env.backed_var_to_val)
-    return node.pytype(known)
+    env, expr = symbol.node.shape_env, symbol.node.expr
+    if not spec or not free_unbacked_symbols(expr):
+        return object.__format__(symbol, spec)
+    known = expr.xreplace(env.real_tensor_prop_unbacked_vals).xreplace(env.backed_var_to_val)
+    return format(symbol.node.pytype(known), spec)

@@ -68,7 +68,7 @@ def recorded(source: Source, folder: Path) -> Compiled:
     """
     from .recorded import with_values  # loads sympy
 
-    return _of_program(source, folder, with_values(source))
+    return _of_program(source, folder, with_values(source, fixes=True))
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:

@@ -77,7 +77,7 @@ def made(
         dimensions={"x": {0: "batch"}},
         ranges={"batch": Range(1, 16, 8)},
         formats="tensorrt-rtx",
-        opset=17,  # by the older exporter, which is quick
+        opset=17,
         engine=deploy.EngineOptions(("8.6", "8.9")),
         on_event=events.append,
     )

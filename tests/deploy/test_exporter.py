@@ -157,7 +157,7 @@ class Rows(nn.Module):
 
 
 class Steps(Rows):
-    """And has a branch on values, a loop, and what the older exporter lacks."""
+    """And has a branch on values, a loop, and what ONNX lacks."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layer(x).trunc() % x.shape[0]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 _kernels: Any = torch._VF  # has no types
 _check: Any = torch._check
@@ -33,9 +34,21 @@ class Lengths:
         self.time = time
         self.device = torch.device("cpu")
 
-    def __getitem__(self, time: int) -> int:
-        """How many rows there are at the first time: a layer asks for no other."""
-        return self.lengths.shape[0]
+    def __getitem__(self, time: Any) -> Any:
+        """How many rows there are at a time; a layer asks for the first alone."""
+        return self.lengths.shape[0] if time == 0 else self._sizes()[time]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sizes(), name)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._sizes())
+
+    def __len__(self) -> int:
+        return len(self._sizes())
+
+    def _sizes(self) -> Tensor:
+        return (~self.behind(self.time)).sum(1)[: self.size(0)]
 
     def size(self, axis: int) -> Any:
         """The length of the longest row."""
@@ -48,18 +61,66 @@ class Lengths:
         """What comes after the last of a row (T, B)."""
         return torch.arange(time, device=self.lengths.device)[:, None] >= self.lengths
 
+    def places(self) -> Tensor:
+        """Where what is packed stands in what is padded, both flat: (N,)."""
+        return (~self.behind(self.time)).flatten().nonzero().squeeze(1)
 
-def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Lengths]:
-    """As ``_pack_padded_sequence``, but what is padded stays so, by 0, time first (T, B, ...)."""
+
+class Padded:
+    """What stands for ``PackedSequence.data``: padded (T, B, ...), packed where it is asked for."""
+
+    def __init__(self, padded: Tensor, lengths: Lengths) -> None:
+        self.padded = padded
+        self.lengths = lengths
+        self.dtype = padded.dtype
+        self.device = padded.device
+
+    def packed(self) -> Tensor:
+        """As torch has it (N, ...): the first of all rows, the second of those that go on."""
+        return self.padded.flatten(0, 1).index_select(0, self.lengths.places())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.packed(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, options = pytree.tree_map_only(cls, cls.packed, (args, kwargs or {}))
+        return func(*args, **options)
+
+
+def _of_packed(name: str) -> Callable[..., Any]:
+    return lambda given, *others: getattr(given.packed(), name)(*others)
+
+
+for _name in (
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "matmul", "neg"),
+    *("getitem", "len", "iter", "gt", "ge", "lt", "le", "abs"),
+):
+    setattr(Padded, f"__{_name}__", _of_packed(f"__{_name}__"))
+
+
+def _padded(x: Any, lengths: Lengths) -> Tensor:
+    """Of what a caller has computed of what is packed, too."""
+    if isinstance(x, Padded):
+        return x.padded
+    rows: Any = lengths.lengths.shape[0]
+    flat = x.new_zeros(lengths.time * rows, *x.shape[1:])
+    found: Tensor = flat.index_copy(0, lengths.places(), x)
+    return found.reshape(lengths.time, rows, *x.shape[1:])
+
+
+def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Padded, Lengths]:
+    """As ``_pack_padded_sequence``, but what is padded stays so, by 0."""
     data = x.transpose(0, 1) if batch_first else x
     held = Lengths(lengths, data.shape[0])
-    return _filled(data, held.behind(held.time), 0.0), held
+    return Padded(_filled(data, held.behind(held.time), 0.0), held), held
 
 
 def _pad(
-    data: Tensor, lengths: Lengths, batch_first: bool, padding: float, time: Any
+    data: Any, lengths: Lengths, batch_first: bool, padding: float, time: Any
 ) -> tuple[Tensor, Tensor]:
     """As ``_pad_packed_sequence``: as long as the longest row, or as was asked."""
+    data = _padded(data, lengths)
     if time is not lengths.time:
         data = data.index_select(0, torch.arange(time).clamp(max=lengths.time - 1))
     data = _filled(data, lengths.behind(data.shape[0]), padding)
@@ -72,7 +133,7 @@ def _filled(data: Tensor, behind: Tensor, value: float) -> Tensor:
 
 def _layers(
     own: Callable[..., Any],
-    x: Tensor,
+    x: Any,
     lengths: Any,
     hx: Any,
     weights: Any,
@@ -81,6 +142,7 @@ def _layers(
     """As ``lstm``, ``gru``, ``rnn_tanh`` and ``rnn_relu`` of packed sequences."""
     if not isinstance(lengths, Lengths):
         return own(x, lengths, hx, weights, *options)
+    x = _padded(x, lengths)
     has_biases, count, dropout, training, bidirectional = options
     states = [hx] if isinstance(hx, Tensor) else [*hx]
     directions = 2 if bidirectional else 1
@@ -101,7 +163,7 @@ def _layers(
             outputs.append(_turned(output, lengths, behind) if direction else output)
             found.append(last)
         x = _filled(torch.cat(outputs, -1), behind, 0.0)
-    return x, *(torch.cat(state) for state in zip(*found, strict=True))
+    return Padded(x, lengths), *(torch.cat(state) for state in zip(*found, strict=True))
 
 
 def _turned(x: Tensor, lengths: Lengths, behind: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
+from edgeport.deploy.compilers import program
+from edgeport.deploy.compilers.operators.quotients import LostSizeError
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import EdgeportError, Range
 from edgeport.runtimes.inputs import Array
 
@@ -147,3 +150,37 @@ def test_a_pt2_says_that_it_has_not_the_other_way(tmp_path: Path) -> None:
         pytest.raises(EdgeportError, match=r"Runtime assertion failed for expression Ne\(u0, 1\)"),
     ):
         session.run({"x": nan})
+
+
+class OneRow(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = x[x[:, 0] > 0]
+        if chosen.shape[0] == 1 or {1} == {2}:
+            return x * 100
+        return x + chosen.sum()
+
+
+class Turns(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in {*range(int(x.max().item() // 1000) + 2)}:
+            x = x * 1.5
+        return x
+
+
+def test_a_pt2_answers_no_question_otherwise(tmp_path: Path) -> None:
+    module = OneRow()
+    source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
+    with quiet():
+        program.recorded(source, tmp_path)
+    run: Any = torch.export.load(tmp_path / "model.pt2").module()
+    x = torch.rand(7, 5)
+    torch.testing.assert_close(run(x)[0], module(x))
+    x[:, 0] = torch.tensor([-1, -1, 1, -1, -1, -1, -1])
+    with pytest.raises(RuntimeError, match="Runtime assertion failed"):
+        run(x)
+
+
+def test_a_pt2_has_no_number_of_the_example(tmp_path: Path) -> None:
+    source = deploy.source_of("m", Turns(), {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
+    with quiet(), pytest.raises(LostSizeError):
+        program.recorded(source, tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy
 
@@ -35,12 +35,34 @@ class Reader(nn.Module):
         return y, ends, *states
 
 
+class Looked(nn.Module):
+    """What is packed is looked at: torch has no padding there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.layer = nn.Linear(3, 3), nn.GRU(3, 4)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        held = lengths.clamp(1, x.shape[1])
+        packed = pack_padded_sequence(x, held, batch_first=True, enforce_sorted=False)
+        data = self.before(packed.data) - packed.data * 2
+        found, last = self.layer(PackedSequence(data, *packed[1:]))
+        most = found.data.max(0)[0] / packed.batch_sizes.sum()
+        return most, found.data.mean(0), last * packed.batch_sizes[-1]
+
+
 LAYERS: dict[str, Any] = {
+    "data": lambda: Looked(),
     "lstm": lambda: Reader(nn.LSTM(3, 4, 2, bidirectional=True), whole=True),
     "gru": lambda: Reader(nn.GRU(3, 4, 2, bidirectional=True), sort=True),
     "rnn": lambda: Reader(nn.RNN(3, 4, nonlinearity="relu")),
     "projected": lambda: Reader(nn.LSTM(3, 4, proj_size=2, bias=False)),
 }
+
+
+def full(rows: int, time: int) -> dict[str, Tensor]:
+    """As people give an example."""
+    return {"x": torch.randn(rows, time, 3), "lengths": torch.full((rows,), time)}
 
 
 def inputs(rows: int, time: int) -> dict[str, Tensor]:
@@ -52,9 +74,7 @@ def inputs(rows: int, time: int) -> dict[str, Tensor]:
 def test_any_rows_of_any_length(name: str, format_: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = LAYERS[name]().eval()
-    made = deploy.export(
-        module, inputs(3, 9), tmp_path / "m.edge", formats=format_, dimensions=AXES
-    )
+    made = deploy.export(module, full(3, 9), tmp_path / "m.edge", formats=format_, dimensions=AXES)
     with made.bundle.open(BACKENDS[format_]) as session:
         for rows, time in ((1, 1), (2, 5), (5, 40)):
             given = inputs(rows, time)
