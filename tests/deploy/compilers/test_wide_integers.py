@@ -40,7 +40,7 @@ class Bounds(nn.Module):
 
 
 class Branches(nn.Module):
-    """Only the older exporter takes it."""
+    """Both ways are in the file."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x - 1
