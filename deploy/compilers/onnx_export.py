@@ -186,9 +186,7 @@ def _of_script(source: Source) -> torch.export.ExportedProgram:
     from . import special_sizes  # loads sympy
     from .script_converter import convert  # loads dynamo
 
-    ran = partial(convert, source)
-    free = partial(special_sizes.without_special_sizes, ran, source)
-    return special_sizes.first(free, ran)
+    return special_sizes.with_or_without(partial(convert, source), source)
 
 
 def _in_operators_of_onnx(

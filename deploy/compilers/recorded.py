@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
@@ -34,14 +33,10 @@ def recorded(source: Source) -> ExportedProgram:
         Exception: Whatever torch.export and torch.jit raise.
     """
     from .script_converter import convert_trace  # loads dynamo
-    from .special_sizes import first, without_special_sizes  # loads sympy
+    from .special_sizes import first, with_or_without  # loads sympy
 
-    traced = partial(convert_trace, source)
-    return first(
-        partial(with_values, source, fixes=True),
-        partial(without_special_sizes, traced, source),
-        traced,
-    )
+    traced = partial(with_or_without, partial(convert_trace, source), source)
+    return first(partial(with_values, source, fixes=True), traced)
 
 
 def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
@@ -55,10 +50,9 @@ def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    from .special_sizes import first, without_special_sizes  # loads sympy
+    from .special_sizes import with_or_without  # loads sympy
 
-    ran = partial(_with_values, source, fixes=fixes)
-    return first(partial(without_special_sizes, ran, source), ran)
+    return with_or_without(partial(_with_values, source, fixes=fixes), source)
 
 
 def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
@@ -108,6 +102,8 @@ def _copied(to: Tensor, given: Tensor | None) -> None:
     """Torch does not copy weights, which are no ``Tensor`` by type: any values stand for theirs."""
     if type(given) is Tensor or isinstance(given, nn.Parameter):
         to.copy_(given)
+    elif given is not None:
+        raise TypeError(f"what is recorded takes no {type(given).__name__}")
 
 
 _COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"
@@ -177,13 +173,9 @@ def _is_asked_in_forward() -> bool:
 
 def _asker(frame: Any) -> Any:
     """The names of the module whose code asks for a value, if it is not torch's own."""
-    while frame.f_code.co_name in _BETWEEN and _is_torch(frame):
+    while frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame):
         frame = frame.f_back
-    return None if _is_torch(frame) else frame.f_globals
-
-
-def _is_torch(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").partition(".")[0] in quotients.MACHINERY
+    return None if quotients.is_torch(frame) else frame.f_globals
 
 
 _BETWEEN: Final = (

@@ -52,7 +52,18 @@ def decomposed(
     """
     decompose = partial(captured.run_decompositions, dict(table))
     with experts.known():
-        return first(partial(without_special_sizes, decompose), decompose)
+        return with_or_without(decompose)
+
+
+def with_or_without(
+    way: Callable[[], ExportedProgram], source: Source | None = None
+) -> ExportedProgram:
+    """By a way without special sizes, else as it is: some programs need them.
+
+    Raises:
+        Exception: Whatever the first raises.
+    """
+    return first(partial(without_special_sizes, way, source), way)
 
 
 def without_special_sizes(

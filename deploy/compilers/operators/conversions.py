@@ -1,4 +1,4 @@
-"""``float(size)`` and ``int(size)`` in forward, which Python makes numbers of.
+"""``float(size)`` and ``int(size)`` in forward, which Python makes numbers of, and of values.
 
 No method of a size helps: ``float`` gives a float. So these names are replaced in the modules where
 forward calls them, and only while torch.export runs.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 _sym_float: Final[Any] = torch.sym_float  # without types
 _sym_int: Final[Any] = torch.sym_int
 
-_SIZES: Final = (torch.SymInt, torch.SymFloat, FakeTensor)
+_KEPT: Final = (torch.SymInt, torch.SymFloat, FakeTensor)
 _MODULES: Final = 8
 """In which calls are looked for, one after the other."""
 
@@ -35,14 +35,14 @@ class _Plain(type):
 
 class _Float(float, metaclass=_Plain):
     def __new__(cls, *given: Any) -> Any:
-        of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return _sym_float(_held(given[0])) if of_size else float(*given)
+        is_kept = len(given) == 1 and isinstance(given[0], _KEPT)
+        return _sym_float(_held(given[0])) if is_kept else float(*given)
 
 
 class _Int(int, metaclass=_Plain):
     def __new__(cls, *given: Any, **options: Any) -> Any:
-        of_size = len(given) == 1 and isinstance(given[0], _SIZES)
-        return _sym_int(_held(given[0])) if of_size else int(*given, **options)
+        is_kept = len(given) == 1 and isinstance(given[0], _KEPT)
+        return _sym_int(_held(given[0])) if is_kept else int(*given, **options)
 
 
 def _held(number: Any) -> Any:

@@ -20,7 +20,42 @@ _CLOSED: Final = 1e4
 """What is added to a gate: sigmoid is 1 or 0 then, to float32, and float16 holds it."""
 
 
-class Lengths:
+class _Stand:
+    """What stands for a tensor that is made where somebody looks at it."""
+
+    def tensor(self) -> Tensor:
+        """The tensor, as torch has it."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tensor(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, options = pytree.tree_map_only(_Stand, _looked_at, (args, kwargs or {}))
+        return func(*args, **options)
+
+
+def _looked_at(stand: _Stand) -> Tensor:
+    return stand.tensor()
+
+
+def _of_tensor(name: str) -> Callable[..., Any]:
+    def looked(stand: _Stand, *others: Any) -> Any:
+        others = pytree.tree_map_only(_Stand, _looked_at, others)
+        return getattr(stand.tensor(), name)(*others)
+
+    return looked
+
+
+for _name in (
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "matmul", "neg"),
+    *("floordiv", "mod", "getitem", "len", "iter", "eq", "ne", "gt", "ge", "lt", "le", "abs"),
+):
+    setattr(_Stand, f"__{_name}__", _of_tensor(f"__{_name}__"))
+
+
+class Lengths(_Stand):
     """What stands for ``PackedSequence.batch_sizes``.
 
     Attributes:
@@ -36,18 +71,11 @@ class Lengths:
 
     def __getitem__(self, time: Any) -> Any:
         """How many rows there are at a time; a layer asks for the first alone."""
-        return self.lengths.shape[0] if time == 0 else self._sizes()[time]
+        is_first = type(time) is int and time == 0
+        return self.lengths.shape[0] if is_first else self.tensor()[time]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sizes(), name)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._sizes())
-
-    def __len__(self) -> int:
-        return len(self._sizes())
-
-    def _sizes(self) -> Tensor:
+    def tensor(self) -> Tensor:
+        """How many rows there are at each time."""
         return (~self.behind(self.time)).sum(1)[: self.size(0)]
 
     def size(self, axis: int) -> Any:
@@ -66,7 +94,7 @@ class Lengths:
         return (~self.behind(self.time)).flatten().nonzero().squeeze(1)
 
 
-class Padded:
+class Padded(_Stand):
     """What stands for ``PackedSequence.data``: padded (T, B, ...), packed where it is asked for."""
 
     def __init__(self, padded: Tensor, lengths: Lengths) -> None:
@@ -75,28 +103,9 @@ class Padded:
         self.dtype = padded.dtype
         self.device = padded.device
 
-    def packed(self) -> Tensor:
-        """As torch has it (N, ...): the first of all rows, the second of those that go on."""
+    def tensor(self) -> Tensor:
+        """What is packed (N, ...): the first of all rows, the second of those that go on."""
         return self.padded.flatten(0, 1).index_select(0, self.lengths.places())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.packed(), name)
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, options = pytree.tree_map_only(cls, cls.packed, (args, kwargs or {}))
-        return func(*args, **options)
-
-
-def _of_packed(name: str) -> Callable[..., Any]:
-    return lambda given, *others: getattr(given.packed(), name)(*others)
-
-
-for _name in (
-    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "matmul", "neg"),
-    *("getitem", "len", "iter", "gt", "ge", "lt", "le", "abs"),
-):
-    setattr(Padded, f"__{_name}__", _of_packed(f"__{_name}__"))
 
 
 def _padded(x: Any, lengths: Lengths) -> Tensor:
@@ -157,9 +166,8 @@ def _layers(
             place = layer * directions + direction
             start = [state[place : place + 1] for state in states]
             params = [*weights[place * each : (place + 1) * each]]
-            run = partial(_layer, own, has_biases=has_biases)
             turned = _turned(x, lengths, behind) if direction else x
-            output, *last = run(turned, lengths.lengths, behind, start, params)
+            output, *last = _layer(own, turned, lengths, behind, start, params, has_biases)
             outputs.append(_turned(output, lengths, behind) if direction else output)
             found.append(last)
         x = _filled(torch.cat(outputs, -1), behind, 0.0)
@@ -176,11 +184,10 @@ def _turned(x: Tensor, lengths: Lengths, behind: Tensor) -> Tensor:
 def _layer(
     own: Callable[..., Any],
     x: Tensor,
-    lengths: Tensor,
+    lengths: Lengths,
     behind: Tensor,
     start: Sequence[Tensor],
     params: Sequence[Tensor],
-    *,
     has_biases: bool,
 ) -> Iterator[Tensor]:
     """One layer forwards: the output (T, B, H), and the states (1, B, H) at the ends of rows."""
@@ -188,7 +195,7 @@ def _layer(
     options = (has_biases, 1, 0.0, False, False, False)
     output = own(x, hx, params, *options)[0]
     yield output
-    ends = (lengths - 1).clamp(min=0)
+    ends = (lengths.lengths - 1).clamp(min=0)
     yield output.gather(0, ends[None, :, None].expand(1, -1, output.shape[-1]))
     if len(start) > 1:
         first, *others = params

@@ -82,11 +82,13 @@ def _float(size: torch.SymInt) -> float:
 
 
 def _require_torch(caller: FrameType, name: str) -> None:
-    if caller.f_globals.get("__name__", "").partition(".")[0] not in MACHINERY:
+    if not is_torch(caller):
         raise LostSizeError(f"{name}() of a free size", caller.f_globals)
 
 
-MACHINERY: Final = ("torch", "sympy")
+def is_torch(frame: FrameType) -> bool:
+    """Whether it is torch itself that asks, or what it reckons with, and not forward."""
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ("torch", "sympy")
 
 
 def _rounding(functions: Any, own: Any, rounds_up: bool) -> Any:

@@ -48,7 +48,8 @@ class Looked(nn.Module):
         data = self.before(packed.data) - packed.data * 2
         found, last = self.layer(PackedSequence(data, *packed[1:]))
         most = found.data.max(0)[0] / packed.batch_sizes.sum()
-        return most, found.data.mean(0), last * packed.batch_sizes[-1]
+        ends = torch.cumsum(packed.batch_sizes * 2, 0)
+        return most, found.data.mean(0), last * packed.batch_sizes[-1], ends[-1] - x.shape[0]
 
 
 LAYERS: dict[str, Any] = {
