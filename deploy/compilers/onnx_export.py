@@ -19,21 +19,11 @@ from edgeport.deploy.sources.source import Source
 
 from . import constants, program, size_floats
 from .onnx_graph import finish
+from .onnx_upstream import mark_decomposed, mended, onnx_decompositions, spell_as_known
 from .sigmoids import write_out_inner_sigmoids
 from .steps import write_out_steps
 from .stored import Compiled
 from .targets import OnnxRequest
-from .upstream import (
-    decomposed_once,
-    exact_numbers,
-    exact_rewrites,
-    mark_decomposed,
-    onnx_decompositions,
-    operators_listed_once,
-    outputs_of_their_dtype,
-    rules_of_the_operator,
-    spell_as_known,
-)
 from .warm import operators_kept
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -76,16 +66,7 @@ def _of_program(
         exact: Operators that are written out, and what takes their place.
         steps: Whether LSTM and GRU are written out, too.
     """
-    with (
-        program.free_kernels(),
-        operators_kept(),
-        operators_listed_once(),
-        exact_rewrites(),
-        rules_of_the_operator(),
-        exact_numbers(),
-        decomposed_once(),
-        outputs_of_their_dtype(),
-    ):
+    with program.free_kernels(), operators_kept(), mended():
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),
             source.example_tensors(),

@@ -14,20 +14,29 @@ from .script_writes import schema_of
 _CHANGING: Final = tuple(f"aten::{name}" for name in ("_set_item", "insert", "pop", "clear"))
 
 
-def names_used(node: Any, grows: Sequence[str]) -> Iterator[str]:
-    """Values that the blocks of a node mention."""
-    for block in node.blocks():
-        yield from (output.debugName() for output in block.outputs())
-        for inner in nodes(block):
-            if (grown := _grown_by(inner)) and grown not in grows:
-                raise NotImplementedError(
-                    "a list grows in a branch, or is read in the loop in which it grows"
-                )
-            if inner.kind() in _CHANGING:
-                raise NotImplementedError("a branch or a loop changes what a list holds")
-            yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
-            for deeper in inner.blocks():
-                yield from (output.debugName() for output in deeper.outputs())
+def names_used(node: Any, grows: Sequence[str]) -> set[str]:
+    """Values that the blocks of a node mention, and do not make."""
+    used: set[str] = set()
+    made: set[str] = set()
+    for inner in _inmost_first(node):
+        if (grown := _grown_by(inner)) and grown not in grows:
+            raise NotImplementedError(
+                "a list grows in a branch, or is read in the loop in which it grows"
+            )
+        if inner.kind() in _CHANGING:
+            raise NotImplementedError("a branch or a loop changes what a list holds")
+        used.update(value.debugName() for value in inner.inputs())
+        made.update(output.debugName() for output in inner.outputs())
+    for block in _blocks(node):
+        used.update(output.debugName() for output in block.outputs())
+        made.update(value.debugName() for value in block.inputs())
+    return used - made
+
+
+def _blocks(node: Any) -> Iterator[Any]:
+    """Those of a node, and in them."""
+    for around in (*_inmost_first(node), node):
+        yield from around.blocks()
 
 
 def lists_grown(block: Any) -> tuple[str, ...]:

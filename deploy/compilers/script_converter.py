@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
@@ -27,16 +28,17 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
-from .script_blocks import lists_grown, names_used, names_written
+from .script_blocks import lists_grown, names_written
+from .script_operands import Outer, as_tensor, fresh, is_float, is_number, own, restored
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
 
 _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
+_mode: Any = detect_fake_mode
 _check: Any = torch._check
 _assert: Any = torch.ops.aten._assert_async.msg
-_choose: Any = torch.sym_ite
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -105,6 +107,7 @@ class _Interpreter(nn.Module):
         self._graph = graph
         self._writes = Writes(graph)
         self._buffer_of: dict[str, str] = {}
+        self._tries = False
         for node in nodes(graph):
             if node.kind() == "prim::Constant" and isinstance(value := constant(node), Tensor):
                 name = f"constant_{len(self._buffer_of)}"
@@ -157,31 +160,64 @@ class _Interpreter(nn.Module):
             return self._run(blocks[not chosen], values)
         if going_on := _without_raise(blocks):
             is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
-            _assert(_fresh(chosen) == is_first, "forward raises")
+            _assert(fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
+        if self._tries:
+            return self._results(next(filter(_has_results, blocks), blocks[0]), blocks, values)
         self._writes.check_results(node)
-        outer = _Outer(node, values)
+        outer = Outer(node, values)
         written = names_written(node, values)
+        whole = [*map(_differ, *(block.outputs() for block in blocks))]
         specs: list[Any] = []
 
         def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
             def run(*operands: Any) -> tuple[Any, ...]:
                 inside = outer.inside(operands)
                 inside.update({name: inside[name].clone() for name in written})
-                results = self._run(block, inside)
+                results = self._results(block, blocks, inside)
+                results = [
+                    as_tensor(result) if is_whole else result
+                    for result, is_whole in zip(results, whole, strict=True)
+                ]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
-                specs.append(spec)
-                return tuple(map(_fresh, leaves))
+                specs.append((spec, [*map(is_float, leaves)]))
+                return tuple(map(fresh, leaves))
 
             return run
 
         leaves = _cond(chosen, *map(taking, blocks), outer.operands)
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
-        found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
+        spec, numbers = specs[0]
+        found: list[Any] = pytree.tree_unflatten(restored(leaves, numbers), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
-        return found
+        return restored(found, whole)
+
+    def _results(self, block: Any, blocks: Sequence[Any], values: _Values) -> list[Any]:
+        """Those of one side; what only the other one has, behind ``return``, is as there, of 0."""
+        results = self._run(block, {**values})
+        if not _has_results(block):
+            other = blocks[block is blocks[0]]
+            like = self._tried(other, values)
+            for place, output in enumerate(block.outputs()):
+                if output.node().kind() == _NO_RESULT:
+                    results[place] = pytree.tree_map(_zeros_like, like[place])
+        return results
+
+    def _tried(self, block: Any, values: _Values) -> list[Any]:
+        """What a block computes, of which nothing is captured: it tells of what shape that is."""
+        symbols: Any = _mode().shape_env
+        before, self._tries = self._tries, True
+        try:
+            with (
+                disable_proxy_modes_tracing(),
+                symbols.suppress_guards(),
+                symbols.ignore_fresh_unbacked_symbols(),
+            ):
+                return self._run(block, values)
+        finally:
+            self._tries = before
 
     def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
         (block,) = node.blocks()
@@ -211,15 +247,16 @@ class _Interpreter(nn.Module):
         is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
         grows = lists_grown(block) if is_counted else ()
         written = names_written(node, values, grows)
-        outer = _Outer(node, values, count_name, without=(*grows, *written))
+        outer = Outer(node, values, count_name, without=(*grows, *written))
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
         turns = values[count_name] - turn
         rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
         carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
+        numbers = [*map(is_number, leaves)]
         first = turn
-        start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
+        start = (torch.full((), turn), fresh(goes_on), *map(as_tensor, leaves))
 
         def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
             return (turn < outer.inside(rest[len(leaves) :])[count_name]) & goes_on
@@ -229,12 +266,12 @@ class _Interpreter(nn.Module):
             number = turn.item()
             _check(number >= 0)
             _check(number < inside[count_name])
-            before = iter(pytree.tree_unflatten(rest[: len(leaves)], spec))
-            state = pytree.tree_map(_own, [*islice(before, len(names) - 1)])
+            before = iter(pytree.tree_unflatten(restored(rest[: len(leaves)], numbers), spec))
+            state = pytree.tree_map(own, [*islice(before, len(names) - 1)])
             inside.update(zip(names, (number, *state), strict=True))
             inside.update({name: [] for name in grows})
             rooms = [*islice(before, len(grows))]
-            inside.update(zip(written, map(_own, before), strict=True))
+            inside.update(zip(written, map(own, before), strict=True))
             goes_on, *after = self._run(block, inside)
             after = _emptied(names, after, grows)
             for name, room in zip(grows, rooms, strict=True):
@@ -243,13 +280,13 @@ class _Interpreter(nn.Module):
                 after.append(room.index_copy(0, place, part.unsqueeze(0)))
             after += map(inside.get, written)
             flat, after_spec = pytree.tree_flatten(after)
-            if after_spec != spec:
+            if after_spec != spec or [*map(is_number, flat)] != numbers:
                 raise NotImplementedError("a loop changes the kind of what it carries")
-            return turn + 1, _truth(goes_on), *map(_fresh, flat)
+            return turn + 1, fresh(goes_on), *map(as_tensor, flat)
 
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
-        found: list[Any] = pytree.tree_unflatten(ends, spec)
+        found: list[Any] = pytree.tree_unflatten(restored(ends, numbers), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
         grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
@@ -270,37 +307,32 @@ class _Interpreter(nn.Module):
             return
         inside = {**values, **dict(zip(names, state, strict=True))}
         inside.update({name: [] for name in grows})
-        symbols = turns.node.shape_env
-        with disable_proxy_modes_tracing(), symbols.suppress_guards():
-            self._run(block, inside)
+        self._tried(block, inside)
         for name in grows:
             (part,) = inside[name]
             room: Any = (turns, *part.shape)  # its types know no free sizes
             yield torch.zeros(room, dtype=part.dtype, device=part.device)
 
 
-class _Outer:
-    """What the blocks of a node use from outside: their operands, and the rest as it is."""
+def _has_results(block: Any) -> bool:
+    return all(output.node().kind() != _NO_RESULT for output in block.outputs())
 
-    def __init__(self, node: Any, values: _Values, *more: str, without: Sequence[str] = ()) -> None:
-        self._values = values
-        used = {*names_used(node, without), *more} - {*without}
-        self._names = sorted(name for name in used if name in values)
-        self._leaves, self._spec = pytree.tree_flatten([values[name] for name in self._names])
-        self._places = [
-            place
-            for place, leaf in enumerate(self._leaves)
-            if isinstance(leaf, Tensor | torch.SymInt)
-        ]
-        self.operands = tuple(_apart(self._leaves[place]) for place in self._places)
 
-    def inside(self, operands: Sequence[Any]) -> _Values:
-        """Values for one block, with the operands that the operator passes to it."""
-        leaves = [*self._leaves]
-        for place, operand in zip(self._places, operands, strict=True):
-            leaves[place] = operand
-        found: list[Any] = pytree.tree_unflatten(leaves, self._spec)
-        return {**self._values, **dict(zip(self._names, found, strict=True))}
+_NO_RESULT: Final = "prim::Uninitialized"
+
+
+def _zeros_like(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return torch.zeros(leaf.shape, dtype=leaf.dtype)
+    if isinstance(leaf, bool | torch.SymBool):
+        return False
+    return (0.0 if is_float(leaf) else 0) if is_number(leaf) else leaf
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two results are whole numbers, and not both known."""
+    is_known = all(value.node().kind() == "prim::Constant" for value in (one, other))
+    return one.type().kind() == "IntType" and not is_known
 
 
 def _known(chosen: Any) -> Any:
@@ -333,26 +365,3 @@ def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:
 def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str]) -> list[Any]:
     """What a turn carries to the next, where lists that grow go another way."""
     return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
-
-
-def _fresh(leaf: Any) -> Any:
-    """The operators allow no output that is an input."""
-    if isinstance(leaf, bool):
-        return torch.full((), leaf)
-    if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
-        return torch.full((), _choose(leaf, 1, 0)) == 1
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _own(leaf: Any) -> Any:
-    """What may be written into: no input of an operator may."""
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _apart(leaf: Any) -> Any:
-    """The operators allow no operands that share memory either, as the halves of a tensor do."""
-    return leaf.clone() if isinstance(leaf, Tensor) and leaf._is_view() else leaf
-
-
-def _truth(goes_on: Any) -> Tensor:
-    return goes_on.clone() if isinstance(goes_on, Tensor) else torch.full((), bool(goes_on))

@@ -114,7 +114,7 @@ _REDUCED: Final[dict[type, Any]] = {
     MappingProxyType: lambda proxy: (MappingProxyType, (dict(proxy),))
 } | dict.fromkeys(
     (
-        *(type(threading.Lock()), type(threading.RLock()), ModuleType),
+        *(type(threading.Lock()), type(threading.RLock()), ModuleType, torch.jit.ScriptFunction),
         *(io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO),
     ),
     str,  # to a copy, a text in place of a recipe says: take it as it is

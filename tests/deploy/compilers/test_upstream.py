@@ -1,7 +1,6 @@
 import logging
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers.upstream import (
-    cause,
-    inference_only,
-    quiet,
-    rules_of_the_operator,
-)
+from edgeport.deploy.compilers.upstream import cause, inference_only, quiet
 
 
 class Older(torch.autograd.Function):
@@ -146,39 +140,3 @@ def test_the_cause_is_one_line() -> None:
     error.__cause__ = ValueError("\n\n  the cause\nadvice")
     assert cause(error) == "ValueError: the cause"
     assert cause(ValueError()) == "ValueError"
-
-
-def test_a_node_is_asked_of_the_rules_of_its_operator_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ir: Any = import_module("onnx_ir")
-    rewriter: Any = import_module("onnxscript.rewriter")
-    own = rewriter.RewriteRule.match
-    asked: list[tuple[str, str]] = []
-
-    def match(rule: Any, model: Any, graph: Any, node: Any, **options: Any) -> Any:
-        asked.append((node.op_type, rule._target_pattern.output_nodes[0].op_type))
-        return own(rule, model, graph, node, **options)
-
-    def rewritten() -> list[str]:
-        model = ir.from_onnx_text(
-            """<ir_version: 10, opset_import: ["" : 20]> g (float[4, 2] x) => (float[4, 2] y) {
-                t = Transpose <perm = [1, 0]> (x)
-                u = Transpose <perm = [1, 0]> (t)
-                one = Constant <value = float {1}> ()
-                z = Mul (one, u)
-                a = Relu (z)
-                b = Relu (a)
-                y = Tanh (b)
-            }"""
-        )
-        return [node.op_type for node in rewriter.rewrite(model).graph]
-
-    monkeypatch.setattr(rewriter.RewriteRule, "match", match)
-    with rules_of_the_operator():
-        found = rewritten()
-    assert len(asked) < 20
-    assert all(of_node == of_rule for of_node, of_rule in asked)
-    assert rewritten() == found
-    assert [each for each in found if each != "Identity"] == ["Relu", "Tanh"]
-    assert len(asked) > 200

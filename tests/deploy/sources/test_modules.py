@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.sources.modules import copied, is_uninitialised, prepared, unwrapped
 from edgeport.runtimes import SourceError
 
@@ -94,10 +95,21 @@ def test_what_is_lazy_is_seen() -> None:
     assert not is_uninitialised(nn.Sequential(nn.Conv2d(1, 2, 3)))
 
 
+def _doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
 def test_what_holds_no_state_of_a_module_is_shared_with_its_copy() -> None:
     module = nn.ReLU()
     with Path(__file__).open() as file:
-        held = {"lock": threading.Lock(), "again": [threading.RLock()], "np": np, "file": file}
+        held: dict[str, Any] = {
+            "lock": threading.Lock(),
+            "again": [threading.RLock()],
+            "np": np,
+            "file": file,
+        }
+        with quiet():  # it is deprecated
+            held["scripted"] = torch.jit.script(_doubled)  # type: ignore[no-untyped-call]
         vars(module).update(held)
         copy, _ = prepared(module, keep_training_mode=False)
     assert copy is not module
