@@ -107,7 +107,7 @@ class Runs(nn.Module):
     def __init__(self, forward: Forward) -> None:
         super().__init__()
         with quiet():  # it is deprecated
-            self.run = torch.jit.script(forward)  # type: ignore[no-untyped-call]  # without types
+            self.run = torch.jit.script(forward)
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.run(x)

@@ -109,7 +109,7 @@ def test_what_holds_no_state_of_a_module_is_shared_with_its_copy() -> None:
             "file": file,
         }
         with quiet():  # it is deprecated
-            held["scripted"] = torch.jit.script(_doubled)  # type: ignore[no-untyped-call]
+            held["scripted"] = torch.jit.script(_doubled)
         vars(module).update(held)
         copy, _ = prepared(module, keep_training_mode=False)
     assert copy is not module
