@@ -15,6 +15,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final
 
 from edgeport import __version__
@@ -66,6 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _take_nothing_from_here() -> None:
+    """Take no library from the folder we stand in, as ``edgeport`` does not: ``-m`` puts it first.
+
+    A folder ``triton`` or a file ``random.py`` there would be what torch gets by that name. What
+    the user's own code imports is found there nevertheless.
+    """
+    here = Path.cwd()
+    if not sys.flags.safe_path and sys.path[0] == str(here) and not (here / "edgeport").is_dir():
+        del sys.path[0]
+
+
 def _open_closed_streams() -> None:
     """Let a closed stream (``2>&-``) lead nowhere.
 
@@ -107,6 +119,8 @@ def _in_words(error: Exception) -> str:
     if _is_of_memory(error):
         what = ": ".join(filter(None, ["out of memory", str(error)]))
         return f"{what}\n  fix: use smaller sizes, or a larger machine"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error}\n  fix: allow more: ulimit -n 1024"
     if isinstance(error, OSError):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)
@@ -132,4 +146,5 @@ def _parser(typed: Sequence[str]) -> ArgumentParser:
 
 
 if __name__ == "__main__":
+    _take_nothing_from_here()
     raise SystemExit(main())
