@@ -73,9 +73,8 @@ def _take_nothing_from_here() -> None:
     A folder ``triton`` or a file ``random.py`` there would be what torch gets by that name. What
     the user's own code imports is found there nevertheless.
     """
-    here = Path.cwd()
-    if not sys.flags.safe_path and sys.path[0] == str(here) and not (here / "edgeport").is_dir():
-        del sys.path[0]
+    if not sys.flags.safe_path and sys.path[0] == str(Path.cwd()):
+        del sys.path[0]  # edgeport itself is imported, and knows where its parts are
 
 
 def _open_closed_streams() -> None:

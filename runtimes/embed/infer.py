@@ -211,6 +211,9 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(e, ValueError):
             return 1
         return 2 if isinstance(e, OSError) and e.errno is None else 3  # read() gives no number
+    except KeyboardInterrupt:
+        print(f"{sys.argv[0]}: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -233,6 +233,14 @@ def test_it_says_that_numpy_is_missing_or_python_too_old(
     assert told in done.stderr
 
 
+def test_ctrl_c_is_told(packed: Path) -> None:
+    script = embedded(packed)
+    script.with_name("onnxruntime.py").write_text("raise KeyboardInterrupt\n")
+    command = [sys.executable, str(script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, f"{script}: interrupted\n")
+
+
 def test_a_bundle_without_an_engine_for_scripts(packed: Path) -> None:
     manifest = json.loads((packed / "manifest.json").read_text())
     manifest["artefacts"] = manifest["artefacts"][1:]
