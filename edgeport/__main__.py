@@ -118,8 +118,6 @@ def _in_words(error: Exception) -> str:
     if _is_of_memory(error):
         what = ": ".join(filter(None, ["out of memory", str(error)]))
         return f"{what}\n  fix: use smaller sizes, or a larger machine"
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{error}\n  fix: allow more: ulimit -n 1024"
     if isinstance(error, OSError):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)
