@@ -15,6 +15,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final
 
 from edgeport import __version__
@@ -64,6 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = "; ".join(getattr(e, "__notes__", ())) or "nothing was written"
         print(f"edgeport: interrupted; {written}", file=sys.stderr)
         return 130
+
+
+def _take_nothing_from_here() -> None:
+    """Take no library from the folder we stand in, as ``edgeport`` does not: ``-m`` puts it first.
+
+    A folder ``triton`` or a file ``random.py`` there would be what torch gets by that name. What
+    the user's own code imports is found there nevertheless.
+    """
+    if not sys.flags.safe_path and sys.path[0] == str(Path.cwd()):
+        del sys.path[0]  # edgeport itself is imported, and knows where its parts are
 
 
 def _open_closed_streams() -> None:
@@ -132,4 +143,5 @@ def _parser(typed: Sequence[str]) -> ArgumentParser:
 
 
 if __name__ == "__main__":
+    _take_nothing_from_here()
     raise SystemExit(main())

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
-from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.running import as_tensors, run_on
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.libtorch.failures import last_line
 
@@ -65,8 +65,7 @@ class Oracle:
         """
         operators = _Operators(self._own)
         try:
-            with operators:
-                found = self._run(inputs)
+            found = self._run(inputs, operators)
         except Exception as e:
             gap = _refusal(operators.last or "forward", e)
             try:
@@ -82,9 +81,13 @@ class Oracle:
         with _without_autocast(), _Asked(self._own):
             yield
 
-    def _run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        with self.in_float64():
-            return run_module(self.flat, inputs)
+    def _run(
+        self, inputs: Mapping[str, Array], operators: TorchDispatchMode | None = None
+    ) -> list[Array]:
+        # of a table with 3,000 columns, no mode need see each
+        tensors = [_widened(tensor) for tensor in as_tensors(inputs)]
+        with operators or contextlib.nullcontext(), self.in_float64():
+            return run_on(self.flat, tensors)
 
 
 def _own_dtype(flat: Flat) -> torch.dtype | None:

@@ -97,7 +97,7 @@ class Reference:
         generator = np.random.default_rng(0)
         noise: dict[str, Array] = {}
         for _ in range(_MOVES):
-            moved = {name: _moved(array, generator) for name, array in sample.inputs.items()}
+            moved = _moved(sample.inputs, generator)
             try:
                 answers = _named(self.source.signature, run_module(self.source.flat, moved))
             except Exception:  # the user's module may raise anything
@@ -340,15 +340,24 @@ def _hangs_on_rounding(source: Source, sample: Golden) -> bool:
     return not all(np.array_equal(again[name], sample.eager[name]) for name in exact)
 
 
-def _moved(array: Array, generator: np.random.Generator) -> Array:
-    """Floats up or down by 2 eps of their size; the largest stay finite."""
-    if array.dtype.kind != "f":
-        return array
-    info = np.finfo(array.dtype)
-    steps = 2 * info.eps * generator.choice([-1, 1], array.shape)
-    with np.errstate(over="ignore"):
-        moved: Array = (array * (1 + steps)).astype(array.dtype)
-    return np.where(np.isfinite(array), np.clip(moved, info.min, info.max), array)
+def _moved(inputs: Mapping[str, Array], generator: np.random.Generator) -> dict[str, Array]:
+    """Floats up or down by 2 eps of their size; the largest stay finite.
+
+    All of a dtype at once: of a table with 3,000 columns each is an input.
+    """
+    moved = dict(inputs)
+    for dtype in dict.fromkeys(array.dtype for array in inputs.values() if array.dtype.kind == "f"):
+        names = [name for name, array in inputs.items() if array.dtype == dtype]
+        flat = np.concatenate([inputs[name].ravel() for name in names])
+        info = np.finfo(dtype)
+        steps = 2 * info.eps * generator.choice([-1, 1], flat.shape)
+        with np.errstate(over="ignore"):
+            near = (flat * (1 + steps)).astype(dtype)
+        near = np.where(np.isfinite(flat), np.clip(near, info.min, info.max), flat)
+        ends = np.cumsum([inputs[name].size for name in names])
+        for name, part in zip(names, np.split(near, ends[:-1]), strict=True):
+            moved[name] = part.reshape(inputs[name].shape)
+    return moved
 
 
 def _distance(answer: Array, truth: Array) -> Array:

@@ -32,11 +32,21 @@ def run_module(flat: Flat, inputs: Mapping[str, Array], *, fused: bool = False) 
     Raises:
         SourceError: An output is not a tensor that numpy can hold.
     """
-    return [_to_numpy(tensor) for tensor in trees.tensors(_call(flat, inputs, fused=fused))]
+    return run_on(flat, as_tensors(inputs), fused=fused)
 
 
-def _call(flat: Flat, inputs: Mapping[str, Array], *, fused: bool = False) -> Any:
-    return call(flat, [torch.tensor(array) for array in inputs.values()], fused=fused)
+def as_tensors(inputs: Mapping[str, Array]) -> list[torch.Tensor]:
+    """Tensors of their own, which a module may write into."""
+    return [torch.tensor(array) for array in inputs.values()]
+
+
+def run_on(flat: Flat, tensors: Sequence[torch.Tensor], *, fused: bool = False) -> list[Array]:
+    """As ``run_module``, on tensors that are its own.
+
+    Raises:
+        SourceError: An output is not a tensor that numpy can hold.
+    """
+    return [_to_numpy(tensor) for tensor in trees.tensors(call(flat, tensors, fused=fused))]
 
 
 def call(flat: Flat, tensors: Sequence[torch.Tensor], *, fused: bool = False) -> Any:
@@ -117,7 +127,7 @@ def run_or_explain(flat: Flat, inputs: Mapping[str, Array], sizes: Mapping[str, 
             tensor that numpy can hold.
     """
     try:
-        result = _call(flat, inputs)
+        result = call(flat, as_tensors(inputs))
     except (Exception, SystemExit) as e:  # the user's module may raise anything
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         raise SourceError(

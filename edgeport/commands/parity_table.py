@@ -101,10 +101,13 @@ def _summary(report: Report) -> str:
     passed = sum(backend.outcome == "pass" for backend in report.backends)
     fallback = any(v.figures.rule == "float32" for b in report.backends for v in b.verdicts)
     narrow: set[Precision] = {b.reduced for b in report.backends if b.reduced}
+    absent = sum(backend.outcome == "unusable" for backend in report.backends)
     text = (
-        f"{report.name}: {passed} of {len(report.backends)} backends pass on {report.samples} "
-        "samples"
+        f"{report.name}: {passed} of {len(report.backends) - absent} backends pass on "
+        f"{report.samples} samples"
     )
+    if absent:
+        text += f" ({absent} cannot be used here)"
     for precision in sorted(narrow):
         least = report.thresholds.bar_of(precision).min_snr_db
         text += f"; {precision}: signal over noise, at least {least:g} dB"

@@ -138,7 +138,7 @@ def _served(words: Sequence[str], deadline: float) -> Iterator[str]:
 @contextmanager
 def _started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", _LIFE, *words],
+        [sys.executable, "-P", "-c", _LIFE, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

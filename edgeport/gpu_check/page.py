@@ -20,6 +20,7 @@ from edgeport.commands.html_page import (
 from edgeport.commands.terminal import size_text
 
 from .page_measured import benchmarks, soaks
+from .page_summary import summary
 from .rows import STAGES
 
 Told: TypeAlias = dict[str, Any]
@@ -41,6 +42,7 @@ def page(told: Told) -> str:
     rows: list[Told] = told["rows"]
     sections = [
         _head(told),
+        summary(told),
         _failures(told),
         _open(told),
         _engines(rows),
@@ -102,32 +104,45 @@ def _lead(told: Told, counted: Counter[str]) -> list[str]:
         lead.append(f"Bundles that could not be read: {len(told['unread'])}.")
     if counted["unreached"]:
         lead.append(
-            f"{counted['unreached']} steps were not reached; the same command goes on with them."
+            f"{counted['unreached']} steps were not reached: run the same command again, and it "
+            "goes on with them."
         )
     return lead
 
 
 def _failures(told: Told) -> Html:
-    """Backends that failed a model for the same reason stand together."""
-    backends: dict[tuple[str, ...], list[str]] = {}
+    """Backends that failed a model for the same reason stand together; a remedy is told once."""
+    backends: dict[str, dict[tuple[str, ...], list[str]]] = {}
     for row in told["rows"]:
         if row["status"] == "fail":
-            same = tuple(row[name] or "" for name in ("stage", "model", "reason", "remedy"))
-            backends.setdefault(same, []).append(row["backend"])
-    found = [
-        tag(
-            "article",
-            tag("p", _who(stage, model, ", ".join(names)), class_="problem"),
-            tag("p", reason),
-            pairs([("fix", remedy)]),
-        )
-        for (stage, model, reason, remedy), names in backends.items()
-    ]
+            same = tuple(row[name] or "" for name in ("stage", "model", "reason"))
+            backends.setdefault(row["remedy"] or "", {}).setdefault(same, []).append(row["backend"])
+    found = []
+    for remedy, alike in backends.items():
+        found += [
+            tag(
+                "article",
+                tag("p", _who(stage, model, ", ".join(names)), class_="problem"),
+                tag("p", reason),
+                pairs([("fix" if len(alike) == 1 else "fix of these", remedy)])
+                if index == len(alike)
+                else "",
+            )
+            for index, ((stage, model, reason), names) in enumerate(alike.items(), 1)
+        ]
     found += [
         tag("article", tag("p", each["name"], class_="problem"), tag("p", each["reason"]))
         for each in told["unread"]
     ]
-    return section("What failed", *found, class_="failure") if found else Html()
+    about = (
+        "Is it this machine? What engines do on every NVIDIA GPU is in docs/gpu.md, "
+        '"What is less exact on a GPU, or wrong".'
+    )
+    return (
+        section("What failed", tag("p", about, class_="quiet"), *found, class_="failure")
+        if found
+        else Html()
+    )
 
 
 def _who(stage: str, model: str, backends: str) -> str:
@@ -169,11 +184,12 @@ def _engines(rows: Sequence[Told]) -> Html:
 def _parity(told: Told) -> Html:
     rows = {(r["model"], r["backend"]): r for r in told["rows"] if r["stage"] == "parity"}
     backends = list(dict.fromkeys(backend for _, backend in rows))
+    failed = {name for (name, _), row in rows.items() if row["status"] == "fail"}  # come first
     if not rows:
         return Html()
     body = [
         [model["name"], *(_cell(rows.get((model["name"], backend))) for backend in backends)]
-        for model in told["models"]
+        for model in sorted(told["models"], key=lambda model: model["name"] not in failed)
     ]
     return section(
         "Does it compute what the module computed?",

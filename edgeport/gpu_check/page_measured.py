@@ -11,7 +11,7 @@ from edgeport.commands import charts
 from edgeport.commands.bench_figures import wide_table
 from edgeport.commands.bench_gpu import PARTS
 from edgeport.commands.charts import STYLES, Line
-from edgeport.commands.html_page import Html, items, section, tag
+from edgeport.commands.html_page import Html, items, join, section, tag
 from edgeport.commands.quantities import UNAVAILABLE, duration, rounded
 from edgeport.commands.terminal import size_text
 
@@ -27,11 +27,7 @@ def benchmarks(rows: Sequence[Told]) -> list[Html]:
     if not timed:
         return []
     content = [_timed(row) for row in timed]
-    doubts = [
-        f"{row['model']}{' on ' + variant['label'] if variant else ''}: {doubt}"
-        for row in timed
-        for variant, doubt in _doubts(row["figures"])
-    ]
+    doubts = [f"{row['model']}{doubt}" for row in timed for doubt in _doubts(row["figures"])]
     about = (
         "Parts of a call are medians between CUDA events, where a session can tell them. The JSON "
         "has every raw duration, and clocks, power and temperature of every round."
@@ -41,20 +37,35 @@ def benchmarks(rows: Sequence[Told]) -> list[Html]:
     return [section("How long does a call take?", *content, tag("p", about, class_="quiet"))]
 
 
-def _doubts(result: Told) -> list[tuple[Told | None, str]]:
-    own = [(variant, doubt) for variant in result["variants"] for doubt in variant["doubts"]]
-    return [*((None, doubt) for doubt in result["doubts"]), *own]
+def _doubts(result: Told) -> list[str]:
+    """Each once, with the ways to call that it is about if there are others."""
+    ways: dict[str, list[str]] = {}
+    for variant in result["variants"]:
+        for doubt in variant["doubts"]:
+            ways.setdefault(doubt, []).append(variant["label"])
+    everywhere = len(result["variants"])
+    own = [
+        f": {doubt}" if len(labels) == everywhere else f" on {'; '.join(labels)}: {doubt}"
+        for doubt, labels in ways.items()
+    ]
+    return [*(f": {doubt}" for doubt in result["doubts"]), *own]
 
 
 def _timed(row: Told) -> Html:
     header = ["way to call", "p50", "95 % interval", "p99", "rows/s", *PARTS, "SM clock", "power"]
     result = row["figures"]
-    body = [[v["label"], *_latency(v), *_parts(v["gpu"]), *_state(v["gpu"])]
+    body = [[v["label"], *map(_number, [*_latency(v), *_parts(v["gpu"]), *_state(v["gpu"])])]
             for v in result["variants"]]  # fmt: skip
     if not any(v["gpu"] for v in result["variants"]):  # a rehearsal
         header, body = header[:5], [cells[:5] for cells in body]
     caption = f"{row['model']}: batch {result['variants'][0]['rows']}, {result['mode']}"
     return wide_table(caption, header, body)
+
+
+def _number(text: str) -> Html:
+    """Not parted from its unit; the ends of an interval may be."""
+    ends = [tag("span", end, class_="number") for end in text.split(" to ")]
+    return join([ends[0], *(join([" to ", end]) for end in ends[1:])]) if text else Html()
 
 
 def _latency(variant: Told) -> list[str]:
@@ -74,7 +85,7 @@ def _latency(variant: Told) -> list[str]:
 
 def _parts(gpu: Told | None) -> list[str]:
     if gpu is None or gpu["parts_ns"] is None:
-        return [UNAVAILABLE] * len(PARTS)
+        return [""] * len(PARTS)
     parts = np.array(gpu["parts_ns"])  # (calls, 4): copy in, compute, copy out, wall
     beside = parts[:, 3] - parts[:, :3].sum(1)
     return [duration(float(np.median(each))) for each in (*parts[:, :3].T, beside)]
@@ -115,7 +126,7 @@ def soaks(rows: Sequence[Told]) -> list[Html]:
         [
             row["backend"],
             row["model"],
-            f"{row['figures']['looks'][-1]['at_s']:.0f} s",
+            _number(f"{row['figures']['looks'][-1]['at_s']:.0f} s"),
             f"{row['figures']['looks'][-1]['calls']:,}",
             f"{row['figures']['looks'][-1]['errors']:,}",
             f"{row['figures']['looks'][-1]['changed']:,}",

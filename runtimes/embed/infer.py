@@ -17,8 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+try:
+    if sys.version_info < (3, 10):  # noqa: UP036  # a device's may be older than edgeport's
+        raise ImportError(f"Python is {sys.version.split()[0]}, and 3.10 or later is needed")
+    import numpy as np
+    from numpy.typing import NDArray
+except ImportError as e:
+    if __name__ != "__main__":
+        raise
+    print(f"{sys.argv[0]}: {e}", file=sys.stderr)
+    raise SystemExit(3) from e
 
 Array = NDArray[Any]
 
@@ -203,6 +211,9 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(e, ValueError):
             return 1
         return 2 if isinstance(e, OSError) and e.errno is None else 3  # read() gives no number
+    except KeyboardInterrupt:
+        print(f"{sys.argv[0]}: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def started(
     stderr: int | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
-    """Start one.
+    """Start one, which takes no library from the folder that we stand in (``-P``).
 
     Args:
         life: What it does, in Python, with places for the descriptor of its socket and for
@@ -38,7 +38,7 @@ def started(
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-c", _QUICK_END + life.format(theirs.fileno(), *arguments)],
+            [sys.executable, "-P", "-c", _QUICK_END + life.format(theirs.fileno(), *arguments)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=stdout,

@@ -3,6 +3,7 @@
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
+import base64
 import struct
 from typing import Final
 
@@ -60,6 +61,27 @@ def read(name: str, data: bytes | memoryview, count: int) -> Array:
     if position != len(data):
         raise _wrong(name, f"{len(data) - position} bytes are left behind its {count} elements")
     return found
+
+
+def of_base64(name: str, array: Array) -> Array:
+    """What elements mean that are base64: in JSON a string cannot hold the bytes of an image.
+
+    The words for it, ``content_type`` ``base64``, are MLServer's:
+    https://mlserver.readthedocs.io/en/latest/user-guide/content-type.html
+
+    Raises:
+        InputError: One is not base64.
+    """
+    found = np.empty(array.size, object)
+    for index, value in enumerate(array.ravel().tolist()):
+        try:
+            found[index] = base64.b64decode(value, validate=True)
+        except ValueError as e:
+            raise InputError(
+                f"string {index} of input {name!r} is not base64: {e}",
+                remedy="send base64 alone, without line breaks and without 'data:...;base64,'",
+            ) from e
+    return found.reshape(array.shape)
 
 
 def write(array: Array) -> bytes:

@@ -132,5 +132,6 @@ def _image(spec: TensorSpec, index: int, value: bytes) -> Array:
         raise InputError(
             f"bytes {index} of input {spec.name!r} cannot be read as an image: "
             f"{'they are of no kind that Pillow knows' if unknown else e}",
-            remedy="send a PNG or JPEG file of 8 bits as it is",
+            remedy="send a PNG or JPEG file of 8 bits as it is, as a binary tensor; or in "
+            'base64, with "content_type": "base64" among the parameters of the input',
         ) from e

@@ -256,7 +256,7 @@ class Repository:
         names = ", ".join(map(repr, dict.fromkeys(name for name, _ in self._entries)))
         return UnknownModelError(
             f"no model is named {name!r}; this server has {names or 'none'}",
-            remedy="GET /v2/models lists the models",
+            remedy="name one of these" if names else "start it with a bundle",
         )
 
     @property

@@ -9,7 +9,7 @@ from typing import Final
 
 from edgeport.runtimes.bundles.bundle import Bundle
 from edgeport.runtimes.cpus import available_cpus
-from edgeport.runtimes.errors import BackendMissingError, UsageError
+from edgeport.runtimes.errors import BackendMissingError, StorageError, UsageError
 from edgeport.runtimes.parity.verification import proving_samples
 from edgeport.runtimes.rehearsal import rehearse
 from edgeport.runtimes.safety.isolation import Limits
@@ -24,6 +24,9 @@ from .worker import Settings
 MOST_FILES: Final = 2**16
 """Open files of a process, where the system's hard limit allows them."""
 
+LEAST_FILES: Final = 56
+FILES_PER_WORKER: Final = 8
+"""What must be allowed: with 24 in all one model is served, to hardly anybody."""
 
 MOST_WORKERS_PER_CPU: Final = 16
 """A mistyped number is no reason to take all the memory of a machine."""
@@ -74,6 +77,7 @@ def serve(
             to serve, or there would be too many workers.
         ParityError: A model does not compute what its module computed.
         BackendMissingError: The backend's library is not installed.
+        StorageError: The system allows too few open files.
         EdgeportError: A bundle cannot be opened: see ``Bundle``.
     """
     settings = settings or Settings()
@@ -85,6 +89,7 @@ def serve(
         )
     if not bundles and model_dir is None:
         raise UsageError("there is nothing to serve", remedy="name a bundle, or --model-dir FOLDER")
+    _allow_connections(workers)
     catalogue = Catalogue(bundles, model_dir)
     required = catalogue.names()[: len(bundles)]
     # its library is imported here, once for all processes
@@ -94,7 +99,6 @@ def serve(
             f"{settings.backend} cannot be used here: {available.reason}",
             remedy=available.remedy or "choose another one with --backend",
         )
-    _allow_connections()
     listeners = listen(host, port, workers)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listeners[0].getsockname()[1]}"
     attempt = partial(_rehearse, settings, rehearsal)
@@ -108,12 +112,19 @@ def serve(
             listener.close()
 
 
-def _allow_connections() -> None:
+def _allow_connections(workers: int) -> None:
     """Each is an open file, and 1,024 is what systems give to programs that do not ask for more.
 
     Beyond the limit the event loop closes new connections without a word to anybody.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = LEAST_FILES + FILES_PER_WORKER * workers
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise StorageError(
+            f"a process may have {hard} open files here, and the server needs {least}",
+            remedy="allow more: ulimit -n 1024, LimitNOFILE=1024 of systemd, "
+            "--ulimit nofile=1024 of docker",
+        )
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

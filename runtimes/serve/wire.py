@@ -210,6 +210,8 @@ def _tensor(
                     f"input {name!r} has both 'data' and {_SIZE}", remedy="send one of them"
                 )
             return _binary(name, tail.take(name, given[_SIZE]), shape, dtype)
+        if dtype.kind == "O" and given.get("content_type") == "base64":
+            return bytes_tensor.of_base64(name, to_array(name, entry.get("data"), shape, dtype))
     return to_array(name, entry.get("data"), shape, dtype)
 
 

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from served import (
     cpu_ticks,
     digits,
     request,
+    run_serve,
     serving,
     slow,
     slow_request,
@@ -204,6 +206,17 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     most = min(before[1], 2**16)
     assert re.search(rf"Max open files +{most} ", limits)
+
+
+def test_too_few_open_files_are_told_before_anything_is_tried(tmp_path: Path) -> None:
+    limited = ["prlimit", "--nofile=20:20", *run_serve(digits(tmp_path), "--port", 0)]
+    ended = subprocess.run(limited, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert ended.returncode == 3
+    assert ended.stderr == (
+        "edgeport: a process may have 20 open files here, and the server needs 64\n"
+        "  fix: allow more: ulimit -n 1024, LimitNOFILE=1024 of systemd, "
+        "--ulimit nofile=1024 of docker\n"
+    )
 
 
 # ---- engines that crash

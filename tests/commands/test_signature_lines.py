@@ -27,3 +27,14 @@ def test_a_long_one_has_a_line_for_each_part_and_none_is_wide() -> None:
         "         hidden_states_of_layer_2=hidden_states_of_layer_2,",
         "         hidden_states_of_layer_3=hidden_states_of_layer_3)",
     ]
+
+
+def test_of_many_inputs_the_first_and_the_last_are_told() -> None:
+    columns = tuple(TensorSpec(f"c{n}", "float32", ("batch",)) for n in range(3000))
+    told = signature_lines(Signature(columns, (X,)))
+    assert told[37:] == [
+        "  in     c37: float32[batch]",
+        "  in     ... 2,961 more ...",
+        "  in     c2999: float32[batch]",
+        "  out    x: float32[batch, 4]",
+    ]

@@ -100,6 +100,7 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
     out = capsys.readouterr().out
     assert "- not usable here" in out
     assert "fix: pip install 'edgeport[ort]'" in out
+    assert "2 of 2 backends pass on 12 samples (1 cannot be used here)" in out
 
     assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu"]) == 3
     assert "ort-cpu cannot be used here" in capsys.readouterr().err

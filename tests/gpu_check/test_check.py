@@ -245,6 +245,24 @@ def test_the_page_shows_every_row(told: dict[str, Any]) -> None:
     assert "script" not in shown.names
 
 
+def test_the_page_begins_with_how_right_and_how_fast_each_backend_is(told: dict[str, Any]) -> None:
+    changed = copy.deepcopy(told)
+    proofs = [row for row in changed["rows"] if row["stage"] == "parity"]
+    for count, row in enumerate(proofs[:2]):
+        row.update(status="fail", reason=f"{count} elements differ", remedy="export it again")
+    for row in changed["rows"]:
+        for variant in row["figures"].get("variants", []):
+            variant["doubts"] = ["the machine was hot"]
+    shown = Page(page(changed)).text
+    start, stop = shown.index("In short"), shown.index("What failed")
+    assert "ort-cpu 0 of 1 models 1 not reached" in shown[start:stop]
+    assert "torch 1 of 1 models" in shown[start:stop]
+    assert "a call of linear, batch 1" in shown[start:stop]
+    assert "There are reasons to doubt these times" in shown[start:stop]
+    assert shown.count("export it again") == 1  # what mends both
+    assert shown.count("linear: the machine was hot") == 1  # of all ways to call
+
+
 def test_the_page_escapes_what_others_wrote(told: dict[str, Any]) -> None:
     changed = copy.deepcopy(told)
     for row in changed["rows"]:

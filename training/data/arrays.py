@@ -55,10 +55,20 @@ def read_npz(path: Path, target: str | None, *, how: Split | None = None) -> Dat
             f"{target!r} in {path} is {list(labels.shape)}, expected one value per example",
             remedy="give (n,) numbers: one model predicts one value",
         )
-    labels = _raw(path, target, labels) if labels.dtype.kind == "f" else labels.astype(np.int64)
+    labels = _raw(path, target, labels) if labels.dtype.kind == "f" else _classes(target, labels)
     inputs = {name: _raw(path, name, array) for name, array in arrays.items()}
     data = split(path.stem, Labelled(inputs, labels), how=how, target=target)
     return replace(data, notes=tuple(_guessed(target, np.unique(labels))))
+
+
+def _classes(target: str, labels: Array) -> Array:
+    most = np.iinfo(np.int64).max
+    if labels.dtype == np.uint64 and labels.size and labels.max() > most:  # else it wraps
+        raise SourceError(
+            f"{target!r} holds the class {labels.max()}, expected at most {most}",
+            remedy="number the classes from 0 without gaps: np.unique(y, return_inverse=True)[1]",
+        )
+    return labels.astype(np.int64)
 
 
 def _guessed(target: str, found: Array) -> Iterator[str]:

@@ -180,7 +180,8 @@ class Call:
             if size > self._limits.message_bytes:
                 raise CallError(
                     Status.RESOURCE_EXHAUSTED,
-                    f"a message of {size} bytes; at most {self._limits.message_bytes} are read",
+                    f"a message of {size} bytes; at most {self._limits.message_bytes} are read; "
+                    "fix: send less at a time",
                 )
             start = place + _PREFIX
             if len(data) - start < size:
@@ -270,7 +271,8 @@ def _unpacked(data: bytes, encoding: bytes, most_bytes: int) -> bytes:
         return decompress(data, encoding.decode(), most_bytes)
     except TooLong as e:
         raise CallError(
-            Status.RESOURCE_EXHAUSTED, f"a message is longer than {most_bytes} bytes decompressed"
+            Status.RESOURCE_EXHAUSTED,
+            f"a message is longer than {most_bytes} bytes decompressed; fix: send less at a time",
         ) from e
     except InputError as e:
         raise CallError(Status.INVALID_ARGUMENT, f"a message: {e.problem}") from e

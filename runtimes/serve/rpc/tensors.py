@@ -77,7 +77,7 @@ def _shape(name: str, sizes: Any) -> tuple[int, ...]:
         if not 0 <= size <= LARGEST_DIMENSION:
             raise InputError(
                 f"the shape of input {name!r} holds {size}, which is no size",
-                remedy="write the real sizes in place of -1",
+                remedy="write sizes as integers, the real ones in place of -1",
             )
     return shape
 

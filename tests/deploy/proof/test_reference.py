@@ -13,6 +13,7 @@ from edgeport.deploy.proof.reference import (
     make_golden,
 )
 from edgeport.runtimes import TensorSpec
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Thresholds
 
 
@@ -104,9 +105,17 @@ def test_parts_that_the_bar_does_not_see_are_told() -> None:
 
 def test_inputs_at_the_largest_float_stay_finite() -> None:
     least = np.finfo(np.float32).min
-    moved = _moved(
-        np.array([least, -least, np.inf, np.nan, 1, 0], np.float32), np.random.default_rng(0)
-    )
+    ends = np.array([least, -least, np.inf, np.nan, 1, 0], np.float32)
+    halves, whole = np.ones((2, 3), np.float16), np.arange(3)
+    one = np.ones((), np.float32)
+    inputs: dict[str, Array] = {"one": one, "whole": whole, "ends": ends, "halves": halves}
+    together = _moved(inputs, np.random.default_rng(0))
+    assert [*together] == [*inputs]
+    assert together["whole"] is whole
+    for name, array in inputs.items():
+        assert (together[name].shape, together[name].dtype) == (array.shape, array.dtype)
+    assert (np.abs(together["halves"] - 1) > 0).all()
+    moved = together["ends"]
     assert moved.dtype == np.float32
     assert np.isfinite(moved).tolist() == [True, True, False, False, True, True]
     assert moved[2] == np.inf

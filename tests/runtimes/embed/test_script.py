@@ -216,6 +216,31 @@ def test_it_says_that_the_engine_is_missing(packed: Path) -> None:
     assert (done.returncode, done.stderr) == (3, f"{script}: no engine here\n")
 
 
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ("sys.modules['numpy'] = None", "import of numpy halted"),
+        ("sys.version, sys.version_info = '3.8.18 (x)', (3, 8)", "Python is 3.8.18, and 3.10 or"),
+    ],
+)
+def test_it_says_that_numpy_is_missing_or_python_too_old(
+    packed: Path, first: str, told: str
+) -> None:
+    code = ALONE.replace("import runpy, sys", f"import runpy, sys; {first}")
+    command = [sys.executable, "-c", code, str(embedded(packed)), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert told in done.stderr
+
+
+def test_ctrl_c_is_told(packed: Path) -> None:
+    script = embedded(packed)
+    script.with_name("onnxruntime.py").write_text("raise KeyboardInterrupt\n")
+    command = [sys.executable, str(script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, f"{script}: interrupted\n")
+
+
 def test_a_bundle_without_an_engine_for_scripts(packed: Path) -> None:
     manifest = json.loads((packed / "manifest.json").read_text())
     manifest["artefacts"] = manifest["artefacts"][1:]

@@ -335,6 +335,18 @@ def test_texts_survive_in_json_and_in_binary(texts: list[str]) -> None:
     assert answer[length:] == packed(*encoded)
 
 
+def test_what_is_no_text_goes_into_json_as_base64() -> None:
+    """As MLServer has it; a file of an image has no other way into JSON."""
+    entry: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [2]}
+    entry |= {"data": ["/9j/", "AA=="], "parameters": {"content_type": "base64"}}
+    asked = text_request(json.dumps({"inputs": [entry]}).encode())
+    assert asked.request.inputs["text"].tolist() == [b"\xff\xd8\xff", b"\0"]
+    for wrong in ("data:image/png;base64,/9j/", "/9j", "ä"):
+        entry |= {"data": ["AA==", wrong]}
+        with pytest.raises(InputError, match="string 1 of input 'text' is not base64: "):
+            text_request(json.dumps({"inputs": [entry]}).encode())
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

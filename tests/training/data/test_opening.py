@@ -118,6 +118,11 @@ def test_arrays(tmp_path: Path) -> None:
         ({"x": np.array([[1], [np.nan]]), "y": np.arange(2)}, "y", "is not finite in example 1"),
         ({"x": np.zeros((4, 1)), "y": np.zeros(4)}, "y", "'y' is 0 in every example"),
         ({"x": np.zeros((4, 1)), "y": np.zeros(4, int)}, "y", "'y' holds one class only, 0"),
+        (
+            {"x": np.zeros((4, 1)), "y": np.array([0, 1, 2, 2**64 - 2], np.uint64)},
+            "y",
+            "'y' holds the class 18446744073709551614, expected at most 9223372036854775807",
+        ),
         ({"x": np.zeros((4, 1)), "y": np.arange(4) - 1}, "y", "'y' holds the class -1"),
         (
             {"x": np.zeros((4, 1)), "y": np.arange(4) * 10**12},
