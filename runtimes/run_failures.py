@@ -20,6 +20,11 @@ _INDEX_ERRORS: Final = (
     "Class values must be",  # one_hot
 )
 
+ANOTHER_WAY: Final = "another way through forward than the file has"
+"""What a file says that has one way alone: as the name of a node in ONNX, in TorchScript's error."""
+
+_WAYS: Final = (ANOTHER_WAY, "Runtime assertion failed for expression")  # .pt2, torch 2.13
+
 _NO_MEMORY: Final = re.compile(
     r"std::bad_alloc|MemoryError|(?:Failed to|Unable to|[Cc]annot|[Cc]an't) allocate .*"
 )
@@ -56,6 +61,12 @@ def run_failure(engine: str, reason: str) -> EngineError:
     """
     if short := out_of_memory(f"{engine} failed", reason):
         return short
+    if any(words in reason for words in _WAYS):
+        return ValuesError(
+            f"the values of an input take {ANOTHER_WAY}, in {engine}: {reason}",
+            remedy="export it again with --samples that take both, or keep such values out: the "
+            "notes of the export name the lines that decide",
+        )
     if any(words in reason for words in _INDEX_ERRORS):
         return ValuesError(
             f"{engine} refused the values of an input: {reason}",

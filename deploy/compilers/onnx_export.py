@@ -66,6 +66,9 @@ def _of_program(
         exact: Operators that are written out, and what takes their place.
         steps: Whether LSTM and GRU are written out, too.
     """
+    from . import one_way  # loads sympy
+
+    translations = {round: size_floats.rounded, one_way.ONLY_IF: one_way.in_onnx}
     with program.free_kernels(), operators_kept(), mended():
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),
@@ -76,11 +79,12 @@ def _of_program(
             opset_version=request.written_opset,
             dynamo=True,
             verbose=False,
-            custom_translation_table={round: size_floats.rounded},
+            custom_translation_table=translations,
         )
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     size_floats.widen(made.model.graph)
+    one_way.name(made.model.graph)
     _name_apart(made.model.graph)
     _forget_unused(made.model.graph)
     model = made.model_proto
@@ -158,16 +162,18 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
 
 
 def _recorded(source: Source) -> torch.export.ExportedProgram:
-    from .recorded import recorded  # loads sympy
+    from .one_way import guarded  # loads sympy
+    from .recorded import recorded
 
-    return recorded(source)
+    return guarded(recorded(source))
 
 
 def _of_script(source: Source) -> torch.export.ExportedProgram:
     from . import special_sizes  # loads sympy
+    from .one_way import guarded
     from .script_converter import convert  # loads dynamo
 
-    return special_sizes.with_or_without(partial(convert, source), source)
+    return guarded(special_sizes.with_or_without(partial(convert, source), source))
 
 
 def _in_operators_of_onnx(

@@ -5,6 +5,7 @@ which raises where an input would go the other way; parity tells whether the res
 """
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -65,6 +66,7 @@ def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
         _some_chosen(),
+        _bounds_kept(),
         program.ready(),
     ):
         found = _captured(capture, fixes=fixes)
@@ -135,6 +137,32 @@ def _some_chosen() -> Iterator[None]:
         return own(env, expr, *args, **options) if answer is None else answer
 
     with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
+        yield
+
+
+@contextlib.contextmanager
+def _bounds_kept() -> Iterator[None]:
+    """``if x.max().item() > 100`` is a condition too.
+
+    Of a bound, ``zuf0 <= 100.0``, torch keeps the range of a number alone, and none of a float
+    (2.13). What is less than the next float is no bound to it.
+    """
+    import sympy
+    from torch.fx.experimental import symbolic_shapes as shapes
+
+    own = shapes.canonicalize_bool_expr
+
+    def canonical(expr: Any) -> Any:
+        found = own(expr)
+        if isinstance(found, sympy.LessThan) and shapes.free_unbacked_symbols(found):
+            less, more = found.args
+            if more.is_Float:
+                return sympy.StrictLessThan(less, math.nextafter(float(more), math.inf))
+            if less.is_Float:
+                return sympy.StrictLessThan(math.nextafter(float(less), -math.inf), more)
+        return found
+
+    with mock.patch.object(shapes, "canonicalize_bool_expr", canonical):
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 _MADE_BY: Final = re.compile(r"call_function\[target=(?!torch\.ops\.|operator\.getitem)[\w.]+\]\(")
 _LITERAL: Final = re.compile(r"-?\d[\d.]*(?:e[-+]?\d+)?")
-_TRACE: Final = "pkg.torch.onnx.fx_node"
+TRACE: Final = "pkg.torch.onnx.fx_node"
 """Where the exporter notes what of the program a node is made of."""
 
 
@@ -72,4 +72,4 @@ def _before(ir: Any, user: Any, operator: str, value: Any, attributes: Any) -> A
 
 
 def _origin(node: Any) -> str:
-    return str(node.metadata_props.get(_TRACE, ""))
+    return str(node.metadata_props.get(TRACE, ""))

@@ -42,7 +42,7 @@ _EXPRESSION_PART: Final = re.compile(
     r"|Where|PythonMod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift|PowByNatural|FloatPow"
     r"|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator|TruncToFloat|TruncToInt"
     r"|RoundToInt|RoundDecimal|ToFloat|Identity|Piecewise|ExprCondPair|ITE|Relational)\("
-    r"|'\w{1,60}'|'-?\d{1,40}\.\d{1,40}'|[a-z_]{1,30}=(?:True|False|\d{1,4})|true|false|True|False|oo|int_oo|[su]\d{1,9}"
+    r"|'\w{1,60}'|'-?\d{1,40}\.\d{1,40}(?:e[+-]?\d{1,3})?'|[a-z_]{1,30}=(?:True|False|\d{1,4})|true|false|True|False|oo|int_oo|[su]\d{1,9}"
     r"|zu?f\d{1,9}|\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,3})?|[-+*/(), ]"
 )
 

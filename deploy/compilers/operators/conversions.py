@@ -42,11 +42,20 @@ class _Float(float, metaclass=_Plain):
 class _Int(int, metaclass=_Plain):
     def __new__(cls, *given: Any, **options: Any) -> Any:
         is_kept = len(given) == 1 and isinstance(given[0], _KEPT)
-        return _sym_int(_held(given[0])) if is_kept else int(*given, **options)
+        return _whole(given[0]) if is_kept else int(*given, **options)
 
 
 def _held(number: Any) -> Any:
     return number.item() if isinstance(number, FakeTensor) else number
+
+
+def _whole(number: Any) -> Any:
+    """Of values, as tensors are rounded: torch keeps no condition on a float that becomes whole."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    if isinstance(number, torch.SymFloat) and free_unbacked_symbols(number.node.expr):
+        number = torch.full((), number, dtype=torch.float64)
+    return number.long().item() if isinstance(number, torch.Tensor) else _sym_int(number)
 
 
 _NAMES: Final = {"float": _Float, "int": _Int}

@@ -1,0 +1,133 @@
+"""A file that has one way through forward refuses what takes another, as a ``.pt2`` does.
+
+Its outputs hang on the conditions that were recorded. ONNX has no assertion: a ``Squeeze`` fails.
+"""
+
+from functools import reduce
+from importlib import import_module
+from typing import Any, Final
+
+import sympy
+import torch
+from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch.export import ExportedProgram
+from torch.export.graph_signature import TensorArgument
+from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from edgeport.runtimes.run_failures import ANOTHER_WAY
+
+from .size_floats import TRACE
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+_choose: Any = torch.sym_ite  # these have none either
+_mode: Any = detect_fake_mode
+
+
+@torch.library.custom_op("edgeport::only_if", mutates_args=())
+def _only_if(x: Tensor, holds: Tensor) -> Tensor:
+    if not holds:
+        raise ValueError(ANOTHER_WAY)
+    return x.clone()
+
+
+@_only_if.register_fake
+def _alike(x: Tensor, holds: Tensor) -> Tensor:
+    return x.clone()
+
+
+ONLY_IF: Final[Any] = torch.ops.edgeport.only_if.default
+"""The same values if a condition, a bool without axes, holds."""
+
+
+def guarded(captured: ExportedProgram) -> ExportedProgram:
+    """Let the outputs of a program, in place, hang on what it asserts of values."""
+    graph: Any = captured.graph_module.graph  # its types do not say what an output is given
+    output = graph.output_node()
+    asserted = [node for node in graph.nodes if _is_of_values(node)]
+    if not asserted:
+        return captured
+    with _mode([node.meta["val"] for node in graph.nodes if node.op == "placeholder"]):
+        conditions = []
+        for node in asserted:  # which torch would take for granted behind it
+            with graph.inserting_before(node):
+                conditions.append(_truth(node.args[0]))
+            graph.erase_node(node)
+        with graph.inserting_before(output):
+            holds = reduce(_both, conditions)
+            made = {y: _made(y, ONLY_IF, y, holds) for y in output.all_input_nodes}
+    output.args = (tuple(made.get(y, y) for y in output.args[0]),)
+    for spec, y in zip(captured.graph_signature.output_specs, output.args[0], strict=True):
+        if isinstance(spec.arg, TensorArgument):
+            spec.arg = TensorArgument(y.name)
+    captured.graph_module.recompile()
+    return captured
+
+
+def in_onnx(x: Any, holds: Any) -> Any:
+    """The translation to ONNX, by onnxscript: what has two values cannot lose its axis.
+
+    What it gives is axis 0, by which each output loses one that it was given.
+    """
+    op = import_module("onnxscript").opset18
+    zero, one, two = (op.Constant(value_int=number) for number in range(3))
+    first = op.Constant(value_ints=[0])
+    held = op.Squeeze(op.Range(zero, op.Where(holds, one, two), one), first)
+    return op.Squeeze(op.Unsqueeze(x, first), op.Unsqueeze(held, first))
+
+
+def name(graph: Any) -> None:
+    """Let the nodes that fail say why.
+
+    Args:
+        graph: Of onnxscript's IR, which is changed.
+    """
+    failing = (
+        node
+        for node in graph.all_nodes()
+        if node.op_type == "Squeeze" and "edgeport.only_if" in str(node.metadata_props.get(TRACE))
+    )
+    for number, node in enumerate(failing):
+        node.name = f"{ANOTHER_WAY}, {number}"
+
+
+def in_torchscript(x: Tensor, holds: Tensor) -> Tensor:
+    """The translation to TorchScript, to be scripted."""
+    if not bool(holds):
+        raise RuntimeError("another way")
+    return x
+
+
+def _is_of_values(node: Node) -> bool:
+    """Whether it is an assertion that inputs of the declared sizes may fail."""
+    if node.target in (_aten._assert_async.default, _aten._assert_async.msg):
+        return True
+    condition = node.args[0] if node.target is _aten._assert_scalar.default else None
+    if not isinstance(condition, Node):
+        return False
+    asked = condition.meta["val"].node
+    counts = free_unbacked_symbols(asked.expr)
+    any_count = {each: sympy.Dummy(integer=True, nonnegative=True) for each in counts}
+    is_true = counts <= asked.shape_env.size_like and asked.expr.xreplace(any_count) == sympy.true
+    return bool(counts) and not is_true
+
+
+def _truth(condition: Node) -> Node:
+    """A condition as a tensor."""
+    if isinstance(condition.meta["val"], Tensor):
+        return condition
+    number = _made(condition, _choose, condition, 1, 0)
+    return _made(condition, _aten.eq.Scalar, _made(condition, _aten.full.default, [], number), 1)
+
+
+def _both(one: Node, other: Node) -> Node:
+    return _made(one, _aten.logical_and.default, one, other)
+
+
+def _made(beside: Node, function: Any, *given: Any) -> Node:
+    """A node of what is computed, in the graph of another one."""
+    made = beside.graph.call_function(function, given)
+    values = [each.meta["val"] if isinstance(each, Node) else each for each in given]
+    made.meta["val"] = function(*values)
+    return made
