@@ -31,6 +31,7 @@ from .upstream import (
     onnx_decompositions,
     operators_listed_once,
     outputs_of_their_dtype,
+    parts_of_one_version,
     rules_of_the_operator,
     spell_as_known,
 )
@@ -85,6 +86,7 @@ def _of_program(
         exact_numbers(),
         decomposed_once(),
         outputs_of_their_dtype(),
+        parts_of_one_version(),
     ):
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),

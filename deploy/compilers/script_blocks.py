@@ -14,8 +14,23 @@ from .script_writes import schema_of
 _CHANGING: Final = tuple(f"aten::{name}" for name in ("_set_item", "insert", "pop", "clear"))
 
 
-def names_used(node: Any, grows: Sequence[str]) -> Iterator[str]:
-    """Values that the blocks of a node mention."""
+def names_used(node: Any, grows: Sequence[str]) -> set[str]:
+    """Values from outside that the blocks of a node use."""
+    return {*_names_in(node, grows)} - _names_made(node)
+
+
+def _names_made(node: Any) -> set[str]:
+    """Values that are made in the blocks of a node, as by each turn of a loop anew."""
+    found: set[str] = set()
+    for block in node.blocks():
+        found.update(value.debugName() for value in block.inputs())
+        for inner in block.nodes():
+            found.update(value.debugName() for value in inner.outputs())
+            found |= _names_made(inner)
+    return found
+
+
+def _names_in(node: Any, grows: Sequence[str]) -> Iterator[str]:
     for block in node.blocks():
         yield from (output.debugName() for output in block.outputs())
         for inner in nodes(block):
@@ -25,7 +40,7 @@ def names_used(node: Any, grows: Sequence[str]) -> Iterator[str]:
                 )
             if inner.kind() in _CHANGING:
                 raise NotImplementedError("a branch or a loop changes what a list holds")
-            yield from (value.debugName() for value in (*inner.inputs(), *inner.outputs()))
+            yield from (value.debugName() for value in inner.inputs())
             for deeper in inner.blocks():
                 yield from (output.debugName() for output in deeper.outputs())
 
@@ -68,7 +83,7 @@ def names_written(node: Any, values: Mapping[str, Any], grows: Sequence[str] = (
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     written = sorted(_written_from_outside(node) & tensors.keys())
     given = {value.debugName() for value in node.inputs()}
-    used = (given | {*names_used(node, grows)}) & tensors.keys()
+    used = (given | names_used(node, grows)) & tensors.keys()
     for name in written:
         whole = _whole(tensors[name])
         if name in given or any(_whole(tensors[each]) is whole for each in used - {name}):

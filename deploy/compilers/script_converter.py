@@ -9,7 +9,7 @@ loops nor branches that pass on what was computed before them.
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import FunctionType
 from typing import Any, Final
@@ -28,6 +28,7 @@ from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
 from .script_blocks import lists_grown, names_used, names_written
+from .script_numbers import truth
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
 
@@ -36,7 +37,6 @@ _Values = dict[str, Any]
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
 _assert: Any = torch.ops.aten._assert_async.msg
-_choose: Any = torch.sym_ite
 
 
 def convert(source: Source) -> torch.export.ExportedProgram:
@@ -144,6 +144,8 @@ class _Interpreter(nn.Module):
             results = args[0]
         else:
             result = computed(node, args)
+            if isinstance(result, Tensor) and node.output().type().kind() == "IntType":
+                result = result.long().item()  # of floor, ceil and round
             if isinstance(result, Grown):
                 self._writes.check_parts(node)
             results = [result] if len(names) == 1 else result or ()
@@ -163,12 +165,15 @@ class _Interpreter(nn.Module):
         outer = _Outer(node, values)
         written = names_written(node, values)
         specs: list[Any] = []
+        makes_whole = _makes_whole(node)
 
         def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
             def run(*operands: Any) -> tuple[Any, ...]:
                 inside = outer.inside(operands)
                 inside.update({name: inside[name].clone() for name in written})
                 results = self._run(block, inside)
+                pairs = zip(results, makes_whole, strict=True)
+                results = [_as_tensor(each) if is_made else each for each, is_made in pairs]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
                 specs.append(spec)
                 return tuple(map(_fresh, leaves))
@@ -181,7 +186,7 @@ class _Interpreter(nn.Module):
         found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
         for name in reversed(written):
             values[name].copy_(found.pop())
-        return found
+        return _with_numbers(found, makes_whole)
 
     def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
         (block,) = node.blocks()
@@ -218,8 +223,9 @@ class _Interpreter(nn.Module):
         rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
         carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
+        are_whole = [type(leaf) in (int, torch.SymInt) for leaf in leaves]
         first = turn
-        start = (torch.full((), turn), _truth(goes_on), *map(_fresh, leaves))
+        start = (torch.full((), turn), _truth(goes_on), *map(_as_tensor, leaves))
 
         def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
             return (turn < outer.inside(rest[len(leaves) :])[count_name]) & goes_on
@@ -229,7 +235,8 @@ class _Interpreter(nn.Module):
             number = turn.item()
             _check(number >= 0)
             _check(number < inside[count_name])
-            before = iter(pytree.tree_unflatten(rest[: len(leaves)], spec))
+            held = _with_numbers(rest[: len(leaves)], are_whole)
+            before = iter(pytree.tree_unflatten(held, spec))
             state = pytree.tree_map(_own, [*islice(before, len(names) - 1)])
             inside.update(zip(names, (number, *state), strict=True))
             inside.update({name: [] for name in grows})
@@ -245,11 +252,11 @@ class _Interpreter(nn.Module):
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
-            return turn + 1, _truth(goes_on), *map(_fresh, flat)
+            return turn + 1, _truth(goes_on), *map(_as_tensor, flat)
 
         loop: Any = while_loop_op
         _, _, *ends = loop(again, body, start, outer.operands)
-        found: list[Any] = pytree.tree_unflatten(ends, spec)
+        found: list[Any] = pytree.tree_unflatten(_with_numbers(ends, are_whole), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
         grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
@@ -290,9 +297,9 @@ class _Outer:
         self._places = [
             place
             for place, leaf in enumerate(self._leaves)
-            if isinstance(leaf, Tensor | torch.SymInt)
+            if isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat)
         ]
-        self.operands = tuple(_apart(self._leaves[place]) for place in self._places)
+        self.operands = tuple(_apart([self._leaves[place] for place in self._places]))
 
     def inside(self, operands: Sequence[Any]) -> _Values:
         """Values for one block, with the operands that the operator passes to it."""
@@ -339,9 +346,33 @@ def _fresh(leaf: Any) -> Any:
     """The operators allow no output that is an input."""
     if isinstance(leaf, bool):
         return torch.full((), leaf)
+    if isinstance(leaf, float | torch.SymFloat):
+        return torch.full((), leaf, dtype=torch.float64)
     if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
-        return torch.full((), _choose(leaf, 1, 0)) == 1
+        return truth(leaf)
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _as_tensor(leaf: Any) -> Any:
+    """What an operator takes for any value: a whole number too."""
+    is_whole = type(leaf) in (int, torch.SymInt)
+    return torch.full((), leaf, dtype=torch.int64) if is_whole else _fresh(leaf)
+
+
+def _with_numbers(leaves: Iterable[Any], are_whole: Iterable[bool]) -> list[Any]:
+    """What comes through an operator, in which whole numbers are tensors."""
+    pairs = zip(leaves, are_whole, strict=True)
+    return [leaf.item() if is_whole else leaf for leaf, is_whole in pairs]
+
+
+def _makes_whole(node: Any) -> list[bool]:
+    """Of each result of a branch, whether it is a whole number that a side makes of something."""
+    sides = zip(*(block.outputs() for block in node.blocks()), strict=True)
+    return [
+        output.type().kind() == "IntType"
+        and any(side.node().kind() != "prim::Constant" for side in each)
+        for output, each in zip(node.outputs(), sides, strict=True)
+    ]
 
 
 def _own(leaf: Any) -> Any:
@@ -349,9 +380,14 @@ def _own(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
-def _apart(leaf: Any) -> Any:
+def _apart(leaves: Iterable[Any]) -> Iterator[Any]:
     """The operators allow no operands that share memory either, as the halves of a tensor do."""
-    return leaf.clone() if isinstance(leaf, Tensor) and leaf._is_view() else leaf
+    seen: set[int] = set()
+    for leaf in leaves:
+        memory = leaf.untyped_storage()._cdata if isinstance(leaf, Tensor) else id(leaf)
+        is_shared = isinstance(leaf, Tensor) and (leaf._is_view() or memory in seen)
+        seen.add(memory)
+        yield _fresh(leaf) if is_shared or isinstance(leaf, torch.SymFloat) else leaf
 
 
 def _truth(goes_on: Any) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from . import script_numbers
 from .operators.free_sizes import WHILE_CAPTURED, square_root
 
 _sym_max: Any = torch.sym_max  # it has no types
@@ -41,8 +42,9 @@ _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::le": operator.le,
     "aten::eq": operator.eq,
     "aten::ne": operator.ne,
-    "prim::min": min,
-    "prim::max": max,
+    "prim::abs": abs,
+    "prim::min": script_numbers.least,
+    "prim::max": script_numbers.most,
 }
 """Operators of TorchScript on numbers and lists of numbers, which torch.ops does not run."""
 
@@ -66,13 +68,19 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
     "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
+    "aten::__and__": script_numbers.both,
+    "aten::__or__": script_numbers.either,
     "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x != 0,
     "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
-    "aten::ScalarImplicit": lambda x: x.item() if isinstance(x, Tensor) else x,
+    "aten::item": script_numbers.number,
+    "aten::ScalarImplicit": script_numbers.number,
+    "aten::FloatImplicit": script_numbers.number,
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::sqrt": lambda x: x.sqrt() if isinstance(x, Tensor) else square_root(x),
-    "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else float(x),
+    "aten::Float": lambda x: (
+        script_numbers.number(x.double()) if isinstance(x, Tensor) else float(x)
+    ),
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
@@ -138,17 +146,24 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         return args[0]
     if kind == "aten::slice" and isinstance(args[0], list):
         return args[0][slice(*args[1:])]
+    if kind == "aten::tensor" and isinstance(args[0], Tensor):  # a number that is made of values
+        own = torch.get_default_dtype() if args[0].is_floating_point() else args[0].dtype
+        return args[0].to(_dtype_of(args[1]) or own, copy=True)
     if kind == "aten::tensor" and isinstance(args[0], int | float):
         return torch.full((), args[0], dtype=_dtype_of(args[1]))  # a branch holds no constant
     if kind in _PRIMITIVES:
         return _PRIMITIVES[kind](*args)
     if kind == "prim::RaiseException":
         raise RuntimeError(f"forward raises {args[0]}")
-    if kind in _ON_NUMBERS and not any(isinstance(arg, Tensor) for arg in args):
+    numbers = script_numbers.places(node, args)
+    tensors = [place for place, arg in enumerate(args) if isinstance(arg, Tensor)]
+    if kind in _ON_NUMBERS and tensors == numbers:
         return _ON_NUMBERS[kind](*args)
     if kind == "aten::size":
         return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
     overload: Any = get_op_overload(node)
+    if numbers:
+        overload, args = script_numbers.on_tensors(overload, args, numbers)
     if kind in _OF_SIZES and any(type(arg) is torch.SymInt for arg in args):
         return _of_size(_OF_SIZES[kind], overload, args)
     pairs = [*zip(overload._schema.arguments, args, strict=False)]

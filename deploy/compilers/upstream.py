@@ -212,6 +212,24 @@ def rules_of_the_operator() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def parts_of_one_version() -> Iterator[None]:
+    """Let dynamo's exporter give what is in a branch or a loop one version.
+
+    It calls the body of a loop by the opset's number and a side of a branch by 1, and refuses a
+    branch in a loop for that (torch 2.13, onnx_ir 0.1).
+    """
+    passes = import_module(f"{_EXPORTER}._ir_passes")  # loads onnxscript
+    domain = import_module(f"{_EXPORTER}._constants").LOCAL_FUNCTION_DOMAIN
+    own = passes._maybe_set_opset_version
+
+    def version(found: dict[str, int], each: str, number: int | None) -> None:
+        own(found, each, None if each == domain else number)
+
+    with mock.patch.object(passes, "_maybe_set_opset_version", version):
+        yield
+
+
+@contextlib.contextmanager
 def properties_may_raise() -> Iterator[None]:
     """Let torch.jit pass over properties that raise, as a LightningModule's trainer outside of one.
 

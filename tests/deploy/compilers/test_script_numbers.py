@@ -1,0 +1,90 @@
+"""Numbers made of values that branches and loops ask about and pass on, in each format."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.runtimes import Range
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Normalises(nn.Module):
+    """By floats, one of which a branch changes; beside whole numbers and a tensor without axes."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, scale = float(x.mean()), x.std().item()
+        if scale < 1e-6:
+            scale = 1.0
+        kept = max(abs(mean), min(scale, 3.0))
+        rounded = math.floor(kept) + round(kept * 3) + math.exp(-kept)
+        return (x - mean) / scale * kept + rounded, x.long() * kept, x.sum() / kept
+
+
+class Counts(nn.Module):
+    """A whole number that one side of a branch makes of values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = int((x > 0).sum())
+        if count > 5:
+            count = count // 2
+        return x * count
+
+
+class Balances(nn.Module):
+    """Until it changes no more: an end by values beside an end by number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clamp(-5, 5).exp()
+        for _ in range(30):
+            new = x / x.sum(1, keepdim=True)
+            new = new / new.sum(0, keepdim=True)
+            if (new - x).abs().max() < 1e-3:
+                break
+            x = new
+        return x
+
+
+class Follows(nn.Module):
+    """A loop over time that uses a weight and its transpose, which share memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4) * 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.eye(4)
+        gain = 1.0
+        out = torch.zeros_like(x)
+        for t in range(x.shape[0]):
+            state = self.weight @ state @ self.weight.T + torch.eye(4)
+            if float(x[t].abs().max()) * gain > 1.0:
+                gain = gain * 0.5
+            out[t] = x[t] @ state * gain
+        return out
+
+
+@pytest.mark.parametrize("module", [Normalises(), Counts(), Balances(), Follows()])
+@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+def test_numbers_made_of_values(
+    module: nn.Module, format_: str, backend: str, tmp_path: Path
+) -> None:
+    made = deploy.export(
+        module, {"x": torch.randn(6, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}}, ranges={"rows": Range(2, 50)},
+    )  # fmt: skip  # one call
+    found = made.bundle.manifest.signature.outputs
+    with made.bundle.open(backend) as session:
+        for rows, scale in ((2, 1.0), (7, 20.0), (13, 0.0), (50, 0.1)):
+            x = torch.randn(rows, 4) * scale
+            expected = module(x)
+            wanted = expected if isinstance(expected, tuple) else (expected,)
+            answers = session.run({"x": x.numpy()})
+            for spec, want in zip(found, wanted, strict=True):
+                answer = answers[spec.name]
+                np.testing.assert_allclose(answer, want.detach().numpy(), rtol=1e-4, atol=1e-5)
