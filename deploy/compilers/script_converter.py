@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
@@ -36,6 +37,7 @@ _Values = dict[str, Any]
 
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
+_full: Any = torch.full
 _assert: Any = torch.ops.aten._assert_async.msg
 
 
@@ -167,11 +169,16 @@ class _Interpreter(nn.Module):
         specs: list[Any] = []
         makes_whole = _makes_whole(node)
 
-        def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
+        def taking(block: Any, other: Any) -> Callable[..., tuple[Any, ...]]:
+            absent = _never_read(block)
+            told = self._told(other, values, written) if absent else ()
+
             def run(*operands: Any) -> tuple[Any, ...]:
                 inside = outer.inside(operands)
                 inside.update({name: inside[name].clone() for name in written})
                 results = self._run(block, inside)
+                for place in absent:
+                    results[place] = _any_like(told[place])
                 pairs = zip(results, makes_whole, strict=True)
                 results = [_as_tensor(each) if is_made else each for each, is_made in pairs]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
@@ -180,13 +187,25 @@ class _Interpreter(nn.Module):
 
             return run
 
-        leaves = _cond(chosen, *map(taking, blocks), outer.operands)
+        sides = map(taking, blocks, reversed(blocks))
+        leaves = _cond(chosen, *sides, outer.operands)
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
         found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
         for name in reversed(written):
             values[name].copy_(found.pop())
         return _with_numbers(found, makes_whole)
+
+    def _told(self, block: Any, values: _Values, written: Sequence[str]) -> Sequence[Any]:
+        """Of what kind and shape a side of a branch gives what the other does not."""
+        inside = {**values, **{name: values[name].clone() for name in written}}
+        symbols = _symbols(values)
+        with (
+            disable_proxy_modes_tracing(),
+            symbols.suppress_guards(),
+            symbols.ignore_fresh_unbacked_symbols(),
+        ):
+            return self._run(block, inside)
 
     def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
         (block,) = node.blocks()
@@ -217,6 +236,11 @@ class _Interpreter(nn.Module):
         grows = lists_grown(block) if is_counted else ()
         written = names_written(node, values, grows)
         outer = _Outer(node, values, count_name, without=(*grows, *written))
+        absent = [place for place, given in enumerate(node.inputs(), -2) if _is_absent(given)]
+        if absent:  # a return in the loop has not been met yet
+            at_start = {**values, **dict(zip(names, (turn, *carried), strict=True))}
+            told = self._told(block, at_start, written)[1:]
+            carried = [_any_like(told[i]) if i in absent else v for i, v in enumerate(carried)]
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
         turns = values[count_name] - turn
@@ -347,7 +371,7 @@ def _fresh(leaf: Any) -> Any:
     if isinstance(leaf, bool):
         return torch.full((), leaf)
     if isinstance(leaf, float | torch.SymFloat):
-        return torch.full((), leaf, dtype=torch.float64)
+        return _full((), leaf, dtype=torch.float64)
     if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
         return truth(leaf)
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
@@ -373,6 +397,34 @@ def _makes_whole(node: Any) -> list[bool]:
         and any(side.node().kind() != "prim::Constant" for side in each)
         for output, each in zip(node.outputs(), sides, strict=True)
     ]
+
+
+def _never_read(block: Any) -> list[int]:
+    """Results of a side that returns elsewhere, or that returns before what they are for."""
+    return [place for place, output in enumerate(block.outputs()) if _is_absent(output)]
+
+
+def _is_absent(value: Any) -> bool:
+    return bool(value.node().kind() == "prim::Uninitialized")
+
+
+def _any_like(told: Any) -> Any:
+    """Something of the same kind and shape."""
+    return pytree.tree_map(_zero_like, told)
+
+
+def _zero_like(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
+    return (
+        0.0 if isinstance(leaf, torch.SymFloat) else 0 if isinstance(leaf, torch.SymInt) else leaf
+    )
+
+
+def _symbols(values: _Values) -> Any:
+    """Where torch keeps what it knows of sizes."""
+    mode: Any = detect_fake_mode([value for value in values.values() if isinstance(value, Tensor)])
+    return mode.shape_env
 
 
 def _own(leaf: Any) -> Any:

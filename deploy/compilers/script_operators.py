@@ -83,7 +83,7 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     ),
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),
-    "aten::numel": lambda x: x.numel(),
+    "aten::numel": lambda x: math.prod(x.shape),
     "aten::format": lambda text, *parts: text.format(*parts),
     "aten::_set_item": operator.setitem,
     "aten::append": lambda parts, part: parts.append(part),

@@ -1,4 +1,4 @@
-"""Numbers made of values that branches and loops ask about and pass on, in each format."""
+"""Numbers made of values that branches and loops ask about and pass on, and early returns."""
 
 import math
 from pathlib import Path
@@ -12,6 +12,17 @@ from edgeport import deploy
 from edgeport.runtimes import Range
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+SIZES = (
+    (2, 1.0, 0.0),
+    (7, 20.0, 0.0),
+    (13, 0.0, 0.0),
+    (50, 0.1, 0.0),
+    (9, 1.0, 3.0),
+    (9, 1.0, -3.0),
+)
+"""Rows, and the spread and mean of their values."""
 
 
 class Normalises(nn.Module):
@@ -34,6 +45,16 @@ class Counts(nn.Module):
         if count > 5:
             count = count // 2
         return x * count
+
+
+class Averages(nn.Module):
+    """By the number of elements, behind a question: a product of three sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x[:, None] * x[None]
+        if bool(y.sum() > 3):
+            y = y / y.numel()
+        return y
 
 
 class Balances(nn.Module):
@@ -69,19 +90,63 @@ class Follows(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("module", [Normalises(), Counts(), Balances(), Follows()])
+@pytest.mark.parametrize("module", [Normalises(), Counts(), Averages(), Balances(), Follows()])
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
 def test_numbers_made_of_values(
     module: nn.Module, format_: str, backend: str, tmp_path: Path
 ) -> None:
+    _check(module, format_, backend, tmp_path)
+
+
+class ReturnsEarly(nn.Module):
+    """From branches in branches, with what the others have not made."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = x.mean().item()
+        if mean > 1.0:
+            return x * mean, x.sum(1)
+        if mean < -1.0:
+            return x - mean, x.sum(1)
+        spread = x.std(0)
+        if bool((spread < 1e-3).all()):
+            return x.flip(0), x.mean(1)
+        return x / spread, x.amax(1)
+
+
+class ReturnsInLoop(nn.Module):
+    """A tensor, and a whole number."""
+
+    def first(self, x: Tensor) -> int:
+        for t in range(x.shape[0]):
+            if bool(x[t, 0] > 1):
+                return t
+        return x.shape[0]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.first(x)
+        state = torch.zeros(4)
+        for t in range(x.shape[0]):
+            state = torch.tanh(state + x[t])
+            if float(state.mean()) > 0.5:
+                return state * 2, x * first
+        return state, x * first
+
+
+@pytest.mark.parametrize("module", [ReturnsEarly(), ReturnsInLoop()])
+@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+def test_early_returns(module: nn.Module, format_: str, backend: str, tmp_path: Path) -> None:
+    _check(module, format_, backend, tmp_path)
+
+
+def _check(module: nn.Module, format_: str, backend: str, folder: Path) -> None:
     made = deploy.export(
-        module, {"x": torch.randn(6, 4)}, tmp_path / "m.edge", formats=[format_],
+        module, {"x": torch.randn(6, 4)}, folder / "m.edge", formats=[format_],
         dimensions={"x": {0: "rows"}}, ranges={"rows": Range(2, 50)},
     )  # fmt: skip  # one call
     found = made.bundle.manifest.signature.outputs
     with made.bundle.open(backend) as session:
-        for rows, scale in ((2, 1.0), (7, 20.0), (13, 0.0), (50, 0.1)):
-            x = torch.randn(rows, 4) * scale
+        for rows, scale, mean in SIZES:
+            x = torch.randn(rows, 4) * scale + mean
             expected = module(x)
             wanted = expected if isinstance(expected, tuple) else (expected,)
             answers = session.run({"x": x.numpy()})
