@@ -47,15 +47,42 @@ def _names_in(node: Any, grows: Sequence[str]) -> Iterator[str]:
 
 def lists_grown(block: Any) -> tuple[str, ...]:
     """Lists from outside to which each turn adds one part, and that it does not read."""
-    goes_on = next(block.outputs()).node()
-    if goes_on.kind() != "prim::Constant" or constant(goes_on) is not True:
-        return ()  # it may end before
     inside = {output.debugName() for node in nodes(block) for output in node.outputs()}
     at_top = Counter(filter(None, map(_grown_by, block.nodes())))
     read = Counter(value.debugName() for node in nodes(block) for value in node.inputs())
     return tuple(
         name for name, times in at_top.items() if times == read[name] == 1 and name not in inside
     )
+
+
+def counted_to(node: Any) -> tuple[int, str] | None:
+    """What counts the turns of a loop that may end before, and to which number from outside.
+
+    Returns:
+        The place of the count among what the loop carries, and the name of the number, as of
+        ``for i in range(n)`` with a ``break``; ``None`` if there are none.
+    """
+    (block,) = node.blocks()
+    _, *names = (value.debugName() for value in block.inputs())
+    goes_on, *carried = block.outputs()
+    sides = goes_on.node().inputs() if goes_on.node().kind() == "aten::__and__" else ()
+    for asks in (side.node() for side in sides):
+        if asks.kind() != "aten::lt" or asks.inputsAt(0).node().kind() != "aten::add":
+            continue
+        counted, most = asks.inputs()
+        before, step = counted.node().inputs()
+        for place, (name, after) in enumerate(zip(names, carried, strict=True)):
+            is_count = name == before.debugName() and after.debugName() == counted.debugName()
+            by_one = step.node().kind() == "prim::Constant" and constant(step.node()) == 1
+            if is_count and by_one and most.debugName() not in _names_made(node):
+                return place, most.debugName()
+    return None
+
+
+def always_goes_on(block: Any) -> bool:
+    """Whether nothing but the number of its turns ends a loop."""
+    goes_on = next(block.outputs()).node()
+    return bool(goes_on.kind() == "prim::Constant" and constant(goes_on) is True)
 
 
 def _grown_by(node: Any) -> str | None:

@@ -28,7 +28,13 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
-from .script_blocks import lists_grown, names_used, names_written
+from .script_blocks import (
+    always_goes_on,
+    counted_to,
+    lists_grown,
+    names_used,
+    names_written,
+)
 from .script_numbers import truth
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
@@ -232,8 +238,13 @@ class _Interpreter(nn.Module):
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state
         count_name = node.inputsAt(0).debugName()
-        is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
-        grows = lists_grown(block) if is_counted else ()
+        turns: Any = None  # at most
+        if always_goes_on(block):
+            is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
+            turns = values[count_name] - turn if is_counted else None
+        elif (counted := counted_to(node)) is not None:
+            turns = values[counted[1]] - carried[counted[0]]
+        grows = () if turns is None else lists_grown(block)
         written = names_written(node, values, grows)
         outer = _Outer(node, values, count_name, without=(*grows, *written))
         absent = [place for place, given in enumerate(node.inputs(), -2) if _is_absent(given)]
@@ -243,7 +254,6 @@ class _Interpreter(nn.Module):
             carried = [_any_like(told[i]) if i in absent else v for i, v in enumerate(carried)]
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
-        turns = values[count_name] - turn
         rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
         carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
@@ -279,11 +289,14 @@ class _Interpreter(nn.Module):
             return turn + 1, _truth(goes_on), *map(_as_tensor, flat)
 
         loop: Any = while_loop_op
-        _, _, *ends = loop(again, body, start, outer.operands)
+        turned, _, *ends = loop(again, body, start, outer.operands)
         found: list[Any] = pytree.tree_unflatten(_with_numbers(ends, are_whole), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
-        grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
+        filled = [found.pop() for _ in grows]
+        if grows and not always_goes_on(block):
+            filled = _begun(filled, turned - first, turns)
+        grown = {name: Grown(held[name], filled.pop()) for name in grows}
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
 
@@ -301,7 +314,7 @@ class _Interpreter(nn.Module):
             return
         inside = {**values, **dict(zip(names, state, strict=True))}
         inside.update({name: [] for name in grows})
-        symbols = turns.node.shape_env
+        symbols = _symbols(values)
         with disable_proxy_modes_tracing(), symbols.suppress_guards():
             self._run(block, inside)
         for name in grows:
@@ -381,6 +394,14 @@ def _as_tensor(leaf: Any) -> Any:
     """What an operator takes for any value: a whole number too."""
     is_whole = type(leaf) in (int, torch.SymInt)
     return torch.full((), leaf, dtype=torch.int64) if is_whole else _fresh(leaf)
+
+
+def _begun(rooms: Sequence[Tensor], turned: Tensor, most: Any) -> list[Tensor]:
+    """What turns have filled of rooms that are as long as there may be turns."""
+    length: Any = turned.item()
+    _check(length >= 0)
+    _check(length <= most)
+    return [room.narrow(0, 0, length) for room in rooms]
 
 
 def _with_numbers(leaves: Iterable[Any], are_whole: Iterable[bool]) -> list[Any]:

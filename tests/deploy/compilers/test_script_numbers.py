@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
-from edgeport.runtimes import Range
+from edgeport.runtimes import ExportError, Range
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -136,6 +136,47 @@ class ReturnsInLoop(nn.Module):
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
 def test_early_returns(module: nn.Module, format_: str, backend: str, tmp_path: Path) -> None:
     _check(module, format_, backend, tmp_path)
+
+
+class Speaks(nn.Module):
+    """Frames in a list, until a gate says that it is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, frames = torch.zeros_like(x), [x]
+        for _ in range(9):
+            state = self.cell(x, state)
+            frames.append(state)
+            if bool(state.abs().max() > 0.6):
+                break
+        return torch.stack(frames, 1)
+
+
+class Shrinks(Speaks):
+    """To a number that the loop itself makes: there is no knowing how many frames at most."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, frames, most, count = torch.zeros_like(x), [x], 9, 0
+        while count < most:
+            state = self.cell(x, state)
+            frames.append(state)
+            most = 9 - int(state.abs().max() * 4)
+            count += 1
+        return torch.stack(frames, 1)
+
+
+@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+def test_a_list_grows_until_values_end_it(format_: str, backend: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _check(Speaks(), format_, backend, tmp_path)
+
+
+def test_a_list_without_a_known_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="a list grows in a branch, or is read in the loop"):
+        _check(Shrinks(), "onnx", "ort-cpu", tmp_path)
 
 
 def _check(module: nn.Module, format_: str, backend: str, folder: Path) -> None:
