@@ -9,14 +9,13 @@ loops nor branches that pass on what was computed before them.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from types import FunctionType
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
@@ -32,18 +31,27 @@ from .script_blocks import (
     always_goes_on,
     counted_to,
     lists_grown,
-    names_used,
     names_written,
 )
-from .script_numbers import truth
+from .script_operands import (
+    Outer,
+    Values,
+    any_like,
+    as_tensor,
+    fresh,
+    goes_on_as_tensor,
+    is_absent,
+    makes_whole_numbers,
+    never_read,
+    own,
+    symbols,
+    with_numbers,
+)
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
 
-_Values = dict[str, Any]
-
 _cond: Any = cond_op  # these have no types
 _check: Any = torch._check
-_full: Any = torch.full
 _assert: Any = torch.ops.aten._assert_async.msg
 
 
@@ -88,7 +96,7 @@ def _at_its_line(node: Any) -> Callable[..., None]:
     return _framed(file, int(line))
 
 
-def _take(step: Callable[[Any, _Values], None], node: Any, values: _Values) -> None:
+def _take(step: Callable[[Any, Values], None], node: Any, values: Values) -> None:
     step(node, values)
 
 
@@ -121,18 +129,18 @@ class _Interpreter(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """Run it on tensors."""
-        values: _Values = {name: getattr(self, buffer) for name, buffer in self._buffer_of.items()}
+        values: Values = {name: getattr(self, buffer) for name, buffer in self._buffer_of.items()}
         names = [value.debugName() for value in self._graph.inputs()]
         values.update(zip(names[1:], inputs, strict=True))  # the first is the module
         (result,) = self._run(self._graph, values)
         return result
 
-    def _run(self, block: Any, values: _Values) -> list[Any]:
+    def _run(self, block: Any, values: Values) -> list[Any]:
         for node in block.nodes():
             _at_its_line(node)(self._step, node, values)
         return [values[output.debugName()] for output in block.outputs()]
 
-    def _step(self, node: Any, values: _Values) -> None:
+    def _step(self, node: Any, values: Values) -> None:
         names = [output.debugName() for output in node.outputs()]
         kind = node.kind()
         if kind == "prim::Constant":
@@ -159,7 +167,7 @@ class _Interpreter(nn.Module):
             results = [result] if len(names) == 1 else result or ()
         values.update(zip(names, results, strict=True))
 
-    def _branch(self, node: Any, chosen: Any, values: _Values) -> Sequence[Any]:
+    def _branch(self, node: Any, chosen: Any, values: Values) -> Sequence[Any]:
         blocks = [*node.blocks()]
         if any(block.findNode("prim::RaiseException") for block in blocks):
             chosen = _known(chosen)
@@ -167,16 +175,16 @@ class _Interpreter(nn.Module):
             return self._run(blocks[not chosen], values)
         if going_on := _without_raise(blocks):
             is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
-            _assert(_fresh(chosen) == is_first, "forward raises")
+            _assert(fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
         self._writes.check_results(node)
-        outer = _Outer(node, values)
+        outer = Outer(node, values)
         written = names_written(node, values)
         specs: list[Any] = []
-        makes_whole = _makes_whole(node)
+        makes_whole = makes_whole_numbers(node)
 
         def taking(block: Any, other: Any) -> Callable[..., tuple[Any, ...]]:
-            absent = _never_read(block)
+            absent = never_read(block)
             told = self._told(other, values, written) if absent else ()
 
             def run(*operands: Any) -> tuple[Any, ...]:
@@ -184,12 +192,12 @@ class _Interpreter(nn.Module):
                 inside.update({name: inside[name].clone() for name in written})
                 results = self._run(block, inside)
                 for place in absent:
-                    results[place] = _any_like(told[place])
+                    results[place] = any_like(told[place])
                 pairs = zip(results, makes_whole, strict=True)
-                results = [_as_tensor(each) if is_made else each for each, is_made in pairs]
+                results = [as_tensor(each) if is_made else each for each, is_made in pairs]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
                 specs.append(spec)
-                return tuple(map(_fresh, leaves))
+                return tuple(map(fresh, leaves))
 
             return run
 
@@ -200,20 +208,20 @@ class _Interpreter(nn.Module):
         found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
         for name in reversed(written):
             values[name].copy_(found.pop())
-        return _with_numbers(found, makes_whole)
+        return with_numbers(found, makes_whole)
 
-    def _told(self, block: Any, values: _Values, written: Sequence[str]) -> Sequence[Any]:
+    def _told(self, block: Any, values: Values, written: Sequence[str]) -> Sequence[Any]:
         """Of what kind and shape a side of a branch gives what the other does not."""
         inside = {**values, **{name: values[name].clone() for name in written}}
-        symbols = _symbols(values)
+        known = symbols(values)
         with (
             disable_proxy_modes_tracing(),
-            symbols.suppress_guards(),
-            symbols.ignore_fresh_unbacked_symbols(),
+            known.suppress_guards(),
+            known.ignore_fresh_unbacked_symbols(),
         ):
             return self._run(block, inside)
 
-    def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
+    def _loop(self, node: Any, args: Sequence[Any], values: Values) -> Sequence[Any]:
         (block,) = node.blocks()
         names = [value.debugName() for value in block.inputs()]
         count, goes_on, *carried = args
@@ -231,7 +239,7 @@ class _Interpreter(nn.Module):
         return self._while(node, (turn, goes_on), carried, values)
 
     def _while(
-        self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: _Values
+        self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: Values
     ) -> Sequence[Any]:
         self._writes.check_results(node)
         (block,) = node.blocks()
@@ -246,12 +254,9 @@ class _Interpreter(nn.Module):
             turns = values[counted[1]] - carried[counted[0]]
         grows = () if turns is None else lists_grown(block)
         written = names_written(node, values, grows)
-        outer = _Outer(node, values, count_name, without=(*grows, *written))
-        absent = [place for place, given in enumerate(node.inputs(), -2) if _is_absent(given)]
-        if absent:  # a return in the loop has not been met yet
-            at_start = {**values, **dict(zip(names, (turn, *carried), strict=True))}
-            told = self._told(block, at_start, written)[1:]
-            carried = [_any_like(told[i]) if i in absent else v for i, v in enumerate(carried)]
+        outer = Outer(node, values, count_name, without=(*grows, *written))
+        if turn == 0:
+            carried = self._with_stands(node, names, carried, values, written)
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
         rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
@@ -259,7 +264,7 @@ class _Interpreter(nn.Module):
         leaves, spec = pytree.tree_flatten(carried)
         are_whole = [type(leaf) in (int, torch.SymInt) for leaf in leaves]
         first = turn
-        start = (torch.full((), turn), _truth(goes_on), *map(_as_tensor, leaves))
+        start = (torch.full((), turn), goes_on_as_tensor(goes_on), *map(as_tensor, leaves))
 
         def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
             return (turn < outer.inside(rest[len(leaves) :])[count_name]) & goes_on
@@ -269,13 +274,13 @@ class _Interpreter(nn.Module):
             number = turn.item()
             _check(number >= 0)
             _check(number < inside[count_name])
-            held = _with_numbers(rest[: len(leaves)], are_whole)
+            held = with_numbers(rest[: len(leaves)], are_whole)
             before = iter(pytree.tree_unflatten(held, spec))
-            state = pytree.tree_map(_own, [*islice(before, len(names) - 1)])
+            state = pytree.tree_map(own, [*islice(before, len(names) - 1)])
             inside.update(zip(names, (number, *state), strict=True))
             inside.update({name: [] for name in grows})
             rooms = [*islice(before, len(grows))]
-            inside.update(zip(written, map(_own, before), strict=True))
+            inside.update(zip(written, map(own, before), strict=True))
             goes_on, *after = self._run(block, inside)
             after = _emptied(names, after, grows)
             for name, room in zip(grows, rooms, strict=True):
@@ -286,11 +291,11 @@ class _Interpreter(nn.Module):
             flat, after_spec = pytree.tree_flatten(after)
             if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
-            return turn + 1, _truth(goes_on), *map(_as_tensor, flat)
+            return turn + 1, goes_on_as_tensor(goes_on), *map(as_tensor, flat)
 
         loop: Any = while_loop_op
         turned, _, *ends = loop(again, body, start, outer.operands)
-        found: list[Any] = pytree.tree_unflatten(_with_numbers(ends, are_whole), spec)
+        found: list[Any] = pytree.tree_unflatten(with_numbers(ends, are_whole), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
         filled = [found.pop() for _ in grows]
@@ -300,13 +305,31 @@ class _Interpreter(nn.Module):
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
 
+    def _with_stands(
+        self,
+        node: Any,
+        names: Sequence[str],
+        carried: Sequence[Any],
+        values: Values,
+        written: Sequence[str],
+    ) -> Sequence[Any]:
+        """What a loop begins with, where a return in it will give something that is not yet."""
+        _, _, *given = node.inputs()
+        if not any(map(is_absent, given)):
+            return carried
+        (block,) = node.blocks()
+        at_start = {**values, **dict(zip(names, (0, *carried), strict=True))}
+        _, *told = self._told(block, at_start, written)
+        pairs = zip(given, carried, told, strict=True)
+        return [any_like(after) if is_absent(each) else value for each, value, after in pairs]
+
     def _empty(
         self,
         block: Any,
         names: Sequence[str],
         state: Sequence[Any],
         turns: Any,
-        values: _Values,
+        values: Values,
         grows: Sequence[str],
     ) -> Iterator[Tensor]:
         """Room for what each list will hold; a turn tells of what shape, and is thrown away."""
@@ -314,37 +337,13 @@ class _Interpreter(nn.Module):
             return
         inside = {**values, **dict(zip(names, state, strict=True))}
         inside.update({name: [] for name in grows})
-        symbols = _symbols(values)
-        with disable_proxy_modes_tracing(), symbols.suppress_guards():
+        known = symbols(values)
+        with disable_proxy_modes_tracing(), known.suppress_guards():
             self._run(block, inside)
         for name in grows:
             (part,) = inside[name]
             room: Any = (turns, *part.shape)  # its types know no free sizes
             yield torch.zeros(room, dtype=part.dtype, device=part.device)
-
-
-class _Outer:
-    """What the blocks of a node use from outside: their operands, and the rest as it is."""
-
-    def __init__(self, node: Any, values: _Values, *more: str, without: Sequence[str] = ()) -> None:
-        self._values = values
-        used = {*names_used(node, without), *more} - {*without}
-        self._names = sorted(name for name in used if name in values)
-        self._leaves, self._spec = pytree.tree_flatten([values[name] for name in self._names])
-        self._places = [
-            place
-            for place, leaf in enumerate(self._leaves)
-            if isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat)
-        ]
-        self.operands = tuple(_apart([self._leaves[place] for place in self._places]))
-
-    def inside(self, operands: Sequence[Any]) -> _Values:
-        """Values for one block, with the operands that the operator passes to it."""
-        leaves = [*self._leaves]
-        for place, operand in zip(self._places, operands, strict=True):
-            leaves[place] = operand
-        found: list[Any] = pytree.tree_unflatten(leaves, self._spec)
-        return {**self._values, **dict(zip(self._names, found, strict=True))}
 
 
 def _known(chosen: Any) -> Any:
@@ -379,89 +378,9 @@ def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str])
     return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
 
 
-def _fresh(leaf: Any) -> Any:
-    """The operators allow no output that is an input."""
-    if isinstance(leaf, bool):
-        return torch.full((), leaf)
-    if isinstance(leaf, float | torch.SymFloat):
-        return _full((), leaf, dtype=torch.float64)
-    if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
-        return truth(leaf)
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _as_tensor(leaf: Any) -> Any:
-    """What an operator takes for any value: a whole number too."""
-    is_whole = type(leaf) in (int, torch.SymInt)
-    return torch.full((), leaf, dtype=torch.int64) if is_whole else _fresh(leaf)
-
-
 def _begun(rooms: Sequence[Tensor], turned: Tensor, most: Any) -> list[Tensor]:
     """What turns have filled of rooms that are as long as there may be turns."""
     length: Any = turned.item()
     _check(length >= 0)
     _check(length <= most)
     return [room.narrow(0, 0, length) for room in rooms]
-
-
-def _with_numbers(leaves: Iterable[Any], are_whole: Iterable[bool]) -> list[Any]:
-    """What comes through an operator, in which whole numbers are tensors."""
-    pairs = zip(leaves, are_whole, strict=True)
-    return [leaf.item() if is_whole else leaf for leaf, is_whole in pairs]
-
-
-def _makes_whole(node: Any) -> list[bool]:
-    """Of each result of a branch, whether it is a whole number that a side makes of something."""
-    sides = zip(*(block.outputs() for block in node.blocks()), strict=True)
-    return [
-        output.type().kind() == "IntType"
-        and any(side.node().kind() != "prim::Constant" for side in each)
-        for output, each in zip(node.outputs(), sides, strict=True)
-    ]
-
-
-def _never_read(block: Any) -> list[int]:
-    """Results of a side that returns elsewhere, or that returns before what they are for."""
-    return [place for place, output in enumerate(block.outputs()) if _is_absent(output)]
-
-
-def _is_absent(value: Any) -> bool:
-    return bool(value.node().kind() == "prim::Uninitialized")
-
-
-def _any_like(told: Any) -> Any:
-    """Something of the same kind and shape."""
-    return pytree.tree_map(_zero_like, told)
-
-
-def _zero_like(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor):
-        return torch.zeros(leaf.shape, dtype=leaf.dtype, device=leaf.device)
-    return (
-        0.0 if isinstance(leaf, torch.SymFloat) else 0 if isinstance(leaf, torch.SymInt) else leaf
-    )
-
-
-def _symbols(values: _Values) -> Any:
-    """Where torch keeps what it knows of sizes."""
-    mode: Any = detect_fake_mode([value for value in values.values() if isinstance(value, Tensor)])
-    return mode.shape_env
-
-
-def _own(leaf: Any) -> Any:
-    """What may be written into: no input of an operator may."""
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _apart(leaves: Iterable[Any]) -> Iterator[Any]:
-    """The operators allow no operands that share memory either, as the halves of a tensor do."""
-    seen: set[int] = set()
-    for leaf in leaves:
-        memory = leaf.untyped_storage()._cdata if isinstance(leaf, Tensor) else id(leaf)
-        is_shared = isinstance(leaf, Tensor) and (leaf._is_view() or memory in seen)
-        seen.add(memory)
-        yield _fresh(leaf) if is_shared or isinstance(leaf, torch.SymFloat) else leaf
-
-
-def _truth(goes_on: Any) -> Tensor:
-    return goes_on.clone() if isinstance(goes_on, Tensor) else torch.full((), bool(goes_on))

@@ -132,7 +132,18 @@ class ReturnsInLoop(nn.Module):
         return state, x * first
 
 
-@pytest.mark.parametrize("module", [ReturnsEarly(), ReturnsInLoop()])
+class ReturnsInTurns(nn.Module):
+    """In the first of a few, or in a later one."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for _ in range(4):
+            if bool(x.abs().max() < 1.5):
+                return x, x.sum(1)
+            x = x * 0.5
+        return x - 1, x.sum(1)
+
+
+@pytest.mark.parametrize("module", [ReturnsEarly(), ReturnsInLoop(), ReturnsInTurns()])
 @pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
 def test_early_returns(module: nn.Module, format_: str, backend: str, tmp_path: Path) -> None:
     _check(module, format_, backend, tmp_path)
