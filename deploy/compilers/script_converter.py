@@ -159,9 +159,7 @@ class _Interpreter(nn.Module):
         elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             results = args[0]
         else:
-            result = computed(node, args)
-            if isinstance(result, Tensor) and node.output().type().kind() == "IntType":
-                result = result.long().item()  # of floor, ceil and round
+            result = _whole(node, computed(node, args))
             if isinstance(result, Grown):
                 self._writes.check_parts(node)
             results = [result] if len(names) == 1 else result or ()
@@ -344,6 +342,12 @@ class _Interpreter(nn.Module):
             (part,) = inside[name]
             room: Any = (turns, *part.shape)  # its types know no free sizes
             yield torch.zeros(room, dtype=part.dtype, device=part.device)
+
+
+def _whole(node: Any, result: Any) -> Any:
+    """What ``floor``, ``ceil`` and ``round`` give of a number that is made of values."""
+    is_whole = isinstance(result, Tensor) and node.output().type().kind() == "IntType"
+    return result.long().item() if is_whole else result
 
 
 def _known(chosen: Any) -> Any:
