@@ -21,9 +21,13 @@ _INDEX_ERRORS: Final = (
 )
 
 ANOTHER_WAY: Final = "another way through forward than the file has"
-"""What a file says that has one way alone: as the name of a node in ONNX, in TorchScript's error."""
+"""What a file with one way alone says: in ONNX the name of a node, in TorchScript an error."""
 
-_WAYS: Final = (ANOTHER_WAY, "Runtime assertion failed for expression")  # .pt2, torch 2.13
+_WAYS: Final = (
+    ANOTHER_WAY,
+    "Runtime assertion failed for expression",  # a .pt2 file, torch 2.13
+    "forward raises",  # of scripted code, in a .pt2 file
+)
 
 _NO_MEMORY: Final = re.compile(
     r"std::bad_alloc|MemoryError|(?:Failed to|Unable to|[Cc]annot|[Cc]an't) allocate .*"
@@ -63,9 +67,9 @@ def run_failure(engine: str, reason: str) -> EngineError:
         return short
     if any(words in reason for words in _WAYS):
         return ValuesError(
-            f"the values of an input take {ANOTHER_WAY}, in {engine}: {reason}",
-            remedy="export it again with --samples that take both, or keep such values out: the "
-            "notes of the export name the lines that decide",
+            f"{engine} refused the values of an input: they take {ANOTHER_WAY}",
+            remedy="keep them out, if forward refuses them too; else export the module again with "
+            "--samples that take both ways",
         )
     if any(words in reason for words in _INDEX_ERRORS):
         return ValuesError(

@@ -15,41 +15,74 @@ _CHANGING: Final = tuple(f"aten::{name}" for name in ("_set_item", "insert", "po
 
 
 def names_used(node: Any, grows: Sequence[str]) -> set[str]:
-    """Values that the blocks of a node mention, and do not make."""
-    used: set[str] = set()
-    made: set[str] = set()
-    for inner in _inmost_first(node):
-        if (grown := _grown_by(inner)) and grown not in grows:
-            raise NotImplementedError(
-                "a list grows in a branch, or is read in the loop in which it grows"
-            )
-        if inner.kind() in _CHANGING:
-            raise NotImplementedError("a branch or a loop changes what a list holds")
-        used.update(value.debugName() for value in inner.inputs())
-        made.update(output.debugName() for output in inner.outputs())
-    for block in _blocks(node):
-        used.update(output.debugName() for output in block.outputs())
-        made.update(value.debugName() for value in block.inputs())
-    return used - made
+    """Values from outside that the blocks of a node use."""
+    return {*_names_in(node, grows)} - _names_made(node)
 
 
-def _blocks(node: Any) -> Iterator[Any]:
-    """Those of a node, and in them."""
-    for around in (*_inmost_first(node), node):
-        yield from around.blocks()
+def _names_made(node: Any) -> set[str]:
+    """Values that are made in the blocks of a node, as by each turn of a loop anew."""
+    found: set[str] = set()
+    for block in node.blocks():
+        found.update(value.debugName() for value in block.inputs())
+        for inner in block.nodes():
+            found.update(value.debugName() for value in inner.outputs())
+            found |= _names_made(inner)
+    return found
+
+
+def _names_in(node: Any, grows: Sequence[str]) -> Iterator[str]:
+    for block in node.blocks():
+        yield from (output.debugName() for output in block.outputs())
+        for inner in nodes(block):
+            if (grown := _grown_by(inner)) and grown not in grows:
+                raise NotImplementedError(
+                    "a list grows in a branch, or is read in the loop in which it grows"
+                )
+            if inner.kind() in _CHANGING:
+                raise NotImplementedError("a branch or a loop changes what a list holds")
+            yield from (value.debugName() for value in inner.inputs())
+            for deeper in inner.blocks():
+                yield from (output.debugName() for output in deeper.outputs())
 
 
 def lists_grown(block: Any) -> tuple[str, ...]:
     """Lists from outside to which each turn adds one part, and that it does not read."""
-    goes_on = next(block.outputs()).node()
-    if goes_on.kind() != "prim::Constant" or constant(goes_on) is not True:
-        return ()  # it may end before
     inside = {output.debugName() for node in nodes(block) for output in node.outputs()}
     at_top = Counter(filter(None, map(_grown_by, block.nodes())))
     read = Counter(value.debugName() for node in nodes(block) for value in node.inputs())
     return tuple(
         name for name, times in at_top.items() if times == read[name] == 1 and name not in inside
     )
+
+
+def counted_to(node: Any) -> tuple[int, str] | None:
+    """What counts the turns of a loop that may end before, and to which number from outside.
+
+    Returns:
+        The place of the count among what the loop carries, and the name of the number, as of
+        ``for i in range(n)`` with a ``break``; ``None`` if there are none.
+    """
+    (block,) = node.blocks()
+    _, *names = (value.debugName() for value in block.inputs())
+    goes_on, *carried = block.outputs()
+    sides = goes_on.node().inputs() if goes_on.node().kind() == "aten::__and__" else ()
+    for asks in (side.node() for side in sides):
+        if asks.kind() != "aten::lt" or asks.inputsAt(0).node().kind() != "aten::add":
+            continue
+        counted, most = asks.inputs()
+        before, step = counted.node().inputs()
+        for place, (name, after) in enumerate(zip(names, carried, strict=True)):
+            is_count = name == before.debugName() and after.debugName() == counted.debugName()
+            by_one = step.node().kind() == "prim::Constant" and constant(step.node()) == 1
+            if is_count and by_one and most.debugName() not in _names_made(node):
+                return place, most.debugName()
+    return None
+
+
+def always_goes_on(block: Any) -> bool:
+    """Whether nothing but the number of its turns ends a loop."""
+    goes_on = next(block.outputs()).node()
+    return bool(goes_on.kind() == "prim::Constant" and constant(goes_on) is True)
 
 
 def _grown_by(node: Any) -> str | None:
@@ -77,7 +110,7 @@ def names_written(node: Any, values: Mapping[str, Any], grows: Sequence[str] = (
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     written = sorted(_written_from_outside(node) & tensors.keys())
     given = {value.debugName() for value in node.inputs()}
-    used = (given | {*names_used(node, grows)}) & tensors.keys()
+    used = (given | names_used(node, grows)) & tensors.keys()
     for name in written:
         whole = _whole(tensors[name])
         if name in given or any(_whole(tensors[each]) is whole for each in used - {name}):

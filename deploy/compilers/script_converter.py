@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
@@ -28,15 +27,29 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
-from .script_blocks import lists_grown, names_written
-from .script_operands import Outer, as_tensor, fresh, is_float, is_number, own, restored
+from .script_blocks import (
+    always_goes_on,
+    counted_to,
+    lists_grown,
+    names_written,
+)
+from .script_operands import (
+    Outer,
+    Values,
+    any_like,
+    as_tensor,
+    fresh,
+    is_absent,
+    makes_whole_numbers,
+    never_read,
+    own,
+    symbols,
+    with_numbers,
+)
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
 
-_Values = dict[str, Any]
-
 _cond: Any = cond_op  # these have no types
-_mode: Any = detect_fake_mode
 _check: Any = torch._check
 _assert: Any = torch.ops.aten._assert_async.msg
 
@@ -82,7 +95,7 @@ def _at_its_line(node: Any) -> Callable[..., None]:
     return _framed(file, int(line))
 
 
-def _take(step: Callable[[Any, _Values], None], node: Any, values: _Values) -> None:
+def _take(step: Callable[[Any, Values], None], node: Any, values: Values) -> None:
     step(node, values)
 
 
@@ -107,7 +120,6 @@ class _Interpreter(nn.Module):
         self._graph = graph
         self._writes = Writes(graph)
         self._buffer_of: dict[str, str] = {}
-        self._tries = False
         for node in nodes(graph):
             if node.kind() == "prim::Constant" and isinstance(value := constant(node), Tensor):
                 name = f"constant_{len(self._buffer_of)}"
@@ -116,18 +128,18 @@ class _Interpreter(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """Run it on tensors."""
-        values: _Values = {name: getattr(self, buffer) for name, buffer in self._buffer_of.items()}
+        values: Values = {name: getattr(self, buffer) for name, buffer in self._buffer_of.items()}
         names = [value.debugName() for value in self._graph.inputs()]
         values.update(zip(names[1:], inputs, strict=True))  # the first is the module
         (result,) = self._run(self._graph, values)
         return result
 
-    def _run(self, block: Any, values: _Values) -> list[Any]:
+    def _run(self, block: Any, values: Values) -> list[Any]:
         for node in block.nodes():
             _at_its_line(node)(self._step, node, values)
         return [values[output.debugName()] for output in block.outputs()]
 
-    def _step(self, node: Any, values: _Values) -> None:
+    def _step(self, node: Any, values: Values) -> None:
         names = [output.debugName() for output in node.outputs()]
         kind = node.kind()
         if kind == "prim::Constant":
@@ -146,13 +158,13 @@ class _Interpreter(nn.Module):
         elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             results = args[0]
         else:
-            result = computed(node, args)
+            result = _whole(node, computed(node, args))
             if isinstance(result, Grown):
                 self._writes.check_parts(node)
             results = [result] if len(names) == 1 else result or ()
         values.update(zip(names, results, strict=True))
 
-    def _branch(self, node: Any, chosen: Any, values: _Values) -> Sequence[Any]:
+    def _branch(self, node: Any, chosen: Any, values: Values) -> Sequence[Any]:
         blocks = [*node.blocks()]
         if any(block.findNode("prim::RaiseException") for block in blocks):
             chosen = _known(chosen)
@@ -162,64 +174,51 @@ class _Interpreter(nn.Module):
             is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
             _assert(fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
-        if self._tries:
-            return self._results(next(filter(_has_results, blocks), blocks[0]), blocks, values)
         self._writes.check_results(node)
         outer = Outer(node, values)
         written = names_written(node, values)
-        whole = [*map(_differ, *(block.outputs() for block in blocks))]
         specs: list[Any] = []
+        makes_whole = makes_whole_numbers(node)
 
-        def taking(block: Any) -> Callable[..., tuple[Any, ...]]:
+        def taking(block: Any, other: Any) -> Callable[..., tuple[Any, ...]]:
+            absent = never_read(block)
+            told = self._told(other, values, written) if absent else ()
+
             def run(*operands: Any) -> tuple[Any, ...]:
                 inside = outer.inside(operands)
                 inside.update({name: inside[name].clone() for name in written})
-                results = self._results(block, blocks, inside)
-                results = [
-                    as_tensor(result) if is_whole else result
-                    for result, is_whole in zip(results, whole, strict=True)
-                ]
+                results = self._run(block, inside)
+                for place in absent:
+                    results[place] = any_like(told[place])
+                pairs = zip(results, makes_whole, strict=True)
+                results = [as_tensor(each) if is_made else each for each, is_made in pairs]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
-                specs.append((spec, [*map(is_float, leaves)]))
+                specs.append(spec)
                 return tuple(map(fresh, leaves))
 
             return run
 
-        leaves = _cond(chosen, *map(taking, blocks), outer.operands)
+        sides = map(taking, blocks, reversed(blocks))
+        leaves = _cond(chosen, *sides, outer.operands)
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
-        spec, numbers = specs[0]
-        found: list[Any] = pytree.tree_unflatten(restored(leaves, numbers), spec)
+        found: list[Any] = pytree.tree_unflatten(leaves, specs[0])
         for name in reversed(written):
             values[name].copy_(found.pop())
-        return restored(found, whole)
+        return with_numbers(found, makes_whole)
 
-    def _results(self, block: Any, blocks: Sequence[Any], values: _Values) -> list[Any]:
-        """Those of one side; what only the other one has, behind ``return``, is as there, of 0."""
-        results = self._run(block, {**values})
-        if not _has_results(block):
-            other = blocks[block is blocks[0]]
-            like = self._tried(other, values)
-            for place, output in enumerate(block.outputs()):
-                if output.node().kind() == _NO_RESULT:
-                    results[place] = pytree.tree_map(_zeros_like, like[place])
-        return results
+    def _told(self, block: Any, values: Values, written: Sequence[str]) -> Sequence[Any]:
+        """Of what kind and shape a side of a branch gives what the other does not."""
+        inside = {**values, **{name: values[name].clone() for name in written}}
+        known = symbols(values)
+        with (
+            disable_proxy_modes_tracing(),
+            known.suppress_guards(),
+            known.ignore_fresh_unbacked_symbols(),
+        ):
+            return self._run(block, inside)
 
-    def _tried(self, block: Any, values: _Values) -> list[Any]:
-        """What a block computes, of which nothing is captured: it tells of what shape that is."""
-        symbols: Any = _mode().shape_env
-        before, self._tries = self._tries, True
-        try:
-            with (
-                disable_proxy_modes_tracing(),
-                symbols.suppress_guards(),
-                symbols.ignore_fresh_unbacked_symbols(),
-            ):
-                return self._run(block, values)
-        finally:
-            self._tries = before
-
-    def _loop(self, node: Any, args: Sequence[Any], values: _Values) -> Sequence[Any]:
+    def _loop(self, node: Any, args: Sequence[Any], values: Values) -> Sequence[Any]:
         (block,) = node.blocks()
         names = [value.debugName() for value in block.inputs()]
         count, goes_on, *carried = args
@@ -237,24 +236,30 @@ class _Interpreter(nn.Module):
         return self._while(node, (turn, goes_on), carried, values)
 
     def _while(
-        self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: _Values
+        self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: Values
     ) -> Sequence[Any]:
         self._writes.check_results(node)
         (block,) = node.blocks()
         names = [value.debugName() for value in block.inputs()]
         turn, goes_on = state
         count_name = node.inputsAt(0).debugName()
-        is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
-        grows = lists_grown(block) if is_counted else ()
+        turns: Any = None  # at most
+        if always_goes_on(block):
+            is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
+            turns = values[count_name] - turn if is_counted else None
+        elif (counted := counted_to(node)) is not None:
+            turns = values[counted[1]] - carried[counted[0]]
+        grows = () if turns is None else lists_grown(block)
         written = names_written(node, values, grows)
         outer = Outer(node, values, count_name, without=(*grows, *written))
+        if turn == 0:
+            carried = self._with_stands(node, names, carried, values, written)
         held = {**values, **dict(zip(names[1:], carried, strict=True))}
         carried = _emptied(names, carried, grows)
-        turns = values[count_name] - turn
         rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
         carried = [*carried, *rooms, *map(values.get, written)]
         leaves, spec = pytree.tree_flatten(carried)
-        numbers = [*map(is_number, leaves)]
+        are_whole = [type(leaf) in (int, torch.SymInt) for leaf in leaves]
         first = turn
         start = (torch.full((), turn), fresh(goes_on), *map(as_tensor, leaves))
 
@@ -266,7 +271,8 @@ class _Interpreter(nn.Module):
             number = turn.item()
             _check(number >= 0)
             _check(number < inside[count_name])
-            before = iter(pytree.tree_unflatten(restored(rest[: len(leaves)], numbers), spec))
+            held = with_numbers(rest[: len(leaves)], are_whole)
+            before = iter(pytree.tree_unflatten(held, spec))
             state = pytree.tree_map(own, [*islice(before, len(names) - 1)])
             inside.update(zip(names, (number, *state), strict=True))
             inside.update({name: [] for name in grows})
@@ -280,18 +286,39 @@ class _Interpreter(nn.Module):
                 after.append(room.index_copy(0, place, part.unsqueeze(0)))
             after += map(inside.get, written)
             flat, after_spec = pytree.tree_flatten(after)
-            if after_spec != spec or [*map(is_number, flat)] != numbers:
+            if after_spec != spec:
                 raise NotImplementedError("a loop changes the kind of what it carries")
             return turn + 1, fresh(goes_on), *map(as_tensor, flat)
 
         loop: Any = while_loop_op
-        _, _, *ends = loop(again, body, start, outer.operands)
-        found: list[Any] = pytree.tree_unflatten(restored(ends, numbers), spec)
+        turned, _, *ends = loop(again, body, start, outer.operands)
+        found: list[Any] = pytree.tree_unflatten(with_numbers(ends, are_whole), spec)
         for name in reversed(written):
             values[name].copy_(found.pop())
-        grown = {name: Grown(held[name], found.pop()) for name in reversed(grows)}
+        filled = [found.pop() for _ in grows]
+        if grows and not always_goes_on(block):
+            filled = _begun(filled, turned - first, turns)
+        grown = {name: Grown(held[name], filled.pop()) for name in grows}
         values.update(grown)
         return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
+
+    def _with_stands(
+        self,
+        node: Any,
+        names: Sequence[str],
+        carried: Sequence[Any],
+        values: Values,
+        written: Sequence[str],
+    ) -> Sequence[Any]:
+        """What a loop begins with, where a return in it will give something that is not yet."""
+        _, _, *given = node.inputs()
+        if not any(map(is_absent, given)):
+            return carried
+        (block,) = node.blocks()
+        at_start = {**values, **dict(zip(names, (0, *carried), strict=True))}
+        _, *told = self._told(block, at_start, written)
+        pairs = zip(given, carried, told, strict=True)
+        return [any_like(after) if is_absent(each) else value for each, value, after in pairs]
 
     def _empty(
         self,
@@ -299,7 +326,7 @@ class _Interpreter(nn.Module):
         names: Sequence[str],
         state: Sequence[Any],
         turns: Any,
-        values: _Values,
+        values: Values,
         grows: Sequence[str],
     ) -> Iterator[Tensor]:
         """Room for what each list will hold; a turn tells of what shape, and is thrown away."""
@@ -307,32 +334,19 @@ class _Interpreter(nn.Module):
             return
         inside = {**values, **dict(zip(names, state, strict=True))}
         inside.update({name: [] for name in grows})
-        self._tried(block, inside)
+        known = symbols(values)
+        with disable_proxy_modes_tracing(), known.suppress_guards():
+            self._run(block, inside)
         for name in grows:
             (part,) = inside[name]
             room: Any = (turns, *part.shape)  # its types know no free sizes
             yield torch.zeros(room, dtype=part.dtype, device=part.device)
 
 
-def _has_results(block: Any) -> bool:
-    return all(output.node().kind() != _NO_RESULT for output in block.outputs())
-
-
-_NO_RESULT: Final = "prim::Uninitialized"
-
-
-def _zeros_like(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor):
-        return torch.zeros(leaf.shape, dtype=leaf.dtype)
-    if isinstance(leaf, bool | torch.SymBool):
-        return False
-    return (0.0 if is_float(leaf) else 0) if is_number(leaf) else leaf
-
-
-def _differ(one: Any, other: Any) -> bool:
-    """Whether two results are whole numbers, and not both known."""
-    is_known = all(value.node().kind() == "prim::Constant" for value in (one, other))
-    return one.type().kind() == "IntType" and not is_known
+def _whole(node: Any, result: Any) -> Any:
+    """What ``floor``, ``ceil`` and ``round`` give of a number that is made of values."""
+    is_whole = isinstance(result, Tensor) and node.output().type().kind() == "IntType"
+    return result.long().item() if is_whole else result
 
 
 def _known(chosen: Any) -> Any:
@@ -365,3 +379,11 @@ def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:
 def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str]) -> list[Any]:
     """What a turn carries to the next, where lists that grow go another way."""
     return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
+
+
+def _begun(rooms: Sequence[Tensor], turned: Tensor, most: Any) -> list[Tensor]:
+    """What turns have filled of rooms that are as long as there may be turns."""
+    length: Any = turned.item()
+    _check(length >= 0)
+    _check(length <= most)
+    return [room.narrow(0, 0, length) for room in rooms]

@@ -1,62 +1,124 @@
-"""Numbers that a script makes of values: ``x.max().item() / 2`` is computed as tensors are.
+"""Numbers that a script makes of values, ``x.std().item()``: tensors without axes, in float64.
 
-Torch keeps an expression of them, which a ``.pt2`` may not hold, and has none of ``math.exp``.
+Of a symbol of such a number, torch saves no condition, passes none to a branch or a loop, and has
+few operators in its exporter to ONNX (2.13). A condition on one is a tensor too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-
-_FUNCTIONS: Final[Mapping[str, Callable[..., Tensor]]] = {
-    "Bool": lambda x: x != 0,
-    "Int": torch.trunc,
-    "degrees": torch.rad2deg,
-    "fabs": torch.abs,
-    "floordiv": torch.floor_divide,
-    "gamma": lambda x: torch.lgamma(x).exp(),
-    "log": lambda x, base=None: torch.log(x) if base is None else torch.log(x) / torch.log(base),
-    "max": torch.maximum,
-    "min": torch.minimum,
-    "radians": torch.deg2rad,
-}
-"""Those that have another name as tensors are concerned."""
-
 
 _choose: Any = torch.sym_ite  # it has no types
 
 
-def truth(known: Any) -> Tensor:
-    """A tensor of what is asked of sizes, or known."""
-    if isinstance(known, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
-        return torch.full((), _choose(known, 1, 0)) == 1
-    return known.clone() if isinstance(known, Tensor) else torch.full((), known)
+def number(x: Any) -> Any:
+    """What ``item`` gives: of whole numbers, a symbol, which may be a size."""
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return x.reshape(()).to(torch.float64, copy=True)
+    return x.item() if isinstance(x, Tensor) else x
 
 
-def of_values(node: Any, args: Sequence[Any]) -> Any:
-    """What a node computes of numbers; ``NotImplemented`` if no float is made of values there."""
-    name = node.kind().partition("::")[2]
-    function = _FUNCTIONS.get(name) or getattr(torch, name, None)
-    if function is None or not _has_floats_of_values(node, args):
-        return NotImplemented
-    found: Tensor = function(*map(_held, args))
-    type_ = node.output().type().kind()
-    if type_ == "BoolType":
-        return found
-    return found.long().item() if type_ == "IntType" else found.item()
+def places(node: Any, args: Sequence[Any]) -> list[int]:
+    """Where a node is given such numbers."""
+    pairs = enumerate(zip(node.inputs(), args, strict=True))
+    return [
+        place
+        for place, (value, arg) in pairs
+        if isinstance(arg, Tensor) and value.type().kind() in ("FloatType", "NumberType")
+    ]
 
 
-def _has_floats_of_values(node: Any, args: Sequence[Any]) -> bool:
-    if not all(isinstance(arg, int | float | torch.SymInt | torch.SymFloat) for arg in args):
-        return False
-    symbols = [arg for arg in args if isinstance(arg, torch.SymInt | torch.SymFloat)]
-    if not any(free_unbacked_symbols(symbol.node.expr) for symbol in symbols):
-        return False
-    is_float = node.output().type().kind() == "FloatType"
-    return is_float or any(isinstance(arg, torch.SymFloat) for arg in args)
+def truth(condition: Any) -> Tensor:
+    """A condition on sizes as one on values is."""
+    return torch.full((), _choose(condition, 1, 0)) == 1
 
 
-def _held(number: Any) -> Tensor:
-    return torch.full((), number, dtype=torch.float64)
+def both(x: Any, y: Any) -> Any:
+    """As ``and``, of conditions."""
+    return operator.and_(*_alike(x, y))
+
+
+def either(x: Any, y: Any) -> Any:
+    """As ``or``, of conditions."""
+    return operator.or_(*_alike(x, y))
+
+
+def _alike(x: Any, y: Any) -> tuple[Any, Any]:
+    if isinstance(x, torch.SymBool) and isinstance(y, Tensor):
+        return truth(x), y
+    return (x, truth(y)) if isinstance(x, Tensor) and isinstance(y, torch.SymBool) else (x, y)
+
+
+def least(*numbers: Any) -> Any:
+    """As ``min``."""
+    return _first(min, operator.lt, numbers)
+
+
+def most(*numbers: Any) -> Any:
+    """As ``max``."""
+    return _first(max, operator.gt, numbers)
+
+
+def _first(own: Any, is_before: Callable[[Any, Any], Any], numbers: Sequence[Any]) -> Any:
+    if not any(isinstance(each, Tensor) for each in numbers):
+        return own(*numbers)
+    x, y = numbers
+    return torch.where(is_before(y, x), y, x)  # as Python does with NaN
+
+
+def on_tensors(overload: Any, args: Sequence[Any], among: Sequence[int]) -> tuple[Any, list[Any]]:
+    """The overload of an operator that takes tensors in place of numbers, and what to give it.
+
+    Args:
+        overload: Of the operator, on numbers.
+        args: What it is given.
+        among: Where the numbers are in it.
+
+    Returns:
+        Where there is none, the same overload, and symbols for numbers.
+    """
+    dtype = _dtype_beside(arg for place, arg in enumerate(args) if place not in among)
+    packet = overload.overloadpacket
+    kinds = _kinds(overload)
+    for other in (getattr(packet, name) for name in packet.overloads()):
+        takes = [*map(_takes_tensor, _kinds(other))]
+        pairs = zip(_kinds(other), kinds, takes, strict=False)
+        alike = len(takes) == len(kinds) and all(
+            takes_one or str(kind) == str(own) for kind, own, takes_one in pairs
+        )
+        if alike and all(takes[place] for place in among):
+            return other, [
+                _as_tensor(arg, dtype)
+                if place in among or (takes[place] and isinstance(arg, int | float))
+                else arg
+                for place, arg in enumerate(args)
+            ]
+    return overload, [arg.item() if place in among else arg for place, arg in enumerate(args)]
+
+
+def _as_tensor(number: Any, dtype: torch.dtype) -> Tensor:
+    """A branch holds no constants, of which this makes none."""
+    is_tensor = isinstance(number, Tensor)
+    return number.to(dtype) if is_tensor else torch.full((), number, dtype=dtype)
+
+
+def _dtype_beside(others: Any) -> torch.dtype:
+    """What a number is computed in: as the tensors, or as torch takes it beside whole numbers."""
+    dtypes = [other.dtype for other in others if isinstance(other, Tensor)]
+    if not dtypes:
+        return torch.float64
+    found = functools.reduce(torch.promote_types, dtypes)
+    return found if found.is_floating_point or found.is_complex else torch.get_default_dtype()
+
+
+def _kinds(overload: Any) -> list[Any]:
+    return [argument.type for argument in overload._schema.arguments]
+
+
+def _takes_tensor(kind: Any) -> bool:
+    kind = kind.getElementType() if isinstance(kind, torch.OptionalType) else kind
+    return isinstance(kind, torch.TensorType)

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from . import script_numbers
 from .operators.free_sizes import WHILE_CAPTURED, square_root
-from .script_numbers import of_values, truth
 
-_sym_float: Any = torch.sym_float  # these have no types
-_sym_max: Any = torch.sym_max
+_sym_max: Any = torch.sym_max  # it has no types
 
 
 def _divided(over: Any, by: Any, rounds: str | None = None) -> Any:
@@ -43,8 +42,9 @@ _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::le": operator.le,
     "aten::eq": operator.eq,
     "aten::ne": operator.ne,
-    "prim::min": min,
-    "prim::max": max,
+    "prim::abs": abs,
+    "prim::min": script_numbers.least,
+    "prim::max": script_numbers.most,
 }
 """Operators of TorchScript on numbers and lists of numbers, which torch.ops does not run."""
 
@@ -52,14 +52,6 @@ _ON_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
 def _range_length(start: Any, end: Any, step: int) -> Any:
     count = -((start - end) // step) if step > 0 else -((end - start) // -step)
     return count if statically_known_true(count >= 0) else _sym_max(count, 0)
-
-
-def _of_truths(both: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def of(one: Any, other: Any) -> Any:
-        is_one_tensor = isinstance(one, Tensor) or isinstance(other, Tensor)
-        return both(truth(one), truth(other)) if is_one_tensor else both(one, other)
-
-    return of
 
 
 _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
@@ -75,18 +67,23 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::__contains__": operator.contains,
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
-    **{f"aten::__{name}__": _of_truths(getattr(operator, f"__{name}__")) for name in ("and", "or")},
     "aten::__not__": lambda x: x.logical_not() if isinstance(x, Tensor) else not x,
+    "aten::__and__": script_numbers.both,
+    "aten::__or__": script_numbers.either,
     "aten::Bool": lambda x: x.bool() if isinstance(x, Tensor) else x != 0,
     "aten::Int": lambda x: x.long().item() if isinstance(x, Tensor) else _whole(x),
-    "aten::ScalarImplicit": lambda x: x.item() if isinstance(x, Tensor) else x,
+    "aten::item": script_numbers.number,
+    "aten::ScalarImplicit": script_numbers.number,
+    "aten::FloatImplicit": script_numbers.number,
     "aten::ceil": lambda x: x.ceil() if isinstance(x, Tensor) else math.ceil(x),
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::sqrt": lambda x: x.sqrt() if isinstance(x, Tensor) else square_root(x),
-    "aten::Float": lambda x: x.double().item() if isinstance(x, Tensor) else _sym_float(x),
+    "aten::Float": lambda x: (
+        script_numbers.number(x.double()) if isinstance(x, Tensor) else float(x)
+    ),
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),
-    "aten::numel": lambda x: x.numel(),
+    "aten::numel": lambda x: math.prod(x.shape),
     "aten::format": lambda text, *parts: text.format(*parts),
     "aten::_set_item": operator.setitem,
     "aten::append": lambda parts, part: parts.append(part),
@@ -100,9 +97,6 @@ _OF_SIZES: Final[Mapping[str, Callable[..., Any]]] = {
     f"aten::{name}": function for owner, name, function in WHILE_CAPTURED if owner is torch
 }
 """What torch's own operators take a free size for a constant in."""
-
-_ARITHMETIC: Final = ("aten::add", "aten::sub", "aten::mul", "aten::div")
-"""Of a tensor and a symbol."""
 
 
 class Grown(NamedTuple):
@@ -152,34 +146,30 @@ def computed(node: Any, args: Sequence[Any]) -> Any:
         return args[0]
     if kind == "aten::slice" and isinstance(args[0], list):
         return args[0][slice(*args[1:])]
+    if kind == "aten::tensor" and isinstance(args[0], Tensor):  # a number that is made of values
+        own = torch.get_default_dtype() if args[0].is_floating_point() else args[0].dtype
+        return args[0].to(_dtype_of(args[1]) or own, copy=True)
     if kind == "aten::tensor" and _is_number(args[0]):
         return torch.full((), args[0], dtype=_dtype_of(args[1]))  # a branch holds no constant
-    if (found := of_values(node, args)) is not NotImplemented:
-        return found
     if kind in _PRIMITIVES:
         return _PRIMITIVES[kind](*args)
     if kind == "prim::RaiseException":
         raise RuntimeError(f"forward raises {args[0]}")
-    if kind in _ON_NUMBERS and not any(isinstance(arg, Tensor) for arg in args):
+    numbers = script_numbers.places(node, args)
+    tensors = [place for place, arg in enumerate(args) if isinstance(arg, Tensor)]
+    if kind in _ON_NUMBERS and tensors == numbers:
         return _ON_NUMBERS[kind](*args)
     if kind == "aten::size":
         return args[0].shape[args[1]] if len(args) == 2 else [*args[0].shape]
     overload: Any = get_op_overload(node)
+    if numbers:
+        overload, args = script_numbers.on_tensors(overload, args, numbers)
     if kind in _OF_SIZES and any(type(arg) is torch.SymInt for arg in args):
         return _of_size(_OF_SIZES[kind], overload, args)
-    if kind in _ARITHMETIC and any(map(_is_symbol, args)):
-        overload = overload.overloadpacket.Tensor  # as from Python
-        return _called(overload, overload._schema, args)
-    schema = overload._schema
-    pairs = zip(schema.arguments, args, strict=False)
+    pairs = [*zip(overload._schema.arguments, args, strict=False)]
     if any(isinstance(argument.type, torch.TensorType) and _is_number(v) for argument, v in pairs):
         overload = overload.overloadpacket  # another is for numbers
-    return _called(overload, schema, args)
-
-
-def _called(function: Callable[..., Any], schema: Any, args: Sequence[Any]) -> Any:
-    pairs = [*zip(schema.arguments, args, strict=False)]
-    return function(
+    return overload(
         *(value for argument, value in pairs if not argument.kwarg_only),
         **{argument.name: value for argument, value in pairs if argument.kwarg_only},
     )
@@ -206,10 +196,6 @@ def _of_size(function: Callable[..., Any], overload: Any, args: Sequence[Any]) -
 def _is_number(value: Any) -> bool:
     """Also a size, which is a tensor in a trace: see ``prim::NumToTensor``."""
     return isinstance(value, int | float | torch.SymInt | torch.SymFloat)
-
-
-def _is_symbol(value: Any) -> bool:
-    return isinstance(value, torch.SymInt | torch.SymFloat)
 
 
 def constant(node: Any) -> Any:

@@ -204,6 +204,6 @@ def describe(decision: Decision) -> str:
             "nothing is chosen is not proved: give such a sample, with --samples"
         )
     return (
-        f"{line}: `{code}`{layer} was {str(decision.values[0]).lower()} in every sample, so what "
+        f"{line}: `{code}`{layer} went one way in every sample, so what "
         "the other branch computes is not proved: give a sample that takes it, with --samples"
     )

@@ -320,6 +320,11 @@ RULES: Final = (
         f"{remedies.FIXED}",
     ),
     Rule(
+        Family.SIZE,
+        r"^LostSizeError: a number that is made of values",
+        "forward makes a number of values, for which the file would keep no condition",
+    ),
+    Rule(
         Family.PYTHON,
         r"^LostSizeError: (\w+)\(\) of a size",
         "{0}() of a size that went through floats makes a number of it, or has no place in a file",

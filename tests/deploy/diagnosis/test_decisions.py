@@ -45,7 +45,7 @@ def test_a_branch_that_went_one_way_is_told() -> None:
         module(torch.ones(3))
     (found,) = unexercised(decisions)
     sentence = describe(found)
-    assert "`if x.sum() > 0:`, in Chooser, was true in every sample" in sentence
+    assert "`if x.sum() > 0:`, in Chooser, went one way in every sample" in sentence
     assert "--samples" in sentence
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeport.deploy.compilers.operators.quotients import LostSizeError
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.remedies import (
@@ -796,6 +797,11 @@ def test_errors_of_our_own_keep_their_words() -> None:
         (TimeoutError("60 s"), Family.TIMEOUT, "it took too long"),
         (RuntimeError("odd {} words\nand more"), Family.UNKNOWN, "RuntimeError: odd {} words"),
         (KeyError(), Family.UNKNOWN, "KeyError"),
+        (
+            LostSizeError("a number that is made of values"),
+            Family.SIZE,
+            "forward makes a number of values, for which the file would keep no condition",
+        ),
         (
             RuntimeError(
                 'isIntList() INTERNAL ASSERT FAILED at "/a/b.h":1981, please report a bug to '
