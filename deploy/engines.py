@@ -11,6 +11,7 @@ from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt import doubts, profile
+from edgeport.deploy.tensorrt.one_way import without_conditions
 from edgeport.deploy.tensorrt.refusal import diagnose
 from edgeport.runtimes import EdgeportError, EngineError
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -28,6 +29,10 @@ from .isolation import Limits
 
 ROUTE: Final = "build"
 
+_ANSWERS: Final = (
+    "answers, by the way that it has, also inputs that take another way through forward, which "
+    "the ONNX file refuses"
+)
 _OF_GRAPH: Final = ("widened", "float32", "quantization")
 """What is told of an ONNX file's precision, and holds for its engine."""
 
@@ -69,7 +74,13 @@ def build_engines(
         if onnx is None:
             raise ValueError(f"{library.name} is built from ONNX, and there is none")
         begin(f"{library.name}: {ROUTE}")
-        attempt, told = make_engine(source, onnx, folder, library, options, limits, prove, on_event)
+        with without_conditions(onnx.path) as path:
+            bare = replace(onnx, path=path)
+            attempt, told = make_engine(
+                source, bare, folder, library, options, limits, prove, on_event
+            )
+        if path != onnx.path:
+            notes.append(f"{library.name}: the engine {_ANSWERS}")
         on_event(attempt)
         if attempt.outcome not in ("proved", "built"):
             others = [name for name in formats if name != library.name] or ["onnx"]

@@ -65,6 +65,15 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
     return captured
 
 
+def unguarded(captured: ExportedProgram) -> ExportedProgram:
+    """Drop, in place, what a program asserts of values."""
+    graph = captured.graph_module.graph
+    for node in filter(_is_of_values, graph.nodes):
+        graph.erase_node(node)
+    captured.graph_module.recompile()
+    return captured
+
+
 def in_onnx(x: Any, holds: Any) -> Any:
     """The translation to ONNX, by onnxscript: what has two values cannot lose its axis.
 
@@ -93,9 +102,15 @@ def name(graph: Any) -> None:
 
 
 def in_torchscript(x: Tensor, holds: Tensor) -> Tensor:
-    """The translation to TorchScript, to be scripted."""
+    """The translation to TorchScript, for a trace, which keeps the branches of scripted code."""
+    script: Any = torch.jit.script(_checked)
+    found: Tensor = script(x, holds)
+    return found
+
+
+def _checked(x: Tensor, holds: Tensor) -> Tensor:
     if not bool(holds):
-        raise RuntimeError("another way")
+        raise RuntimeError("another way through forward than the file has")
     return x
 
 

@@ -68,7 +68,7 @@ def _of_program(
     """
     from . import one_way  # loads sympy
 
-    translations = {round: size_floats.rounded, one_way.ONLY_IF: one_way.in_onnx}
+    translations: dict[Any, Any] = {round: size_floats.rounded, one_way.ONLY_IF: one_way.in_onnx}
     with program.free_kernels(), operators_kept(), mended():
         made = torch.onnx.export(
             _in_operators_of_onnx(capture(source), exact, request.written_opset, steps=steps),
@@ -123,7 +123,16 @@ def converted(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
 
 
 def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """Export one way through forward; parity tells whether it holds for other inputs.
+    """Export one way through forward; the file refuses what takes another.
+
+    Raises:
+        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
+    """
+    return _of_program(source, folder, request, _guarded)
+
+
+def unguarded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """The same, for those that compute the same by each way: parity tells whether it is so.
 
     Raises:
         Exception: Whatever torch.jit, torch.export and torch.onnx raise.
@@ -162,10 +171,15 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
 
 
 def _recorded(source: Source) -> torch.export.ExportedProgram:
-    from .one_way import guarded  # loads sympy
-    from .recorded import recorded
+    from .recorded import recorded  # loads sympy
 
-    return guarded(recorded(source))
+    return recorded(source)
+
+
+def _guarded(source: Source) -> torch.export.ExportedProgram:
+    from .one_way import guarded  # loads sympy
+
+    return guarded(_recorded(source))
 
 
 def _of_script(source: Source) -> torch.export.ExportedProgram:

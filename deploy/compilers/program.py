@@ -340,15 +340,19 @@ def symbol(name: str, range_: Range) -> Any:
     return dim if step == 1 else step * dim
 
 
-def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled:
+def recorded(
+    source: Source, folder: Path, save: Save | None = None, *, guarded: bool = True
+) -> Compiled:
     """Capture one way; of others the file says, where it is run, that it does not have them.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    from .recorded import with_values  # loads sympy
+    from .one_way import unguarded  # loads sympy
+    from .recorded import with_values
 
-    return _saved(source, folder, with_values(source), save)
+    found = with_values(source)
+    return _saved(source, folder, found if guarded else unguarded(found), save)
 
 
 def _saved(

@@ -63,6 +63,20 @@ def exported(source: Source, folder: Path) -> Compiled:
 def recorded(source: Source, folder: Path) -> Compiled:
     """The same of one way through forward, with its sizes free, which a trace has as numbers.
 
+    Its file refuses what takes another way.
+
+    Raises:
+        Exception: Whatever torch.export and torch.jit raise.
+    """
+    from .one_way import guarded  # loads sympy
+    from .recorded import with_values
+
+    return _of_program(source, folder, guarded(with_values(source, fixes=True)))
+
+
+def unguarded(source: Source, folder: Path) -> Compiled:
+    """The same, for those that compute the same by each way: parity tells whether it is so.
+
     Raises:
         Exception: Whatever torch.export and torch.jit raise.
     """
@@ -72,8 +86,9 @@ def recorded(source: Source, folder: Path) -> Compiled:
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:
-    from . import special_sizes  # loads sympy
+    from . import one_way, special_sizes  # loads sympy
 
+    traced_as = {**_TRACED, one_way.ONLY_IF: one_way.in_torchscript}
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
     for layer in _RECURRENT:  # taken apart, they have as many steps as the example
         table.pop(layer, None)
@@ -84,18 +99,18 @@ def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Comp
     for part in module.modules():
         part.training = False  # eval() is refused: what was captured has one mode
         if isinstance(part, torch.fx.GraphModule):
-            _ask_for_sizes(part)
+            _ask_for_sizes(part, traced_as)
     return _save(source, folder, traced(source, module))
 
 
-def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
+def _ask_for_sizes(part: torch.fx.GraphModule, traced_as: Mapping[Any, Callable[..., Any]]) -> None:
     """A trace follows ``x.shape`` and ``x.expand(n)``, but not the operators behind them.
 
     A number that is made of sizes is a tensor there, and Python's in float64, of which elements of
     another dtype take their own.
     """
     for node in part.graph.find_nodes(op="call_function", target=_aten._assert_scalar.default):
-        part.graph.erase_node(node)  # of a number: a size is a tensor there
+        part.graph.erase_node(node)  # of sizes alone
     part.graph.eliminate_dead_code()
     for node in part.graph.nodes:
         if _is_pointwise(node):
@@ -104,7 +119,7 @@ def _ask_for_sizes(part: torch.fx.GraphModule) -> None:
                     rounded = part.graph.call_function(_number, (number,), _dtype_beside(node))
                     rounded.meta = number.meta
                     node.replace_input_with(number, rounded)
-        node.target = _TRACED.get(node.target) or _by_name(node)
+        node.target = traced_as.get(node.target) or _by_name(node)
     part.recompile()
 
 
@@ -173,6 +188,28 @@ def _double(number: Any) -> torch.Tensor:
     return _number(number, dtype=torch.float64)
 
 
+def _chosen(condition: Any, one: Any, other: Any) -> torch.Tensor:
+    return torch.where(torch.as_tensor(condition), one, other)
+
+
+def _not(condition: Any) -> torch.Tensor:
+    return torch.as_tensor(condition).logical_not()
+
+
+def _compared(comparison: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Of a number of Python's and a value in float32, which that is not rounded to."""
+
+    def compared(one: Any, other: Any) -> Any:
+        return comparison(*map(_widened, (one, other)))
+
+    return compared
+
+
+def _widened(number: Any) -> Any:
+    is_float = isinstance(number, torch.Tensor) and number.is_floating_point()
+    return number.double() if is_float else number
+
+
 def _square_root(size: Any) -> torch.Tensor:
     return _double(size).sqrt()
 
@@ -235,6 +272,10 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     _sym_sqrt: _square_root,
     torch.sym_min: _least,
     torch.sym_max: _most,
+    torch.sym_ite: _chosen,
+    torch.sym_not: _not,
+    **{each: _compared(each) for each in (operator.lt, operator.le, operator.gt, operator.ge)},
+    **{each: _compared(each) for each in (operator.eq, operator.ne)},
 }
 
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 _sym_float: Final[Any] = torch.sym_float  # without types
 _sym_int: Final[Any] = torch.sym_int
+_full: Final[Any] = torch.full
 
 _KEPT: Final = (torch.SymInt, torch.SymFloat, FakeTensor)
 _MODULES: Final = 8
@@ -54,7 +55,7 @@ def _whole(number: Any) -> Any:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     if isinstance(number, torch.SymFloat) and free_unbacked_symbols(number.node.expr):
-        number = torch.full((), number, dtype=torch.float64)
+        number = _full((), number, dtype=torch.float64)
     return number.long().item() if isinstance(number, torch.Tensor) else _sym_int(number)
 
 

@@ -14,7 +14,7 @@ from edgeport import deploy
 from edgeport.deploy.compilers import script_converter
 from edgeport.deploy.compilers.special_sizes import without_special_sizes
 from edgeport.deploy.compilers.upstream import inference_only, quiet
-from edgeport.runtimes import ExportError, Range
+from edgeport.runtimes import ExportError, Range, ValuesError
 
 
 class Steps(nn.Module):
@@ -474,7 +474,7 @@ class Refuses(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_raises_is_a_check_in_a_pt2_and_nothing_in_onnx(tmp_path: Path) -> None:
+def test_what_raises_is_a_check(tmp_path: Path) -> None:
     free = {"x": {0: "rows", 1: "time"}}
     source = deploy.source_of("m", Refuses(), torch.randn(2, 5), free)
     with quiet(), inference_only():
@@ -490,4 +490,6 @@ def test_what_raises_is_a_check_in_a_pt2_and_nothing_in_onnx(tmp_path: Path) -> 
     )  # fmt: skip  # one call
     with made.bundle.open("ort-cpu") as session:
         (found,) = session.run({"x": np.ones((3, 9), np.float32)}).values()
+        with pytest.raises(ValuesError, match="another way through forward than the file has"):
+            session.run({"x": np.full((3, 9), 1e7, np.float32)})
     torch.testing.assert_close(torch.tensor(found), Refuses()(torch.ones(3, 9)))

@@ -1,0 +1,94 @@
+"""Files with one way through forward refuse what takes another."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy, runtimes
+from edgeport.deploy.tensorrt.one_way import without_conditions
+from edgeport.runtimes import ValuesError
+
+BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
+REFUSED = "refused the values of an input: they take another way through forward than the file has"
+
+
+class Decides(nn.Module):
+    """By a condition, a float and a whole number, in code that no script takes."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        known = {"x": x}
+        if bool((x == 12345.5).any()) or {float(x.max()) > 1e30} == {True}:
+            return x * 2, x[0, 0]
+        if int((x == 54321.5).sum()) == 3:
+            return x * 3, x[0, 1]
+        return known["x"] + 1, x.sum()
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_what_takes_another_way_is_refused(format_: str, tmp_path: Path) -> None:
+    module = Decides()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}}, ranges={"rows": runtimes.Range(1, 40)},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for rows in (1, 2, 37):
+            x = torch.randn(rows, 4)
+            for found, expected in zip(
+                session.run({"x": x.numpy()}).values(), module(x), strict=True
+            ):
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        for value, count in ((12345.5, 1), (2e30, 1), (54321.5, 3)):
+            x = torch.randn(5, 4)
+            x[0, :count] = value
+            with pytest.raises(ValuesError, match=REFUSED) as caught:
+                session.run({"x": x.numpy()})
+            assert "--samples that take both ways" in (caught.value.remedy or "")
+        session.run({"x": torch.randn(5, 4).numpy()})  # it goes on
+
+
+class SameByBoth(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x > 0).all())} == {True}:
+            return x.abs()
+        return torch.where(x > 0, x, -x)
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_ways_that_are_the_same_are_both_taken(format_: str, tmp_path: Path) -> None:
+    told: list[deploy.Event] = []
+    made = deploy.export(
+        SameByBoth(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}}, on_event=told.append,
+    )  # fmt: skip  # one call
+    tried = [(each.route, each.outcome) for each in told if isinstance(each, deploy.Attempt)]
+    assert tried[-2:] == [("recorded", "wrong"), ("recorded, any way", "proved")]
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for x in (torch.rand(2, 4) + 0.1, torch.randn(7, 4)):
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_array_equal(found, x.abs())
+
+
+def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
+    module = Decides()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    file = tmp_path / "m.edge" / made.bundle.manifest.artefacts[0].stored.file
+    with without_conditions(file) as bare:
+        assert bare != file
+        operators = {node.op_type for node in onnx.load(bare).graph.node}
+        assert operators == {"Add", "ReduceSum", "Identity"}
+        with runtimes.open(bare) as session:
+            found, _ = session.run({"x": np.full((5, 4), 12345.5, np.float32)}).values()
+    np.testing.assert_array_equal(found, np.full((5, 4), 12346.5))
+    assert not bare.exists()
+    plain = tmp_path / "plain.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), plain)
+    with without_conditions(plain) as same:
+        assert same == plain
