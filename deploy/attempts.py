@@ -37,9 +37,6 @@ _LACKING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)
 _CALLED: Final = re.compile(r"calls (?:operators of )?'(?:torch\.ops\.)?(\w+(?:\.\w+)?)")
 """What our own check of a file says of an operator that it may not hold."""
 
-_EVALUATED: Final = "which torch would evaluate"
-"""What it says of a size in a .pt2 file that is none, like ``x.max().item() > 0.5``."""
-
 _OF_ANOTHER: Final = "to be of the form"
 """What the check of inputs in a .pt2 file says where a size does not follow another, torch 2.13."""
 
@@ -225,8 +222,6 @@ def _of_lacking(lacking: re.Match[str], compiled: Compiled, source: Source) -> D
 
 
 def _of_unsafe(error: FormatError) -> Diagnosis:
-    if _EVALUATED in error.problem:
-        return _told(Family.SIZE, "the file would have a condition on a float that values make")
     if (called := _CALLED.search(error.problem)) is None:
         return _told(Family.UNKNOWN, error.problem)
     problem = f"{called[1]} is no operator of torch"

@@ -58,7 +58,8 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
             holds = reduce(_both, conditions)
             made = {y: _made(y, ONLY_IF, y, holds) for y in output.all_input_nodes}
     output.args = (tuple(made.get(y, y) for y in output.args[0]),)
-    for spec, y in zip(captured.graph_signature.output_specs, output.args[0], strict=True):
+    outputs: Any = output.args[0]  # its types say that there may be none
+    for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
         if isinstance(spec.arg, TensorArgument):
             spec.arg = TensorArgument(y.name)
     captured.graph_module.recompile()

@@ -155,7 +155,8 @@ def _bounds_kept() -> Iterator[None]:
     def canonical(expr: Any) -> Any:
         found = own(expr)
         if isinstance(found, sympy.LessThan) and shapes.free_unbacked_symbols(found):
-            less, more = found.args
+            ends: Any = found.args
+            less, more = ends
             if more.is_Float:
                 return sympy.StrictLessThan(less, math.nextafter(float(more), math.inf))
             if less.is_Float:

@@ -409,21 +409,6 @@ def test_the_remedy_begins_with_what_helps(
     assert caught.value.remedy.startswith(remedy)
 
 
-class Spans(nn.Module):
-    """Of what no script takes: a condition on floats is in no file that is safe to open."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        low, high = (least().item() for least in (x.min, x.max))
-        return x if high - low < 1e-12 else (x - low) / (high - low)
-
-
-def test_a_condition_that_no_file_holds_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(ExportError) as caught:
-        deploy.export(Spans(), x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["pt2"])
-    assert "the file would have a condition on a float that values make" in caught.value.problem
-    assert str(tmp_path) not in caught.value.problem
-
-
 def test_one_format_that_cannot_be_had_need_not_cost_the_others(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         deploy.export(
