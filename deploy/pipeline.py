@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from edgeport.deploy.compilers import derivatives_in_forks
-from edgeport.deploy.compilers.routes import routes
+from edgeport.deploy.compilers.routes import RECORDED, routes
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
@@ -309,8 +309,15 @@ def _notes(
     source: Source, won: Sequence[Attempt], decisions: Callable[[], list[Decision]]
 ) -> tuple[str, ...]:
     """What the user should know: what was changed, and which branches no sample took."""
-    recorded = " and ".join(found.format for found in won if found.records)
+    recorded = [found for found in won if found.records]
     if not recorded:
         return source.notes
-    sentences = (f"{recorded}: {describe(d)}" for d in unexercised(decisions()))
+    refusing = [found.format for found in recorded if found.route == RECORDED]
+    answering = [found.format for found in recorded if found.route != RECORDED]
+    sentences = [
+        f"{' and '.join(formats)}: {describe(decision, is_refused=formats is refusing)}"
+        for decision in unexercised(decisions())
+        for formats in (refusing, answering)
+        if formats
+    ]
     return (*source.notes, *sentences)

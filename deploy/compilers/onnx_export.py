@@ -126,7 +126,7 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     """Export one way through forward; the file refuses what takes another.
 
     Raises:
-        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
+        Exception: Whatever torch.export and torch.onnx raise.
     """
     return _of_program(source, folder, request, _guarded)
 
@@ -138,6 +138,15 @@ def unguarded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
         Exception: Whatever torch.jit, torch.export and torch.onnx raise.
     """
     return _of_program(source, folder, request, _recorded)
+
+
+def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
+    """Export what a trace did, with its numbers; parity tells whether it holds for other inputs.
+
+    Raises:
+        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
+    """
+    return _of_program(source, folder, request, _traced)
 
 
 def _name_apart(graph: Any) -> None:
@@ -171,9 +180,16 @@ def _captured(source: Source) -> torch.export.ExportedProgram:
 
 
 def _recorded(source: Source) -> torch.export.ExportedProgram:
-    from .recorded import recorded  # loads sympy
+    from .recorded import with_values  # loads sympy
 
-    return recorded(source)
+    return with_values(source, fixes=True)
+
+
+def _traced(source: Source) -> torch.export.ExportedProgram:
+    from . import special_sizes  # loads sympy
+    from .script_converter import convert_trace  # loads dynamo
+
+    return special_sizes.with_or_without(partial(convert_trace, source), source)
 
 
 def _guarded(source: Source) -> torch.export.ExportedProgram:

@@ -27,19 +27,6 @@ from edgeport.deploy.sources.source import Source
 from . import program
 
 
-def recorded(source: Source) -> ExportedProgram:
-    """Capture one way: by running forward beside the example, else from a trace of it.
-
-    Raises:
-        Exception: Whatever torch.export and torch.jit raise.
-    """
-    from .script_converter import convert_trace  # loads dynamo
-    from .special_sizes import first, with_or_without  # loads sympy
-
-    traced = partial(with_or_without, partial(convert_trace, source), source)
-    return first(partial(with_values, source, fixes=True), traced)
-
-
 def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
     """Run forward on the example beside its symbols, as torch does for a draft of a program.
 

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from edgeport.deploy.sources.source import Source
 
 from . import aotinductor, onnx_export, program, string_input, torchscript
 from .stored import Compiled
 from .targets import OnnxRequest
+
+RECORDED: Final = "recorded"
+"""The route whose file refuses what takes another way than it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         return (
             Route("script", torchscript.script),
             Route("export", torchscript.exported),
-            Route("recorded", torchscript.recorded, records=True),
+            Route(RECORDED, torchscript.recorded, records=True),
             Route("recorded, any way", torchscript.unguarded, records=True, mends=True),
             Route("trace", torchscript.trace, records=True),
         )
@@ -54,8 +58,9 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
             Route("written out", exact, mends=True),
             Route("steps written out", steps, mends=True),
             Route("converted", partial(onnx_export.converted, request=request)),
-            Route("recorded", partial(onnx_export.recorded, request=request), records=True),
+            Route(RECORDED, partial(onnx_export.recorded, request=request), records=True),
             Route("recorded, any way", unguarded, records=True, mends=True),
+            Route("trace", partial(onnx_export.trace, request=request), records=True),
         )
     if format_ == string_input.FORMAT:
         return (Route("strings", partial(string_input.strings_before, request=request)),)
@@ -65,7 +70,7 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         Route("oblivious", partial(program.oblivious, save=save)),
         Route("strict", partial(program.strict, save=save)),
         Route("script", partial(program.script, save=save)),
-        Route("recorded", partial(program.recorded, save=save), records=True),
+        Route(RECORDED, partial(program.recorded, save=save), records=True),
         Route(
             "recorded, any way",
             partial(program.recorded, save=save, guarded=False),

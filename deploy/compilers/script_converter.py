@@ -171,7 +171,7 @@ class _Interpreter(nn.Module):
         if isinstance(chosen, bool):
             return self._run(blocks[not chosen], values)
         if going_on := _without_raise(blocks):
-            is_first = going_on is blocks[0]  # a .pt2 raises too; ONNX has nothing that does
+            is_first = going_on is blocks[0]
             _assert(fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
         self._writes.check_results(node)

@@ -194,8 +194,13 @@ def _is_unexercised(decision: Decision) -> bool:
     return is_branch and len(decision.values) == 1
 
 
-def describe(decision: Decision) -> str:
-    """A sentence for the user about a branch that went one way, or what chose some."""
+def describe(decision: Decision, *, is_refused: bool = False) -> str:
+    """A sentence for the user about a branch that went one way, or what chose some.
+
+    Args:
+        decision: In the module.
+        is_refused: Whether the file refuses what takes the other way.
+    """
     line, _, code = decision.source.partition("  ")
     layer = f", in {decision.layer}," if decision.layer else ""
     if decision.kind == "chosen":
@@ -203,7 +208,9 @@ def describe(decision: Decision) -> str:
             f"{line}: `{code}`{layer} chose something in every sample, so what is answered where "
             "nothing is chosen is not proved: give such a sample, with --samples"
         )
+    lost = "the file refuses inputs that take the other"
+    lost = lost if is_refused else "what the other branch computes is not proved"
     return (
-        f"{line}: `{code}`{layer} went one way in every sample, so what "
-        "the other branch computes is not proved: give a sample that takes it, with --samples"
+        f"{line}: `{code}`{layer} went one way in every sample, so {lost}: "
+        "give a sample that takes it, with --samples"
     )

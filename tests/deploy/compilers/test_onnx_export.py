@@ -130,7 +130,7 @@ def test_what_the_first_route_refuses_is_told_first(tmp_path: Path) -> None:
             Bessel(), torch.randn(2, 3), tmp_path / "m.edge", formats="onnx",
             dimensions={"x": {0: "rows"}},
         )  # fmt: skip  # one call
-    told = "recorded   refused: prims.bessel_j0.default has no translation to ONNX"
+    told = "trace      refused: prims.bessel_j0.default has no translation to ONNX"
     assert told in str(caught.value)
 
 

@@ -46,7 +46,10 @@ def test_a_branch_that_went_one_way_is_told() -> None:
     (found,) = unexercised(decisions)
     sentence = describe(found)
     assert "`if x.sum() > 0:`, in Chooser, went one way in every sample" in sentence
-    assert "--samples" in sentence
+    assert "what the other branch computes is not proved: give a sample" in sentence
+    assert "so the file refuses inputs that take the other: give a sample" in describe(
+        found, is_refused=True
+    )
 
 
 def test_what_is_read_and_how() -> None:
