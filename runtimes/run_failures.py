@@ -69,7 +69,7 @@ def run_failure(engine: str, reason: str) -> EngineError:
         return ValuesError(
             f"{engine} refused the values of an input: they take {ANOTHER_WAY}",
             remedy="keep them out, if forward refuses them too; else export the module again with "
-            "--samples that take both ways",
+            "both ways: by torch.where(condition, a, b) or torch.cond in place of `if`",
         )
     if any(words in reason for words in _INDEX_ERRORS):
         return ValuesError(

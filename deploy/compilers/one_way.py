@@ -3,6 +3,7 @@
 Its outputs hang on the conditions that were recorded. ONNX has no assertion: a ``Squeeze`` fails.
 """
 
+import contextlib
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch._guards import detect_fake_mode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import TensorArgument
-from torch.fx import Node
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from .size_floats import TRACE
@@ -23,6 +25,13 @@ from .size_floats import TRACE
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _choose: Any = torch.sym_ite  # these have none either
 _mode: Any = detect_fake_mode
+
+
+_ASSERTIONS: Final = (
+    _aten._assert_async.default,
+    _aten._assert_async.msg,
+    _aten._assert_scalar.default,
+)
 
 
 @torch.library.custom_op("edgeport::only_if", mutates_args=())
@@ -66,13 +75,40 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
     return captured
 
 
-def unguarded(captured: ExportedProgram) -> ExportedProgram:
-    """Drop, in place, what a program asserts of values."""
+def prune(source: Source, captured: ExportedProgram) -> None:
+    """Drop, in place, what a sample fails: the proof tells whether both ways are the same."""
     graph = captured.graph_module.graph
-    for node in filter(_is_of_values, graph.nodes):
-        graph.erase_node(node)
+    asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
+    if not any(map(_is_of_values, asserted)):
+        return
+    module = captured.module(check_guards=False)
+    module._forward_pre_hooks.clear()  # it compares sizes
+    failed: set[int] = set()
+    for sample in source.samples:
+        asked = _Asked(module)
+        with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
+            asked.run(*map(torch.tensor, sample.inputs.values()))
+        failed.update(place for place, holds in enumerate(asked.held) if not holds)
+    for place in failed:
+        if _is_of_values(asserted[place]):
+            graph.erase_node(asserted[place])
+    graph.eliminate_dead_code()
     captured.graph_module.recompile()
-    return captured
+
+
+class _Asked(Interpreter):
+    """Runs a program, and notes what holds of all that it asserts."""
+
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__(module)
+        self.held: list[bool] = []
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call it, but for an assertion."""
+        if target not in _ASSERTIONS:
+            return super().call_function(target, args, kwargs)
+        self.held.append(bool(args[0]))
+        return None
 
 
 def in_onnx(x: Any, holds: Any) -> Any:
@@ -111,22 +147,31 @@ def in_torchscript(x: Tensor, holds: Tensor) -> Tensor:
 
 def _checked(x: Tensor, holds: Tensor) -> Tensor:
     if not bool(holds):
-        raise RuntimeError("another way through forward than the file has")
+        raise RuntimeError("another way through forward than the file has")  # scripts: no globals
     return x
 
 
 def _is_of_values(node: Node) -> bool:
     """Whether it is an assertion that inputs of the declared sizes may fail."""
-    if node.target in (_aten._assert_async.default, _aten._assert_async.msg):
-        return True
-    condition = node.args[0] if node.target is _aten._assert_scalar.default else None
+    if node.target is not _aten._assert_scalar.default:
+        return node.target in _ASSERTIONS and isinstance(node.args[0], Node)
+    condition = node.args[0]
     if not isinstance(condition, Node):
         return False
+    if _is_made_of_items(condition):  # of which torch may know what it asserted before
+        return True
     asked = condition.meta["val"].node
     counts = free_unbacked_symbols(asked.expr)
     any_count = {each: sympy.Dummy(integer=True, nonnegative=True) for each in counts}
     is_true = counts <= asked.shape_env.size_like and asked.expr.xreplace(any_count) == sympy.true
     return bool(counts) and not is_true
+
+
+def _is_made_of_items(number: Node) -> bool:
+    if number.target in (_aten.item.default, _aten._local_scalar_dense.default):
+        return True
+    is_of_tensors = isinstance(number.target, torch._ops.OpOverload)
+    return not is_of_tensors and any(map(_is_made_of_items, number.all_input_nodes))
 
 
 def _truth(condition: Node) -> Node:

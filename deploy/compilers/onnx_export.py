@@ -131,15 +131,6 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     return _of_program(source, folder, request, _guarded)
 
 
-def unguarded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
-    """The same, for those that compute the same by each way: parity tells whether it is so.
-
-    Raises:
-        Exception: Whatever torch.jit, torch.export and torch.onnx raise.
-    """
-    return _of_program(source, folder, request, _recorded)
-
-
 def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     """Export what a trace did, with its numbers; parity tells whether it holds for other inputs.
 

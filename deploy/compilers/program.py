@@ -340,19 +340,15 @@ def symbol(name: str, range_: Range) -> Any:
     return dim if step == 1 else step * dim
 
 
-def recorded(
-    source: Source, folder: Path, save: Save | None = None, *, guarded: bool = True
-) -> Compiled:
+def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled:
     """Capture one way; of others the file says, where it is run, that it does not have them.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
-    from .one_way import unguarded  # loads sympy
-    from .recorded import with_values
+    from .recorded import with_values  # loads sympy
 
-    found = with_values(source)
-    return _saved(source, folder, found if guarded else unguarded(found), save)
+    return _saved(source, folder, with_values(source), save)
 
 
 def _saved(

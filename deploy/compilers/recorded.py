@@ -23,8 +23,9 @@ from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import conversions, quotients
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import program
+from . import one_way, program
 
 
 def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
@@ -53,13 +54,14 @@ def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
         _some_chosen(),
-        _bounds_kept(),
+        _answers_kept(),
         program.ready(),
     ):
         found = _captured(capture, fixes=fixes)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None
         tensor.fake_mode.propagate_real_tensors = False
+    one_way.prune(source, found)
     return found
 
 
@@ -112,46 +114,83 @@ def _some_chosen() -> Iterator[None]:
     """
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
 
-    from .special_sizes import of_more_than_one
-
     own: Any = ShapeEnv._evaluate_expr
 
     def evaluated(env: ShapeEnv, expr: Any, *args: Any, **options: Any) -> Any:
-        is_one = len(symbols := expr.free_symbols) == 1 and symbols <= env.size_like
-        answer = of_more_than_one(expr, *symbols) if is_one else None
-        if answer is not None and expr.subs(*symbols, 1) != answer and _is_asked_in_forward():
-            answer = None
-        return own(env, expr, *args, **options) if answer is None else answer
+        answer, is_of_one = _of_some(env, expr)
+        if answer is None or not (is_of_one or not _is_asked_in_forward()):
+            return own(env, expr, *args, **options)
+        return answer
 
     with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
         yield
 
 
+def _of_some(env: Any, expr: Any) -> tuple[Any, bool]:
+    """What is answered alike of all counts from 2 on, if it is; and whether of 1 too."""
+    from .special_sizes import of_more_than_one  # loads sympy
+
+    symbols = expr.free_symbols
+    is_count = len(symbols) == 1 and symbols <= env.size_like
+    answer = of_more_than_one(expr, *symbols) if is_count else None
+    return answer, answer is not None and expr.subs(*symbols, 1) == answer
+
+
 @contextlib.contextmanager
-def _bounds_kept() -> Iterator[None]:
-    """``if x.max().item() > 100`` is a condition too.
+def _answers_kept() -> Iterator[None]:
+    """What forward asks of values is asserted in the program, as it was answered.
 
-    Of a bound, ``zuf0 <= 100.0``, torch keeps the range of a number alone, and none of a float
-    (2.13). What is less than the next float is no bound to it.
+    Torch's own assertions are of what it makes of a question: a bound is the range of a number,
+    and goes with it; ``not x > 1`` is ``x <= 1``, which NaN is not; what equals 1 is 1.
     """
-    import sympy
-    from torch.fx.experimental import symbolic_shapes as shapes
-
-    own = shapes.canonicalize_bool_expr
-
-    def canonical(expr: Any) -> Any:
-        found = own(expr)
-        if isinstance(found, sympy.LessThan) and shapes.free_unbacked_symbols(found):
-            ends: Any = found.args
-            less, more = ends
-            if more.is_Float:
-                return sympy.StrictLessThan(less, math.nextafter(float(more), math.inf))
-            if less.is_Float:
-                return sympy.StrictLessThan(math.nextafter(float(less), -math.inf), more)
-        return found
-
-    with mock.patch.object(shapes, "canonicalize_bool_expr", canonical):
+    node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
+    with contextlib.ExitStack() as stack:
+        for name, symbol in _ASKED.items():
+            kept = _keeping(getattr(node, name), symbol)
+            stack.enter_context(mock.patch.object(node, name, kept))
         yield
+
+
+_ASKED: Final[dict[str, Any]] = {
+    "guard_bool": torch.SymBool,
+    "guard_int": torch.SymInt,
+    "guard_float": torch.SymFloat,
+}
+
+
+def _keeping(own: Any, symbol: Any) -> Any:
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    def guard(node: Any, file: str, line: int) -> Any:
+        is_asked = free_unbacked_symbols(node.expr) and _asker(sys._getframe(1)) is not None
+        if not is_asked or _of_some(node.shape_env, node.expr)[1]:
+            return own(node, file, line)
+        asserted: dict[Any, list[Any]] = node.shape_env.deferred_runtime_asserts
+        before = {key: [*each] for key, each in asserted.items()}
+        held = _as_tensor(symbol(node))
+        answer = own(node, file, line)
+        asserted.clear()
+        asserted.update(before)
+        _assert(held == _as_whole(answer), ANOTHER_WAY)
+        return answer
+
+    return guard
+
+
+def _as_tensor(asked: Any) -> Tensor:
+    if isinstance(asked, torch.SymFloat):
+        return _full((), asked, dtype=torch.float64).isfinite()
+    return _full((), _choose(asked, 1, 0) if isinstance(asked, torch.SymBool) else asked)
+
+
+def _as_whole(answer: Any) -> int:
+    """Of a float whether it is one: another has other results, and the proof sees it."""
+    return int(math.isfinite(answer) if isinstance(answer, float) else answer)
+
+
+_full: Callable[..., Tensor] = torch.full
+_choose: Any = torch.sym_ite  # these have no types
+_assert: Any = torch.ops.aten._assert_async.msg
 
 
 @contextlib.contextmanager
@@ -195,7 +234,7 @@ def _asker(frame: Any) -> Any:
 
 
 _BETWEEN: Final = (
-    *("__bool__", "__float__", "__int__", "__index__", "bool_", "int_", "float_"),
+    *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     "__torch_function__",
 )
 

@@ -46,12 +46,10 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
             Route("script", torchscript.script),
             Route("export", torchscript.exported),
             Route(RECORDED, torchscript.recorded, records=True),
-            Route("recorded, any way", torchscript.unguarded, records=True, mends=True),
             Route("trace", torchscript.trace, records=True),
         )
     if format_ == "onnx":
         exact = partial(onnx_export.written_out, request=request)
-        unguarded = partial(onnx_export.unguarded, request=request)
         steps = partial(onnx_export.steps_written_out, request=request)
         return (
             Route("dynamo", partial(onnx_export.dynamo, request=request)),
@@ -59,7 +57,6 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
             Route("steps written out", steps, mends=True),
             Route("converted", partial(onnx_export.converted, request=request)),
             Route(RECORDED, partial(onnx_export.recorded, request=request), records=True),
-            Route("recorded, any way", unguarded, records=True, mends=True),
             Route("trace", partial(onnx_export.trace, request=request), records=True),
         )
     if format_ == string_input.FORMAT:
@@ -71,10 +68,4 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         Route("strict", partial(program.strict, save=save)),
         Route("script", partial(program.script, save=save)),
         Route(RECORDED, partial(program.recorded, save=save), records=True),
-        Route(
-            "recorded, any way",
-            partial(program.recorded, save=save, guarded=False),
-            records=True,
-            mends=True,
-        ),
     )

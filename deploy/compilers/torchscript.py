@@ -74,17 +74,6 @@ def recorded(source: Source, folder: Path) -> Compiled:
     return _of_program(source, folder, guarded(with_values(source, fixes=True)))
 
 
-def unguarded(source: Source, folder: Path) -> Compiled:
-    """The same, for those that compute the same by each way: parity tells whether it is so.
-
-    Raises:
-        Exception: Whatever torch.export and torch.jit raise.
-    """
-    from .recorded import with_values  # loads sympy
-
-    return _of_program(source, folder, with_values(source, fixes=True))
-
-
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:
     from . import one_way, special_sizes  # loads sympy
 
@@ -181,7 +170,8 @@ def _slice(
 
 
 def _value(x: torch.Tensor) -> torch.Tensor:
-    return x
+    """As a number of Python's."""
+    return x.double() if x.is_floating_point() else x
 
 
 def _double(number: Any) -> torch.Tensor:
@@ -194,20 +184,6 @@ def _chosen(condition: Any, one: Any, other: Any) -> torch.Tensor:
 
 def _not(condition: Any) -> torch.Tensor:
     return torch.as_tensor(condition).logical_not()
-
-
-def _compared(comparison: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Of a number of Python's and a value in float32, which that is not rounded to."""
-
-    def compared(one: Any, other: Any) -> Any:
-        return comparison(*map(_widened, (one, other)))
-
-    return compared
-
-
-def _widened(number: Any) -> Any:
-    is_float = isinstance(number, torch.Tensor) and number.is_floating_point()
-    return number.double() if is_float else number
 
 
 def _square_root(size: Any) -> torch.Tensor:
@@ -274,8 +250,6 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
     torch.sym_max: _most,
     torch.sym_ite: _chosen,
     torch.sym_not: _not,
-    **{each: _compared(each) for each in (operator.lt, operator.le, operator.gt, operator.ge)},
-    **{each: _compared(each) for each in (operator.eq, operator.ne)},
 }
 
 

@@ -88,7 +88,7 @@ def test_a_file_with_a_fixed_size_is_told_by_the_size(tmp_path: Path) -> None:
         )  # fmt: skip  # one call
     problem = caught.value.problem
     assert problem.endswith(
-        "recorded   refused: asked for output: float32[batch, time, 4], "
+        "trace      refused: asked for output: float32[batch, time, 4], "
         "the exporter wrote output: float32[batch, 3, 4]"
     )
     assert caught.value.remedy == (

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy.compilers import program
 from edgeport.deploy.compilers.operators.quotients import LostSizeError
+from edgeport.deploy.compilers.recorded import with_values
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
 
@@ -138,10 +140,65 @@ def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
             torch.testing.assert_close(torch.tensor(found), module(x))
 
 
-class OneRow(nn.Module):
+LARGE = 1e9
+
+
+class Asks(nn.Module):
+    """A question to values, in code that no script takes."""
+
+    def __init__(self, asks: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.asks(x) else x * 3
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda x: (x > -LARGE).all(),  # true of the example, so that torch takes it for 1
+        lambda x: int((x < -LARGE).sum()) == 0,
+        lambda x: int((x > LARGE).sum()) <= 0.5 * x.shape[0],
+        lambda x: (x + LARGE).min().item() >= 0,  # a bound, and its negation
+        lambda x: not (x.max().item() > LARGE),
+        lambda x: x.sum().item() / x.shape[0] < LARGE,
+        lambda x: x.max().item() * x.shape[0] <= LARGE and x.min().item() < LARGE,
+        lambda x: math.isfinite(x.sum().item()),
+        lambda x: {x[0].tolist()[1] > LARGE} == {True},
+        lambda x: len([*range(int(x.max() // LARGE) + 2)]) > 2,
+    ],
+)
+def test_each_answer_is_kept(asks: Callable[[Tensor], Any]) -> None:
+    module = Asks(asks)
+    source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
+    with quiet():
+        run: Any = with_values(source, fixes=True).module()
+    example = bool(asks(torch.rand(4, 5)))
+    inputs = [torch.rand(rows, 5) for rows in (2, 9)]
+    for value in (2 * LARGE, -8 * LARGE, math.nan, math.inf):
+        for places in (slice(0, 1), slice(None)):
+            inputs.append(torch.rand(3, 5))
+            inputs[-1][places, 1] = value
+    refused = 0
+    for x in inputs:
+        try:
+            is_same = bool(asks(x)) == example
+        except (ValueError, OverflowError):  # of NaN there is no whole number
+            continue
+        if is_same:
+            torch.testing.assert_close(run(x)[0], module(x), equal_nan=True)
+        else:
+            refused += 1
+            with pytest.raises(RuntimeError, match="another way through|Runtime assertion failed"):
+                run(x)
+    assert refused
+
+
+class SoManyRows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         chosen = x[x[:, 0] > 0]
-        if chosen.shape[0] == 1 or {1} == {2}:
+        if chosen.shape[0] == 123 or {1} == {2}:
             return x * 100
         return x + chosen.sum()
 
@@ -154,15 +211,15 @@ class Turns(nn.Module):
 
 
 def test_a_pt2_answers_no_question_otherwise(tmp_path: Path) -> None:
-    module = OneRow()
+    module = SoManyRows()
     source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
     with quiet():
         program.recorded(source, tmp_path)
     run: Any = torch.export.load(tmp_path / "model.pt2").module()
-    x = torch.rand(7, 5)
+    x = torch.rand(200, 5)
     torch.testing.assert_close(run(x)[0], module(x))
-    x[:, 0] = torch.tensor([-1, -1, 1, -1, -1, -1, -1])
-    with pytest.raises(RuntimeError, match="Runtime assertion failed"):
+    x[123:, 0] = -1
+    with pytest.raises(RuntimeError, match="another way through forward than the file has"):
         run(x)
 
 

@@ -130,7 +130,7 @@ def test_a_recorded_branch_on_a_size_is_refused(tmp_path: Path) -> None:
             dimensions={"x": {1: "time"}}, ranges={"time": Range(1, 41)},
         )  # fmt: skip  # one call
     for route in ("export", "recorded", "trace"):
-        assert f"{route:<19}wrong: libtorch: output, random, time=6" in str(caught.value)
+        assert f"{route:<10}wrong: libtorch: output, random, time=6" in str(caught.value)
     assert "a size that it fixed, a branch on one" in caught.value.remedy
 
 
