@@ -26,6 +26,7 @@ ANOTHER_WAY: Final = "another way through forward than the file has"
 _WAYS: Final = (
     ANOTHER_WAY,
     "Runtime assertion failed for expression",  # a .pt2 file, torch 2.13
+    " but received ",  # the same in AOTInductor: Expected u0 >= 1 but received 0
     "forward raises",  # of scripted code, in a .pt2 file
 )
 

@@ -65,7 +65,7 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
             graph.erase_node(node)
         with graph.inserting_before(output):
             holds = reduce(_both, conditions)
-            made = {y: _made(y, ONLY_IF, y, holds) for y in output.all_input_nodes}
+            made = {y: _hung(y, holds) for y in output.all_input_nodes}
     output.args = (tuple(made.get(y, y) for y in output.args[0]),)
     outputs: Any = output.args[0]  # its types say that there may be none
     for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
@@ -184,6 +184,13 @@ def _truth(condition: Node) -> Node:
 
 def _both(one: Node, other: Node) -> Node:
     return _made(one, _aten.logical_and.default, one, other)
+
+
+def _hung(y: Node, holds: Node) -> Node:
+    """An output that hangs on a condition; to compute its sizes would tell torch more of them."""
+    made = y.graph.call_function(ONLY_IF, (y, holds))
+    made.meta["val"] = y.meta["val"]
+    return made
 
 
 def _made(beside: Node, function: Any, *given: Any) -> Node:
