@@ -99,7 +99,7 @@ def _ask_for_sizes(part: torch.fx.GraphModule, traced_as: Mapping[Any, Callable[
     another dtype take their own.
     """
     for node in part.graph.find_nodes(op="call_function", target=_aten._assert_scalar.default):
-        part.graph.erase_node(node)  # of sizes alone
+        part.graph.erase_node(node)  # of what is asserted of values, outputs hang already
     part.graph.eliminate_dead_code()
     for node in part.graph.nodes:
         if _is_pointwise(node):

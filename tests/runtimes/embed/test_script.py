@@ -51,6 +51,12 @@ def check(script: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
 
 
+def beside(script: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the script where it finds what lies beside it."""
+    command = [sys.executable, str(script), "--check"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def embedded(bundle: Path) -> Path:
     script = bundle.with_name("infer.py")
     write_script(Bundle.read(bundle), script)
@@ -211,8 +217,7 @@ def test_it_says_what_it_misses(packed: Path) -> None:
 def test_it_says_that_the_engine_is_missing(packed: Path) -> None:
     script = embedded(packed)
     script.with_name("onnxruntime.py").write_text("raise ImportError('no engine here')\n")
-    command = [sys.executable, str(script), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = beside(script)
     assert (done.returncode, done.stderr) == (3, f"{script}: no engine here\n")
 
 
@@ -236,8 +241,7 @@ def test_it_says_that_numpy_is_missing_or_python_too_old(
 def test_ctrl_c_is_told(packed: Path) -> None:
     script = embedded(packed)
     script.with_name("onnxruntime.py").write_text("raise KeyboardInterrupt\n")
-    command = [sys.executable, str(script), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = beside(script)
     assert (done.returncode, done.stderr) == (130, f"{script}: interrupted\n")
 
 
