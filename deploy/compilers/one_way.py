@@ -17,6 +17,7 @@ from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from edgeport.deploy.sources.running import as_tensors, run_module
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
@@ -75,25 +76,36 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
     return captured
 
 
-def prune(source: Source, captured: ExportedProgram) -> None:
-    """Drop, in place, what a sample fails: the proof tells whether both ways are the same."""
+NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
+"""So begins the message of what asserts that a number is that of the example; its place follows."""
+
+
+def prune(source: Source, captured: ExportedProgram) -> set[int]:
+    """Drop, in place, what a sample fails: the proof tells whether both ways are the same.
+
+    Returns:
+        The places of numbers that were another one in a sample.
+    """
     graph = captured.graph_module.graph
     asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
     if not any(map(_is_of_values, asserted)):
-        return
+        return set()
     module = captured.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares sizes
     failed: set[int] = set()
     for sample in source.samples:
         asked = _Asked(module)
         with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
-            asked.run(*map(torch.tensor, sample.inputs.values()))
+            run_module(source.flat, sample.inputs)  # what it refuses itself tells nothing
+            asked.run(*as_tensors(sample.inputs))
         failed.update(place for place, holds in enumerate(asked.held) if not holds)
-    for place in failed:
-        if _is_of_values(asserted[place]):
-            graph.erase_node(asserted[place])
+    dropped = [asserted[place] for place in failed if _is_of_values(asserted[place])]
+    messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
+    for node in dropped:
+        graph.erase_node(node)
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
+    return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
 
 
 class _Asked(Interpreter):

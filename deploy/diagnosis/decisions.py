@@ -187,6 +187,12 @@ def unexercised(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
     return tuple(decision for decision in decisions if _is_unexercised(decision))
 
 
+def numbers(decisions: Iterable[Decision]) -> tuple[str, ...]:
+    """The lines that take numbers out of tensors, which a trace holds."""
+    taken = (each.source for each in decisions if each.kind in ("number", "array"))
+    return tuple(dict.fromkeys(taken))
+
+
 def _is_unexercised(decision: Decision) -> bool:
     if decision.kind == "chosen":
         return 0 not in decision.values
@@ -213,4 +219,13 @@ def describe(decision: Decision, *, is_refused: bool = False) -> str:
     return (
         f"{line}: `{code}`{layer} went one way in every sample, so {lost}: "
         "give a sample that takes it, with --samples"
+    )
+
+
+def of_number(source: str) -> str:
+    """A sentence for the user about a line that makes a number of values, which a file holds."""
+    line, _, code = source.partition("  ")
+    return (
+        f"{line}: `{code}` makes a number of values, and the file holds that of the example: the "
+        "samples come out right by it, but what forward decides by it for others is not proved"
     )
