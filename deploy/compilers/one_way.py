@@ -4,6 +4,7 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 """
 
 import contextlib
+from collections.abc import Callable
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final
@@ -52,13 +53,28 @@ ONLY_IF: Final[Any] = torch.ops.edgeport.only_if.default
 
 
 def guarded(captured: ExportedProgram) -> ExportedProgram:
-    """Let the outputs of a program, in place, hang on what it asserts of values."""
-    graph: Any = captured.graph_module.graph  # its types do not say what an output is given
+    """Let the outputs of a program, in place, hang on what it asserts of values.
+
+    So do those of a side of a branch, and of a turn of a loop, on what is asserted there.
+    """
+    for part in captured.graph_module.modules():
+        if isinstance(part, GraphModule):
+            is_whole = part is captured.graph_module
+            _hang(part.graph, _is_of_values if is_whole else _is_of_tensors)
+            part.recompile()
+    outputs: Any = captured.graph.output_node().args[0]  # its types say that there may be none
+    for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
+        if isinstance(spec.arg, TensorArgument):
+            spec.arg = TensorArgument(y.name)
+    return captured
+
+
+def _hang(graph: Any, is_asserted: Callable[[Node], bool]) -> None:
     output = graph.output_node()
-    asserted = [node for node in graph.nodes if _is_of_values(node)]
+    asserted = [node for node in graph.nodes if is_asserted(node)]
     if not asserted:
-        return captured
-    with _mode([node.meta["val"] for node in graph.nodes if node.op == "placeholder"]):
+        return
+    with _mode([node.meta["val"] for node in graph.nodes if "val" in node.meta]):
         conditions = []
         for node in asserted:  # which torch would take for granted behind it
             with graph.inserting_before(node):
@@ -66,14 +82,12 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
             graph.erase_node(node)
         with graph.inserting_before(output):
             holds = reduce(_both, conditions)
-            made = {y: _hung(y, holds) for y in output.all_input_nodes}
+            made = {y: _hung(y, holds) for y in output.all_input_nodes if _is_tensor(y)}
     output.args = (tuple(made.get(y, y) for y in output.args[0]),)
-    outputs: Any = output.args[0]  # its types say that there may be none
-    for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
-        if isinstance(spec.arg, TensorArgument):
-            spec.arg = TensorArgument(y.name)
-    captured.graph_module.recompile()
-    return captured
+
+
+def _is_tensor(node: Node) -> bool:
+    return isinstance(node.meta["val"], Tensor)
 
 
 NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
@@ -163,13 +177,16 @@ def _checked(x: Tensor, holds: Tensor) -> Tensor:
     return x
 
 
+def _is_of_tensors(node: Node) -> bool:
+    """Whether it is an assertion of a tensor, and not of which turn of a loop it is."""
+    return node.target in _ASSERTIONS[:2] and isinstance(node.args[0], Node)
+
+
 def _is_of_values(node: Node) -> bool:
     """Whether it is an assertion that inputs of the declared sizes may fail."""
-    if node.target is not _aten._assert_scalar.default:
-        return node.target in _ASSERTIONS and isinstance(node.args[0], Node)
-    condition = node.args[0]
+    condition = node.args[0] if node.target is _aten._assert_scalar.default else None
     if not isinstance(condition, Node):
-        return False
+        return _is_of_tensors(node)
     if _is_made_of_items(condition):  # of which torch may know what it asserted before
         return True
     asked = condition.meta["val"].node

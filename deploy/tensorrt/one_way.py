@@ -1,7 +1,7 @@
 """What engines are built from has no conditions: TensorRT takes no axis that values decide."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -19,11 +19,10 @@ def without_conditions(path: Path) -> Iterator[Path]:
         StorageError: It cannot be written.
     """
     model = onnx.load(path, load_external_data=False)
-    hanging = [node for node in model.graph.node if node.name.startswith(ANOTHER_WAY)]
-    if not hanging:
+    if not any(map(_hangs, of_kind("NodeProto", model.graph))):
         yield path
         return
-    _let_go(model.graph, hanging)
+    _let_go(model.graph, {})
     bare = path.with_name(f"{path.stem}.bare{path.suffix}")  # weights are beside it
     files.write(bare, model.SerializeToString())
     try:
@@ -32,12 +31,24 @@ def without_conditions(path: Path) -> Iterator[Path]:
         bare.unlink(missing_ok=True)
 
 
-def _let_go(graph: onnx.GraphProto, hanging: list[onnx.NodeProto]) -> None:
-    """Make identities of nodes that take an axis off which was put on before them."""
-    makers = {output: node for node in graph.node for output in node.output}
-    for node in hanging:
-        before = makers[node.input[0]]
-        if before.op_type == "Unsqueeze":
+def _hangs(node: onnx.NodeProto) -> bool:
+    return node.name.startswith(ANOTHER_WAY)
+
+
+def _let_go(graph: onnx.GraphProto, around: Mapping[str, onnx.NodeProto]) -> None:
+    """Make identities of nodes that take an axis off which was put on before them.
+
+    Args:
+        graph: The whole, or a side of a branch, or a turn of a loop.
+        around: What makes the values of the graphs that it is in.
+    """
+    makers = {**around, **{output: node for node in graph.node for output in node.output}}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _let_go(attribute.g, makers)
+        before = makers.get(node.input[0]) if _hangs(node) else None
+        if before is not None and before.op_type == "Unsqueeze":
             node.op_type = "Identity"
             node.input[:] = [before.input[0]]
     used = {value.name for value in graph.output}

@@ -89,3 +89,43 @@ def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), plain)
     with without_conditions(plain) as same:
         assert same == plain
+
+
+class RaisesWithin(nn.Module):
+    """In a side of a branch, and in a turn of a loop."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            if bool((x == 12345.5).any()):
+                raise ValueError("not this one")
+            return x * 2
+        y = x
+        for row in range(x.shape[0]):
+            if bool((x[row] == -54321.5).any()):
+                raise ValueError("nor this one")
+            y = y + x[row]
+        return y
+
+
+@pytest.mark.parametrize("format_", ["onnx", "pt2"])
+def test_what_raises_within_branches_and_loops_is_refused(format_: str, tmp_path: Path) -> None:
+    module = RaisesWithin()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}}, ranges={"rows": runtimes.Range(1, 40)},
+    )  # fmt: skip  # one call
+    refused = {value: np.full((5, 4), value, np.float32) for value in (12345.5, -54321.5)}
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for x in (torch.rand(7, 4), -torch.rand(7, 4), -torch.full((2, 4), 12345.5)):
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x), rtol=1e-5)
+        for x in refused.values():
+            with pytest.raises(ValuesError, match=REFUSED):
+                session.run({"x": x})
+    if format_ == "onnx":  # what engines are built from
+        file = tmp_path / "m.edge" / made.bundle.manifest.artefacts[0].stored.file
+        with without_conditions(file) as bare, runtimes.open(bare) as session:
+            (found,) = session.run({"x": refused[12345.5]}).values()
+            np.testing.assert_array_equal(found, refused[12345.5] * 2)
+            (found,) = session.run({"x": refused[-54321.5]}).values()
+            np.testing.assert_array_equal(found, refused[-54321.5] * 6)
