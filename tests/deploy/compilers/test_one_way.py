@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.tensorrt.one_way import without_conditions
-from edgeport.runtimes import ValuesError
+from edgeport.runtimes import ExportError, ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 REFUSED = "refused the values of an input: they take another way through forward than the file has"
@@ -68,6 +68,45 @@ def test_ways_that_are_the_same_are_both_taken(format_: str, tmp_path: Path) -> 
         for x in (torch.rand(2, 4) + 0.1, torch.randn(7, 4)):
             (found,) = session.run({"x": x.numpy()}).values()
             np.testing.assert_array_equal(found, x.abs())
+
+
+class Gate(nn.Module):
+    """Of zeros, one of the samples, both ways are the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {x.square().mean().item() < 0.01} == {True}:
+            return torch.zeros_like(x)
+        return x * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_ways_that_are_the_same_on_a_sample_alone_are_not(format_: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="forward decides by the values of a tensor"):
+        deploy.export(
+            Gate(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+            dimensions={"x": {0: "rows"}},
+        )  # fmt: skip  # one call
+
+
+class Raises(nn.Module):
+    """For one of the samples, that of large values, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x < -20).any())} == {True}:
+            raise ValueError("below -20")
+        return x * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_what_forward_raises_for_is_refused(format_: str, tmp_path: Path) -> None:
+    made = deploy.export(
+        Raises(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        session.run({"x": np.full((2, 4), -19, np.float32)})
+        with pytest.raises(ValuesError, match=REFUSED):
+            session.run({"x": np.full((2, 4), -21, np.float32)})
 
 
 def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
