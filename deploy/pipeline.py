@@ -17,7 +17,13 @@ from edgeport.deploy.compilers.routes import RECORDED, routes
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
-from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.diagnosis.decisions import (
+    Decision,
+    describe,
+    record_decisions,
+    taken_both_ways,
+    unexercised,
+)
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import (
     Reference,
@@ -314,10 +320,13 @@ def _notes(
         return source.notes
     refusing = [found.format for found in recorded if found.route == RECORDED]
     answering = [found.format for found in recorded if found.route != RECORDED]
+    found = decisions()
+    one_way = unexercised(found)
+    pairs = ((refusing, one_way), (answering, (*one_way, *taken_both_ways(found))))
     sentences = [
         f"{' and '.join(formats)}: {describe(decision, is_refused=formats is refusing)}"
-        for decision in unexercised(decisions())
-        for formats in (refusing, answering)
+        for formats, told in pairs
         if formats
+        for decision in told
     ]
     return (*source.notes, *sentences)

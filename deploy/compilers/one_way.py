@@ -57,11 +57,18 @@ ONLY_IF: Final[Any] = torch.ops.edgeport.only_if.default
 """The same values if a condition, a bool without axes, holds."""
 
 
-def guarded(captured: ExportedProgram) -> ExportedProgram:
-    """Let the outputs of a program, in place, hang on what it asserts of values."""
+def guarded(captured: ExportedProgram, *, of_numbers: bool = True) -> ExportedProgram:
+    """Let the outputs of a program, in place, hang on what it asserts of values.
+
+    Args:
+        captured: The program.
+        of_numbers: Of numbers that are made of them too, of which torch asserts more than forward.
+    """
     graph: Any = captured.graph_module.graph  # its types do not say what an output is given
     output = graph.output_node()
     asserted = [node for node in graph.nodes if _is_of_values(node)]
+    if not of_numbers:
+        asserted = [each for each in asserted if each.target is not _aten._assert_scalar.default]
     if not asserted:
         return captured
     with _mode([node.meta["val"] for node in graph.nodes if node.op == "placeholder"]):

@@ -53,6 +53,7 @@ def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
         mock.patch.object(meta_utils, "_safe_copy", _copied),
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
+        mock.patch.object(torch.SymFloat, "__floordiv__", _floor_divided),
         _some_chosen(),
         _answers_kept(),
         program.ready(),
@@ -237,6 +238,19 @@ _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     "__torch_function__",
 )
+
+
+_own_floor: Final[Any] = torch.SymFloat.__floordiv__
+
+
+def _floor_divided(x: Any, y: Any) -> Any:
+    """As Python has it, 1.0 // 0.1 is 9: torch floors the quotient, which is 10.0."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    numbers = [each for each in (x, y) if isinstance(each, torch.SymFloat)]
+    if isinstance(y, Tensor) or not any(free_unbacked_symbols(each.node.expr) for each in numbers):
+        return _own_floor(x, y)
+    return (_full((), x, dtype=torch.float64) // _full((), y, dtype=torch.float64)).item()
 
 
 def _formatted(symbol: Any, spec: str) -> str:

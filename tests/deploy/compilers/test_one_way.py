@@ -109,6 +109,51 @@ def test_what_forward_raises_for_is_refused(format_: str, tmp_path: Path) -> Non
             session.run({"x": np.full((2, 4), -21, np.float32)})
 
 
+class Asserts(nn.Module):
+    """In code that torch reads as bytecode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = {"x": lambda: x}
+        assert x.max() < 50, "too large"
+        return known["x"]() * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_what_forward_asserts_is_refused(format_: str, tmp_path: Path) -> None:
+    made = deploy.export(
+        Asserts(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        session.run({"x": np.full((2, 4), 49, np.float32)})
+        with pytest.raises(ValuesError, match="refused the values of an input"):
+            session.run({"x": np.full((2, 4), 51, np.float32)})
+
+
+class Bins(nn.Module):
+    """Of 1.0 Python has bin 9, and the quotient is 10.0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.max().item()
+        if {largest > 1e7} == {True}:
+            return x
+        return x + largest // 0.1
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_numbers_of_values_are_divided_as_python_does(format_: str, tmp_path: Path) -> None:
+    module = Bins()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for value in (1.0, 0.5, -1.0, 3.0, 0.25):
+            x = torch.full((2, 4), value)
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x), rtol=1e-6)
+
+
 def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
     module = Decides()
     made = deploy.export(
