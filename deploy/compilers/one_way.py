@@ -101,22 +101,34 @@ def prune(source: Source, captured: ExportedProgram) -> None:
         return
     module = captured.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares sizes
-    same: set[int] = set()
-    differ: set[int] = set()
+    failed: set[int] = set()
+    right: set[int] = set()
+    wrong: list[set[int]] = []
     for sample in source.samples:
-        failed = _answer(module, sample.inputs)[0] & of_values
-        if failed <= same | differ:
+        if not (more := _answer(module, sample.inputs)[0] & of_values - failed):
             continue
-        same |= failed
+        failed |= more
         for inputs in (sample.inputs, *_near(sample.inputs, source.example)):
             places, answers = _answer(module, inputs)
-            failed = places & of_values
-            if failed and failed <= same and not _is_right(source, inputs, answers):
-                differ |= failed
-    for place in same - differ:
+            asked = places & of_values
+            if asked and asked <= failed:
+                if _is_right(source, inputs, answers):
+                    right |= asked
+                else:
+                    wrong.append(asked)
+    for place in failed - _to_keep(wrong, right):
         graph.erase_node(asserted[place])
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
+
+
+def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
+    """Of each set that fails where the answer is wrong, what never fails where it is right."""
+    kept: set[int] = set()
+    for places in sorted(wrong, key=len):
+        if not places & kept:
+            kept |= (places - right) or places
+    return kept
 
 
 def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any]]:

@@ -54,6 +54,8 @@ def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__floordiv__", _floor_divided),
+        mock.patch.object(torch.SymFloat, "__bool__", _is_not_0),
+        mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _some_chosen(),
         _answers_kept(),
         program.ready(),
@@ -229,7 +231,9 @@ def _is_asked_in_forward() -> bool:
 
 def _asker(frame: Any) -> Any:
     """The names of the module whose code asks for a value, if it is not torch's own."""
-    while frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame):
+    while frame.f_globals is globals() or (
+        frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)
+    ):
         frame = frame.f_back
     return None if quotients.is_torch(frame) else frame.f_globals
 
@@ -238,6 +242,28 @@ _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     "__torch_function__",
 )
+
+
+def _is_not_0(number: Any) -> bool:
+    """As ``if x.max().item():`` asks, for which torch has no symbol."""
+    return bool(number != 0)
+
+
+_own_hash: Final[Any] = torch.SymInt.__hash__
+
+
+def _hashed(number: Any) -> int:
+    """A key, as in ``heads[int(x.argmax())]``, is that of the example; torch refuses it.
+
+    Sizes of what is chosen stay refused, of which einops makes keys, and goes on without.
+    """
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    node = number.node
+    symbols = set() if node.is_nested_int() else free_unbacked_symbols(node.expr)
+    if not symbols - node.shape_env.size_like:
+        return int(_own_hash(number))
+    return hash(node.guard_int("", 0))
 
 
 _own_floor: Final[Any] = torch.SymFloat.__floordiv__

@@ -167,6 +167,8 @@ class Asks(nn.Module):
         lambda x: math.isfinite(x.sum().item()),
         lambda x: {x[0].tolist()[1] > LARGE} == {True},
         lambda x: len([*range(int(x.max() // LARGE) + 2)]) > 2,
+        lambda x: {0: False}.get(int((x > LARGE).sum()), True),
+        lambda x: x.clamp(min=LARGE).max().item() - LARGE,
     ],
 )
 def test_each_answer_is_kept(asks: Callable[[Tensor], Any]) -> None:
