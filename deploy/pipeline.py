@@ -23,6 +23,7 @@ from edgeport.deploy.diagnosis.decisions import (
     numbers,
     of_number,
     record_decisions,
+    taken_both_ways,
     unexercised,
 )
 from edgeport.deploy.proof.localiser import Localisation
@@ -322,12 +323,16 @@ def _notes(
     refusing = [found for found in recorded if found.route == RECORDED]
     answering = [found.format for found in recorded if found.route != RECORDED]
     seen = decisions()
-    ways = (([found.format for found in refusing], True), (answering, False))
+    one_way = unexercised(seen)
+    pairs = (
+        ([found.format for found in refusing], one_way),
+        (answering, (*one_way, *taken_both_ways(seen))),
+    )
     sentences = [
-        f"{' and '.join(formats)}: {describe(decision, is_refused=is_refused)}"
-        for decision in unexercised(seen)
-        for formats, is_refused in ways
+        f"{' and '.join(formats)}: {describe(decision, is_refused=formats is not answering)}"
+        for formats, told in pairs
         if formats
+        for decision in told
     ]
     fixed = {found.format: found.compiled.fixed for found in refusing if found.compiled}
     fixed.update(dict.fromkeys(answering, numbers(seen)))

@@ -4,11 +4,14 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 """
 
 import contextlib
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -17,9 +20,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils import _pytree as pytree
 
 from edgeport.deploy.sources.running import as_tensors, run_module
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from .size_floats import TRACE
@@ -52,15 +57,19 @@ ONLY_IF: Final[Any] = torch.ops.edgeport.only_if.default
 """The same values if a condition, a bool without axes, holds."""
 
 
-def guarded(captured: ExportedProgram) -> ExportedProgram:
+def guarded(captured: ExportedProgram, *, of_numbers: bool = True) -> ExportedProgram:
     """Let the outputs of a program, in place, hang on what it asserts of values.
 
     So do those of a side of a branch, and of a turn of a loop, on what is asserted there.
+
+    Args:
+        captured: The program.
+        of_numbers: Of numbers that are made of them too, of which torch asserts more than forward.
     """
     for part in captured.graph_module.modules():
         if isinstance(part, GraphModule):
             is_whole = part is captured.graph_module
-            _hang(part.graph, _is_of_values if is_whole else _is_of_tensors)
+            _hang(part.graph, _is_of_values if is_whole and of_numbers else _is_of_tensors)
             part.recompile()
     outputs: Any = captured.graph.output_node().args[0]  # its types say that there may be none
     for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
@@ -95,31 +104,120 @@ NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
 
 
 def prune(source: Source, captured: ExportedProgram) -> set[int]:
-    """Drop, in place, what a sample fails: the proof tells whether both ways are the same.
+    """Drop, in place, what a sample fails, where the program still answers as the module does.
+
+    It has to near that sample too: of zeros alone most ways answer the same.
 
     Returns:
-        The places of numbers that were another one in a sample.
+        The places of numbers that may be others than the example has.
     """
     graph = captured.graph_module.graph
     asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
-    if not any(map(_is_of_values, asserted)):
+    of_values = {place for place, node in enumerate(asserted) if _is_of_values(node)}
+    if not of_values:
         return set()
     module = captured.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares sizes
     failed: set[int] = set()
+    right: set[int] = set()
+    wrong: list[set[int]] = []
     for sample in source.samples:
-        asked = _Asked(module)
-        with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
-            run_module(source.flat, sample.inputs)  # what it refuses itself tells nothing
-            asked.run(*as_tensors(sample.inputs))
-        failed.update(place for place, holds in enumerate(asked.held) if not holds)
-    dropped = [asserted[place] for place in failed if _is_of_values(asserted[place])]
+        if not (more := _answer(module, sample.inputs)[0] & of_values - failed):
+            continue
+        failed |= more
+        for inputs in (sample.inputs, *_near(sample.inputs, source.example)):
+            places, answers = _answer(module, inputs)
+            asked = places & of_values
+            if asked and asked <= failed:
+                if _is_right(source, inputs, answers):
+                    right |= asked
+                else:
+                    wrong.append(asked)
+    dropped = [asserted[place] for place in failed - _to_keep(wrong, right)]
     messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
     for node in dropped:
         graph.erase_node(node)
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
     return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
+
+
+def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
+    """Of each set that fails where the answer is wrong, what never fails where it is right."""
+    kept: set[int] = set()
+    for places in sorted(wrong, key=len):
+        if not places & kept:
+            kept |= (places - right) or places
+    return kept
+
+
+def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any]]:
+    """Which assertions inputs fail, and what is answered nevertheless."""
+    asked = _Asked(module)
+    answers: list[Any] = []
+    with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
+        answers = pytree.tree_leaves(asked.run(*as_tensors(inputs)))
+    return {place for place, holds in enumerate(asked.held) if not holds}, answers
+
+
+def _is_right(source: Source, inputs: Mapping[str, Array], answers: Sequence[Any]) -> bool:
+    """Whether the module answers the same; what it raises for is no answer."""
+    try:
+        expected = [*map(torch.as_tensor, run_module(source.flat, inputs))]
+    except Exception:  # the user's module may raise anything
+        return False
+    pairs = zip(expected, answers, strict=False)
+    return len(expected) == len(answers) and all(itertools.starmap(_is_close, pairs))
+
+
+def _is_close(expected: Tensor, answer: Tensor) -> bool:
+    """Whether rounding alone may be between them."""
+    if expected.shape != answer.shape or expected.dtype != answer.dtype:
+        return False
+    if not expected.is_floating_point():
+        return torch.equal(expected, answer)
+    finite = expected[expected.isfinite()].abs()
+    error = torch.finfo(expected.dtype).eps ** 0.5 * finite.max() if finite.numel() else 0.0
+    return torch.allclose(answer, expected, rtol=0.0, atol=float(error), equal_nan=True)
+
+
+def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Others, of which some go the same way: all inputs moved, or the floats alone."""
+    draw = np.random.default_rng(0)
+    for far, way, are_floats in itertools.product(_FAR, _WAYS, (True, False)):
+        yield {
+            name: array
+            if are_floats and array.dtype.kind != "f"
+            else _moved(array, example[name], far, way, draw)
+            for name, array in inputs.items()
+        }
+
+
+_FAR: Final = (1e-4, 1e-2, 0.1, 1.0)
+"""Of the largest value of the example."""
+
+_WAYS: Final[tuple[Callable[[Any], Any], ...]] = (
+    lambda moves: moves,
+    np.abs,
+    lambda moves: -np.abs(moves),
+    lambda moves: np.round(8 * (moves - np.flip(moves))),  # their sum is 0, without rounding
+)
+
+
+def _moved(
+    array: Array, like: Array, far: float, way: Callable[[Any], Any], draw: np.random.Generator
+) -> Array:
+    if not like.size:
+        return array
+    if array.dtype.kind != "f":
+        return draw.choice(like.ravel(), array.shape).astype(array.dtype)
+    most = float(np.abs(like[np.isfinite(like)]).max(initial=0.0)) or 1.0
+    step = 2.0 ** round(math.log2(far * most))
+    with np.errstate(over="ignore"):
+        moved: Array = (array + step * way(draw.uniform(-1.0, 1.0, array.shape))).astype(
+            array.dtype
+        )
+    return moved
 
 
 class _Asked(Interpreter):

@@ -172,8 +172,9 @@ def _forget_unused(graph: Any) -> None:
 
 def _captured(source: Source) -> torch.export.ExportedProgram:
     from . import special_sizes  # loads sympy
+    from .one_way import guarded
 
-    return special_sizes.captured(source)
+    return guarded(special_sizes.captured(source), of_numbers=False)
 
 
 def _traced(source: Source) -> torch.export.ExportedProgram:

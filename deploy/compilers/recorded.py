@@ -70,6 +70,9 @@ def _with_values(source: Source, numbers: list[str], *, fixes: bool) -> Exported
         mock.patch.object(meta_utils, "_safe_copy", _copied),
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
+        mock.patch.object(torch.SymFloat, "__floordiv__", _floor_divided),
+        mock.patch.object(torch.SymFloat, "__bool__", _is_not_0),
+        mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _some_chosen(),
         _answers_kept(numbers),
         number_functions.known(),
@@ -250,7 +253,9 @@ def _is_asked_in_forward() -> bool:
 
 def _asker(frame: Any) -> Any:
     """The frame whose code asks for a value, if it is not torch's own."""
-    while frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame):
+    while frame.f_globals is globals() or (
+        frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)
+    ):
         frame = frame.f_back
     return None if quotients.is_torch(frame) else frame
 
@@ -259,6 +264,41 @@ _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     "__torch_function__",
 )
+
+
+def _is_not_0(number: Any) -> bool:
+    """As ``if x.max().item():`` asks, for which torch has no symbol."""
+    return bool(number != 0)
+
+
+_own_hash: Final[Any] = torch.SymInt.__hash__
+
+
+def _hashed(number: Any) -> int:
+    """A key, as in ``heads[int(x.argmax())]``, is that of the example; torch refuses it.
+
+    Sizes of what is chosen stay refused, of which einops makes keys, and goes on without.
+    """
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    node = number.node
+    symbols = set() if node.is_nested_int() else free_unbacked_symbols(node.expr)
+    if not symbols - node.shape_env.size_like:
+        return int(_own_hash(number))
+    return hash(node.guard_int("", 0))
+
+
+_own_floor: Final[Any] = torch.SymFloat.__floordiv__
+
+
+def _floor_divided(x: Any, y: Any) -> Any:
+    """As Python has it, 1.0 // 0.1 is 9: torch floors the quotient, which is 10.0."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    numbers = [each for each in (x, y) if isinstance(each, torch.SymFloat)]
+    if isinstance(y, Tensor) or not any(free_unbacked_symbols(each.node.expr) for each in numbers):
+        return _own_floor(x, y)
+    return (_full((), x, dtype=torch.float64) // _full((), y, dtype=torch.float64)).item()
 
 
 def _formatted(symbol: Any, spec: str) -> str:
