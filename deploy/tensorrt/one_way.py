@@ -1,10 +1,12 @@
 """What engines are built from has no conditions: TensorRT takes no axis that values decide."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import onnx
+from onnx import TensorProto
 
 from edgeport.deploy.compilers.onnx_messages import of_kind
 from edgeport.runtimes import files
@@ -22,7 +24,8 @@ def without_conditions(path: Path) -> Iterator[Path]:
     if not any(map(_hangs, of_kind("NodeProto", model.graph))):
         yield path
         return
-    _let_go(model.graph, {})
+    model.graph.initializer.append(onnx.helper.make_tensor(_FIRST, TensorProto.INT64, [1], [0]))
+    _let_go(model.graph)
     bare = path.with_name(f"{path.stem}.bare{path.suffix}")  # weights are beside it
     files.write(bare, model.SerializeToString())
     try:
@@ -35,22 +38,18 @@ def _hangs(node: onnx.NodeProto) -> bool:
     return node.name.startswith(ANOTHER_WAY)
 
 
-def _let_go(graph: onnx.GraphProto, around: Mapping[str, onnx.NodeProto]) -> None:
-    """Make identities of nodes that take an axis off which was put on before them.
+def _let_go(graph: onnx.GraphProto) -> None:
+    """Let nodes take that axis off which was put on before them, whatever holds.
 
     Args:
         graph: The whole, or a side of a branch, or a turn of a loop.
-        around: What makes the values of the graphs that it is in.
     """
-    makers = {**around, **{output: node for node in graph.node for output in node.output}}
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _let_go(attribute.g, makers)
-        before = makers.get(node.input[0]) if _hangs(node) else None
-        if before is not None and before.op_type == "Unsqueeze":
-            node.op_type = "Identity"
-            node.input[:] = [before.input[0]]
+                _let_go(attribute.g)
+        if _hangs(node):
+            node.input[1] = _FIRST
     used = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -59,3 +58,6 @@ def _let_go(graph: onnx.GraphProto, around: Mapping[str, onnx.NodeProto]) -> Non
             used.update(name for each in of_kind("NodeProto", node) for name in each.input)
     del graph.node[:]
     graph.node.extend(reversed(kept))
+
+
+_FIRST: Final = "first_axis"
