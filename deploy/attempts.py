@@ -35,6 +35,11 @@ _LONGEST_PROBLEM: Final = 200
 _LACKING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)\).* name '(.*)'")
 """What ONNX Runtime says of a node, which has a kernel for other dtypes."""
 
+_ANOTHER_WAY: Final = re.compile(rf"(?P<sample>sample '.*?'): .*{ANOTHER_WAY}")
+"""What a file with one way says of a sample that takes another."""
+
+TAKES_ANOTHER: Final = "takes another way through forward than the example"
+
 _CALLED: Final = re.compile(r"calls (?:operators of )?'(?:torch\.ops\.)?(\w+(?:\.\w+)?)")
 """What our own check of a file says of an operator that it may not hold."""
 
@@ -99,7 +104,7 @@ def first_proved(
     for route in ways:
         if route.mends and all(attempt.outcome != "wrong" for attempt in made):
             continue
-        if route.records and any(map(_refuses, made)):
+        if route.records and made and takes_another_way(made[-1]):
             continue  # it has the same way, and answers where that is not the module's
         begin(f"{format_}: {route.name}")
         made.append(tries(route))
@@ -109,9 +114,9 @@ def first_proved(
     return made
 
 
-def _refuses(attempt: Attempt) -> bool:
-    """Whether its file refuses a sample, which takes another way."""
-    return any(ANOTHER_WAY in (report.reason or "") for report in attempt.reports)
+def takes_another_way(attempt: Attempt) -> bool:
+    """Whether its file refuses a sample, which takes another way than the example."""
+    return attempt.diagnosis is not None and attempt.diagnosis.problem.endswith(TAKES_ANOTHER)
 
 
 def attempt(
@@ -181,15 +186,18 @@ def _compile_and_prove(
             diagnosis=_of_unsafe(e),
         )
     wrong = next((report for report in reports if report.outcome != "pass"), None)
-    lacking = _LACKING.search(wrong.reason or "") if wrong else None
+    told = wrong.reason or "" if wrong else ""
+    lacking, refused = _LACKING.search(told), _ANOTHER_WAY.search(told)
     diagnosis = _of_lacking(lacking, compiled, source) if lacking else None
-    if wrong and not lacking:
+    if refused:
+        diagnosis = _told(Family.CONTROL_FLOW, f"{refused['sample']} {TAKES_ANOTHER}")
+    elif wrong and not lacking:
         diagnosis = _of_wrong(wrong, folder)
     return Attempt(
         format_,
         route.name,
         route.records,
-        "proved" if wrong is None else "refused" if lacking else "wrong",
+        "proved" if wrong is None else "refused" if lacking or refused else "wrong",
         compiled_at - start,
         time.perf_counter() - compiled_at,
         compiled,

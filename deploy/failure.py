@@ -12,7 +12,7 @@ from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
 
-from .attempts import Attempt
+from .attempts import Attempt, takes_another_way
 
 _TITLES: Final = {
     "onnx": "ONNX",
@@ -64,6 +64,8 @@ def explain(
     found = _diagnosis(chief)
     chosen = any(_diagnosis(attempt).remedy == CHOSEN_LAYER for attempt in failed)
     branches = found.family == Family.CONTROL_FLOW or (chosen and found.family == Family.SIZE)
+    if chief.outcome == "refused" and branches:
+        found = _with_sample(found, failed)
     if found.remedy == LOOP or (chief.outcome == "refused" and branches):
         found = _with_script(found, format_, failed)
     if chief.outcome == "wrong" and chief.records:
@@ -95,6 +97,16 @@ def _remedy(remedy: str, format_: str, others: Sequence[str]) -> str:
     if not others or "--format" in remedy:
         return remedy
     return f"{remedy}; or leave {_TITLES[format_]} out: --format {','.join(others)}"
+
+
+def _with_sample(found: Diagnosis, failed: Sequence[Attempt]) -> Diagnosis:
+    """A recorded run would do, if it were not for one sample."""
+    told = next((_diagnosis(each).problem for each in failed if takes_another_way(each)), None)
+    return (
+        found
+        if told in (None, found.problem)
+        else replace(found, problem=f"{found.problem}, where {told}")
+    )
 
 
 def _with_script(found: Diagnosis, format_: str, failed: Sequence[Attempt]) -> Diagnosis:

@@ -118,7 +118,31 @@ def known() -> Iterator[None]:
         for name, function in _OF_NUMPY.items():
             method = _as_method(function)
             stack.enter_context(mock.patch.object(torch.SymFloat, name, method, create=True))
+        stack.enter_context(mock.patch.object(torch.SymFloat, "__round__", _rounded))
         yield
+
+
+_own_round: Final[Any] = torch.SymFloat.__dict__["__round__"]
+
+
+def _rounded(number: Any, digits: int | None = None) -> Any:
+    """To some digits of values, as ``round``."""
+    if digits is None or not _is_of_values(number):
+        return _own_round(number, digits)
+    exact, scale = _full((), number, dtype=torch.float64), 10.0 ** abs(digits)
+    if digits < 0:
+        return ((exact / scale).round() * scale).item()
+    product = exact * scale
+    high = exact * _SPLIT - (exact * _SPLIT - exact)
+    lost = (high * scale - product) + (exact - high) * scale
+    below = product.floor()
+    by_rest = torch.where(lost < 0, below, torch.where(lost > 0, below + 1, product.round()))
+    return (torch.where(product - below == 0.5, by_rest, product.round()) / scale).item()
+
+
+_SPLIT: Final = 2.0**27 + 1
+"""Half of the digits of a float64, by which its product with a power of ten is exact: Dekker,
+"A floating-point technique for extending the available precision", 1971. 2.675 * 100 is 267.5."""
 
 
 def _as_method(function: Callable[..., Tensor]) -> Callable[[Any], Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.operators.number_functions import FUNCTIONS
+from edgeport.deploy.compilers.recorded import with_values
 from edgeport.runtimes import ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
@@ -36,8 +37,6 @@ def test_functions_are_those_of_python(name: str) -> None:
     module = OfValues(function)
     example = torch.full((count,), 1.25 if name == "acosh" else 0.5, dtype=torch.float64)
     source = deploy.source_of("m", module, {"x": example})
-    from edgeport.deploy.compilers.recorded import with_values
-
     run: Any = with_values(source).program.module()
     values = [*EDGES, math.inf, -math.inf, math.nan]
     values = [0.5, 1.0, 3.7, 8.0, 40.0] if name == "pow" else values  # of others pow() may raise
@@ -51,6 +50,16 @@ def test_functions_are_those_of_python(name: str) -> None:
                 run(x)
             continue
         torch.testing.assert_close(run(x)[0], expected, equal_nan=True, msg=str(given))
+
+
+@pytest.mark.parametrize("digits", [2, 0, -1])
+def test_numbers_are_rounded_to_digits(digits: int) -> None:
+    module = OfValues(lambda number: round(number, digits))
+    source = deploy.source_of("m", module, {"x": torch.tensor([0.5], dtype=torch.float64)})
+    run: Any = with_values(source).program.module()
+    for number in (0.0, 0.125, 2.675, -3.14159, 25.0, 35.0, 1e300, math.inf, math.nan):
+        x = torch.tensor([number], dtype=torch.float64)
+        torch.testing.assert_close(run(x)[0], module(x), equal_nan=True, msg=str(number))
 
 
 class ByLogarithm(nn.Module):
