@@ -4,6 +4,8 @@
 130 interrupted.
 """
 
+from __future__ import annotations
+
 import atexit
 import codecs
 import errno
@@ -11,14 +13,15 @@ import gc
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeport import __version__
+
+if TYPE_CHECKING:  # the rest is imported in ``main``, which has words for Ctrl-C
+    from argparse import ArgumentParser, Namespace
 
 COMMANDS = (
     *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "nearest"),
@@ -55,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stream.reconfigure(errors=_IN_ASCII)
         try:
             typed = sys.argv[1:] if argv is None else argv
-            arguments = _parser(typed).parse_args(typed)
+            with _uninterrupted():
+                parser = _parser(typed)
+            arguments = parser.parse_args(typed)
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
             return _OUT_OF_MEMORY
@@ -67,12 +72,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C come behind the block: numpy, while it is imported, calls it a broken install."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _take_nothing_from_here() -> None:
     """Take no library from the folder we stand in, as ``edgeport`` does not: ``-m`` puts it first.
 
     A folder ``triton`` or a file ``random.py`` there would be what torch gets by that name. What
     the user's own code imports is found there nevertheless.
     """
+    from pathlib import Path
+
     if not sys.flags.safe_path and sys.path[0] == str(Path.cwd()):
         del sys.path[0]  # edgeport itself is imported, and knows where its parts are
 
@@ -125,6 +142,9 @@ def _in_words(error: Exception) -> str:
 
 def _parser(typed: Sequence[str]) -> ArgumentParser:
     """Declare the command that was typed, or all of them where it is none: for ``--help``."""
+    from argparse import ArgumentParser
+    from importlib import import_module
+
     parser = ArgumentParser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "

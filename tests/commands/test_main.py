@@ -96,6 +96,25 @@ print(sorted(heavy & set(sys.modules)))
     assert subprocess.check_output([sys.executable, "-c", code], text=True).endswith("[]\n")
 
 
+@pytest.mark.parametrize("module", ["argparse", "edgeport.commands.inspect", "datetime"])
+def test_ctrl_c_while_python_imports(module: str) -> None:
+    """Numpy, which imports ``datetime``, calls an import that is interrupted a broken install."""
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job behind & ignores it
+sys.meta_path.insert(0, Finder())
+from edgeport.__main__ import main
+raise SystemExit(main(["inspect", "nothing"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stderr == "edgeport: interrupted; nothing was written\n"
+    assert ended.returncode == 130
+
+
 def test_a_mistake_is_two_lines_and_debug_shows_where(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
