@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with _uninterrupted():
                 parser = _parser(typed)
             arguments = parser.parse_args(typed)
+            if "" in typed:  # as a path it would be the folder one stands in
+                parser.error("an argument is empty: is a variable of the shell not set?")
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
             return _OUT_OF_MEMORY

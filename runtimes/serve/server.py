@@ -26,8 +26,8 @@ MOST_FILES: Final = 2**16
 
 LEAST_FILES: Final = 28
 FILES_PER_WORKER: Final = 4
-"""What must be allowed. A worker has 20 open, 24 with gRPC, and one for each client; the process that
-watches has 8, and 3 for each worker."""
+"""What must be allowed. A worker has 20 open, 24 with gRPC, and one for each client; the process
+that watches has 8, and 3 for each worker."""
 
 MOST_WORKERS_PER_CPU: Final = 16
 """A mistyped number is no reason to take all the memory of a machine."""

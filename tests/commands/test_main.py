@@ -59,6 +59,14 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "COMMAND" in capsys.readouterr().err
 
 
+def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["verify", ""], ["train", "digits", "-o", ""]):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            main(command)
+        told = capsys.readouterr().err
+        assert told.endswith("error: an argument is empty: is a variable of the shell not set?\n")
+
+
 def test_a_command_declares_no_other() -> None:
     code = """
 import sys
