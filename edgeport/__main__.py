@@ -29,8 +29,8 @@ COMMANDS = (
 )
 
 
-_OUT_OF_MEMORY: Final = 3
-"""Exit code: memory is something that is needed and missing here."""
+_MISSING: Final = 3
+"""Exit code: something that is needed is missing here. Memory is, too."""
 
 _IN_ASCII: Final = "edgeport-in-ascii"
 """How what a terminal without UTF-8 has no sign for is written."""
@@ -65,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error("an argument is empty: is a variable of the shell not set?")
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
-            return _OUT_OF_MEMORY
+            return _MISSING
+        except ImportError as e:  # of numpy; what else there is, is imported when it is needed
+            if "--debug" in typed:
+                raise
+            print(f"edgeport: {_of_numpy(e)}", file=sys.stderr)
+            return _MISSING
         return _run(arguments)
     except KeyboardInterrupt as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
@@ -123,7 +128,7 @@ def _run(arguments: Namespace) -> int:
         note(f"edgeport: {plain_lines(_in_words(e))}")
         if isinstance(e, EdgeportError):
             return e.exit_code
-        return _OUT_OF_MEMORY if _is_of_memory(e) else 2
+        return _MISSING if _is_of_memory(e) else 2
     return code
 
 
@@ -140,6 +145,15 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error}\n  fix: check the path and its permissions"
     return str(error)
+
+
+def _of_numpy(error: ImportError) -> str:
+    told = str(error).strip().splitlines()[-1:]  # numpy's own advice, and then the reason
+    return (
+        f"numpy is missing or does not load: {' '.join(told)}\n"
+        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes with "
+        "the system: apt install libopenblas0, for one"
+    )
 
 
 def _parser(typed: Sequence[str]) -> ArgumentParser:

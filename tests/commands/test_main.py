@@ -59,6 +59,24 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "COMMAND" in capsys.readouterr().err
 
 
+def test_numpy_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('IMPORTANT: READ\\n\\nlibx.so: gone\\n')")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import edgeport.__main__ as it; "
+
+    def ended(*command: str) -> tuple[int, str]:
+        code = f"{start}sys.exit(it.main({command}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert ended("--help") == (
+        3,
+        "edgeport: numpy is missing or does not load: libx.so: gone\n"
+        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes "
+        "with the system: apt install libopenblas0, for one\n",
+    )
+    assert "Traceback" in ended("verify", "m.edge", "--debug")[1]
+
+
 def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["verify", ""], ["train", "digits", "-o", ""]):
         with pytest.raises(SystemExit, match=r"^2$"):
