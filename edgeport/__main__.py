@@ -148,11 +148,11 @@ def _in_words(error: Exception) -> str:
 
 
 def _of_numpy(error: ImportError) -> str:
-    told = str(error).strip().splitlines()[-1:]  # numpy's own advice, and then the reason
+    told = str(error).strip().splitlines()[-1:]  # before it comes numpy's own advice
     return (
         f"numpy is missing or does not load: {' '.join(told)}\n"
-        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes with "
-        "the system: apt install libopenblas0, for one"
+        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes "
+        "with the system: apt install libopenblas0, for one"
     )
 
 
