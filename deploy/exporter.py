@@ -222,8 +222,18 @@ def _steps_taken(found: Ranges) -> Iterator[str]:
 
 
 def model_name(output: Path) -> str:
-    """The name of a model: that of its bundle."""
-    return output.name.removesuffix(".edge")
+    """The name of a model: that of its bundle.
+
+    Raises:
+        UsageError: It is none that a manifest can hold.
+    """
+    name = output.name.removesuffix(".edge")
+    if not name or not name.isprintable():
+        raise UsageError(
+            f"the model would be called {name!r}, as its bundle, which cannot be printed",
+            remedy="name the bundle otherwise",
+        )
+    return name
 
 
 def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Array]]]:

@@ -4,6 +4,8 @@
 130 interrupted.
 """
 
+from __future__ import annotations
+
 import atexit
 import codecs
 import errno
@@ -11,14 +13,15 @@ import gc
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeport import __version__
+
+if TYPE_CHECKING:  # the rest is imported in ``main``, which has words for Ctrl-C
+    from argparse import ArgumentParser, Namespace
 
 COMMANDS = (
     *("train", "export", "pack", "sign", "verify", "inspect", "diff", "predict", "nearest"),
@@ -26,8 +29,8 @@ COMMANDS = (
 )
 
 
-_OUT_OF_MEMORY: Final = 3
-"""Exit code: memory is something that is needed and missing here."""
+_MISSING: Final = 3
+"""Exit code: something that is needed is missing here. Memory is, too."""
 
 _IN_ASCII: Final = "edgeport-in-ascii"
 """How what a terminal without UTF-8 has no sign for is written."""
@@ -55,10 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stream.reconfigure(errors=_IN_ASCII)
         try:
             typed = sys.argv[1:] if argv is None else argv
-            arguments = _parser(typed).parse_args(typed)
+            with _uninterrupted():
+                parser = _parser(typed)
+            arguments = parser.parse_args(typed)
+            if "" in typed:  # as a path it would be the folder one stands in
+                parser.error("an argument is empty: is a variable of the shell not set?")
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
-            return _OUT_OF_MEMORY
+            return _MISSING
+        except ImportError as e:  # of numpy; what else there is, is imported when it is needed
+            if "--debug" in typed:
+                raise
+            print(f"edgeport: {_of_numpy(e)}", file=sys.stderr)
+            return _MISSING
         return _run(arguments)
     except KeyboardInterrupt as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
@@ -67,12 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C come behind the block: numpy, while it is imported, calls it a broken install."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _take_nothing_from_here() -> None:
     """Take no library from the folder we stand in, as ``edgeport`` does not: ``-m`` puts it first.
 
     A folder ``triton`` or a file ``random.py`` there would be what torch gets by that name. What
     the user's own code imports is found there nevertheless.
     """
+    from pathlib import Path
+
     if not sys.flags.safe_path and sys.path[0] == str(Path.cwd()):
         del sys.path[0]  # edgeport itself is imported, and knows where its parts are
 
@@ -104,7 +128,7 @@ def _run(arguments: Namespace) -> int:
         note(f"edgeport: {plain_lines(_in_words(e))}")
         if isinstance(e, EdgeportError):
             return e.exit_code
-        return _OUT_OF_MEMORY if _is_of_memory(e) else 2
+        return _MISSING if _is_of_memory(e) else 2
     return code
 
 
@@ -123,8 +147,20 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
+def _of_numpy(error: ImportError) -> str:
+    told = str(error).strip().splitlines()[-1:]  # before it comes numpy's own advice
+    return (
+        f"numpy is missing or does not load: {' '.join(told)}\n"
+        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes "
+        "with the system: apt install libopenblas0, for one"
+    )
+
+
 def _parser(typed: Sequence[str]) -> ArgumentParser:
     """Declare the command that was typed, or all of them where it is none: for ``--help``."""
+    from argparse import ArgumentParser
+    from importlib import import_module
+
     parser = ArgumentParser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "

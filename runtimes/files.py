@@ -189,7 +189,7 @@ def refuse_existing(path: Path) -> None:
         raise ExistingFileError(
             f"{path} exists already",
             remedy="choose another place"
-            if _is_of_the_system(path)
+            if _has_to_stay(path)
             else "remove it, or choose another place",
         )
     _refuse_below_a_file(path)
@@ -221,9 +221,11 @@ def refuse_unfit(path: Path) -> None:
             raise OSError(reason, os.strerror(reason))
 
 
-def _is_of_the_system(path: Path) -> bool:
-    """Whether it is a device, a pipe or a socket: root, who could remove it, had better not."""
-    is_other = path.exists() and not path.is_file() and not path.is_dir()
+def _has_to_stay(path: Path) -> bool:
+    """Whether it is a device, a pipe, a socket or the folder we stand in: none is to be removed."""
+    if path.is_dir():
+        return any(path.samefile(place) for place in (".", "/"))
+    is_other = path.exists() and not path.is_file()
     return is_other or _leads_to_a_process(path)
 
 

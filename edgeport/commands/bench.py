@@ -56,9 +56,9 @@ def _measure(args: BenchArgs) -> Result:
 
     bundles = [Bundle.read(path, trusted=args.trusted) for path in args.bundles]
     if args.save:
-        from edgeport.runtimes.bundles.packing import refuse_signed
+        from edgeport.runtimes.bundles.packing import check_evidence_place
 
-        refuse_signed(args.bundles[0])  # before minutes of work, not after
+        check_evidence_place(args.bundles[0])  # before minutes of work, not after
     mode, percents, sweep = method(args, bundles)
     with contextlib.ExitStack() as stack:
         bars: list[Progress] = []

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeport.commands.terminal import plain
 from edgeport.runtimes import MissingFileError, SourceError
 from edgeport.runtimes.formats.numpy_files import read_npy, read_npz
 from edgeport.runtimes.inputs import Array
@@ -25,7 +26,7 @@ def read_samples(
         StorageError: One cannot be read.
     """
     found = [each for path in paths for each in _samples(path, option)]
-    return [sample for _, sample in found], [str(path) for path, _ in found]
+    return [sample for _, sample in found], [plain(str(path)) for path, _ in found]
 
 
 def read_labels(path: Path) -> Array:

@@ -18,6 +18,7 @@ from edgeport.commands.options import (
 from edgeport.commands.terminal import show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes.devices import GpuOptions
+from edgeport.runtimes.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,10 @@ def run(args: ServeArgs) -> int:
 
     def announce(serving: Serving) -> None:
         names = ", ".join(serving.models) or "no model"
-        show(f"serving {names} on {serving.url} ({serving.backend})")
-        for door in doors:
-            show(f"gRPC on {args.host}:{door.port}")
+        with contextlib.suppress(StorageError):  # as ``log``
+            show(f"serving {names} on {serving.url} ({serving.backend})")
+            for door in doors:
+                show(f"gRPC on {args.host}:{door.port}")
 
     options = Options(threads=args.threads, device=args.device, gpu=args.gpu)
     doors = []

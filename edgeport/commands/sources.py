@@ -4,6 +4,7 @@ import ast
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +111,8 @@ def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
 
     declared = parse_inputs(args.inputs)
     constants = _constants(args.arguments)
-    module = load_module(reference)
+    with chdir("."):  # it may go elsewhere, and paths of the command line are from here
+        module = load_module(reference)
     real, names = read_samples(args.samples)
     if declared.specs:
         _refuse_both(set(declared.arguments) & set(constants))
@@ -155,7 +157,8 @@ def _of_capture(args: SourceArgs, script: Path, output: Path) -> "Source":
             "a captured script says which module is called, and with what",
             remedy="leave the model, --input, --argument and --samples out",
         )
-    captured = run_script(script)
+    with chdir("."):
+        captured = run_script(script)
     return source_of(
         model_name(output),
         captured.module,

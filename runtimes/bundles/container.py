@@ -6,10 +6,17 @@ Nothing is unpacked: a member that is not compressed is a part of the zip file, 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from edgeport.runtimes.errors import EdgeportError, FormatError, MissingFileError, StorageError
+from edgeport.runtimes.errors import (
+    EdgeportError,
+    FormatError,
+    MissingFileError,
+    PlaceError,
+    StorageError,
+)
 
 if TYPE_CHECKING:  # every import is felt on a small device
     from pathlib import Path
@@ -58,8 +65,10 @@ def container(path: Path) -> Container:
         if path.is_dir():
             return Folder(path)
         if not path.exists():
+            link = f", a link to {path.readlink()}" if path.is_symlink() else ""
             raise MissingFileError(
-                f"no such bundle: {path}", remedy="check the path; fetch first what is elsewhere"
+                f"no such bundle: {path}{link}",
+                remedy="check the path; fetch first what is elsewhere",
             )
         if not path.is_file():  # a pipe, a device
             raise FormatError(
@@ -184,13 +193,16 @@ def reading(path: Path) -> Iterator[None]:
     """Say what cannot be read, and why.
 
     Raises:
-        StorageError: The block raised an ``OSError``.
+        PlaceError: A name is longer than the file system has any.
+        StorageError: The block raised another ``OSError``.
     """
     try:
         yield
     except EdgeportError:  # some of them are OSErrors
         raise
     except OSError as e:  # no permission, a broken disk
+        if e.errno == errno.ENAMETOOLONG:
+            raise PlaceError(f"cannot read {path}: {e.strerror}", remedy="check the path") from e
         raise StorageError(
             f"cannot read {path}: {e.strerror or e}", remedy="check its permissions, and the disk"
         ) from e

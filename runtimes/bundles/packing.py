@@ -103,13 +103,20 @@ def sign_bundle(path: Path, key: Path) -> Claim:
         return _sign(path, key)
 
 
-def refuse_signed(path: Path) -> None:
-    """Raise if a bundle is signed: a change would make its signature void.
+def check_evidence_place(path: Path) -> None:
+    """Raise if ``keep_evidence`` can put nothing there: ask before long work.
 
     Raises:
-        UsageError: It is.
+        UsageError: The bundle is signed.
         EdgeportError: As ``Bundle.read``.
+        StorageError: It cannot be written to.
     """
+    _refuse_signed(path)
+    files.refuse_unfit(path / MANIFEST if path.is_dir() else path.resolve())
+
+
+def _refuse_signed(path: Path) -> None:
+    """Raise if a change would make a signature void."""
     held = container(path)
     if SIGNATURE in held or FOLDER_SIGNATURE in held:
         raise UsageError(
@@ -138,7 +145,7 @@ def keep_evidence(path: Path, kind: EvidenceKind, data: bytes) -> str:
         StorageError: It cannot be written; the bundle is as it was.
     """
     with _alone(path):
-        refuse_signed(path)
+        _refuse_signed(path)
         return _keep(path, kind, data)
 
 

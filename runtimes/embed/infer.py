@@ -22,11 +22,11 @@ try:
         raise ImportError(f"Python is {sys.version.split()[0]}, and 3.10 or later is needed")
     import numpy as np
     from numpy.typing import NDArray
-except ImportError as e:
+except (ImportError, KeyboardInterrupt) as e:
     if __name__ != "__main__":
         raise
-    print(f"{sys.argv[0]}: {e}", file=sys.stderr)
-    raise SystemExit(3) from e
+    print(f"{sys.argv[0]}: {str(e) or 'interrupted'}", file=sys.stderr)
+    raise SystemExit(3 if isinstance(e, ImportError) else 130) from e
 
 Array = NDArray[Any]
 
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return 0 if check(Model(place), place) else 1
     except (ValueError, OSError, ImportError, MemoryError) as e:
-        print(f"{sys.argv[0]}: {e or 'out of memory'}", file=sys.stderr)
+        print(f"{sys.argv[0]}: {str(e) or 'out of memory'}", file=sys.stderr)
         if isinstance(e, ValueError):
             return 1
         return 2 if isinstance(e, OSError) and e.errno is None else 3  # read() gives no number

@@ -326,7 +326,8 @@ static void open_library(const char *library) {
     for (size_t i = library ? 0 : 1; i < (library ? 1 : COUNT(names)) && !handle; i++)
         handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!handle)
-        fail(MISSING, "%s\n  fix: pass --library; Python's wheel has one in onnxruntime/capi/", dlerror());
+        fail(MISSING, "%s\n  fix: pass --library, with ./ before a file of this folder; Python's wheel has one in "
+                      "onnxruntime/capi/", dlerror());
     const Base *(*get_base)(void);
     *(void **)&get_base = dlsym(handle, "OrtGetApiBase"); /* as POSIX has it */
     if (!get_base) fail(MISSING, "the library is not ONNX Runtime: %s", dlerror());

@@ -24,9 +24,10 @@ from .worker import Settings
 MOST_FILES: Final = 2**16
 """Open files of a process, where the system's hard limit allows them."""
 
-LEAST_FILES: Final = 56
-FILES_PER_WORKER: Final = 8
-"""What must be allowed: with 24 in all one model is served, to hardly anybody."""
+LEAST_FILES: Final = 28
+FILES_PER_WORKER: Final = 4
+"""What must be allowed. A worker has 20 open, 24 with gRPC, and one for each client; the process
+that watches has 8, and 3 for each worker."""
 
 MOST_WORKERS_PER_CPU: Final = 16
 """A mistyped number is no reason to take all the memory of a machine."""

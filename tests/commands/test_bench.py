@@ -125,6 +125,23 @@ def test_a_signed_bundle_keeps_nothing(own_bundle: Path, capsys: Out) -> None:
     assert "is signed, and what is kept in it now" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_where_nothing_can_be_kept_nothing_is_measured(
+    zipped: bool, own_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    bundle, place = own_bundle, own_bundle / "manifest.json"
+    if zipped:
+        bundle = place = tmp_path / "z.edge"
+        assert main(["pack", str(own_bundle), "--zip", "-o", str(bundle)]) == 0
+        capsys.readouterr()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda at, mode: at != place.parent and may(at, mode))
+    assert ort(bundle, "--save") == 3
+    told = capsys.readouterr()
+    assert f"cannot write {place}: Permission denied\n  fix: choose another place" in told.err
+    assert told.out == ""
+
+
 def test_modes(mlp_bundle: Path, capsys: Out) -> None:
     assert ort(mlp_bundle, "--mode", "paced:1ms") == 0
     assert "closed loop, 1 ms between calls" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,30 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "deploy" / "models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_code_that_goes_elsewhere_takes_no_path_along(captured: bool, repository: Path) -> None:
+    code = """
+import os, torch
+from torch import nn
+from edgeport.deploy import capture
+
+def make_model():
+    os.chdir("/")
+    return nn.Linear(4, 2)
+
+if __name__ == "__main__":
+    model = make_model()
+    with capture(model):
+        model(torch.ones(2, 4))
+"""
+    (repository / "goes.py").write_text(code)
+    args = sources.SourceArgs("goes:make_model", None, ("input=float32[2,4]",), (), (), None, False)
+    if captured:
+        args = replace(args, model=None, capture=Path("goes.py"), inputs=())
+    sources.make(args, Path("m.edge"))
+    assert Path.cwd() == repository
 
 
 def edgeport(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -59,6 +59,32 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "COMMAND" in capsys.readouterr().err
 
 
+def test_numpy_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('IMPORTANT: READ\\n\\nlibx.so: gone\\n')")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import edgeport.__main__ as it; "
+
+    def ended(*command: str) -> tuple[int, str]:
+        code = f"{start}sys.exit(it.main({command}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert ended("--help") == (
+        3,
+        "edgeport: numpy is missing or does not load: libx.so: gone\n"
+        "  fix: pip install --force-reinstall numpy; a library (.so) that is named there comes "
+        "with the system: apt install libopenblas0, for one\n",
+    )
+    assert "Traceback" in ended("verify", "m.edge", "--debug")[1]
+
+
+def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["verify", ""], ["train", "digits", "-o", ""]):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            main(command)
+        told = capsys.readouterr().err
+        assert told.endswith("error: an argument is empty: is a variable of the shell not set?\n")
+
+
 def test_a_command_declares_no_other() -> None:
     code = """
 import sys
@@ -94,6 +120,25 @@ heavy = {"torch", "onnx", "onnxruntime", "sklearn", "safetensors", "httptools", 
 print(sorted(heavy & set(sys.modules)))
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True).endswith("[]\n")
+
+
+@pytest.mark.parametrize("module", ["argparse", "edgeport.commands.inspect", "datetime"])
+def test_ctrl_c_while_python_imports(module: str) -> None:
+    """Numpy, which imports ``datetime``, calls an import that is interrupted a broken install."""
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job behind & ignores it
+sys.meta_path.insert(0, Finder())
+from edgeport.__main__ import main
+raise SystemExit(main(["inspect", "nothing"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stderr == "edgeport: interrupted; nothing was written\n"
+    assert ended.returncode == 130
 
 
 def test_a_mistake_is_two_lines_and_debug_shows_where(

@@ -30,6 +30,11 @@ def test_files_folders_and_arrays_in_order(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "labels.npy").tolist() == [1, 2]
 
 
+def test_names_can_be_printed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a\u3000b.npz", x=X)
+    assert read_samples([tmp_path])[1] == [rf"{tmp_path}/a\u3000b.npz"]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "problem"),
     [

@@ -32,11 +32,13 @@ from served import (
     pack,
     picky,
     request,
+    run_serve,
     serving,
     slow,
     slow_request,
     stiff,
     tensor,
+    wait_until,
     wait_until_refused,
 )
 
@@ -453,6 +455,31 @@ def test_the_log_has_the_time_and_a_full_disk_does_not_end_the_server() -> None:
         )  # fmt: skip
         assert ended.returncode == 0
         assert re.fullmatch(said, ended.stderr)
+
+
+def test_where_nothing_can_be_printed_is_served(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(run_serve(digits(tmp_path), "--port", port), stdout=full) as process,
+    ):
+        server = Server(process, "", port)
+
+        def is_ready() -> bool:
+            assert process.poll() is None
+            try:
+                return bool(server.ask("GET", "/v2/health/ready")[0] == 200)
+            except ConnectionError:
+                return False
+
+        try:
+            wait_until(is_ready)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

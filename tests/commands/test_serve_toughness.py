@@ -213,7 +213,7 @@ def test_too_few_open_files_are_told_before_anything_is_tried(tmp_path: Path) ->
     ended = subprocess.run(limited, capture_output=True, text=True, timeout=DEADLINE_S)
     assert ended.returncode == 3
     assert ended.stderr == (
-        "edgeport: a process may have 20 open files here, and the server needs 64\n"
+        "edgeport: a process may have 20 open files here, and the server needs 32\n"
         "  fix: allow more: ulimit -n 1024, LimitNOFILE=1024 of systemd, "
         "--ulimit nofile=1024 of docker\n"
     )

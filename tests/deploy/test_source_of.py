@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import capture
-from edgeport.deploy.exporter import source_of
+from edgeport.deploy.exporter import model_name, source_of
 from edgeport.runtimes import Range, SourceError, UsageError
 
 BATCH = {"x": {0: "batch"}}
@@ -239,3 +240,11 @@ def test_an_example_in_another_byte_order() -> None:
 
     assert source.example["x"].dtype == np.float32
     assert (source.example["x"] == 3).all()
+
+
+@pytest.mark.parametrize("name", ["", "a\u3000b", "a\nb", "\udcff"])
+def test_a_name_that_cannot_be_printed_is_refused_before_anything_is_compiled(name: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"called '.*', as its bundle.*\n  fix: name the bundle oth"
+    ):
+        model_name(Path(f"{name}.edge"))

@@ -95,6 +95,8 @@ def test_what_belongs_to_the_system_is_not_to_be_removed(tmp_path: Path) -> None
         (tmp_path / "file", "remove it, or choose another place"),
         (Path("/dev/null"), "choose another place"),
         (tmp_path / "stdout", "choose another place"),
+        (Path("/"), "choose another place"),
+        (Path(), "choose another place"),
     ):
         with pytest.raises(ExistingFileError, match=f"{place} exists already\n  fix: {remedy}$"):
             refuse_existing(place)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .char_ngrams import SPACE, Chars, build_chars, fan_of
 from .characters import PAGE, Characters, Symbols, classify
-from .chars import SPACE, Chars, build_chars, fan_of
 from .layout import Layout
 from .lookup import Array, Tables, named, part
 from .options import Options, read_options
 from .unicode import CODE_POINTS, FINAL_SIGMA, SIGMA, changes, matching
-from .words import BREAK, FIRST, FOREIGN, OTHER, Words, build_words, vocabulary_words
+from .word_ngrams import BREAK, FIRST, FOREIGN, OTHER, Words, build_words, vocabulary_words
 
 
 class Terms(nn.Module):

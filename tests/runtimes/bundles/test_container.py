@@ -8,6 +8,7 @@ from edgeport import runtimes
 from edgeport.runtimes import Bundle, FormatError, MissingFileError, Options
 from edgeport.runtimes.bundles.container import Folder, Zip, container
 from edgeport.runtimes.bundles.packing import pack
+from edgeport.runtimes.errors import PlaceError
 
 
 @pytest.fixture
@@ -65,6 +66,19 @@ def test_what_is_compressed_is_refused(packed: Path, tmp_path: Path) -> None:
 def test_nothing_is_there(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"no such bundle: .*gone\n  fix: check the path"):
         container(tmp_path / "gone")
+
+
+def test_a_link_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    with pytest.raises(MissingFileError, match=r"no such bundle: .*/link, a link to gone\n"):
+        container(tmp_path / "link")
+
+
+def test_a_name_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(
+        PlaceError, match=r"cannot read .*n: File name too long\n  fix: check the p"
+    ):
+        container(tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize("place", ["pipe", "/dev/zero"])

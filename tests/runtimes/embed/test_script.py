@@ -238,11 +238,19 @@ def test_it_says_that_numpy_is_missing_or_python_too_old(
     assert told in done.stderr
 
 
-def test_ctrl_c_is_told(packed: Path) -> None:
+@pytest.mark.parametrize("imported", ["numpy", "onnxruntime"])
+def test_ctrl_c_is_told(packed: Path, imported: str) -> None:
     script = embedded(packed)
-    script.with_name("onnxruntime.py").write_text("raise KeyboardInterrupt\n")
+    script.with_name(f"{imported}.py").write_text("raise KeyboardInterrupt\n")
     done = beside(script)
     assert (done.returncode, done.stderr) == (130, f"{script}: interrupted\n")
+
+
+def test_no_memory_is_told(packed: Path) -> None:
+    script = embedded(packed)
+    script.with_name("onnxruntime.py").write_text("raise MemoryError\n")
+    done = beside(script)
+    assert (done.returncode, done.stderr) == (3, f"{script}: out of memory\n")
 
 
 def test_a_bundle_without_an_engine_for_scripts(packed: Path) -> None:
