@@ -281,6 +281,22 @@ def _concerns(node: Node) -> bool:
     return any(map(_is_complex, pytree.tree_leaves(values)))
 
 
+def measure(program: torch.export.ExportedProgram) -> None:
+    """Ask, in place, for a size of the parts where it is one of a complex tensor.
+
+    torch's exporter has no ``sym_size`` of one (2.13), which stands where a size has a step.
+    """
+    for part in program.graph_module.modules():
+        nodes = part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ()
+        for node in [each for each in nodes if each.target is _aten.sym_size.int]:
+            z, axis = node.args
+            if _is_complex(z.meta["val"]):
+                with node.graph.inserting_before(node):
+                    parts = node.graph.call_function(_aten.view_as_real.default, (z,))
+                parts.meta["val"] = torch.view_as_real(z.meta["val"])
+                node.args = parts, axis % z.meta["val"].dim()
+
+
 _NEEDED: Final = {
     *(*_TABLE, _aten.copy_.default, _aten.index_put_.default),
     _aten.chunk.default,
