@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
@@ -287,12 +287,11 @@ def measure(program: torch.export.ExportedProgram) -> None:
     torch's exporter has no ``sym_size`` of one (2.13), which stands where a size has a step.
     """
     for part in program.graph_module.modules():
-        nodes = part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ()
-        for node in [each for each in nodes if each.target is _aten.sym_size.int]:
-            z, axis = node.args
-            if _is_complex(z.meta["val"]):
-                with node.graph.inserting_before(node):
-                    parts = node.graph.call_function(_aten.view_as_real.default, (z,))
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            if node.target is _aten.sym_size.int and _is_complex(node.args[0].meta.get("val")):
+                z, axis = node.args
+                with part.graph.inserting_before(node):
+                    parts = part.graph.call_function(_aten.view_as_real.default, (z,))
                 parts.meta["val"] = torch.view_as_real(z.meta["val"])
                 node.args = parts, axis % z.meta["val"].dim()
 

@@ -306,7 +306,7 @@ def _divided(rounding: Node) -> tuple[Node, int, Any] | None:
 
 def _is_whole(value: Any) -> bool:
     """Whether it is rounded for nothing, as ``math.ceil(4 * size)``: ONNX rounds floats alone."""
-    return isinstance(value, Node) and isinstance(value.meta["val"], torch.SymInt)
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
 def _is_true(known: Any) -> bool:

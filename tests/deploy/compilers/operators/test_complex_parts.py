@@ -97,7 +97,8 @@ class FourierUnit(nn.Module):
         mixed = self.mixes(parts.view(x.shape[0], -1, *parts.shape[3:])).relu()
         real, imaginary = mixed.view(x.shape[0], -1, 2, *mixed.shape[2:]).unbind(2)
         found = torch.complex(real, imaginary)
-        return torch.fft.irfftn(found, s=x.shape[-2:], dim=(-2, -1), norm="ortho")
+        back: Tensor = torch.fft.irfftn(found, s=x.shape[-2:], dim=(-2, -1), norm="ortho")
+        return back
 
 
 @pytest.mark.parametrize("size", [16, "n"])
