@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgeport.deploy.compilers.operators import quotients
+from edgeport.deploy.compilers.operators import complex_parts, quotients
 
 from .upstream import operators_listed_once
 
@@ -116,7 +116,9 @@ def _decomposed_once() -> Iterator[None]:
     def decompose(program: ExportedProgram, registry: Any) -> ExportedProgram:
         is_done = program.graph_module.meta.get(_DECOMPOSED) or _is_of_onnx(program, registry)
         found: ExportedProgram = program if is_done else own(program, registry)
+        quotients.write_out(found)
         quotients.floor_negative(found)  # nothing traces it again
+        complex_parts.measure(found)
         return found
 
     with mock.patch.object(passes, "decompose_with_registry", decompose):

@@ -178,10 +178,12 @@ def range_remedy(sizes: Mapping[str, int]) -> str:
     values = "samples say which values are valid"
     if not sizes:
         return f"check the declared inputs: name, dtype and size of each; {values}"
-    name = next(iter(sizes))
+    *others, last = sizes
+    name = "NAME" if others else last
+    of = f" of {', '.join(others)} and {last}" if others else ""
     allowed = (
-        f"a range says which sizes are allowed: {name}:MIN..MAX, or {name}:MIN..MAX:STEP for the "
-        "multiples of STEP"
+        f"a range says which sizes{of} are allowed: {name}:MIN..MAX, or {name}:MIN..MAX:STEP for "
+        "the multiples of STEP"
     )
     return f"check the declared inputs; {allowed}; {values}"
 

@@ -67,7 +67,8 @@ def test_without_a_step_it_fails_and_says_how_one_is_written(
     assert main(["export", f"{__name__}:make", *declared(""), "-o", str(path)]) == 2
     told = capsys.readouterr().err
     assert "UNet fails on image [" in told
-    assert "batch:MIN..MAX, or batch:MIN..MAX:STEP for the multiples of STEP" in told
+    assert "a range says which sizes of batch, height and width are allowed: NAME:MIN..MAX" in told
+    assert "or NAME:MIN..MAX:STEP for the multiples of STEP" in told
 
 
 def test_multiples_alone_are_proved(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

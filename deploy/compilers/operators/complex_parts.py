@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
@@ -279,6 +279,21 @@ def table(nodes: Iterable[Node]) -> Mapping[Any, Callable[..., Any]]:
 def _concerns(node: Node) -> bool:
     values = [each.meta.get("val") for each in (node, *node.all_input_nodes)]
     return any(map(_is_complex, pytree.tree_leaves(values)))
+
+
+def measure(program: torch.export.ExportedProgram) -> None:
+    """Ask, in place, for a size of the parts where it is one of a complex tensor.
+
+    torch's exporter has no ``sym_size`` of one (2.13), which stands where a size has a step.
+    """
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            if node.target is _aten.sym_size.int and _is_complex(node.args[0].meta.get("val")):
+                z, axis = node.args
+                with part.graph.inserting_before(node):
+                    parts = part.graph.call_function(_aten.view_as_real.default, (z,))
+                parts.meta["val"] = torch.view_as_real(z.meta["val"])
+                node.args = parts, axis % z.meta["val"].dim()
 
 
 _NEEDED: Final = {

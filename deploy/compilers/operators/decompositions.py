@@ -222,6 +222,8 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
+    _aten._is_all_true.default: torch.all,
+    _aten._is_any_true.default: torch.any,
     **TABLE,
     **adaptive_pools.TABLE,
     **free_parts.TABLE,

@@ -81,6 +81,43 @@ def _convolve(
     return found if bias is None else found + bias.reshape(-1, *[1] * rank)
 
 
+def _convolve_transposed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1,),
+    padding: Any = (0,),
+    output_padding: Any = (0,),
+    groups: Any = 1,
+    dilation: Any = (1,),
+) -> Any:
+    """As ``_convolve`` with the kernel turned round, of what has zeros between its elements."""
+    if not is_free(groups):
+        return NotImplemented
+    rank = weight.dim() - 2
+    stride, padding, more, dilation = (
+        _for_each(rank, each) for each in (stride, padding, output_padding, dilation)
+    )
+    borders = []
+    for axis in range(2, 2 + rank):
+        x = _spread(x, axis, stride[axis - 2])
+        reach = dilation[axis - 2] * (weight.shape[axis] - 1) - padding[axis - 2]
+        borders.append((reach, reach + more[axis - 2]))
+    x = pad(x, [border for each in reversed(borders) for border in each])
+    weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)  # (G, out, C, kernel)
+    weight = weight.flatten(0, 1).flip(list(range(2, 2 + rank)))
+    return _convolve(x, weight, bias, dilation=dilation, groups=groups)
+
+
+def _spread(x: Tensor, axis: int, step: int) -> Tensor:
+    """Put zeros between the elements of an axis, and none behind the last."""
+    if step == 1:
+        return x
+    size = x.shape[axis]
+    x = pad(x.unsqueeze(-1).movedim(-1, axis + 1), [0, 0] * (x.dim() - axis - 1) + [0, step - 1])
+    return x.flatten(axis, axis + 1).narrow(axis, 0, (size - 1) * step + 1)
+
+
 def _windows(x: Tensor, axis: int, size: Any, stride: int, dilation: int) -> Tensor:
     count = (x.shape[axis] - dilation * (size - 1) - 1) // stride + 1
     place = torch.arange(count).unsqueeze(1) * stride + torch.arange(size) * dilation
@@ -99,16 +136,19 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.conv1d.default: _convolve,
     _aten.conv2d.default: _convolve,
     _aten.conv3d.default: _convolve,
+    _aten.conv_transpose1d.default: _convolve_transposed,
+    _aten.conv_transpose2d.input: _convolve_transposed,
+    _aten.conv_transpose3d.input: _convolve_transposed,
 }
 
 
 _GROUPS: Final = 6
-"""The place of a convolution's argument."""
+"""The place of a convolution's argument, transposed or not."""
 
 
 def applies(node: torch.fx.Node) -> bool:
     """Whether a node with one of these operators is of a free size."""
-    if TABLE[node.target] is _convolve:
+    if TABLE[node.target] in (_convolve, _convolve_transposed):
         return isinstance([*node.args[_GROUPS:], node.kwargs.get("groups")][0], torch.fx.Node)
     given: Any = node.args[0]
     axis: Any = [*node.args[2:], node.kwargs.get("dim", 0)][0]

@@ -248,6 +248,8 @@ def _count(holds: Node) -> Node:
 def _written_out(node: Node) -> Any:
     if node.target is torch.sym_sum:
         return reduce(partial(_computed, operator.add), node.args[0])  # type: ignore[arg-type]
+    if node.target in (*_ROUNDINGS, round) and len(node.args) == 1 and _is_whole(node.args[0]):
+        return node.args[0]
     found = _divided(node) if node.target in _ROUNDINGS else None
     if found is None:
         return None
@@ -300,6 +302,11 @@ def _divided(rounding: Node) -> tuple[Node, int, Any] | None:
     if not (is_known and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST):
         return None
     return (a, 1, b) if isinstance(b, Node) else (a, *factor.as_integer_ratio())
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is rounded for nothing, as ``math.ceil(4 * size)``: ONNX rounds floats alone."""
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
 def _is_true(known: Any) -> bool:

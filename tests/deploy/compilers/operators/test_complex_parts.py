@@ -84,6 +84,23 @@ class Layer(nn.Module):
         return mixed.abs() + torch.zeros_like(mixed, dtype=torch.float32)
 
 
+class FourierUnit(nn.Module):
+    """As of LaMa: a convolution in the frequencies of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixes = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfftn(x, dim=(-2, -1), norm="ortho")
+        parts = torch.stack([spectrum.real, spectrum.imag], 2)
+        mixed = self.mixes(parts.view(x.shape[0], -1, *parts.shape[3:])).relu()
+        real, imaginary = mixed.view(x.shape[0], -1, 2, *mixed.shape[2:]).unbind(2)
+        found = torch.complex(real, imaginary)
+        back: Tensor = torch.fft.irfftn(found, s=x.shape[-2:], dim=(-2, -1), norm="ortho")
+        return back
+
+
 @pytest.mark.parametrize("size", [16, "n"])
 def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -133,4 +150,14 @@ def test_a_layer_with_a_bias(tmp_path: Path) -> None:
     made = deploy.export(
         Layer(), example, tmp_path / "m.edge", formats="onnx", dimensions={"x": {0: "batch"}}
     )
+    assert made.report.passed
+
+
+def test_sizes_with_a_step_of_what_is_complex(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = deploy.export(
+        FourierUnit(), {"x": torch.randn(2, 2, 8, 12)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "batch", 2: "height", 3: "width"}},
+        ranges={name: Range(4, 40, step=4) for name in ("height", "width")},
+    )  # fmt: skip  # one call
     assert made.report.passed

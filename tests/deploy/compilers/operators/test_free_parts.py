@@ -19,7 +19,8 @@ class Compares(nn.Module):
         self.layer = nn.Conv2d(3, 4, 3)
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
-        return *self.both(left, right), *self.follow(left, right), *self.count(left, right)
+        both, follow = self.both(left, right), self.follow(left, right)
+        return *both, *follow, *self.grow(left, right), *self.count(left, right)
 
     def both(self, left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
         """Two images through one network, as of stereo and flow."""
@@ -37,6 +38,19 @@ class Compares(nn.Module):
         rows, bias = right[:, :, :2, :3].transpose(1, 2), right[:, :2, 0, 0].flatten()
         both = functional.conv1d(lines, rows.reshape(-1, channels, 3), bias, groups=batch)
         return found.view(batch, channels, *found.shape[2:]), both.view(batch, 2, -1)
+
+    def grow(self, left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
+        """Each image is enlarged by weights of its own, as in StyleGAN 2."""
+        batch, channels, _, width = left.shape
+        kernel = right[:, :, :3, :4].reshape(batch * channels, 1, 3, 4).repeat(1, 2, 1, 1)
+        image, groups = left.reshape(1, batch * channels, -1, width), batch * channels
+        grown = functional.conv_transpose2d(
+            image, kernel, None, (2, 3), (1, 0), (1, 2), groups, (1, 2)
+        )
+        lines, bias = left[:, :, 0].reshape(1, -1, width), right[:, :2, 0, 0].flatten()
+        weights = right[:, :, :2, :3].reshape(-1, 2, 3)
+        both = functional.conv_transpose1d(lines, weights, bias, 1, 3, groups=batch)
+        return grown.view(batch, 2 * channels, *grown.shape[2:]), both.view(batch, 2, -1)
 
     def count(self, left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
         """The places of a heat map, and other numbers that are sizes."""

@@ -166,7 +166,16 @@ class Rounds(nn.Module):
         )
 
 
-@pytest.mark.parametrize("module", [Windows(), Rounds()])
+class RoundsForNothing(nn.Module):
+    """As of Demucs, whose length is rounded up whether it went through a quotient or not."""
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        n = x.shape[1]
+        behind = math.ceil(4 * n) + math.floor(n * n) + round(n + 1) + round(math.ceil(n / 3))
+        return torch.nn.functional.pad(x, (0, behind))
+
+
+@pytest.mark.parametrize("module", [Windows(), Rounds(), RoundsForNothing()])
 def test_a_size_that_is_rounded_stays_free_in_every_format(
     module: nn.Module, tmp_path: Path
 ) -> None:
