@@ -26,6 +26,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import FormatError, StorageError
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.parity.report import BackendReport
+from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from .isolation import Killed, Limits, run_isolated
 
@@ -98,12 +99,19 @@ def first_proved(
     for route in ways:
         if route.mends and all(attempt.outcome != "wrong" for attempt in made):
             continue
+        if route.records and any(map(_refuses, made)):
+            continue  # it has the same way, and answers where that is not the module's
         begin(f"{format_}: {route.name}")
         made.append(tries(route))
         ended(made[-1])
         if made[-1].outcome == "proved":
             break
     return made
+
+
+def _refuses(attempt: Attempt) -> bool:
+    """Whether its file refuses a sample, which takes another way."""
+    return any(ANOTHER_WAY in (report.reason or "") for report in attempt.reports)
 
 
 def attempt(

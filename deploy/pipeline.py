@@ -17,7 +17,15 @@ from edgeport.deploy.compilers.routes import RECORDED, routes
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
-from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.diagnosis.decisions import (
+    Decision,
+    describe,
+    numbers,
+    of_number,
+    record_decisions,
+    taken_both_ways,
+    unexercised,
+)
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import (
     Reference,
@@ -312,12 +320,25 @@ def _notes(
     recorded = [found for found in won if found.records]
     if not recorded:
         return source.notes
-    refusing = [found.format for found in recorded if found.route == RECORDED]
+    refusing = [found for found in recorded if found.route == RECORDED]
     answering = [found.format for found in recorded if found.route != RECORDED]
+    seen = decisions()
+    one_way = unexercised(seen)
+    pairs = (
+        ([found.format for found in refusing], one_way),
+        (answering, (*one_way, *taken_both_ways(seen))),
+    )
     sentences = [
-        f"{' and '.join(formats)}: {describe(decision, is_refused=formats is refusing)}"
-        for decision in unexercised(decisions())
-        for formats in (refusing, answering)
+        f"{' and '.join(formats)}: {describe(decision, is_refused=formats is not answering)}"
+        for formats, told in pairs
         if formats
+        for decision in told
+    ]
+    fixed = {found.format: found.compiled.fixed for found in refusing if found.compiled}
+    fixed.update(dict.fromkeys(answering, numbers(seen)))
+    lines = dict.fromkeys(line for each in fixed.values() for line in each)
+    sentences += [
+        f"{' and '.join(name for name, own in fixed.items() if line in own)}: {of_number(line)}"
+        for line in lines
     ]
     return (*source.notes, *sentences)

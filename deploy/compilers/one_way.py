@@ -4,10 +4,14 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 """
 
 import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -16,8 +20,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils import _pytree as pytree
 
+from edgeport.deploy.sources.running import as_tensors, run_module
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from .size_floats import TRACE
@@ -50,14 +57,33 @@ ONLY_IF: Final[Any] = torch.ops.edgeport.only_if.default
 """The same values if a condition, a bool without axes, holds."""
 
 
-def guarded(captured: ExportedProgram) -> ExportedProgram:
-    """Let the outputs of a program, in place, hang on what it asserts of values."""
-    graph: Any = captured.graph_module.graph  # its types do not say what an output is given
+def guarded(captured: ExportedProgram, *, of_numbers: bool = True) -> ExportedProgram:
+    """Let the outputs of a program, in place, hang on what it asserts of values.
+
+    So do those of a side of a branch, and of a turn of a loop, on what is asserted there.
+
+    Args:
+        captured: The program.
+        of_numbers: Of numbers that are made of them too, of which torch asserts more than forward.
+    """
+    for part in captured.graph_module.modules():
+        if isinstance(part, GraphModule):
+            is_whole = part is captured.graph_module
+            _hang(part.graph, _is_of_values if is_whole and of_numbers else _is_of_tensors)
+            part.recompile()
+    outputs: Any = captured.graph.output_node().args[0]  # its types say that there may be none
+    for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
+        if isinstance(spec.arg, TensorArgument):
+            spec.arg = TensorArgument(y.name)
+    return captured
+
+
+def _hang(graph: Any, is_asserted: Callable[[Node], bool]) -> None:
     output = graph.output_node()
-    asserted = [node for node in graph.nodes if _is_of_values(node)]
+    asserted = [node for node in graph.nodes if is_asserted(node)]
     if not asserted:
-        return captured
-    with _mode([node.meta["val"] for node in graph.nodes if node.op == "placeholder"]):
+        return
+    with _mode([node.meta["val"] for node in graph.nodes if "val" in node.meta]):
         conditions = []
         for node in asserted:  # which torch would take for granted behind it
             with graph.inserting_before(node):
@@ -65,35 +91,133 @@ def guarded(captured: ExportedProgram) -> ExportedProgram:
             graph.erase_node(node)
         with graph.inserting_before(output):
             holds = reduce(_both, conditions)
-            made = {y: _hung(y, holds) for y in output.all_input_nodes}
+            made = {y: _hung(y, holds) for y in output.all_input_nodes if _is_tensor(y)}
     output.args = (tuple(made.get(y, y) for y in output.args[0]),)
-    outputs: Any = output.args[0]  # its types say that there may be none
-    for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
-        if isinstance(spec.arg, TensorArgument):
-            spec.arg = TensorArgument(y.name)
-    captured.graph_module.recompile()
-    return captured
 
 
-def prune(source: Source, captured: ExportedProgram) -> None:
-    """Drop, in place, what a sample fails: the proof tells whether both ways are the same."""
+def _is_tensor(node: Node) -> bool:
+    return isinstance(node.meta["val"], Tensor)
+
+
+NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
+"""So begins the message of what asserts that a number is that of the example; its place follows."""
+
+
+def prune(source: Source, captured: ExportedProgram) -> set[int]:
+    """Drop, in place, what a sample fails, where the program still answers as the module does.
+
+    It has to near that sample too: of zeros alone most ways answer the same.
+
+    Returns:
+        The places of numbers that may be others than the example has.
+    """
     graph = captured.graph_module.graph
     asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
-    if not any(map(_is_of_values, asserted)):
-        return
+    of_values = {place for place, node in enumerate(asserted) if _is_of_values(node)}
+    if not of_values:
+        return set()
     module = captured.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares sizes
     failed: set[int] = set()
+    right: set[int] = set()
+    wrong: list[set[int]] = []
     for sample in source.samples:
-        asked = _Asked(module)
-        with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
-            asked.run(*map(torch.tensor, sample.inputs.values()))
-        failed.update(place for place, holds in enumerate(asked.held) if not holds)
-    for place in failed:
-        if _is_of_values(asserted[place]):
-            graph.erase_node(asserted[place])
+        if not (more := _answer(module, sample.inputs)[0] & of_values - failed):
+            continue
+        failed |= more
+        for inputs in (sample.inputs, *_near(sample.inputs, source.example)):
+            places, answers = _answer(module, inputs)
+            asked = places & of_values
+            if asked and asked <= failed:
+                if _is_right(source, inputs, answers):
+                    right |= asked
+                else:
+                    wrong.append(asked)
+    dropped = [asserted[place] for place in failed - _to_keep(wrong, right)]
+    messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
+    for node in dropped:
+        graph.erase_node(node)
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
+    return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
+
+
+def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
+    """Of each set that fails where the answer is wrong, what never fails where it is right."""
+    kept: set[int] = set()
+    for places in sorted(wrong, key=len):
+        if not places & kept:
+            kept |= (places - right) or places
+    return kept
+
+
+def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any]]:
+    """Which assertions inputs fail, and what is answered nevertheless."""
+    asked = _Asked(module)
+    answers: list[Any] = []
+    with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
+        answers = pytree.tree_leaves(asked.run(*as_tensors(inputs)))
+    return {place for place, holds in enumerate(asked.held) if not holds}, answers
+
+
+def _is_right(source: Source, inputs: Mapping[str, Array], answers: Sequence[Any]) -> bool:
+    """Whether the module answers the same; what it raises for is no answer."""
+    try:
+        expected = [*map(torch.as_tensor, run_module(source.flat, inputs))]
+    except Exception:  # the user's module may raise anything
+        return False
+    pairs = zip(expected, answers, strict=False)
+    return len(expected) == len(answers) and all(itertools.starmap(_is_close, pairs))
+
+
+def _is_close(expected: Tensor, answer: Tensor) -> bool:
+    """Whether rounding alone may be between them."""
+    if expected.shape != answer.shape or expected.dtype != answer.dtype:
+        return False
+    if not expected.is_floating_point():
+        return torch.equal(expected, answer)
+    finite = expected[expected.isfinite()].abs()
+    error = torch.finfo(expected.dtype).eps ** 0.5 * finite.max() if finite.numel() else 0.0
+    return torch.allclose(answer, expected, rtol=0.0, atol=float(error), equal_nan=True)
+
+
+def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Others, of which some go the same way: all inputs moved, or the floats alone."""
+    draw = np.random.default_rng(0)
+    for far, way, are_floats in itertools.product(_FAR, _WAYS, (True, False)):
+        yield {
+            name: array
+            if are_floats and array.dtype.kind != "f"
+            else _moved(array, example[name], far, way, draw)
+            for name, array in inputs.items()
+        }
+
+
+_FAR: Final = (1e-4, 1e-2, 0.1, 1.0)
+"""Of the largest value of the example."""
+
+_WAYS: Final[tuple[Callable[[Any], Any], ...]] = (
+    lambda moves: moves,
+    np.abs,
+    lambda moves: -np.abs(moves),
+    lambda moves: np.round(8 * (moves - np.flip(moves))),  # their sum is 0, without rounding
+)
+
+
+def _moved(
+    array: Array, like: Array, far: float, way: Callable[[Any], Any], draw: np.random.Generator
+) -> Array:
+    if not like.size:
+        return array
+    if array.dtype.kind != "f":
+        return draw.choice(like.ravel(), array.shape).astype(array.dtype)
+    most = float(np.abs(like[np.isfinite(like)]).max(initial=0.0)) or 1.0
+    step = 2.0 ** round(math.log2(far * most))
+    with np.errstate(over="ignore"):
+        moved: Array = (array + step * way(draw.uniform(-1.0, 1.0, array.shape))).astype(
+            array.dtype
+        )
+    return moved
 
 
 class _Asked(Interpreter):
@@ -151,13 +275,16 @@ def _checked(x: Tensor, holds: Tensor) -> Tensor:
     return x
 
 
+def _is_of_tensors(node: Node) -> bool:
+    """Whether it is an assertion of a tensor, and not of which turn of a loop it is."""
+    return node.target in _ASSERTIONS[:2] and isinstance(node.args[0], Node)
+
+
 def _is_of_values(node: Node) -> bool:
     """Whether it is an assertion that inputs of the declared sizes may fail."""
-    if node.target is not _aten._assert_scalar.default:
-        return node.target in _ASSERTIONS and isinstance(node.args[0], Node)
-    condition = node.args[0]
+    condition = node.args[0] if node.target is _aten._assert_scalar.default else None
     if not isinstance(condition, Node):
-        return False
+        return _is_of_tensors(node)
     if _is_made_of_items(condition):  # of which torch may know what it asserted before
         return True
     asked = condition.meta["val"].node

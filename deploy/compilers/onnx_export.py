@@ -1,6 +1,7 @@
 """ONNX, by torch's exporter of what torch.export captures."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -128,7 +129,12 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     Raises:
         Exception: Whatever torch.export and torch.onnx raise.
     """
-    return _of_program(source, folder, request, _guarded)
+    from .one_way import guarded  # loads sympy
+    from .recorded import with_values
+
+    made = with_values(source, fixes=True)
+    compiled = _of_program(source, folder, request, lambda _: guarded(made.program))
+    return replace(compiled, fixed=made.fixed)
 
 
 def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
@@ -166,14 +172,9 @@ def _forget_unused(graph: Any) -> None:
 
 def _captured(source: Source) -> torch.export.ExportedProgram:
     from . import special_sizes  # loads sympy
+    from .one_way import guarded
 
-    return special_sizes.captured(source)
-
-
-def _recorded(source: Source) -> torch.export.ExportedProgram:
-    from .recorded import with_values  # loads sympy
-
-    return with_values(source, fixes=True)
+    return guarded(special_sizes.captured(source), of_numbers=False)
 
 
 def _traced(source: Source) -> torch.export.ExportedProgram:
@@ -181,12 +182,6 @@ def _traced(source: Source) -> torch.export.ExportedProgram:
     from .script_converter import convert_trace  # loads dynamo
 
     return special_sizes.with_or_without(partial(convert_trace, source), source)
-
-
-def _guarded(source: Source) -> torch.export.ExportedProgram:
-    from .one_way import guarded  # loads sympy
-
-    return guarded(_recorded(source))
 
 
 def _of_script(source: Source) -> torch.export.ExportedProgram:

@@ -24,6 +24,7 @@ from edgeport.deploy.compilers.operators import (
     fake_quantisation,
     free_sizes,
     losses,
+    number_functions,
     packed,
     pooling,
     quotients,
@@ -119,14 +120,14 @@ def capture(source: Source, *, strict: bool = False) -> torch.export.ExportedPro
 
 def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
     with ready():
-        plain = partial(exported, source, source.flat, strict=strict)
-        plain = plain if strict else partial(with_known_values, source.flat, plain)
+        read = partial(exported, source, source.flat, strict=True)
+        plain = read if strict else partial(_ran, source)
         try:
             with mock.patch.object(torch.autograd, "_engine_run_backward", _refuse_to_pull_back):
                 return plain()
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
-                return exported(source, source.flat, strict=True)
+                return read()
             with contextlib.suppress(Exception):
                 return conversions.kept(e, plain)
             raise e from None
@@ -134,6 +135,11 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
             if not _takes_derivatives(e):
                 raise
         return exported(source, _recorded(source), strict=strict)
+
+
+def _ran(source: Source) -> torch.export.ExportedProgram:
+    with number_functions.known():
+        return with_known_values(source.flat, partial(exported, source, source.flat))
 
 
 def _without_vmap(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -348,7 +354,7 @@ def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled
     """
     from .recorded import with_values  # loads sympy
 
-    return _saved(source, folder, with_values(source), save)
+    return _saved(source, folder, with_values(source).program, save)
 
 
 def _saved(

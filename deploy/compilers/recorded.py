@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from unittest import mock
 
 import torch
@@ -21,30 +21,47 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from edgeport.deploy.compilers.operators import conversions, quotients
+from edgeport.deploy.compilers.operators import conversions, number_functions, quotients
+from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from . import one_way, program
 
 
-def with_values(source: Source, *, fixes: bool = False) -> ExportedProgram:
+class Recorded(NamedTuple):
+    """What was recorded.
+
+    Attributes:
+        program: One way through forward, and its conditions.
+        fixed: The lines of the module that make a number of Python's, which is that of the
+            example, though other samples have others there.
+    """
+
+    program: ExportedProgram
+    fixed: tuple[str, ...]
+
+
+def with_values(source: Source, *, fixes: bool = False) -> Recorded:
     """Run forward on the example beside its symbols, as torch does for a draft of a program.
 
     Args:
         source: What to capture.
         fixes: Whether what Python makes a number of, ``range(int(x.max()))``, may be that of the
-            example, for which torch keeps no condition (2.13).
+            example.
 
     Raises:
         Exception: Whatever torch.export raises.
     """
     from .special_sizes import with_or_without  # loads sympy
 
-    return with_or_without(partial(_with_values, source, fixes=fixes), source)
+    numbers: list[str] = []
+    found = with_or_without(partial(_with_values, source, numbers, fixes=fixes), source)
+    fixed = sorted(one_way.prune(source, found))
+    return Recorded(found, tuple(dict.fromkeys(numbers[place] for place in fixed)))
 
 
-def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
+def _with_values(source: Source, numbers: list[str], *, fixes: bool) -> ExportedProgram:
     config: Any = import_module("torch._functorch.config")
     capture = partial(program.exported, source, source.flat)
     with (
@@ -53,15 +70,18 @@ def _with_values(source: Source, *, fixes: bool) -> ExportedProgram:
         mock.patch.object(meta_utils, "_safe_copy", _copied),
         mock.patch.object(torch.SymInt, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
+        mock.patch.object(torch.SymFloat, "__floordiv__", _floor_divided),
+        mock.patch.object(torch.SymFloat, "__bool__", _is_not_0),
+        mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _some_chosen(),
-        _answers_kept(),
+        _answers_kept(numbers),
+        number_functions.known(),
         program.ready(),
     ):
         found = _captured(capture, fixes=fixes)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None
         tensor.fake_mode.propagate_real_tensors = False
-    one_way.prune(source, found)
     return found
 
 
@@ -137,16 +157,19 @@ def _of_some(env: Any, expr: Any) -> tuple[Any, bool]:
 
 
 @contextlib.contextmanager
-def _answers_kept() -> Iterator[None]:
+def _answers_kept(numbers: list[str]) -> Iterator[None]:
     """What forward asks of values is asserted in the program, as it was answered.
 
     Torch's own assertions are of what it makes of a question: a bound is the range of a number,
     and goes with it; ``not x > 1`` is ``x <= 1``, which NaN is not; what equals 1 is 1.
+
+    Args:
+        numbers: Where lines are noted that make a number of Python's of a value.
     """
     node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
     with contextlib.ExitStack() as stack:
         for name, symbol in _ASKED.items():
-            kept = _keeping(getattr(node, name), symbol)
+            kept = _keeping(getattr(node, name), symbol, numbers)
             stack.enter_context(mock.patch.object(node, name, kept))
         yield
 
@@ -158,12 +181,12 @@ _ASKED: Final[dict[str, Any]] = {
 }
 
 
-def _keeping(own: Any, symbol: Any) -> Any:
+def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
-        is_asked = free_unbacked_symbols(node.expr) and _asker(sys._getframe(1)) is not None
-        if not is_asked or _of_some(node.shape_env, node.expr)[1]:
+        asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
+        if asker is None or _of_some(node.shape_env, node.expr)[1]:
             return own(node, file, line)
         asserted: dict[Any, list[Any]] = node.shape_env.deferred_runtime_asserts
         before = {key: [*each] for key, each in asserted.items()}
@@ -171,7 +194,14 @@ def _keeping(own: Any, symbol: Any) -> Any:
         answer = own(node, file, line)
         asserted.clear()
         asserted.update(before)
-        _assert(held == _as_whole(answer), ANOTHER_WAY)
+        if symbol is torch.SymBool:
+            _assert(held == int(answer), ANOTHER_WAY)
+            return answer
+        if symbol is torch.SymFloat:
+            _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
+        if not math.isnan(answer):
+            _assert(held == answer, f"{one_way.NUMBER}{len(numbers)}")
+            numbers.append(str(Line(asker.f_code.co_filename, asker.f_lineno)))
         return answer
 
     return guard
@@ -179,13 +209,8 @@ def _keeping(own: Any, symbol: Any) -> Any:
 
 def _as_tensor(asked: Any) -> Tensor:
     if isinstance(asked, torch.SymFloat):
-        return _full((), asked, dtype=torch.float64).isfinite()
+        return _full((), asked, dtype=torch.float64)
     return _full((), _choose(asked, 1, 0) if isinstance(asked, torch.SymBool) else asked)
-
-
-def _as_whole(answer: Any) -> int:
-    """Of a float whether it is one: another has other results, and the proof sees it."""
-    return int(math.isfinite(answer) if isinstance(answer, float) else answer)
 
 
 _full: Callable[..., Tensor] = torch.full
@@ -213,7 +238,7 @@ def _guarding(own: Any) -> Any:
     def guard(node: Any, file: str, line: int) -> Any:
         asker = _asker(sys._getframe(1))
         if free_unbacked_symbols(node.expr) and asker is not None:
-            raise quotients.LostSizeError("a number that is made of values", asker)
+            raise quotients.LostSizeError("a number that is made of values", asker.f_globals)
         return own(node, file, line)
 
     return guard
@@ -227,16 +252,53 @@ def _is_asked_in_forward() -> bool:
 
 
 def _asker(frame: Any) -> Any:
-    """The names of the module whose code asks for a value, if it is not torch's own."""
-    while frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame):
+    """The frame whose code asks for a value, if it is not torch's own."""
+    while frame.f_globals is globals() or (
+        frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)
+    ):
         frame = frame.f_back
-    return None if quotients.is_torch(frame) else frame.f_globals
+    return None if quotients.is_torch(frame) else frame
 
 
 _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     "__torch_function__",
 )
+
+
+def _is_not_0(number: Any) -> bool:
+    """As ``if x.max().item():`` asks, for which torch has no symbol."""
+    return bool(number != 0)
+
+
+_own_hash: Final[Any] = torch.SymInt.__hash__
+
+
+def _hashed(number: Any) -> int:
+    """A key, as in ``heads[int(x.argmax())]``, is that of the example; torch refuses it.
+
+    Sizes of what is chosen stay refused, of which einops makes keys, and goes on without.
+    """
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    node = number.node
+    symbols = set() if node.is_nested_int() else free_unbacked_symbols(node.expr)
+    if not symbols - node.shape_env.size_like:
+        return int(_own_hash(number))
+    return hash(node.guard_int("", 0))
+
+
+_own_floor: Final[Any] = torch.SymFloat.__floordiv__
+
+
+def _floor_divided(x: Any, y: Any) -> Any:
+    """As Python has it, 1.0 // 0.1 is 9: torch floors the quotient, which is 10.0."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    numbers = [each for each in (x, y) if isinstance(each, torch.SymFloat)]
+    if isinstance(y, Tensor) or not any(free_unbacked_symbols(each.node.expr) for each in numbers):
+        return _own_floor(x, y)
+    return (_full((), x, dtype=torch.float64) // _full((), y, dtype=torch.float64)).item()
 
 
 def _formatted(symbol: Any, spec: str) -> str:

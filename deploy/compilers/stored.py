@@ -20,10 +20,12 @@ class Compiled:
     Attributes:
         artefact: Its files are in the folder.
         debug_map: Private: from the nodes of the artefact to the user's code.
+        fixed: Lines of the module that make a number of values, which is that of the example.
     """
 
     artefact: Artefact
     debug_map: str | None = None
+    fixed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

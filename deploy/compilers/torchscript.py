@@ -7,6 +7,7 @@ import operator
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +72,8 @@ def recorded(source: Source, folder: Path) -> Compiled:
     from .one_way import guarded  # loads sympy
     from .recorded import with_values
 
-    return _of_program(source, folder, guarded(with_values(source, fixes=True)))
+    made = with_values(source, fixes=True)
+    return replace(_of_program(source, folder, guarded(made.program)), fixed=made.fixed)
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:

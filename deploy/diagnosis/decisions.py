@@ -187,15 +187,29 @@ def unexercised(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
     return tuple(decision for decision in decisions if _is_unexercised(decision))
 
 
+def numbers(decisions: Iterable[Decision]) -> tuple[str, ...]:
+    """The lines that take numbers out of tensors, which a trace holds."""
+    taken = (each.source for each in decisions if each.kind in ("number", "array"))
+    return tuple(dict.fromkeys(taken))
+
+
+def taken_both_ways(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
+    """Branches of which samples took both, as of zeros, of which both may answer the same."""
+    return tuple(each for each in decisions if _is_branch(each) and len(each.values) > 1)
+
+
 def _is_unexercised(decision: Decision) -> bool:
     if decision.kind == "chosen":
         return 0 not in decision.values
-    is_branch = decision.kind == "bool" and "  assert " not in decision.source
-    return is_branch and len(decision.values) == 1
+    return _is_branch(decision) and len(decision.values) == 1
+
+
+def _is_branch(decision: Decision) -> bool:
+    return decision.kind == "bool" and "  assert " not in decision.source
 
 
 def describe(decision: Decision, *, is_refused: bool = False) -> str:
-    """A sentence for the user about a branch that went one way, or what chose some.
+    """A sentence for the user about a branch of which a file has one side, or what chose some.
 
     Args:
         decision: In the module.
@@ -208,9 +222,23 @@ def describe(decision: Decision, *, is_refused: bool = False) -> str:
             f"{line}: `{code}`{layer} chose something in every sample, so what is answered where "
             "nothing is chosen is not proved: give such a sample, with --samples"
         )
+    if len(decision.values) > 1:
+        return (
+            f"{line}: `{code}`{layer} went both ways in the samples, and the file has one, which "
+            "is proved to answer as both on these alone: keep both, by torch.where(condition, a, b)"
+        )
     lost = "the file refuses inputs that take the other"
     lost = lost if is_refused else "what the other branch computes is not proved"
     return (
         f"{line}: `{code}`{layer} went one way in every sample, so {lost}: "
         "give a sample that takes it, with --samples"
+    )
+
+
+def of_number(source: str) -> str:
+    """A sentence for the user about a line that makes a number of values, which a file holds."""
+    line, _, code = source.partition("  ")
+    return (
+        f"{line}: `{code}` makes a number of values, and the file holds that of the example: the "
+        "samples come out right by it, but what forward decides by it for others is not proved"
     )

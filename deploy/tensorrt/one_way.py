@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import onnx
+from onnx import TensorProto
 
 from edgeport.deploy.compilers.onnx_messages import of_kind
 from edgeport.runtimes import files
@@ -19,11 +21,11 @@ def without_conditions(path: Path) -> Iterator[Path]:
         StorageError: It cannot be written.
     """
     model = onnx.load(path, load_external_data=False)
-    hanging = [node for node in model.graph.node if node.name.startswith(ANOTHER_WAY)]
-    if not hanging:
+    if not any(map(_hangs, of_kind("NodeProto", model.graph))):
         yield path
         return
-    _let_go(model.graph, hanging)
+    model.graph.initializer.append(onnx.helper.make_tensor(_FIRST, TensorProto.INT64, [1], [0]))
+    _let_go(model.graph)
     bare = path.with_name(f"{path.stem}.bare{path.suffix}")  # weights are beside it
     files.write(bare, model.SerializeToString())
     try:
@@ -32,14 +34,22 @@ def without_conditions(path: Path) -> Iterator[Path]:
         bare.unlink(missing_ok=True)
 
 
-def _let_go(graph: onnx.GraphProto, hanging: list[onnx.NodeProto]) -> None:
-    """Make identities of nodes that take an axis off which was put on before them."""
-    makers = {output: node for node in graph.node for output in node.output}
-    for node in hanging:
-        before = makers[node.input[0]]
-        if before.op_type == "Unsqueeze":
-            node.op_type = "Identity"
-            node.input[:] = [before.input[0]]
+def _hangs(node: onnx.NodeProto) -> bool:
+    return node.name.startswith(ANOTHER_WAY)
+
+
+def _let_go(graph: onnx.GraphProto) -> None:
+    """Let nodes take that axis off which was put on before them, whatever holds.
+
+    Args:
+        graph: The whole, or a side of a branch, or a turn of a loop.
+    """
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _let_go(attribute.g)
+        if _hangs(node):
+            node.input[1] = _FIRST
     used = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -48,3 +58,6 @@ def _let_go(graph: onnx.GraphProto, hanging: list[onnx.NodeProto]) -> None:
             used.update(name for each in of_kind("NodeProto", node) for name in each.input)
     del graph.node[:]
     graph.node.extend(reversed(kept))
+
+
+_FIRST: Final = "first_axis"

@@ -6,11 +6,13 @@ forward calls them, and only while torch.export runs.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType
 from typing import Any, Final, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from . import number_functions
 from .quotients import LostSizeError
 
 T = TypeVar("T")
@@ -86,9 +88,17 @@ def kept(error: LostSizeError, capture: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _replaced(namespace: dict[str, Any]) -> Iterator[None]:
+    own = {name: value for name, value in namespace.items() if _is_function(value)}
     try:
         namespace.update(_NAMES)
+        namespace.update((name, number_functions.FUNCTIONS[value]) for name, value in own.items())
         yield
     finally:
+        namespace.update(own)
         for name in _NAMES:
             namespace.pop(name, None)
+
+
+def _is_function(value: object) -> bool:
+    """Whether it is one of Python's, of ``from math import log``."""
+    return isinstance(value, BuiltinFunctionType) and value in number_functions.FUNCTIONS

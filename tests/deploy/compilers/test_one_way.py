@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.tensorrt.one_way import without_conditions
-from edgeport.runtimes import ValuesError
+from edgeport.runtimes import ExportError, ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 REFUSED = "refused the values of an input: they take another way through forward than the file has"
@@ -70,6 +70,90 @@ def test_ways_that_are_the_same_are_both_taken(format_: str, tmp_path: Path) -> 
             np.testing.assert_array_equal(found, x.abs())
 
 
+class Gate(nn.Module):
+    """Of zeros, one of the samples, both ways are the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {x.square().mean().item() < 0.01} == {True}:
+            return torch.zeros_like(x)
+        return x * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_ways_that_are_the_same_on_a_sample_alone_are_not(format_: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="forward decides by the values of a tensor"):
+        deploy.export(
+            Gate(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+            dimensions={"x": {0: "rows"}},
+        )  # fmt: skip  # one call
+
+
+class Raises(nn.Module):
+    """For one of the samples, that of large values, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x < -20).any())} == {True}:
+            raise ValueError("below -20")
+        return x * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_what_forward_raises_for_is_refused(format_: str, tmp_path: Path) -> None:
+    made = deploy.export(
+        Raises(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        session.run({"x": np.full((2, 4), -19, np.float32)})
+        with pytest.raises(ValuesError, match=REFUSED):
+            session.run({"x": np.full((2, 4), -21, np.float32)})
+
+
+class Asserts(nn.Module):
+    """In code that torch reads as bytecode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = {"x": lambda: x}
+        assert x.max() < 50, "too large"
+        return known["x"]() * 2
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_what_forward_asserts_is_refused(format_: str, tmp_path: Path) -> None:
+    made = deploy.export(
+        Asserts(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        session.run({"x": np.full((2, 4), 49, np.float32)})
+        with pytest.raises(ValuesError, match="refused the values of an input"):
+            session.run({"x": np.full((2, 4), 51, np.float32)})
+
+
+class Bins(nn.Module):
+    """Of 1.0 Python has bin 9, and the quotient is 10.0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.max().item()
+        if {largest > 1e7} == {True}:
+            return x
+        return x + largest // 0.1
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_numbers_of_values_are_divided_as_python_does(format_: str, tmp_path: Path) -> None:
+    module = Bins()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for value in (1.0, 0.5, -1.0, 3.0, 0.25):
+            x = torch.full((2, 4), value)
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x), rtol=1e-6)
+
+
 def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
     module = Decides()
     made = deploy.export(
@@ -80,7 +164,7 @@ def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
     with without_conditions(file) as bare:
         assert bare != file
         operators = {node.op_type for node in onnx.load(bare).graph.node}
-        assert operators == {"Add", "ReduceSum", "Identity"}
+        assert operators == {"Add", "ReduceSum", "Unsqueeze", "Squeeze"}
         with runtimes.open(bare) as session:
             found, _ = session.run({"x": np.full((5, 4), 12345.5, np.float32)}).values()
     np.testing.assert_array_equal(found, np.full((5, 4), 12346.5))
@@ -89,3 +173,43 @@ def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), plain)
     with without_conditions(plain) as same:
         assert same == plain
+
+
+class RaisesWithin(nn.Module):
+    """In a side of a branch, and in a turn of a loop."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            if bool((x == 12345.5).any()):
+                raise ValueError("not this one")
+            return x * 2
+        y = x
+        for row in range(x.shape[0]):
+            if bool((x[row] == -54321.5).any()):
+                raise ValueError("nor this one")
+            y = y + x[row]
+        return y
+
+
+@pytest.mark.parametrize("format_", ["onnx", "pt2"])
+def test_what_raises_within_branches_and_loops_is_refused(format_: str, tmp_path: Path) -> None:
+    module = RaisesWithin()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}}, ranges={"rows": runtimes.Range(1, 40)},
+    )  # fmt: skip  # one call
+    refused = {value: np.full((5, 4), value, np.float32) for value in (12345.5, -54321.5)}
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for x in (torch.rand(7, 4), -torch.rand(7, 4), -torch.full((2, 4), 12345.5)):
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x), rtol=1e-5)
+        for values in refused.values():
+            with pytest.raises(ValuesError, match=REFUSED):
+                session.run({"x": values})
+    if format_ == "onnx":  # what engines are built from
+        file = tmp_path / "m.edge" / made.bundle.manifest.artefacts[0].stored.file
+        with without_conditions(file) as bare, runtimes.open(bare) as session:
+            (found,) = session.run({"x": refused[12345.5]}).values()
+            np.testing.assert_array_equal(found, refused[12345.5] * 2)
+            (found,) = session.run({"x": refused[-54321.5]}).values()
+            np.testing.assert_array_equal(found, refused[-54321.5] * 6)

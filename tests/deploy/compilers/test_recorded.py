@@ -3,9 +3,11 @@
 import logging
 import math
 from collections.abc import Callable
+from math import log
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,13 +169,22 @@ class Asks(nn.Module):
         lambda x: math.isfinite(x.sum().item()),
         lambda x: {x[0].tolist()[1] > LARGE} == {True},
         lambda x: len([*range(int(x.max() // LARGE) + 2)]) > 2,
+        lambda x: math.log(x.abs().max().item()) > math.log(LARGE),
+        lambda x: log(float(x.abs().max()), 10) > 9,
+        lambda x: math.ceil(math.log10(x.abs().max())) > 9,
+        lambda x: math.isnan(x.sum().item()) or math.isinf(x.sum().item()),
+        lambda x: math.hypot(*x[0].tolist()) > LARGE,
+        lambda x: np.sqrt(x.abs().max().item()) > math.sqrt(LARGE),
+        lambda x: np.float64((x.abs() > LARGE).float().sum().item()) > 0,  # in each sample 0
+        lambda x: {0: False}.get(int((x > LARGE).sum()), True),
+        lambda x: x.clamp(min=LARGE).max().item() - LARGE,
     ],
 )
 def test_each_answer_is_kept(asks: Callable[[Tensor], Any]) -> None:
     module = Asks(asks)
     source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
     with quiet():
-        run: Any = with_values(source, fixes=True).module()
+        run: Any = with_values(source, fixes=True).program.module()
     example = bool(asks(torch.rand(4, 5)))
     inputs = [torch.rand(rows, 5) for rows in (2, 9)]
     for value in (2 * LARGE, -8 * LARGE, math.nan, math.inf):

@@ -1,7 +1,13 @@
 import torch
 from torch import Tensor, nn
 
-from edgeport.deploy.diagnosis.decisions import Decision, describe, record_decisions, unexercised
+from edgeport.deploy.diagnosis.decisions import (
+    Decision,
+    describe,
+    record_decisions,
+    taken_both_ways,
+    unexercised,
+)
 
 
 class Chooser(nn.Module):
@@ -37,6 +43,8 @@ def test_a_branch_that_went_both_ways_is_exercised() -> None:
     assert found.source.startswith("tests/deploy/diagnosis/test_decisions.py:")
     assert code(found) == "if x.sum() > 0:"
     assert unexercised(decisions) == ()
+    assert taken_both_ways(decisions) == (found,)
+    assert "went both ways in the samples, and the file has one, which is proved" in describe(found)
 
 
 def test_a_branch_that_went_one_way_is_told() -> None:
@@ -44,6 +52,7 @@ def test_a_branch_that_went_one_way_is_told() -> None:
         module(torch.ones(2))
         module(torch.ones(3))
     (found,) = unexercised(decisions)
+    assert taken_both_ways(decisions) == ()
     sentence = describe(found)
     assert "`if x.sum() > 0:`, in Chooser, went one way in every sample" in sentence
     assert "what the other branch computes is not proved: give a sample" in sentence
