@@ -1,5 +1,6 @@
 """TorchScript: script or trace, then freeze."""
 
+import contextlib
 import io
 import json
 import math
@@ -24,7 +25,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import program
+from . import program, script_types
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -256,10 +257,22 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
 
 
 def scripted(source: Source, flat: Flat) -> Any:
-    """The scripted module behind flat inputs and outputs.
+    """The scripted module behind flat inputs and outputs; types are guessed if it needs that.
 
     Those are traced around it: a trace keeps the control flow of scripted code that it calls.
+
+    Raises:
+        Exception: Whatever torch.jit raises.
     """
+    try:
+        return _scripted(source, flat)
+    except Exception:  # torch.jit raises a dozen kinds
+        with contextlib.suppress(Exception), script_types.guessed():
+            return _scripted(source, flat)
+        raise
+
+
+def _scripted(source: Source, flat: Flat) -> Any:
     with properties_may_raise():
         made = torch.jit.script(flat.module)
     return traced(source, flat.around(made))
