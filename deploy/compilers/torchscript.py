@@ -25,7 +25,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import program, script_types
+from . import program, script_rewriting
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -257,7 +257,7 @@ _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {
 
 
 def scripted(source: Source, flat: Flat) -> Any:
-    """The scripted module behind flat inputs and outputs; types are guessed if it needs that.
+    """The scripted module behind flat inputs and outputs; its code is rewritten if it has to be.
 
     Those are traced around it: a trace keeps the control flow of scripted code that it calls.
 
@@ -267,7 +267,7 @@ def scripted(source: Source, flat: Flat) -> Any:
     try:
         return _scripted(source, flat)
     except Exception:  # torch.jit raises a dozen kinds
-        with contextlib.suppress(Exception), script_types.guessed():
+        with contextlib.suppress(Exception), script_rewriting.rewritten():
             return _scripted(source, flat)
         raise
 

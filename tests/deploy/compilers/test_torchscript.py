@@ -90,54 +90,6 @@ def test_a_property_may_raise(
     assert compile_(source, tmp_path).artefact.format == "torchscript"
 
 
-class Cell(nn.Module):
-    """Parameters as many write them: none of them has the annotation that torch.jit wants."""
-
-    def forward(self, x, state=None, *, mask: Tensor = None, scale=2.0, twice=False):  # type: ignore
-        if state is None:
-            state = torch.zeros_like(x)
-        if mask is not None:
-            state = state * mask
-        state = state * 0.5 + x * scale
-        if twice:
-            state = state * 2
-        return state
-
-
-class Steps(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell = Cell()
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        state = None
-        for t in range(x.shape[1]):
-            if (x[:, t] > 0).all():
-                state = self.cell(x[:, t], state, twice=True)
-            else:
-                state = self.cell(x[:, t], state, mask=mask)
-        assert state is not None
-        return torch.as_tensor(state)
-
-
-@pytest.mark.parametrize("format_", ["torchscript", "onnx", "pt2"])
-def test_types_that_nobody_has_written_down_are_guessed(format_: str, tmp_path: Path) -> None:
-    module = Steps()
-    example = {"x": torch.randn(2, 3, 4), "mask": torch.rand(2, 4)}
-    made = deploy.export(
-        module, example, tmp_path / "m.edge", formats=[format_],
-        dimensions={"x": {0: "rows", 1: "time"}, "mask": {0: "rows"}},
-    )  # fmt: skip  # one call
-    with made.bundle.open(
-        {"torchscript": "libtorch", "onnx": "ort-cpu", "pt2": "torch"}[format_]
-    ) as s:
-        for rows, time in ((1, 1), (1, 7), (5, 2)):
-            x, mask = torch.randn(rows, time, 4), torch.rand(rows, 4)
-            x[:, -1] = x[:, -1].abs()
-            (found,) = s.run({"x": x.numpy(), "mask": mask.numpy()}).values()
-            torch.testing.assert_close(torch.tensor(found), module(x, mask))
-
-
 class Ranks(nn.Module):
     """Its dictionary is no TorchScript, so that what torch.export captured is taken."""
 

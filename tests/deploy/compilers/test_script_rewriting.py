@@ -1,0 +1,163 @@
+"""Code that torch.jit refuses is scripted in other words, so that its branches stay."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy.compilers import torchscript
+from edgeport.deploy.compilers.upstream import quiet
+
+LIMIT = 100
+NEGATIVE, INFINITE = -3.5, math.inf
+logger = logging.getLogger(__name__)
+
+
+class Tells(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.logger = logger
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not torch.isnan(x).any(), f"no numbers: {x.sum():.2f}"
+        if x.min() < -1e6:
+            raise ValueError(f"too small: {x.min().item():.3f} in {x.shape}", x)
+        if x.max() > LIMIT:
+            print(f"large {x.max():.2f}")  # noqa: T201  # as many do
+            logger.warning("large %s", x.max())
+            self.logger.info("large")
+            logging.debug("large")
+            x = x.clamp(max=LIMIT)
+        if x.max() < NEGATIVE:
+            logger.info("nothing else")
+        return x
+
+
+class Constants(nn.Module):
+    """A local name hides one of the module."""
+
+    def forward(self, x: Tensor, INFINITE: float = 2.0) -> Tensor:  # noqa: N803
+        if x.max() > LIMIT:
+            return x * INFINITE
+        return torch.where(x > NEGATIVE, x, NEGATIVE)
+
+
+class Infinite(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.max() > LIMIT:
+            return x.masked_fill(x < 0, -INFINITE)
+        return x.masked_fill(x < 0, torch.finfo(x.dtype).min)
+
+
+class Sets(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for turn in range(4):
+            if turn in {0, 3} and x.max() > turn:
+                x = x * 0.5
+            elif turn not in {0, 1}:
+                x = x + 1
+        return x
+
+
+class Unpacks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        rows, *rest = x.shape
+        *_, last = x.size()
+        if x.max() > LIMIT:
+            return x.reshape(*x.shape[:1], -1) * rows
+        parts = torch.cat([x, *x.split(1, 1)], 1)  # type: ignore[no-untyped-call]
+        return parts.view(rows, *parts.shape[1:]) + last + rest[0]
+
+
+class Begins(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        first, last = None, None
+        best = other = None
+        for row in range(x.shape[0]):
+            if first is None:
+                first = x[row]
+            last = x[row]
+            if x[row].max() > LIMIT:
+                best = x[row]
+        if other is None:
+            other = x[0]
+        found = other + (x[0] if best is None else best)
+        assert first is not None
+        assert last is not None
+        return torch.stack([found, first, last])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "module", [Tells(), Constants(), Infinite(), Sets(), Unpacks(), Begins()], ids=lambda m: type(m)
+)
+def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
+    source = deploy.source_of("m", module.eval(), {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
+    with quiet():
+        made: Any = torchscript.scripted(source, source.flat)
+    for rows, far in ((1, 1.0), (3, 1.0), (7, 1e3), (2, 1e5)):
+        for x in (torch.randn(rows, 4) * far, -torch.rand(rows, 4) * far - 4):
+            with quiet():
+                torch.testing.assert_close(made(x)[0], module(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_least_numbers_are_those_of_the_dtype(dtype: torch.dtype) -> None:
+    x = torch.tensor([[-1.0, 2.0]], dtype=dtype)
+    source = deploy.source_of("m", Infinite().eval(), {"x": x})
+    made: Any = torchscript.scripted(source, source.flat)
+    torch.testing.assert_close(made(x)[0].to(dtype), Infinite()(x), rtol=0, atol=0)
+
+
+class Cell(nn.Module):
+    """Parameters as many write them, without the annotations that torch.jit wants."""
+
+    def forward(self, x, state=None, *, mask: Tensor = None, scale=2.0, twice=False):  # type: ignore
+        if state is None:
+            state = torch.zeros_like(x)
+        if mask is not None:
+            state = state * mask
+        state = state * 0.5 + x * scale
+        if twice:
+            state = state * 2
+        return state
+
+
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Cell()
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        state = None
+        for t in range(x.shape[1]):
+            if (x[:, t] > 0).all():
+                state = self.cell(x[:, t], state, twice=True)
+            else:
+                state = self.cell(x[:, t], state, mask=mask)
+        assert state is not None
+        return torch.as_tensor(state)
+
+
+@pytest.mark.parametrize("format_", ["torchscript", "onnx", "pt2"])
+def test_types_that_nobody_has_written_down_are_guessed(format_: str, tmp_path: Path) -> None:
+    module = Steps()
+    example = {"x": torch.randn(2, 3, 4), "mask": torch.rand(2, 4)}
+    made = deploy.export(
+        module, example, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows", 1: "time"}, "mask": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open(
+        {"torchscript": "libtorch", "onnx": "ort-cpu", "pt2": "torch"}[format_]
+    ) as s:
+        for rows, time in ((1, 1), (1, 7), (5, 2)):
+            x, mask = torch.randn(rows, time, 4), torch.rand(rows, 4)
+            x[:, -1] = x[:, -1].abs()
+            (found,) = s.run({"x": x.numpy(), "mask": mask.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(found), module(x, mask))
