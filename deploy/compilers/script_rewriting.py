@@ -63,6 +63,7 @@ class _Rewriting(ast.NodeTransformer):
         self._around = {**vars(builtins), **plain.__globals__, **held}
         self._local = {each.arg for each in ast.walk(body) if isinstance(each, ast.arg)}
         self._begun = {*self._local}
+        self._loops = 0
         for each in ast.walk(body):
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                 self._local.add(each.id)
@@ -165,14 +166,42 @@ class _Rewriting(ast.NodeTransformer):
         unpacks = any(isinstance(each, ast.Starred) for each in node.elts)
         return _joined(node.elts, node) if is_made and unpacks else node
 
+    def visit_For(self, node: ast.For) -> Any:
+        """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``.
+
+        torch.jit unrolls such a loop, and has neither ``break`` nor ``continue`` in it.
+        """
+        self.generic_visit(node)
+        place, counted = node.target, node.iter
+        if not (isinstance(place, ast.Name) and _is_call_of("range", counted)) or node.orelse:
+            return node
+        self._loops += 1
+        lists = _lists_called(node, place.id, self._loops)
+        if not lists:
+            return node
+        _Named(lists, place.id).visit(node)
+        names, held = (", ".join(each) for each in (lists.values(), lists))
+        ends, skips = f"ends_{place.id}", f"skips_{place.id}"
+        asked, before = [], []
+        if any(map(_jumps, node.body)):
+            asked, before = [f"not {ends}"], _statements(f"{ends} = False", node)
+            node.body[:0] = _statements(f"{skips} = False", node)
+            node.body = _without_jumps(node.body, ends, skips)
+        count = ast.unparse(counted.args[0])  # type: ignore[attr-defined]  # it is a call
+        if count not in {f"len({each})" for each in lists} and not _OF_SELF.match(count):
+            asked.append(f"{place.id} < {count}")  # ``self.depth`` is as many: the proof tells
+        if asked:
+            node.body = [_beside(node, ast.If(_parsed(" and ".join(asked), node), node.body, []))]
+        node.iter = _parsed(f"enumerate({f'zip({held})' if len(lists) > 1 else held})", node)
+        node.target = _beside(node, ast.Tuple([place, _stored(names, node)], ast.Store()))
+        return [*before, node]
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """``torch.finfo(x.dtype).min`` by the dtypes that there are."""
         self.generic_visit(node)
-        call = node.value
-        is_info = isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.finfo"
-        if not is_info or len(call.args) != 1:  # type: ignore[attr-defined]
+        if not _is_call_of("torch.finfo", node.value):
             return node
-        asked = ast.unparse(call.args[0])  # type: ignore[attr-defined]
+        asked = ast.unparse(node.value.args[0])  # type: ignore[attr-defined]  # it is a call
         told = [(name, getattr(torch.finfo(getattr(torch, name)), node.attr)) for name in _FLOATS]
         sides = [f"{number!r} if {asked} == torch.{name} else " for name, number in told[:-1]]
         return _parsed(f"({''.join(sides)}{told[-1][1]!r})", node)
@@ -181,6 +210,73 @@ class _Rewriting(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
+
+class _Named(ast.NodeTransformer):
+    """Names what a place of a list holds, where it is called.
+
+    Args:
+        lists: By their code, the names.
+        place: The name of the place.
+    """
+
+    def __init__(self, lists: Mapping[str, str], place: str) -> None:
+        self._named = {f"{each}[{place}]": name for each, name in lists.items()}
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if (name := self._named.get(ast.unparse(node.func))) is not None:
+            node.func = _parsed(name, node)
+        return node
+
+
+def _lists_called(loop: ast.For, place: str, number: int) -> dict[str, str]:
+    """Lists of ``self`` of which a loop calls what is at a place, and names for that.
+
+    A name of a module is never given again.
+    """
+    calls = (each.func for each in ast.walk(loop) if isinstance(each, ast.Call))
+    held = (
+        ast.unparse(each.value)
+        for each in calls
+        if isinstance(each, ast.Subscript) and ast.unparse(each.slice) == place
+    )
+    return {each: f"{each.replace('.', '_')}_{number}" for each in held if _OF_SELF.match(each)}
+
+
+def _without_jumps(body: Sequence[ast.stmt], ends: str, skips: str) -> list[ast.stmt]:
+    """A turn of a loop that passes over the rest where it would jump.
+
+    Args:
+        body: Its statements.
+        ends: The variable that is true once the loop has ended.
+        skips: The one that is true once the turn has.
+    """
+    made: list[ast.stmt] = []
+    for number, each in enumerate(body):
+        if isinstance(each, ast.Break | ast.Continue):
+            told = [ends, skips] if isinstance(each, ast.Break) else [skips]
+            return [*made, *(_statements(f"{name} = True", each)[0] for name in told)]
+        made.append(each)
+        if isinstance(each, ast.If) and _jumps(each):
+            each.body = _without_jumps(each.body, ends, skips)
+            each.orelse = _without_jumps(each.orelse, ends, skips)
+            rest = _without_jumps(body[number + 1 :], ends, skips)
+            if rest:
+                made.append(_beside(each, ast.If(_parsed(f"not {skips}", each), rest, [])))
+            return made
+    return made
+
+
+def _jumps(node: ast.AST) -> bool:
+    """Whether it holds a jump of the loop that it is in."""
+    if isinstance(node, ast.For | ast.While):
+        return False
+    return isinstance(node, ast.Break | ast.Continue) or any(
+        map(_jumps, ast.iter_child_nodes(node))
+    )
+
+
+_OF_SELF: Final = re.compile(r"self(\.\w+)+$")
 
 _OPTIONAL: Final = "Optional[Tensor]"
 _TYPES: Final[Mapping[type, str]] = {
@@ -215,6 +311,12 @@ def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
     if told is not None and kind is NoneType and not _MAY_BE_NONE.search(told):
         return _parsed(f"Optional[{told}]", parameter)
     return parameter.annotation
+
+
+def _is_call_of(name: str, value: ast.expr) -> bool:
+    """Of one argument."""
+    is_call = isinstance(value, ast.Call) and ast.unparse(value.func) == name
+    return is_call and len(value.args) == 1  # type: ignore[attr-defined]
 
 
 def _is_none(value: ast.expr) -> bool:
@@ -273,6 +375,21 @@ def _parsed(code: str, beside: ast.AST) -> ast.expr:
     for node in ast.walk(made):
         ast.copy_location(node, beside)
     return made
+
+
+def _statements(code: str, beside: ast.AST) -> list[ast.stmt]:
+    made = ast.parse(code).body
+    for each in made:
+        for node in ast.walk(each):
+            ast.copy_location(node, beside)
+    return made
+
+
+def _stored(names: str, beside: ast.AST) -> ast.expr:
+    """What is assigned to: a name, or several."""
+    (assigned,) = _statements(f"{names} = 0", beside)
+    target: ast.expr = assigned.targets[0]  # type: ignore[attr-defined]  # it assigns
+    return target
 
 
 def _beside(node: ast.AST, made: N) -> N:

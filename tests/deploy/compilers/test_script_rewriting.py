@@ -74,6 +74,34 @@ class Unpacks(nn.Module):
         return parts.view(rows, *parts.shape[1:]) + last + rest[0]
 
 
+class Counts(nn.Module):
+    """Goes through lists of modules by their places; the last of one is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 3
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(4) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+        self.scale = nn.Parameter(torch.rand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.depth):
+            y = self.norms[i](self.layers[i](x)) * self.scale[i]
+            if y.min() > 0:
+                continue
+            if y.max() > 1:
+                x = x + 1
+                if x.sum() > 3:
+                    break
+                x = x + 2
+            x = self.layers[i](y)
+        for j in range(len(self.heads)):
+            for i in range(self.depth - 1):
+                x = self.heads[j](x) + self.layers[i](x)
+        return x
+
+
 class Begins(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, last = None, None
@@ -94,7 +122,9 @@ class Begins(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    "module", [Tells(), Constants(), Infinite(), Sets(), Unpacks(), Begins()], ids=lambda m: type(m)
+    "module",
+    [Tells(), Constants(), Infinite(), Sets(), Unpacks(), Counts(), Begins()],
+    ids=lambda m: type(m),
 )
 def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
     source = deploy.source_of("m", module.eval(), {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
@@ -161,3 +191,35 @@ def test_types_that_nobody_has_written_down_are_guessed(format_: str, tmp_path: 
             x[:, -1] = x[:, -1].abs()
             (found,) = s.run({"x": x.numpy(), "mask": mask.numpy()}).values()
             torch.testing.assert_close(torch.tensor(found), module(x, mask))
+
+
+class EarlyExit(nn.Module):
+    """Stops at the first stage that is sure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 4
+        self.stages = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.exits = nn.ModuleList(nn.Linear(8, 3) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.depth):
+            x = self.stages[i](x).relu()
+            logits: Tensor = self.exits[i](x)
+            if logits.softmax(-1).max(-1).values.min() > 0.5:
+                return logits
+        return logits
+
+
+def test_an_early_exit_stays(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = EarlyExit().eval()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 8)}, tmp_path / "m.edge", formats="onnx",
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open("ort-cpu") as session:
+        for rows, far in ((1, 0.1), (2, 1.0), (1, 30.0), (5, 300.0)):
+            x = torch.randn(rows, 8) * far
+            (found,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(found), module(x))
