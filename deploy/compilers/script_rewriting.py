@@ -63,6 +63,7 @@ class _Rewriting(ast.NodeTransformer):
         self._around = {**vars(builtins), **plain.__globals__, **held}
         self._local = {each.arg for each in ast.walk(body) if isinstance(each, ast.arg)}
         self._begun = {*self._local}
+        self._items: set[str] = set()
         self._loops = 0
         for each in ast.walk(body):
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
@@ -103,7 +104,10 @@ class _Rewriting(ast.NodeTransformer):
         return _beside(node, ast.AnnAssign(target, kind, value, simple=1))
 
     def _noted(self, node: ast.Assign) -> ast.Assign:
-        self._begun.update(each.id for each in node.targets if isinstance(each, ast.Name))
+        names = {each.id for each in node.targets if isinstance(each, ast.Name)}
+        self._begun |= names
+        if self._is_item(node.value):
+            self._items |= names
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -152,9 +156,27 @@ class _Rewriting(ast.NodeTransformer):
         ]
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        """Sizes of which some are unpacked are a list."""
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """``x * scale`` for ``scale * x``: torch.jit makes a number of the tensor otherwise."""
         self.generic_visit(node)
+        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left):
+            node.left, node.right = node.right, node.left
+        return node
+
+    def _is_item(self, value: ast.expr) -> bool:
+        if isinstance(value, ast.Name):
+            return value.id in self._items
+        is_method = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)
+        return is_method and value.func.attr == "item"  # type: ignore[attr-defined]
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Sizes of which some are unpacked are a list; some methods have another name."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
+            if node.func.attr == "bool":
+                asked = ast.Compare(node.func.value, [ast.NotEq()], [ast.Constant(0)])
+                return _beside(node, asked)
+            node.func.attr = _RENAMED.get(node.func.attr, node.func.attr)
         takes_sizes = isinstance(node.func, ast.Attribute) and node.func.attr in _TAKING_SIZES
         if takes_sizes and any(map(_is_unpacked_shape, node.args)):
             node.args = [_joined(node.args, node)]
@@ -290,6 +312,7 @@ _TAKING_SIZES: Final = {
     *("view", "reshape", "expand", "repeat", "permute", "tile", "new_zeros", "new_ones"),
     *("zeros", "ones", "empty", "rand", "randn", "new_empty"),
 }
+_RENAMED: Final = {"nelement": "numel", "ndimension": "dim"}
 _FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
 
 

@@ -64,6 +64,15 @@ class Sets(nn.Module):
         return x
 
 
+class Items(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.max().item()
+        mask = (x > 0).float().bool()
+        if x.max() > LIMIT:
+            x = largest * x.masked_fill(mask, 1.0)
+        return x.sum().item() + x + x.nelement() + x.ndimension()
+
+
 class Unpacks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows, *rest = x.shape
@@ -123,7 +132,7 @@ class Begins(nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
-    [Tells(), Constants(), Infinite(), Sets(), Unpacks(), Counts(), Begins()],
+    [Tells(), Constants(), Infinite(), Sets(), Items(), Unpacks(), Counts(), Begins()],
     ids=lambda m: type(m),
 )
 def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
