@@ -25,6 +25,9 @@ import torch
 from torch._sources import parse_def
 from torch.jit import _recursive, _state, frontend
 
+from .script_code import beside, is_call_of, parsed
+from .script_list_loops import through_lists
+
 N = TypeVar("N", bound=ast.AST)
 
 _own_parse: Final[Any] = parse_def  # it has no types
@@ -96,12 +99,12 @@ class _Rewriting(ast.NodeTransformer):
         return [self._none(target, node) for target in targets]
 
     def _none(self, target: ast.expr, node: ast.Assign) -> ast.stmt:
-        value = _beside(node, ast.Constant(None))
+        value = beside(node, ast.Constant(None))
         if not isinstance(target, ast.Name) or target.id in self._begun:
-            return _beside(node, ast.Assign([target], value))
+            return beside(node, ast.Assign([target], value))
         self._begun.add(target.id)
-        kind = _parsed(_OPTIONAL, node)
-        return _beside(node, ast.AnnAssign(target, kind, value, simple=1))
+        kind = parsed(_OPTIONAL, node)
+        return beside(node, ast.AnnAssign(target, kind, value, simple=1))
 
     def _noted(self, node: ast.Assign) -> ast.Assign:
         names = {each.id for each in node.targets if isinstance(each, ast.Name)}
@@ -116,12 +119,12 @@ class _Rewriting(ast.NodeTransformer):
         if node.id in self._local or type(value) not in (bool, int, float, str):
             return node
         is_plain = not isinstance(value, float) or math.isfinite(value)
-        return _parsed(repr(value) if is_plain else f"float('{value}')", node)
+        return parsed(repr(value) if is_plain else f"float('{value}')", node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         """Leave out what people read."""
         is_told = isinstance(node.value, ast.Call) and self._tells(node.value.func)
-        return _beside(node, ast.Pass()) if is_told else self._visited(node)
+        return beside(node, ast.Pass()) if is_told else self._visited(node)
 
     def _tells(self, called: ast.expr) -> bool:
         if isinstance(called, ast.Name):
@@ -136,20 +139,20 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
-            node.exc.args = [_beside(node, ast.Constant(_literal(node.exc)))]
+            node.exc.args = [beside(node, ast.Constant(_literal(node.exc)))]
             node.exc.keywords, node.cause = [], None
         return node
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         if node.msg is not None:
-            node.msg = _beside(node, ast.Constant(_literal(node.msg)))
+            node.msg = beside(node, ast.Constant(_literal(node.msg)))
         return self._visited(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         """A list has the members of a set."""
         self.generic_visit(node)
         node.comparators = [
-            _beside(each, ast.List(each.elts, ast.Load()))
+            beside(each, ast.List(each.elts, ast.Load()))
             if isinstance(each, ast.Set) and isinstance(asked, ast.In | ast.NotIn)
             else each
             for asked, each in zip(node.ops, node.comparators, strict=True)
@@ -175,7 +178,7 @@ class _Rewriting(ast.NodeTransformer):
         if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
             if node.func.attr == "bool":
                 asked = ast.Compare(node.func.value, [ast.NotEq()], [ast.Constant(0)])
-                return _beside(node, asked)
+                return beside(node, asked)
             node.func.attr = _RENAMED.get(node.func.attr, node.func.attr)
         takes_sizes = isinstance(node.func, ast.Attribute) and node.func.attr in _TAKING_SIZES
         if takes_sizes and any(map(_is_unpacked_shape, node.args)):
@@ -189,116 +192,25 @@ class _Rewriting(ast.NodeTransformer):
         return _joined(node.elts, node) if is_made and unpacks else node
 
     def visit_For(self, node: ast.For) -> Any:
-        """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``.
-
-        torch.jit unrolls such a loop, and has neither ``break`` nor ``continue`` in it.
-        """
+        """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``."""
         self.generic_visit(node)
-        place, counted = node.target, node.iter
-        if not (isinstance(place, ast.Name) and _is_call_of("range", counted)) or node.orelse:
-            return node
         self._loops += 1
-        lists = _lists_called(node, place.id, self._loops)
-        if not lists:
-            return node
-        _Named(lists, place.id).visit(node)
-        names, held = (", ".join(each) for each in (lists.values(), lists))
-        ends, skips = f"ends_{place.id}", f"skips_{place.id}"
-        asked, before = [], []
-        if any(map(_jumps, node.body)):
-            asked, before = [f"not {ends}"], _statements(f"{ends} = False", node)
-            node.body[:0] = _statements(f"{skips} = False", node)
-            node.body = _without_jumps(node.body, ends, skips)
-        count = ast.unparse(counted.args[0])  # type: ignore[attr-defined]  # it is a call
-        if count not in {f"len({each})" for each in lists} and not _OF_SELF.match(count):
-            asked.append(f"{place.id} < {count}")  # ``self.depth`` is as many: the proof tells
-        if asked:
-            node.body = [_beside(node, ast.If(_parsed(" and ".join(asked), node), node.body, []))]
-        node.iter = _parsed(f"enumerate({f'zip({held})' if len(lists) > 1 else held})", node)
-        node.target = _beside(node, ast.Tuple([place, _stored(names, node)], ast.Store()))
-        return [*before, node]
+        return through_lists(node, self._loops)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """``torch.finfo(x.dtype).min`` by the dtypes that there are."""
         self.generic_visit(node)
-        if not _is_call_of("torch.finfo", node.value):
+        if not is_call_of("torch.finfo", node.value):
             return node
         asked = ast.unparse(node.value.args[0])  # type: ignore[attr-defined]  # it is a call
         told = [(name, getattr(torch.finfo(getattr(torch, name)), node.attr)) for name in _FLOATS]
         sides = [f"{number!r} if {asked} == torch.{name} else " for name, number in told[:-1]]
-        return _parsed(f"({''.join(sides)}{told[-1][1]!r})", node)
+        return parsed(f"({''.join(sides)}{told[-1][1]!r})", node)
 
     def _visited(self, node: N) -> N:
         self.generic_visit(node)
         return node
 
-
-class _Named(ast.NodeTransformer):
-    """Names what a place of a list holds, where it is called.
-
-    Args:
-        lists: By their code, the names.
-        place: The name of the place.
-    """
-
-    def __init__(self, lists: Mapping[str, str], place: str) -> None:
-        self._named = {f"{each}[{place}]": name for each, name in lists.items()}
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if (name := self._named.get(ast.unparse(node.func))) is not None:
-            node.func = _parsed(name, node)
-        return node
-
-
-def _lists_called(loop: ast.For, place: str, number: int) -> dict[str, str]:
-    """Lists of ``self`` of which a loop calls what is at a place, and names for that.
-
-    A name of a module is never given again.
-    """
-    calls = (each.func for each in ast.walk(loop) if isinstance(each, ast.Call))
-    held = (
-        ast.unparse(each.value)
-        for each in calls
-        if isinstance(each, ast.Subscript) and ast.unparse(each.slice) == place
-    )
-    return {each: f"{each.replace('.', '_')}_{number}" for each in held if _OF_SELF.match(each)}
-
-
-def _without_jumps(body: Sequence[ast.stmt], ends: str, skips: str) -> list[ast.stmt]:
-    """A turn of a loop that passes over the rest where it would jump.
-
-    Args:
-        body: Its statements.
-        ends: The variable that is true once the loop has ended.
-        skips: The one that is true once the turn has.
-    """
-    made: list[ast.stmt] = []
-    for number, each in enumerate(body):
-        if isinstance(each, ast.Break | ast.Continue):
-            told = [ends, skips] if isinstance(each, ast.Break) else [skips]
-            return [*made, *(_statements(f"{name} = True", each)[0] for name in told)]
-        made.append(each)
-        if isinstance(each, ast.If) and _jumps(each):
-            each.body = _without_jumps(each.body, ends, skips)
-            each.orelse = _without_jumps(each.orelse, ends, skips)
-            rest = _without_jumps(body[number + 1 :], ends, skips)
-            if rest:
-                made.append(_beside(each, ast.If(_parsed(f"not {skips}", each), rest, [])))
-            return made
-    return made
-
-
-def _jumps(node: ast.AST) -> bool:
-    """Whether it holds a jump of the loop that it is in."""
-    if isinstance(node, ast.For | ast.While):
-        return False
-    return isinstance(node, ast.Break | ast.Continue) or any(
-        map(_jumps, ast.iter_child_nodes(node))
-    )
-
-
-_OF_SELF: Final = re.compile(r"self(\.\w+)+$")
 
 _OPTIONAL: Final = "Optional[Tensor]"
 _TYPES: Final[Mapping[type, str]] = {
@@ -330,16 +242,10 @@ def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
     except ValueError:  # the name of a constant, or a call
         return parameter.annotation
     if told is None and kind in _TYPES:
-        return _parsed(_TYPES[kind], parameter)
+        return parsed(_TYPES[kind], parameter)
     if told is not None and kind is NoneType and not _MAY_BE_NONE.search(told):
-        return _parsed(f"Optional[{told}]", parameter)
+        return parsed(f"Optional[{told}]", parameter)
     return parameter.annotation
-
-
-def _is_call_of(name: str, value: ast.expr) -> bool:
-    """Of one argument."""
-    is_call = isinstance(value, ast.Call) and ast.unparse(value.func) == name
-    return is_call and len(value.args) == 1  # type: ignore[attr-defined]
 
 
 def _is_none(value: ast.expr) -> bool:
@@ -371,19 +277,19 @@ def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt
             target, told = target.value, f"{shape}[{place}:{end}]"
         else:
             told = f"{shape}[{from_end if is_behind else place}]"
-        made.append(_beside(node, ast.Assign([target], _parsed(told, node))))
+        made.append(beside(node, ast.Assign([target], parsed(told, node))))
     return made
 
 
 def _joined(parts: Sequence[ast.expr], node: ast.expr) -> ast.expr:
     """``[a, *b]`` as ``[a] + b``."""
     lists = [
-        each.value if isinstance(each, ast.Starred) else _beside(node, ast.List([each], ast.Load()))
+        each.value if isinstance(each, ast.Starred) else beside(node, ast.List([each], ast.Load()))
         for each in parts
     ]
     found = lists[0]
     for each in lists[1:]:
-        found = _beside(node, ast.BinOp(found, ast.Add(), each))
+        found = beside(node, ast.BinOp(found, ast.Add(), each))
     return found
 
 
@@ -391,30 +297,3 @@ def _literal(told: ast.AST) -> str:
     """What of a text is the same in each call."""
     texts = (each.value for each in ast.walk(told) if isinstance(each, ast.Constant))
     return " ".join(each for each in texts if isinstance(each, str))
-
-
-def _parsed(code: str, beside: ast.AST) -> ast.expr:
-    made = ast.parse(code, mode="eval").body
-    for node in ast.walk(made):
-        ast.copy_location(node, beside)
-    return made
-
-
-def _statements(code: str, beside: ast.AST) -> list[ast.stmt]:
-    made = ast.parse(code).body
-    for each in made:
-        for node in ast.walk(each):
-            ast.copy_location(node, beside)
-    return made
-
-
-def _stored(names: str, beside: ast.AST) -> ast.expr:
-    """What is assigned to: a name, or several."""
-    (assigned,) = _statements(f"{names} = 0", beside)
-    target: ast.expr = assigned.targets[0]  # type: ignore[attr-defined]  # it assigns
-    return target
-
-
-def _beside(node: ast.AST, made: N) -> N:
-    """A new one in the place of another."""
-    return ast.fix_missing_locations(ast.copy_location(made, node))
