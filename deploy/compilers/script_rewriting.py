@@ -45,10 +45,10 @@ def rewritten() -> Iterator[None]:
 
 
 def _parse(function: Any) -> Any:
-    parsed = _own_parse(function)
-    (body,) = parsed.ast.body
-    parsed.ast.body[:] = [_Rewriting(function, body).visit(body)]
-    return parsed
+    found = _own_parse(function)
+    (body,) = found.ast.body
+    found.ast.body[:] = [_Rewriting(function, body).visit(body)]
+    return found
 
 
 class _Rewriting(ast.NodeTransformer):
