@@ -1,4 +1,4 @@
-"""``math.log(x.max().item())`` in forward: functions of numbers that are made of values.
+"""``math.log(x.max().item())`` in forward: functions of numbers that are made of values or sizes.
 
 Python's own take numbers alone, so that the file would hold that of the example, and what forward
 decides by it. A tensor of one element in float64 gives what they give.
@@ -7,9 +7,11 @@ decides by it. A tensor of one element in float64 gives what they give.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import Any, Final
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
@@ -115,9 +117,9 @@ def known() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for own, function in FUNCTIONS.items():
             stack.enter_context(mock.patch.object(math, own.__name__, function))
-        for name, function in _OF_NUMPY.items():
-            method = _as_method(function)
-            stack.enter_context(mock.patch.object(torch.SymFloat, name, method, create=True))
+        methods = {name: _as_method(function) for name, function in _OF_NUMPY.items()}
+        for kind, (name, method) in product(_SYMBOLS, {**methods, **_OF_ARRAYS}.items()):
+            stack.enter_context(mock.patch.object(kind, name, method, create=True))
         stack.enter_context(mock.patch.object(torch.SymFloat, "__round__", _rounded))
         yield
 
@@ -145,6 +147,21 @@ _SPLIT: Final = 2.0**27 + 1
 "A floating-point technique for extending the available precision", 1971. 2.675 * 100 is 267.5."""
 
 
+def _as_type(number: Any, kind: Any) -> Any:
+    to_whole = np.dtype(kind).kind in "iu" and isinstance(number, torch.SymFloat)
+    return _sym_int(number) if to_whole else number
+
+
+_sym_int: Final[Any] = torch.sym_int  # it has no types
+
+
+_OF_ARRAYS: Final[Mapping[str, Callable[..., Any]]] = {
+    "astype": _as_type,
+    "item": lambda number: number,
+}
+"""Methods of what numpy's functions give: ``np.ceil(np.log(n)).astype("int").item()``."""
+
+
 def _as_method(function: Callable[..., Tensor]) -> Callable[[Any], Any]:
     return lambda number: function(_full((), number, dtype=torch.float64)).item()
 
@@ -154,23 +171,29 @@ def _of_symbols(own: Any, function: Callable[..., Tensor]) -> Any:
 
     def of_symbols(*given: Any, **options: Any) -> Any:
         numbers = [each.item() if isinstance(each, FakeTensor) else each for each in given]
-        if not any(map(_is_of_values, numbers)):
+        is_asked = _is_of_values if own is math.sqrt else _is_symbol  # torch has roots of sizes
+        if not any(map(is_asked, numbers)):
             return own(*numbers, **options)
         tensors = [_full((), each, dtype=torch.float64) for each in numbers]
         found = function(*tensors, **options)
-        if not is_asking:
+        if not is_asking and any(map(_is_of_values, numbers)):
             _assert(_is_answered(found, tensors), ANOTHER_WAY)
         return found.item()
 
     return of_symbols
 
 
+def _is_symbol(number: Any) -> bool:
+    return isinstance(number, _SYMBOLS)
+
+
+_SYMBOLS: Final = (torch.SymInt, torch.SymFloat)
+
+
 def _is_of_values(number: Any) -> bool:
-    """Of sizes torch has a root, and nothing else that leaves sizes that are known."""
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
-    is_symbol = isinstance(number, torch.SymInt | torch.SymFloat)
-    return is_symbol and bool(free_unbacked_symbols(number.node.expr))
+    return _is_symbol(number) and bool(free_unbacked_symbols(number.node.expr))
 
 
 def _is_answered(found: Tensor, given: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.operators.number_functions import FUNCTIONS
@@ -87,6 +88,31 @@ def test_what_a_logarithm_decides_is_a_condition(format_: str, tmp_path: Path) -
         for value in (1e30, 0.0):  # by the other way; Python raises a ValueError
             with pytest.raises(ValuesError, match="another way through forward"):
                 session.run({"x": np.full((5, 4), value, np.float32)})
+
+
+class OfSizes(nn.Module):
+    """As Informer's attention counts what it keeps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = x.shape[1]
+        kept = min(2 * np.ceil(np.log(time)).astype("int").item(), time)
+        best = x.topk(kept, dim=1).values.sum(1)
+        more = functional.pad(x, (0, int(math.log2(time)))).sum(-1).mean(1, keepdim=True)
+        return best * math.exp(-time / 50) + more + math.floor(math.log10(time))
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_functions_of_sizes_leave_them_free(format_: str, tmp_path: Path) -> None:
+    module = OfSizes()
+    made = deploy.export(
+        module, {"x": torch.randn(2, 16, 4)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows", 1: "time"}}, ranges={"time": runtimes.Range(2, 300)},
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for time in (2, 3, 7, 8, 9, 10, 64, 65, 99, 100, 128, 256, 300):
+            x = torch.randn(2, time, 4)
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x), rtol=1e-4, atol=1e-5, err_msg=str(time))
 
 
 class ByRounding(nn.Module):
