@@ -5,7 +5,7 @@ same way in every sample, parity has not seen the other branch: the user should 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
+from .telling import only_tells
 
 Kind = Literal["bool", "number", "array", "size", "chosen"]
 """``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
@@ -109,13 +110,17 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
     watched (no fused attention). If one raises, the exception ends the block and goes no further:
     nothing is recorded. Comparisons of numbers that were read before are not seen.
 
+    What a module holds, a parameter or a buffer, is the same for all inputs; what is read to be
+    told to people, in a log, decides nothing: neither is recorded.
+
     Args:
         module: What is run, to name its layers: a wrapper whose attribute ``module`` is the
             user's, or the user's itself.
     """
     decisions = Decisions()
+    held = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     try:
-        with _Watch(decisions, Map(module)):
+        with _Watch(decisions, Map(module), held):
             yield decisions
     except Exception:  # the same run without a watcher succeeds, or tells its own error
         decisions.discard()
@@ -128,10 +133,11 @@ class _Watch(TorchFunctionMode):
     so that it can't tell them apart, and it has to handle every kernel.
     """
 
-    def __init__(self, decisions: Decisions, layers: Map) -> None:
+    def __init__(self, decisions: Decisions, layers: Map, held: Set[int]) -> None:
         super().__init__()
         self._decisions = decisions
         self._layers = layers
+        self._held = held
 
     def __torch_function__(
         self,
@@ -143,13 +149,13 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         with contextlib.suppress(Exception):  # never the reason that a run fails
             kind = _KINDS.get(func) or _kind_of_index(func, args)
-            if kind is not None:
+            if kind is not None and not (len(args) == 1 and id(args[0]) in self._held):
                 self._record(kind, result)
         return result
 
     def _record(self, kind: Kind, result: Any) -> None:
         place = self._layers.in_frames(stack())
-        if place.line is not None:
+        if place.line is not None and not only_tells(place.line):
             self._decisions.add(kind, str(place.line), place.layer, _value(kind, result))
 
 
