@@ -148,16 +148,18 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
 
 
 def _drop_fixed(captured: ExportedProgram) -> None:
-    """Drop what no input may fail: the norm of a weight is rounded otherwise by other engines."""
+    """Drop what hangs on parameters alone: the norm of one is rounded otherwise by engines."""
     graph = captured.graph_module.graph
-    inputs = set(captured.graph_signature.user_inputs)
+    parameters = captured.graph_signature.inputs_to_parameters
     varying: set[Node] = set()
     for node in graph.nodes:
-        is_input = node.op == "placeholder" and node.name in inputs
-        if is_input or not varying.isdisjoint(node.all_input_nodes):
+        is_given = node.op == "placeholder" and node.name not in parameters
+        is_drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if is_given or is_drawn or not varying.isdisjoint(node.all_input_nodes):
             varying.add(node)
         elif node.target in _ASSERTIONS and isinstance(node.args[0], Node):
             graph.erase_node(node)
+    captured.graph_module.recompile()
 
 
 def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:

@@ -5,7 +5,7 @@ same way in every sample, parity has not seen the other branch: the user should 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -110,15 +110,16 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
     watched (no fused attention). If one raises, the exception ends the block and goes no further:
     nothing is recorded. Comparisons of numbers that were read before are not seen.
 
-    What a module holds, a parameter or a buffer, is the same for all inputs; what is read to be
-    told to people, in a log, decides nothing: neither is recorded.
+    What a module holds, and forward does not write to, is the same for all inputs; what is read to
+    be told to people, in a log, decides nothing: neither is recorded.
 
     Args:
         module: What is run, to name its layers: a wrapper whose attribute ``module`` is the
             user's, or the user's itself.
     """
     decisions = Decisions()
-    held = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    tensors = (*module.parameters(), *module.buffers())
+    held = {id(each): each._version for each in tensors if not each.is_inference()}
     try:
         with _Watch(decisions, Map(module), held):
             yield decisions
@@ -133,7 +134,7 @@ class _Watch(TorchFunctionMode):
     so that it can't tell them apart, and it has to handle every kernel.
     """
 
-    def __init__(self, decisions: Decisions, layers: Map, held: Set[int]) -> None:
+    def __init__(self, decisions: Decisions, layers: Map, held: Mapping[int, int]) -> None:
         super().__init__()
         self._decisions = decisions
         self._layers = layers
@@ -149,9 +150,13 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         with contextlib.suppress(Exception):  # never the reason that a run fails
             kind = _KINDS.get(func) or _kind_of_index(func, args)
-            if kind is not None and not (len(args) == 1 and id(args[0]) in self._held):
+            if kind is not None and not self._is_held(*args, **(kwargs or {})):
                 self._record(kind, result)
         return result
+
+    def _is_held(self, value: Any, *others: Any, **options: Any) -> bool:
+        is_alone = not others and not options
+        return is_alone and id(value) in self._held and self._held[id(value)] == value._version
 
     def _record(self, kind: Kind, result: Any) -> None:
         place = self._layers.in_frames(stack())

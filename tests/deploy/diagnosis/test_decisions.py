@@ -137,3 +137,25 @@ def test_what_is_held_or_told_to_people_is_no_decision() -> None:
         module(torch.ones(2))
     assert not decisions.failed
     assert [*decisions] == []
+
+
+class Counts(nn.Module):
+    calls: Tensor
+    known: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("known", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 1:
+            return x
+        return x * int(self.calls) if torch.equal(self.known, x) else x
+
+
+def test_what_forward_writes_to_or_compares_with_is_a_decision() -> None:
+    with record_decisions(module := Counts()) as decisions:
+        module(torch.ones(2))
+    assert [decision.kind for decision in decisions] == ["bool", "bool", "number"]
