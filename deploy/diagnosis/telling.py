@@ -5,6 +5,7 @@
 
 import ast
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ _LOGGER: Final = re.compile(r"_*(get_?)?log(s|ger|ging)?", re.IGNORECASE)
 _LEVELS: Final = {"critical", "debug", "error", "exception", "info", "log", "warn", "warning"}
 
 
+@lru_cache(maxsize=1024)  # each layer asks on the same lines, and files are long
 def only_tells(line: Line) -> bool:
     """Whether it prints, logs or warns, or asks whether to, and nothing else."""
     try:
