@@ -112,6 +112,7 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
         The places of numbers that may be others than the example has.
     """
     graph = captured.graph_module.graph
+    _drop_fixed(captured)
     asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
     of_values = {place for place, node in enumerate(asserted) if _is_of_values(node)}
     if not of_values:
@@ -119,20 +120,24 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     module = captured.module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares sizes
     failed: set[int] = set()
+    failing = []
+    for sample in source.samples:
+        if more := _answer(module, sample.inputs)[0] & of_values - failed:
+            failed |= more
+            failing.append(sample.inputs)
     right: set[int] = set()
     wrong: list[set[int]] = []
-    for sample in source.samples:
-        if not (more := _answer(module, sample.inputs)[0] & of_values - failed):
-            continue
-        failed |= more
-        for inputs in (sample.inputs, *_near(sample.inputs, source.example)):
+    for own in failing:
+        for inputs in (own, *_near(own, source.example)):
             places, answers = _answer(module, inputs)
             asked = places & of_values
-            if asked and asked <= failed:
-                if _is_right(source, inputs, answers):
-                    right |= asked
-                else:
-                    wrong.append(asked)
+            if not asked or not asked <= failed:
+                continue
+            is_right = _is_right(source, inputs, answers)
+            if is_right:
+                right |= asked
+            elif is_right is not None:
+                wrong.append(asked)
     dropped = [asserted[place] for place in failed - _to_keep(wrong, right)]
     messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
     for node in dropped:
@@ -140,6 +145,21 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
     return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
+
+
+def _drop_fixed(captured: ExportedProgram) -> None:
+    """Drop what hangs on parameters alone: the norm of one is rounded otherwise by engines."""
+    graph = captured.graph_module.graph
+    parameters = captured.graph_signature.inputs_to_parameters
+    varying: set[Node] = set()
+    for node in graph.nodes:
+        is_given = node.op == "placeholder" and node.name not in parameters
+        is_drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if is_given or is_drawn or not varying.isdisjoint(node.all_input_nodes):
+            varying.add(node)
+        elif node.target in _ASSERTIONS and isinstance(node.args[0], Node):
+            graph.erase_node(node)
+    captured.graph_module.recompile()
 
 
 def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
@@ -151,20 +171,24 @@ def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
     return kept
 
 
-def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any]]:
-    """Which assertions inputs fail, and what is answered nevertheless."""
+def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any] | None]:
+    """Which assertions inputs fail, and what is answered nevertheless, if nothing raises."""
     asked = _Asked(module)
-    answers: list[Any] = []
+    answers: list[Any] | None = None
     with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
         answers = pytree.tree_leaves(asked.run(*as_tensors(inputs)))
     return {place for place, holds in enumerate(asked.held) if not holds}, answers
 
 
-def _is_right(source: Source, inputs: Mapping[str, Array], answers: Sequence[Any]) -> bool:
-    """Whether the module answers the same; what it raises for is no answer."""
+def _is_right(
+    source: Source, inputs: Mapping[str, Array], answers: Sequence[Any] | None
+) -> bool | None:
+    """Whether the module answers the same; ``None``: both raise, as of what is not invertible."""
     try:
         expected = [*map(torch.as_tensor, run_module(source.flat, inputs))]
     except Exception:  # the user's module may raise anything
+        return None if answers is None else False
+    if answers is None:
         return False
     pairs = zip(expected, answers, strict=False)
     return len(expected) == len(answers) and all(itertools.starmap(_is_close, pairs))

@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import conversions, number_functions, quotients
 from edgeport.deploy.diagnosis.places import Line
+from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
@@ -188,23 +189,40 @@ def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
         asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
         if asker is None or _of_some(node.shape_env, node.expr)[1]:
             return own(node, file, line)
-        asserted: dict[Any, list[Any]] = node.shape_env.deferred_runtime_asserts
-        before = {key: [*each] for key, each in asserted.items()}
-        held = _as_tensor(symbol(node))
-        answer = own(node, file, line)
-        asserted.clear()
-        asserted.update(before)
+        place = Line(asker.f_code.co_filename, asker.f_lineno)
+        asked = symbol(node)
+        if only_tells(place):
+            return _of_example(asked)
+        held = _as_tensor(asked)
+        if symbol is torch.SymFloat:  # of which torch would assert a range, to the last digit
+            answer = _of_example(asked)
+            _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
+        else:
+            asserted: dict[Any, list[Any]] = node.shape_env.deferred_runtime_asserts
+            before = {key: [*each] for key, each in asserted.items()}
+            answer = own(node, file, line)
+            asserted.clear()
+            asserted.update(before)
         if symbol is torch.SymBool:
             _assert(held == int(answer), ANOTHER_WAY)
             return answer
-        if symbol is torch.SymFloat:
-            _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
         if not math.isnan(answer):
-            _assert(held == answer, f"{one_way.NUMBER}{len(numbers)}")
-            numbers.append(str(Line(asker.f_code.co_filename, asker.f_lineno)))
+            _assert(_is_same(held, answer), f"{one_way.NUMBER}{len(numbers)}")
+            numbers.append(str(place))
         return answer
 
     return guard
+
+
+def _is_same(held: Tensor, answer: float) -> Tensor:
+    """Whether it is that number, but for how an engine rounds."""
+    if isinstance(answer, int) or math.isinf(answer):
+        return held.eq(answer)
+    return (held - answer).abs().le(_ROUNDED * abs(answer))
+
+
+_ROUNDED: Final = 1e-5
+"""Of a number that is made of many in float32."""
 
 
 def _as_tensor(asked: Any) -> Tensor:
@@ -237,9 +255,11 @@ def _guarding(own: Any) -> Any:
 
     def guard(node: Any, file: str, line: int) -> Any:
         asker = _asker(sys._getframe(1))
-        if free_unbacked_symbols(node.expr) and asker is not None:
-            raise quotients.LostSizeError("a number that is made of values", asker.f_globals)
-        return own(node, file, line)
+        if not free_unbacked_symbols(node.expr) or asker is None:
+            return own(node, file, line)
+        if only_tells(Line(asker.f_code.co_filename, asker.f_lineno)):
+            return own(node, file, line)
+        raise quotients.LostSizeError("a number that is made of values", asker.f_globals)
 
     return guard
 
@@ -308,8 +328,13 @@ def _formatted(symbol: Any, spec: str) -> str:
     """
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
-    env, expr = symbol.node.shape_env, symbol.node.expr
-    if not spec or not free_unbacked_symbols(expr):
+    if not spec or not free_unbacked_symbols(symbol.node.expr):
         return object.__format__(symbol, spec)
-    known = expr.xreplace(env.real_tensor_prop_unbacked_vals).xreplace(env.backed_var_to_val)
-    return format(symbol.node.pytype(known), spec)
+    return format(_of_example(symbol), spec)
+
+
+def _of_example(symbol: Any) -> Any:
+    """What is asked, as the example has it; no more is known of others than before."""
+    env = symbol.node.shape_env
+    known = symbol.node.expr.xreplace(env.real_tensor_prop_unbacked_vals)
+    return symbol.node.pytype(known.xreplace(env.backed_var_to_val))

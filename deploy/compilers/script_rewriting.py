@@ -11,10 +11,8 @@ import ast
 import builtins
 import contextlib
 import inspect
-import logging
 import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, TypeVar
@@ -24,6 +22,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch._sources import parse_def
 from torch.jit import _recursive, _state, frontend
+
+from edgeport.deploy.diagnosis.telling import is_telling
 
 from .script_code import beside, is_call_of, parsed
 from .script_list_loops import through_lists
@@ -123,19 +123,8 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         """Leave out what people read."""
-        is_told = isinstance(node.value, ast.Call) and self._tells(node.value.func)
+        is_told = isinstance(node.value, ast.Call) and is_telling(node.value.func)
         return beside(node, ast.Pass()) if is_told else self._visited(node)
-
-    def _tells(self, called: ast.expr) -> bool:
-        if isinstance(called, ast.Name):
-            return self._around.get(called.id) in (print, warnings.warn)
-        if not isinstance(called, ast.Attribute):
-            return False
-        of = called.value
-        if isinstance(of, ast.Attribute):  # ``self.logger``
-            return of.attr in ("logger", "_logger") and hasattr(logging.Logger, called.attr)
-        teller = self._around.get(of.id) if isinstance(of, ast.Name) else None
-        return teller in (logging, warnings) or isinstance(teller, logging.Logger)
 
     def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
+from .telling import only_tells
 
 Kind = Literal["bool", "number", "array", "size", "chosen"]
 """``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
@@ -109,13 +110,18 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
     watched (no fused attention). If one raises, the exception ends the block and goes no further:
     nothing is recorded. Comparisons of numbers that were read before are not seen.
 
+    What a module holds, and forward does not write to, is the same for all inputs; what is read to
+    be told to people, in a log, decides nothing: neither is recorded.
+
     Args:
         module: What is run, to name its layers: a wrapper whose attribute ``module`` is the
             user's, or the user's itself.
     """
     decisions = Decisions()
+    tensors = (*module.parameters(), *module.buffers())
+    held = {id(each): each._version for each in tensors if not each.is_inference()}
     try:
-        with _Watch(decisions, Map(module)):
+        with _Watch(decisions, Map(module), held):
             yield decisions
     except Exception:  # the same run without a watcher succeeds, or tells its own error
         decisions.discard()
@@ -128,10 +134,11 @@ class _Watch(TorchFunctionMode):
     so that it can't tell them apart, and it has to handle every kernel.
     """
 
-    def __init__(self, decisions: Decisions, layers: Map) -> None:
+    def __init__(self, decisions: Decisions, layers: Map, held: Mapping[int, int]) -> None:
         super().__init__()
         self._decisions = decisions
         self._layers = layers
+        self._held = held
 
     def __torch_function__(
         self,
@@ -143,13 +150,17 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         with contextlib.suppress(Exception):  # never the reason that a run fails
             kind = _KINDS.get(func) or _kind_of_index(func, args)
-            if kind is not None:
+            if kind is not None and not self._is_held(*args, **(kwargs or {})):
                 self._record(kind, result)
         return result
 
+    def _is_held(self, value: Any, *others: Any, **options: Any) -> bool:
+        is_alone = not others and not options
+        return is_alone and id(value) in self._held and self._held[id(value)] == value._version
+
     def _record(self, kind: Kind, result: Any) -> None:
         place = self._layers.in_frames(stack())
-        if place.line is not None:
+        if place.line is not None and not only_tells(place.line):
             self._decisions.add(kind, str(place.line), place.layer, _value(kind, result))
 
 

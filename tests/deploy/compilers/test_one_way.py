@@ -1,6 +1,8 @@
 """Files with one way through forward refuse what takes another."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers.recorded import with_values
 from edgeport.deploy.tensorrt.one_way import without_conditions
 from edgeport.runtimes import ExportError, ValuesError
 
@@ -214,3 +217,70 @@ def test_what_raises_within_branches_and_loops_is_refused(format_: str, tmp_path
             np.testing.assert_array_equal(found, refused[12345.5] * 2)
             (found,) = session.run({"x": refused[-54321.5]}).values()
             np.testing.assert_array_equal(found, refused[-54321.5] * 6)
+
+
+class OfWeights(nn.Module):
+    """A number of weights, which engines round otherwise, and one that is rounded alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool(torch.isnan(x).any())} == {True}:
+            raise ValueError("NaN")
+        y: Tensor = self.linear(x)
+        norm, total = self.linear.weight.norm().item(), y.softmax(-1).sum(-1).mean().item()
+        return y / float(np.float64(norm)) / float(np.float64(total))
+
+
+class Tells(nn.Module):
+    """Of what is larger than all samples have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool(torch.isnan(x).any())} == {True}:
+            raise ValueError("NaN")
+        if x.max() > 1e20:
+            logging.getLogger("model").debug("large")
+        print("%d are large" % int((x > 1e20).sum()), np.float64(x.max().item()))  # noqa: T201, UP031
+        return x * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "format_"),
+    [(OfWeights, "onnx"), (OfWeights, "torchscript"), *((Tells, format_) for format_ in BACKENDS)],
+)
+def test_neither_rounding_nor_a_log_is_another_way(
+    kind: type[nn.Module], format_: str, tmp_path: Path
+) -> None:
+    module = kind()
+    made = deploy.export(
+        module, {"x": torch.randn(3, 8)}, tmp_path / "m.edge", formats=[format_],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    assert not [note for note in made.notes if "makes a number" in note or "1e20" in note]
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for scale in (1.0, 1e25):
+            x = scale * torch.rand(5, 8)
+            (found,) = session.run({"x": x.numpy()}).values()
+            np.testing.assert_allclose(found, module(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+class Factors(nn.Module):
+    """Both ways are the same, and both raise for what has no factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if {bool((x >= 0).all())} == {True}:
+            x = x.abs()
+        factor: Tensor = torch.linalg.cholesky(x)
+        return factor
+
+
+def test_what_raises_by_both_ways_keeps_no_condition() -> None:
+    matrix = 3 * torch.eye(4)[None].repeat(3, 1, 1)
+    source = deploy.source_of(
+        "m", Factors(), {"x": matrix - 0.1}, samples=[{"x": (matrix + 0.1).numpy()}]
+    )
+    run: Any = with_values(source).program.module()
+    torch.testing.assert_close(run(matrix + 0.2)[0], Factors()(matrix + 0.2))

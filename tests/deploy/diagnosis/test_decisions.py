@@ -114,3 +114,48 @@ def test_many_values_are_not_kept() -> None:
         for size in range(1, 30):
             module(torch.full((1, 2), float(size)))
     assert all(len(found.values) <= 8 for found in decisions)
+
+
+class Held(nn.Module):
+    """Reads what it holds, and what it prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("ready", torch.tensor(True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            return x
+        if x.max() > 50:
+            print("large", x.max().item())  # noqa: T201
+        return x / self.scale.item()
+
+
+def test_what_is_held_or_told_to_people_is_no_decision() -> None:
+    with record_decisions(module := Held()) as decisions:
+        module(torch.ones(2))
+    assert not decisions.failed
+    assert [*decisions] == []
+
+
+class Counts(nn.Module):
+    calls: Tensor
+    known: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("known", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 1:
+            return x
+        return x * int(self.calls) if torch.equal(self.known, x) else x
+
+
+def test_what_forward_writes_to_or_compares_with_is_a_decision() -> None:
+    with record_decisions(module := Counts()) as decisions:
+        module(torch.ones(2))
+    assert [decision.kind for decision in decisions] == ["bool", "bool", "number"]
