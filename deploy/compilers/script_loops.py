@@ -142,8 +142,9 @@ def _by_operator(
             _filled(room, turn - first, *inside[name])
             for name, room in zip(grows, rooms, strict=True)
         )
-        into = (inside[name] for name in written)
-        tensors = round_.together(_emptied(names, after, grows), filled, into)
+        tensors = round_.together(
+            _emptied(names, after, grows), filled, [inside[name] for name in written]
+        )
         return turn + 1, fresh(goes_on), *tensors
 
     start = (torch.full((), first), fresh(goes_on), *round_.start)
