@@ -13,7 +13,7 @@ from onnx import helper
 
 from .bfloat16 import replace_dtype
 from .onnx_messages import graphs, of_kind, rewrite
-from .steps import write_out_steps
+from .recurrent_steps import write_out_steps
 
 _FLOAT: Final = onnx.TensorProto.FLOAT
 
