@@ -8,17 +8,20 @@ In a volume, of three axes, torch takes what is no place for one at the far end,
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import described, dtypes_of, graphs
+from .onnx_messages import attributes_of, described, dtypes_of, graphs, ranks_of, rewrite, stand_for
 
 _OPERATOR: Final = "GridSample"
 _CUBIC: Final = (b"cubic", b"bicubic")
 _FAR: Final = 16.0
+_VOLUME: Final = 5
+"""Axes of the places in a volume."""
 _DTYPES: Final[Mapping[int, Any]] = {
     onnx.TensorProto.FLOAT: np.float32,
     onnx.TensorProto.DOUBLE: np.float64,
@@ -33,36 +36,30 @@ def write_out_far_places(model: onnx.ModelProto) -> None:
     if not asked:
         return
     known = described(model, asked)
-    dtypes, volumes = dtypes_of(known), _volumes(known)
+    dtypes, ranks = dtypes_of(known), ranks_of(known)
     for graph in graphs(model):
-        nodes: list[onnx.NodeProto] = []
-        for node in graph.node:
-            is_one = node.op_type == _OPERATOR
-            dtype = _DTYPES.get(dtypes.get(node.input[1], 0)) if is_one else None
-            nodes += [node] if dtype is None else _written_out(graph, node, dtype, volumes)
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        rewrite(graph, partial(_bounded, graph, dtypes, ranks))
 
 
-def _volumes(model: onnx.ModelProto) -> set[str]:
-    """Values of five axes."""
-    values = (
-        value
-        for graph in graphs(model)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    )
-    return {value.name for value in values if len(value.type.tensor_type.shape.dim) == 5}
+def _bounded(
+    graph: onnx.GraphProto,
+    dtypes: Mapping[str, int],
+    ranks: Mapping[str, int | None],
+    node: onnx.NodeProto,
+) -> list[onnx.NodeProto]:
+    places = node.input[1] if node.op_type == _OPERATOR else ""
+    dtype = _DTYPES.get(dtypes.get(places, 0))
+    is_volume = ranks.get(places) == _VOLUME
+    return [node] if dtype is None else _written_out(graph, node, dtype, is_volume)
 
 
 def _written_out(
-    graph: onnx.GraphProto, node: onnx.NodeProto, dtype: Any, volumes: set[str]
+    graph: onnx.GraphProto, node: onnx.NodeProto, dtype: Any, is_volume: bool
 ) -> list[onnx.NodeProto]:
     """The last one keeps name, notes and output."""
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = attributes_of(node)
     mode, padding = options.get("mode", b"linear"), options.get("padding_mode", b"zeros")
     places = node.input[1]
-    is_volume = places in volumes
     made: list[onnx.NodeProto] = []
 
     def constant(name: str, value: Any) -> str:
@@ -86,8 +83,7 @@ def _written_out(
         of_each = add("ReduceSum", nothing, constant("last", np.array([-1])), keepdims=0)
         mask = add("Unsqueeze", of_each, constant("channels", np.array([1])))
         last = helper.make_node("Add", [f"{node.output[0]}/sampled", mask], [node.output[0]])
-        last.name, last.doc_string = node.name, node.doc_string
-        last.metadata_props.extend(node.metadata_props)
+        stand_for(last, node)
         node.output[0] = node.name = f"{node.output[0]}/sampled"
         return [*made, node, last]
     return [*made, node]

@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators.symbols import SYMBOLS
+
 _MOST: Final = 8
 """Values that are kept of one tensor."""
 
@@ -93,7 +95,7 @@ class FewValues:
         leaves, tree = pytree.tree_flatten((args, dict(options)))
         places = [place for place, each in enumerate(leaves) if isinstance(each, Tensor)]
         known = [self._of(leaves[place]) for place in places]
-        is_free = any(isinstance(each, _SYMBOLS) for each in leaves)
+        is_free = any(isinstance(each, SYMBOLS) for each in leaves)
         if not known or is_free or torch.Tag.nondeterministic_seeded in function.tags:
             return None
         met = list(itertools.product(*(() if each is None else each for each in known)))
@@ -145,7 +147,7 @@ def _joined(values: Tensor, args: Any) -> Tensor:
 
 def _padded(values: Tensor, args: Any) -> Tensor | None:
     border = args[2] if len(args) > 2 else 0
-    if isinstance(border, _SYMBOLS):
+    if isinstance(border, SYMBOLS):
         return None
     return _distinct(torch.cat([values, values.new_full([1], border)]))
 
@@ -158,8 +160,6 @@ def _any(values: Tensor, args: Any) -> Tensor | None:
 def _all(values: Tensor, args: Any) -> Tensor | None:
     return torch.tensor([True]) if values.all() else None
 
-
-_SYMBOLS: Final = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 _FILLS: Final[Mapping[Any, Callable[[Any, Any], Any]]] = {
     _aten.full.default: _number(1),

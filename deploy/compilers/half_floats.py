@@ -11,7 +11,7 @@ from onnx import TensorProto
 from .bfloat16 import cut_tensor, put_in_bfloat16
 from .onnx_graph import in_order
 from .onnx_messages import graphs, of_kind
-from .steps import write_out_steps
+from .recurrent_steps import write_out_steps
 
 _COMES_OUT: Final = "graph_output_cast"
 """How the converter calls the casts behind which outputs are float32."""

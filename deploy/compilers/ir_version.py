@@ -7,7 +7,7 @@ import onnx
 
 from edgeport.runtimes import ContractError
 
-from .onnx_messages import messages
+from .onnx_messages import DTYPE_ATTRIBUTES, messages
 from .targets import OnnxRequest
 
 # From the history of versions in ONNX's onnx.proto.
@@ -26,7 +26,6 @@ _IR_SINCE_DTYPE: Final = ((27, 14), (25, 13), (24, 12), (23, 11), (21, 10), (17,
 """float6, int2, float8e8m0, float4, int4, the other float8: by TensorProto.DataType."""
 
 _DTYPE_FIELDS: Final = ("data_type", "elem_type", "key_type")
-_DTYPE_ATTRIBUTES: Final = ("to", "dtype", "output_dtype")
 
 
 def stamp(model: onnx.ModelProto, request: OnnxRequest) -> None:
@@ -57,7 +56,7 @@ def _features(model: onnx.ModelProto) -> Iterator[tuple[int, str]]:
         if kind == "TensorProto":  # listing its fields would copy the weights
             yield from _dtype(message.data_type)
             continue
-        if kind == "AttributeProto" and message.name in _DTYPE_ATTRIBUTES:
+        if kind == "AttributeProto" and message.name in DTYPE_ATTRIBUTES:
             yield from _dtype(message.i)
         for field, value in message.ListFields():
             if since := _IR_OF_FIELD.get(f"{kind}.{field.name}"):

@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeT
 from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 
+from edgeport.deploy.compilers.operators.symbols import SYMBOLS
+
 from .few_values import FewValues
 
 T = TypeVar("T")
@@ -101,7 +103,7 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
         is_of_sizes = _is_of_sizes(function, args, options, result)
         if isinstance(result, FakeTensor):
             setattr(result, _OF_SIZES, is_of_sizes)  # a kernel's own may have been made of them
-        elif is_of_sizes and isinstance(result, _SYMBOLS):
+        elif is_of_sizes and isinstance(result, SYMBOLS):
             symbols.update(result.node.expr.free_symbols)
         return result
 
@@ -146,7 +148,7 @@ def _makes(function: Any, args: Any, options: Any, result: Any) -> bool:
         and result.constant is None
         and not result._has_symbolic_sizes_strides
         and result.numel() <= _MOST
-        and not any(isinstance(each, _SYMBOLS) for each in pytree.arg_tree_leaves(*args, **options))
+        and not any(isinstance(each, SYMBOLS) for each in pytree.arg_tree_leaves(*args, **options))
     )
 
 
@@ -178,4 +180,3 @@ def _is_of_sizes(function: Any, args: Any, options: Any, result: Any) -> bool:
 
 
 _OF_SIZES: Final = "edgeport_of_sizes"
-_SYMBOLS: Final = (torch.SymInt, torch.SymFloat, torch.SymBool)

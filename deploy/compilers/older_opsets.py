@@ -6,13 +6,14 @@ still means the same is for the proof, which runs the file.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import constants_by_name, graphs
+from .onnx_messages import attributes_of, constants_by_name, graphs, rewrite
 
 _Constants: TypeAlias = Mapping[str, onnx.TensorProto | None]
 
@@ -36,19 +37,16 @@ def lower(model: onnx.ModelProto, opset: int) -> None:
         return
     constants = constants_by_name(model)
     for graph in graphs(model):
-        nodes: list[onnx.NodeProto] = []
-        for node in graph.node:
-            nodes += [node] if node.domain else _lowered(node, entry.version, opset, constants)
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        rewrite(graph, partial(_lowered, entry.version, opset, constants))
     entry.version = opset
 
 
 def _lowered(
-    node: onnx.NodeProto, newer: int, opset: int, constants: _Constants
+    newer: int, opset: int, constants: _Constants, node: onnx.NodeProto
 ) -> Sequence[onnx.NodeProto]:
     """Nodes in place of one, or the same one, changed."""
+    if node.domain:
+        return [node]
     known, asked = _schema(node, newer), _schema(node, opset)
     if asked is not None and asked.since_version == known.since_version:
         return [node]
@@ -113,7 +111,7 @@ def _hold_axes(node: onnx.NodeProto, opset: int, constants: _Constants) -> None:
 
 
 def _layer_normalization(node: onnx.NodeProto, constants: _Constants) -> Iterator[onnx.NodeProto]:
-    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = attributes_of(node)
     x, scale, *bias = filter(None, node.input)
     axis, weights = given.get("axis", -1), constants.get(scale)
     if len(node.output) > 1 or axis >= 0 or weights is None:
@@ -149,7 +147,7 @@ def _hard_swish(node: onnx.NodeProto, constants: _Constants) -> Iterator[onnx.No
 
 
 def _shape(node: onnx.NodeProto, constants: _Constants) -> Iterator[onnx.NodeProto]:
-    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = attributes_of(node)
     ends = given.get("start", 0), given.get("end", np.iinfo(np.int64).max)
     made = _Parts(node.output[0])
     yield made("Shape", "whole", node.input[0])

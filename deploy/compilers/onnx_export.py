@@ -1,13 +1,12 @@
 """ONNX, by torch's exporter of what torch.export captures."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
-from torch import nn
 
 from edgeport.deploy.compilers.operators import (
     complex_parts,
@@ -16,13 +15,14 @@ from edgeport.deploy.compilers.operators import (
     exact_spectra,
     exact_sums,
 )
+from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
 from edgeport.deploy.sources.source import Source
 
-from . import constants, program, size_floats
+from . import constant_folding, program, size_floats
 from .onnx_graph import finish
 from .onnx_upstream import mark_decomposed, mended, onnx_decompositions, spell_as_known
+from .recurrent_steps import write_out_steps
 from .sigmoids import write_out_inner_sigmoids
-from .steps import write_out_steps
 from .stored import Compiled
 from .targets import OnnxRequest
 from .warm import operators_kept
@@ -206,9 +206,9 @@ def _in_operators_of_onnx(
     Raises:
         RuntimeError: There is none.
     """
-    constants.fold(captured)
+    constant_folding.fold(captured)
     spell_as_known(captured)
-    nodes = [node for part in captured.graph_module.modules() for node in _nodes(part)]
+    nodes = [*nodes_of(captured.graph_module)]
     by_parts = complex_parts.table(nodes)
     table = {**decompositions.ONNX_TABLE, **by_parts}
     if exact:
@@ -221,7 +221,7 @@ def _in_operators_of_onnx(
             raise RuntimeError("there is nothing in it that this route writes otherwise")
     elif by_parts or any(map(decompositions.applies, nodes)):
         captured = _decomposed(captured, table, opset)
-    constants.fold(captured)  # what is solved with now
+    constant_folding.fold(captured)  # what is solved with now
     return captured
 
 
@@ -261,10 +261,6 @@ def _noting(table: Table, used: list[Any]) -> Table:
         return noted
 
     return {operator: noting(function) for operator, function in table.items()}
-
-
-def _nodes(module: nn.Module) -> Iterable[torch.fx.Node]:
-    return module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ()
 
 
 def _free_axes(shape: tuple[int | str, ...]) -> dict[int, str]:

@@ -16,7 +16,7 @@ from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.signature import METADATA_KEY, PRECISION_KEY
 
 from .bfloat16 import widen_bfloat16
-from .centred import centre
+from .centred_norms import centre
 from .debug_map import dumps, read_debug_map
 from .far_places import write_out_far_places
 from .ir_version import stamp

@@ -1,13 +1,14 @@
 """Everything in an ONNX model, whatever it is nested in, and what to call its nodes."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, Final
 
 import onnx
+from onnx import NodeProto, helper
 
-DTYPE_ATTRIBUTES: Final = ("to", "dtype")
+DTYPE_ATTRIBUTES: Final = ("to", "dtype", "output_dtype")
 """Those of nodes that name the dtype of what they make."""
 
 _OF_A_SHAPE: Final = 64
@@ -28,6 +29,24 @@ def messages(message: Any) -> Iterator[Any]:
 def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
     """All graphs of a model, inner ones first: to give a graph its nodes anew copies them."""
     return [*of_kind("GraphProto", model)][::-1]
+
+
+def rewrite(graph: onnx.GraphProto, write: Callable[[NodeProto], Iterable[NodeProto]]) -> None:
+    """Put nodes in the place of each node of a graph: those that a function makes of it."""
+    nodes = [made for node in graph.node for made in write(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """The values of a node's attributes, by name."""
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
+
+
+def stand_for(made: NodeProto, node: NodeProto) -> None:
+    """Give a node the name and the notes of the one whose output it makes now."""
+    made.name, made.doc_string = node.name, node.doc_string
+    made.metadata_props.extend(node.metadata_props)
 
 
 def described(model: onnx.ModelProto, asked: Iterable[str]) -> onnx.ModelProto:
@@ -52,6 +71,17 @@ def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:
             named.append((value.name, value.type.tensor_type.elem_type))
         for name, dtype in filter(itemgetter(1), named):
             found[name] = dtype if found.get(name, dtype) == dtype else 0
+    return found
+
+
+def ranks_of(model: onnx.ModelProto) -> dict[str, int | None]:
+    """How many axes values have, by name; none where bodies that share a name differ."""
+    found: dict[str, int | None] = {}
+    for graph in graphs(model):
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            if value.type.tensor_type.HasField("shape"):
+                rank = len(value.type.tensor_type.shape.dim)
+                found[value.name] = rank if found.get(value.name, rank) == rank else None
     return found
 
 
@@ -82,7 +112,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if math.prod(each.dims) <= _OF_A_SHAPE:
             graph.initializer.append(each)
         else:
-            typed = onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
+            typed = helper.make_tensor_value_info(each.name, each.data_type, each.dims)
             inputs.setdefault(each.name, typed)
     graph.input.extend(inputs.values())
     return light
@@ -106,7 +136,7 @@ def of_kind(name: str, message: Any) -> Iterator[Any]:
     return (each for each in messages(message) if each.DESCRIPTOR.name == name)
 
 
-def label(node: onnx.NodeProto) -> tuple[str, str]:
+def label(node: NodeProto) -> tuple[str, str]:
     """The name of a node, or of its first output; its operator, with any domain but ONNX's own."""
     name = node.name or next(iter(node.output), "")
     return name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type

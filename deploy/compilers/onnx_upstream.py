@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgeport.deploy.compilers.operators import complex_parts, quotients
+from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
 
 from .upstream import operators_listed_once
 
@@ -213,17 +214,15 @@ def spell_as_known(program: ExportedProgram) -> None:
     its dtype, ``mask |= other`` is ``bitwise_or_``, and scripted code resizes images to a size as
     other code does.
     """
-    for part in program.graph_module.modules():
-        if isinstance(part, GraphModule):
-            for node in part.graph.nodes:
-                bounds = node.args[1:]
-                node.target = _NAMES.get(node.target, node.target)
-                if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
-                    node.args = (node.args[0], *map(float, bounds))
-                if node.target is torch.ops.aten.arange.start:
-                    node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
-                if node.target in _RESIZED and len(node.args) == 2:
-                    node.target, node.args = _RESIZED[node.target], (*node.args, None)
+    for node in nodes_of(program.graph_module):
+        bounds: Any = node.args[1:]
+        node.target = _NAMES.get(node.target, node.target)
+        if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
+            node.args = (node.args[0], *map(float, bounds))
+        if node.target is torch.ops.aten.arange.start:
+            node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
+        if node.target in _RESIZED and len(node.args) == 2:
+            node.target, node.args = _RESIZED[node.target], (*node.args, None)
 
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types

@@ -30,6 +30,8 @@ from edgeport.deploy.compilers.operators import (
     quotients,
     spectra,
 )
+from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
+from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -388,11 +390,9 @@ def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:
 
     values: Any = [  # its types know no sizes of tensors
         leaf.shape if isinstance(leaf, torch.Tensor) else leaf
-        for part in program.graph_module.modules()
-        if isinstance(part, torch.fx.GraphModule)
-        for node in part.graph.nodes
+        for node in nodes_of(program.graph_module)
         for leaf in pytree.tree_leaves(node.meta.get("val"))
-        if isinstance(leaf, torch.Tensor | torch.SymInt | torch.SymFloat | torch.SymBool)
+        if isinstance(leaf, (torch.Tensor, *SYMBOLS))
     ]
     for symbol in program.range_constraints.keys() - free_symbols(values):
         del program.range_constraints[symbol]
@@ -400,9 +400,7 @@ def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:
 
 def forget_this_machine(program: torch.export.ExportedProgram) -> None:
     """Drop paths and source lines, and the example, which would be written as a pickle."""
-    for graph_module in program.graph_module.modules():
-        if isinstance(graph_module, torch.fx.GraphModule):
-            for node in graph_module.graph.nodes:
-                for note in _PRIVATE_NOTES:
-                    node.meta.pop(note, None)
+    for node in nodes_of(program.graph_module):
+        for note in _PRIVATE_NOTES:
+            node.meta.pop(note, None)
     program._example_inputs = None  # no public way to leave it out

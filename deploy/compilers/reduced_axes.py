@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .onnx_messages import constants_by_name, described, graphs
+from .onnx_messages import constants_by_name, described, graphs, ranks_of
 
 
 def count_from_first(model: onnx.ModelProto) -> None:
@@ -18,7 +18,7 @@ def count_from_first(model: onnx.ModelProto) -> None:
     found = [node for graph in graphs(model) for node in graph.node if _is_reduction(node)]
     if not found:
         return
-    ranks = _ranks(described(model, (node.input[0] for node in found)))
+    ranks = ranks_of(described(model, (node.input[0] for node in found)))
     constants = constants_by_name(model)
     for graph in graphs(model):
         for node in filter(_is_reduction, graph.node):
@@ -29,17 +29,6 @@ def count_from_first(model: onnx.ModelProto) -> None:
 
 def _is_reduction(node: onnx.NodeProto) -> bool:
     return not node.domain and node.op_type.startswith(("Reduce", "ArgMax", "ArgMin"))
-
-
-def _ranks(model: onnx.ModelProto) -> dict[str, int | None]:
-    """Of values by name; none where bodies that share a name differ."""
-    found: dict[str, int | None] = {}
-    for graph in graphs(model):
-        for value in (*graph.value_info, *graph.input, *graph.output):
-            if value.type.tensor_type.HasField("shape"):
-                rank = len(value.type.tensor_type.shape.dim)
-                found[value.name] = rank if found.get(value.name, rank) == rank else None
-    return found
 
 
 def _rewrite(

@@ -5,14 +5,15 @@ lacks it computes in float32, so that values of 1e6 or 1e-12, which no GPU has t
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import onnx
 from onnx import helper
 
 from .bfloat16 import replace_dtype
-from .onnx_messages import graphs, of_kind
-from .steps import write_out_steps
+from .onnx_messages import graphs, of_kind, rewrite
+from .recurrent_steps import write_out_steps
 
 _FLOAT: Final = onnx.TensorProto.FLOAT
 
@@ -37,9 +38,7 @@ def round_each(model: onnx.ModelProto, dtype: int) -> None:
     outputs = [*_of_dtype(model.graph.output, dtype)]
     replace_dtype(model, dtype, _FLOAT)
     for graph, names in zip(found, narrow, strict=True):
-        nodes = [each for node in graph.node for each in _rounded(node, names, dtype)]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        rewrite(graph, partial(_rounded, names, dtype))
     _give_back(model.graph, inputs, outputs, dtype)
 
 
@@ -74,7 +73,7 @@ def _give_back(
         )
 
 
-def _rounded(node: onnx.NodeProto, names: frozenset[str], dtype: int) -> Iterator[onnx.NodeProto]:
+def _rounded(names: frozenset[str], dtype: int, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     held = [name for name in node.output if name in names]
     left = [f"{name}/exact" if name in names else name for name in node.output]
     del node.output[:]

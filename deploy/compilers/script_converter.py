@@ -9,16 +9,13 @@ loops nor branches that pass on what was computed before them.
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.cond import cond_op
-from torch._higher_order_ops.while_loop import while_loop_op
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils import _pytree as pytree
 
@@ -28,29 +25,24 @@ from edgeport.runtimes.libtorch.script_graph import nodes
 
 from . import program, torchscript
 from .script_blocks import (
-    always_goes_on,
-    counted_to,
-    lists_grown,
     names_written,
 )
+from .script_loops import looped
 from .script_operands import (
     Outer,
     Values,
     any_like,
     as_tensor,
     fresh,
-    is_absent,
     makes_whole_numbers,
     never_read,
-    own,
-    symbols,
+    told,
     with_numbers,
 )
 from .script_operators import Grown, computed, constant
 from .script_writes import Writes
 
 _cond: Any = cond_op  # these have no types
-_check: Any = torch._check
 _assert: Any = torch.ops.aten._assert_async.msg
 
 
@@ -154,7 +146,7 @@ class _Interpreter(nn.Module):
         if kind == "prim::If":
             results: Sequence[Any] = self._branch(node, args[0], values)
         elif kind == "prim::Loop":
-            results = self._loop(node, args, values)
+            results = looped(self._run, self._writes, node, args, values)
         elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             results = args[0]
         else:
@@ -174,6 +166,10 @@ class _Interpreter(nn.Module):
             is_first = going_on is blocks[0]
             _assert(fresh(chosen) == is_first, "forward raises")
             return self._run(going_on, values)
+        return self._both(node, chosen, values)
+
+    def _both(self, node: Any, chosen: Any, values: Values) -> Sequence[Any]:
+        """A branch as torch's ``cond``, of which both sides are in the file."""
         self._writes.check_results(node)
         outer = Outer(node, values)
         written = names_written(node, values)
@@ -182,14 +178,14 @@ class _Interpreter(nn.Module):
 
         def taking(block: Any, other: Any) -> Callable[..., tuple[Any, ...]]:
             absent = never_read(block)
-            told = self._told(other, values, written) if absent else ()
+            other_gives = told(self._run, other, values, written) if absent else ()
 
             def run(*operands: Any) -> tuple[Any, ...]:
                 inside = outer.inside(operands)
                 inside.update({name: inside[name].clone() for name in written})
                 results = self._run(block, inside)
                 for place in absent:
-                    results[place] = any_like(told[place])
+                    results[place] = any_like(other_gives[place])
                 pairs = zip(results, makes_whole, strict=True)
                 results = [as_tensor(each) if is_made else each for each, is_made in pairs]
                 leaves, spec = pytree.tree_flatten([*results, *map(inside.get, written)])
@@ -198,7 +194,8 @@ class _Interpreter(nn.Module):
 
             return run
 
-        sides = map(taking, blocks, reversed(blocks))
+        one, other = node.blocks()
+        sides = taking(one, other), taking(other, one)
         leaves = _cond(chosen, *sides, outer.operands)
         if any(spec != specs[0] for spec in specs):
             raise NotImplementedError("the sides of a branch differ in what they compute")
@@ -206,141 +203,6 @@ class _Interpreter(nn.Module):
         for name in reversed(written):
             values[name].copy_(found.pop())
         return with_numbers(found, makes_whole)
-
-    def _told(self, block: Any, values: Values, written: Sequence[str]) -> Sequence[Any]:
-        """Of what kind and shape a side of a branch gives what the other does not."""
-        inside = {**values, **{name: values[name].clone() for name in written}}
-        known = symbols(values)
-        with (
-            disable_proxy_modes_tracing(),
-            known.suppress_guards(),
-            known.ignore_fresh_unbacked_symbols(),
-        ):
-            return self._run(block, inside)
-
-    def _loop(self, node: Any, args: Sequence[Any], values: Values) -> Sequence[Any]:
-        (block,) = node.blocks()
-        names = [value.debugName() for value in block.inputs()]
-        count, goes_on, *carried = args
-        turn = 0
-        while isinstance(count, int) and isinstance(goes_on, bool):  # its end is known
-            if turn >= count or not goes_on:
-                return carried
-            values.update(zip(names, (turn, *carried), strict=True))
-            goes_on, *carried = self._run(block, values)
-            turn += 1
-        if turn == 0 and goes_on is True and _begins_with_none(carried, count):
-            values.update(zip(names, (turn, *carried), strict=True))
-            goes_on, *carried = self._run(block, values)  # gives the next a tensor in its place
-            turn += 1
-        return self._while(node, (turn, goes_on), carried, values)
-
-    def _while(
-        self, node: Any, state: tuple[int, Any], carried: Sequence[Any], values: Values
-    ) -> Sequence[Any]:
-        self._writes.check_results(node)
-        (block,) = node.blocks()
-        names = [value.debugName() for value in block.inputs()]
-        turn, goes_on = state
-        count_name = node.inputsAt(0).debugName()
-        turns: Any = None  # at most
-        if always_goes_on(block):
-            is_counted = goes_on is True and type(values[count_name]) is torch.SymInt
-            turns = values[count_name] - turn if is_counted else None
-        elif (counted := counted_to(node)) is not None:
-            turns = values[counted[1]] - carried[counted[0]]
-        grows = () if turns is None else lists_grown(block)
-        written = names_written(node, values, grows)
-        outer = Outer(node, values, count_name, without=(*grows, *written))
-        if turn == 0:
-            carried = self._with_stands(node, names, carried, values, written)
-        held = {**values, **dict(zip(names[1:], carried, strict=True))}
-        carried = _emptied(names, carried, grows)
-        rooms = self._empty(block, names, (turn, *carried), turns, values, grows)
-        carried = [*carried, *rooms, *map(values.get, written)]
-        leaves, spec = pytree.tree_flatten(carried)
-        are_whole = [type(leaf) in (int, torch.SymInt) for leaf in leaves]
-        first = turn
-        start = (torch.full((), turn), fresh(goes_on), *map(as_tensor, leaves))
-
-        def again(turn: Tensor, goes_on: Tensor, *rest: Any) -> Any:
-            return (turn < outer.inside(rest[len(leaves) :])[count_name]) & goes_on
-
-        def body(turn: Tensor, goes_on: Tensor, *rest: Any) -> tuple[Any, ...]:
-            inside = outer.inside(rest[len(leaves) :])
-            number = turn.item()
-            _check(number >= 0)
-            _check(number < inside[count_name])
-            held = with_numbers(rest[: len(leaves)], are_whole)
-            before = iter(pytree.tree_unflatten(held, spec))
-            state = pytree.tree_map(own, [*islice(before, len(names) - 1)])
-            inside.update(zip(names, (number, *state), strict=True))
-            inside.update({name: [] for name in grows})
-            rooms = [*islice(before, len(grows))]
-            inside.update(zip(written, map(own, before), strict=True))
-            goes_on, *after = self._run(block, inside)
-            after = _emptied(names, after, grows)
-            for name, room in zip(grows, rooms, strict=True):
-                (part,) = inside[name]
-                place = (turn - first).reshape(1)
-                after.append(room.index_copy(0, place, part.unsqueeze(0)))
-            after += map(inside.get, written)
-            flat, after_spec = pytree.tree_flatten(after)
-            if after_spec != spec:
-                raise NotImplementedError("a loop changes the kind of what it carries")
-            return turn + 1, fresh(goes_on), *map(as_tensor, flat)
-
-        loop: Any = while_loop_op
-        turned, _, *ends = loop(again, body, start, outer.operands)
-        found: list[Any] = pytree.tree_unflatten(with_numbers(ends, are_whole), spec)
-        for name in reversed(written):
-            values[name].copy_(found.pop())
-        filled = [found.pop() for _ in grows]
-        if grows and not always_goes_on(block):
-            filled = _begun(filled, turned - first, turns)
-        grown = {name: Grown(held[name], filled.pop()) for name in grows}
-        values.update(grown)
-        return [grown.get(name, value) for name, value in zip(names[1:], found, strict=True)]
-
-    def _with_stands(
-        self,
-        node: Any,
-        names: Sequence[str],
-        carried: Sequence[Any],
-        values: Values,
-        written: Sequence[str],
-    ) -> Sequence[Any]:
-        """What a loop begins with, where a return in it will give something that is not yet."""
-        _, _, *given = node.inputs()
-        if not any(map(is_absent, given)):
-            return carried
-        (block,) = node.blocks()
-        at_start = {**values, **dict(zip(names, (0, *carried), strict=True))}
-        _, *told = self._told(block, at_start, written)
-        pairs = zip(given, carried, told, strict=True)
-        return [any_like(after) if is_absent(each) else value for each, value, after in pairs]
-
-    def _empty(
-        self,
-        block: Any,
-        names: Sequence[str],
-        state: Sequence[Any],
-        turns: Any,
-        values: Values,
-        grows: Sequence[str],
-    ) -> Iterator[Tensor]:
-        """Room for what each list will hold; a turn tells of what shape, and is thrown away."""
-        if not grows:
-            return
-        inside = {**values, **dict(zip(names, state, strict=True))}
-        inside.update({name: [] for name in grows})
-        known = symbols(values)
-        with disable_proxy_modes_tracing(), known.suppress_guards():
-            self._run(block, inside)
-        for name in grows:
-            (part,) = inside[name]
-            room: Any = (turns, *part.shape)  # its types know no free sizes
-            yield torch.zeros(room, dtype=part.dtype, device=part.device)
 
 
 def _whole(node: Any, result: Any) -> Any:
@@ -368,22 +230,3 @@ def _without_raise(blocks: Sequence[Any]) -> Any:
 
 def _raises(node: Any) -> bool:
     return bool(node.kind() == "prim::RaiseException")
-
-
-def _begins_with_none(carried: Sequence[Any], count: Any) -> bool:
-    """Whether a loop of one turn or more begins with a variable that has no tensor yet."""
-    is_some = isinstance(count, torch.SymInt) and statically_known_true(count >= 1)
-    return is_some and any(value is None for value in carried)
-
-
-def _emptied(names: Sequence[str], carried: Sequence[Any], grows: Sequence[str]) -> list[Any]:
-    """What a turn carries to the next, where lists that grow go another way."""
-    return [[] if name in grows else v for name, v in zip(names[1:], carried, strict=True)]
-
-
-def _begun(rooms: Sequence[Tensor], turned: Tensor, most: Any) -> list[Tensor]:
-    """What turns have filled of rooms that are as long as there may be turns."""
-    length: Any = turned.item()
-    _check(length >= 0)
-    _check(length <= most)
-    return [room.narrow(0, 0, length) for room in rooms]

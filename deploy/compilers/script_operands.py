@@ -3,12 +3,13 @@
 Private API of torch 2.13, as in ``script_converter``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.utils import _pytree as pytree
 
 from .script_blocks import names_used
@@ -16,6 +17,9 @@ from .script_numbers import truth
 
 Values = dict[str, Any]
 """What there is, by name."""
+
+Run: TypeAlias = Callable[[Any, Values], list[Any]]
+"""Runs a block on what there is, and returns what it gives."""
 
 _full: Any = torch.full  # its types know no symbols
 
@@ -87,9 +91,28 @@ def is_absent(value: Any) -> bool:
     return bool(value.node().kind() == "prim::Uninitialized")
 
 
-def any_like(told: Any) -> Any:
+def told(run: Run, block: Any, values: Values, written: Sequence[str]) -> list[Any]:
+    """Of what kind and shape a block gives what another does not; nothing of the run is kept.
+
+    Args:
+        run: Runs it.
+        block: The one that is asked.
+        values: What there is.
+        written: Names of what it writes into.
+    """
+    inside = {**values, **{name: values[name].clone() for name in written}}
+    known = symbols(values)
+    with (
+        disable_proxy_modes_tracing(),
+        known.suppress_guards(),
+        known.ignore_fresh_unbacked_symbols(),
+    ):
+        return run(block, inside)
+
+
+def any_like(value: Any) -> Any:
     """Something of the same kind and shape."""
-    return pytree.tree_map(_zero_like, told)
+    return pytree.tree_map(_zero_like, value)
 
 
 def _zero_like(leaf: Any) -> Any:

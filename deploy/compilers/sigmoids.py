@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import described, dtypes_of, graphs
+from .onnx_messages import described, dtypes_of, graphs, rewrite, stand_for
 
 _WEIGHTED: Final = frozenset({
     "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul",
@@ -48,18 +48,16 @@ def _write_out(
     if not found:
         return
     dtypes = dtypes_of(described(model, found))
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
+
+    def written(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
         dtype = _DTYPES.get(dtypes.get(node.output[0], 0)) if node.output else None
-        if dtype is not None and node.output[0] in found:
-            one = numpy_helper.from_array(np.array(1, dtype), f"{node.output[0]}_one")
-            graph.initializer.append(one)
-            nodes += _written_out(node, one.name)
-        else:
-            nodes.append(node)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+        if dtype is None or node.output[0] not in found:
+            return (node,)
+        one = numpy_helper.from_array(np.array(1, dtype), f"{node.output[0]}_one")
+        graph.initializer.append(one)
+        return _written_out(node, one.name)
+
+    rewrite(graph, written)
 
 
 def _reached(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -84,9 +82,8 @@ def _written_out(node: onnx.NodeProto, one: str) -> Sequence[onnx.NodeProto]:
     """The last one keeps name, notes and output: it is what the map of nodes and the proof know."""
     (value,) = node.input
     (output,) = node.output
-    last = helper.make_node("Reciprocal", [f"{output}_sum"], [output], node.name)
-    last.doc_string = node.doc_string
-    last.metadata_props.extend(node.metadata_props)
+    last = helper.make_node("Reciprocal", [f"{output}_sum"], [output])
+    stand_for(last, node)
     return (
         helper.make_node("Neg", [value], [f"{output}_negative"], f"{node.name}_negative"),
         helper.make_node("Exp", [f"{output}_negative"], [f"{output}_power"], f"{node.name}_power"),

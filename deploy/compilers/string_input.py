@@ -21,7 +21,7 @@ from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.text import PADDING, SHORTEST, is_text
 
 from .onnx_graph import EXTERNAL_FILE, FILE
-from .onnx_messages import messages
+from .onnx_messages import of_kind
 from .stored import Compiled, store
 from .targets import OnnxRequest, Target
 
@@ -155,15 +155,13 @@ def _nodes(
 
 def _rename(graph: onnx.GraphProto, name: str) -> str:
     """Give what took the input another name, in subgraphs too, and say which."""
-    taken = {output for part in messages(graph) if _is_node(part) for output in part.output}
+    nodes = [*of_kind("NodeProto", graph)]
+    taken = {output for node in nodes for output in node.output}
     new = f"{name}_code_points"
     while new in taken:
         new += "_"
-    for part in messages(graph):
-        if _is_node(part):
-            for place, found in enumerate(part.input):
-                if found == name:
-                    part.input[place] = new
+    for node in nodes:
+        node.input[:] = [new if each == name else each for each in node.input]
     for value in graph.output:
         if value.name == name:
             raise ExportError(
@@ -171,10 +169,6 @@ def _rename(graph: onnx.GraphProto, name: str) -> str:
                 remedy="leave onnx-strings out: --format onnx,torchscript,pt2",
             )
     return new
-
-
-def _is_node(message: object) -> bool:
-    return isinstance(message, onnx.NodeProto)
 
 
 def _alike(source: Source) -> Mapping[str, Array]:

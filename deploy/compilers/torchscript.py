@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from edgeport import __version__
 from edgeport.deploy.compilers.operators import decompositions, quotients
+from edgeport.deploy.compilers.operators.fx_nodes import parts
+from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
@@ -88,10 +90,10 @@ def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Comp
     with program.free_kernels():
         module = special_sizes.decomposed(captured, table).module(check_guards=False)
     module._forward_pre_hooks.clear()  # it compares symbols, which a trace cannot
-    for part in module.modules():
-        part.training = False  # eval() is refused: what was captured has one mode
-        if isinstance(part, torch.fx.GraphModule):
-            _ask_for_sizes(part, traced_as)
+    for layer in module.modules():
+        layer.training = False  # eval() is refused: what was captured has one mode
+    for part in parts(module):
+        _ask_for_sizes(part, traced_as)
     return _save(source, folder, traced(source, module))
 
 
@@ -143,7 +145,7 @@ def _by_name(node: torch.fx.Node) -> Any:
 
 
 def _is_size(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool)
+    return isinstance(node.meta.get("val"), SYMBOLS)
 
 
 def _is_float(node: torch.fx.Node) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_messages import described, dtypes_of, graphs
+from .onnx_messages import attributes_of, described, dtypes_of, graphs, rewrite, stand_for
 
 _FOLDS: Final = {"Max": "Greater", "Min": "Less"}
 _SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
@@ -39,8 +39,8 @@ def _write_out(
 ) -> None:
     constants = {**known, **{each.name: each for each in graph.initializer}}
     sizes = {*outer, *(each.name for each in graph.initializer if _is_small(each))}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
+
+    def written(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
         if _is_size(node, sizes, constants):
@@ -48,13 +48,10 @@ def _write_out(
         for attribute in node.attribute:
             for body in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
                 _write_out(body, dtypes, frozenset(sizes), constants)
-        if _is_wide(node, dtypes) and node.output[0] not in sizes:
-            nodes += _written_out(node, constants)
-        else:
-            nodes.append(node)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+        is_wrong = _is_wide(node, dtypes) and node.output[0] not in sizes
+        return _written_out(node, constants) if is_wrong else (node,)
+
+    rewrite(graph, written)  # in its order: what makes a size stands before
 
 
 def _is_wide(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> bool:
@@ -93,9 +90,7 @@ def _written_out(
         made = list(_folded(node))
     if not made:
         return (node,)
-    made[-1].name = node.name
-    made[-1].doc_string = node.doc_string
-    made[-1].metadata_props.extend(node.metadata_props)
+    stand_for(made[-1], node)
     return made
 
 
@@ -130,7 +125,7 @@ def _selected(
     node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
 ) -> Iterator[onnx.NodeProto]:
     """ReduceMax and ReduceMin, axis by axis: the first of all in order."""
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = attributes_of(node)
     axes = list(options.get("axes", ()))
     if len(node.input) > 1 and node.input[1]:
         if node.input[1] not in constants:

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from .onnx_messages import described, dtypes_of, graphs, of_kind
-from .steps import is_usual
+from .recurrent_steps import is_usual
 
 _ADDED: Final = ("ScatterElements", "ScatterND")
 """Where they add what they scatter, ONNX Runtime 1.31 has no float16 on the CPU."""

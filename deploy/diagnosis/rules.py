@@ -14,7 +14,7 @@ class Rule:
 
     Attributes:
         family: What it is.
-        pattern: Searched, line by line, in what ``diagnosis`` makes of each exception:
+        pattern: Searched, line by line, in what ``diagnose`` makes of each exception:
             ``ExceptionType: message``, then ``in function`` for each frame of its traceback.
         problem: For the user; ``{0}``, ``{1}`` are the pattern's groups, ``{operator}`` is the
             operator, ``{first}`` the first line of the message.

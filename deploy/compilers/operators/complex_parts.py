@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from .elementwise import atan2, copysign, hypot, whole_power
+from .fx_nodes import made, nodes_of, value_of
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -286,14 +287,12 @@ def measure(program: torch.export.ExportedProgram) -> None:
 
     torch's exporter has no ``sym_size`` of one (2.13), which stands where a size has a step.
     """
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
-            if node.target is _aten.sym_size.int and _is_complex(node.args[0].meta.get("val")):
-                z, axis = node.args
-                with part.graph.inserting_before(node):
-                    parts = part.graph.call_function(_aten.view_as_real.default, (z,))
-                parts.meta["val"] = torch.view_as_real(z.meta["val"])
-                node.args = parts, axis % z.meta["val"].dim()
+    for node in nodes_of(program.graph_module):
+        if node.target is _aten.sym_size.int and _is_complex(value_of(node.args[0])):
+            z, axis = node.args
+            with node.graph.inserting_before(node):
+                parts = made(_aten.view_as_real.default, z)
+            node.args = parts, axis % value_of(z).dim()
 
 
 _NEEDED: Final = {

@@ -32,6 +32,8 @@ from . import (
     smoothed_resizing,
     special,
 )
+from .fx_nodes import arguments, value_of
+from .symbols import is_free
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -44,7 +46,7 @@ def _of_all(select: Any) -> Callable[..., Any]:
     """``x.amax()``, of all axes: the exporter asks for their numbers."""
 
     def selected(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
-        return _KEEP if dim or not x.dim() else select(x, [*range(x.dim())], keepdim)
+        return NotImplemented if dim or not x.dim() else select(x, [*range(x.dim())], keepdim)
 
     return selected
 
@@ -81,7 +83,9 @@ def _diagonal_scatter(
 
 def _attention(query: Tensor, *args: Any, **options: Any) -> Any:
     """Attention of other than four axes: the exporter takes no such queries."""
-    return _KEEP if query.dim() == _EXPORTED_RANK else _written_out(query, *args, **options)
+    return (
+        NotImplemented if query.dim() == _EXPORTED_RANK else _written_out(query, *args, **options)
+    )
 
 
 def _masked_attention(
@@ -104,7 +108,7 @@ def _written_out(
     enable_gqa: bool = False,
 ) -> Any:
     if dropout_p:
-        return _KEEP
+        return NotImplemented
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = (each.repeat_interleave(groups, -3) for each in (key, value))
@@ -124,7 +128,7 @@ def _written_out(
 def _lstm(input: Tensor, hx: Sequence[Tensor], *options: Any) -> Any:
     """A loop over time, where what leaves a step is projected: ONNX's LSTM has no projections."""
     if not _projects(hx):
-        return _KEEP
+        return NotImplemented
     from .recurrent import LAYERS  # loads dynamo
 
     return LAYERS[_aten.lstm.input](input, hx, *options)
@@ -149,12 +153,14 @@ def _projects(states: Sequence[Tensor]) -> bool:
 
 def _unfold(x: Tensor, *sizes: Any) -> Any:
     """Of one image without a batch: the exporter pads four axes."""
-    return _KEEP if x.dim() != _UNBATCHED else _aten.im2col(x.unsqueeze(0), *sizes).squeeze(0)
+    return (
+        NotImplemented if x.dim() != _UNBATCHED else _aten.im2col(x.unsqueeze(0), *sizes).squeeze(0)
+    )
 
 
 def _squeeze(x: Tensor, dim: int) -> Any:
     """What has more than one element stays: the exporter asks for one."""
-    return _KEEP if _is_one(x, dim) else _aten.alias(x)
+    return NotImplemented if _is_one(x, dim) else _aten.alias(x)
 
 
 def _is_one(x: Tensor, dim: int) -> bool:
@@ -165,8 +171,6 @@ def _convolution(*args: Any) -> Any:
     """As a trace writes it: flags of its kernel follow."""
     return _aten.convolution(*args[:9])
 
-
-_KEEP: Final = NotImplemented
 
 _ATTENTION: Final = _aten.scaled_dot_product_attention.default
 _LSTM: Final = _aten.lstm.input
@@ -219,6 +223,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.inverse.default: small_matrices.inverse,
     _aten.linalg_solve.default: small_matrices.solve,
 }
+"""Before TorchScript is made, too: torch's own are wrong there, or fix sizes."""
 
 
 ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
@@ -320,20 +325,18 @@ def applies(node: Node) -> bool:
 
 
 def _of_attention(node: Node) -> bool:
-    query: Any = node.args[0]
-    mask: Any = [*node.args[3:4], node.kwargs.get("attn_mask")]
-    return mask[0] is not None or query.meta["val"].dim() != _EXPORTED_RANK
+    given = arguments(node)
+    return given["attn_mask"] is not None or value_of(given["query"]).dim() != _EXPORTED_RANK
 
 
 def _of_squeeze(node: Node) -> bool:
-    squeezed: Any = node.args[0]
-    axis: Any = node.args[1]
-    return not _is_one(squeezed.meta["val"], axis)
+    x, axis = map(value_of, node.args)
+    return not _is_one(x, axis)
 
 
 def _of_lstm(node: Node) -> bool:
     states: Any = node.args[1]
-    return _projects([state.meta["val"] for state in states])
+    return _projects([*map(value_of, states)])
 
 
 def _of_narrow(node: Node) -> bool:
@@ -346,14 +349,13 @@ def _of_power(node: Node) -> bool:
 
 
 def _of_masks(node: Node) -> bool:
-    flags: Any = node.args[0]
-    return bool(flags.meta["val"].dtype == torch.bool)
+    return bool(value_of(node.args[0]).dtype == torch.bool)
 
 
 def _of_quotient(node: Node) -> bool:
     """Of integers the exporter's is right: one pass less over the graph."""
-    values = [each.meta["val"] if isinstance(each, Node) else each for each in node.args]
-    is_plain = isinstance(values[0], Tensor) and not any(map(free_numbers.is_free, values))
+    values = [*map(value_of, node.args)]
+    is_plain = isinstance(values[0], Tensor) and not any(map(is_free, values))
     return not is_plain or node.meta["val"].is_floating_point()
 
 

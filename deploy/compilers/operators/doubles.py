@@ -41,7 +41,7 @@ def _group_norm(
     *_: bool,
 ) -> Tensor:
     grouped = x.reshape(x.shape[0], groups, -1)
-    return _scaled(_normalised(grouped, [-1], eps).reshape(x.shape), weight, bias)
+    return scaled(_normalised(grouped, [-1], eps).reshape(x.shape), weight, bias)
 
 
 def _batch_norm(
@@ -73,7 +73,7 @@ def _instance_norm(
 ) -> Any:
     if not by_input:
         return _batch_norm(x, weight, bias, mean, variance, False, momentum, eps)
-    return _scaled(_normalised(x, [*range(2, x.dim())], eps), weight, bias)
+    return scaled(_normalised(x, [*range(2, x.dim())], eps), weight, bias)
 
 
 def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
@@ -82,7 +82,8 @@ def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
     return apart * (apart.square().mean(axes, keepdim=True) + eps).rsqrt()
 
 
-def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """What is normalised, times the weight of each channel and with its bias added."""
     x = x if weight is None else x * _along(weight, x)
     return x if bias is None else x + _along(bias, x)
 

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.fx import Node
 
 from . import free_numbers
+from .fx_nodes import value_of
+from .symbols import is_free
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
-_KEEP: Final = NotImplemented
 
 _LANCZOS: Final = (
     0.99999999999980993,
@@ -53,7 +54,7 @@ def steps(
     """
     dtype = dtype or torch.get_default_dtype()
     if not dtype.is_floating_point or not any(map(_is_fraction, (start, end, step))):
-        return _KEEP
+        return NotImplemented
     numbers = torch.arange(math.ceil((end - start) / step), **options)
     return (numbers.double() * step + start).to(dtype)
 
@@ -65,8 +66,7 @@ def steps_to(end: Any, **options: Any) -> Any:
 
 def has_fractions(node: Node) -> bool:
     """Whether a node that counts does so by fractions, from one or to one."""
-    given = (each.meta["val"] if isinstance(each, Node) else each for each in node.args)
-    return any(map(_is_fraction, given))
+    return any(_is_fraction(value_of(each)) for each in node.args)
 
 
 def _is_fraction(number: Any) -> bool:
@@ -114,7 +114,7 @@ def _as_floats(x: Tensor, y: Tensor | float) -> tuple[Tensor, Tensor]:
 def log1p(x: Tensor) -> Any:
     """The exporter rounds 1 + x; this divides that rounding out (Kahan; Higham, 2002, 1.14.1)."""
     if not x.is_floating_point():
-        return _KEEP
+        return NotImplemented
     sum_ = 1 + x
     exact = (sum_ == 1) | (sum_ == math.inf)
     other = torch.where(exact, torch.full_like(x, 2), sum_)
@@ -124,7 +124,7 @@ def log1p(x: Tensor) -> Any:
 def expm1(x: Tensor) -> Any:
     """The exporter subtracts what the exponential was rounded to; as ``log1p``."""
     if not x.is_floating_point():
-        return _KEEP
+        return NotImplemented
     power = x.exp()
     plain = (power == 1) | (x.abs() >= 1)  # far from 0 nothing cancels
     other = torch.where(plain, torch.full_like(x, 2), power)
@@ -173,9 +173,9 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None = None) ->
     Of floats it takes the floor of a quotient that is rounded: 1.0 // 0.1 is 9.
     """
     if rounding_mode is None or not isinstance(x, Tensor):  # but a size
-        return _KEEP
+        return NotImplemented
     if not (_is_integer(x) and _is_integer(y)):
-        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else _KEEP
+        return _wide(_floor_of_quotient, x, y) if rounding_mode == "floor" else NotImplemented
     down = x // y
     if rounding_mode == "floor":
         return down
@@ -187,7 +187,9 @@ def floor_divide(x: Tensor | float, y: Any) -> Any:
     """The same of floats; of integers the exporter's is right, but of a number, ``7 // x``."""
     if not isinstance(x, Tensor):
         return free_numbers.beside(y, x) // y
-    return _KEEP if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
+    return (
+        NotImplemented if _is_integer(x) and _is_integer(y) else divide(x, y, rounding_mode="floor")
+    )
 
 
 def _floor_of_quotient(x: Tensor, y: Tensor) -> Tensor:
@@ -208,9 +210,9 @@ def _crosses(rest: Tensor, y: Tensor) -> Tensor:
 
 def remainder(x: Tensor, y: Tensor | float) -> Any:
     """The exporter subtracts a rounded product: 1.7e9 % 3600 is 800, and not 768."""
-    if free_numbers.is_free(y):
+    if is_free(y):
         return x.remainder(free_numbers.beside(x, y))
-    return _KEEP if _is_integer(x) and _is_integer(y) else _wide(_rest, *_as_floats(x, y))
+    return NotImplemented if _is_integer(x) and _is_integer(y) else _wide(_rest, *_as_floats(x, y))
 
 
 def remainder_of(number: Any, y: Tensor) -> Tensor:
@@ -234,7 +236,7 @@ def _wide(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor | f
 def fmod(x: Tensor, y: Tensor | int) -> Any:
     """The remainder of a division towards zero, of integers."""
     if not (_is_integer(x) and _is_integer(y)):
-        return _KEEP
+        return NotImplemented
     return x - divide(x, y, rounding_mode="trunc") * y
 
 
@@ -245,7 +247,7 @@ def _is_integer(x: Tensor | float) -> bool:
 def added(x: Any, y: Any, *, alpha: float = 1) -> Any:
     """Of two masks, which ONNX does not add."""
     are_masks = all(isinstance(each, Tensor) and each.dtype == torch.bool for each in (x, y))
-    return x | y if are_masks and alpha else _KEEP
+    return x | y if are_masks and alpha else NotImplemented
 
 
 _LARGEST_POWER: Final = 16
@@ -253,11 +255,11 @@ _LARGEST_POWER: Final = 16
 
 def power(x: Any, exponent: Any) -> Any:
     """Of the narrow integers, for which ONNX has no power; a small one by products, which wrap."""
-    if free_numbers.is_free(exponent):
+    if is_free(exponent):
         return x ** free_numbers.beside(x, exponent)
     dtype = torch.result_type(x, exponent)
     if dtype not in _NARROW:
-        return _KEEP
+        return NotImplemented
     is_number = isinstance(x, Tensor) and not isinstance(exponent, Tensor)
     if is_number and exponent in range(1, _LARGEST_POWER + 1):
         return whole_power(x.int(), int(exponent)).to(dtype)
@@ -286,10 +288,12 @@ def whole_power(x: Tensor, exponent: int) -> Tensor:
 
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any) -> Any:
     """The mean slope, which is what it has in eval mode."""
-    return _KEEP if any(rest[:1]) else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+    return (
+        NotImplemented if any(rest[:1]) else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+    )
 
 
 def rrelu_with_noise(x: Tensor, noise: Tensor, *bounds: Any) -> Any:
     """As ``rrelu``; the noise is that of training."""
     found = rrelu(x, *bounds)
-    return found if found is _KEEP else (found, noise)
+    return found if found is NotImplemented else (found, noise)

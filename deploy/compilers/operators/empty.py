@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .fx_nodes import arguments, value_of
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _most: Any = torch.sym_max  # torch has no types for it
 
@@ -20,10 +22,8 @@ _Dim = int | Sequence[int] | None
 
 def applies(node: Node) -> bool:
     """Whether a node reduces along such an axis."""
-    x, *rest = node.args
-    value: Any = x
-    axes: Any = node.kwargs.get("dim", rest[0] if rest else None)
-    return _may_be_empty(value.meta["val"], None if isinstance(axes, bool) else axes)
+    given = arguments(node)
+    return _may_be_empty(value_of(given["self"]), given.get("dim"))
 
 
 def _may_be_empty(x: Tensor, dim: _Dim) -> bool:
@@ -54,10 +54,11 @@ def _mean(
     if (dtype or x.dtype) not in (torch.float32, torch.float64) or not _may_be_empty(x, dim):
         return NotImplemented
     axes = list(_axes(x, dim))
-    return x.sum(axes, keepdim, dtype=dtype) / _count(x, axes)
+    return x.sum(axes, keepdim, dtype=dtype) / count_of(x, axes)
 
 
-def _count(x: Tensor, axes: Sequence[int]) -> Any:
+def count_of(x: Tensor, axes: Sequence[int]) -> int:
+    """How many elements there are along some axes, taken together."""
     return math.prod(x.shape[axis] for axis in axes)
 
 
@@ -69,7 +70,7 @@ def _variance(
     if mean is NotImplemented:
         return mean
     axes = list(_axes(x, dim))
-    count = _most(_count(x, axes) - (1 if correction is None else correction), 0)
+    count = _most(count_of(x, axes) - (1 if correction is None else correction), 0)
     return (x - mean).square().sum(axes, keepdim) / count
 
 
@@ -78,7 +79,12 @@ def _deviation(x: Tensor, *args: Any, **options: Any) -> Any:
     return found if found is NotImplemented else found.sqrt()
 
 
-def _overloads(packet: Any, spread: Callable[..., Any]) -> dict[Any, Callable[..., Any]]:
+def spread_overloads(packet: Any, spread: Callable[..., Any]) -> dict[Any, Callable[..., Any]]:
+    """All overloads of ``var`` and the like, by what computes the one that takes a correction.
+
+    The others are told whether to be unbiased in its place.
+    """
+
     def along(x: Tensor, dim: _Dim, unbiased: bool = True, keepdim: bool = False) -> Any:
         return spread(x, dim, correction=int(unbiased), keepdim=keepdim)
 
@@ -101,8 +107,8 @@ def _all(x: Tensor, dim: _Dim = None, keepdim: bool = False) -> Any:
 
 
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
-    **_overloads(_aten.var, _variance),
-    **_overloads(_aten.std, _deviation),
+    **spread_overloads(_aten.var, _variance),
+    **spread_overloads(_aten.std, _deviation),
     _aten.mean.default: _mean,
     _aten.mean.dim: _mean,
     _aten.any.default: _any,

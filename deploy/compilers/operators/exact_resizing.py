@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .fx_nodes import arguments, value_of
+
 _aten: Any = torch.ops.aten
 
-_KEEP: Final = NotImplemented
 
 _whole: Any = torch.sym_int  # torch has no types for it
 
@@ -41,7 +42,7 @@ def _resizing(weights: Weights) -> Callable[..., Any]:
         factors: Sequence[float] | None = None,
     ) -> Any:
         if align_corners or not all(factor.is_integer() for factor in factors or ()):
-            return _KEEP  # places by other formulas; these are as exact as torch's
+            return NotImplemented  # places by other formulas; these are as exact as torch's
         found = _wide(x)
         for axis in range(2, x.dim()):
             old = x.shape[axis]
@@ -87,7 +88,7 @@ def _of_a_factor(weights: Weights) -> Callable[..., Any]:
     ) -> Any:
         sides = zip(x.shape[2:], factors or (), strict=not size)
         if align_corners or all(is_of_one_size(old, factor) for old, factor in sides):
-            return _KEEP
+            return NotImplemented
         found = _wide(x)
         for axis, factor in enumerate(factors or (), start=2):
             numbers = torch.arange(_whole(x.shape[axis] * factor), device=x.device)
@@ -145,7 +146,6 @@ OF_A_FACTOR: Final[Mapping[Any, Callable[..., Any]]] = {
 
 def applies(node: Node) -> bool:
     """Whether a node with one of these operators has such a factor."""
-    given: Any = (*node.args, None)
-    x, _, align_corners, factors = given[:4]
-    sides = zip(x.meta["val"].shape[2:], factors or (), strict=False)
+    x, _, align_corners, factors = arguments(node).values()
+    sides = zip(value_of(x).shape[2:], factors or (), strict=False)
     return not align_corners and not all(is_of_one_size(old, factor) for old, factor in sides)

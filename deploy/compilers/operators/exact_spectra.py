@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .symbols import always
+
 _aten: Any = torch.ops.aten
 
-_KEEP: Final = NotImplemented
 
 _LONGEST: Final = 4096
 """A matrix of as many rows has 32 MiB."""
@@ -29,7 +30,7 @@ def _forward_of_real(x: Tensor, dim: Sequence[int], normalization: int, onesided
     """As ``aten._fft_r2c``."""
     lengths = [x.shape[axis] for axis in dim]
     if _stays(lengths):
-        return _KEEP
+        return NotImplemented
     *others, last = dim
     count = lengths[-1] // 2 + 1 if onesided else lengths[-1]
     cosines, sines = _waves(lengths[-1], count, x)  # (length, count)
@@ -44,7 +45,7 @@ def _of_complex(z: Tensor, dim: Sequence[int], normalization: int, forward: bool
     """As ``aten._fft_c2c``."""
     lengths = [z.shape[axis] for axis in dim]
     if _stays(lengths):
-        return _KEEP
+        return NotImplemented
     real, imaginary = _along(z.real, z.imag, dim, forward=forward)
     scale = _scale(lengths, normalization)
     return torch.complex(real * scale, imaginary * scale)
@@ -58,7 +59,7 @@ def _back_to_real(z: Tensor, dim: Sequence[int], normalization: int, last_dim_si
     *others, last = dim
     lengths = [*(z.shape[axis] for axis in others), last_dim_size]
     if _are_too_long(lengths):
-        return _KEEP
+        return NotImplemented
     count = last_dim_size // 2 + 1
     real, imaginary = _along(z.real, z.imag, others, forward=False)
     real, imaginary = (part.movedim(last, -1)[..., :count] for part in (real, imaginary))
@@ -82,13 +83,13 @@ def _stft(
 ) -> Any:
     """As ``aten.stft`` of real x (..., samples): (..., frequencies, frames)."""
     if _stays([n_fft]) or x.is_complex() or not return_complex or align_to_window:
-        return _KEEP
+        return NotImplemented
     hop = hop_length or n_fft // 4
     if window is not None:
         missing = n_fft - window.shape[0]
         window = pad(window, (missing // 2, missing - missing // 2))
     elif win_length not in (None, n_fft):
-        return _KEEP
+        return NotImplemented
     count = (x.shape[-1] - n_fft) // hop + 1
     place = torch.arange(count).unsqueeze(-1) * hop + torch.arange(n_fft)
     frames = x.index_select(-1, place.flatten()).reshape(*x.shape[:-1], count, n_fft)
@@ -132,9 +133,7 @@ def _stays(lengths: Sequence[Any]) -> bool:
 
 
 def _are_too_long(lengths: Sequence[Any]) -> bool:
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
-    return any(statically_known_true(n > _LONGEST) for n in lengths)
+    return any(always(n > _LONGEST) for n in lengths)
 
 
 def _taken_apart(operator: Any) -> Callable[..., Any]:

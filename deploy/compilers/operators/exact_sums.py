@@ -7,7 +7,6 @@ Its InstanceNormalization, which is ONNX's word for GroupNorm and InstanceNorm, 
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
@@ -17,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from .decompositions import ONNX_TABLE
+from .doubles import scaled
+from .empty import count_of, spread_overloads
 
 _aten: Any = torch.ops.aten
 
-_KEEP: Final = NotImplemented
 _BLOCK: Final = 64
 _STAGES: Final = 2
 """Sums of blocks, before what is left is added up: a million values are 245 then."""
@@ -74,8 +74,8 @@ def nanmean(
 ) -> Any:
     """As ``aten.nanmean``."""
     found = nansum(x, dim, keepdim, dtype=dtype)
-    if found is _KEEP:
-        return _KEEP
+    if found is NotImplemented:
+        return NotImplemented
     numbers = x.isnan().logical_not()
     return found / (numbers.sum() if dim is None else numbers.sum(list(dim), keepdim))
 
@@ -85,7 +85,7 @@ def einsum(equation: str, operands: Sequence[Tensor], *, path: object = None) ->
     given, arrow, wanted = equation.replace(" ", "").partition("->")
     is_plain = arrow and given.isalpha() and len(set(given)) == len(given)
     if len(operands) != 1 or not is_plain or len(wanted) == len(given):
-        return _KEEP
+        return NotImplemented
     gone = [axis for axis, letter in enumerate(given) if letter not in wanted]
     x = operands[0].permute([*map(given.index, wanted), *gone])
     return total(x, range(len(wanted), x.dim()))
@@ -94,7 +94,7 @@ def einsum(equation: str, operands: Sequence[Tensor], *, path: object = None) ->
 def squared_error(x: Tensor, y: Tensor, reduction: int = 1) -> Any:
     """As ``aten.mse_loss``: 0 for none, 1 for the mean, 2 for the sum."""
     found = (x - y).square()
-    return (found, mean(found), total(found))[reduction] if _is_narrow(found) else _KEEP
+    return (found, mean(found), total(found))[reduction] if _is_narrow(found) else NotImplemented
 
 
 def average_pool(x: Tensor, size: Sequence[int]) -> Any:
@@ -102,7 +102,7 @@ def average_pool(x: Tensor, size: Sequence[int]) -> Any:
     if all(count == 1 for count in size):
         return mean(x, range(-len(size), 0), keepdim=True)
     own = ONNX_TABLE.get(_POOLS[len(size)])
-    return _KEEP if own is None else own(x, size)
+    return NotImplemented if own is None else own(x, size)
 
 
 def variance(
@@ -126,7 +126,7 @@ def deviation(
 ) -> Any:
     """As ``aten.std.correction``."""
     found = variance(x, dim, correction=correction, keepdim=keepdim)
-    return _KEEP if found is _KEEP else found.sqrt()
+    return NotImplemented if found is NotImplemented else found.sqrt()
 
 
 def norm(
@@ -139,7 +139,7 @@ def norm(
 ) -> Any:
     """As ``aten.linalg_vector_norm``."""
     if ord != 2:
-        return _KEEP
+        return NotImplemented
     return _reduced(lambda wide, axes: _sum(wide.square(), axes).sqrt(), x, dim, keepdim, dtype)
 
 
@@ -152,13 +152,13 @@ def matrix_norm(
     dtype: torch.dtype | None = None,
 ) -> Any:
     """As ``aten.linalg_matrix_norm.str_ord``."""
-    return norm(x, 2, dim, keepdim, dtype=dtype) if ord == "fro" else _KEEP
+    return norm(x, 2, dim, keepdim, dtype=dtype) if ord == "fro" else NotImplemented
 
 
 def cosine_similarity(x: Tensor, y: Tensor, dim: int = 1, eps: float = 1e-8) -> Any:
     """As ``aten.cosine_similarity``."""
     if not _is_narrow(x) or not _is_narrow(y):
-        return _KEEP
+        return NotImplemented
     # the axis is one of both; torch has no types for it
     x, y = torch.broadcast_tensors(x, y)  # type: ignore[no-untyped-call]
     lengths = [norm(each, 2, [dim], True).clamp(min=eps) for each in (x, y)]
@@ -173,7 +173,7 @@ def logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Any:
 def cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """As ``aten.cumsum``, of which torch adds up in float64 too."""
     x = x if dtype is None else x.to(dtype)
-    return x.double().cumsum(dim).to(x.dtype) if _is_narrow(x) else _KEEP
+    return x.double().cumsum(dim).to(x.dtype) if _is_narrow(x) else NotImplemented
 
 
 def layer_norm(
@@ -186,7 +186,7 @@ def layer_norm(
 ) -> Any:
     """As ``aten.layer_norm``: over the last axes."""
     if not _is_narrow(x):
-        return _KEEP
+        return NotImplemented
     found = _normalised(x, list(range(x.dim() - len(shape), x.dim())), eps)
     found = found if weight is None else found * weight
     return found if bias is None else found + bias
@@ -202,10 +202,10 @@ def group_norm(
 ) -> Any:
     """As ``aten.group_norm``: x (batch, channels, ...)."""
     if not _is_narrow(x):
-        return _KEEP
+        return NotImplemented
     grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     found = _normalised(grouped, list(range(2, grouped.dim())), eps)
-    return _scaled(found.flatten(1, 2), weight, bias)
+    return scaled(found.flatten(1, 2), weight, bias)
 
 
 def instance_norm(
@@ -221,8 +221,8 @@ def instance_norm(
 ) -> Any:
     """As ``aten.instance_norm``: x (batch, channels, ...), each channel by its own values."""
     if not use_input_stats or not _is_narrow(x):
-        return _KEEP
-    return _scaled(_normalised(x, list(range(2, x.dim())), eps), weight, bias)
+        return NotImplemented
+    return scaled(_normalised(x, list(range(2, x.dim())), eps), weight, bias)
 
 
 def batch_norm(
@@ -235,10 +235,10 @@ def batch_norm(
 ) -> Any:
     """As ``aten._native_batch_norm_legit.no_stats``: each channel by the values of all rows."""
     if not training or not _is_narrow(x):
-        return _KEEP
+        return NotImplemented
     axes = [axis for axis in range(x.dim()) if axis != 1]
     saved = x.new_empty(0)  # for gradients
-    return _scaled(_normalised(x, axes, eps), weight, bias), saved, saved
+    return scaled(_normalised(x, axes, eps), weight, bias), saved, saved
 
 
 def _with_mean(spread: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,24 +252,9 @@ def _with_mean(spread: Callable[..., Any]) -> Callable[..., Any]:
         keepdim: bool = False,
     ) -> Any:
         first = spread(x, dim, correction=correction, keepdim=keepdim)
-        return _KEEP if first is _KEEP else (first, mean(x, dim, keepdim))
+        return NotImplemented if first is NotImplemented else (first, mean(x, dim, keepdim))
 
     return found
-
-
-def _along(spread: Callable[..., Any]) -> Callable[..., Any]:
-    """As overloads that are told whether to be unbiased, in place of a correction."""
-
-    def found(
-        x: Tensor, dim: Sequence[int] | None, unbiased: bool = True, keepdim: bool = False
-    ) -> Any:
-        return spread(x, dim, correction=int(unbiased), keepdim=keepdim)
-
-    return found
-
-
-def _over_all(spread: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, unbiased=True: spread(x, correction=int(unbiased))
 
 
 def _reduced(
@@ -281,7 +266,7 @@ def _reduced(
 ) -> Any:
     x = x if dtype is None else x.to(dtype)
     if not _is_narrow(x) or x.dim() == 0:
-        return _KEEP
+        return NotImplemented
     axes = [axis % x.dim() for axis in dim or range(x.dim())]
     found = reduce(x.float(), axes).to(x.dtype)
     return found if keepdim else found.squeeze(axes)
@@ -295,17 +280,17 @@ def _is_narrow(x: Tensor) -> bool:
 def _normalised(x: Tensor, axes: list[int], eps: float) -> Tensor:
     wide = x.float()
     centred = wide - _mean(wide, axes)
-    spread = _sum(centred.square(), axes) / _count(x, axes)
+    spread = _sum(centred.square(), axes) / count_of(x, axes)
     return (centred / (spread + eps).sqrt()).to(x.dtype)
 
 
 def _variance(x: Tensor, axes: list[int], less: float) -> Tensor:
-    return _sum((x - _mean(x, axes)).square(), axes) / (_count(x, axes) - less)
+    return _sum((x - _mean(x, axes)).square(), axes) / (count_of(x, axes) - less)
 
 
 def _mean(x: Tensor, axes: list[int]) -> Tensor:
     """Of equal values exactly their value, so that nothing is left when it is taken off."""
-    count = _count(x, axes)
+    count = count_of(x, axes)
     first = _sum(x, axes) / count
     return torch.where(first.isfinite(), first + _sum(x - first, axes) / count, first)
 
@@ -316,14 +301,10 @@ def _logsumexp(x: Tensor, axes: list[int]) -> Tensor:
     return _sum((x - largest).exp(), axes).log() + largest
 
 
-def _count(x: Tensor, axes: list[int]) -> int:
-    return math.prod(x.shape[axis] for axis in axes)
-
-
 def _sum(x: Tensor, axes: list[int]) -> Tensor:
     """Over axes, which stay, of one element: sums of sums of blocks."""
     kept = [axis for axis in range(x.dim()) if axis not in axes]
-    rows = x.permute(*kept, *axes).reshape(_count(x, kept), _count(x, axes))
+    rows = x.permute(*kept, *axes).reshape(count_of(x, kept), count_of(x, axes))
     with _inner():
         for _ in range(_STAGES):
             rows = _blocks(rows).sum(-1)
@@ -348,12 +329,6 @@ def _inner() -> Iterator[None]:
         _is_inner.reset(token)
 
 
-def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    shape = [-1, *[1] * (x.dim() - 2)]
-    x = x if weight is None else x * weight.reshape(shape)
-    return x if bias is None else x + bias.reshape(shape)
-
-
 _POOLS: Final = {
     1: _aten.adaptive_avg_pool1d.default,
     2: _aten.adaptive_avg_pool2d.default,
@@ -376,9 +351,11 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.nanmean.default: nanmean,
     _aten.einsum.default: einsum,
     _aten.mse_loss.default: squared_error,
-    **{operator.correction: spread for operator, spread in _SPREADS.items()},
-    **{operator.dim: _along(spread) for operator, spread in _SPREADS.items()},
-    **{operator.default: _over_all(spread) for operator, spread in _SPREADS.items()},
+    **{
+        overload: function
+        for packet, spread in _SPREADS.items()
+        for overload, function in spread_overloads(packet, spread).items()
+    },
     _aten.linalg_vector_norm.default: norm,
     _aten.linalg_matrix_norm.str_ord: matrix_norm,
     _aten.cosine_similarity.default: cosine_similarity,

@@ -14,6 +14,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from .fx_nodes import parts
+
 GROUPED: Final[Any] = torch.ops.aten._grouped_mm.default
 
 _OF_TRANSFORMERS: Final = "transformers::grouped_mm_fallback"
@@ -40,13 +42,12 @@ def known() -> Iterator[None]:
 
 def of_torch(program: torch.export.ExportedProgram) -> None:
     """Put torch's operator, in place, where a library has one of its own."""
-    for part in program.graph_module.modules():
-        if isinstance(part, torch.fx.GraphModule):
-            for node in part.graph.nodes:
-                is_other = isinstance(node.target, torch._ops.OpOverload)
-                if is_other and node.target._schema.name == _OF_TRANSFORMERS:
-                    node.target = GROUPED
-            part.recompile()
+    for part in parts(program.graph_module):
+        for node in part.graph.nodes:
+            is_other = isinstance(node.target, torch._ops.OpOverload)
+            if is_other and node.target._schema.name == _OF_TRANSFORMERS:
+                node.target = GROUPED
+        part.recompile()
 
 
 def grouped_product(

@@ -9,6 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from .symbols import is_free
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
@@ -42,11 +44,6 @@ def beside(x: Tensor, number: Any) -> Tensor:
     return found
 
 
-def is_free(number: Any) -> bool:
-    """Whether a number is a free size, or made of one."""
-    return isinstance(number, torch.SymInt | torch.SymFloat)
-
-
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.scatter.value: _scatter,
     _aten.roll.default: _roll,
@@ -55,8 +52,4 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 def applies(node: torch.fx.Node) -> bool:
     """Whether a number of a node with one of these operators is a free size."""
-    return any(map(_is_number, node.all_input_nodes))
-
-
-def _is_number(node: torch.fx.Node) -> bool:
-    return is_free(node.meta.get("val"))
+    return any(is_free(each.meta.get("val")) for each in node.all_input_nodes)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .free_numbers import is_free
+from .fx_nodes import arguments, value_of
+from .symbols import always, is_free
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
@@ -30,12 +31,10 @@ def _chunk(x: Tensor, count: int, dim: int = 0) -> Any:
 
 def _alike(length: Any, size: Any) -> list[Any] | None:
     """How long each part is: all but the last are alike; ``None`` if that is not known."""
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
     for count in range(1, _MOST + 1):
-        if statically_known_true(length <= count * size):
+        if always(length <= count * size):
             rest = length - (count - 1) * size
-            return [size] * (count - 1) + [rest] if statically_known_true(rest > 0) else None
+            return [size] * (count - 1) + [rest] if always(rest > 0) else None
     return None
 
 
@@ -142,17 +141,12 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 }
 
 
-_GROUPS: Final = 6
-"""The place of a convolution's argument, transposed or not."""
-
-
 def applies(node: torch.fx.Node) -> bool:
     """Whether a node with one of these operators is of a free size."""
-    if TABLE[node.target] in (_convolve, _convolve_transposed):
-        return isinstance([*node.args[_GROUPS:], node.kwargs.get("groups")][0], torch.fx.Node)
-    given: Any = node.args[0]
-    axis: Any = [*node.args[2:], node.kwargs.get("dim", 0)][0]
-    sizes: Any = node.args[1]
+    given = arguments(node)
+    if "groups" in given:
+        return isinstance(given["groups"], torch.fx.Node)
+    x, sizes, axis = given.values()
     several = sizes if isinstance(sizes, list | tuple) else [sizes]
     is_computed = any(isinstance(size, torch.fx.Node) for size in several)
-    return is_computed or is_free(given.meta["val"].shape[axis])
+    return is_computed or is_free(value_of(x).shape[axis])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .distances import cdist
+from .symbols import is_free
 
 _functional: Final[Any] = torch.nn.functional  # its types know no free sizes
 
@@ -61,7 +62,7 @@ def new_tensor(x: Tensor, data: Any, **options: Any) -> Tensor:  # as torch.Tens
 def _holds_sizes(data: Any) -> bool:
     if isinstance(data, list | tuple):
         return any(map(_holds_sizes, data))
-    return isinstance(data, torch.SymInt | torch.SymFloat)
+    return is_free(data)
 
 
 _own_interpolate: Final = _functional.interpolate
@@ -98,7 +99,7 @@ def _transposed(name: str, kind: type[Any]) -> Callable[..., Tensor]:
     own, convolve = kind.forward, getattr(_functional, name)
 
     def forward(layer: Any, input: Tensor, output_size: Any = None) -> Tensor:
-        if not _is_free(output_size):
+        if not _any_free(output_size):
             return own(layer, input, output_size)  # type: ignore[no-any-return]
         most = [step - 1 for step in layer.stride]
         options = layer.stride, layer.padding, most, layer.groups, layer.dilation
@@ -111,8 +112,8 @@ def _transposed(name: str, kind: type[Any]) -> Callable[..., Tensor]:
     return forward
 
 
-def _is_free(size: Any) -> bool:
-    return size is not None and any(type(length) is torch.SymInt for length in size)
+def _any_free(size: Any) -> bool:
+    return size is not None and any(map(is_free, size))
 
 
 _own_affine_grid: Final = _functional.affine_grid
@@ -122,7 +123,7 @@ def affine_grid(
     theta: Tensor, size: Any, align_corners: bool | None = None
 ) -> Tensor:  # as torch.nn.functional.affine_grid
     """With free sizes, which torch's own takes for constants."""
-    if not _is_free(size[2:]):
+    if not _any_free(size[2:]):
         return _own_affine_grid(theta, size, align_corners)  # type: ignore[no-any-return]
     places: list[Tensor] = []
     for length in size[2:]:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from .exact_resizing import is_of_one_size
+from .fx_nodes import arguments, value_of
+from .symbols import always
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _whole: Any = torch.sym_int  # torch has no types for it
@@ -54,12 +56,10 @@ def _is_kept(old: Any, count: Any, factor: float | None) -> bool:
         return is_of_one_size(old, factor) and _agree(most, 1 / factor, np.float32(factor))
     if isinstance(old, int) and isinstance(count, int):
         return _agree(count, old / count, np.float32(count) / np.float32(old))
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
     for times in _TIMES:
-        if statically_known_true(count == times * old):
+        if always(count == times * old):
             return _agree(_MANY, 1 / times, np.float32(times))
-        if statically_known_true(old == times * count):
+        if always(old == times * count):
             return _agree(_MANY, times, 1 / np.float32(times))
     return False
 
@@ -83,7 +83,6 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 def applies(node: Node) -> bool:
     """Whether a node with one of these operators may take other pixels than torch."""
-    given: Any = (*node.args, None)
-    x, size, factors = given[:3]
-    sizes = size and [each.meta["val"] if isinstance(each, Node) else each for each in size]
-    return not all(_is_kept(*each) for each in _asked(x.meta["val"].shape[2:], sizes, factors))
+    x, size, factors = arguments(node).values()
+    sizes = size and [*map(value_of, size)]
+    return not all(_is_kept(*each) for each in _asked(value_of(x).shape[2:], sizes, factors))

@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
+from .symbols import is_free
+
 _full: Callable[..., Tensor] = torch.full
 _assert: Any = torch.ops.aten._assert_async.msg  # operators are made on demand: no types
 
@@ -171,7 +173,7 @@ def _of_symbols(own: Any, function: Callable[..., Tensor]) -> Any:
 
     def of_symbols(*given: Any, **options: Any) -> Any:
         numbers = [each.item() if isinstance(each, FakeTensor) else each for each in given]
-        is_asked = _is_of_values if own is math.sqrt else _is_symbol  # torch has roots of sizes
+        is_asked = _is_of_values if own is math.sqrt else is_free  # torch has roots of sizes
         if not any(map(is_asked, numbers)):
             return own(*numbers, **options)
         tensors = [_full((), each, dtype=torch.float64) for each in numbers]
@@ -183,17 +185,13 @@ def _of_symbols(own: Any, function: Callable[..., Tensor]) -> Any:
     return of_symbols
 
 
-def _is_symbol(number: Any) -> bool:
-    return isinstance(number, _SYMBOLS)
-
-
 _SYMBOLS: Final = (torch.SymInt, torch.SymFloat)
 
 
 def _is_of_values(number: Any) -> bool:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
-    return _is_symbol(number) and bool(free_unbacked_symbols(number.node.expr))
+    return is_free(number) and bool(free_unbacked_symbols(number.node.expr))
 
 
 def _is_answered(found: Tensor, given: list[Tensor]) -> Tensor:

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .elementwise import logaddexp
 
-_KEEP: Final = NotImplemented
-
 _Parts = tuple[Tensor, ...]
 
 _UNLIMITED: Final = 2**31
@@ -28,7 +26,7 @@ def median(x: Tensor) -> Tensor:
 def median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     """The lower median along an axis and its place."""
     if not x.dim():
-        return _KEEP
+        return NotImplemented
     values, index = _kth(x, (x.shape[dim] - 1) // 2, dim, keepdim)
     if not x.is_floating_point():
         return values, index
@@ -47,7 +45,7 @@ def nanmedian(x: Tensor) -> Tensor:
 def nanmedian_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     """The lower median along an axis of what is a number there, and its place."""
     if not x.dim():
-        return _KEEP
+        return NotImplemented
     if not x.is_floating_point():
         return median_along(x, dim, keepdim)
     values = without_nan(x).sort(dim).values
@@ -99,7 +97,7 @@ def without_nan(x: Tensor, instead: float = math.inf) -> Tensor:
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th smallest value along an axis and its place."""
-    return _kth(x, k - 1, dim, keepdim) if x.dim() else _KEEP
+    return _kth(x, k - 1, dim, keepdim) if x.dim() else NotImplemented
 
 
 def _kth(x: Tensor, place: int, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
@@ -114,7 +112,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> An
     one larger, so that there may be no place at all, and left out again.
     """
     if weights is None and isinstance(minlength, int):
-        return _KEEP
+        return NotImplemented
     if isinstance(minlength, int):
         count = torch.bincount(x, minlength=minlength)
     else:
@@ -131,7 +129,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: Any = 0) -> An
 def largest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     """Of flags, which ONNX's ArgMax does not take."""
     if x.dtype != torch.bool:
-        return _KEEP
+        return NotImplemented
     values, places = x.int().max(dim, keepdim)
     return values.bool(), places
 
@@ -139,7 +137,7 @@ def largest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
 def smallest_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:
     """Of flags, too."""
     if x.dtype != torch.bool:
-        return _KEEP
+        return NotImplemented
     values, places = x.int().min(dim, keepdim)
     return values.bool(), places
 
@@ -163,7 +161,7 @@ def argsort_stably(x: Tensor, *, stable: bool, dim: int = -1, descending: bool =
 def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """Running product."""
     if not _has_end(x, dim):
-        return _KEEP
+        return NotImplemented
     kept = x.is_floating_point() or x.is_complex()
     x = x.to(dtype or (x.dtype if kept else torch.int64))
     return _scanned((x,), dim, lambda a, b: (a[0] * b[0],))[0]
@@ -172,7 +170,7 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
 def logcumsumexp(x: Tensor, dim: int) -> Any:
     """Running logarithm of the sum of exponentials."""
     if not _has_end(x, dim):
-        return _KEEP
+        return NotImplemented
     return _scanned((x,), dim, lambda a, b: (logaddexp(a[0], b[0]),))[0]
 
 
@@ -188,7 +186,7 @@ def cummin(x: Tensor, dim: int) -> Any:
 
 def _cumulative_extreme(x: Tensor, dim: int, takes_over: Callable[[Tensor, Tensor], Tensor]) -> Any:
     if not _has_end(x, dim):
-        return _KEEP
+        return NotImplemented
     shape = [x.shape[dim] if axis == dim % x.dim() else 1 for axis in range(x.dim())]
     places = torch.arange(x.shape[dim]).reshape(shape).expand(x.shape)
 

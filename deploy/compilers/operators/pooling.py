@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from .symbols import always, is_free
+
 _functional: Final[Any] = torch.nn.functional  # its types know no free sizes
 _Function = Callable[..., Tensor]
 
@@ -29,7 +31,7 @@ def _max_pool(own: Any, rank: int) -> _Function:
         if whole:
             input = input.amax(whole, keepdim=True)
             window, step = _without(whole, window), _without(whole, step)
-        if ceil_mode and _is_free(input, rank) and _counts(window, step, around, apart):
+        if ceil_mode and _any_free(input, rank) and _counts(window, step, around, apart):
             input, ceil_mode = _functional.pad(input, _beyond(step), value=-math.inf), False
         return own(input, window, step, around, apart, ceil_mode)  # type: ignore[no-any-return]
 
@@ -59,7 +61,7 @@ def _average_pool(own: Any, rank: int) -> _Function:
             return own(input, window, step) * (  # type: ignore[no-any-return]
                 math.prod(window) / divisor_override
             )
-        if not (ceil_mode and _is_free(input, rank) and counts):
+        if not (ceil_mode and _any_free(input, rank) and counts):
             rest = ceil_mode, count_include_pad, divisor_override
             return own(input, window, step, around, *rest)  # type: ignore[no-any-return]
         ones = torch.ones((1, *input.shape[-rank:]), dtype=input.dtype, device=input.device)
@@ -85,7 +87,7 @@ def _row(own: Any, two: _Function, moved: int) -> _Function:
     def pooled(
         input: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, *rest: Any, **more: Any
     ) -> Tensor:
-        if not _is_free(input, 1):
+        if not _any_free(input, 1):
             return own(  # type: ignore[no-any-return]
                 input, kernel_size, stride, padding, *rest, **more
             )
@@ -110,21 +112,18 @@ def _several(value: Any, count: int) -> list[Any]:
     return values * count if len(values) == 1 else values
 
 
-def _is_free(input: Tensor, rank: int) -> bool:
-    lengths: Any = input.shape[-rank:]  # their types know no free sizes
-    return any(type(length) is torch.SymInt for length in lengths)
+def _any_free(input: Tensor, rank: int) -> bool:
+    return any(map(is_free, input.shape[-rank:]))
 
 
 def _whole(input: Tensor, window: Sequence[Any], around: Sequence[int]) -> list[int]:
     """The axes whose window is all of a free size."""
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
     return [
         axis
         for axis in range(-len(window), 0)
         if type(window[axis]) is torch.SymInt
         and around[axis] == 0
-        and statically_known_true(window[axis] == input.shape[axis])
+        and always(window[axis] == input.shape[axis])
     ]
 
 

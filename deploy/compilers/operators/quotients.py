@@ -18,7 +18,10 @@ from typing import Any, Final
 from unittest import mock
 
 import torch
-from torch.fx import GraphModule, Node
+from torch.fx import Node
+
+from .fx_nodes import computed, made, nodes_of, parts, value_of
+from .symbols import always
 
 _choose: Any = torch.sym_ite  # without types
 
@@ -196,15 +199,14 @@ def _exact(number: Any) -> Fraction:
 
 def write_out(program: torch.export.ExportedProgram) -> None:
     """Replace, in place, roundings of quotients of sizes by whole numbers, and long sums."""
-    for part in program.graph_module.modules():
-        if isinstance(part, GraphModule):
-            for node in part.graph.nodes:
-                with part.graph.inserting_before(node):
-                    made = _written_out(node)
-                if made is not None:
-                    node.replace_all_uses_with(made)
-                    part.graph.erase_node(node)
-            part.graph.eliminate_dead_code()
+    for part in parts(program.graph_module):
+        for node in part.graph.nodes:
+            with part.graph.inserting_before(node):
+                found = _written_out(node)
+            if found is not None:
+                node.replace_all_uses_with(found)
+                part.graph.erase_node(node)
+        part.graph.eliminate_dead_code()
 
 
 def hold(program: torch.export.ExportedProgram) -> None:
@@ -213,51 +215,48 @@ def hold(program: torch.export.ExportedProgram) -> None:
     Raises:
         LostSizeError: It is rounded to some digits.
     """
-    for part in program.graph_module.modules():
-        if not isinstance(part, GraphModule):
-            continue
-        for node in part.graph.nodes:
-            if node.target in _NOT_HELD:
-                (number, *digits) = node.args
-                if any(each is not None for each in digits):
-                    trace = node.meta.get("stack_trace", "")
-                    raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
-                with part.graph.inserting_before(node):
-                    node.replace_all_uses_with(_by_trunc(node.target, number))
-                part.graph.erase_node(node)
+    for node in nodes_of(program.graph_module):
+        if node.target in _NOT_HELD:
+            (number, *digits) = node.args
+            if any(each is not None for each in digits):
+                trace = node.meta.get("stack_trace", "")
+                raise LostSizeError(f"{_NOT_HELD[node.target]}() of a size\n{trace}")
+            with node.graph.inserting_before(node):
+                node.replace_all_uses_with(_by_trunc(node.target, number))
+            node.graph.erase_node(node)
 
 
 def _by_trunc(rounding: Any, number: Any) -> Any:
-    toward_0 = _made(math.trunc, number)
-    below = _made(operator.sub, toward_0, _count(_made(operator.lt, number, toward_0)))
+    toward_0 = made(math.trunc, number)
+    below = made(operator.sub, toward_0, _count(made(operator.lt, number, toward_0)))
     if rounding is math.floor:
         return below
-    rest = _made(operator.sub, number, below)
-    more = _count(_made(operator.gt, rest, 0 if rounding is math.ceil else 0.5))
+    rest = made(operator.sub, number, below)
+    more = _count(made(operator.gt, rest, 0 if rounding is math.ceil else 0.5))
     if rounding is round:  # to an even one in the middle
-        odd = _made(operator.mod, below, 2)
-        half = _count(_made(operator.eq, rest, 0.5))
-        more = _made(operator.add, more, _made(operator.mul, odd, half))
-    return _made(operator.add, below, more)
+        odd = made(operator.mod, below, 2)
+        half = _count(made(operator.eq, rest, 0.5))
+        more = made(operator.add, more, made(operator.mul, odd, half))
+    return made(operator.add, below, more)
 
 
 def _count(holds: Node) -> Node:
-    return _made(_choose, holds, 1, 0)
+    return made(_choose, holds, 1, 0)
 
 
 def _written_out(node: Node) -> Any:
     if node.target is torch.sym_sum:
-        return reduce(partial(_computed, operator.add), node.args[0])  # type: ignore[arg-type]
+        return reduce(partial(computed, operator.add), node.args[0])  # type: ignore[arg-type]
     if node.target in (*_ROUNDINGS, round) and len(node.args) == 1 and _is_whole(node.args[0]):
         return node.args[0]
     found = _divided(node) if node.target in _ROUNDINGS else None
     if found is None:
         return None
     size, times, by = found
-    over = _computed(operator.mul, size, times)
+    over = computed(operator.mul, size, times)
     if node.target is math.ceil:
-        over = _computed(operator.add, over, _computed(operator.sub, by, 1))
-    return _computed(operator.floordiv, over, by)
+        over = computed(operator.add, over, computed(operator.sub, by, 1))
+    return computed(operator.floordiv, over, by)
 
 
 def floor_negative(program: torch.export.ExportedProgram) -> None:
@@ -265,19 +264,17 @@ def floor_negative(program: torch.export.ExportedProgram) -> None:
 
     ``-(-n // 3)``, which rounds up, was wrong at two of three sizes.
     """
-    for part in program.graph_module.modules():
-        if isinstance(part, GraphModule):
-            for node in part.graph.nodes:
-                if node.target is operator.floordiv and not all(map(_is_nonnegative, node.args)):
-                    over, by = node.args
-                    with part.graph.inserting_before(node):
-                        rest = _computed(operator.mod, over, by)
-                        node.update_arg(0, _computed(operator.sub, over, rest))
+    for node in nodes_of(program.graph_module):
+        if node.target is operator.floordiv and not all(map(_is_nonnegative, node.args)):
+            over, by = node.args
+            with node.graph.inserting_before(node):
+                rest = computed(operator.mod, over, by)
+                node.update_arg(0, computed(operator.sub, over, rest))
 
 
 def _is_nonnegative(value: Any) -> bool:
-    known = value.meta["val"] if isinstance(value, Node) else value
-    return isinstance(known, float | torch.SymFloat) or _is_true(known >= 0)
+    known = value_of(value)
+    return isinstance(known, float | torch.SymFloat) or always(known >= 0)
 
 
 _ROUNDINGS: Final = (math.ceil, math.floor, math.trunc)
@@ -297,8 +294,8 @@ def _divided(rounding: Node) -> tuple[Node, int, Any] | None:
         factor = Fraction(b)
     else:
         return None
-    is_known = not isinstance(b, Node) or _is_true(b.meta["val"] > 0)
-    is_known &= rounding.target is not math.trunc or _is_true(a.meta["val"] >= 0)
+    is_known = not isinstance(b, Node) or always(b.meta["val"] > 0)
+    is_known &= rounding.target is not math.trunc or always(a.meta["val"] >= 0)
     if not (is_known and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST):
         return None
     return (a, 1, b) if isinstance(b, Node) else (a, *factor.as_integer_ratio())
@@ -309,27 +306,6 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
-def _is_true(known: Any) -> bool:
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
-    return statically_known_true(known)
-
-
 def _unfloated(value: Any) -> Any:
     is_float = isinstance(value, Node) and value.target is torch.sym_float
     return value.args[0] if is_float else value
-
-
-def _made(function: Any, *given: Any) -> Node:
-    """A node of sizes and numbers."""
-    graph = next(each.graph for each in given if isinstance(each, Node))
-    made = graph.call_function(function, given)
-    values = [each.meta["val"] if isinstance(each, Node) else each for each in given]
-    made.meta["val"] = function(*values)
-    return made
-
-
-def _computed(function: Any, a: Any, b: Any) -> Any:
-    """A node of two sizes or numbers, or a number."""
-    is_known = not isinstance(a, Node) and not isinstance(b, Node)
-    return function(a, b) if is_known else _made(function, a, b)

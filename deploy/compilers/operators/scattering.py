@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .fx_nodes import arguments, value_of
+from .symbols import always
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _scatter_reduce: Any = torch.scatter_reduce
 
@@ -18,11 +21,8 @@ def scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
 
 def copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Any:
     """As ``aten.copy``, which the exporter does not spread over more rows (torch 2.13)."""
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
     is_whole = x.dim() == source.dim() and all(
-        statically_known_true(own == given)
-        for own, given in zip(x.shape, source.shape, strict=True)
+        always(own == given) for own, given in zip(x.shape, source.shape, strict=True)
     )
     return NotImplemented if is_whole else source.to(x.dtype).expand(x.shape)
 
@@ -90,10 +90,8 @@ def _used(source: Tensor, index: Tensor) -> Tensor:
 
 
 def _is_whole(source: Tensor, index: Tensor) -> bool:
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
-
     pairs: Any = zip(source.shape, index.shape, strict=True)
-    return all(statically_known_true(size == own) for size, own in pairs)
+    return all(always(size == own) for size, own in pairs)
 
 
 WHOLE: Final = (_aten.scatter.src, _aten.scatter_add.default, _aten.scatter_reduce.two)
@@ -102,6 +100,6 @@ WHOLE: Final = (_aten.scatter.src, _aten.scatter_add.default, _aten.scatter_redu
 
 def applies(node: Node) -> bool:
     """Whether a node with one of these operators has to be written otherwise."""
-    index, source, *rest = node.args[2:]
-    values: Any = [each.meta["val"] for each in (source, index) if isinstance(each, Node)]
-    return "mean" in rest or not _is_whole(*values)
+    given = arguments(node)
+    is_whole = _is_whole(value_of(given["src"]), value_of(given["index"]))
+    return given.get("reduce") == "mean" or not is_whole

@@ -1,7 +1,7 @@
 """Linear algebra on matrices of a small fixed size, unrolled: ONNX has a determinant at most.
 
 What is solved with a larger matrix becomes a product with its inverse, which a matrix of weights
-alone has: see ``constants``.
+alone has: see ``constant_folding``.
 """
 
 from typing import Any, Final

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .fx_nodes import arguments, value_of
+
 _aten: Any = torch.ops.aten
 _whole: Any = torch.sym_int  # torch has no types for it
 
@@ -79,6 +81,5 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
 
 def applies(node: Node) -> bool:
     """Whether a node with one of these operators has such a factor."""
-    given: Any = (*node.args, None)
-    x, size, align_corners, factors = given[:4]
-    return not (size or align_corners or _is_alike(x.meta["val"], factors))
+    x, size, align_corners, factors = arguments(node).values()
+    return not (size or align_corners or _is_alike(value_of(x), factors))

@@ -223,6 +223,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.upsample_nearest2d.vec, (floats(1, 2, 14, 9), [32, 9], None), {}),
     (aten.upsample_nearest2d.vec, (floats(1, 2, 90, 9), None, [0.7, 1.3]), {}),
     (aten.upsample_nearest3d.vec, (floats(1, 2, 3, 14, 5), [7, 32, 4], None), {}),
+    (aten._is_all_true.default, (floats(3, 4) < 9,), {}),
+    (aten._is_any_true.default, (floats(3, 4) > 9,), {}),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),

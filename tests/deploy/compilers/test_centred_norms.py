@@ -11,7 +11,7 @@ from onnx import helper
 from torch import nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers.centred import centre
+from edgeport.deploy.compilers.centred_norms import centre
 
 
 def model(*shape: int | str) -> onnx.ModelProto:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from edgeport import deploy
 from edgeport.deploy.compilers.half_floats import in_bfloat16
 from edgeport.deploy.compilers.onnx_messages import of_kind
+from edgeport.deploy.compilers.recurrent_steps import write_out_steps
 from edgeport.deploy.compilers.rounding import round_each
-from edgeport.deploy.compilers.steps import write_out_steps
 from edgeport.runtimes.inputs import Array
 
 GATES = {"GRU": 3, "LSTM": 4}

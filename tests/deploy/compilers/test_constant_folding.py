@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
-from edgeport.deploy.compilers.constants import fold
+from edgeport.deploy.compilers.constant_folding import fold
 
 
 class Process(nn.Module):

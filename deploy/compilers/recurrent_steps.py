@@ -5,13 +5,14 @@ be more exact than those of an engine's kernel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from .onnx_messages import graphs, of_kind
+from .onnx_messages import attributes_of, graphs, of_kind, rewrite
 
 _Step: TypeAlias = Callable[["_Writer", Sequence[str], Sequence[str], Sequence[str]], list[str]]
 """Gates of the input, gates of the hidden state, the states -> the next states, of which the first
@@ -42,39 +43,36 @@ def write_out_steps(model: onnx.ModelProto, operator: str) -> None:
         value.name: value.type.tensor_type.elem_type for value in of_kind("ValueInfoProto", model)
     }
     for graph in graphs(model):
-        nodes: list[NodeProto] = []
-        for node in graph.node:
-            dtype = max((dtypes.get(name, 0) for name in node.output), default=0)
-            if node.op_type != operator or not dtype or not is_usual(node):
-                nodes.append(node)
-                continue
-            put = _Writer(node.name, next(filter(None, node.output)), dtype)
-            _write_layer(put, node)
-            for made in put.nodes:
-                made.metadata_props.extend(node.metadata_props)
-            nodes += put.nodes
-            graph.initializer.extend(put.constants)
-            graph.value_info.extend(put.types)
-        del graph.node[:]
-        graph.node.extend(nodes)
+        rewrite(graph, partial(_in_steps, graph, operator, dtypes))
+
+
+def _in_steps(
+    graph: onnx.GraphProto, operator: str, dtypes: Mapping[str, int], node: NodeProto
+) -> Sequence[NodeProto]:
+    dtype = max((dtypes.get(name, 0) for name in node.output), default=0)
+    if node.op_type != operator or not dtype or not is_usual(node):
+        return [node]
+    put = _Writer(node.name, next(filter(None, node.output)), dtype)
+    _write_layer(put, node)
+    for made in put.nodes:
+        made.metadata_props.extend(node.metadata_props)
+    graph.initializer.extend(put.constants)
+    graph.value_info.extend(put.types)
+    return put.nodes
 
 
 def is_usual(node: NodeProto) -> bool:
     """Whether an ``LSTM`` or ``GRU`` is as torch has it, but over no packed sequences."""
     inputs = dict(enumerate(node.input))
     lengths, h, c, peepholes = (inputs.get(place) for place in (4, 5, 6, 7))
-    given = _attributes(node)
+    given = attributes_of(node)
     same = all(given[name] == _USUAL.get(name) for name in given if name not in _READ)
     complete = h and (c if node.op_type == "LSTM" else "linear_before_reset" in given)
     return bool(complete) and same and not lengths and not peepholes
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
-
-
 def _write_layer(put: "_Writer", node: NodeProto) -> None:
-    backward = _BACK[_attributes(node).get("direction", b"forward")]
+    backward = _BACK[attributes_of(node).get("direction", b"forward")]
     made = [_one_way(put, node, index, back) for index, back in enumerate(backward)]
     for name, axis, parts in zip(node.output, (1, 0, 0), zip(*made, strict=True), strict=False):
         if name:
@@ -85,7 +83,7 @@ def _write_layer(put: "_Writer", node: NodeProto) -> None:
 def _one_way(put: "_Writer", node: NodeProto, index: int, back: int) -> list[str]:
     """One direction: what comes out, (T, B, H), and the last states, (B, H) each."""
     step, gates = _STEPS[node.op_type]
-    size = _attributes(node)["hidden_size"]
+    size = attributes_of(node)["hidden_size"]
     own = put.constant(index)
     w, r, *biases = (put("Gather", name, own, axis=0) for name in node.input[1:4] if name)
     states = [put("Gather", name, own, axis=0) for name in node.input[5:7]]

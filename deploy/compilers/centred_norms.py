@@ -12,7 +12,7 @@ from typing import Final
 import onnx
 from onnx import helper
 
-from .onnx_messages import graphs
+from .onnx_messages import graphs, rewrite
 
 _OPERATOR: Final = "InstanceNormalization"
 
@@ -20,17 +20,13 @@ _OPERATOR: Final = "InstanceNormalization"
 def centre(model: onnx.ModelProto) -> None:
     """Centre what each InstanceNormalization is given, in the bodies of branches and loops too."""
     for graph in graphs(model):
-        if not any(node.op_type == _OPERATOR for node in graph.node):
-            continue
-        nodes: list[onnx.NodeProto] = []
-        for node in graph.node:
-            nodes += _centred(node) if node.op_type == _OPERATOR else [node]
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        if any(node.op_type == _OPERATOR for node in graph.node):
+            rewrite(graph, _centred)
 
 
 def _centred(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    if node.op_type != _OPERATOR:
+        return [node]
     x, name = node.input[0], node.output[0]
     mean, left = f"{name}/mean", f"{name}/centred"
     node.input[0] = left
