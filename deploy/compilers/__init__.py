@@ -10,7 +10,7 @@ Which module does what, in the order in which a user's module meets them:
   ``known_values`` and ``few_values`` let forward decide by what hangs on no input,
   ``derivatives_in_forks`` is for a forward with derivatives beside a GPU.
 - A script: ``script_rewriting`` puts code in words that torch.jit has, by ``script_list_loops``
-  and ``script_code``. A program of scripted code: ``script_converter`` interprets it, by ``script_loops``,
+  and ``script_code``. A program of one: ``script_converter`` interprets it, by ``script_loops``,
   ``script_blocks``, ``script_operands``, ``script_operators``, ``script_numbers`` and
   ``script_writes``.
 - A program of one way through forward: ``recorded`` captures it, and ``one_way`` lets its file
