@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
+from .free_sizes import square_root
 from .symbols import is_free
 
 _full: Callable[..., Tensor] = torch.full
@@ -173,9 +174,10 @@ def _of_symbols(own: Any, function: Callable[..., Tensor]) -> Any:
 
     def of_symbols(*given: Any, **options: Any) -> Any:
         numbers = [each.item() if isinstance(each, FakeTensor) else each for each in given]
-        is_asked = _is_of_values if own is math.sqrt else is_free  # torch has roots of sizes
-        if not any(map(is_asked, numbers)):
+        if not any(map(is_free, numbers)):
             return own(*numbers, **options)
+        if own is _own_root and not any(map(_is_of_values, numbers)):
+            return square_root(*numbers)  # of sizes torch has one
         tensors = [_full((), each, dtype=torch.float64) for each in numbers]
         found = function(*tensors, **options)
         if not is_asking and any(map(_is_of_values, numbers)):
@@ -185,6 +187,7 @@ def _of_symbols(own: Any, function: Callable[..., Tensor]) -> Any:
     return of_symbols
 
 
+_own_root: Final = math.sqrt
 _SYMBOLS: Final = (torch.SymInt, torch.SymFloat)
 
 
