@@ -51,13 +51,13 @@ atexit.register(gc.freeze)  # Python looks through all of torch else before it e
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    typed = sys.argv[1:] if argv is None else argv
     try:
         _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors=_IN_ASCII)
         try:
-            typed = sys.argv[1:] if argv is None else argv
             with _uninterrupted():
                 parser = _parser(typed)
             arguments = parser.parse_args(typed)

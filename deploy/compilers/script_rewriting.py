@@ -72,17 +72,17 @@ class _Rewriting(ast.NodeTransformer):
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                 self._local.add(each.id)
 
-    def visit_arguments(self, given: ast.arguments) -> ast.arguments:
-        positional = [*given.posonlyargs, *given.args]
-        with_default = positional[len(positional) - len(given.defaults) :]
+    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
+        positional = [*node.posonlyargs, *node.args]
+        with_default = positional[len(positional) - len(node.defaults) :]
         for parameter, default in (
-            *zip(with_default, given.defaults, strict=True),
-            *zip(given.kwonlyargs, given.kw_defaults, strict=True),
+            *zip(with_default, node.defaults, strict=True),
+            *zip(node.kwonlyargs, node.kw_defaults, strict=True),
         ):
             if default is not None:  # keyword-only ones may have none
                 parameter.annotation = _annotation(parameter, default)
-        given.kw_defaults = []  # they are read from the function itself
-        return given
+        node.kw_defaults = []  # they are read from the function itself
+        return node
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         """Annotate what begins as ``None``, and take shapes apart: ``rows, *rest = x.shape``."""

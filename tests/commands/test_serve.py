@@ -463,7 +463,9 @@ def test_where_nothing_can_be_printed_is_served(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     with (
         Path("/dev/full").open("w") as full,
-        subprocess.Popen(run_serve(digits(tmp_path), "--port", port), stdout=full) as process,
+        subprocess.Popen(
+            run_serve(digits(tmp_path), "--port", port), stdout=full, text=True
+        ) as process,
     ):
         server = Server(process, "", port)
 

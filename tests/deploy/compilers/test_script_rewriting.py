@@ -212,9 +212,11 @@ class EarlyExit(nn.Module):
         self.exits = nn.ModuleList(nn.Linear(8, 3) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        logits = x
         for i in range(self.depth):
             x = self.stages[i](x).relu()
-            logits: Tensor = self.exits[i](x)
+            found: Tensor = self.exits[i](x)
+            logits = found
             if logits.softmax(-1).max(-1).values.min() > 0.5:
                 return logits
         return logits

@@ -1,12 +1,15 @@
 """What ONNX has not for masks and narrow integers, through torch's ONNX exporter."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgeport import deploy
 from edgeport.runtimes import Range
+
+aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
 class Masks(nn.Module):
@@ -19,7 +22,7 @@ class Masks(nn.Module):
         mask ^= x > 1.5
         mask += x > 1.8
         put = x.put(n[0, :2].long(), x[0, :2]).put(n[0, :1].long(), x[0, :1], accumulate=True)
-        x = x + torch._is_all_true(x < 3) + torch._is_any_true(x > 2)
+        x = x + aten._is_all_true(x < 3) + aten._is_any_true(x > 2)
         return [x + mask, n**2, n**3, 2 ** n.short(), n.to(torch.uint8) ** n.to(torch.uint8), put]
 
 
