@@ -7,7 +7,6 @@ Found with torch 2.13.0, onnxscript 0.7.2 and onnxruntime 1.31.1, where
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import onnx
@@ -19,8 +18,6 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers import onnx_export
 from edgeport.deploy.compilers.operators import decompositions
-from edgeport.deploy.compilers.recorded import with_values
-from edgeport.deploy.compilers.script_converter import convert_trace
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes.inputs import Array
@@ -353,11 +350,12 @@ def test_what_is_recorded_loses_no_write(write: Any, tmp_path: Path) -> None:
 def assert_recorded(module: nn.Module, folder: Path) -> None:
     x = torch.randn(3, 4)
     source = deploy.source_of("m", module, {"x": x})
-    for name, capture in (("values", with_values), ("trace", convert_trace)):
-        (folder / name).mkdir()
-        with quiet(), mock.patch.object(onnx_export, "_recorded", capture):
-            onnx_export.recorded(source, folder / name, negotiate())
-        (found,) = answers(folder / name / "model.onnx", {"x": x.numpy()}).values()
+    for compile_ in (onnx_export.recorded, onnx_export.trace):
+        place = folder / compile_.__name__
+        place.mkdir()
+        with quiet():
+            compile_(source, place, negotiate())
+        (found,) = answers(place / "model.onnx", {"x": x.numpy()}).values()
         np.testing.assert_allclose(found, module(x), rtol=1e-6)
 
 

@@ -88,9 +88,9 @@ class Blocks(nn.Module):
 
 
 class LongBlocks(nn.Module):
-    """TorchScript takes no sizes that are unpacked."""
+    """TorchScript takes no options."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
         blocks = x.reshape(*x.shape[:-1], -1, 4)
         return x * 2 if blocks.shape[1] > 700 else x + 1
 
