@@ -22,6 +22,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators import fx_nodes
 from edgeport.deploy.sources.running import as_tensors, run_module
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.inputs import Array
@@ -66,11 +67,10 @@ def guarded(captured: ExportedProgram, *, of_numbers: bool = True) -> ExportedPr
         captured: The program.
         of_numbers: Of numbers that are made of them too, of which torch asserts more than forward.
     """
-    for part in captured.graph_module.modules():
-        if isinstance(part, GraphModule):
-            is_whole = part is captured.graph_module
-            _hang(part.graph, _is_of_values if is_whole and of_numbers else _is_of_tensors)
-            part.recompile()
+    for part in fx_nodes.parts(captured.graph_module):
+        is_whole = part is captured.graph_module
+        _hang(part.graph, _is_of_values if is_whole and of_numbers else _is_of_tensors)
+        part.recompile()
     outputs: Any = captured.graph.output_node().args[0]  # its types say that there may be none
     for spec, y in zip(captured.graph_signature.output_specs, outputs, strict=True):
         if isinstance(spec.arg, TensorArgument):
@@ -329,24 +329,16 @@ def _truth(condition: Node) -> Node:
     """A condition as a tensor."""
     if isinstance(condition.meta["val"], Tensor):
         return condition
-    number = _made(condition, _choose, condition, 1, 0)
-    return _made(condition, _aten.eq.Scalar, _made(condition, _aten.full.default, [], number), 1)
+    number = fx_nodes.made(_choose, condition, 1, 0)
+    return fx_nodes.made(_aten.eq.Scalar, fx_nodes.made(_aten.full.default, [], number), 1)
 
 
 def _both(one: Node, other: Node) -> Node:
-    return _made(one, _aten.logical_and.default, one, other)
+    return fx_nodes.made(_aten.logical_and.default, one, other)
 
 
 def _hung(y: Node, holds: Node) -> Node:
     """An output that hangs on a condition; to compute its sizes would tell torch more of them."""
     made = y.graph.call_function(ONLY_IF, (y, holds))
     made.meta["val"] = y.meta["val"]
-    return made
-
-
-def _made(beside: Node, function: Any, *given: Any) -> Node:
-    """A node of what is computed, in the graph of another one."""
-    made = beside.graph.call_function(function, given)
-    values = [each.meta["val"] if isinstance(each, Node) else each for each in given]
-    made.meta["val"] = function(*values)
     return made

@@ -37,8 +37,10 @@ def through_lists(loop: ast.For, number: int) -> Any:
         loop.body[:0] = statements(f"{skips} = False", loop)
         loop.body = _without_jumps(loop.body, ends, skips)
     count = ast.unparse(counted.args[0])  # type: ignore[attr-defined]  # it is a call
-    if count not in {f"len({each})" for each in lists} and not _OF_SELF.match(count):
-        asked.append(f"{place.id} < {count}")  # ``self.depth`` is as many: the proof tells
+    if _OF_SELF.match(count):  # ``self.depth``: in a frozen script these are constants
+        before += statements("\n".join(f"assert {count} == len({each})" for each in lists), loop)
+    elif count not in {f"len({each})" for each in lists}:
+        asked.append(f"{place.id} < {count}")
     if asked:
         loop.body = [beside(loop, ast.If(parsed(" and ".join(asked), loop), loop.body, []))]
     loop.iter = parsed(f"enumerate({f'zip({held})' if len(lists) > 1 else held})", loop)

@@ -271,11 +271,13 @@ def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt
 
 
 def _joined(parts: Sequence[ast.expr], node: ast.expr) -> ast.expr:
-    """``[a, *b]`` as ``[a] + b``."""
+    """``[a, *b]`` as ``[a] + b``, a list of its own."""
     lists = [
         each.value if isinstance(each, ast.Starred) else beside(node, ast.List([each], ast.Load()))
         for each in parts
     ]
+    if len(lists) == 1:
+        return parsed(f"list({ast.unparse(lists[0])})", node)
     found = lists[0]
     for each in lists[1:]:
         found = beside(node, ast.BinOp(found, ast.Add(), each))

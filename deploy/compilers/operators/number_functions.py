@@ -137,12 +137,12 @@ def _rounded(number: Any, digits: int | None = None) -> Any:
     exact, scale = _full((), number, dtype=torch.float64), 10.0 ** abs(digits)
     if digits < 0:
         return ((exact / scale).round() * scale).item()
-    product = exact * scale
+    scaled = exact * scale
     high = exact * _SPLIT - (exact * _SPLIT - exact)
-    lost = (high * scale - product) + (exact - high) * scale
-    below = product.floor()
-    by_rest = torch.where(lost < 0, below, torch.where(lost > 0, below + 1, product.round()))
-    return (torch.where(product - below == 0.5, by_rest, product.round()) / scale).item()
+    lost = (high * scale - scaled) + (exact - high) * scale
+    below = scaled.floor()
+    by_rest = torch.where(lost < 0, below, torch.where(lost > 0, below + 1, scaled.round()))
+    return (torch.where(scaled - below == 0.5, by_rest, scaled.round()) / scale).item()
 
 
 _SPLIT: Final = 2.0**27 + 1

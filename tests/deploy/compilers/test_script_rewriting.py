@@ -79,6 +79,11 @@ class Unpacks(nn.Module):
         *_, last = x.size()
         if x.max() > LIMIT:
             return x.reshape(*x.shape[:1], -1) * rows
+        held = [x, x + 1]
+        copied = [*held]
+        if x.max() > LIMIT - 1:
+            copied.append(x)
+        x = torch.stack(held).sum(0) + len(copied)
         parts = torch.cat([x, *x.split(1, 1)], 1)  # type: ignore[no-untyped-call]
         return parts.view(rows, *parts.shape[1:]) + last + rest[0]
 
@@ -220,6 +225,15 @@ class EarlyExit(nn.Module):
             if logits.softmax(-1).max(-1).values.min() > 0.5:
                 return logits
         return logits
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_that_are_never_reached_are_no_turns() -> None:
+    module = EarlyExit().eval()
+    module.depth = 2
+    source = deploy.source_of("m", module, {"x": torch.randn(3, 8)}, {"x": {0: "rows"}})
+    with quiet(), pytest.raises(RuntimeError, match="literal for index"):
+        torchscript.scripted(source, source.flat)
 
 
 def test_an_early_exit_stays(tmp_path: Path) -> None:
