@@ -169,17 +169,6 @@ def square_root(number: Any) -> Any:  # as math.sqrt
 _own_square_root: Final = math.sqrt
 
 
-def logarithm(number: Any, *base: Any) -> Any:  # as math.log
-    """Of a size too, which is a tensor then: a file holds no such number."""
-    if type(number) is not torch.SymInt:
-        return _own_logarithm(number, *base)
-    found = as_tensor(number, dtype=torch.get_default_dtype()).log()
-    return found / _own_logarithm(*base) if base else found
-
-
-_own_logarithm: Final[Any] = math.log
-
-
 def window(name: str, terms: Sequence[float]) -> Callable[..., Tensor]:
     """As ``torch.hann_window`` and the like of a free size: a sum of cosines.
 
@@ -254,7 +243,6 @@ WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),
     (math, "sqrt", square_root),
-    (math, "log", logarithm),
     (torch, "tensor_split", tensor_split),
     (Tensor, "tensor_split", tensor_split),
     *((torch, name, window(name, terms)) for name, terms in _WINDOWS.items()),
