@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from edgeport.deploy.compilers import derivatives_in_forks
+from edgeport.deploy.compilers.capture import derivatives_in_forks
+from edgeport.deploy.compilers.onnx_files.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.routes import RECORDED, routes
 from edgeport.deploy.compilers.stored import EngineSource
-from edgeport.deploy.compilers.string_input import FORMAT, with_strings
 from edgeport.deploy.compilers.warm import warm_up
 from edgeport.deploy.diagnosis.decisions import (
     Decision,

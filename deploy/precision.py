@@ -9,18 +9,18 @@ from typing import Final
 import numpy as np
 import onnx
 
-from edgeport.deploy.compilers.narrowing import (
+from edgeport.deploy.compilers.narrower.narrowing import (
     Wide,
     in_float16_but,
     is_measured,
     routes,
     to_build_from,
 )
+from edgeport.deploy.compilers.narrower.while_loops import while_loops
+from edgeport.deploy.compilers.narrower.wide_nodes import nodes_of_bodies, products_of_transposed
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
-from edgeport.deploy.compilers.while_loops import while_loops
-from edgeport.deploy.compilers.wide_nodes import nodes_of_bodies, products_of_transposed
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16

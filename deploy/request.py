@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from edgeport.deploy.compilers import aotinductor
-from edgeport.deploy.compilers.narrowing import NARROW
-from edgeport.deploy.compilers.string_input import FORMAT
+from edgeport.deploy.compilers.narrower.narrowing import NARROW
+from edgeport.deploy.compilers.onnx_files.string_input import FORMAT
 from edgeport.deploy.compilers.targets import OnnxRequest, Target, check_dtypes, negotiate
 from edgeport.deploy.sources.source import Source, check_given, numbered
 from edgeport.deploy.tensorrt.request import ENGINES, target_of

@@ -44,8 +44,8 @@ import torch
 from edgeport.commands.terminal import note, table
 from edgeport.deploy.attempts import Attempt, attempt, keep
 from edgeport.deploy.calibration import calibration_of
-from edgeport.deploy.compilers.narrowing import NARROW, Wide, to_build_from
-from edgeport.deploy.compilers.narrowing import routes as narrower
+from edgeport.deploy.compilers.narrower.narrowing import NARROW, Wide, to_build_from
+from edgeport.deploy.compilers.narrower.narrowing import routes as narrower
 from edgeport.deploy.compilers.routes import routes
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import check_dtypes, negotiate

@@ -12,7 +12,9 @@ from typing import Final
 
 from edgeport.deploy.sources.source import Source
 
-from . import aotinductor, onnx_export, program, string_input, torchscript
+from . import aotinductor, torchscript
+from .capture import program
+from .onnx_files import onnx_export, string_input
 from .stored import Compiled
 from .targets import OnnxRequest
 

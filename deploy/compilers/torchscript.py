@@ -27,7 +27,8 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
-from . import program, script_rewriting
+from .capture import program
+from .scripted import rewriting
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -59,7 +60,7 @@ def exported(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export and torch.jit raise.
     """
-    from . import special_sizes  # loads sympy
+    from .capture import special_sizes  # loads sympy
 
     return _of_program(source, folder, special_sizes.captured(source, read=False))
 
@@ -72,15 +73,15 @@ def recorded(source: Source, folder: Path) -> Compiled:
     Raises:
         Exception: Whatever torch.export and torch.jit raise.
     """
-    from .one_way import guarded  # loads sympy
-    from .recorded import with_values
+    from .capture.one_way import guarded  # loads sympy
+    from .capture.recorded import with_values
 
     made = with_values(source, fixes=True)
     return replace(_of_program(source, folder, guarded(made.program)), fixed=made.fixed)
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:
-    from . import one_way, special_sizes  # loads sympy
+    from .capture import one_way, special_sizes  # loads sympy
 
     traced_as = {**_TRACED, one_way.ONLY_IF: one_way.in_torchscript}
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
@@ -269,7 +270,7 @@ def scripted(source: Source, flat: Flat) -> Any:
     try:
         return _scripted(source, flat)
     except Exception:  # torch.jit raises a dozen kinds
-        with contextlib.suppress(Exception), script_rewriting.rewritten():
+        with contextlib.suppress(Exception), rewriting.rewritten():
             return _scripted(source, flat)
         raise
 

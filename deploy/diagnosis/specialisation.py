@@ -28,7 +28,7 @@ _TRIED_SIZES: Final = 64
 
 def fixing_place(error: BaseException, module: nn.Module, layers: Map) -> Place:
     """Find the layer and the line that fix a dimension; an empty place if they can't be found."""
-    from edgeport.deploy.compilers.program import ready  # which asks for diagnoses itself
+    from edgeport.deploy.compilers.capture.program import ready  # which asks for diagnoses itself
     from edgeport.deploy.compilers.upstream import inference_only
 
     request = _request(error)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from edgeport.deploy.compilers.onnx_messages import described, dtypes_of, of_kind
+from edgeport.deploy.compilers.onnx_files.onnx_messages import described, dtypes_of, of_kind
 from edgeport.runtimes.inputs import Array
 
 from .localiser.onnx_run import OnnxFile, open_outputs

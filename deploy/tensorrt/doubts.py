@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnx
 
-from edgeport.deploy.compilers.onnx_messages import uses
+from edgeport.deploy.compilers.onnx_files.onnx_messages import uses
 from edgeport.runtimes.tensorrt.order import Built
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import onnx
 from onnx import TensorProto
 
-from edgeport.deploy.compilers.onnx_messages import of_kind
+from edgeport.deploy.compilers.onnx_files.onnx_messages import of_kind
 from edgeport.runtimes import files
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 

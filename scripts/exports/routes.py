@@ -17,7 +17,7 @@ from zoo import Entry, Inputs
 from zoo.nested import children, flat, mapped, tensors
 from zoo.reference import as_array, bound
 
-from edgeport.deploy.compilers.program import symbol
+from edgeport.deploy.compilers.capture.program import symbol
 from edgeport.runtimes.inputs import Array
 from scripts.exports.zoo_sources import REAL_SAMPLE_SEED
 

@@ -18,8 +18,9 @@ import onnxruntime
 import onnxscript.optimizer
 import torch
 
-from edgeport.deploy.compilers import onnx_export, torchscript
-from edgeport.deploy.compilers.onnx_graph import FILE
+from edgeport.deploy.compilers import torchscript
+from edgeport.deploy.compilers.onnx_files import onnx_export
+from edgeport.deploy.compilers.onnx_files.onnx_graph import FILE
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.targets import (
     DEFAULT_OPSET,

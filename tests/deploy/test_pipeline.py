@@ -16,7 +16,7 @@ import zoo
 from torch import Tensor, nn
 
 from edgeport import __version__, deploy, runtimes
-from edgeport.deploy.compilers import onnx_graph
+from edgeport.deploy.compilers.onnx_files import onnx_graph
 from edgeport.deploy.compilers.torchscript import PRODUCER_FILE
 from edgeport.runtimes import ExportError, StorageError, UsageError
 from edgeport.runtimes.libtorch.session import EXTRA_FILE

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import narrowing, wide_nodes
+from edgeport.deploy.compilers.narrower import narrowing, wide_nodes
 from edgeport.deploy.request import default_formats
 from edgeport.runtimes import ContractError, ExportError, ParityError, StorageError, UsageError
 from edgeport.runtimes.parity.thresholds import Precision, Reduced, Thresholds
@@ -813,7 +813,7 @@ def test_a_weight_that_is_an_output(precision: Precision, tmp_path: Path) -> Non
 
 
 def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
+    monkeypatch.setattr("edgeport.deploy.compilers.onnx_files.onnx_graph.LARGEST_FILE_BYTES", 0)
     made = narrow_engine(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge")
     (file,) = made.bundle.artefact("ort-cpu").external
     assert file.file == "model.onnx.data"
@@ -829,7 +829,7 @@ def test_weights_in_a_file_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As those beyond 2 GiB are."""
-    monkeypatch.setattr("edgeport.deploy.compilers.onnx_graph.LARGEST_FILE_BYTES", 0)
+    monkeypatch.setattr("edgeport.deploy.compilers.onnx_files.onnx_graph.LARGEST_FILE_BYTES", 0)
     torch.manual_seed(0)
     example = images(2, 3, 8, 8) if make is convolutions else {"x": torch.randn(2, 5, 8)}
     made = narrow(make(), example, tmp_path / "m.edge", precision)

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from edgeport.deploy.compilers.onnx_messages import label
+from edgeport.deploy.compilers.onnx_files.onnx_messages import label
 from edgeport.runtimes import EngineError
 from edgeport.runtimes.errors import first_line
 from edgeport.runtimes.inputs import Array

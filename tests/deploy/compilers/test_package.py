@@ -7,11 +7,13 @@ from types import ModuleType
 import pytest
 
 from edgeport.deploy import compilers
-from edgeport.deploy.compilers import operators
+from edgeport.deploy.compilers import capture, narrower, onnx_files, operators, scripted
 
 
-@pytest.mark.parametrize("package", [compilers, operators])
+@pytest.mark.parametrize("package", [compilers, capture, narrower, onnx_files, operators, scripted])
 def test_each_module_is_named(package: ModuleType) -> None:
     named = re.findall(r"``(\w+)``", package.__doc__ or "")
-    there = {path.stem for path in Path(str(package.__file__)).parent.glob("[!_]*.py")}
+    here = Path(str(package.__file__)).parent
+    there = {path.parent.stem for path in here.glob("*/__init__.py")}
+    there |= {path.stem for path in here.glob("[!_]*.py")}
     assert there <= {*named}

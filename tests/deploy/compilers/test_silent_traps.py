@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.operators import decompositions
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, func, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import program
+from edgeport.deploy.compilers.capture import program
 from edgeport.deploy.compilers.operators import derivatives
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 
@@ -144,7 +144,7 @@ def test_what_backward_leaves(tmp_path: Path) -> None:
 BESIDE_A_DEVICE = """
 import sys, torch
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import derivatives_in_forks
+from edgeport.deploy.compilers.capture import derivatives_in_forks
 from tests.deploy.compilers.operators.test_derivatives import PullsBack
 
 class Guard(torch._C._acc.DeviceGuard):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range

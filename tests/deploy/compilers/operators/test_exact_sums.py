@@ -11,7 +11,7 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy import make_call, make_source
 from edgeport.deploy.attempts import Attempt
-from edgeport.deploy.compilers.onnx_export import steps_written_out, written_out
+from edgeport.deploy.compilers.onnx_files.onnx_export import steps_written_out, written_out
 from edgeport.deploy.compilers.operators.exact_sums import (
     TABLE,
     group_norm,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy, runtimes
+from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.operators.number_functions import FUNCTIONS
-from edgeport.deploy.compilers.recorded import with_values
 from edgeport.runtimes import ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import onnx_export, program
+from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.runtimes import Range

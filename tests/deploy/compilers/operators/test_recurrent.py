@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from edgeport import deploy
-from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.operators import recurrent
 from edgeport.deploy.compilers.operators.recurrent import free_time
 from edgeport.deploy.compilers.targets import negotiate

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers import onnx_export
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.operators.smoothed_resizing import TABLE
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeport.deploy import Localisation, Source, localise, make_call, make_source
-from edgeport.deploy.compilers import program, torchscript
+from edgeport.deploy.compilers import torchscript
+from edgeport.deploy.compilers.capture import program
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import ExistingFileError, TensorSpec, UsageError

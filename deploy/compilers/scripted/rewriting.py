@@ -1,0 +1,290 @@
+"""Scripted code in words that torch.jit has, where it refuses what many write (2.13).
+
+A parameter without an annotation is a tensor for it: of ``mask=None`` it knows no ``None``, nor of
+``mask: Tensor = None``; ``scale=2.0`` it refuses, and keyword-only ones with a default altogether.
+A variable that begins as ``state = None`` is never a tensor. It has no constants of modules
+(``LIMIT``), no sets, no formats in the text of an error, no loggers and no ``torch.finfo``, and it
+unpacks no shapes (``x.view(*x.shape[:2], -1)``).
+"""
+
+import ast
+import builtins
+import contextlib
+import inspect
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Any, Final, TypeVar
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+import torch
+from torch._sources import parse_def
+from torch.jit import _recursive, _state, frontend
+
+from edgeport.deploy.diagnosis.telling import is_telling
+
+from .list_loops import through_lists
+from .nodes import beside, is_call_of, parsed
+
+N = TypeVar("N", bound=ast.AST)
+
+_own_parse: Final[Any] = parse_def  # it has no types
+
+
+@contextlib.contextmanager
+def rewritten() -> Iterator[None]:
+    """Rewrite functions before they are scripted; of what was scripted before nothing is taken."""
+    with (
+        mock.patch.object(frontend, "parse_def", _parse),
+        mock.patch.object(_recursive, "concrete_type_store", _recursive.ConcreteTypeStore()),
+        mock.patch.object(_state, "_jit_caching_layer", WeakKeyDictionary()),
+    ):
+        yield
+
+
+def _parse(function: Any) -> Any:
+    found = _own_parse(function)
+    (body,) = found.ast.body
+    found.ast.body[:] = [_Rewriting(function, body).visit(body)]
+    return found
+
+
+class _Rewriting(ast.NodeTransformer):
+    """Of one function.
+
+    Args:
+        function: It.
+        body: Its definition.
+    """
+
+    def __init__(self, function: Any, body: ast.FunctionDef) -> None:
+        plain = inspect.unwrap(function)
+        cells = zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
+        held = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+        self._around = {**vars(builtins), **plain.__globals__, **held}
+        self._local = {each.arg for each in ast.walk(body) if isinstance(each, ast.arg)}
+        self._begun = {*self._local}
+        self._items: set[str] = set()
+        self._loops = 0
+        for each in ast.walk(body):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                self._local.add(each.id)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
+        positional = [*node.posonlyargs, *node.args]
+        with_default = positional[len(positional) - len(node.defaults) :]
+        for parameter, default in (
+            *zip(with_default, node.defaults, strict=True),
+            *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+        ):
+            if default is not None:  # keyword-only ones may have none
+                parameter.annotation = _annotation(parameter, default)
+        node.kw_defaults = []  # they are read from the function itself
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        """Annotate what begins as ``None``, and take shapes apart: ``rows, *rest = x.shape``."""
+        self.generic_visit(node)
+        first = node.targets[0]
+        if isinstance(first, ast.Tuple) and len(node.targets) == 1:
+            if isinstance(node.value, ast.Tuple) and all(map(_is_none, node.value.elts)):
+                return self._each_none(first.elts, node)
+            if _is_shape(node.value) and any(isinstance(each, ast.Starred) for each in first.elts):
+                return _taken_apart(first.elts, node)
+        return self._each_none(node.targets, node) if _is_none(node.value) else self._noted(node)
+
+    def _each_none(self, targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt]:
+        return [self._none(target, node) for target in targets]
+
+    def _none(self, target: ast.expr, node: ast.Assign) -> ast.stmt:
+        value = beside(node, ast.Constant(None))
+        if not isinstance(target, ast.Name) or target.id in self._begun:
+            return beside(node, ast.Assign([target], value))
+        self._begun.add(target.id)
+        kind = parsed(_OPTIONAL, node)
+        return beside(node, ast.AnnAssign(target, kind, value, simple=1))
+
+    def _noted(self, node: ast.Assign) -> ast.Assign:
+        names = {each.id for each in node.targets if isinstance(each, ast.Name)}
+        self._begun |= names
+        if self._is_item(node.value):
+            self._items |= names
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Write out a constant of the module."""
+        value = self._around.get(node.id)
+        if node.id in self._local or type(value) not in (bool, int, float, str):
+            return node
+        is_plain = not isinstance(value, float) or math.isfinite(value)
+        return parsed(repr(value) if is_plain else f"float('{value}')", node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        """Leave out what people read."""
+        is_told = isinstance(node.value, ast.Call) and is_telling(node.value.func)
+        return beside(node, ast.Pass()) if is_told else self._visited(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+            node.exc.args = [beside(node, ast.Constant(_literal(node.exc)))]
+            node.exc.keywords, node.cause = [], None
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        if node.msg is not None:
+            node.msg = beside(node, ast.Constant(_literal(node.msg)))
+        return self._visited(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """A list has the members of a set."""
+        self.generic_visit(node)
+        node.comparators = [
+            beside(each, ast.List(each.elts, ast.Load()))
+            if isinstance(each, ast.Set) and isinstance(asked, ast.In | ast.NotIn)
+            else each
+            for asked, each in zip(node.ops, node.comparators, strict=True)
+        ]
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """``x * scale`` for ``scale * x``: torch.jit makes a number of the tensor otherwise."""
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left):
+            node.left, node.right = node.right, node.left
+        return node
+
+    def _is_item(self, value: ast.expr) -> bool:
+        if isinstance(value, ast.Name):
+            return value.id in self._items
+        is_method = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)
+        return is_method and value.func.attr == "item"  # type: ignore[attr-defined]
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Sizes of which some are unpacked are a list; some methods have another name."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
+            if node.func.attr == "bool":
+                asked = ast.Compare(node.func.value, [ast.NotEq()], [ast.Constant(0)])
+                return beside(node, asked)
+            node.func.attr = _RENAMED.get(node.func.attr, node.func.attr)
+        takes_sizes = isinstance(node.func, ast.Attribute) and node.func.attr in _TAKING_SIZES
+        if takes_sizes and any(map(_is_unpacked_shape, node.args)):
+            node.args = [_joined(node.args, node)]
+        return node
+
+    def visit_List(self, node: ast.List) -> ast.expr:
+        self.generic_visit(node)
+        is_made = isinstance(node.ctx, ast.Load)
+        unpacks = any(isinstance(each, ast.Starred) for each in node.elts)
+        return _joined(node.elts, node) if is_made and unpacks else node
+
+    def visit_For(self, node: ast.For) -> Any:
+        """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``."""
+        self.generic_visit(node)
+        self._loops += 1
+        return through_lists(node, self._loops)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """``torch.finfo(x.dtype).min`` by the dtypes that there are."""
+        self.generic_visit(node)
+        if not is_call_of("torch.finfo", node.value):
+            return node
+        asked = ast.unparse(node.value.args[0])  # type: ignore[attr-defined]  # it is a call
+        told = [(name, getattr(torch.finfo(getattr(torch, name)), node.attr)) for name in _FLOATS]
+        sides = [f"{number!r} if {asked} == torch.{name} else " for name, number in told[:-1]]
+        return parsed(f"({''.join(sides)}{told[-1][1]!r})", node)
+
+    def _visited(self, node: N) -> N:
+        self.generic_visit(node)
+        return node
+
+
+_OPTIONAL: Final = "Optional[Tensor]"
+_TYPES: Final[Mapping[type, str]] = {
+    NoneType: _OPTIONAL,
+    **{each: each.__name__ for each in (bool, int, float, str)},
+}
+_MAY_BE_NONE: Final = re.compile(r"\b(Optional|None|Any)\b|['\"]")
+"""In an annotation; what stands in one as text is left."""
+
+_TAKING_SIZES: Final = {
+    *("view", "reshape", "expand", "repeat", "permute", "tile", "new_zeros", "new_ones"),
+    *("zeros", "ones", "empty", "rand", "randn", "new_empty"),
+}
+_RENAMED: Final = {"nelement": "numel", "ndimension": "dim"}
+_FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
+    told = None if parameter.annotation is None else ast.unparse(parameter.annotation)
+    try:
+        kind = type(ast.literal_eval(default))
+    except ValueError:  # the name of a constant, or a call
+        return parameter.annotation
+    if told is None and kind in _TYPES:
+        return parsed(_TYPES[kind], parameter)
+    if told is not None and kind is NoneType and not _MAY_BE_NONE.search(told):
+        return parsed(f"Optional[{told}]", parameter)
+    return parameter.annotation
+
+
+def _is_none(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is None
+
+
+def _is_shape(value: ast.expr) -> bool:
+    """``x.shape``, ``x.size()``, or a part of one."""
+    if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Slice):
+        return _is_shape(value.value)
+    if isinstance(value, ast.Call) and not value.args:
+        return isinstance(value.func, ast.Attribute) and value.func.attr == "size"
+    return isinstance(value, ast.Attribute) and value.attr == "shape"
+
+
+def _is_unpacked_shape(value: ast.expr) -> bool:
+    return isinstance(value, ast.Starred) and _is_shape(value.value)
+
+
+def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt]:
+    shape = ast.unparse(node.value)
+    made: list[ast.stmt] = []
+    is_behind = False
+    for place, target in enumerate(targets):
+        from_end = place - len(targets)
+        if isinstance(target, ast.Starred):
+            is_behind = True
+            end = from_end + 1 or ""
+            target, told = target.value, f"{shape}[{place}:{end}]"
+        else:
+            told = f"{shape}[{from_end if is_behind else place}]"
+        made.append(beside(node, ast.Assign([target], parsed(told, node))))
+    return made
+
+
+def _joined(parts: Sequence[ast.expr], node: ast.expr) -> ast.expr:
+    """``[a, *b]`` as ``[a] + b``, a list of its own."""
+    lists = [
+        each.value if isinstance(each, ast.Starred) else beside(node, ast.List([each], ast.Load()))
+        for each in parts
+    ]
+    if len(lists) == 1:
+        return parsed(f"list({ast.unparse(lists[0])})", node)
+    found = lists[0]
+    for each in lists[1:]:
+        found = beside(node, ast.BinOp(found, ast.Add(), each))
+    return found
+
+
+def _literal(told: ast.AST) -> str:
+    """What of a text is the same in each call."""
+    texts = (each.value for each in ast.walk(told) if isinstance(each, ast.Constant))
+    return " ".join(each for each in texts if isinstance(each, str))
