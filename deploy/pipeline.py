@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,22 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from edgeport.deploy.compilers.capture import derivatives_in_forks
 from edgeport.deploy.compilers.onnx_files.string_input import FORMAT, with_strings
-from edgeport.deploy.compilers.routes import RECORDED, routes
+from edgeport.deploy.compilers.routes import routes
 from edgeport.deploy.compilers.stored import EngineSource
+from edgeport.deploy.compilers.targets import OnnxRequest
 from edgeport.deploy.compilers.warm import warm_up
-from edgeport.deploy.diagnosis.decisions import (
-    Decision,
-    describe,
-    numbers,
-    of_number,
-    record_decisions,
-    taken_both_ways,
-    unexercised,
-)
+from edgeport.deploy.diagnosis.decisions import Decision, record_decisions
+from edgeport.deploy.proof.dead_outputs import refuse_dead
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.proof.reference import (
     Reference,
@@ -35,6 +26,7 @@ from edgeport.deploy.proof.reference import (
     near_an_edge,
 )
 from edgeport.deploy.proof.task import Score, Task
+from edgeport.deploy.proof.trial import Trial
 from edgeport.deploy.proof.weights import weights_sha256
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.source import Source
@@ -43,18 +35,14 @@ from edgeport.deploy.tensorrt.request import engines
 from edgeport.runtimes import (
     Bundle,
     Options,
-    ParityError,
     Report,
-    Signature,
     files,
     verify,
 )
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Artefact, Manifest
-from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.report import BackendReport
-from edgeport.runtimes.parity.thresholds import Thresholds
-from edgeport.runtimes.parity.verification import output_facts, verify_ways
+from edgeport.runtimes.parity.verification import verify_ways
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Progress
 
@@ -66,12 +54,10 @@ from .events import OnEvent
 from .failure import explain
 from .further import ask_further
 from .localisation import locate
+from .notes import ways_of_sizes, ways_of_values
 from .other_ways import with_other_ways
-from .precision import held_by, narrowed
+from .precision import Narrowed, held_by, narrowed
 from .request import Request, compiled_formats, onnx_request
-
-_OF_SIZES: Final = re.compile("forward (asks whether|takes the dimension '.*' up to)")
-"""What a route is refused for that knows of a branch on sizes."""
 
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 
@@ -92,6 +78,51 @@ class Export:
     notes: tuple[str, ...]
     debug_maps: Mapping[str, str]
     scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every step of an export is given.
+
+    Attributes:
+        weights_sha256: Of the module, which a manifest holds.
+        golden: What the module answers.
+        task: What labels ask, if there are some.
+        manifest: Makes one of these samples and of artefacts.
+        folder: Where artefacts are written.
+        asked: What of the request is for ONNX.
+    """
+
+    source: Source
+    reference: Reference
+    weights_sha256: str
+    golden: tuple[Golden, ...]
+    task: Task | None
+    manifest: Callable[[tuple[Artefact, ...]], Manifest]
+    folder: Path
+    request: Request
+    asked: OnnxRequest
+    on_event: OnEvent
+
+    def begin(self, name: str) -> None:
+        events.begin(self.on_event, name)
+
+    def bundle(self, *artefacts: Artefact) -> Bundle:
+        return Bundle(self.folder, self.manifest(artefacts))
+
+    def decisions(self) -> list[Decision]:
+        """Where forward reads values, on every sample that it takes."""
+        flat = self.source.flat
+        with contextlib.redirect_stdout(io.StringIO()), record_decisions(flat) as decisions:
+            for sample in self.golden:
+                run_module(flat, sample.inputs)
+        return list(decisions)
+
+    def with_samples(self, more: Sequence[Golden]) -> "_Work":
+        golden = (*self.golden, *more)
+        thresholds = self.request.thresholds
+        manifest = with_golden(self.source, self.weights_sha256, golden, thresholds, self.folder)
+        return replace(self, golden=golden, manifest=manifest)
 
 
 @left_outside()
@@ -117,228 +148,161 @@ def export_source(
     formats = with_strings(compiled_formats(request), source, request.target)
     asked = onnx_request(source, request, formats, libraries)
     with files.new_folder(output) as folder:
-        with events.step("reference", on_event), derivatives_in_forks.noticed() as taken:
-            source = with_other_ways(source, request.limits)
-            reference = Reference(source)
-            answered = make_golden(reference, lambda *told: on_event(Progress(*told)))
-            golden, left_out = held_by(request.precision, answered)
-            _refuse_dead(golden, request.thresholds)
-            task = None if request.labels is None else Task(source, request.labels)
-        with events.step("compilers", on_event):
-            warm_up(formats, asked.written_opset)
-            if taken:
-                source = derivatives_in_forks.with_recording(source)
-        weights = weights_sha256(source.module)
-        manifest = with_golden(source, weights, golden, request.thresholds, folder)
-        won = []
-        begin = partial(events.begin, on_event)
-        prove = partial(_prove, folder, manifest)
-        for name in formats:
-            ways = routes(name, asked)
-            tries = partial(
-                attempt, source, name, folder=folder, prove=prove, limits=request.limits
-            )
-            found = first_proved(name, ways, tries, begin, on_event)
-            if found[-1].outcome != "proved":
-                others = [other for other in formats if other != name]
-                raise explain(
-                    source,
-                    name,
-                    others,
-                    found,
-                    partial(_decisions, source, golden),
-                    partial(_look, source, golden, request, on_event),
-                    drawn_nonsense(golden) or reference.suspect or near_an_edge(source, golden),
-                    reference.draws,
-                )
-            won.append(found[-1])
-            left_out += _ways_of_sizes(source.signature, found)
-        proved = next((found.compiled for found in won if found.format == "onnx"), None)
-        onnx_file = None if proved is None else EngineSource.of(proved, folder)
-        emulated = None
-        if request.precision is not None:
-            narrow = narrowed(source, golden, won, folder, request, asked, prove, begin, on_event)
-            won, onnx_file = narrow.won, narrow.for_engines
-            left_out += narrow.notes
-            if narrow.emulated is not None:
-                emulated = Bundle(narrow.emulated[0], manifest((narrow.emulated[1],)))
+        work, left_out = _begun(source, request, asked, formats, folder, on_event)
+        tried = [_until_proved(work, name, formats) for name in formats]
+        sizes = [note for found in tried for note in ways_of_sizes(source.signature, found)]
+        made = _in_precision(work, [found[-1] for found in tried])
         with events.step("more inputs", on_event):
-            trial = ask_further(
-                Bundle(folder, manifest(artefacts_of(won))),
-                reference,
-                golden,
-                request.search_s,
-                task,
-                request.limits,
-                emulated,
-            )
+            trial = _ask_further(work, made)
         for searched in trial.searched:
             on_event(searched)
-        built, told = _engines(source, folder, manifest, onnx_file, libraries, request, on_event)
-        won += built
+        built, told = _engines(work, made.for_engines, libraries)
+        won = [*made.won, *built]
         if trial.samples:
-            golden = (*golden, *trial.samples)
-            manifest = with_golden(source, weights, golden, request.thresholds, folder)
-        packed = manifest(artefacts_of(won))
-        report = parity_report(packed, golden, won, trial)
+            work = work.with_samples(trial.samples)
+        packed = work.manifest(artefacts_of(won))
+        report = parity_report(packed, work.golden, won, trial)
         packed = with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
     notes = (
-        *reference.notes,
+        *work.reference.notes,
         *left_out,
-        *limits_of_proof(golden, request.thresholds),
+        *sizes,
+        *made.notes,
+        *limits_of_proof(work.golden, request.thresholds),
         *trial.notes,
-        *_notes(source, won, partial(_decisions, source, golden)),
+        *work.source.notes,
+        *ways_of_values(won, work.decisions),
         *told,
     )
-    return Export(Bundle(output, packed), source, report, notes, debug_maps(won), trial.scores)
+    return Export(Bundle(output, packed), work.source, report, notes, debug_maps(won), trial.scores)
 
 
-def _refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
-    facts = [each for each in output_facts(golden) if each.proves_nothing(thresholds)]
-    if dead := [each.name for each in facts]:
-        empty = [name for name in dead if not any(sample.eager[name].size for sample in golden)]
-        if empty:
-            raise ParityError(
-                f"{_named(empty)} has no elements on any sample, so it proves nothing",
-                remedy="give an example, or a range, in which it has some, or allow it with "
-                "--constant-output NAME",
-            )
-        if lost := [name for name in dead if all(_is_nan(sample.eager[name]) for sample in golden)]:
-            raise ParityError(
-                f"{_named(lost)} is NaN on every sample, so it proves nothing",
-                remedy="look for what makes it NaN: weights that are (a note names them), 0 / 0, "
-                "the logarithm or root of what is negative; or give other --samples",
-            )
-        if constant := [each.name for each in facts if each.constant]:
-            raise ParityError(
-                f"{_named(constant)} is the same on every sample, so it proves nothing",
-                remedy="give --samples that make it vary, or allow it with --constant-output NAME",
-            )
-        raise ParityError(
-            f"{_named(dead)} is drowned in its rounding error, so it proves nothing: eager itself "
-            f"is {_share(min(each.zeros_ratio for each in facts))} of its size from float64",
-            remedy="give --samples without what drowns it (a mask that hides all that a row may "
-            "look at leaves the rounding errors of numbers as large as what hides them), or leave "
-            "it out of what forward returns, or allow it with --constant-output NAME",
-        )
+def _begun(
+    source: Source,
+    request: Request,
+    asked: OnnxRequest,
+    formats: Sequence[str],
+    folder: Path,
+    on_event: OnEvent,
+) -> tuple[_Work, list[str]]:
+    """Ask the module, and load the compilers; sentences on samples that are left out."""
+    with events.step("reference", on_event), derivatives_in_forks.noticed() as taken:
+        source = with_other_ways(source, request.limits)
+        reference = Reference(source)
+        answered = make_golden(reference, lambda *told: on_event(Progress(*told)))
+        golden, left_out = held_by(request.precision, answered)
+        refuse_dead(golden, request.thresholds)
+        task = None if request.labels is None else Task(source, request.labels)
+    with events.step("compilers", on_event):
+        warm_up(formats, asked.written_opset)
+        if taken:
+            source = derivatives_in_forks.with_recording(source)
+    weights = weights_sha256(source.module)
+    manifest = with_golden(source, weights, golden, request.thresholds, folder)
+    work = _Work(
+        source, reference, weights, golden, task, manifest, folder, request, asked, on_event
+    )
+    return work, left_out
 
 
-def _share(zeros_ratio: float) -> str:
-    """How much of an output is rounding error: zeros are off by all of it."""
-    return "all" if zeros_ratio <= 1 else f"{1 / zeros_ratio:.0%}"
+def _until_proved(work: _Work, name: str, formats: Sequence[str]) -> list[Attempt]:
+    """The attempts at a format, of which the last is proved."""
+    limits, prove = work.request.limits, partial(_prove, work)
+    tries = partial(attempt, work.source, name, folder=work.folder, prove=prove, limits=limits)
+    found = first_proved(name, routes(name, work.asked), tries, work.begin, work.on_event)
+    if found[-1].outcome == "proved":
+        return found
+    suspect = work.reference.suspect or near_an_edge(work.source, work.golden)
+    raise explain(
+        work.source,
+        name,
+        [other for other in formats if other != name],
+        found,
+        work.decisions,
+        partial(_look, work),
+        drawn_nonsense(work.golden) or suspect,
+        work.reference.draws,
+    )
 
 
-def _is_nan(values: Array) -> bool:
-    return values.dtype.kind == "f" and bool(np.isnan(values).all())
-
-
-def _named(outputs: Sequence[str]) -> str:
-    *others, last = map(repr, outputs)
-    return f"each of the outputs {', '.join(others)} and {last}" if others else f"the output {last}"
-
-
-def _prove(
-    folder: Path, manifest: Callable[[tuple[Artefact, ...]], Manifest], artefact: Artefact
-) -> tuple[BackendReport, ...]:
+def _prove(work: _Work, artefact: Artefact) -> tuple[BackendReport, ...]:
     """Ask every engine on the CPU; ONNX Runtime also without optimising: it can hide a defect."""
-    bundle = Bundle(folder, manifest((artefact,)))
     ways = [Options(threads=1, device="cpu")]
     if artefact.format in ("onnx", FORMAT):
         ways.append(Options(threads=1, device="cpu", optimize=False))
-    reports, *plain = (report.backends for report in verify_ways(bundle, ways))
+    found = verify_ways(work.bundle(artefact), ways)
+    reports, *plain = (report.backends for report in found)
     written = (replace(r, backend=f"{r.backend}, graph as written") for each in plain for r in each)
     return (*reports, *written)
 
 
-def _engines(
-    source: Source,
-    folder: Path,
-    manifest: Callable[[tuple[Artefact, ...]], Manifest],
-    onnx_file: EngineSource | None,
-    libraries: Mapping[Library, EngineOptions],
-    request: Request,
-    on_event: OnEvent,
-) -> tuple[list[Attempt], list[str]]:
-    """Build the engines that were asked for, from the ONNX file that is proved by now."""
-
-    def prove(artefact: Artefact) -> Sequence[BackendReport]:
-        return verify(Bundle(folder, manifest((artefact,)))).backends
-
-    return build_engines(
-        source,
-        onnx_file,
-        folder,
-        libraries,
-        request.formats,
-        request.limits,
-        prove,
-        begin=partial(events.begin, on_event),
-        on_event=on_event,
-    )
-
-
-def _look(
-    source: Source, golden: Sequence[Golden], request: Request, on_event: OnEvent, failed: Attempt
-) -> Localisation | str:
-    with events.step("localise", on_event):
-        found = locate(source, golden, failed, request.thresholds, request.limits, request.repro)
+def _look(work: _Work, failed: Attempt) -> Localisation | str:
+    request = work.request
+    with events.step("localise", work.on_event):
+        found = locate(
+            work.source, work.golden, failed, request.thresholds, request.limits, request.repro
+        )
     if isinstance(found, str):
         return found
     if request.repro is not None:
         told = f"python {request.repro / 'repro.py'} shows it"
         found = replace(found, notes=(*found.notes, told if found.repro else _NO_CASE))
-    on_event(found)
+    work.on_event(found)
     return found
 
 
-def _decisions(source: Source, golden: Sequence[Golden]) -> list[Decision]:
-    """Where forward reads values, on every sample that it takes."""
-    with contextlib.redirect_stdout(io.StringIO()), record_decisions(source.flat) as decisions:
-        for sample in golden:
-            run_module(source.flat, sample.inputs)
-    return list(decisions)
-
-
-def _ways_of_sizes(declared: Signature, found: Sequence[Attempt]) -> list[str]:
-    """A sentence if one run was recorded of what is known to go another way at some sizes."""
-    told = [each.diagnosis.problem for each in found[:-1] if each.diagnosis]
-    asked = next((problem for problem in told if _OF_SIZES.match(problem)), None)
-    has_no_end = any(declared.range_of(name).max is None for name in declared.dimensions)
-    if asked is None or not found[-1].records or not has_no_end:
-        return []
-    return [
-        f"{found[-1].format}: one run was recorded, which has one way alone where {asked}: what is "
-        "larger than was tried may be wrong; declare the largest there is"
-    ]
-
-
-def _notes(
-    source: Source, won: Sequence[Attempt], decisions: Callable[[], list[Decision]]
-) -> tuple[str, ...]:
-    """What the user should know: what was changed, and which branches no sample took."""
-    recorded = [found for found in won if found.records]
-    if not recorded:
-        return source.notes
-    refusing = [found for found in recorded if found.route == RECORDED]
-    answering = [found.format for found in recorded if found.route != RECORDED]
-    seen = decisions()
-    one_way = unexercised(seen)
-    pairs = (
-        ([found.format for found in refusing], one_way),
-        (answering, (*one_way, *taken_both_ways(seen))),
+def _in_precision(work: _Work, won: list[Attempt]) -> Narrowed:
+    """The artefacts of the bundle, in the precision that was asked for."""
+    if work.request.precision is None:
+        onnx = next((found.compiled for found in won if found.format == "onnx"), None)
+        return Narrowed(won, None if onnx is None else EngineSource.of(onnx, work.folder), [])
+    return narrowed(
+        work.source,
+        work.golden,
+        won,
+        work.folder,
+        work.request,
+        work.asked,
+        partial(_prove, work),
+        work.begin,
+        work.on_event,
     )
-    sentences = [
-        f"{' and '.join(formats)}: {describe(decision, is_refused=formats is not answering)}"
-        for formats, told in pairs
-        if formats
-        for decision in told
-    ]
-    fixed = {found.format: found.compiled.fixed for found in refusing if found.compiled}
-    fixed.update(dict.fromkeys(answering, numbers(seen)))
-    lines = dict.fromkeys(line for each in fixed.values() for line in each)
-    sentences += [
-        f"{' and '.join(name for name, own in fixed.items() if line in own)}: {of_number(line)}"
-        for line in lines
-    ]
-    return (*source.notes, *sentences)
+
+
+def _ask_further(work: _Work, made: Narrowed) -> Trial:
+    request = work.request
+    emulated = None
+    if made.emulated is not None:
+        place, artefact = made.emulated
+        emulated = Bundle(place, work.manifest((artefact,)))
+    return ask_further(
+        work.bundle(*artefacts_of(made.won)),
+        work.reference,
+        work.golden,
+        request.search_s,
+        work.task,
+        request.limits,
+        emulated,
+    )
+
+
+def _engines(
+    work: _Work, onnx_file: EngineSource | None, libraries: Mapping[Library, EngineOptions]
+) -> tuple[list[Attempt], list[str]]:
+    """Build the engines that were asked for, from the ONNX file that is proved by now."""
+
+    def prove(artefact: Artefact) -> Sequence[BackendReport]:
+        return verify(work.bundle(artefact)).backends
+
+    return build_engines(
+        work.source,
+        onnx_file,
+        work.folder,
+        libraries,
+        work.request.formats,
+        work.request.limits,
+        prove,
+        begin=work.begin,
+        on_event=work.on_event,
+    )

@@ -71,17 +71,17 @@ _WITHOUT_SAMPLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """What came of a narrower precision.
+    """What came of the precision that was asked for.
 
     Attributes:
         won: The artefacts of the bundle.
-        for_engines: What engines are built from, in that precision.
+        for_engines: What engines are built from, in that precision; ``None`` without ONNX.
         notes: On what ranges of values were measured on, and what was proved; sentences.
         emulated: What does on the CPU as an engine on a GPU does, and the folder that it is in.
     """
 
     won: list[Attempt]
-    for_engines: EngineSource
+    for_engines: EngineSource | None
     notes: list[str]
     emulated: tuple[Path, Artefact] | None = None
 

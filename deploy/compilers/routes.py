@@ -12,8 +12,7 @@ from typing import Final
 
 from edgeport.deploy.sources.source import Source
 
-from . import aotinductor, torchscript
-from .capture import program
+from . import aotinductor, pt2, torchscript
 from .onnx_files import onnx_export, string_input
 from .stored import Compiled
 from .targets import OnnxRequest
@@ -65,9 +64,9 @@ def routes(format_: str, request: OnnxRequest) -> tuple[Route, ...]:
         return (Route("strings", partial(string_input.strings_before, request=request)),)
     save = aotinductor.save if format_ == aotinductor.FORMAT else None
     return (
-        Route("export", partial(program.export, save=save)),
-        Route("oblivious", partial(program.oblivious, save=save)),
-        Route("strict", partial(program.strict, save=save)),
-        Route("script", partial(program.script, save=save)),
-        Route(RECORDED, partial(program.recorded, save=save), records=True),
+        Route("export", partial(pt2.export, save=save)),
+        Route("oblivious", partial(pt2.oblivious, save=save)),
+        Route("strict", partial(pt2.strict, save=save)),
+        Route("script", partial(pt2.script, save=save)),
+        Route(RECORDED, partial(pt2.recorded, save=save), records=True),
     )

@@ -1,9 +1,8 @@
 """A program of torch.export, of a user's module.
 
-``program`` captures it, and saves it as ``.pt2``. ``special_sizes`` lets a size be 1,
-``size_questions`` sees that a branch on sizes goes one way for all of them, ``known_values`` and
-``few_values`` let forward decide by what hangs on no input, ``derivatives_in_forks`` is for a
-forward with derivatives beside a GPU.
+``program`` captures it. ``special_sizes`` lets a size be 1, ``size_questions`` sees that a branch
+on sizes goes one way for all of them, ``known_values`` and ``few_values`` let forward decide by
+what hangs on no input, ``derivatives_in_forks`` is for a forward with derivatives beside a GPU.
 
 ``recorded`` captures one way through forward, and ``one_way`` lets the file of it refuse what
 takes another.

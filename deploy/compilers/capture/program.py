@@ -1,20 +1,16 @@
-"""Exported programs: ``torch.export`` to ``.pt2``."""
+"""A program of torch.export, of a module with its free dimensions."""
 
 import contextlib
-import io
 import itertools
-import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from unittest import mock
 
 import torch
 from torch._dispatch.python import enable_python_dispatcher
-from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import (
     composites,
@@ -30,67 +26,10 @@ from edgeport.deploy.compilers.operators import (
     quotients,
     spectra,
 )
-from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
-from edgeport.deploy.compilers.operators.symbols import SYMBOLS
-from edgeport.deploy.compilers.stored import Compiled, store
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
-from edgeport.runtimes.bundles.manifest import Artefact
-from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from .known_values import with_known_values
-
-_PRIVATE_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
-
-
-Save: TypeAlias = Callable[[Source, Path, torch.export.ExportedProgram], Compiled]
-"""What becomes of a captured program."""
-
-
-def export(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """Capture by running forward on symbols: Python runs as it is.
-
-    Raises:
-        Exception: Whatever torch.export raises.
-    """
-    return _saved(source, folder, capture(source), save)
-
-
-def oblivious(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """The same, where sizes of 0 and 1 are not taken as special: broadcasts over a free axis.
-
-    Raises:
-        Exception: Whatever torch.export raises.
-    """
-    from .special_sizes import without_special_sizes  # loads sympy
-
-    return _saved(source, folder, without_special_sizes(partial(capture, source), source), save)
-
-
-def strict(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """Capture by reading the bytecode of forward: ``int(x.shape[0] / 2)`` stays free there.
-
-    Raises:
-        Exception: Whatever torch.export raises.
-    """
-    from .special_sizes import first, without_special_sizes  # loads sympy
-
-    read = partial(capture, source, strict=True)
-    return _saved(source, folder, first(read, partial(without_special_sizes, read, source)), save)
-
-
-def script(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """Convert scripted code, whose branches on values become ``torch.cond``.
-
-    Raises:
-        Exception: Whatever torch.jit and torch.export raise.
-    """
-    from edgeport.deploy.compilers.scripted.converter import convert  # loads dynamo
-
-    from .special_sizes import first, without_special_sizes
-
-    ran = partial(convert, source)
-    return _saved(source, folder, first(ran, partial(without_special_sizes, ran, source)), save)
 
 
 @contextlib.contextmanager
@@ -347,61 +286,3 @@ def symbol(name: str, range_: Range) -> Any:
         most = 3
     dim = torch.export.Dim(name, min=range_.min // step, max=most)
     return dim if step == 1 else step * dim
-
-
-def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled:
-    """Capture one way; of others the file says, where it is run, that it does not have them.
-
-    Raises:
-        Exception: Whatever torch.export raises.
-    """
-    from .recorded import with_values  # loads sympy
-
-    return _saved(source, folder, with_values(source).program, save)
-
-
-def _saved(
-    source: Source, folder: Path, program: torch.export.ExportedProgram, save: Save | None
-) -> Compiled:
-    """Make what was captured fit for a file, and hand it on."""
-    if any(node.target in fake_quantisation.TABLE for node in program.graph.nodes):
-        with free_kernels():
-            program = program.run_decompositions(dict(fake_quantisation.TABLE))
-    quotients.write_out(program)
-    if save is None:
-        quotients.hold(program)
-    _forget_unused_symbols(program)
-    forget_this_machine(program)
-    return (save or _save)(source, folder, program)
-
-
-def _save(source: Source, folder: Path, program: torch.export.ExportedProgram) -> Compiled:
-    """Save with the signature inside, and no path of this machine."""
-    buffer = io.BytesIO()
-    signature = json.dumps(source.signature.to_json())
-    torch.export.save(program, buffer, extra_files={EXTRA_FILE: signature})
-    return Compiled(
-        Artefact("pt2", source.precision, store(folder, "model.pt2", buffer.getvalue()))
-    )
-
-
-def _forget_unused_symbols(program: torch.export.ExportedProgram) -> None:
-    """Drop the ranges of symbols that no value has: whoever opens the file would log each."""
-    from torch.fx.experimental.symbolic_shapes import free_symbols  # loads sympy
-
-    values: Any = [  # its types know no sizes of tensors
-        leaf.shape if isinstance(leaf, torch.Tensor) else leaf
-        for node in nodes_of(program.graph_module)
-        for leaf in pytree.tree_leaves(node.meta.get("val"))
-        if isinstance(leaf, (torch.Tensor, *SYMBOLS))
-    ]
-    for symbol in program.range_constraints.keys() - free_symbols(values):
-        del program.range_constraints[symbol]
-
-
-def forget_this_machine(program: torch.export.ExportedProgram) -> None:
-    """Drop paths and source lines, and the example, which would be written as a pickle."""
-    for node in nodes_of(program.graph_module):
-        for note in _PRIVATE_NOTES:
-            node.meta.pop(note, None)
-    program._example_inputs = None  # no public way to leave it out

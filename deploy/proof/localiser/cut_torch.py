@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
-from edgeport.deploy.compilers.capture.program import forget_this_machine
+from edgeport.deploy.compilers.pt2 import forget_this_machine
 from edgeport.deploy.compilers.torchscript import without_debug_records
 from edgeport.runtimes.inputs import Array
 

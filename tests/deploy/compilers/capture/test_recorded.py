@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport import deploy
-from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers import pt2
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.operators.quotients import LostSizeError
 from edgeport.deploy.compilers.upstream import quiet
@@ -225,7 +225,7 @@ def test_a_pt2_answers_no_question_otherwise(tmp_path: Path) -> None:
     module = SoManyRows()
     source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
     with quiet():
-        program.recorded(source, tmp_path)
+        pt2.recorded(source, tmp_path)
     run: Any = torch.export.load(tmp_path / "model.pt2").module()
     x = torch.rand(200, 5)
     torch.testing.assert_close(run(x)[0], module(x))
@@ -237,4 +237,4 @@ def test_a_pt2_answers_no_question_otherwise(tmp_path: Path) -> None:
 def test_a_pt2_has_no_number_of_the_example(tmp_path: Path) -> None:
     source = deploy.source_of("m", Turns(), {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
     with quiet(), pytest.raises(LostSizeError):
-        program.recorded(source, tmp_path)
+        pt2.recorded(source, tmp_path)

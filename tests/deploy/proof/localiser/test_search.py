@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgeport.deploy import Localisation, Source, localise, make_call, make_source
-from edgeport.deploy.compilers import torchscript
-from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers import pt2, torchscript
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.runtimes import ExistingFileError, TensorSpec, UsageError
@@ -211,7 +210,7 @@ def test_the_case_runs_alone_and_shows_the_difference(tmp_path: Path) -> None:
     assert figures[0] > 1e-3 > 1e-5 > figures[1]
 
 
-@pytest.mark.parametrize("route", [torchscript.script, torchscript.trace, program.export])
+@pytest.mark.parametrize("route", [torchscript.script, torchscript.trace, pt2.export])
 def test_torch_archives(tmp_path: Path, route: Any) -> None:
     with quiet(), inference_only():
         compiled = route(source_of(make_net("blocks.1.down.weight")), tmp_path)
