@@ -14,14 +14,55 @@ from scripts.serving.checks import Checks, Target, equal, expect, right
 def run(target: Target) -> list[Checks]:
     """Check health as JSON, the list of models, a raw body, compression, headers."""
     checks = Checks("http.client")
-    mlp = target.mlp
-    case = mlp.case()
-    (x,) = case.inputs.values()
-    infer = f"/v2/models/{mlp.name}/infer"
-    tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+    asked = _Asked(target)
+    name = target.mlp.name
+    for call, action in {
+        "GET v2/health/live": lambda: asked.get("/v2/health/live", {"live": True}),
+        "GET v2/health/ready": lambda: asked.get("/v2/health/ready", {"ready": True}),
+        "GET v2/models/M/ready": lambda: asked.get(f"/v2/models/{name}/ready", {"ready": True}),
+        "GET v2/models/M/stats": lambda: asked.get(f"/v2/models/{name}/stats", {}),
+        "GET v2/models/M/versions/1/stats": lambda: asked.get(
+            f"/v2/models/{name}/versions/1/stats", {}
+        ),
+        "GET v2/models/stats": lambda: asked.get("/v2/models/stats", {}),
+        "GET v2/models": asked.models,
+        "POST infer, flat and nested": asked.nested,
+        "POST infer, the whole body is the input": asked.raw,
+        "POST infer, binary_data_output": asked.binary_output,
+        "POST infer, gzip both ways": asked.compressed,
+        "POST v2/repository/index, no body": lambda: equal(
+            asked.ask("POST", "/v2/repository/index")[0], 200, "status"
+        ),
+        "404 is an error object": lambda: asked.error(404, "GET", "/v2/models/nothing"),
+        "405 is an error object": lambda: asked.error(405, "GET", asked.infer),
+        "400 is an error object": lambda: asked.error(400, "POST", asked.infer, b"{"),
+        "GET metrics": lambda: equal(asked.ask("GET", "/metrics")[0], 200, "status"),
+    }.items():
+        checks.run(call, action)
+    return [checks]
 
-    def ask(method: str, path: str, body: bytes = b"", **headers: str) -> Any:
-        connection = http.client.HTTPConnection(target.http, timeout=30)
+
+class _Asked:
+    """A server, asked by hand.
+
+    Args:
+        target: Where it is, and what it serves.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._case = target.mlp.case()
+        (self._x,) = self._case.inputs.values()
+        self.infer = f"/v2/models/{target.mlp.name}/infer"
+        self._tensor = {
+            "name": "x",
+            "datatype": "FP32",
+            "shape": list(self._x.shape),
+            "data": self._x.ravel().tolist(),
+        }
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
+        connection = http.client.HTTPConnection(self._target.http, timeout=30)
         try:
             named = {key.replace("_", "-"): value for key, value in headers.items()}
             connection.request(method, path, body or None, named)
@@ -30,29 +71,35 @@ def run(target: Target) -> list[Checks]:
         finally:
             connection.close()
 
-    def get(path: str, expected: Mapping[str, object]) -> None:
-        status, _, body = ask("GET", path)
+    def get(self, path: str, expected: Mapping[str, object]) -> None:
+        status, _, body = self.ask("GET", path)
         equal(status, 200, "status")
         found = json.loads(body)
         for key, value in expected.items():
             equal(found.get(key), value, key)
 
-    def models() -> None:
-        found = json.loads(ask("GET", "/v2/models")[2])["models"]
-        expect({target.every.name, mlp.name} <= set(found), f"models are {found}")
+    def models(self) -> None:
+        found = json.loads(self.ask("GET", "/v2/models")[2])["models"]
+        expect(
+            {self._target.every.name, self._target.mlp.name} <= set(found), f"models are {found}"
+        )
 
-    def raw() -> None:
-        status, headers, body = ask("POST", infer, x.tobytes(), Inference_Header_Content_Length="0")
+    def raw(self) -> None:
+        status, headers, body = self.ask(
+            "POST", self.infer, self._x.tobytes(), Inference_Header_Content_Length="0"
+        )
         equal(status, 200, f"status of {body[:200]!r}")
         size = int(headers["Inference-Header-Content-Length"])
         output = json.loads(body[:size])["outputs"][0]
         data = np.frombuffer(body[size:], np.float32).reshape(output["shape"])
-        right(case, {output["name"]: data}.__getitem__)
+        right(self._case, {output["name"]: data}.__getitem__)
 
-    def nested() -> None:
-        for data in (x.tolist(), x.ravel().tolist()):
-            status, headers, body = ask(
-                "POST", infer, json.dumps({"inputs": [{**tensor, "data": data}]}).encode()
+    def nested(self) -> None:
+        for data in (self._x.tolist(), self._x.ravel().tolist()):
+            status, headers, body = self.ask(
+                "POST",
+                self.infer,
+                json.dumps({"inputs": [{**self._tensor, "data": data}]}).encode(),
             )
             equal(status, 200, f"status of {body[:200]!r}")
             expect("Inference-Header-Content-Length" not in headers, "binary header without binary")
@@ -60,54 +107,29 @@ def run(target: Target) -> list[Checks]:
             arrays = {
                 o["name"]: np.array(o["data"], np.float32).reshape(o["shape"]) for o in outputs
             }
-            right(case, arrays.__getitem__)
+            right(self._case, arrays.__getitem__)
 
-    def binary_output() -> None:
-        request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
-        status, headers, body = ask("POST", infer, json.dumps(request).encode())
+    def binary_output(self) -> None:
+        request = {"inputs": [self._tensor], "parameters": {"binary_data_output": True}}
+        status, headers, body = self.ask("POST", self.infer, json.dumps(request).encode())
         equal(status, 200, "status")
         size = int(headers["Inference-Header-Content-Length"])
         output = json.loads(body[:size])["outputs"][0]
         equal(output["parameters"]["binary_data_size"], len(body) - size, "binary_data_size")
 
-    def compressed() -> None:
-        body = gzip.compress(json.dumps({"inputs": [tensor]}).encode())
-        status, headers, answer = ask(
-            "POST", infer, body, Content_Encoding="gzip", Accept_Encoding="gzip"
+    def compressed(self) -> None:
+        body = gzip.compress(json.dumps({"inputs": [self._tensor]}).encode())
+        status, headers, answer = self.ask(
+            "POST", self.infer, body, Content_Encoding="gzip", Accept_Encoding="gzip"
         )
         equal(status, 200, "status")
         if headers.get("Content-Encoding") == "gzip":
             answer = gzip.decompress(answer)
         expect("outputs" in json.loads(answer), "no outputs")
 
-    def error(status: int, method: str, path: str, body: bytes = b"") -> None:
-        found, headers, answer = ask(method, path, body)
+    def error(self, status: int, method: str, path: str, body: bytes = b"") -> None:
+        found, headers, answer = self.ask(method, path, body)
         equal(found, status, f"status of {answer[:200]!r}")
         equal(list(json.loads(answer)), ["error"], "keys of the error")
         if status == 405:
             expect("Allow" in headers, "405 without Allow")
-
-    for call, action in {
-        "GET v2/health/live": lambda: get("/v2/health/live", {"live": True}),
-        "GET v2/health/ready": lambda: get("/v2/health/ready", {"ready": True}),
-        "GET v2/models/M/ready": lambda: get(f"/v2/models/{mlp.name}/ready", {"ready": True}),
-        "GET v2/models/M/stats": lambda: get(f"/v2/models/{mlp.name}/stats", {}),
-        "GET v2/models/M/versions/1/stats": lambda: get(
-            f"/v2/models/{mlp.name}/versions/1/stats", {}
-        ),
-        "GET v2/models/stats": lambda: get("/v2/models/stats", {}),
-        "GET v2/models": models,
-        "POST infer, flat and nested": nested,
-        "POST infer, the whole body is the input": raw,
-        "POST infer, binary_data_output": binary_output,
-        "POST infer, gzip both ways": compressed,
-        "POST v2/repository/index, no body": lambda: equal(
-            ask("POST", "/v2/repository/index")[0], 200, "status"
-        ),
-        "404 is an error object": lambda: error(404, "GET", "/v2/models/nothing"),
-        "405 is an error object": lambda: error(405, "GET", infer),
-        "400 is an error object": lambda: error(400, "POST", infer, b"{"),
-        "GET metrics": lambda: equal(ask("GET", "/metrics")[0], 200, "status"),
-    }.items():
-        checks.run(call, action)
-    return [checks]
