@@ -98,6 +98,43 @@ def _is_tensor(node: Node) -> bool:
     return isinstance(node.meta["val"], Tensor)
 
 
+def runnable(captured: ExportedProgram) -> GraphModule:
+    """What runs a program."""
+    module: GraphModule = captured.module(check_guards=False)
+    module._forward_pre_hooks.clear()  # it compares sizes
+    return module
+
+
+def conditions(graph: Any) -> list[Node]:
+    """What a program asserts, in its order."""
+    return [node for node in graph.nodes if node.target in _ASSERTIONS]
+
+
+def of_values(captured: ExportedProgram) -> set[int]:
+    """The places of conditions that inputs of the declared sizes may fail."""
+    asserted = enumerate(conditions(captured.graph_module.graph))
+    return {place for place, node in asserted if _is_of_values(node)}
+
+
+def is_of_forward(condition: Node) -> bool:
+    """Whether forward asks it; what torch asserts beside follows from that."""
+    return str(condition.args[-1]).startswith(ANOTHER_WAY)
+
+
+def is_branch(condition: Node) -> bool:
+    """Whether forward asks for a truth, and not for a number."""
+    return condition.args[-1] == ANOTHER_WAY
+
+
+def answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any] | None]:
+    """Which conditions inputs fail, and what is answered nevertheless, if nothing raises."""
+    asked = _Asked(module)
+    answers: list[Any] | None = None
+    with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
+        answers = pytree.tree_leaves(asked.run(*as_tensors(inputs)))
+    return {place for place, holds in enumerate(asked.held) if not holds}, answers
+
+
 NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
 """So begins the message of what asserts that a number is that of the example; its place follows."""
 
@@ -112,32 +149,31 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     """
     graph = captured.graph_module.graph
     _drop_fixed(captured)
-    asserted = [node for node in graph.nodes if node.target in _ASSERTIONS]
-    of_values = {place for place, node in enumerate(asserted) if _is_of_values(node)}
-    if not of_values:
+    asserted = conditions(graph)
+    asked = of_values(captured)
+    if not asked:
         return set()
-    module = captured.module(check_guards=False)
-    module._forward_pre_hooks.clear()  # it compares sizes
+    module = runnable(captured)
     failed: set[int] = set()
     failing = []
     for sample in source.samples:
-        if more := _answer(module, sample.inputs)[0] & of_values - failed:
+        if more := answer(module, sample.inputs)[0] & asked - failed:
             failed |= more
             failing.append(sample.inputs)
     right: set[int] = set()
     wrong: list[set[int]] = []
-    for own in failing:
-        for inputs in (own, *_near(own, source.example)):
-            places, answers = _answer(module, inputs)
-            asked = places & of_values
-            if not asked or not asked <= failed:
+    for given in failing:
+        for inputs in (given, *_near(given, source.example)):
+            places, answers = answer(module, inputs)
+            own = places & asked
+            if not own or not own <= failed:
                 continue
             is_right = _is_right(source, inputs, answers)
             if is_right:
-                right |= asked
+                right |= own
             elif is_right is not None:
-                wrong.append(asked)
-    dropped = [asserted[place] for place in failed - _to_keep(wrong, right)]
+                wrong.append(own)
+    dropped = [asserted[place] for place in right - _to_keep(wrong, right)]
     messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
     for node in dropped:
         graph.erase_node(node)
@@ -168,15 +204,6 @@ def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
         if not places & kept:
             kept |= (places - right) or places
     return kept
-
-
-def _answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any] | None]:
-    """Which assertions inputs fail, and what is answered nevertheless, if nothing raises."""
-    asked = _Asked(module)
-    answers: list[Any] | None = None
-    with contextlib.suppress(Exception), torch.no_grad():  # by another way it may not run
-        answers = pytree.tree_leaves(asked.run(*as_tensors(inputs)))
-    return {place for place, holds in enumerate(asked.held) if not holds}, answers
 
 
 def _is_right(

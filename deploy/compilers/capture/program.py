@@ -156,9 +156,19 @@ _WHILE_CAPTURED: Final = (
 
 
 def exported(
-    source: Source, module: torch.nn.Module, *, strict: bool = False
+    source: Source,
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...] | None = None,
+    *,
+    strict: bool = False,
 ) -> torch.export.ExportedProgram:
     """Capture once, by one way, while all is ``ready``.
+
+    Args:
+        source: Whose module it is.
+        module: What is captured.
+        inputs: What it is run on; ``None`` for the example.
+        strict: Whether its bytecode is read.
 
     Raises:
         Exception: Whatever torch.export raises.
@@ -169,7 +179,7 @@ def exported(
     try:
         program = torch.export.export(
             module,
-            source.roomy_tensors(),
+            source.roomy_tensors() if inputs is None else inputs,
             dynamic_shapes=(dynamic_shapes(source),),
             strict=strict,
         )

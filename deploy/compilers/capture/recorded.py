@@ -27,7 +27,7 @@ from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import one_way, program
+from . import one_way, program, ways
 
 
 class Recorded(NamedTuple):
@@ -57,14 +57,37 @@ def with_values(source: Source, *, fixes: bool = False) -> Recorded:
     from .special_sizes import with_or_without  # loads sympy
 
     numbers: list[str] = []
-    found = with_or_without(partial(_with_values, source, numbers, fixes=fixes), source)
-    fixed = sorted(one_way.prune(source, found))
-    return Recorded(found, tuple(dict.fromkeys(numbers[place] for place in fixed)))
+    fixed: set[int] = set()
+
+    def record(inputs: tuple[Tensor, ...]) -> ExportedProgram:
+        recorded = partial(_with_values, source, inputs, numbers, fixes=fixes)
+        found = with_or_without(recorded, source)
+        fixed.update(one_way.prune(source, found))
+        return found
+
+    found = record(source.roomy_tensors())
+    with contextlib.suppress(Exception):  # the one way, which the proof refuses then
+        found = _with_others(source, found, record)
+    return Recorded(found, tuple(dict.fromkeys(numbers[place] for place in sorted(fixed))))
 
 
-def _with_values(source: Source, numbers: list[str], *, fixes: bool) -> ExportedProgram:
+def _with_others(source: Source, first: ExportedProgram, record: ways.Record) -> ExportedProgram:
+    """The way of the example, and those of samples that take others."""
+    from .special_sizes import with_or_without  # loads sympy
+
+    found = ways.Finding(source, record).way(first, source.samples)
+    if not found.turns:
+        return first
+    with program.ready(), number_functions.known():
+        capture = partial(program.exported, source, ways.Ways(found))
+        return with_or_without(capture, source)
+
+
+def _with_values(
+    source: Source, inputs: tuple[Tensor, ...], numbers: list[str], *, fixes: bool
+) -> ExportedProgram:
     config: Any = import_module("torch._functorch.config")
-    capture = partial(program.exported, source, source.flat)
+    capture = partial(program.exported, source, source.flat, inputs)
     with (
         config.patch(fake_tensor_propagate_real_tensors=True),
         mock.patch.object(FakeTensorMode, _COMPARE, _not_compared),

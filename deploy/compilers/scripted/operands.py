@@ -37,7 +37,7 @@ class Outer:
             for place, leaf in enumerate(self._leaves)
             if isinstance(leaf, Tensor | torch.SymInt | torch.SymFloat)
         ]
-        self.operands = tuple(_apart([self._leaves[place] for place in self._places]))
+        self.operands = tuple(apart([self._leaves[place] for place in self._places]))
 
     def inside(self, operands: Sequence[Any]) -> Values:
         """Values for one block, with the operands that the operator passes to it."""
@@ -134,7 +134,7 @@ def own(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
-def _apart(leaves: Iterable[Any]) -> Iterator[Any]:
+def apart(leaves: Iterable[Any]) -> Iterator[Any]:
     """The operators allow no operands that share memory either, as the halves of a tensor do."""
     seen: set[int] = set()
     for leaf in leaves:

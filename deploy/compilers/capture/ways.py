@@ -1,0 +1,256 @@
+"""Several ways through forward in one program: where one would go another way, that is run.
+
+A way is recorded of a sample that takes none of those before. Where a condition fails that such a
+sample fails, its way is run from the start, and so on; what no sample takes stays a condition,
+which raises.
+"""
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops.cond import cond_op
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from edgeport.deploy.compilers.operators.symbols import SYMBOLS
+from edgeport.deploy.compilers.scripted.operands import apart, fresh
+from edgeport.deploy.sources.running import as_tensors
+from edgeport.deploy.sources.samples import Sample, sizes_of
+from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.run_failures import ANOTHER_WAY
+
+from . import one_way, program
+
+_aten: Any = torch.ops.aten  # operators are made on demand: no types
+_cond: Any = cond_op  # it has none either
+
+Record: TypeAlias = Callable[[tuple[Tensor, ...]], ExportedProgram]
+"""Records the way that inputs take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way.
+
+    Attributes:
+        module: Runs it.
+        turns: The conditions that samples fail, and the ways that these take.
+    """
+
+    module: GraphModule
+    turns: Mapping[Node, "Way"]
+
+    def all(self) -> list["Way"]:
+        """It, and all to which it turns."""
+        return [self, *(way for other in self.turns.values() for way in other.all())]
+
+
+MOST: Final = 8
+"""Ways beside the first: each takes seconds to record, and has its operators in the file."""
+
+
+class Finding:
+    """Finds the ways of samples.
+
+    Args:
+        source: Whose they are.
+        record: Records one.
+    """
+
+    def __init__(self, source: Source, record: Record) -> None:
+        self._source = source
+        self._record = record
+        self._left = MOST
+
+    def way(self, captured: ExportedProgram, samples: Sequence[Sample]) -> Way:
+        """A way, and those of samples that take others.
+
+        Raises:
+            NotImplementedError: There are too many, or one is another by a number.
+            Exception: Whatever recording raises.
+        """
+        with program.free_kernels():
+            captured = captured.run_decompositions({})  # nothing writes into anything then
+        module = one_way.runnable(captured)
+        _forget_writes(module)
+        conditions = one_way.conditions(module.graph)
+        asked = one_way.of_values(captured)
+        failing: dict[int, list[Sample]] = defaultdict(list)
+        behind: dict[int, int] = {}
+        for sample in samples:
+            failed = one_way.answer(module, sample.inputs)[0] & asked
+            if not failed:
+                continue
+            first = min(filter(lambda place: one_way.is_of_forward(conditions[place]), failed))
+            if not one_way.is_branch(conditions[first]):
+                raise NotImplementedError("samples differ in a number that is made of values")
+            failing[first].append(sample)
+            for place in failed:
+                if not one_way.is_of_forward(conditions[place]):
+                    behind[place] = max(first, behind.get(place, first))
+        for place, turn in behind.items():
+            _put_behind(conditions[turn], conditions[place])
+        return Way(module, {conditions[place]: self._other(own) for place, own in failing.items()})
+
+    def _other(self, samples: Sequence[Sample]) -> Way:
+        if not self._left:
+            raise NotImplementedError(f"samples take more than {MOST + 1} ways through forward")
+        self._left -= 1
+        example = max(samples, key=self._fitness)
+        return self.way(self._record(tuple(as_tensors(example.inputs))), samples)
+
+    def _fitness(self, sample: Sample) -> tuple[int, int]:
+        """A compiler may take sizes of 1 as special, and equal ones as one."""
+        sizes = sizes_of(self._source.signature, sample.inputs).values()
+        return min([2, *sizes]), len({*sizes})
+
+
+class Ways(nn.Module):
+    """Runs the first way, and others where it turns."""
+
+    def __init__(self, first: Way) -> None:
+        super().__init__()
+        self.training = False
+        self._first = first
+        for name, child in first.module.named_children():
+            if not isinstance(child, GraphModule):
+                self.add_module(name, child)
+        named = (*self.named_parameters(), *self.named_buffers())
+        names = {id(tensor): name for name, tensor in named}
+        self._names: dict[Node, str] = {}
+        for way in first.all():
+            for node in way.module.graph.find_nodes(op="get_attr"):
+                tensor = operator.attrgetter(node.target)(way.module)
+                if not isinstance(tensor, Tensor):
+                    continue
+                if id(tensor) not in names:
+                    names[id(tensor)] = f"constant_{len(names)}"
+                    self.register_buffer(names[id(tensor)], tensor.detach())
+                self._names[node] = names[id(tensor)]
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Run it on tensors."""
+        weights = {name: operator.attrgetter(name)(self) for name in self._names.values()}
+        return self._run(self._first, inputs, weights)
+
+    def _run(self, way: Way, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
+        nodes = [*way.module.graph.nodes]
+        given = [node for node in nodes if node.op == "placeholder"]
+        rest = [node for node in nodes if node.op != "placeholder"]
+        return self._from(way, dict(zip(given, inputs, strict=True)), rest, inputs, weights)
+
+    def _from(
+        self,
+        way: Way,
+        known: dict[Node, Any],
+        nodes: Sequence[Node],
+        inputs: Sequence[Tensor],
+        weights: Mapping[str, Tensor],
+    ) -> Any:
+        """Run nodes, of which the last is the output."""
+        running = Interpreter(way.module)
+        running.env = known
+        for place, node in enumerate(nodes):
+            if node in way.turns:
+                return self._turn(way, node, known, nodes[place + 1 :], inputs, weights)
+            if node in self._names:
+                known[node] = weights[self._names[node]]
+            else:
+                known[node] = running.run_node(node)
+        return known[nodes[-1]]
+
+    def _turn(
+        self,
+        way: Way,
+        turn: Node,
+        known: Mapping[Node, Any],
+        rest: Sequence[Node],
+        inputs: Sequence[Tensor],
+        weights: Mapping[str, Tensor],
+    ) -> Any:
+        """Go on where a condition holds, and by another way where it does not."""
+        other = way.turns[turn]
+        passed, again = self._passed_on(known, rest)
+        fixed = {node: value for node, value in known.items() if _is_fixed(value)}
+
+        def split(operands: Sequence[Any]) -> tuple[Sequence[Tensor], list[Any], dict[str, Tensor]]:
+            to = len(inputs), len(operands) - len(weights)
+            held = dict(zip(weights, operands[to[1] :], strict=True))
+            return operands[: to[0]], [*operands[to[0] : to[1]]], held
+
+        def goes_on(*operands: Any) -> Any:
+            given, values, held = split(operands)
+            inside = dict(zip(passed, values, strict=True))
+            results = self._from(way, {**fixed, **inside}, [*again, *rest], given, held)
+            return tuple(map(fresh, results))
+
+        def turns(*operands: Any) -> Any:
+            given, _, held = split(operands)
+            return tuple(map(fresh, self._run(other, given, held)))
+
+        (condition,) = turn.all_input_nodes
+        operands = (*inputs, *(known[node] for node in passed), *weights.values())
+        return _cond(known[condition], goes_on, turns, tuple(apart(operands)))
+
+    def _passed_on(
+        self, known: Mapping[Node, Any], rest: Sequence[Node]
+    ) -> tuple[list[Node], list[Node]]:
+        """What goes into a side, and what is made again there: truths, numbers, weights."""
+        passed: dict[Node, None] = {}
+        again: dict[Node, None] = {}
+
+        def need(node: Node) -> None:
+            if node not in known or node in again or _is_fixed(known[node]):
+                return
+            if node not in self._names and isinstance(known[node], Tensor | torch.SymInt):
+                passed[node] = None
+                return
+            for each in node.all_input_nodes:
+                need(each)
+            again[node] = None
+
+        for later in rest:
+            for node in later.all_input_nodes:
+                need(node)
+        return [*passed], [*again]
+
+
+def _is_fixed(value: Any) -> bool:
+    return not any(isinstance(leaf, (Tensor, *SYMBOLS)) for leaf in pytree.tree_leaves(value))
+
+
+def _forget_writes(module: GraphModule) -> None:
+    """Leave the inputs as they are; nobody sees what is written into them.
+
+    Raises:
+        NotImplementedError: A buffer is written.
+    """
+    for node in module.graph.find_nodes(op="call_function", target=_aten.copy_.default):
+        if node.args[0].op != "placeholder":
+            raise NotImplementedError("forward keeps something from call to call")
+        node.replace_all_uses_with(node.args[1])
+        module.graph.erase_node(node)
+
+
+def _put_behind(turn: Node, condition: Node) -> None:
+    """Ask what torch does of a number, as its range, where it is in this range.
+
+    It is asked of a tensor: torch puts what is asked of a number where the number is made.
+    """
+    graph = turn.graph
+    asked = condition.args[0]
+    graph.erase_node(condition)
+    with graph.inserting_after(turn):
+        number = graph.call_function(torch.sym_ite, (asked, 1, 0))
+    with graph.inserting_after(number):
+        tensor = graph.call_function(_aten.full.default, ([], number))
+    with graph.inserting_after(tensor):
+        holds = graph.call_function(_aten.eq.Scalar, (tensor, 1))
+    with graph.inserting_after(holds):
+        graph.call_function(_aten._assert_async.msg, (holds, ANOTHER_WAY))
