@@ -7,7 +7,7 @@ import math
 import operator
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
+from . import traced_branches
 from .capture import program
 from .scripted import rewriting
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
@@ -83,7 +84,7 @@ def recorded(source: Source, folder: Path) -> Compiled:
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:
     from .capture import one_way, special_sizes  # loads sympy
 
-    traced_as = {**_TRACED, one_way.ONLY_IF: one_way.in_torchscript}
+    traced_as = {**_TRACED, one_way.ONLY_IF: traced_branches.only_if}
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
     for layer in _RECURRENT:  # taken apart, they have as many steps as the example
         table.pop(layer, None)
@@ -95,6 +96,8 @@ def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Comp
         layer.training = False  # eval() is refused: what was captured has one mode
     for part in parts(module):
         _ask_for_sizes(part, traced_as)
+    with _tracing():
+        traced_branches.keep_branches(module, source.example_tensors())
     return _save(source, folder, traced(source, module))
 
 
@@ -283,11 +286,17 @@ def _scripted(source: Source, flat: Flat) -> Any:
 
 def traced(source: Source, flat: nn.Module) -> Any:
     """A trace of the module with the example."""
-    with torch.no_grad(), warnings.catch_warnings(), properties_may_raise(), _NoFlags():
-        warnings.simplefilter("ignore")
+    with _tracing():
         return torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False
         )
+
+
+@contextlib.contextmanager
+def _tracing() -> Iterator[None]:
+    with torch.no_grad(), warnings.catch_warnings(), properties_may_raise(), _NoFlags():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _NoFlags(TorchFunctionMode):

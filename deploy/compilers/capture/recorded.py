@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
     """What was recorded.
 
     Attributes:
-        program: One way through forward, and its conditions.
+        program: One way through forward, or several, and its conditions.
         fixed: The lines of the module that make a number of Python's, which is that of the
             example, though other samples have others there.
     """
@@ -45,6 +45,8 @@ class Recorded(NamedTuple):
 
 def with_values(source: Source, *, fixes: bool = False) -> Recorded:
     """Run forward on the example beside its symbols, as torch does for a draft of a program.
+
+    Where samples take other ways, these are recorded too.
 
     Args:
         source: What to capture.
@@ -67,20 +69,8 @@ def with_values(source: Source, *, fixes: bool = False) -> Recorded:
 
     found = record(source.roomy_tensors())
     with contextlib.suppress(Exception):  # the one way, which the proof refuses then
-        found = _with_others(source, found, record)
+        found = ways.with_others(source, found, record)
     return Recorded(found, tuple(dict.fromkeys(numbers[place] for place in sorted(fixed))))
-
-
-def _with_others(source: Source, first: ExportedProgram, record: ways.Record) -> ExportedProgram:
-    """The way of the example, and those of samples that take others."""
-    from .special_sizes import with_or_without  # loads sympy
-
-    found = ways.Finding(source, record).way(first, source.samples)
-    if not found.turns:
-        return first
-    with program.ready(), number_functions.known():
-        capture = partial(program.exported, source, ways.Ways(found))
-        return with_or_without(capture, source)
 
 
 def _with_values(
@@ -96,6 +86,7 @@ def _with_values(
         mock.patch.object(torch.SymFloat, "__format__", _formatted),
         mock.patch.object(torch.SymFloat, "__floordiv__", _floor_divided),
         mock.patch.object(torch.SymFloat, "__bool__", _is_not_0),
+        mock.patch.object(torch.SymBool, "__eq__", _is_equal),
         mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _some_chosen(),
         _answers_kept(numbers),
@@ -312,6 +303,14 @@ _BETWEEN: Final = (
 def _is_not_0(number: Any) -> bool:
     """As ``if x.max().item():`` asks, for which torch has no symbol."""
     return bool(number != 0)
+
+
+_own_equal: Final[Any] = torch.SymBool.__eq__
+
+
+def _is_equal(truth: Any, other: Any) -> Any:
+    """As a key asks, ``{True: a}[x.max() > 1]``, which torch cannot compare."""
+    return bool(truth) == other if isinstance(other, bool) else _own_equal(truth, other)
 
 
 _own_hash: Final[Any] = torch.SymInt.__hash__

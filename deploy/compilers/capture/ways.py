@@ -9,6 +9,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from torch._higher_order_ops.cond import cond_op
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators import number_functions
 from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.compilers.scripted.operands import apart, fresh
 from edgeport.deploy.sources.running import as_tensors
@@ -34,8 +37,31 @@ Record: TypeAlias = Callable[[tuple[Tensor, ...]], ExportedProgram]
 """Records the way that inputs take."""
 
 
+def with_others(source: Source, first: ExportedProgram, record: Record) -> ExportedProgram:
+    """A way, and in the same program those of samples that take others.
+
+    Args:
+        source: Whose samples they are.
+        first: The way of the example.
+        record: Records others.
+
+    Raises:
+        NotImplementedError: There are too many, or they differ in a number.
+        Exception: Whatever recording raises, or torch.export of two sides that differ in shape.
+    """
+    from .special_sizes import with_or_without  # loads sympy
+
+    asked = one_way.of_values(first)
+    module = one_way.runnable(first)
+    if not any(one_way.answer(module, sample.inputs)[0] & asked for sample in source.samples):
+        return first
+    found = Ways(_Finding(source, record).way(first, source.samples))
+    with program.ready(), number_functions.known(), fx_traceback.preserve_node_meta():
+        return with_or_without(partial(program.exported, source, found), source)
+
+
 @dataclass(frozen=True, slots=True)
-class Way:
+class _Way:
     """One way.
 
     Attributes:
@@ -44,18 +70,18 @@ class Way:
     """
 
     module: GraphModule
-    turns: Mapping[Node, "Way"]
+    turns: Mapping[Node, "_Way"]
 
-    def all(self) -> list["Way"]:
+    def all(self) -> list["_Way"]:
         """It, and all to which it turns."""
         return [self, *(way for other in self.turns.values() for way in other.all())]
 
 
-MOST: Final = 8
+_MOST: Final = 8
 """Ways beside the first: each takes seconds to record, and has its operators in the file."""
 
 
-class Finding:
+class _Finding:
     """Finds the ways of samples.
 
     Args:
@@ -66,15 +92,10 @@ class Finding:
     def __init__(self, source: Source, record: Record) -> None:
         self._source = source
         self._record = record
-        self._left = MOST
+        self._left = _MOST
 
-    def way(self, captured: ExportedProgram, samples: Sequence[Sample]) -> Way:
-        """A way, and those of samples that take others.
-
-        Raises:
-            NotImplementedError: There are too many, or one is another by a number.
-            Exception: Whatever recording raises.
-        """
+    def way(self, captured: ExportedProgram, samples: Sequence[Sample]) -> _Way:
+        """A way, and those of samples that take others."""
         with program.free_kernels():
             captured = captured.run_decompositions({})  # nothing writes into anything then
         module = one_way.runnable(captured)
@@ -87,23 +108,25 @@ class Finding:
             failed = one_way.answer(module, sample.inputs)[0] & asked
             if not failed:
                 continue
-            first = min(filter(lambda place: one_way.is_of_forward(conditions[place]), failed))
+            of_forward = {each for each in failed if one_way.is_of_forward(conditions[each])}
+            first = min(of_forward, default=min(failed))
             if not one_way.is_branch(conditions[first]):
                 raise NotImplementedError("samples differ in a number that is made of values")
             failing[first].append(sample)
-            for place in failed:
-                if not one_way.is_of_forward(conditions[place]):
-                    behind[place] = max(first, behind.get(place, first))
+            for place in failed - of_forward:
+                behind[place] = max(first, behind.get(place, first))
         for place, turn in behind.items():
-            _put_behind(conditions[turn], conditions[place])
-        return Way(module, {conditions[place]: self._other(own) for place, own in failing.items()})
+            _put_behind(conditions[max(place, turn)], conditions[place])
+        turns = {conditions[place]: self._other(own) for place, own in failing.items()}
+        return _Way(module, turns)
 
-    def _other(self, samples: Sequence[Sample]) -> Way:
+    def _other(self, samples: Sequence[Sample]) -> _Way:
         if not self._left:
-            raise NotImplementedError(f"samples take more than {MOST + 1} ways through forward")
+            raise NotImplementedError(f"samples take more than {_MOST + 1} ways through forward")
         self._left -= 1
         example = max(samples, key=self._fitness)
-        return self.way(self._record(tuple(as_tensors(example.inputs))), samples)
+        captured = self._record(tuple(as_tensors(example.inputs)))
+        return self.way(captured, [sample for sample in samples if sample is not example])
 
     def _fitness(self, sample: Sample) -> tuple[int, int]:
         """A compiler may take sizes of 1 as special, and equal ones as one."""
@@ -114,7 +137,7 @@ class Finding:
 class Ways(nn.Module):
     """Runs the first way, and others where it turns."""
 
-    def __init__(self, first: Way) -> None:
+    def __init__(self, first: _Way) -> None:
         super().__init__()
         self.training = False
         self._first = first
@@ -139,7 +162,7 @@ class Ways(nn.Module):
         weights = {name: operator.attrgetter(name)(self) for name in self._names.values()}
         return self._run(self._first, inputs, weights)
 
-    def _run(self, way: Way, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
+    def _run(self, way: _Way, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
         nodes = [*way.module.graph.nodes]
         given = [node for node in nodes if node.op == "placeholder"]
         rest = [node for node in nodes if node.op != "placeholder"]
@@ -147,7 +170,7 @@ class Ways(nn.Module):
 
     def _from(
         self,
-        way: Way,
+        way: _Way,
         known: dict[Node, Any],
         nodes: Sequence[Node],
         inputs: Sequence[Tensor],
@@ -167,7 +190,7 @@ class Ways(nn.Module):
 
     def _turn(
         self,
-        way: Way,
+        way: _Way,
         turn: Node,
         known: Mapping[Node, Any],
         rest: Sequence[Node],
@@ -239,13 +262,12 @@ def _forget_writes(module: GraphModule) -> None:
 
 
 def _put_behind(turn: Node, condition: Node) -> None:
-    """Ask what torch does of a number, as its range, where it is in this range.
+    """Ask what torch does of a number, as its range, behind a turn, where it is in this range.
 
     It is asked of a tensor: torch puts what is asked of a number where the number is made.
     """
     graph = turn.graph
     asked = condition.args[0]
-    graph.erase_node(condition)
     with graph.inserting_after(turn):
         number = graph.call_function(torch.sym_ite, (asked, 1, 0))
     with graph.inserting_after(number):
@@ -254,3 +276,4 @@ def _put_behind(turn: Node, condition: Node) -> None:
         holds = graph.call_function(_aten.eq.Scalar, (tensor, 1))
     with graph.inserting_after(holds):
         graph.call_function(_aten._assert_async.msg, (holds, ANOTHER_WAY))
+    graph.erase_node(condition)

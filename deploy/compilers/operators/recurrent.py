@@ -12,16 +12,17 @@ and GRU, whose counter, a lifted constant, torch.onnx loses.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from torch._decomp.decompositions import _rnn_helper, gather_params
 from torch._higher_order_ops.while_loop import while_loop
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.export import _patches as patches
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import linear
+from torch.utils import _pytree as pytree
 
 _Tensors: TypeAlias = tuple[Tensor, ...]
 _Cell: TypeAlias = Callable[[Tensor, Tensor, _Tensors], _Tensors]
@@ -37,17 +38,33 @@ def free_time() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_afresh())
         for layer, loop in LAYERS.items():
-            stack.enter_context(register(layer, partial(_kernel, loop)))
+            stack.enter_context(register(layer, partial(_kernel, layer, loop)))
         yield
 
 
 def _kernel(
-    loop: Callable[..., _Tensors], input: Tensor, hx: Tensor | Sequence[Tensor], *rest: Any
+    layer: Any,
+    loop: Callable[..., _Tensors],
+    input: Tensor,
+    hx: Tensor | Sequence[Tensor],
+    *rest: Any,
 ) -> Any:
     """The shapes, when those are asked; else a loop."""
     if isinstance(input, FakeTensor) and get_proxy_mode() is None:
-        return _shapes(input, hx, *rest)
+        found = _shapes(input, hx, *rest)
+        if input.real_tensor is not None:
+            _fill(found, layer, input, hx, *rest)
+        return found
     return loop(input, hx, *rest)
+
+
+def _fill(found: _Tensors, layer: Any, *given: Any) -> None:
+    """The values beside the shapes, where forward is recorded with those of the example."""
+    real = pytree.tree_map_only(FakeTensor, lambda fake: fake.real_tensor, given)
+    with unset_fake_temporarily():
+        values = layer._op_dk(torch.DispatchKey.CompositeImplicitAutograd, *real)
+    for fake, value in zip(found, values, strict=True):
+        cast(FakeTensor, fake).real_tensor = value
 
 
 def _shapes(input: Tensor, hx: Tensor | Sequence[Tensor], *options: Any) -> _Tensors:

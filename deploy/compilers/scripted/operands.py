@@ -49,14 +49,16 @@ class Outer:
 
 
 def fresh(leaf: Any) -> Any:
-    """The operators allow no output that is an input."""
+    """The operators allow no output that is an input, nor sides that lay it out otherwise."""
     if isinstance(leaf, bool):
         return torch.full((), leaf)
     if isinstance(leaf, float | torch.SymFloat):
         return _full((), leaf, dtype=torch.float64)
     if isinstance(leaf, torch.SymBool):  # of ``n > 4 and n % 2 == 0``, whose other side is a bool
         return truth(leaf)
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+    if isinstance(leaf, Tensor):
+        return leaf.clone(memory_format=torch.contiguous_format)
+    return leaf
 
 
 def as_tensor(leaf: Any) -> Any:

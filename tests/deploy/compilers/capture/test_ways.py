@@ -1,0 +1,196 @@
+"""Ways through forward that samples take are in one file, whatever Python does in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeport import deploy
+from edgeport.deploy.compilers.capture.recorded import with_values
+from edgeport.deploy.compilers.upstream import quiet
+from edgeport.runtimes import ExportError, ValuesError
+
+BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
+AXES = {"x": {0: "rows"}}
+
+
+class EndsEarly(nn.Module):
+    """By names that are made, and with a function in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        for number in range(2):
+            setattr(self, f"layer{number}", nn.Linear(4, 4))
+            setattr(self, f"head{number}", nn.Linear(4, 3))
+        self.known = {"act": lambda x: x.relu()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number in range(2):
+            x = self.known["act"](getattr(self, f"layer{number}")(x)) + x
+            y: Tensor = getattr(self, f"head{number}")(x)
+            if y.softmax(-1).max() > 0.7:
+                break
+        return y
+
+
+class Writes(nn.Module):
+    """Into its input, and by a view of what is read afterwards."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x.mul_(2)
+        y = x + 1
+        flat = y.view(-1)
+        try:
+            if y[:, 0].max() > 2:
+                y[:, 1] = 0
+        except ValueError:
+            pass
+        if flat.sum() > 0:
+            flat.mul_(3)
+        return y, x.sum(1)
+
+
+class Masks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = x > 1
+        mask = large if large.any() else None
+        y: Tensor = self.layer(x)
+        if mask is not None:
+            y = y.masked_fill(mask, 7.0)
+        return sum([y, x], start=torch.tensor(0.5))
+
+
+@pytest.mark.parametrize(
+    ("module", "format_"),
+    [
+        *((EndsEarly(), each) for each in BACKENDS),
+        (Writes(), "torchscript"),
+        (Masks(), "onnx"),
+    ],
+)
+def test_ways_of_samples_are_in_the_file(module: nn.Module, format_: str, tmp_path: Path) -> None:
+    made = deploy.export(
+        module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=[format_], dimensions=AXES
+    )
+    torch.manual_seed(1)
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for scale in (0.1, 0.5, 2.0, 9.0):
+            for rows in (1, 2, 5):
+                x = scale * torch.randn(rows, 4)
+                answers = session.run({"x": x.numpy()}).values()
+                expected = module(x.clone())
+                for found, y in zip(
+                    answers, expected if isinstance(expected, tuple) else [expected], strict=True
+                ):
+                    np.testing.assert_allclose(found, y.detach(), rtol=1e-4, atol=1e-4)
+
+
+class Twice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        choose = {True: 2.0, False: 0.5}
+        if {bool(x[0, 0] > 0)} == {True}:
+            x = x * choose[True]
+        return x - 1 if {bool(x[0, 1] > 0)} == {True} else x * choose[False]
+
+
+def rows(*first: Sequence[float]) -> list[dict[str, Any]]:
+    return [{"x": np.array([each], np.float32)} for each in first]
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_a_way_that_no_sample_takes_is_refused(format_: str, tmp_path: Path) -> None:
+    """A condition stays that failed with another one alone."""
+    module = Twice()
+    made = deploy.export(
+        module, {"x": torch.ones(1, 2)}, tmp_path / "m.edge", formats=[format_],
+        samples=rows((1, 2), (-1, -2)),
+    )  # fmt: skip  # one call
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for given in rows((3, 4), (-3, -5)):
+            (found,) = session.run(given).values()
+            np.testing.assert_allclose(found, module(torch.tensor(given["x"])))
+        for given in rows((3, -4), (-3, 5)):
+            with pytest.raises(ValuesError, match="take another way through forward"):
+                session.run(given)
+
+
+class Rounds(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        most = x.max().item()
+        ways: dict[bool, Any] = {True: lambda: round(most), False: lambda: 0}
+        y: Tensor = x + ways[most > 0]()
+        return y
+
+
+def test_zeros_prove_no_way(tmp_path: Path) -> None:
+    made = deploy.export(
+        Rounds(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["onnx"], dimensions=AXES
+    )
+    with made.bundle.open("ort-cpu") as session:
+        x = torch.full((2, 4), -3.0)
+        (found,) = session.run({"x": x.numpy()}).values()
+    np.testing.assert_allclose(found, x)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, (last, _) = self.layer(x)
+        ways: dict[bool, Tensor] = {True: y * 2, False: y - 1}
+        return ways[bool(last.sum() > 0)]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_way_behind_a_recurrent_layer_is_that_of_the_values(sign: float) -> None:
+    module = Recurrent()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.fill_(sign)
+    source = deploy.source_of("m", module, {"x": torch.rand(2, 5, 4)}, {"x": {0: "rows"}})
+    with quiet():
+        run: Any = with_values(source).program.module()
+    x = torch.rand(3, 5, 4)
+    torch.testing.assert_close(run(x)[0], module(x))
+
+
+def test_nodes_have_the_lines_of_the_user() -> None:
+    source = deploy.source_of("m", Masks(), {"x": torch.randn(3, 4)}, AXES)
+    with quiet():
+        program = with_values(source).program
+    (branch,) = program.graph.find_nodes(op="call_function", target=torch.ops.higher_order.cond)
+    sides = [getattr(program.graph_module, side.target) for side in branch.args[1:3]]
+    for side in sides:
+        (layer,) = side.graph.find_nodes(op="call_function", target=torch.ops.aten.linear.default)
+        assert "y: Tensor = self.layer(x)" in layer.stack_trace
+
+
+class Counts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        turns = 0
+        while {bool(x.abs().max() > 1)} == {True}:
+            x = x * 0.5
+            turns += 1
+        return x + turns
+
+
+def test_too_many_ways_are_refused(tmp_path: Path) -> None:
+    samples = [{"x": np.full((1, 2), 2.0**number, np.float32)} for number in range(12)]
+    with pytest.raises(ExportError, match="takes another way through forward than the example"):
+        deploy.export(
+            Counts(), {"x": torch.ones(1, 2)}, tmp_path / "m.edge", formats=["pt2"],
+            samples=samples,
+        )  # fmt: skip  # one call
