@@ -1,7 +1,7 @@
 """Command line: ``edgeport COMMAND``. Parses, calls, and turns errors into exit codes.
 
 0 fine; 1 what was checked failed; 2 usage or bad input; 3 something needed is missing here;
-130 interrupted.
+130 interrupted, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, Final
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from edgeport import __version__
 
@@ -31,6 +32,9 @@ COMMANDS = (
 
 _MISSING: Final = 3
 """Exit code: something that is needed is missing here. Memory is, too."""
+
+_INTERRUPTED: Final = 130
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _IN_ASCII: Final = "edgeport-in-ascii"
 """How what a terminal without UTF-8 has no sign for is written."""
@@ -51,6 +55,12 @@ atexit.register(gc.freeze)  # Python looks through all of torch else before it e
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    with _ended_as_by_ctrl_c() as came:
+        code = _main(argv)
+    return 128 + came[0] if came and code == _INTERRUPTED else code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     try:
         _open_closed_streams()
@@ -73,16 +83,39 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _MISSING
         return _run(arguments)
     except KeyboardInterrupt as e:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)  # one is enough: we are on our way out
         written = "; ".join(getattr(e, "__notes__", ())) or "nothing was written"
         print(f"edgeport: interrupted; {written}", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM, and SIGHUP of a terminal that is gone, be Ctrl-C; collect which came."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    ours = [n for n in _ENDING if signal.getsignal(n) is signal.SIG_DFL]  # not behind nohup
+    if current_thread() is not main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield came
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Let Ctrl-C come behind the block: numpy, while it is imported, calls it a broken install."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
     finally:
