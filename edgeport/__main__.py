@@ -72,7 +72,10 @@ def _main(argv: Sequence[str] | None) -> int:
                 parser = _parser(typed)
             arguments = parser.parse_args(typed)
             if "" in typed:  # as a path it would be the folder one stands in
-                parser.error("an argument is empty: is a variable of the shell not set?")
+                empty = (
+                    "edgeport: an argument is empty\n  fix: is a variable of the shell not set?\n"
+                )
+                parser.exit(2, empty)
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
             return _MISSING
@@ -191,16 +194,16 @@ def _of_numpy(error: ImportError) -> str:
 
 def _parser(typed: Sequence[str]) -> ArgumentParser:
     """Declare the command that was typed, or all of them where it is none: for ``--help``."""
-    from argparse import ArgumentParser
     from importlib import import_module
 
-    parser = ArgumentParser(
+    from edgeport.commands.parsers import Commands, Parser
+
+    parser = Parser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "
         "and prove that it is still the same model.",
     )
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
-    from edgeport.commands.parsers import Commands
 
     commands: Any = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", action=Commands

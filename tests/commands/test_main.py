@@ -84,7 +84,9 @@ def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit, match=r"^2$"):
             main(command)
         told = capsys.readouterr().err
-        assert told.endswith("error: an argument is empty: is a variable of the shell not set?\n")
+        assert told == (
+            "edgeport: an argument is empty\n  fix: is a variable of the shell not set?\n"
+        )
 
 
 def test_a_command_declares_no_other() -> None:
