@@ -100,6 +100,8 @@ def _ended_as_by_ctrl_c() -> Iterator[list[int]]:
 
     def interrupt(number: int, frame: object) -> NoReturn:
         came.append(number)
+        for each in ours:  # the terminal and the shell both send SIGHUP: one is enough
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     ours = [n for n in _ENDING if signal.getsignal(n) is signal.SIG_DFL]  # not behind nohup

@@ -230,12 +230,15 @@ def test_declaring_the_command_imports_no_engine() -> None:
     assert found.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_after_an_epoch_keeps_a_whole_run(number: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "--epochs", "5000")
     assert process.stdout is not None
     assert process.stdout.readline().startswith("epoch    1/5000  cost ")
     process.send_signal(number)
+    if number == signal.SIGHUP:  # of the terminal, and again of the shell
+        time.sleep(0.002)
+        process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert entries(tmp_path) == ["run"]
