@@ -198,7 +198,7 @@ class Trainer:
         return costs
 
     def diverged(self, epoch: int, cost: float) -> EngineError:
-        """The error that vectors are not finite any more."""
+        """The error that vectors are worse by far than none, or not finite any more."""
         return EngineError(
             f"training diverged in epoch {epoch}: the cost is {cost}",
             remedy=f"use a smaller --lr than {self._asked.first_rate:g}, or a smaller --batch",
