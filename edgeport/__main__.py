@@ -1,7 +1,7 @@
 """Command line: ``edgeport COMMAND``. Parses, calls, and turns errors into exit codes.
 
 0 fine; 1 what was checked failed; 2 usage or bad input; 3 something needed is missing here;
-130 interrupted.
+130 interrupted, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, Final
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from edgeport import __version__
 
@@ -31,6 +32,9 @@ COMMANDS = (
 
 _MISSING: Final = 3
 """Exit code: something that is needed is missing here. Memory is, too."""
+
+_INTERRUPTED: Final = 130
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _IN_ASCII: Final = "edgeport-in-ascii"
 """How what a terminal without UTF-8 has no sign for is written."""
@@ -51,6 +55,12 @@ atexit.register(gc.freeze)  # Python looks through all of torch else before it e
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    with _ended_as_by_ctrl_c() as came:
+        code = _main(argv)
+    return 128 + came[0] if came and code == _INTERRUPTED else code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     try:
         _open_closed_streams()
@@ -62,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser = _parser(typed)
             arguments = parser.parse_args(typed)
             if "" in typed:  # as a path it would be the folder one stands in
-                parser.error("an argument is empty: is a variable of the shell not set?")
+                empty = (
+                    "edgeport: an argument is empty\n  fix: is a variable of the shell not set?\n"
+                )
+                parser.exit(2, empty)
         except MemoryError as e:  # no room for our own modules: import no more of them
             print(f"edgeport: {_in_words(e)}", file=sys.stderr)
             return _MISSING
@@ -73,16 +86,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _MISSING
         return _run(arguments)
     except KeyboardInterrupt as e:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: we are on our way out
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)  # one is enough: we are on our way out
         written = "; ".join(getattr(e, "__notes__", ())) or "nothing was written"
         print(f"edgeport: interrupted; {written}", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM, and SIGHUP of a terminal that is gone, be Ctrl-C; collect which came."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        came.append(number)
+        for each in ours:  # the terminal and the shell both send SIGHUP: one is enough
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    ours = [n for n in _ENDING if signal.getsignal(n) is signal.SIG_DFL]  # not behind nohup
+    if current_thread() is not main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield came
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Let Ctrl-C come behind the block: numpy, while it is imported, calls it a broken install."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
     finally:
@@ -158,16 +196,16 @@ def _of_numpy(error: ImportError) -> str:
 
 def _parser(typed: Sequence[str]) -> ArgumentParser:
     """Declare the command that was typed, or all of them where it is none: for ``--help``."""
-    from argparse import ArgumentParser
     from importlib import import_module
 
-    parser = ArgumentParser(
+    from edgeport.commands.parsers import Commands, Parser
+
+    parser = Parser(
         prog="edgeport",
         description="Take a PyTorch model to the device it runs on, "
         "and prove that it is still the same model.",
     )
     parser.add_argument("--version", action="version", version=f"edgeport {__version__}")
-    from edgeport.commands.parsers import Commands
 
     commands: Any = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", action=Commands

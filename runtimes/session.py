@@ -341,7 +341,8 @@ def _uninterrupted(*, is_held: bool) -> Iterator[None]:
     """
     import signal
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if is_held else ())
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_held else ()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     try:
         yield
     finally:

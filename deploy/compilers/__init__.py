@@ -8,8 +8,8 @@ Which module does what, in the order in which a user's module meets them:
 - ``capture`` makes a program of torch.export, or one of the way that forward took.
 - ``scripted`` is for code with branches and loops: it makes a script of a module, and a program
   of the script.
-- ``pt2``, ``aotinductor`` and ``torchscript`` make a file of a program, ``onnx_files`` does for
-  ONNX.
+- ``pt2``, ``aotinductor`` and ``torchscript`` make a file of a program, the last by
+  ``traced_branches``; ``onnx_files`` does for ONNX.
 - ``narrower`` makes a file in bfloat16, float16 or int8 of one in float32.
 
 ``operators`` has what is written in place of torch's own operators and functions.

@@ -185,7 +185,7 @@ def range_remedy(sizes: Mapping[str, int]) -> str:
         f"a range says which sizes{of} are allowed: {name}:MIN..MAX, or {name}:MIN..MAX:STEP for "
         "the multiples of STEP"
     )
-    return f"check the declared inputs; {allowed}; {values}"
+    return f"check the declared inputs: name, dtype and size of each; {allowed}; {values}"
 
 
 def _named_outputs(result: object) -> Iterator[tuple[str, torch.Tensor]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.options import (
+    Listed,
     above_zero,
     add_gpu_options,
     add_margin,
@@ -76,15 +77,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", action="store_true", help="keep the result in the bundle")
     parser.add_argument("--json", action="store_true", help="print JSON, with every raw duration")
     vary = parser.add_argument_group("what to vary; every combination is measured")
-    vary.add_argument("--backend", type=names, metavar="NAME[,NAME]",
+    vary.add_argument("--backend", type=names, action=Listed, metavar="NAME[,NAME]",
                       help="only these (default: all that fit)")  # fmt: skip
-    vary.add_argument("--batch", type=_numbers, metavar="N[,N]",
+    vary.add_argument("--batch", type=_numbers, action=Listed, metavar="N[,N]",
                       help="rows in one call (1, or the fewest that the model takes)")  # fmt: skip
     vary.add_argument("--shape", type=_size, action="append", default=[], metavar="DIM=N[,N]",
                       help="size of another named dimension; repeat for more")  # fmt: skip
-    vary.add_argument("--threads", type=_numbers, metavar="N[,N]",
+    vary.add_argument("--threads", type=_numbers, action=Listed, metavar="N[,N]",
                       help="threads in one operator (default: all CPUs)")  # fmt: skip
-    vary.add_argument("--device", type=names, metavar="NAME[,NAME]",
+    vary.add_argument("--device", type=names, action=Listed, metavar="NAME[,NAME]",
                       help="cpu, cuda, cuda:N (default: each backend's own)")  # fmt: skip
     vary.add_argument("--spinning", choices=("on", "off", "both"), default="on",
                       help="whether idle threads of ONNX Runtime spin (%(default)s)")  # fmt: skip

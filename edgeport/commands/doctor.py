@@ -66,7 +66,7 @@ def _gpus() -> dict[str, Any]:
 
 def _gpu_lines(machine: dict[str, Any]) -> list[str]:
     if not machine["gpus"]:
-        return [f"no GPU: {machine['no_gpu']}"]
+        return [f"no GPU: {machine['no_gpu'].removeprefix('a GPU is needed, and ')}"]
     major, minor = machine["driver_cuda"]
     lines = [f"cuda:{index}: {name}" for index, name in enumerate(machine["gpus"])]
     return [*lines, f"the NVIDIA driver runs CUDA up to {major}.{minor}"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeport.commands import sources
 from edgeport.commands.export_story import Story
 from edgeport.commands.options import (
+    Listed,
     add_max_ratio,
     add_min_signal,
     check_report,
@@ -83,6 +84,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     ask(
         "--format",
         type=names,
+        action=Listed,
         metavar="NAME[,NAME]",
         help="default: onnx,torchscript,pt2; also aotinductor, for this kind of machine, and "
         "tensorrt and tensorrt-rtx, built from onnx",
@@ -156,6 +158,7 @@ def add_engine_build_options(parser: argparse.ArgumentParser) -> None:
     ask(
         "--compute-capability",
         type=names,
+        action=Listed,
         default=(),
         metavar="M.N[,M.N]",
         help="GPUs of a tensorrt-rtx engine: 8.6,8.9 (default: all from Ampere on)",
@@ -206,7 +209,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGr
         metavar="SCRIPT.py",
         help="run this script; its `with edgeport.deploy.capture(module):` says all of this",
     )
-    say("--output-names", type=names, metavar="NAME[,NAME]", help="in order")
+    say("--output-names", type=names, action=Listed, metavar="NAME[,NAME]", help="in order")
     say("--keep-training-mode", action="store_true", help="export what it does in training mode")
     return group
 

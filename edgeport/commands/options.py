@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import MissingFileError, StorageError, UsageError
@@ -24,10 +24,31 @@ _UNITS: Final = {
 _LARGEST_SIZE: Final = 2**41
 
 
+class Listed(argparse.Action):
+    """Of an option with several values: given again, it has those of both."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep them."""
+        before = getattr(namespace, self.dest) or ()
+        if twice := [value for value in values if value in before]:
+            parser.error(f"argument {option_string}: {twice[0]} is there twice")
+        setattr(namespace, self.dest, (*before, *values))
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Declare ``--backend``, ``--threads`` and ``--device``."""
     parser.add_argument(
-        "--backend", type=names, metavar="NAME[,NAME]", help="only these (default: all that fit)"
+        "--backend",
+        type=names,
+        action=Listed,
+        metavar="NAME[,NAME]",
+        help="only these (default: all that fit)",
     )
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeport.commands import sources
 from edgeport.commands.export import add_source_options, parse_source
-from edgeport.commands.options import names, refuse_overwriting
+from edgeport.commands.options import Listed, names, refuse_overwriting
 from edgeport.commands.signature_lines import titled_signature
 from edgeport.commands.terminal import note, show, size_text, table
 from edgeport.runtimes import Bundle, UsageError, files
@@ -45,7 +45,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle: NAME.edge")
     parser.add_argument(
-        "--artefacts", type=names, metavar="NAME[,NAME]", help="only these formats (default: all)"
+        "--artefacts",
+        type=names,
+        action=Listed,
+        metavar="NAME[,NAME]",
+        help="only these formats (default: all)",
     )
     parser.add_argument("--zip", action="store_true", help="write one file instead of a folder")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,7 +1,15 @@
 """How commands are declared."""
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake is told in two lines, as all others are, and not behind all that there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with what was typed, and end."""
+        self.exit(2, f"{self.prog}: {message}\n  fix: see {self.prog} --help\n")
 
 
 class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # not subscriptable at run time

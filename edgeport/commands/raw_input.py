@@ -5,6 +5,7 @@ Images are a uint8 tensor, as a decoder gives them.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeport.commands.terminal import note
+from edgeport.commands.terminal import note, size_text
 from edgeport.runtimes import (
     FormatError,
     InputError,
@@ -41,6 +42,7 @@ from edgeport.runtimes.text import MOST_CHARACTERS, encode, is_text
 
 BATCH_ROWS: Final = 1024
 
+_MOST_COMING_BYTES: Final = 64 * 2**20
 _TOLD: Final = 3
 _WHAT_COMES_IN: Final = Path("-")
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
@@ -63,7 +65,7 @@ def read(
         path: ``.csv`` or ``.tsv``: a column per input, by name. ``.npz``: an array per input.
             ``.npy``: that of the only input. ``.txt``: a text per line. An
             image, or a folder of them. ``-``: what comes in, as ``.txt`` where the only input is
-            text, else as ``.csv``.
+            text, else as ``.csv``; at most 64 MiB of a pipe.
         signature: Of the model.
         categories: What columns of text may be. White space around them is none of them, as it is
             when a table is trained on; it is told where a row has another. Other text stays as it
@@ -72,13 +74,13 @@ def read(
     Raises:
         MissingFileError: There is nothing at ``path``.
         FormatError: It is not what its name says.
-        InputError: A column or array is missing, or a value does not fit.
+        InputError: A column or array is missing, a value does not fit, or more comes in than that.
         UsageError: The model does not take what is in such a file.
         BackendMissingError: Pillow is needed and not installed.
     """
     if path == _WHAT_COMES_IN:
         is_lines = len(signature.inputs) == 1 and is_text(signature.inputs[0])
-        come = Path("/dev/stdin")
+        come = _what_comes_in()
         return _lines(come, signature) if is_lines else _table(come, signature, categories)
     if not path.exists():
         raise MissingFileError(f"no such file: {path}", remedy="check the path of --input")
@@ -97,6 +99,29 @@ def read(
             remedy="save it as one of them; --input - reads a table, or lines of text, as it comes",
         )
     return readers[suffix](path, signature)
+
+
+def _what_comes_in() -> Path:
+    """Where it can be read from: of a pipe, which may never end, a copy in memory takes its place.
+
+    Raises:
+        InputError: It is too long.
+    """
+    come = Path("/dev/stdin")
+    if not come.is_file():
+        with come.open("rb") as stream:
+            data = stream.read(_MOST_COMING_BYTES + 1)
+        if len(data) > _MOST_COMING_BYTES:
+            raise InputError(
+                f"more than {size_text(_MOST_COMING_BYTES)} came in",
+                remedy="save it in a file, and name that",
+            )
+        handle = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        with os.fdopen(handle, "wb") as copy:
+            copy.write(data)
+            copy.flush()
+            os.dup2(handle, 0)
+    return come
 
 
 def _is_column(spec: TensorSpec) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeport.commands.options import TF32_HELP, above_zero, names, positive, seed
+from edgeport.commands.options import TF32_HELP, Listed, above_zero, names, positive, seed
 from edgeport.runtimes.needs import needs
 
 if TYPE_CHECKING:
@@ -174,10 +174,17 @@ def add_data_options(parser: argparse.ArgumentParser, example: str) -> None:
     )  # fmt: skip
     say("--target", metavar="NAME", help="the column or array to predict")
     say(
-        "--categorical", type=names, default=(), metavar="NAME[,NAME]",
+        "--categorical", type=names, action=Listed, default=(), metavar="NAME[,NAME]",
         help="columns of numbers that are categories",
     )  # fmt: skip
-    say("--drop", type=names, default=(), metavar="NAME[,NAME]", help="columns to leave out")
+    say(
+        "--drop",
+        type=names,
+        action=Listed,
+        default=(),
+        metavar="NAME[,NAME]",
+        help="columns to leave out",
+    )
     say(
         "--held-out", type=share, metavar="SHARE",
         help="of the examples, to measure on (default: the part that the data come with, or 0.2)",

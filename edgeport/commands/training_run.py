@@ -22,6 +22,7 @@ from edgeport.runtimes import EdgeportError, ExistingFileError, SourceError, Sto
 from edgeport.runtimes.formats.csv_table import TABLES
 from edgeport.runtimes.images import images_in
 from edgeport.runtimes.needs import needs
+from edgeport.runtimes.safety.forked import ENDING
 from edgeport.runtimes.text import decode
 
 if TYPE_CHECKING:
@@ -251,11 +252,12 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let no Ctrl-C in while what was trained is measured and saved: it would be lost by it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def save(made: "Run", output: Path, *, png: bool) -> None:

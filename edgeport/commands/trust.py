@@ -9,8 +9,13 @@ from edgeport.runtimes.safety.isolation import Limits
 __all__ = ["Limits", "add_trust_options", "limits", "trusted"]
 
 
-def add_trust_options(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--public-key``, ``--require-signature`` and ``--time-limit``."""
+def add_trust_options(parser: argparse.ArgumentParser, besides: str = "") -> None:
+    """Declare ``--public-key``, ``--require-signature`` and ``--time-limit``.
+
+    Args:
+        parser: The command's.
+        besides: What else the limit is of.
+    """
     parser.add_argument(
         "--public-key",
         type=Path,
@@ -27,7 +32,7 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
         "--time-limit",
         type=positive,
         metavar="SECONDS",
-        help="of the process in which a backend opens and proves a bundle (default: 600)",
+        help="of the process in which a backend opens and proves a bundle (default: 600)" + besides,
     )
 
 

@@ -40,6 +40,7 @@ class VerifyArgs:
         bundle: What to run; ``None`` with ``stored``, a report to judge again.
         max_ratios: By name of the output; ``None`` for all that have none of their own.
         report: Where to write what was found, as .html or .json.
+        answer_s: How long a server may take for one answer; ``None`` for the usual time.
     """
 
     bundle: Path | None
@@ -54,6 +55,7 @@ class VerifyArgs:
     trusted: tuple[Path, ...] | None
     limits: Limits
     url: str | None
+    answer_s: float | None
     as_json: bool
 
 
@@ -77,7 +79,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--url", help="not here, but through a server: http://HOST:PORT[/v2/models/NAME]"
     )
     add_engine_options(parser)
-    add_trust_options(parser)
+    add_trust_options(parser, "; with --url, of one answer (60)")
     add_max_ratio(parser, "what the bundle holds")
     add_min_signal(parser, "what the bundle holds")
     parser.add_argument(
@@ -139,9 +141,10 @@ def _verify_served(bundle: Bundle, url: str, args: VerifyArgs) -> Report:
             "the server's to choose",
             remedy="leave these out",
         )
-    from edgeport.runtimes.parity.endpoint import verify_endpoint
+    from edgeport.runtimes.parity.endpoint import ANSWER_S, verify_endpoint
 
-    return verify_endpoint(bundle, url, _bars(bundle.manifest.thresholds, args))
+    bars = _bars(bundle.manifest.thresholds, args)
+    return verify_endpoint(bundle, url, bars, args.answer_s or ANSWER_S)
 
 
 def _judge_again(stored: Path, args: VerifyArgs) -> Report:
@@ -201,5 +204,6 @@ def _parse(arguments: argparse.Namespace) -> VerifyArgs:
         trusted(arguments),
         limits(arguments),
         arguments.url,
+        arguments.time_limit,
         arguments.json,
     )

@@ -20,6 +20,9 @@ _CUDA_ERROR: Final = re.compile("CUDA error: .*")
 _NO_MEMORY: Final = re.compile("CUDA error: out of memory|CU[A-Z]+_STATUS_ALLOC_FAILED")
 """cuBLAS and cuDNN ask for memory that torch does not manage."""
 
+_MESSAGE_IS_BEFORE: Final = ("The original call is", "The above operation failed")
+"""What the loader, and what looks for shapes before a second run, say behind the message."""
+
 
 def failure(error: Exception, device: torch.device) -> EdgeportError:
     """The error to raise for one of a run on a device."""
@@ -66,7 +69,7 @@ def last_line(error: Exception) -> str:
     told = str(error).partition("\n\nWhile executing %")[0]  # an operator of a program
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     code = [line for line, under in itertools.pairwise(lines) if "<--- HERE" in under][-1:]
-    if any(line.startswith("The original call is") for line in lines):  # a loader's, not a run's
+    if any(line.startswith(_MESSAGE_IS_BEFORE) for line in lines):
         return " ".join([lines[0], *code])
     if lines and lines[-1].endswith("Error:"):  # without a message: the line of code then
         return " ".join([lines[-1], *code])

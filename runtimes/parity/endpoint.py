@@ -33,7 +33,8 @@ from .verification import check_session, output_facts, proving_samples
 
 LARGEST_ANSWER_BYTES: Final = 2**30
 
-_TIMEOUT_S: Final = 60.0
+ANSWER_S: Final = 60.0
+"""How long a server may take for one answer, unless somebody says otherwise."""
 
 _DATATYPES: Final[Mapping[str, str]] = {  # numpy's name -> the protocol's
     "bool": "BOOL",
@@ -45,7 +46,9 @@ _NUMBERS: Final = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
 """Kind of dtype -> what a number of it is in JSON."""
 
 
-def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = None) -> Report:
+def verify_endpoint(
+    bundle: Bundle, url: str, thresholds: Thresholds | None = None, answer_s: float = ANSWER_S
+) -> Report:
     """Repeat a bundle's golden samples through a server, and judge them by the parity rule.
 
     Args:
@@ -53,6 +56,7 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
         url: ``http://host:port``, or ``http://host:port/v2/models/NAME`` if the server has the
             model under another name than the bundle.
         thresholds: Where a verdict turns; ``None`` for what the bundle holds.
+        answer_s: How long one answer may take.
 
     Raises:
         UsageError: It is no such URL, the server has no such model, the bundle no samples, or a
@@ -67,7 +71,8 @@ def verify_endpoint(bundle: Bundle, url: str, thresholds: Thresholds | None = No
     manifest, samples = bundle.manifest, proving_samples(bundle)
     thresholds = thresholds or manifest.thresholds
     thresholds.check_outputs([spec.name for spec in manifest.signature.outputs])
-    session, facts = Endpoint(url, manifest.name, manifest.signature), output_facts(samples)
+    session = Endpoint(url, manifest.name, manifest.signature, answer_s)
+    facts = output_facts(samples)
     precisions: list[Precision | None] = [
         manifest.reduced_precision(artefact) for artefact in manifest.artefacts
     ]
@@ -101,13 +106,16 @@ class _Remote:
 class Endpoint(Closes):
     """A session whose engine is somewhere else. Safe to share between threads."""
 
-    def __init__(self, url: str, name: str, signature: Signature) -> None:
+    def __init__(
+        self, url: str, name: str, signature: Signature, answer_s: float = ANSWER_S
+    ) -> None:
         """Ask the server what it has.
 
         Args:
             url: As for ``verify_endpoint``.
             name: The model's, where the URL has none.
             signature: What the model takes and gives.
+            answer_s: How long one answer may take.
 
         Raises:
             UsageError: It is no such URL, or the server has no such model.
@@ -117,6 +125,7 @@ class Endpoint(Closes):
         """
         self._server, base, self.path = _parse(url, name)
         self.signature = signature
+        self._answer_s = answer_s
         described = self._ask("GET", self.path)
         self._inputs = _match(signature.inputs, described, "inputs", self.path)
         self._outputs = _match(signature.outputs, described, "outputs", self.path)
@@ -158,7 +167,7 @@ class Endpoint(Closes):
         where = f"{self._server.scheme}://{self._server.netloc}"
         secure = self._server.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._server.hostname or "", self._server.port, timeout=_TIMEOUT_S)
+        connection = kind(self._server.hostname or "", self._server.port, timeout=self._answer_s)
         headers = {"Content-Type": "application/json"} if body else {}
         try:
             connection.request(method, path, body, headers)
@@ -169,6 +178,11 @@ class Endpoint(Closes):
                 raise EngineError(
                     f"what answers at {where} does not speak HTTP",
                     remedy="pass the port for HTTP; that for gRPC is another",
+                ) from e
+            if isinstance(e, TimeoutError):
+                raise BackendMissingError(
+                    f"no answer from {where} within {self._answer_s:g} s",
+                    remedy="see what the server does; a slow model: --time-limit SECONDS",
                 ) from e
             raise BackendMissingError(
                 f"no answer from {where}: {e or type(e).__name__}",

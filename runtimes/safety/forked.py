@@ -29,10 +29,12 @@ from .private_copy import free_memory_bytes
 OUT_OF_MEMORY: Final = 12
 """Exit code of a child that Python's own MemoryError ended: ENOMEM."""
 
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Each ends a command, or a server; SIGHUP where ``nohup`` has not told us to ignore it."""
+
 _CHUNK_BYTES: Final = 2**16
 _LONGEST_POLL_MS: Final = 2**31 - 1  # a C int: 24 days
 _SET_PDEATHSIG: Final = 1
-_RAISING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_forked(
@@ -97,7 +99,7 @@ def _held_back() -> Iterator[list[Callable[[], object]]]:
     came: list[Callable[[], object]] = []
     before: dict[int, Callable[[int, FrameType | None], object]] = {}
     if threading.current_thread() is threading.main_thread():  # no other has handlers
-        handlers = {number: signal.getsignal(number) for number in _RAISING}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         before = {number: each for number, each in handlers.items() if callable(each)}
     for number, handler in before.items():
         signal.signal(number, lambda *call, handler=handler: came.append(partial(handler, *call)))
@@ -118,7 +120,8 @@ def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
     """
     os.setsid()
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = memory_bytes or free_memory_bytes()
     if allowed is not None:

@@ -70,7 +70,7 @@ class Exchange:
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"{self.request.method} {target} failed", "exception": defect}
         )
-        self.respond(error(500, "internal error; the server's log says more"))
+        self.respond(error(500, "internal error; fix: read the server's log"))
 
 
 Handler: TypeAlias = Callable[[Exchange], None]
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
         elif waited_s > (limits.head_s if stage == "head" else limits.body_s):
             limit_s = limits.head_s if stage == "head" else limits.body_s
             text = f"no complete {'head' if stage == 'head' else 'body'} within {limit_s:g} s"
-            self._refuse(error(408, text))
+            self._refuse(error(408, f"{text}; fix: send it faster"))
 
     # ---- called by the event loop
 

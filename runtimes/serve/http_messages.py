@@ -20,6 +20,12 @@ JSON: Final = "application/json"
 _PIECE_BYTES: Final = 16 * 2**10
 """The parser gets no more than this at once of a read of up to 256 KiB: then limits are checked."""
 
+_FIX: Final = "fix: send HTTP/1.1, without TLS; gRPC has a port of its own"
+_OTHER_PROTOCOL: Final = "this server speaks HTTP/1.1 only; fix: send no Upgrade and no CONNECT"
+_TOO_MUCH_FRAMING: Final = (
+    "the headers or the chunk sizes are too long; fix: send fewer headers, and larger chunks"
+)
+
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -164,7 +170,7 @@ class Receiver:
                 self._framing_bytes += len(piece)
                 self._parser.feed_data(piece)
                 if self._framing_bytes > self._limits.framing_bytes:
-                    self._refuse(431, "the headers or the chunk sizes are too long")
+                    self._refuse(431, _TOO_MUCH_FRAMING)
                 if self.stage == "head" and self._framing_bytes > self._most_head_bytes:
                     self._refuse_head()
         except _Refused:
@@ -173,7 +179,7 @@ class Receiver:
             if self._refusal is None:  # a defect of this file, not of the request
                 raise
         except httptools.HttpParserError as e:
-            self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}"))
+            self._refusal = Refusal(error(400, f"not an HTTP/1.1 request: {e}; {_FIX}"))
         if self._refusal:
             self._let_go()
             messages.append(self._refusal)
@@ -217,7 +223,7 @@ class Receiver:
         """Refuse what can be refused before the body is read."""
         self.stage = "body"
         if self._parser.should_upgrade():  # httptools would take the body for something else
-            self._refuse(400, "this server speaks HTTP/1.1 only: send no Upgrade and no CONNECT")
+            self._refuse(400, _OTHER_PROTOCOL)
         headers = self._headers
         if self._framing_bytes > self._most_head_bytes:  # with what has come of the body
             sizes = (len(name) + len(value) for name, value in headers.items())
@@ -257,7 +263,8 @@ class Receiver:
         self._framing_bytes = 0
 
     def _refuse_head(self) -> NoReturn:
-        self._refuse(431, f"the headers are longer than {self._limits.head_bytes} bytes")
+        text = f"the headers are longer than {self._limits.head_bytes} bytes"
+        self._refuse(431, f"{text}; fix: send fewer, or shorter ones")
 
     def _refuse_body(self) -> NoReturn:
         self._refuse(

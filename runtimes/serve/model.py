@@ -19,7 +19,7 @@ from edgeport.runtimes.text import is_text
 
 from .batching import most_rows
 from .loops import loops
-from .raw import check_characters, from_bytes, takes_bytes
+from .raw import check_characters, from_bytes, takes_bytes, widened
 from .requests import InferRequest
 
 _QUICK_BYTES: Final = 4096
@@ -119,6 +119,11 @@ class Model:
                 found[spec.name] = from_bytes(spec, array)
             elif is_text(spec):
                 check_characters(spec, array.size)
+        texts = {s.name: s for s in self.session.signature.inputs if is_text(s)}
+        width = max((found[name].shape[-1] for name in texts.keys() & found.keys()), default=0)
+        for name, spec in texts.items():  # the axis of the characters is one of all of them
+            if name in found and inputs[name].dtype.kind == "O":
+                found[name] = widened(spec, found[name], width)
         return found
 
 

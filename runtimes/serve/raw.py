@@ -13,7 +13,7 @@ from edgeport.runtimes.errors import BackendMissingError, InputError
 from edgeport.runtimes.images import is_image, pixels
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import TensorSpec
-from edgeport.runtimes.text import MOST_CHARACTERS, SHORTEST, encode, is_text
+from edgeport.runtimes.text import MOST_CHARACTERS, PADDING, SHORTEST, encode, is_text
 
 MOST_PIXELS = 2**26
 """Of one image: 64 million, which are 200 MB as colours."""
@@ -63,6 +63,22 @@ def from_bytes(spec: TensorSpec, array: Array) -> Array:
             )
         found[index] = image
     return found
+
+
+def widened(spec: TensorSpec, texts: Array, width: int) -> Array:
+    """Texts as wide as the widest of all inputs.
+
+    Args:
+        spec: Of an input that is text.
+        texts: (texts, length) int32.
+        width: At least their own.
+
+    Raises:
+        InputError: They would be too large.
+    """
+    more = width - texts.shape[1]
+    check_characters(spec, len(texts) * width)
+    return np.pad(texts, ((0, 0), (0, more)), constant_values=PADDING) if more else texts
 
 
 def check_characters(spec: TensorSpec, count: int) -> None:

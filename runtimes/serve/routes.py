@@ -88,11 +88,10 @@ class Routes:
                 self._cache.clear()
             self._cache[request.target] = route
         if route is None:
-            exchange.respond(
-                error(404, f"nothing is at {_path(request)}; GET /v2/models lists the models")
-            )
+            remedy = "/openapi.json lists the paths, /v2/models the models"
+            exchange.respond(error(404, f"nothing is at {_path(request)}; fix: {remedy}"))
         elif request.method != route.verb and (request.method, route.verb) != ("HEAD", "GET"):
-            text = f"{request.method} is not allowed on {_path(request)}; use {route.verb}"
+            text = f"{request.method} is not allowed on {_path(request)}; fix: use {route.verb}"
             exchange.respond(error(405, text, {"Allow": route.verb}))
         else:
             try:

@@ -4,10 +4,6 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
-from typing import Final
-
-ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Each ends a server; SIGHUP where ``nohup`` has not said that it is to be ignored."""
 
 
 @contextlib.contextmanager

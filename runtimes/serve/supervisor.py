@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edgeport.runtimes.safety.forked import fork
+from edgeport.runtimes.safety.forked import ENDING, fork
 
 from . import channel
 from .counters import Board
 from .jobs import Jobs
 from .offer import MINUTE_S, Offer, Rehearsal
 from .repository import Catalogue
-from .signals import ENDING, heard
+from .signals import heard
 from .worker import DRAIN_S, Assignment, Settings, work
 
 LOOK_S: Final = 1.0

@@ -4,10 +4,12 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +84,9 @@ def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit, match=r"^2$"):
             main(command)
         told = capsys.readouterr().err
-        assert told.endswith("error: an argument is empty: is a variable of the shell not set?\n")
+        assert told == (
+            "edgeport: an argument is empty\n  fix: is a variable of the shell not set?\n"
+        )
 
 
 def test_a_command_declares_no_other() -> None:
@@ -123,14 +127,15 @@ print(sorted(heavy & set(sys.modules)))
 
 
 @pytest.mark.parametrize("module", ["argparse", "edgeport.commands.inspect", "datetime"])
-def test_ctrl_c_while_python_imports(module: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_python_imports(number: signal.Signals, module: str) -> None:
     """Numpy, which imports ``datetime``, calls an import that is interrupted a broken install."""
     code = f"""
 import os, signal, sys
 class Finder:
     def find_spec(self, name, *_):
         if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), {number:d})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job behind & ignores it
 sys.meta_path.insert(0, Finder())
 from edgeport.__main__ import main
@@ -138,7 +143,38 @@ raise SystemExit(main(["inspect", "nothing"]))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stderr == "edgeport: interrupted; nothing was written\n"
-    assert ended.returncode == 130
+    assert ended.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_command_is_as_ctrl_c(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(_: object) -> int:
+        signal.raise_signal(number)
+        raise AssertionError
+
+    monkeypatch.setattr(doctor, "run", ended)
+    signal.signal(number, signal.SIG_DFL)
+    assert main(["doctor"]) == 128 + number
+    assert capsys.readouterr().err == "edgeport: interrupted; nothing was written\n"
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_command_leaves_handlers_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whoever calls it from Python; and behind ``nohup`` it goes on."""
+
+    def hung_up(_: object) -> int:
+        signal.raise_signal(signal.SIGHUP)
+        return 0
+
+    monkeypatch.setattr(doctor, "run", hung_up)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert main(["doctor"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with ThreadPoolExecutor() as pool:  # where none can be set
+        assert pool.submit(main, ["doctor"]).result() == 0
 
 
 def test_a_mistake_is_two_lines_and_debug_shows_where(

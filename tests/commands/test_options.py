@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.commands.options import (
+    Listed,
     add_max_ratio,
     check_report,
     file_path,
@@ -55,6 +56,16 @@ def test_a_report_is_a_page_or_json() -> None:
         check_report(path, ())
     with pytest.raises(UsageError, match=r"--report a\.txt is neither \.html nor \.json"):
         check_report(Path("a.txt"), ())
+
+
+def test_a_list_that_is_given_again_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--drop", type=names, action=Listed, default=())
+    assert parser.parse_args(["--drop", "a,b", "--drop", "c"]).drop == ("a", "b", "c")
+    assert parser.parse_args([]).drop == ()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--drop", "a,b", "--drop", "b"])
+    assert "argument --drop: b is there twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["out.csv/", "out.csv/.", "a/..", "/"])

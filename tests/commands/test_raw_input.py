@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -271,13 +273,32 @@ def test_what_comes_in_is_a_table_or_lines_of_text(
 ) -> None:
     path = tmp_path / "sent"
     path.write_text(content)
+    reader, writer = os.pipe()
+    os.write(writer, content.encode())
+    os.close(writer)
+    for file in (os.open(path, os.O_RDONLY), reader):
+        with what_comes_in(file):
+            (raw,) = read(Path("-"), Signature((spec,), ()))
+        array = raw.inputs[spec.name]
+        assert (decode(array) if array.ndim == 2 else array.tolist()) == found
+
+
+def test_what_comes_in_without_an_end_is_not_kept() -> None:
+    message = "more than 64.0 MiB came in\n  fix: save it in a file, and name that"
+    with (
+        what_comes_in(os.open("/dev/zero", os.O_RDONLY)),
+        pytest.raises(InputError, match=message),
+    ):
+        read(Path("-"), Signature((TensorSpec("a", "float32", ("batch",)),), ()))
+
+
+@contextmanager
+def what_comes_in(file: int) -> Iterator[None]:
     before = os.dup(0)
     try:
-        with path.open() as file:
-            os.dup2(file.fileno(), 0)
-        (raw,) = read(Path("-"), Signature((spec,), ()))
+        os.dup2(file, 0)
+        os.close(file)
+        yield
     finally:
         os.dup2(before, 0)
         os.close(before)
-    array = raw.inputs[spec.name]
-    assert (decode(array) if array.ndim == 2 else array.tolist()) == found

@@ -218,7 +218,7 @@ def test_a_malformed_request_is_400_and_says_why(server: Server, body: Any, mess
         ("POST", "/v2/repository/models/digits/load", 403, "may not load models"),
         ("POST", "/v2/repository/models/digits/unload", 403, "may not unload models"),
         ("GET", "/v2/repository/index", 405, "use POST"),
-        ("POST", "/v2/health/live", 405, "POST is not allowed on /v2/health/live; use GET"),
+        ("POST", "/v2/health/live", 405, "POST is not allowed on /v2/health/live; fix: use GET"),
         ("DELETE", "/v2/models/digits", 405, "use GET"),
         ("GET", "/v2/models/digits/infer", 405, "use POST"),
     ],
@@ -228,6 +228,7 @@ def test_wrong_paths_and_verbs(
 ) -> None:
     found, answer = server.ask(method, path)
     assert (found, message in answer["error"]) == (status, True), answer
+    assert "; fix: " in answer["error"]
 
 
 @pytest.mark.parametrize(

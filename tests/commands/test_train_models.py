@@ -206,7 +206,11 @@ def test_what_cannot_be_trained(
             ["forest"],
             "no model is called 'forest': linear, mlp, cnn, vision, digits, text, word2vec",
         ),
-        ([], "the following arguments are required: MODEL"),
+        (
+            [],
+            "edgeport train: the following arguments are required: MODEL\n"
+            "  fix: see edgeport train --help\n",
+        ),
         (["mlp", "--data", "iris", "--hidden", "0"], "expected a number of at least 1, got '0'"),
         (["mlp", "--data", "iris", "--batch", "all"], "expected a number of at least 1, got 'all'"),
         (["mlp", "--data", "iris", "--option", "x"], "expected NAME=VALUE, got 'x'"),

@@ -102,6 +102,10 @@ def test_a_classifier_of_texts(
         (["--text", "text", "--token-pattern", "[z-a]+"], "it is no regular expression: bad char"),
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
         (
+            ["--text", "text", "--batch", "2048"],
+            r"diverged in epoch \d+: the cost is [\d.]+\n.* --l",
+        ),
+        (
             ["--text", "text", "--token-pattern", "("],
             r"token_pattern '\(' cannot be compiled: it is",
         ),

@@ -140,14 +140,17 @@ def test_images_of_every_layout(tmp_path: Path, shape: tuple[int, ...], dtype: t
 
 def test_a_table_comes_back_with_its_columns_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    rows = [f"{n % 7},{'xy'[n % 2]},{n % 5},{n}" for n in range(30)]
-    path.write_text("\n".join(["zeta,kind,alpha,y", *rows]))
+    rows = [f"{n % 7},{'xy'[n % 2]},{n % 5},{'a longer' * (n % 3)}_,{n}" for n in range(30)]
+    path.write_text("\n".join(["zeta,kind,alpha,place,y", *rows]))
     run = descend(recipes.linear(dataset(read_csv(path), "y")), 3, {})
     training.save(run, tmp_path / "run")
     back = training.load(tmp_path / "run")
     assert list(back.shapes.items()) == [
         ("zeta", ("batch",)), ("kind", ("batch", "characters")), ("alpha", ("batch",)),
+        ("place", ("batch", "characters")),
     ]  # fmt: skip
+    (sample,) = back.samples  # the axis of the characters is one of all
+    assert [sample[name].shape[1] for name in ("kind", "place")] == [17, 17]
     assert back.scores == run.scores
     assert torch.equal(predict(back.module, back.held_out), predict(run.module, run.held_out))
 

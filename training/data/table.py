@@ -92,7 +92,8 @@ def dataset(
     """Name the target, and hold a part of the rows out.
 
     Inputs are the raw columns: numbers are (n,) float32, text is (n, characters) int32, its code
-    points and -1 after the end. A target of text is classes, one of numbers is values.
+    points and -1 after the end, as wide as the longest of all columns. A target of text is classes,
+    one of numbers is values.
 
     Args:
         table: The data.
@@ -123,8 +124,10 @@ def dataset(
         _check_category(table.name, target, found)
     else:
         labels = narrowed(found, f"{target!r} in {table.name}")
+    texts = [values for values in columns.values() if values.dtype.kind == "U"]
+    longest = max((len(text) for values in texts for text in values), default=0)
     inputs = {
-        name: code_points(values)
+        name: code_points(values, longest)
         if values.dtype.kind == "U"
         else narrowed(values, f"{name!r} in {table.name}")
         for name, values in columns.items()

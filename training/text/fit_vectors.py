@@ -20,6 +20,9 @@ from .word_vectors import WordVectors, compile_vectors
 METRIC: Final = "AUC of pairs"
 """How often a word that is there beats a drawn one: the score of an epoch."""
 
+_MOST_GROWTH: Final = 10
+"""Of the cost: in a small vocabulary a step has the same few words often, and moves them far."""
+
 OnEpoch = Callable[[Epoch], None]
 
 
@@ -157,11 +160,12 @@ def _train(
     """Ctrl-C ends it early: the vectors are those of the last epoch that was done."""
     trainer, epochs = Trainer(corpus, asked), tuple[Epoch, ...]()
     vectors = trainer.vectors
+    worst = _MOST_GROWTH * (1 + asked.negatives) * np.log(2)  # of scores of 0, before any step
     try:
         for number in range(1, asked.epochs + 1):
             cost = trainer.epoch(on_chunk)
             held_cost, auc = trainer.judge(unseen, asked.seed)
-            if not np.isfinite(held_cost):  # the last step of an epoch has no cost after it
+            if not held_cost < worst:  # NaN, too; the last step of an epoch has no cost after it
                 raise trainer.diverged(number, held_cost)
             rate = asked.first_rate * (1 - number / asked.epochs)
             epoch = Epoch(number, cost, held_cost, auc, rate)

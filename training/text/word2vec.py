@@ -198,9 +198,9 @@ class Trainer:
         return costs
 
     def diverged(self, epoch: int, cost: float) -> EngineError:
-        """The error that vectors are not finite any more."""
+        """The error that vectors are worse by far than none, or not finite any more."""
         return EngineError(
-            f"training diverged in epoch {epoch}: the cost is {cost}",
+            f"training diverged in epoch {epoch}: the cost is {cost:.6g}",
             remedy=f"use a smaller --lr than {self._asked.first_rate:g}, or a smaller --batch",
         )
 

@@ -241,7 +241,7 @@ class Call:
         """End for a defect of ours: the client gets an answer, the log the trace."""
         context = {"message": "a call failed", "exception": defect}
         asyncio.get_running_loop().call_exception_handler(context)
-        self.fail(Status.INTERNAL, "internal error; the server's log says more")
+        self.fail(Status.INTERNAL, "internal error; fix: read the server's log")
 
     def _framed(self, message: bytes) -> tuple[bytes, bytes]:
         if self._replies == b"identity":

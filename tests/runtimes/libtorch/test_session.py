@@ -314,6 +314,11 @@ def test_whatever_a_module_keeps_of_its_input(
             "RuntimeError: y = f(x)",
         ),
         (
+            "\nSizes differ.\nThe above operation failed shape propagation in this context:\n"
+            '  File "a.py", line 9\n    _2 = f(_1)\n         ~ <--- HERE\n    return _2\n',
+            "Sizes differ. _2 = f(_1)",
+        ),
+        (
             "\nNot valid.\nThe variants:\n  g()\n\nThe original call is:\n"
             "    y = f(x)\n        ~ <--- HERE\n    z\n",
             "Not valid. y = f(x)",

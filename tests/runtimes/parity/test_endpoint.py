@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeport.__main__ import main
 from edgeport.runtimes import (
     BackendMissingError,
     Bundle,
@@ -288,6 +289,18 @@ def test_nobody_is_there_or_has_no_such_model(packed: Path) -> None:
         verify_endpoint(bundle, url)
     with pytest.raises(BackendMissingError, match=f"no answer from {url}"):
         verify_endpoint(bundle, url)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert main(["verify", str(packed), "--url", url, "--time-limit", "1"]) == 3
+    assert capsys.readouterr().err == (
+        f"edgeport: no answer from {url} within 1 s\n"
+        "  fix: see what the server does; a slow model: --time-limit SECONDS\n"
+    )
 
 
 def test_the_port_for_grpc_is_another(packed: Path) -> None:

@@ -127,7 +127,7 @@ def test_http_1_0_closes_unless_told_otherwise() -> None:
 
 def test_a_defect_is_500_and_the_connection_goes_on() -> None:
     answer = converse(b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n", handler=fail)
-    assert refusal(answer) == (500, "internal error; the server's log says more")
+    assert refusal(answer) == (500, "internal error; fix: read the server's log")
 
 
 POST = b"POST / HTTP/1.1\r\n"
@@ -160,7 +160,7 @@ def test_nonsense_is_refused_by_name_and_the_connection_closed(
     sent: bytes, status: int, message: str
 ) -> None:
     found, text = refusal(converse(sent))
-    assert (found, message in text) == (status, True), text
+    assert (found, message in text, "; fix: " in text) == (status, True, True), text
 
 
 @pytest.mark.parametrize("line", [b"A: b\r\n", b"A:" + b" " * 1000 + b"b\r\n"])
@@ -180,7 +180,7 @@ def test_half_a_request_is_given_up(sent: bytes) -> None:
     answer = converse(sent, limits=QUICK)
     status, text = refusal(answer)
     assert status == 408
-    assert re.fullmatch(r"no complete (head|body) within 0\.2 s", text)
+    assert re.fullmatch(r"no complete (head|body) within 0\.2 s; fix: send it faster", text)
 
 
 def test_what_came_before_nonsense_is_answered() -> None:

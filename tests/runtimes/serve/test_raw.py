@@ -5,9 +5,13 @@ import io
 import numpy as np
 import pytest
 
-from edgeport.runtimes import InputError, TensorSpec
-from edgeport.runtimes.inputs import Array
+from edgeport.runtimes import InputError, Signature, TensorSpec
+from edgeport.runtimes.inputs import Array, InputCheck
+from edgeport.runtimes.null import NullSession
+from edgeport.runtimes.serve.model import Model
 from edgeport.runtimes.serve.raw import from_bytes, takes_bytes
+from edgeport.runtimes.serve.requests import InferRequest
+from edgeport.runtimes.text import decode
 
 COLOURS = TensorSpec("photo", "uint8", ("batch", "height", "width", 3))
 GREY = TensorSpec("digit", "uint8", ("batch", 8, 6))
@@ -75,6 +79,27 @@ def test_texts() -> None:
     found = from_bytes(TEXT, rows("né".encode(), b"a"))
     assert found[:, :2].tolist() == [[110, 233], [97, -1]]
     assert (found[:, 2:] == -1).all()
+
+
+def test_texts_of_several_inputs_are_as_wide_as_the_widest() -> None:
+    specs = tuple(TensorSpec(name, "int32", ("batch", "characters")) for name in "ab")
+    session = NullSession(Signature(specs, (TensorSpec("y", "float32", ("batch",)),)), 1)
+    model = Model(
+        "m", "1", "null", session, {}, 1, (), ("a", "b"), ("y",),
+        InputCheck(session.signature), frozenset("ab"),
+    )  # fmt: skip  # in the order of its fields
+    for long, short in ("ab", "ba"):
+        asked = {long: rows(b"longer than eight"), short: rows(b"no")}
+        found = dict(zip("ab", model.prepare(InferRequest("m", asked)), strict=True))
+        assert {name: decode(array) for name, array in found.items()} == {
+            long: ["longer than eight"],
+            short: ["no"],
+        }
+    given = {"a": rows(b"no"), "b": np.zeros((1, 9), np.int32)}
+    assert [array.shape for array in model.prepare(InferRequest("m", given))] == [(1, 9)] * 2
+    given |= {"a": np.zeros((1, 12), np.int32)}  # what is a tensor already stays as it is
+    with pytest.raises(InputError, match="'characters' is 12 in input 'a' but 9 in input 'b'"):
+        model.prepare(InferRequest("m", given))
 
 
 @pytest.mark.parametrize(

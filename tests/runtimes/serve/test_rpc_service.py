@@ -97,7 +97,7 @@ def test_a_defect_of_ours_costs_one_call(make: Make, monkeypatch: pytest.MonkeyP
         patch.setattr(Core, "statistics", fails)
         for ask in (lambda: server.infer(draw(1)), lambda: server.ask("ModelStatistics")):
             code, text = refusal(ask)
-            assert (code, text) == (CODE.INTERNAL, "internal error; the server's log says more")
+            assert (code, text) == (CODE.INTERNAL, "internal error; fix: read the server's log")
     assert server.infer(draw(1)).model_name == "mlp"
 
 

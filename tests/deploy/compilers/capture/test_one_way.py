@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.tensorrt.one_way import without_conditions
-from edgeport.runtimes import ExportError, ValuesError
+from edgeport.runtimes import ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 REFUSED = "refused the values of an input: they take another way through forward than the file has"
