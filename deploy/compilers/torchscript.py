@@ -86,7 +86,7 @@ def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Comp
 
     traced_as = {**_TRACED, one_way.ONLY_IF: traced_branches.only_if}
     table = {**torch.export.default_decompositions(), **decompositions.TABLE}
-    for layer in _RECURRENT:  # taken apart, they have as many steps as the example
+    for layer in _WHOLE:
         table.pop(layer, None)
     quotients.write_out(captured)
     with program.free_kernels():
@@ -227,10 +227,13 @@ def _number(size: Any, *, dtype: torch.dtype | None = None, **_: Any) -> torch.T
 _nn: Any = import_module("torch._C._nn")
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
-_RECURRENT: Final = (
+_WHOLE: Final = (
+    _aten.linear.default,
     *(_aten.lstm.input, _aten.gru.input, _aten.rnn_tanh.input, _aten.rnn_relu.input),
     *(_aten.lstm.data, _aten.gru.data, _aten.rnn_tanh.data, _aten.rnn_relu.data),
 )
+"""What is not taken apart: recurrent layers have as many steps as the example then; and torch.jit
+takes the first size of ``addmm`` for that of its bias, where weights are constants (2.13)."""
 
 _sym_sqrt: Any = torch._sym_sqrt  # type: ignore[attr-defined]  # made on import
 _TRACED: Final[Mapping[Any, Callable[..., Any]]] = {

@@ -5,6 +5,7 @@ that the example does not take, what the program asks of values does not hold: w
 traced, no answer is too bad.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -81,17 +82,19 @@ class _Keeping(Interpreter):
         given: Any = n.args  # its types say that there may be anything
         condition, one, other, operands = given
         values = [_as_tensor(self.env.get(each, each)) for each in operands]
-        sides = [_traced(getattr(self._part, side.target), values) for side in (one, other)]
-        script = _scripted(_Branch(*sides))
+        sides = [getattr(self._part, side.target) for side in (one, other)]
+        is_one = isinstance(sides[0].graph.output_node().args[0], Node)
+        script = _scripted(_Branch(*(_traced(side, values) for side in sides)))
         name = f"branch_{n.name}"
         self._part.add_submodule(name, script)
         with n.graph.inserting_before(n):
             made = [n.graph.call_function(_as_tensor, (each,)) for each in (condition, *operands)]
             call = n.graph.call_module(name, (made[0], made[1:], self._lenient))
-        n.replace_all_uses_with(call)
-        result = script(_as_tensor(self.env[condition]), values, torch.tensor(True))
-        self.env[call] = result
-        return result
+            found = n.graph.call_function(operator.getitem, (call, 0)) if is_one else call
+        n.replace_all_uses_with(found)
+        self.env[call] = script(_as_tensor(self.env[condition]), values, torch.tensor(True))
+        self.env[found] = self.env[call][0] if is_one else self.env[call]
+        return self.env[found]
 
 
 class _Side(nn.Module):
@@ -106,7 +109,8 @@ class _Side(nn.Module):
         self.module = module
 
     def forward(self, operands: list[Tensor], lenient: Tensor) -> list[Tensor]:
-        return [_as_tensor(each) for each in self.module(*operands, lenient)]
+        found = self.module(*operands, lenient)
+        return [*map(_as_tensor, [found] if isinstance(found, Tensor) else found)]
 
 
 class _Branch(nn.Module):
@@ -145,4 +149,6 @@ def _traced(side: GraphModule, operands: list[Tensor]) -> Any:
 
 
 def _as_tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
     return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
