@@ -29,7 +29,8 @@ from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import traced_branches
 from .capture import program
-from .scripted import rewriting
+from .scripted import differences, rewriting
+from .scripted.overlooked import overlooks_nothing
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -276,14 +277,16 @@ def scripted(source: Source, flat: Flat) -> Any:
     try:
         return _scripted(source, flat)
     except Exception:  # torch.jit raises a dozen kinds
-        with contextlib.suppress(Exception), rewriting.rewritten():
+        with contextlib.suppress(Exception), rewriting.rewritten(flat.module):
             return _scripted(source, flat)
         raise
 
 
 def _scripted(source: Source, flat: Flat) -> Any:
-    with properties_may_raise():
+    with properties_may_raise(), overlooks_nothing(flat.module):
         made = torch.jit.script(flat.module)
+    if made is not flat.module:  # of a script, eager computes what it does
+        differences.check(made)
     return traced(source, flat.around(made))
 
 

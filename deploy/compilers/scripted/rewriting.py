@@ -13,41 +13,49 @@ import contextlib
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeVar
 from unittest import mock
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from torch._sources import parse_def
 from torch.jit import _recursive, _state, frontend
 
-from edgeport.deploy.diagnosis.telling import is_telling
+from edgeport.deploy.diagnosis.telling import changes_nothing, is_telling
 
-from .list_loops import through_lists
-from .nodes import beside, is_call_of, parsed
+from .list_loops import read_outside, through_lists
+from .nodes import beside, is_call_of, parsed, statements
 
+A = TypeVar("A", ast.If, ast.While, ast.IfExp)
 N = TypeVar("N", bound=ast.AST)
 
 _own_parse: Final[Any] = parse_def  # it has no types
 
 
 @contextlib.contextmanager
-def rewritten() -> Iterator[None]:
-    """Rewrite functions before they are scripted; of what was scripted before nothing is taken."""
+def rewritten(module: nn.Module) -> Iterator[None]:
+    """Rewrite functions before they are scripted; of what was scripted before nothing is taken.
+
+    Args:
+        module: What is scripted.
+    """
+    names = {name.rpartition(".")[2] for name, _ in module.named_modules()}
     with (
-        mock.patch.object(frontend, "parse_def", _parse),
+        mock.patch.object(frontend, "parse_def", partial(_parse, names)),
         mock.patch.object(_recursive, "concrete_type_store", _recursive.ConcreteTypeStore()),
         mock.patch.object(_state, "_jit_caching_layer", WeakKeyDictionary()),
     ):
         yield
 
 
-def _parse(function: Any) -> Any:
+def _parse(modules: Set[str], function: Any) -> Any:
     found = _own_parse(function)
     (body,) = found.ast.body
-    found.ast.body[:] = [_Rewriting(function, body).visit(body)]
+    found.ast.body[:] = [_Rewriting(function, body, modules).visit(body)]
     return found
 
 
@@ -57,17 +65,20 @@ class _Rewriting(ast.NodeTransformer):
     Args:
         function: It.
         body: Its definition.
+        modules: By which names modules hold others: ``self.logger`` may be one.
     """
 
-    def __init__(self, function: Any, body: ast.FunctionDef) -> None:
+    def __init__(self, function: Any, body: ast.FunctionDef, modules: Set[str]) -> None:
         plain = inspect.unwrap(function)
         cells = zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
         held = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
         self._around = {**vars(builtins), **plain.__globals__, **held}
         self._local = {each.arg for each in ast.walk(body) if isinstance(each, ast.arg)}
         self._begun = {*self._local}
+        self._modules = modules
         self._items: set[str] = set()
         self._loops = 0
+        self._read_behind = read_outside(body)
         for each in ast.walk(body):
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                 self._local.add(each.id)
@@ -115,16 +126,31 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         """Write out a constant of the module."""
-        value = self._around.get(node.id)
-        if node.id in self._local or type(value) not in (bool, int, float, str):
+        value = self._around.get(node.id, node)
+        if node.id in self._local or type(value) not in (bool, int, float, str, NoneType):
             return node
         is_plain = not isinstance(value, float) or math.isfinite(value)
         return parsed(repr(value) if is_plain else f"float('{value}')", node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         """Leave out what people read."""
-        is_told = isinstance(node.value, ast.Call) and is_telling(node.value.func)
+        is_told = isinstance(node.value, ast.Call) and self._tells(node.value)
         return beside(node, ast.Pass()) if is_told else self._visited(node)
+
+    def _tells(self, call: ast.Call) -> bool:
+        """Whether it tells, by what its names are here too."""
+        if not is_telling(call):
+            return False
+        root = call.func
+        while isinstance(root, ast.Attribute):
+            if root.attr in self._modules:
+                return False
+            root = root.value
+        name = getattr(root, "id", "logging")  # of a call it is ``logging.getLogger()``
+        is_own = name == "self" or name not in self._local
+        held = self._around.get(name)
+        is_other = isinstance(held, nn.Module) or (name == "print" and held is not print)
+        return is_own and not is_other
 
     def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
@@ -138,20 +164,53 @@ class _Rewriting(ast.NodeTransformer):
         return self._visited(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        """A list has the members of a set."""
+        """Ask for each member of a set: no tensor is in one, and no whole number is made of 0.7."""
         self.generic_visit(node)
-        node.comparators = [
-            beside(each, ast.List(each.elts, ast.Load()))
-            if isinstance(each, ast.Set) and isinstance(asked, ast.In | ast.NotIn)
-            else each
-            for asked, each in zip(node.ops, node.comparators, strict=True)
-        ]
+        (first, *others), (held, *_) = node.ops, node.comparators
+        is_asked_of = isinstance(held, ast.Set) or self._is_item(node.left)
+        if others or not (isinstance(first, ast.In | ast.NotIn) and is_asked_of):
+            return node
+        parts = held.elts if isinstance(held, ast.Set | ast.List | ast.Tuple) else []
+        asks_alone = all(map(changes_nothing, ast.walk(node.left)))
+        if not parts or not all(map(_is_literal, parts)) or not asks_alone:
+            return node
+        asked = ast.unparse(node.left)
+        code = " or ".join(f"{asked} == {ast.unparse(each)}" for each in parts)
+        code = (
+            f"not isinstance({asked}, Tensor) and ({code})"
+            if isinstance(held, ast.Set)
+            else f"({code})"
+        )
+        return parsed(f"not ({code})" if isinstance(first, ast.NotIn) else f"({code})", node)
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        return self._asking(node)
+
+    def visit_While(self, node: ast.While) -> ast.While:
+        return self._asking(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
+        return self._asking(node)
+
+    def _asking(self, node: A) -> A:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
         return node
+
+    def _truth(self, asked: ast.expr) -> ast.expr:
+        """Of a number, whether it is other than 0: torch.jit makes a whole one of it."""
+        if isinstance(asked, ast.BoolOp):
+            asked.values = [self._truth(each) for each in asked.values]
+        if isinstance(asked, ast.UnaryOp) and isinstance(asked.op, ast.Not):
+            asked.operand = self._truth(asked.operand)
+        is_item = self._is_item(asked)
+        return parsed(f"({ast.unparse(asked)}) != 0", asked) if is_item else asked
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """``x * scale`` for ``scale * x``: torch.jit makes a number of the tensor otherwise."""
         self.generic_visit(node)
-        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left):
+        is_first = isinstance(node.left, ast.Call) and _has_call(node.right)  # and changes no other
+        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left) and not is_first:
             node.left, node.right = node.right, node.left
         return node
 
@@ -165,9 +224,9 @@ class _Rewriting(ast.NodeTransformer):
         """Sizes of which some are unpacked are a list; some methods have another name."""
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
-            if node.func.attr == "bool":
-                asked = ast.Compare(node.func.value, [ast.NotEq()], [ast.Constant(0)])
-                return beside(node, asked)
+            if node.func.attr == "bool" and self._around.get("torch") is torch:
+                node.func.attr, node.args = "to", [parsed("torch.bool", node)]
+                return node
             node.func.attr = _RENAMED.get(node.func.attr, node.func.attr)
         takes_sizes = isinstance(node.func, ast.Attribute) and node.func.attr in _TAKING_SIZES
         if takes_sizes and any(map(_is_unpacked_shape, node.args)):
@@ -184,7 +243,7 @@ class _Rewriting(ast.NodeTransformer):
         """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``."""
         self.generic_visit(node)
         self._loops += 1
-        return through_lists(node, self._loops)
+        return through_lists(node, self._loops, self._read_behind)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """``torch.finfo(x.dtype).min`` by the dtypes that there are."""
@@ -218,10 +277,10 @@ _FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
 
 
 def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        cell.cell_contents  # noqa: B018  # which an empty one has not
+        return True
+    return False
 
 
 def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
@@ -235,6 +294,16 @@ def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
     if told is not None and kind is NoneType and not _MAY_BE_NONE.search(told):
         return parsed(f"Optional[{told}]", parameter)
     return parameter.annotation
+
+
+def _has_call(value: ast.expr) -> bool:
+    return any(isinstance(each, ast.Call) for each in ast.walk(value))
+
+
+def _is_literal(value: ast.expr) -> bool:
+    """Whether it is a number or a text as it stands there."""
+    value = value.operand if isinstance(value, ast.UnaryOp) else value
+    return isinstance(value, ast.Constant)
 
 
 def _is_none(value: ast.expr) -> bool:
@@ -255,8 +324,8 @@ def _is_unpacked_shape(value: ast.expr) -> bool:
 
 
 def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt]:
-    shape = ast.unparse(node.value)
-    made: list[ast.stmt] = []
+    shape = "sizes_taken_apart"  # what makes it is asked once
+    made = statements(f"{shape} = {ast.unparse(node.value)}", node)
     is_behind = False
     for place, target in enumerate(targets):
         from_end = place - len(targets)
@@ -271,13 +340,13 @@ def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt
 
 
 def _joined(parts: Sequence[ast.expr], node: ast.expr) -> ast.expr:
-    """``[a, *b]`` as ``[a] + b``, a list of its own."""
+    """``[a, *b]`` as ``[a] + list(b)``, a list of its own."""
     lists = [
-        each.value if isinstance(each, ast.Starred) else beside(node, ast.List([each], ast.Load()))
+        parsed(f"list({ast.unparse(each.value)})", node)  # the sum of two tensors is another thing
+        if isinstance(each, ast.Starred)
+        else beside(node, ast.List([each], ast.Load()))
         for each in parts
     ]
-    if len(lists) == 1:
-        return parsed(f"list({ast.unparse(lists[0])})", node)
     found = lists[0]
     for each in lists[1:]:
         found = beside(node, ast.BinOp(found, ast.Add(), each))

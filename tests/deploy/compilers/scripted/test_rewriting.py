@@ -1,13 +1,16 @@
 """Code that torch.jit refuses is scripted in other words, so that its branches stay."""
 
+import functools
 import logging
 import math
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers import torchscript
@@ -38,6 +41,74 @@ class Tells(nn.Module):
         return x
 
 
+class Recorder(nn.Module):
+    def info(self, x: Tensor) -> None:
+        x.mul_(0.5)
+
+
+class Changes(nn.Module):
+    """What only seems to be for people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logger = Recorder()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 1
+        if x.max() > LIMIT:
+            print("large", y.clamp_(max=LIMIT + 1).sum())  # noqa: T201  # as it may be
+            self.logger.info(y)
+        return self.told(y)
+
+    def told(self, y: Tensor) -> Tensor:
+        print = self.logger.info
+        print(y)
+        return y
+
+
+class WholeOnly(nn.Module):
+    def scaled(self, x: Tensor, by: int = 1) -> Tensor:
+        return x * by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x, x.max().item()) if x.max() > 1 else x  # type: ignore
+
+
+class Places(WholeOnly):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x, x.argmax().item()) if x.max() > 1 else x  # type: ignore
+
+
+class Counted(nn.Module):
+    """What ``or`` gives is a count, and only asked for its truth elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+        self.bounded = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = int((x > 1).sum())
+        some = self.bounded and x.max() > 1
+        if (large or x.min() < -1) and not (large and self.rows):
+            x = x / (large or 1) + (large and 2) if large else x - 1
+        while large and self.bounded:
+            large = large - 1
+        return x * ((x < -1).sum().item() or 0.5) * (self.rows or x.shape[0]) + some
+
+
+def limiting(LIMIT: float | None) -> nn.Module:  # noqa: N803
+    class Limits(nn.Module):
+        """None of the function around it hides a number of the module."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.min() > NEGATIVE and LIMIT is not None:
+                return x.clamp(max=LIMIT)
+            return x * NEGATIVE
+
+    return Limits()
+
+
 class Constants(nn.Module):
     """A local name hides one of the module."""
 
@@ -61,6 +132,11 @@ class Sets(nn.Module):
                 x = x * 0.5
             elif turn not in {0, 1}:
                 x = x + 1
+        if x.argmax() in {0, 1, 2, 3} or x.max().item() in {0, 1} or int(x.argmax()) in {1, 3}:
+            x = x + 2  # of tensors, no set of numbers has any
+        largest = x.sin().max().item()
+        if largest and (not largest or largest not in (0, 1)):
+            return x * 2 if largest else x
         return x
 
 
@@ -68,6 +144,8 @@ class Items(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         largest = x.max().item()
         mask = (x > 0).float().bool()
+        same = mask.bool()
+        same[0] = True
         if x.max() > LIMIT:
             x = largest * x.masked_fill(mask, 1.0)
         return x.sum().item() + x + x.nelement() + x.ndimension()
@@ -81,6 +159,9 @@ class Unpacks(nn.Module):
             return x.reshape(*x.shape[:1], -1) * rows
         held = [x, x + 1]
         copied = [*held]
+        for row in [*x, *held[1]]:  # the rows of two tensors
+            x = x + row
+        _wide, *_ = x.mul_(1.5).shape
         if x.max() > LIMIT - 1:
             copied.append(x)
         x = torch.stack(held).sum(0) + len(copied)
@@ -134,10 +215,48 @@ class Begins(nn.Module):
         return torch.stack([found, first, last])
 
 
+class Stops(nn.Module):
+    """Where a loop ended is read behind it, and how far it goes is asked once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.scales = nn.ParameterList([torch.rand(4)])  # a class of torch with a __call__
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.layers)):
+            x = self.layers[i](x)
+            if x.max() > 1:
+                break
+        turns = 2 if x.max() > LIMIT else 3
+        for j in range(turns):
+            turns = turns - 1
+            x = self.layers[j](x) + turns
+        for j in range(int(x.max() > 0) + 1):
+            x = self.layers[j](x) - 10
+        found: Tensor = x * (i + 1) + j * self.scales[0]
+        return found
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
-    [Tells(), Constants(), Infinite(), Sets(), Items(), Unpacks(), Counts(), Begins()],
+    [
+        Stops(),
+        Tells(),
+        Changes(),
+        limiting(None),
+        limiting(0.5),
+        Counted(),
+        Places(),
+        Constants(),
+        Infinite(),
+        Sets(),
+        Items(),
+        Unpacks(),
+        Counts(),
+        Begins(),
+    ],
     ids=lambda m: type(m),
 )
 def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
@@ -234,6 +353,126 @@ def test_modules_that_are_never_reached_are_no_turns() -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 8)}, {"x": {0: "rows"}})
     with quiet(), pytest.raises(RuntimeError, match="literal for index"):
         torchscript.scripted(source, source.flat)
+
+
+class Clean(nn.Module):
+    @staticmethod
+    def cleaned(f: Any) -> Any:
+        @functools.wraps(f)
+        def clean(self: Any, x: Tensor) -> Tensor:
+            return torch.nan_to_num(f(self, x))
+
+        return clean
+
+    @torch.no_grad()
+    @cleaned
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.max() > 1 else x
+
+
+class Clamps(nn.Linear):
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(super().__call__(x.clamp(max=5)))
+
+
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if x.shape[0] > 1 else x + 1
+        return y * 2 if y is x else y
+
+
+class Held(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        held = {"y": y, "x": x}
+        held["x"] = held["x"] + 1
+        held["y"] += held["x"]
+        return y + held["y"]
+
+
+def patched() -> nn.Module:
+    module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return functional.linear(x.clamp(max=5), self.weight, self.bias)
+
+    module[1].forward = types.MethodType(forward, module[1])
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (nn.Sequential(Clamps(8, 8)), "not what '0' has"),
+        (patched(), "not what '1' has"),
+        (Same(), "knows no tensor again"),
+        (Held(), "a new tensor into a dict"),
+        (Clean(), "leaves out the decorator of 'Clean.forward'"),
+        (WholeOnly(), "whole number of"),
+    ],
+)
+def test_no_script_is_made_that_answers_otherwise(module: nn.Module, told: str) -> None:
+    source = deploy.source_of("m", module.eval(), {"x": torch.rand(2, 8)})
+    with quiet(), pytest.raises(NotImplementedError, match=told):
+        torchscript.scripted(source, source.flat)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_a_script_already_is_taken_as_it_is(tmp_path: Path) -> None:
+    script: Any = torch.jit.script(WholeOnly().eval())
+    script.save(tmp_path / "m.ts")
+    loaded: Any = torch.jit.load(tmp_path / "m.ts")  # type: ignore[no-untyped-call]
+    x = torch.tensor([[0.5, 2.75]])
+    for module in (script, loaded, nn.Sequential(loaded)):
+        source = deploy.source_of("m", module.eval(), {"x": x})
+        with quiet():
+            made: Any = torchscript.scripted(source, source.flat)
+        torch.testing.assert_close(made(x)[0], 2 * x)
+
+
+class TooFar(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(2 + int(x.max())):
+            x = self.stages[i](x).relu()
+        return x + LIMIT
+
+
+class TwoLengths(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.stages)):
+            x = self.stages[i](x)
+            if x.min() > -LIMIT:
+                return x
+            if i < len(self.exits) - 1:
+                x = self.exits[i](x)
+        return x
+
+
+class OtherPlaces(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.stages)):
+            if x.max() > LIMIT:
+                i = 0
+            x = self.stages[i](x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_no_module_is_called_that_forward_does_not_call() -> None:
+    x = torch.rand(2, 8)
+    far = TooFar().eval()
+    source = deploy.source_of("m", far, {"x": x})
+    with quiet():
+        made: Any = torchscript.scripted(source, source.flat)
+        torch.testing.assert_close(made(x)[0], far(x))
+        with pytest.raises(torch.jit.Error, match="AssertionError"):
+            made(x + 3)
+    unequal = TwoLengths().eval()
+    unequal.exits = unequal.exits[:3]
+    for module in (unequal, OtherPlaces().eval()):
+        source = deploy.source_of("m", module, {"x": x})
+        with quiet(), pytest.raises(RuntimeError, match=r"literal for index|closed over"):
+            torchscript.scripted(source, source.flat)
 
 
 def test_an_early_exit_stays(tmp_path: Path) -> None:
