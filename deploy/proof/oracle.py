@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from edgeport.deploy.compilers.operators.experts import GROUPED, grouped_product
 from edgeport.deploy.sources.flat import Flat
 from edgeport.deploy.sources.modules import copied
 from edgeport.deploy.sources.running import as_tensors, run_on
@@ -217,6 +218,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         kwargs = kwargs or {}
         if func is _VIEW:
             return self._bits(*args)
+        if func is GROUPED:
+            return _grouped(*tree_map(_wide, args), **tree_map(_wide, kwargs))
         if func is _ADD and args[1] == _EPS_OF_FLOAT64 and self._own is not None:
             args = (args[0], _EPS)
         if torch.Tag.nondeterministic_seeded in func.tags and self._own is not None:
@@ -251,6 +254,12 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
     def _narrow(self, value: Any) -> Any:
         is_wide = isinstance(value, torch.Tensor) and value.dtype == torch.float64
         return value.to(self._own) if is_wide else value
+
+
+def _grouped(*args: Any, **kwargs: Any) -> Any:
+    """Products by expert, which torch 2.13 has in float32 and narrower alone."""
+    found = grouped_product(*args, **kwargs)
+    return GROUPED(*args, **kwargs) if found is NotImplemented else found
 
 
 def _schema(func: Any) -> Any:

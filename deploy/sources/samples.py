@@ -65,7 +65,8 @@ def build_samples(
     plans = _size_plans(declared, sizes_of(declared, values.like), most_cells)
     count = max(len(plans), len(values.real), 1 if declared.dimensions else _UNSIZED_SAMPLES)
     numbered = [(plans[number % len(plans)], number) for number in range(count)]
-    own = [(sizes, number) for sizes, number in _own_sizes(declared, values) if sizes not in plans]
+    given = (*_own_sizes(declared, values), *_sizes_of_example(declared, values))
+    own = [(sizes, number) for sizes, number in given if sizes not in plans]
     samples = [sample_at(declared, sizes, values, number) for sizes, number in (*numbered, *own)]
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
     return (*samples, *_edge_cases(declared, usual, values))
@@ -233,20 +234,32 @@ def _size_plans(
 
 def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
     """The smallest and the largest that real samples have, of one row, and which sample that is."""
-    rows = rows_of(declared)
     found: dict[int, tuple[dict[str, int], int]] = {}
     for number, sample in enumerate(values.real):
-        sizes = sizes_of(declared, sample)
-        if rows is not None:
-            range_ = declared.range_of(rows)
-            sizes[rows] = range_.nearest(range_.step)
-        elements = elements_of(declared, sizes)
-        if elements <= _LARGEST_OWN and all(
-            n in declared.range_of(name) for name, n in sizes.items()
-        ):
-            found.setdefault(elements, (sizes, number))
+        if sizes := _of_one_row(declared, sample):
+            found.setdefault(elements_of(declared, sizes), (sizes, number))
     for elements in dict.fromkeys((min(found), max(found)) if found else ()):
         yield found[elements]
+
+
+def _sizes_of_example(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
+    """All of them together, as of a square image, for which forward may have a way of its own."""
+    beside = [name for name in declared.dimensions if name != rows_of(declared)]
+    is_one = len(beside) < 2 or values.real
+    if not is_one and (sizes := _of_one_row(declared, values.like)):
+        yield sizes, 0
+
+
+def _of_one_row(declared: Signature, sample: Mapping[str, Array]) -> dict[str, int] | None:
+    """The sizes of a sample, if they are allowed, and the sample is not too large."""
+    sizes = sizes_of(declared, sample)
+    if (rows := rows_of(declared)) is not None:
+        range_ = declared.range_of(rows)
+        sizes[rows] = range_.nearest(range_.step)
+    are_allowed = sizes.keys() == {*declared.dimensions} and all(
+        n in declared.range_of(name) for name, n in sizes.items()
+    )
+    return sizes if are_allowed and elements_of(declared, sizes) <= _LARGEST_OWN else None
 
 
 def elements_of(declared: Signature, sizes: Mapping[str, int]) -> int:

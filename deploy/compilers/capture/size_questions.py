@@ -5,15 +5,20 @@ once, ``x.numel() > 100_000``, or of one with a step, it writes into a check bes
 what is asked while derivatives are recorded, nowhere (2.13).
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sympy
 import torch
+from torch.utils import _pytree as pytree
 
+from edgeport.deploy.sources.running import as_tensors, run_module
+from edgeport.deploy.sources.samples import elements_of, inputs_at, usual_sizes
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
+from edgeport.runtimes.inputs import Array
 
 from .special_sizes import MODULES
 
@@ -56,6 +61,69 @@ def require_one_answer(source: Source, inputs: Sequence[torch.Tensor], *, least:
             }
             told = question.xreplace(named)
             raise AskedSizeError(f"{told} is asked, which not all sizes answer alike")
+
+
+def require_alike(
+    source: Source,
+    program: torch.export.ExportedProgram,
+    question: sympy.Basic,
+    names: Mapping[Any, str],
+) -> None:
+    """See that a program is right at sizes that answer otherwise, of which samples have few.
+
+    Args:
+        source: What was captured.
+        program: With one way alone.
+        question: What was answered, whatever the sizes are.
+        names: The dimensions that it is asked of.
+
+    Raises:
+        AskedSizeError: It is not.
+    """
+    ranges = {each: source.signature.range_of(name) for each, name in names.items()}
+    tried = _SIZES if len(ranges) < _MOST_TOGETHER else _FEW
+    allowed = [[n * each.step for n in _allowed(each, tried)] for each in ranges.values()]
+    usual = usual_sizes(source.signature)
+    followed = question.xreplace({each: sympy.Integer(usual[names[each]]) for each in names})
+    module = program.module(check_guards=False)
+    module._forward_pre_hooks.clear()  # it compares sizes
+    for number, sizes in enumerate(itertools.product(*allowed)):
+        at = dict(zip(names, map(sympy.Integer, sizes), strict=True))
+        whole = usual | {names[each]: int(size) for each, size in at.items()}
+        if question.xreplace(at) == followed or elements_of(source.signature, whole) > _LARGEST:
+            continue
+        inputs = inputs_at(source.signature, whole, source.values, number)
+        if not _is_right(source, module, inputs):
+            told = question.xreplace({each: sympy.Symbol(name) for each, name in names.items()})
+            raise AskedSizeError(f"{told} is asked, which not all sizes answer alike")
+
+
+_LARGEST: Final = 2**20
+"""Elements of what is tried there."""
+
+
+def _is_right(source: Source, module: torch.nn.Module, inputs: Mapping[str, Array]) -> bool:
+    try:
+        expected = run_module(source.flat, inputs)
+    except Exception:  # the user's module may raise anything
+        return True  # so may the program
+    with contextlib.suppress(Exception), torch.no_grad():
+        found = pytree.tree_leaves(module(*as_tensors(inputs)))
+        return all(itertools.starmap(_is_close, zip(expected, found, strict=True)))
+    return False
+
+
+def _is_close(expected: Array, found: Any) -> bool:
+    """Whether rounding alone may be between them."""
+    answer = torch.as_tensor(found)
+    wanted = torch.as_tensor(expected)
+    if answer.shape != wanted.shape or answer.dtype != wanted.dtype:
+        return False
+    if not wanted.is_floating_point():
+        return torch.equal(answer, wanted)
+    finite = wanted[wanted.isfinite()].abs()
+    error = torch.finfo(wanted.dtype).eps ** 0.5 * finite.max() if finite.numel() else 0.0
+    return torch.allclose(answer, wanted, rtol=0.0, atol=float(error), equal_nan=True)
 
 
 def _sizes(source: Source, inputs: Sequence[torch.Tensor]) -> Iterator[tuple[Any, str]]:

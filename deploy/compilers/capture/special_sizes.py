@@ -71,21 +71,34 @@ def without_special_sizes(
 ) -> ExportedProgram:
     """What is asked of a size is answered as if it were none of 0 and 1; the proof tries 1.
 
-    Whether something is missing to a multiple, ``if -time % 4 > 0``, is answered by yes, where the
-    source has samples with and without: filled up by nothing, a tensor is the same.
+    Some questions of sizes are answered one way where the source has samples of both, so that the
+    proof tells whether it is right. Whether something is missing to a multiple, ``if -time % 4 >
+    0``, by yes: filled up by nothing, a tensor is the same. Whether several sizes make one number,
+    ``if rows * columns == 196: return self.places``, by no: what is resized to its own size is too.
     """
     config: Any = import_module("torch.fx.experimental._config")
+    differ: list[tuple[Any, Mapping[Any, str]]] = []
 
     def evaluated(env: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) -> sympy.Basic:
-        if source is not None and (answer := _if_filled_up(source, env, expr)) is not None:
-            return answer
+        if source is not None:
+            if (answer := _if_filled_up(source, env, expr)) is not None:
+                return answer
+            if (answer := _if_several_differ(source, env, expr)) is not None:
+                differ.append((expr, _named(source, env, expr)))
+                return answer
         return _evaluated(env, expr, *args, **options)
 
     with (
         config.patch(backed_size_oblivious=True),
         mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated),
     ):
-        return way()
+        found = way()
+    if source is not None and differ:
+        from .size_questions import require_alike
+
+        for question, names in dict(differ).items():
+            require_alike(source, found, question, names)
+    return found
 
 
 def _if_filled_up(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Basic | None:
@@ -93,16 +106,39 @@ def _if_filled_up(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Bas
     if answer is None:
         return None
     missing, answered = answer
-    names = {size: name for name, size in roomy_sizes(source.signature).items()}
-    used = {each: int(env.backed_var_to_val.get(each, -1)) for each in missing.free_symbols}
-    if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
-        return None  # not known which dimension it is
-    found = set()
-    for sample in source.samples:
-        sizes = sizes_of(source.signature, sample.inputs)
-        at = {each: sympy.Integer(sizes[names[size]]) for each, size in used.items()}
-        found.add(missing.xreplace(at) == 0)
+    found = {missing.xreplace(at) == 0 for at in _at_samples(source, env, missing)}
     return answered if found == {True, False} else None
+
+
+def _if_several_differ(source: Source, env: ShapeEnv, expr: sympy.Basic) -> sympy.Basic | None:
+    answer = _EITHER.get(type(expr))
+    if answer is None or len(expr.free_symbols) < 2 or not _is_followed(env, expr, answer):
+        return None
+    found = {expr.xreplace(at) for at in _at_samples(source, env, expr)}
+    return answer if found == {sympy.true, sympy.false} else None
+
+
+def _is_followed(env: ShapeEnv, expr: sympy.Basic, answer: sympy.Basic) -> bool:
+    """Whether the sizes that are followed give that answer."""
+    return bool(expr.xreplace(env.backed_var_to_val) == answer)
+
+
+def _at_samples(source: Source, env: ShapeEnv, expr: sympy.Basic) -> list[dict[Any, sympy.Basic]]:
+    """What sizes in an expression are in each sample; none if it is not known which they are."""
+    names = _named(source, env, expr)
+    if not names:
+        return []
+    samples = [sizes_of(source.signature, sample.inputs) for sample in source.samples]
+    return [{each: sympy.Integer(sizes[name]) for each, name in names.items()} for sizes in samples]
+
+
+def _named(source: Source, env: ShapeEnv, expr: sympy.Basic) -> dict[Any, str]:
+    """Which dimensions the sizes in an expression are; nothing if that is not known."""
+    names = {size: name for name, size in roomy_sizes(source.signature).items()}
+    used = {each: int(env.backed_var_to_val.get(each, -1)) for each in expr.free_symbols}
+    if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
+        return {}
+    return {each: names[size] for each, size in used.items()}
 
 
 def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:

@@ -224,3 +224,28 @@ def test_what_has_no_float64_says_why(module: nn.Module, gap: str) -> None:
     assert found.outputs == (None,)
     assert found.gap is not None
     assert re.match(gap, found.gap), found.gap
+
+
+class Experts(nn.Module):
+    """Rows by the product with the matrix of their expert, as transformers 5 writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.matrices = nn.Parameter(torch.randn(3, 8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([1, 1, len(x)], dtype=torch.int32)
+        wide = nn.functional.pad(x, (0, 3))  # it takes steps of 16 bytes alone
+        grouped: Any = torch.nn.functional.grouped_mm  # its types are of torch 2.13 alone
+        y: Tensor = grouped(wide, self.matrices, offs=ends)
+        return y
+
+
+def test_products_by_expert_are_computed_in_float64() -> None:
+    source = source_of(Experts())
+    x, _, found = answer(source)
+    first, _, last = source.module.get_parameter("matrices").detach().double().numpy()[:, :5]
+    assert found.gap is None
+    assert found.outputs[0] is not None
+    np.testing.assert_allclose(found.outputs[0], np.concatenate([x[:1] @ first, x[1:] @ last]))

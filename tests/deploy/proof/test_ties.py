@@ -143,6 +143,27 @@ def test_values_that_differ_by_less_than_their_rounding(apart: float, hangs: boo
     assert hangs_on_ties(module, {"x": x}) == (apart == 0)
 
 
+@torch.library.custom_op("edgeport_test::of_float32", mutates_args=())
+def of_float32(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise TypeError(f"no kernel for {x.dtype}")
+    return x.clone()
+
+
+def routed(x: Tensor) -> Tensor:
+    """The second of two orders is behind what does not run in float64."""
+    far: Tensor = of_float32(x * x.topk(1).values)
+    return far.topk(2).indices
+
+
+def test_orders_of_an_oracle_that_fails_are_none() -> None:
+    module = flat(routed)
+    oracle = Oracle(module)
+    assert oracle.answer(ALL_DIFFER, [np.zeros((2, 2), np.int64)]).gap is not None
+    assert not hangs_on_ties(module, ALL_DIFFER, oracle)
+    assert hangs_on_ties(module, EQUAL, oracle)
+
+
 def test_infinities_and_nan_are_equal_to_themselves_alone() -> None:
     masked: Mapping[str, Array] = {"x": np.array([[1, -np.inf, 2, -np.inf, 3, 4]] * 2, np.float32)}
     odd: Mapping[str, Array] = {"x": np.array([[np.nan, 1, 2, np.inf, 3, 4]] * 2, np.float32)}

@@ -140,6 +140,20 @@ def test_the_sizes_of_an_example_are_probed() -> None:
     assert {1, 2, 7, 19, 32} <= {shape[1] for shape in shapes}
 
 
+def test_the_sizes_of_an_example_are_tried_together() -> None:
+    image = TensorSpec("x", "float32", ("batch", "height", "width"))
+    ranges = {name: Range(32, 320, step=32) for name in ("height", "width")}
+    square = Values(like={"x": np.zeros((2, 224, 224), np.float32)})
+    tried = [s.inputs["x"].shape for s in build_samples(Signature((image,), (), ranges), square)]
+    assert (1, 224, 224) in tried
+    rows = Signature((TensorSpec("x", "float32", ("batch", "time")),), (), {})
+    assert (1, 9) not in [
+        sample.inputs["x"].shape
+        for sample in build_samples(rows, Values(like={"x": np.zeros((2, 9), np.float32)}))
+        if sample.kind == "random"
+    ]
+
+
 def test_real_rows_are_used_from_another_start_each_time() -> None:
     rows = np.arange(100, dtype=np.float32).reshape(100, 1)
     signature = Signature((TensorSpec("x", "float32", ("batch", 1)),), ())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._sympy import functions
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers.capture import program, special_sizes
 from edgeport.deploy.compilers.capture.size_questions import AskedSizeError
 from edgeport.deploy.compilers.capture.special_sizes import MODULES
 from edgeport.runtimes import EdgeportError, Range
@@ -205,3 +205,54 @@ def test_the_ends_of_ranges_are_asked_of_too(tmp_path: Path) -> None:
             x = np.full((rows, columns), 3, np.float32)
             expected = x * 2 if rows * columns > 80_000 else x + 1
             np.testing.assert_array_equal(session.run({"x": x})["output"], expected)
+
+
+class Grid(nn.Module):
+    """Places of a trained size, resized for others; TorchScript takes no function from a table."""
+
+    places: Tensor
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.arange(48.0).sin().reshape(1, 3, 4, 4))
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = HALVED["last"](x)
+        height, width = y.shape[2:]
+        if height * width == 16 and height == width:
+            return y + self.places * self.factor
+        return y + nn.functional.interpolate(self.places, (height, width), mode="bicubic")
+
+
+class Reshapes(nn.Module):
+    """What samples have, 4 x 4, stays as it is; 2 x 8 does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = HALVED["last"](x)
+        return y.reshape(len(x), 3, 4, 4) if y.shape[2] * y.shape[3] == 16 else y
+
+
+HALVED: dict[str, Callable[[Tensor], Tensor]] = {"last": lambda x: x[:, :, ::2, ::2]}
+
+
+def captured(module: nn.Module) -> torch.export.ExportedProgram:
+    x, free = torch.randn(2, 3, 8, 8), {"x": {0: "batch", 2: "height", 3: "width"}}
+    ranges = {"height": Range(4, 24, step=2), "width": Range(4, 24, step=2)}
+    source = deploy.source_of("m", module.eval(), {"x": x}, dimensions=free, ranges=ranges)
+    return special_sizes.captured(source)
+
+
+def test_a_branch_on_several_sizes_may_compute_the_same() -> None:
+    """The example is of the trained size, and a sample is as large."""
+    module = Grid()
+    program = captured(module).module(check_guards=False)
+    for sizes in ((8, 8), (4, 16), (10, 10)):
+        x = torch.randn(1, 3, *sizes)
+        torch.testing.assert_close(program(x)[0], module(x))
+
+
+@pytest.mark.parametrize("module", [Grid(2.0), Reshapes()], ids=["another value", "another shape"])
+def test_a_branch_on_several_sizes_that_computes_something_else(module: nn.Module) -> None:
+    with pytest.raises(AskedSizeError, match="is asked, which not all sizes answer alike"):
+        captured(module)
