@@ -1,13 +1,13 @@
 """Several ways through forward in one program: where one would go another way, that is run.
 
 A way is recorded of a sample that takes none of those before. Where a condition fails that such a
-sample fails, its way is run from the start, and so on; what no sample takes stays a condition,
-which raises.
+sample fails, its way is run, but for what was computed by then, and so on; what no sample takes
+stays a condition, which raises.
 """
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.cond import cond_op
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx import traceback as fx_traceback
+from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.operators import number_functions
@@ -146,7 +147,7 @@ class Ways(nn.Module):
                 self.add_module(name, child)
         named = (*self.named_parameters(), *self.named_buffers())
         names = {id(tensor): name for name, tensor in named}
-        self._names: dict[Node, str] = {}
+        self._weights: dict[Node, str] = {}
         for way in first.all():
             for node in way.module.graph.find_nodes(op="get_attr"):
                 tensor = operator.attrgetter(node.target)(way.module)
@@ -155,70 +156,56 @@ class Ways(nn.Module):
                 if id(tensor) not in names:
                     names[id(tensor)] = f"constant_{len(names)}"
                     self.register_buffer(names[id(tensor)], tensor.detach())
-                self._names[node] = names[id(tensor)]
+                self._weights[node] = names[id(tensor)]
+        self._numbers = _numbered([way.module.graph for way in first.all()], self._weights)
 
     def forward(self, *inputs: Tensor) -> Any:
         """Run it on tensors."""
-        weights = {name: operator.attrgetter(name)(self) for name in self._names.values()}
-        return self._run(self._first, inputs, weights)
+        weights = {name: operator.attrgetter(name)(self) for name in self._weights.values()}
+        return self._from(_Running(self._first, inputs, weights), self._missing(self._first, {}))
 
-    def _run(self, way: _Way, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
-        nodes = [*way.module.graph.nodes]
-        given = [node for node in nodes if node.op == "placeholder"]
-        rest = [node for node in nodes if node.op != "placeholder"]
-        return self._from(way, dict(zip(given, inputs, strict=True)), rest, inputs, weights)
-
-    def _from(
-        self,
-        way: _Way,
-        known: dict[Node, Any],
-        nodes: Sequence[Node],
-        inputs: Sequence[Tensor],
-        weights: Mapping[str, Tensor],
-    ) -> Any:
+    def _from(self, running: "_Running", nodes: Sequence[Node]) -> Any:
         """Run nodes, of which the last is the output."""
-        running = Interpreter(way.module)
-        running.env = known
+        run = Interpreter(running.way.module)
+        run.env = running.known
         for place, node in enumerate(nodes):
-            if node in way.turns:
-                return self._turn(way, node, known, nodes[place + 1 :], inputs, weights)
-            if node in self._names:
-                known[node] = weights[self._names[node]]
+            if node in running.way.turns:
+                return self._turn(running, node, nodes[place + 1 :])
+            if node in self._weights:
+                running.known[node] = running.weights[self._weights[node]]
             else:
-                known[node] = running.run_node(node)
-        return known[nodes[-1]]
+                running.known[node] = run.run_node(node)
+        return running.known[nodes[-1]]
 
-    def _turn(
-        self,
-        way: _Way,
-        turn: Node,
-        known: Mapping[Node, Any],
-        rest: Sequence[Node],
-        inputs: Sequence[Tensor],
-        weights: Mapping[str, Tensor],
-    ) -> Any:
+    def _turn(self, running: "_Running", turn: Node, rest: Sequence[Node]) -> Any:
         """Go on where a condition holds, and by another way where it does not."""
-        other = way.turns[turn]
+        way, other = running.way, running.way.turns[turn]
+        known = running.known
         passed, again = self._passed_on(known, rest)
+        shared: dict[Node, Node] = {}
+        missing = self._missing(other, known, shared)
+        names = [*dict.fromkeys((*passed, *shared.values()))]
         fixed = {node: value for node, value in known.items() if _is_fixed(value)}
 
-        def split(operands: Sequence[Any]) -> tuple[Sequence[Tensor], list[Any], dict[str, Tensor]]:
-            to = len(inputs), len(operands) - len(weights)
-            held = dict(zip(weights, operands[to[1] :], strict=True))
-            return operands[: to[0]], [*operands[to[0] : to[1]]], held
+        def inside(way: _Way, operands: Sequence[Any]) -> tuple["_Running", dict[Node, Any]]:
+            to = len(running.inputs), len(running.inputs) + len(names)
+            values = dict(zip(names, operands[to[0] : to[1]], strict=True))
+            weights = dict(zip(running.weights, operands[to[1] :], strict=True))
+            return _Running(way, operands[: to[0]], weights), values
 
         def goes_on(*operands: Any) -> Any:
-            given, values, held = split(operands)
-            inside = dict(zip(passed, values, strict=True))
-            results = self._from(way, {**fixed, **inside}, [*again, *rest], given, held)
-            return tuple(map(fresh, results))
+            same, values = inside(way, operands)
+            same.known.update(fixed)
+            same.known.update({node: values[node] for node in passed})
+            return tuple(map(fresh, self._from(same, [*again, *rest])))
 
         def turns(*operands: Any) -> Any:
-            given, _, held = split(operands)
-            return tuple(map(fresh, self._run(other, given, held)))
+            begun, values = inside(other, operands)
+            begun.known.update({node: values[taken] for node, taken in shared.items()})
+            return tuple(map(fresh, self._from(begun, missing)))
 
         (condition,) = turn.all_input_nodes
-        operands = (*inputs, *(known[node] for node in passed), *weights.values())
+        operands = (*running.inputs, *(known[node] for node in names), *running.weights.values())
         return _cond(known[condition], goes_on, turns, tuple(apart(operands)))
 
     def _passed_on(
@@ -231,7 +218,7 @@ class Ways(nn.Module):
         def need(node: Node) -> None:
             if node not in known or node in again or _is_fixed(known[node]):
                 return
-            if node not in self._names and isinstance(known[node], Tensor | torch.SymInt):
+            if node not in self._weights and isinstance(known[node], Tensor | torch.SymInt):
                 passed[node] = None
                 return
             for each in node.all_input_nodes:
@@ -242,6 +229,84 @@ class Ways(nn.Module):
             for node in later.all_input_nodes:
                 need(node)
         return [*passed], [*again]
+
+    def _missing(
+        self, way: _Way, known: Mapping[Node, Any], shared: dict[Node, Node] | None = None
+    ) -> list[Node]:
+        """What is left to do for a way, where some of it was done before.
+
+        Numbers are made anew, and what they are made of: torch would ask before a branch what one
+        of its sides asks of them.
+
+        Args:
+            way: It.
+            known: What another way has made.
+            shared: Where it is noted what is taken from there.
+        """
+        nodes = [node for node in way.module.graph.nodes if node.op != "placeholder"]
+        made = {
+            self._numbers[node]: node
+            for node, value in known.items()
+            if node not in self._weights
+            and (value is None or (isinstance(value, Tensor) and not any(map(_asks, node.users))))
+        }
+        wanted: set[Node] = set()
+        asked = [node for node in nodes if node.op == "output" or node.is_impure()]
+        while asked:
+            node = asked.pop()
+            taken = made.get(self._numbers[node])
+            if taken is None and node.op != "placeholder" and node not in wanted:
+                wanted.add(node)
+                asked += node.all_input_nodes
+            elif taken is not None and shared is not None and known[taken] is not None:
+                shared[node] = taken
+        return [node for node in nodes if node in wanted]
+
+
+class _Running:
+    """A way, and what it has come to.
+
+    Args:
+        way: It.
+        inputs: Of the program.
+        weights: By name.
+    """
+
+    def __init__(self, way: _Way, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> None:
+        self.way = way
+        self.inputs = inputs
+        self.weights = weights
+        given = way.module.graph.find_nodes(op="placeholder")
+        self.known: dict[Node, Any] = dict(zip(given, inputs, strict=True))
+
+
+def _numbered(graphs: Iterable[Graph], weights: Mapping[Node, str]) -> dict[Node, int]:
+    """Nodes of several graphs: those that compute the same have the same number."""
+    keys: dict[Any, int] = {}
+    numbers: dict[Node, int] = {}
+    for graph in graphs:
+        given = 0
+        for node in graph.nodes:
+            key: Any = node
+            if node.op == "placeholder":
+                key, given = given, given + 1
+            elif node in weights:
+                key = weights[node]
+            elif node.op == "call_function" and not _is_drawn(node):
+                told = map_arg((node.args, node.kwargs), lambda arg: f"%{numbers[arg]}")
+                key = (node.target, repr(told))
+            numbers[node] = keys.setdefault(key, len(keys))
+    return numbers
+
+
+def _is_drawn(node: Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _asks(node: Node) -> bool:
+    """Whether it makes a number of values, or a size."""
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
 
 def _is_fixed(value: Any) -> bool:
