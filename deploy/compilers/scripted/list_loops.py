@@ -6,18 +6,19 @@ loop, and has neither ``break`` nor ``continue`` in one.
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 from .nodes import beside, is_call_of, parsed, statements
 
 
-def through_lists(loop: ast.For, number: int) -> Any:
+def through_lists(loop: ast.For, number: int, read_behind: Set[str]) -> Any:
     """The same through the lists of ``self`` themselves, if it calls what is at its places.
 
     Args:
         loop: It is changed.
         number: Of the loops of a function: a name of a module is never given again.
+        read_behind: The names that the function reads outside loops by them.
 
     Returns:
         The loop, or statements in its place.
@@ -26,26 +27,60 @@ def through_lists(loop: ast.For, number: int) -> Any:
     if not (isinstance(place, ast.Name) and is_call_of("range", counted)) or loop.orelse:
         return loop
     lists = _lists_called(loop, place.id, number)
-    if not lists:
+    if not lists or _assigns(loop.body, place.id):
         return loop
     _Named(lists, place.id).visit(loop)
     names, held = (", ".join(each) for each in (lists.values(), lists))
+    first, *others = (f"len({each})" for each in lists)
+    code = [f"assert {each} == {first}" for each in others]  # ``zip`` ends with the shortest
     ends, skips = f"ends_{place.id}", f"skips_{place.id}"
-    asked, before = [], []
+    turn, turns = f"turn_{number}", f"turns_{number}"
+    asked = []
     if any(map(_jumps, loop.body)):
-        asked, before = [f"not {ends}"], statements(f"{ends} = False", loop)
+        asked.append(f"not {ends}")
+        code.append(f"{ends} = False")
         loop.body[:0] = statements(f"{skips} = False", loop)
         loop.body = _without_jumps(loop.body, ends, skips)
     count = ast.unparse(counted.args[0])  # type: ignore[attr-defined]  # it is a call
     if _OF_SELF.match(count):  # ``self.depth``: in a frozen script these are constants
-        before += statements("\n".join(f"assert {count} == len({each})" for each in lists), loop)
+        code.append(f"assert {count} == {first}")
     elif count not in {f"len({each})" for each in lists}:
-        asked.append(f"{place.id} < {count}")
+        code += [f"{turns} = {count}", f"assert {turns} <= {first}"]  # none is at a place behind
+        asked.append(f"{turn} < {turns}")
+        count = turns  # it may be another one after a turn
     if asked:
+        if place.id in read_behind:  # it stays where the loop ended
+            code += [f"assert 0 < {count}", f"{place.id} = 0"]
+        loop.body[:0] = statements(f"{place.id} = {turn}", loop)
         loop.body = [beside(loop, ast.If(parsed(" and ".join(asked), loop), loop.body, []))]
+        place = _stored(turn, loop)
     loop.iter = parsed(f"enumerate({f'zip({held})' if len(lists) > 1 else held})", loop)
     loop.target = beside(loop, ast.Tuple([place, _stored(names, loop)], ast.Store()))
-    return [*before, loop]
+    return [*statements("\n".join(code), loop), loop]
+
+
+def read_outside(node: ast.AST, loops: Set[str] = frozenset()) -> Set[str]:
+    """The names that are read outside loops that count by them.
+
+    Args:
+        node: A function, or a part of one.
+        loops: By what those around it count.
+    """
+    if isinstance(node, ast.Name):
+        return {node.id} - loops if isinstance(node.ctx, ast.Load) else set()
+    if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+        loops = loops | {node.target.id}
+    parts = (read_outside(each, loops) for each in ast.iter_child_nodes(node))
+    return {name for names in parts for name in names}
+
+
+def _assigns(body: Sequence[ast.stmt], name: str) -> bool:
+    """Whether statements, or what is within them, give a name another value."""
+    nodes = (node for each in body for node in ast.walk(each))
+    return any(
+        isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
+        for node in nodes
+    )
 
 
 class _Named(ast.NodeTransformer):

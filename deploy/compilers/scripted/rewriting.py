@@ -25,7 +25,7 @@ from torch.jit import _recursive, _state, frontend
 
 from edgeport.deploy.diagnosis.telling import is_telling
 
-from .list_loops import through_lists
+from .list_loops import read_outside, through_lists
 from .nodes import beside, is_call_of, parsed
 
 N = TypeVar("N", bound=ast.AST)
@@ -68,6 +68,7 @@ class _Rewriting(ast.NodeTransformer):
         self._begun = {*self._local}
         self._items: set[str] = set()
         self._loops = 0
+        self._read_behind = read_outside(body)
         for each in ast.walk(body):
             if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                 self._local.add(each.id)
@@ -184,7 +185,7 @@ class _Rewriting(ast.NodeTransformer):
         """Go through a list of modules itself, where ``for i in range(n): self.layers[i](x)``."""
         self.generic_visit(node)
         self._loops += 1
-        return through_lists(node, self._loops)
+        return through_lists(node, self._loops, self._read_behind)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """``torch.finfo(x.dtype).min`` by the dtypes that there are."""

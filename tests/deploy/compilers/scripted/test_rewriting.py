@@ -134,10 +134,31 @@ class Begins(nn.Module):
         return torch.stack([found, first, last])
 
 
+class Stops(nn.Module):
+    """Where a loop ended is read behind it, and how far it goes is asked once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.layers)):
+            x = self.layers[i](x)
+            if x.max() > 1:
+                break
+        turns = 2 if x.max() > LIMIT else 3
+        for j in range(turns):
+            turns = turns - 1
+            x = self.layers[j](x) + turns
+        for j in range(int(x.max() > 0) + 1):
+            x = self.layers[j](x) - 10
+        return x * (i + 1) + j
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
-    [Tells(), Constants(), Infinite(), Sets(), Items(), Unpacks(), Counts(), Begins()],
+    [Stops(), Tells(), Constants(), Infinite(), Sets(), Items(), Unpacks(), Counts(), Begins()],
     ids=lambda m: type(m),
 )
 def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
@@ -234,6 +255,51 @@ def test_modules_that_are_never_reached_are_no_turns() -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 8)}, {"x": {0: "rows"}})
     with quiet(), pytest.raises(RuntimeError, match="literal for index"):
         torchscript.scripted(source, source.flat)
+
+
+class TooFar(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(2 + int(x.max())):
+            x = self.stages[i](x).relu()
+        return x + LIMIT
+
+
+class TwoLengths(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.stages)):
+            x = self.stages[i](x)
+            if x.min() > -LIMIT:
+                return x
+            if i < len(self.exits) - 1:
+                x = self.exits[i](x)
+        return x
+
+
+class OtherPlaces(EarlyExit):
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(len(self.stages)):
+            if x.max() > LIMIT:
+                i = 0
+            x = self.stages[i](x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_no_module_is_called_that_forward_does_not_call() -> None:
+    x = torch.rand(2, 8)
+    far = TooFar().eval()
+    source = deploy.source_of("m", far, {"x": x})
+    with quiet():
+        made: Any = torchscript.scripted(source, source.flat)
+        torch.testing.assert_close(made(x)[0], far(x))
+        with pytest.raises(torch.jit.Error, match="AssertionError"):
+            made(x + 3)
+    unequal = TwoLengths().eval()
+    unequal.exits = unequal.exits[:3]
+    for module in (unequal, OtherPlaces().eval()):
+        source = deploy.source_of("m", module, {"x": x})
+        with quiet(), pytest.raises(RuntimeError, match=r"literal for index|closed over"):
+            torchscript.scripted(source, source.flat)
 
 
 def test_an_early_exit_stays(tmp_path: Path) -> None:
