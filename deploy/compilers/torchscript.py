@@ -276,7 +276,7 @@ def scripted(source: Source, flat: Flat) -> Any:
     try:
         return _scripted(source, flat)
     except Exception:  # torch.jit raises a dozen kinds
-        with contextlib.suppress(Exception), rewriting.rewritten():
+        with contextlib.suppress(Exception), rewriting.rewritten(flat.module):
             return _scripted(source, flat)
         raise
 

@@ -13,13 +13,15 @@ import contextlib
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeVar
 from unittest import mock
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from torch._sources import parse_def
 from torch.jit import _recursive, _state, frontend
 
@@ -34,20 +36,25 @@ _own_parse: Final[Any] = parse_def  # it has no types
 
 
 @contextlib.contextmanager
-def rewritten() -> Iterator[None]:
-    """Rewrite functions before they are scripted; of what was scripted before nothing is taken."""
+def rewritten(module: nn.Module) -> Iterator[None]:
+    """Rewrite functions before they are scripted; of what was scripted before nothing is taken.
+
+    Args:
+        module: What is scripted.
+    """
+    names = {name.rpartition(".")[2] for name, _ in module.named_modules()}
     with (
-        mock.patch.object(frontend, "parse_def", _parse),
+        mock.patch.object(frontend, "parse_def", partial(_parse, names)),
         mock.patch.object(_recursive, "concrete_type_store", _recursive.ConcreteTypeStore()),
         mock.patch.object(_state, "_jit_caching_layer", WeakKeyDictionary()),
     ):
         yield
 
 
-def _parse(function: Any) -> Any:
+def _parse(modules: Set[str], function: Any) -> Any:
     found = _own_parse(function)
     (body,) = found.ast.body
-    found.ast.body[:] = [_Rewriting(function, body).visit(body)]
+    found.ast.body[:] = [_Rewriting(function, body, modules).visit(body)]
     return found
 
 
@@ -57,15 +64,17 @@ class _Rewriting(ast.NodeTransformer):
     Args:
         function: It.
         body: Its definition.
+        modules: By which names modules hold others: ``self.logger`` may be one.
     """
 
-    def __init__(self, function: Any, body: ast.FunctionDef) -> None:
+    def __init__(self, function: Any, body: ast.FunctionDef, modules: Set[str]) -> None:
         plain = inspect.unwrap(function)
         cells = zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
         held = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
         self._around = {**vars(builtins), **plain.__globals__, **held}
         self._local = {each.arg for each in ast.walk(body) if isinstance(each, ast.arg)}
         self._begun = {*self._local}
+        self._modules = modules
         self._items: set[str] = set()
         self._loops = 0
         self._read_behind = read_outside(body)
@@ -124,8 +133,23 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         """Leave out what people read."""
-        is_told = isinstance(node.value, ast.Call) and is_telling(node.value.func)
+        is_told = isinstance(node.value, ast.Call) and self._tells(node.value)
         return beside(node, ast.Pass()) if is_told else self._visited(node)
+
+    def _tells(self, call: ast.Call) -> bool:
+        """Whether it tells, by what its names are here too."""
+        if not is_telling(call):
+            return False
+        root = call.func
+        while isinstance(root, ast.Attribute):
+            if root.attr in self._modules:
+                return False
+            root = root.value
+        name = getattr(root, "id", "logging")  # of a call it is ``logging.getLogger()``
+        is_own = name == "self" or name not in self._local
+        held = self._around.get(name)
+        is_other = isinstance(held, nn.Module) or (name == "print" and held is not print)
+        return is_own and not is_other
 
     def visit_Raise(self, node: ast.Raise) -> ast.Raise:
         if isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):

@@ -33,6 +33,15 @@ def forward(self, x):
     x.log()
     self.parser.error(int(x.max()))
     warnings.warn(f"{x}")  # tells
+    print(f"{torch.isnan(x).sum()} of {len(x)}", self.names[0].upper())  # tells
+    print(x.clamp_(max=1))
+    print(getattr(x, "relu_")(), F.relu(x, inplace=True))
+    print(self.norm(x), self.history.append(x))
+    print(torch.exp(x, out=self.found))
+    print(self.model.norm.forward(x))
+    print(n := x.max())
+    if x.max() > 91:
+        if x.mul_(2).max() > 92: print(x)  # tells
     return x + int(x.max())
 """
 

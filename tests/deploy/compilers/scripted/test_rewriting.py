@@ -38,6 +38,31 @@ class Tells(nn.Module):
         return x
 
 
+class Recorder(nn.Module):
+    def info(self, x: Tensor) -> None:
+        x.mul_(0.5)
+
+
+class Changes(nn.Module):
+    """What only seems to be for people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logger = Recorder()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 1
+        if x.max() > LIMIT:
+            print("large", y.clamp_(max=LIMIT + 1).sum())  # noqa: T201  # as it may be
+            self.logger.info(y)
+        return self.told(y)
+
+    def told(self, y: Tensor) -> Tensor:
+        print = self.logger.info
+        print(y)
+        return y
+
+
 class Constants(nn.Module):
     """A local name hides one of the module."""
 
@@ -158,7 +183,18 @@ class Stops(nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",
-    [Stops(), Tells(), Constants(), Infinite(), Sets(), Items(), Unpacks(), Counts(), Begins()],
+    [
+        Stops(),
+        Tells(),
+        Changes(),
+        Constants(),
+        Infinite(),
+        Sets(),
+        Items(),
+        Unpacks(),
+        Counts(),
+        Begins(),
+    ],
     ids=lambda m: type(m),
 )
 def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
