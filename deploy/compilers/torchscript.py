@@ -29,7 +29,8 @@ from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import traced_branches
 from .capture import program
-from .scripted import rewriting
+from .scripted import rewriting, whole_numbers
+from .scripted.decorators import decorators_count
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
 
@@ -282,8 +283,9 @@ def scripted(source: Source, flat: Flat) -> Any:
 
 
 def _scripted(source: Source, flat: Flat) -> Any:
-    with properties_may_raise():
+    with properties_may_raise(), decorators_count():
         made = torch.jit.script(flat.module)
+    whole_numbers.check(made.inlined_graph)
     return traced(source, flat.around(made))
 
 

@@ -48,7 +48,7 @@ def _tells(statement: ast.AST) -> bool:
     if isinstance(statement, ast.If):
         sides = (*statement.body, *statement.orelse)
         asked = (node for each in sides if isinstance(each, ast.If) for node in ast.walk(each.test))
-        return all(map(_tells, sides)) and all(map(_changes_nothing, asked))
+        return all(map(_tells, sides)) and all(map(changes_nothing, asked))
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         return is_telling(statement.value)
     return isinstance(statement, ast.Pass)
@@ -57,7 +57,7 @@ def _tells(statement: ast.AST) -> bool:
 def is_telling(call: ast.Call) -> bool:
     """Whether it prints, logs or warns, by its name, of what changes nothing."""
     calls = (node for each in (*call.args, *call.keywords) for node in ast.walk(each))
-    return _is_told_by(call.func) and all(map(_changes_nothing, calls))
+    return _is_told_by(call.func) and all(map(changes_nothing, calls))
 
 
 def _is_told_by(function: ast.expr) -> bool:
@@ -68,7 +68,7 @@ def _is_told_by(function: ast.expr) -> bool:
     return bool(is_logger) or (owner, function.attr) == ("warnings", "warn")
 
 
-def _changes_nothing(node: ast.AST) -> bool:
+def changes_nothing(node: ast.AST) -> bool:
     """Whether it calls nothing, or what gives a value alone: ``y.max()``, not ``y.clamp_(0)``."""
     if not isinstance(node, ast.Call):
         return not isinstance(node, ast.NamedExpr)

@@ -25,11 +25,12 @@ from torch import nn
 from torch._sources import parse_def
 from torch.jit import _recursive, _state, frontend
 
-from edgeport.deploy.diagnosis.telling import is_telling
+from edgeport.deploy.diagnosis.telling import changes_nothing, is_telling
 
 from .list_loops import read_outside, through_lists
-from .nodes import beside, is_call_of, parsed
+from .nodes import beside, is_call_of, parsed, statements
 
+A = TypeVar("A", ast.If, ast.While, ast.IfExp)
 N = TypeVar("N", bound=ast.AST)
 
 _own_parse: Final[Any] = parse_def  # it has no types
@@ -163,20 +164,53 @@ class _Rewriting(ast.NodeTransformer):
         return self._visited(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        """A list has the members of a set."""
+        """Ask for each member of a set: no tensor is in one, and no whole number is made of 0.7."""
         self.generic_visit(node)
-        node.comparators = [
-            beside(each, ast.List(each.elts, ast.Load()))
-            if isinstance(each, ast.Set) and isinstance(asked, ast.In | ast.NotIn)
-            else each
-            for asked, each in zip(node.ops, node.comparators, strict=True)
-        ]
+        (first, *others), (held, *_) = node.ops, node.comparators
+        is_asked_of = isinstance(held, ast.Set) or self._is_item(node.left)
+        if others or not (isinstance(first, ast.In | ast.NotIn) and is_asked_of):
+            return node
+        parts = held.elts if isinstance(held, ast.Set | ast.List | ast.Tuple) else []
+        asks_alone = all(map(changes_nothing, ast.walk(node.left)))
+        if not parts or not all(map(_is_literal, parts)) or not asks_alone:
+            return node
+        asked = ast.unparse(node.left)
+        code = " or ".join(f"{asked} == {ast.unparse(each)}" for each in parts)
+        code = (
+            f"not isinstance({asked}, Tensor) and ({code})"
+            if isinstance(held, ast.Set)
+            else f"({code})"
+        )
+        return parsed(f"not ({code})" if isinstance(first, ast.NotIn) else f"({code})", node)
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        return self._asking(node)
+
+    def visit_While(self, node: ast.While) -> ast.While:
+        return self._asking(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.IfExp:
+        return self._asking(node)
+
+    def _asking(self, node: A) -> A:
+        self.generic_visit(node)
+        node.test = self._truth(node.test)
         return node
+
+    def _truth(self, asked: ast.expr) -> ast.expr:
+        """Of a number, whether it is other than 0: torch.jit makes a whole one of it."""
+        if isinstance(asked, ast.BoolOp):
+            asked.values = [self._truth(each) for each in asked.values]
+        if isinstance(asked, ast.UnaryOp) and isinstance(asked.op, ast.Not):
+            asked.operand = self._truth(asked.operand)
+        is_item = self._is_item(asked)
+        return parsed(f"({ast.unparse(asked)}) != 0", asked) if is_item else asked
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """``x * scale`` for ``scale * x``: torch.jit makes a number of the tensor otherwise."""
         self.generic_visit(node)
-        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left):
+        is_first = isinstance(node.left, ast.Call) and _has_call(node.right)  # and changes no other
+        if isinstance(node.op, ast.Mult | ast.Add) and self._is_item(node.left) and not is_first:
             node.left, node.right = node.right, node.left
         return node
 
@@ -190,9 +224,9 @@ class _Rewriting(ast.NodeTransformer):
         """Sizes of which some are unpacked are a list; some methods have another name."""
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
-            if node.func.attr == "bool":
-                asked = ast.Compare(node.func.value, [ast.NotEq()], [ast.Constant(0)])
-                return beside(node, asked)
+            if node.func.attr == "bool" and self._around.get("torch") is torch:
+                node.func.attr, node.args = "to", [parsed("torch.bool", node)]
+                return node
             node.func.attr = _RENAMED.get(node.func.attr, node.func.attr)
         takes_sizes = isinstance(node.func, ast.Attribute) and node.func.attr in _TAKING_SIZES
         if takes_sizes and any(map(_is_unpacked_shape, node.args)):
@@ -262,6 +296,16 @@ def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:
     return parameter.annotation
 
 
+def _has_call(value: ast.expr) -> bool:
+    return any(isinstance(each, ast.Call) for each in ast.walk(value))
+
+
+def _is_literal(value: ast.expr) -> bool:
+    """Whether it is a number or a text as it stands there."""
+    value = value.operand if isinstance(value, ast.UnaryOp) else value
+    return isinstance(value, ast.Constant)
+
+
 def _is_none(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is None
 
@@ -280,8 +324,8 @@ def _is_unpacked_shape(value: ast.expr) -> bool:
 
 
 def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt]:
-    shape = ast.unparse(node.value)
-    made: list[ast.stmt] = []
+    shape = "sizes_taken_apart"  # what makes it is asked once
+    made = statements(f"{shape} = {ast.unparse(node.value)}", node)
     is_behind = False
     for place, target in enumerate(targets):
         from_end = place - len(targets)
@@ -296,13 +340,13 @@ def _taken_apart(targets: Sequence[ast.expr], node: ast.Assign) -> list[ast.stmt
 
 
 def _joined(parts: Sequence[ast.expr], node: ast.expr) -> ast.expr:
-    """``[a, *b]`` as ``[a] + b``, a list of its own."""
+    """``[a, *b]`` as ``[a] + list(b)``, a list of its own."""
     lists = [
-        each.value if isinstance(each, ast.Starred) else beside(node, ast.List([each], ast.Load()))
+        parsed(f"list({ast.unparse(each.value)})", node)  # the sum of two tensors is another thing
+        if isinstance(each, ast.Starred)
+        else beside(node, ast.List([each], ast.Load()))
         for each in parts
     ]
-    if len(lists) == 1:
-        return parsed(f"list({ast.unparse(lists[0])})", node)
     found = lists[0]
     for each in lists[1:]:
         found = beside(node, ast.BinOp(found, ast.Add(), each))

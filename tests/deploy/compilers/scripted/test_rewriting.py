@@ -1,5 +1,6 @@
 """Code that torch.jit refuses is scripted in other words, so that its branches stay."""
 
+import functools
 import logging
 import math
 from pathlib import Path
@@ -63,6 +64,19 @@ class Changes(nn.Module):
         return y
 
 
+class WholeOnly(nn.Module):
+    def scaled(self, x: Tensor, by=1):  # type: ignore
+        return x * by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x, x.max().item()) if x.max() > 1 else x
+
+
+class Places(WholeOnly):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x, x.argmax().item()) if x.max() > 1 else x
+
+
 class Constants(nn.Module):
     """A local name hides one of the module."""
 
@@ -86,6 +100,11 @@ class Sets(nn.Module):
                 x = x * 0.5
             elif turn not in {0, 1}:
                 x = x + 1
+        if x.argmax() in {0, 1, 2, 3} or x.max().item() in {0, 1} or int(x.argmax()) in {1, 3}:
+            x = x + 2  # of tensors, no set of numbers has any
+        largest = x.sin().max().item()
+        if largest and (not largest or largest not in (0, 1)):
+            return x * 2 if largest else x
         return x
 
 
@@ -93,6 +112,8 @@ class Items(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         largest = x.max().item()
         mask = (x > 0).float().bool()
+        same = mask.bool()
+        same[0] = True
         if x.max() > LIMIT:
             x = largest * x.masked_fill(mask, 1.0)
         return x.sum().item() + x + x.nelement() + x.ndimension()
@@ -106,6 +127,9 @@ class Unpacks(nn.Module):
             return x.reshape(*x.shape[:1], -1) * rows
         held = [x, x + 1]
         copied = [*held]
+        for row in [*x, *held[1]]:  # the rows of two tensors
+            x = x + row
+        _wide, *_ = x.mul_(1.5).shape
         if x.max() > LIMIT - 1:
             copied.append(x)
         x = torch.stack(held).sum(0) + len(copied)
@@ -187,6 +211,7 @@ class Stops(nn.Module):
         Stops(),
         Tells(),
         Changes(),
+        Places(),
         Constants(),
         Infinite(),
         Sets(),
@@ -290,6 +315,31 @@ def test_modules_that_are_never_reached_are_no_turns() -> None:
     module.depth = 2
     source = deploy.source_of("m", module, {"x": torch.randn(3, 8)}, {"x": {0: "rows"}})
     with quiet(), pytest.raises(RuntimeError, match="literal for index"):
+        torchscript.scripted(source, source.flat)
+
+
+class Clean(nn.Module):
+    @staticmethod
+    def cleaned(f: Any) -> Any:
+        @functools.wraps(f)
+        def clean(self: Any, x: Tensor) -> Tensor:
+            return torch.nan_to_num(f(self, x))
+
+        return clean
+
+    @torch.no_grad()
+    @cleaned
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.max() > 1 else x
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [(Clean(), "leaves out the decorator of 'Clean.forward'"), (WholeOnly(), "whole number of")],
+)
+def test_no_script_is_made_that_answers_otherwise(module: nn.Module, told: str) -> None:
+    source = deploy.source_of("m", module.eval(), {"x": torch.rand(2, 8)})
+    with quiet(), pytest.raises(NotImplementedError, match=told):
         torchscript.scripted(source, source.flat)
 
 
