@@ -65,16 +65,16 @@ class Changes(nn.Module):
 
 
 class WholeOnly(nn.Module):
-    def scaled(self, x: Tensor, by=1):  # type: ignore
+    def scaled(self, x: Tensor, by: int = 1) -> Tensor:
         return x * by
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scaled(x, x.max().item()) if x.max() > 1 else x
+        return self.scaled(x, x.max().item()) if x.max() > 1 else x  # type: ignore
 
 
 class Places(WholeOnly):
     def forward(self, x: Tensor) -> Tensor:
-        return self.scaled(x, x.argmax().item()) if x.max() > 1 else x
+        return self.scaled(x, x.argmax().item()) if x.max() > 1 else x  # type: ignore
 
 
 class Constants(nn.Module):
