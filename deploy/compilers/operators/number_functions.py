@@ -142,7 +142,8 @@ def _rounded(number: Any, digits: int | None = None) -> Any:
     lost = (high * scale - scaled) + (exact - high) * scale
     below = scaled.floor()
     by_rest = torch.where(lost < 0, below, torch.where(lost > 0, below + 1, scaled.round()))
-    return (torch.where(scaled - below == 0.5, by_rest, scaled.round()) / scale).item()
+    found = torch.where(scaled - below == 0.5, by_rest, scaled.round()) / scale
+    return torch.where(scaled.abs() < 2.0**53, found, exact).item()  # beyond, it has no such digit
 
 
 _SPLIT: Final = 2.0**27 + 1
@@ -151,8 +152,12 @@ _SPLIT: Final = 2.0**27 + 1
 
 
 def _as_type(number: Any, kind: Any) -> Any:
-    to_whole = np.dtype(kind).kind in "iu" and isinstance(number, torch.SymFloat)
-    return _sym_int(number) if to_whole else number
+    if np.dtype(kind).kind not in "iu":
+        return number
+    if _is_of_values(number):
+        value, held = _full((), number, dtype=torch.float64), np.iinfo(kind)
+        _assert((value > held.min - 1.0) & (value < held.max + 1.0), ANOTHER_WAY)
+    return _sym_int(number) if isinstance(number, torch.SymFloat) else number
 
 
 _sym_int: Final[Any] = torch.sym_int  # it has no types

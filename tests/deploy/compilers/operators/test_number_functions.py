@@ -58,9 +58,23 @@ def test_numbers_are_rounded_to_digits(digits: int) -> None:
     module = OfValues(lambda number: round(number, digits))
     source = deploy.source_of("m", module, {"x": torch.tensor([0.5], dtype=torch.float64)})
     run: Any = with_values(source).program.module()
-    for number in (0.0, 0.125, 2.675, -3.14159, 25.0, 35.0, 1e300, math.inf, math.nan):
+    for number in (0.0, 0.125, 2.675, -3.14159, 25.0, 35.0, 1e16 / 3, 1e307, math.inf, math.nan):
         x = torch.tensor([number], dtype=torch.float64)
-        torch.testing.assert_close(run(x)[0], module(x), equal_nan=True, msg=str(number))
+        torch.testing.assert_close(
+            run(x)[0], module(x), rtol=0, atol=0, equal_nan=True, msg=str(number)
+        )
+
+
+def test_a_number_that_its_type_cannot_hold_takes_another_way() -> None:
+    module = OfValues(lambda number: np.ceil(number).astype("int16").item())
+    source = deploy.source_of("m", module, {"x": torch.tensor([0.5], dtype=torch.float64)})
+    run: Any = with_values(source).program.module()
+    for number in (2.5, -32768.9, 32767.0):
+        x = torch.tensor([number], dtype=torch.float64)
+        torch.testing.assert_close(run(x)[0], module(x))
+    for number in (-32769.0, 32767.5, 1e9):
+        with pytest.raises(RuntimeError, match="another way through forward"):
+            run(torch.tensor([number], dtype=torch.float64))
 
 
 class ByLogarithm(nn.Module):
