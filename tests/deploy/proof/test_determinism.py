@@ -81,6 +81,18 @@ class Counter(nn.Module):
         return x * max(self.late, len(self.calls))
 
 
+class CountsRare(nn.Module):
+    """Its answers to few inputs hang on how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x * self.count if x.abs().max() > 5 else x
+
+
 class Remembers(nn.Module):
     """Keeps its last answer and a table that grows: neither changes an answer."""
 
@@ -243,6 +255,7 @@ STATE = "take it as an input of forward and return it as an output"
         (Smoothed(), r"keeps state: .* through 0\.last\.state\n", STATE),
         (Counter(0), r"keeps state: .* through 0\.last\.calls\n", STATE),
         (Counter(6), r"keeps state: .* through 0\.last\.calls\n", STATE),
+        (CountsRare(), r"keeps state: .* through 0\.last\.count\n", STATE),
         (ByShape(), r"keeps state: .* through 0\.last\.seen\n", STATE),
         (ByFirst(), r"keeps state: .* through 0\.last\._first\n", STATE),
         (ByFirstOutside(), r"keeps state: .* through something outside of its attributes\n", STATE),
