@@ -1,7 +1,7 @@
 """Code with branches and loops on values: a script of it, and a program of the script.
 
 ``rewriting`` puts code that torch.jit refuses in words that it has, by ``list_loops``, for loops
-over lists of modules, and ``nodes``. No script is made of what ``decorators`` and ``whole_numbers``
+over lists of modules, and ``nodes``. No script is made of what ``overlooked`` and ``whole_numbers``
 refuse: it would answer otherwise.
 
 ``converter`` interprets a script for torch.export, by ``blocks``, ``loops``, ``operands``,

@@ -3,12 +3,14 @@
 import functools
 import logging
 import math
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers import torchscript
@@ -333,9 +335,29 @@ class Clean(nn.Module):
         return x * 2 if x.max() > 1 else x
 
 
+class Clamps(nn.Linear):
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(super().__call__(x.clamp(max=5)))
+
+
+def patched() -> nn.Module:
+    module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return functional.linear(x.clamp(max=5), self.weight, self.bias)
+
+    module[1].forward = types.MethodType(forward, module[1])
+    return module
+
+
 @pytest.mark.parametrize(
     ("module", "told"),
-    [(Clean(), "leaves out the decorator of 'Clean.forward'"), (WholeOnly(), "whole number of")],
+    [
+        (nn.Sequential(Clamps(8, 8)), "not what '0' has"),
+        (patched(), "not what '1' has"),
+        (Clean(), "leaves out the decorator of 'Clean.forward'"),
+        (WholeOnly(), "whole number of"),
+    ],
 )
 def test_no_script_is_made_that_answers_otherwise(module: nn.Module, told: str) -> None:
     source = deploy.source_of("m", module.eval(), {"x": torch.rand(2, 8)})

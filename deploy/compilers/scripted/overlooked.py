@@ -1,0 +1,44 @@
+"""What torch.jit (2.13) passes over, so that a script answers otherwise than the module.
+
+Of a decorator it reads what is behind it; it calls ``forward`` where a class has a ``__call__`` of
+its own; and it compiles modules of one class once, though one may have a ``forward`` of its own.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.jit import frontend
+
+
+@contextlib.contextmanager
+def overlooks_nothing(module: nn.Module) -> Iterator[None]:
+    """While it is entered, nothing is scripted of which something would be passed over.
+
+    Raises:
+        NotImplementedError: There is something.
+    """
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule | torch.fx.GraphModule):
+            continue
+        if type(part).__call__ is not nn.Module.__call__ or "forward" in vars(part):
+            raise NotImplementedError(
+                f"torch.jit calls the forward of its class, not what {path or 'the module'!r} has"
+            )
+    own: Any = vars(frontend)["parse_def"]  # a rewriting one, where that is tried
+
+    def parse(function: Any) -> Any:
+        each = function
+        while (inner := getattr(each, "__wrapped__", None)) is not None:
+            place = getattr(each, "__globals__", {}).get("__name__", "")
+            if not place.startswith("torch."):  # ``@torch.no_grad()``
+                name = function.__qualname__
+                raise NotImplementedError(f"torch.jit leaves out the decorator of {name!r}")
+            each = inner
+        return own(function)
+
+    with mock.patch.object(frontend, "parse_def", parse):
+        yield
