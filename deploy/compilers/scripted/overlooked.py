@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.jit import frontend
 
+from .kept_values import KeptValues
+
 
 @contextlib.contextmanager
 def overlooks_nothing(module: nn.Module) -> Iterator[None]:
@@ -38,7 +40,9 @@ def overlooks_nothing(module: nn.Module) -> Iterator[None]:
                 name = function.__qualname__
                 raise NotImplementedError(f"torch.jit leaves out the decorator of {name!r}")
             each = inner
-        return own(function)
+        found = own(function)
+        found.ast.body[:] = map(KeptValues().visit, found.ast.body)
+        return found
 
     with mock.patch.object(frontend, "parse_def", parse):
         yield
