@@ -29,7 +29,7 @@ from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import traced_branches
 from .capture import program
-from .scripted import rewriting, whole_numbers
+from .scripted import differences, rewriting
 from .scripted.overlooked import overlooks_nothing
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
@@ -285,7 +285,7 @@ def scripted(source: Source, flat: Flat) -> Any:
 def _scripted(source: Source, flat: Flat) -> Any:
     with properties_may_raise(), overlooks_nothing(flat.module):
         made = torch.jit.script(flat.module)
-    whole_numbers.check(made.inlined_graph)
+    differences.check(made.inlined_graph)
     return traced(source, flat.around(made))
 
 

@@ -359,6 +359,21 @@ class Clamps(nn.Linear):
         return torch.as_tensor(super().__call__(x.clamp(max=5)))
 
 
+class Same(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if x.shape[0] > 1 else x + 1
+        return y * 2 if y is x else y
+
+
+class Held(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        held = {"y": y, "x": x}
+        held["x"] = held["x"] + 1
+        held["y"] += held["x"]
+        return y + held["y"]
+
+
 def patched() -> nn.Module:
     module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
 
@@ -374,6 +389,8 @@ def patched() -> nn.Module:
     [
         (nn.Sequential(Clamps(8, 8)), "not what '0' has"),
         (patched(), "not what '1' has"),
+        (Same(), "knows no tensor again"),
+        (Held(), "a new tensor into a dict"),
         (Clean(), "leaves out the decorator of 'Clean.forward'"),
         (WholeOnly(), "whole number of"),
     ],

@@ -1,0 +1,85 @@
+"""Where torch.jit (2.13) takes code, and computes something else than Python.
+
+Of 0.7 it makes the whole number 0: in ``if x.max().item():``, in ``x.max().item() in [0, 1]`` and
+for an argument of a function that takes an ``int``. ``y is x`` holds for no two tensors, and
+``held["a"] += 1`` puts a new tensor into a dict, where Python adds to the one that is there.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from edgeport.deploy.origins import Origin, origin
+from edgeport.runtimes.libtorch.script_graph import nodes
+
+
+def check(graph: Any) -> None:
+    """Look for that in the graph of a script, with what it calls inside.
+
+    Raises:
+        NotImplementedError: There is some.
+    """
+    for node in nodes(graph):
+        differs, told = _DIFFERENCES.get(node.kind(), (None, ""))
+        if differs is not None and differs(node):
+            raise NotImplementedError(f"torch.jit {told}\n{node.sourceRange()}")
+
+
+def _is_made_whole(node: Any) -> bool:
+    return _is_free(node.inputsAt(0)) and _is_asked(node)
+
+
+def _is_of_tensors(node: Any) -> bool:
+    files = _FILE.findall(node.sourceRange())
+    are = all(value.type().kind() == "TensorType" for value in node.inputs())
+    return are and any(origin(file) is not Origin.COMPILER for file in files)
+
+
+def _is_updated(node: Any) -> bool:
+    """Whether ``+=`` sets an item of a dict: it has the place of what it sets."""
+    held, _, value = node.inputs()
+    is_dict, is_tensor = held.type().kind() == "DictType", value.type().kind() == "TensorType"
+    return is_dict and is_tensor and bool(value.node().sourceRange() == node.sourceRange())
+
+
+def _is_free(value: Any) -> bool:
+    """Whether a number may be one of floats, as far as its type and its operators tell."""
+    return value.type().kind() == "NumberType" and not _is_whole(value.node())
+
+
+def _is_whole(node: Any) -> bool:
+    if node.kind() in _KEEPING:
+        return _is_whole(node.inputsAt(0).node())
+    return node.kind() in _WHOLE
+
+
+def _is_asked(node: Any) -> bool:
+    """Whether Python keeps the number; what torch's own functions are given, it refuses."""
+    told = node.sourceRange()
+    if _marked(told) == "int":  # so it is written
+        return False
+    users = [use.user for use in node.output().uses()]
+    return any(user.kind() in _ASKING or user.sourceRange() != told for user in users)
+
+
+def _marked(told: str) -> str:
+    """What of the code is marked in a place, as torch tells it."""
+    *_, code, marks = ["", *told.partition(" <--- HERE")[0].splitlines()]
+    begin = marks.find("~")
+    return code[begin : marks.rfind("~") + 1]
+
+
+_ASKING: Final = {"aten::Bool", "aten::__contains__"}
+_WHOLE: Final = {
+    *("aten::argmax", "aten::argmin", "aten::count_nonzero", "aten::numel", "aten::bucketize"),
+    *("aten::gt", "aten::ge", "aten::lt", "aten::le", "aten::eq", "aten::ne", "aten::isnan"),
+    *("aten::any", "aten::all", "aten::logical_and", "aten::logical_or", "aten::logical_not"),
+}
+_KEEPING: Final = {"aten::item", "aten::sum", "aten::max", "aten::min", "aten::select"}
+_FILE: Final = re.compile(r'File "([^"]+)"')
+_DIFFERENCES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "aten::Int": (_is_made_whole, "makes a whole number of what item() gives"),
+    "aten::__is__": (_is_of_tensors, "knows no tensor again"),
+    "aten::__isnot__": (_is_of_tensors, "knows no tensor again"),
+    "aten::_set_item": (_is_updated, "puts a new tensor into a dict"),
+}
