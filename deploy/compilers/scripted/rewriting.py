@@ -126,8 +126,8 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         """Write out a constant of the module."""
-        value = self._around.get(node.id)
-        if node.id in self._local or type(value) not in (bool, int, float, str):
+        value = self._around.get(node.id, node)
+        if node.id in self._local or type(value) not in (bool, int, float, str, NoneType):
             return node
         is_plain = not isinstance(value, float) or math.isfinite(value)
         return parsed(repr(value) if is_plain else f"float('{value}')", node)
@@ -277,10 +277,10 @@ _FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
 
 
 def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        cell.cell_contents  # noqa: B018  # which an empty one has not
+        return True
+    return False
 
 
 def _annotation(parameter: ast.arg, default: ast.expr) -> ast.expr | None:

@@ -97,6 +97,18 @@ class Counted(nn.Module):
         return x * ((x < -1).sum().item() or 0.5) * (self.rows or x.shape[0]) + some
 
 
+def limiting(LIMIT: float | None) -> nn.Module:  # noqa: N803
+    class Limits(nn.Module):
+        """None of the function around it hides a number of the module."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.min() > NEGATIVE and LIMIT is not None:
+                return x.clamp(max=LIMIT)
+            return x * NEGATIVE
+
+    return Limits()
+
+
 class Constants(nn.Module):
     """A local name hides one of the module."""
 
@@ -231,6 +243,8 @@ class Stops(nn.Module):
         Stops(),
         Tells(),
         Changes(),
+        limiting(None),
+        limiting(0.5),
         Counted(),
         Places(),
         Constants(),
