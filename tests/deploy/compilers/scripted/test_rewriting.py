@@ -221,6 +221,7 @@ class Stops(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.scales = nn.ParameterList([torch.rand(4)])  # a class of torch with a __call__
 
     def forward(self, x: Tensor) -> Tensor:
         for i in range(len(self.layers)):
@@ -233,7 +234,7 @@ class Stops(nn.Module):
             x = self.layers[j](x) + turns
         for j in range(int(x.max() > 0) + 1):
             x = self.layers[j](x) - 10
-        return x * (i + 1) + j
+        return x * (i + 1) + j * self.scales[0]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
