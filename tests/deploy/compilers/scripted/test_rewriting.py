@@ -234,7 +234,8 @@ class Stops(nn.Module):
             x = self.layers[j](x) + turns
         for j in range(int(x.max() > 0) + 1):
             x = self.layers[j](x) - 10
-        return x * (i + 1) + j * self.scales[0]
+        found: Tensor = x * (i + 1) + j * self.scales[0]
+        return found
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
