@@ -13,16 +13,19 @@ from edgeport.deploy.origins import Origin, origin
 from edgeport.runtimes.libtorch.script_graph import nodes
 
 
-def check(graph: Any) -> None:
-    """Look for that in the graph of a script, with what it calls inside.
+def check(script: Any) -> None:
+    """Look for that in the methods of a script, with what they call inside.
 
     Raises:
         NotImplementedError: There is some.
     """
-    for node in nodes(graph):
-        differs, told = _DIFFERENCES.get(node.kind(), (None, ""))
-        if differs is not None and differs(node):
-            raise NotImplementedError(f"torch.jit {told}\n{node.sourceRange()}")
+    for name in script._c._method_names():
+        for node in nodes(script._c._get_method(name).inlined_graph):
+            differs, told = _DIFFERENCES.get(node.kind(), (None, ""))
+            if differs is None or "Serialized " in node.sourceRange():  # eager runs a script too
+                continue
+            if differs(node):
+                raise NotImplementedError(f"torch.jit {told}\n{node.sourceRange()}")
 
 
 def _is_made_whole(node: Any) -> bool:
@@ -56,7 +59,7 @@ def _is_whole(node: Any) -> bool:
 def _is_asked(node: Any) -> bool:
     """Whether Python keeps the number; what torch's own functions are given, it refuses."""
     told = node.sourceRange()
-    if _marked(told) == "int":  # so it is written
+    if _marked(told) in ("int", ""):  # so it is written, or has no text left
         return False
     users = [use.user for use in node.output().uses()]
     return any(user.kind() in _ASKING or user.sourceRange() != told for user in users)
@@ -64,7 +67,7 @@ def _is_asked(node: Any) -> bool:
 
 def _marked(told: str) -> str:
     """What of the code is marked in a place, as torch tells it."""
-    *_, code, marks = ["", *told.partition(" <--- HERE")[0].splitlines()]
+    *_, code, marks = ["", "", *told.partition(" <--- HERE")[0].splitlines()]
     begin = marks.find("~")
     return code[begin : marks.rfind("~") + 1]
 

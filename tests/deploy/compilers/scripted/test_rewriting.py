@@ -417,6 +417,19 @@ def test_no_script_is_made_that_answers_otherwise(module: nn.Module, told: str) 
         torchscript.scripted(source, source.flat)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_a_script_already_is_taken_as_it_is(tmp_path: Path) -> None:
+    script: Any = torch.jit.script(WholeOnly().eval())
+    script.save(tmp_path / "m.ts")
+    loaded: Any = torch.jit.load(tmp_path / "m.ts")  # type: ignore[no-untyped-call]
+    x = torch.tensor([[0.5, 2.75]])
+    for module in (script, loaded, nn.Sequential(loaded)):
+        source = deploy.source_of("m", module.eval(), {"x": x})
+        with quiet():
+            made: Any = torchscript.scripted(source, source.flat)
+        torch.testing.assert_close(made(x)[0], 2 * x)
+
+
 class TooFar(EarlyExit):
     def forward(self, x: Tensor) -> Tensor:
         for i in range(2 + int(x.max())):
