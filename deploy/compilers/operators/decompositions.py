@@ -244,6 +244,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
     _aten.add.Tensor: elementwise.added,
+    _aten.rsub.Scalar: elementwise.subtracted,
     _aten.arange.default: elementwise.steps_to,
     _aten.arange.start: elementwise.steps,
     _aten.arange.start_step: elementwise.steps,
@@ -348,6 +349,10 @@ def _of_power(node: Node) -> bool:
     return _of_narrow(node) or free_numbers.applies(node)
 
 
+def _of_promoted(node: Node) -> bool:
+    return bool(value_of(node.args[0]).dtype != node.meta["val"].dtype)
+
+
 def _of_masks(node: Node) -> bool:
     return bool(value_of(node.args[0]).dtype == torch.bool)
 
@@ -377,6 +382,7 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     **dict.fromkeys((_aten.max.dim, _aten.min.dim), _of_masks),
     **dict.fromkeys(_QUOTIENTS, _of_quotient),
     _ATTENTION: _of_attention,
+    _aten.rsub.Scalar: _of_promoted,
     _SQUEEZE: _of_squeeze,
     _LSTM: _of_lstm,
     _POWER: _of_power,

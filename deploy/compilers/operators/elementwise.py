@@ -45,6 +45,13 @@ def logaddexp2(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x, y) + rest
 
 
+def subtracted(x: Tensor, number: Any, alpha: Any = 1) -> Any:
+    """``1.0 - mask`` of whole numbers: torch makes ``sub(1.0, mask)``, which no exporter takes."""
+    if x.is_floating_point() or x.is_complex() or not isinstance(number, float | torch.SymFloat):
+        return NotImplemented
+    return x.to(torch.get_default_dtype()) * -alpha + number
+
+
 def steps(
     start: Any, end: Any, step: Any = 1, *, dtype: torch.dtype | None = None, **options: Any
 ) -> Any:

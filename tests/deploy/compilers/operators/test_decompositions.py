@@ -224,6 +224,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.upsample_nearest2d.vec, (floats(1, 2, 90, 9), None, [0.7, 1.3]), {}),
     (aten.upsample_nearest3d.vec, (floats(1, 2, 3, 14, 5), [7, 32, 4], None), {}),
     (aten._is_all_true.default, (floats(3, 4) < 9,), {}),
+    (aten.rsub.Scalar, (torch.arange(-3, 4), 1.5, 2), {}),
     (aten._is_any_true.default, (floats(3, 4) > 9,), {}),
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
@@ -272,6 +273,8 @@ def test_distances(p: float) -> None:
         (aten.fmod.Tensor, (floats(2), floats(2))),
         (aten.im2col.default, (floats(1, 3, 6, 7), (3, 2), (1, 1), (1, 0), (2, 1))),
         (aten.squeeze.dim, (floats(2, 1), 1)),
+        (aten.rsub.Scalar, (floats(2), 1.5)),
+        (aten.rsub.Scalar, (torch.arange(2), 3)),
         (aten.linalg_det.default, (floats(9, 9),)),
         (
             aten.lstm.input,

@@ -54,3 +54,23 @@ def test_masks_and_narrow_integers_in_onnx(tmp_path: Path) -> None:
         tmp_path / "m.edge", formats=["onnx"], dimensions={"x": {0: "batch"}, "n": {0: "batch"}},
     )  # fmt: skip  # one call
     assert made.report.passed
+
+
+class Hides(nn.Module):
+    """What a mask of whole numbers hides, as many models write it."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        hidden = x + (1.0 - mask) * -1e4
+        return hidden, x * (1.0 - x), 3 - mask, torch.rsub(mask.to(torch.int8), 2.5, alpha=2)
+
+
+def test_a_number_less_a_mask_of_whole_numbers_in_onnx(tmp_path: Path) -> None:
+    events: list[Any] = []
+    deploy.export(
+        Hides().eval(),
+        {"x": torch.randn(3, 4), "mask": torch.randint(0, 2, (3, 4))},
+        tmp_path / "m.edge", formats=["onnx"], dimensions={"x": {0: "batch"}, "mask": {0: "batch"}},
+        on_event=events.append,
+    )  # fmt: skip  # one call
+    (tried,) = [event for event in events if isinstance(event, deploy.Attempt)]
+    assert (tried.route, tried.outcome) == ("dynamo", "proved")
