@@ -63,8 +63,10 @@ def exported(source: Source, folder: Path) -> Compiled:
         Exception: Whatever torch.export and torch.jit raise.
     """
     from .capture import special_sizes  # loads sympy
+    from .capture.one_way import guarded
 
-    return _of_program(source, folder, special_sizes.captured(source, read=False))
+    captured = special_sizes.captured(source, read=False)
+    return _of_program(source, folder, guarded(captured, of_numbers=False))
 
 
 def recorded(source: Source, folder: Path) -> Compiled:

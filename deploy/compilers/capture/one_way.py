@@ -216,23 +216,24 @@ def _is_right(
         return None if answers is None else False
     if answers is None:
         return False
-    pairs = zip(expected, answers, strict=False)
-    return len(expected) == len(answers) and all(itertools.starmap(_is_close, pairs))
+    return len(expected) == len(answers) and all(
+        is_close(*pair, _ROUNDED) for pair in zip(expected, answers, strict=True)
+    )
 
 
-def _is_close(expected: Tensor, answer: Tensor) -> bool:
-    """Whether rounding alone may be between them."""
+def is_close(expected: Tensor, answer: Tensor, digits: float) -> bool:
+    """Whether rounding alone may be between them: so many of the last digit of the largest value."""
     if expected.shape != answer.shape or expected.dtype != answer.dtype:
         return False
     if not expected.is_floating_point():
         return torch.equal(expected, answer)
     finite = expected[expected.isfinite()].abs()
-    error = _ROUNDED * torch.finfo(expected.dtype).eps * finite.max() if finite.numel() else 0.0
+    error = digits * torch.finfo(expected.dtype).eps * finite.max() if finite.numel() else 0.0
     return torch.allclose(answer, expected, rtol=0.0, atol=float(error), equal_nan=True)
 
 
 _ROUNDED: Final = 16
-"""Of the last digit of the largest value: a batch norm that was not trained is further off."""
+"""A batch norm that was not trained is further off."""
 
 
 def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator[dict[str, Array]]:

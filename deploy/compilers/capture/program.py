@@ -13,6 +13,7 @@ import torch
 from torch._dispatch.python import enable_python_dispatcher
 
 from edgeport.deploy.compilers.operators import (
+    checks,
     composites,
     conversions,
     derivatives,
@@ -20,6 +21,7 @@ from edgeport.deploy.compilers.operators import (
     fake_quantisation,
     free_sizes,
     losses,
+    moved_modules,
     number_functions,
     packed,
     pooling,
@@ -80,7 +82,7 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
 
 
 def _ran(source: Source) -> torch.export.ExportedProgram:
-    with number_functions.known():
+    with number_functions.known(), checks.known():
         return with_known_values(source.flat, partial(exported, source, source.flat))
 
 
@@ -148,6 +150,7 @@ def ready() -> Iterator[None]:
 _WHILE_CAPTURED: Final = (
     *free_sizes.WHILE_CAPTURED,
     *losses.WHILE_CAPTURED,
+    *moved_modules.WHILE_CAPTURED,
     *packed.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,

@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from edgeport.deploy.compilers.operators import conversions, number_functions, quotients
+from edgeport.deploy.compilers.operators import checks, conversions, number_functions, quotients
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
@@ -91,6 +91,7 @@ def _with_values(
         _some_chosen(),
         _answers_kept(numbers),
         number_functions.known(),
+        checks.known(),
         program.ready(),
     ):
         found = _captured(capture, fixes=fixes)
