@@ -222,7 +222,7 @@ def _is_right(
 
 
 def is_close(expected: Tensor, answer: Tensor, digits: float) -> bool:
-    """Whether rounding alone may be between them: so many of the last digit of the largest value."""
+    """Whether rounding alone may be between them: so many last digits of the largest value."""
     if expected.shape != answer.shape or expected.dtype != answer.dtype:
         return False
     if not expected.is_floating_point():
