@@ -134,8 +134,9 @@ def _at_samples(source: Source, env: ShapeEnv, expr: sympy.Basic) -> list[dict[A
 
 def _named(source: Source, env: ShapeEnv, expr: sympy.Basic) -> dict[Any, str]:
     """Which dimensions the sizes in an expression are; nothing if that is not known."""
+    known: Any = env.backed_var_to_val  # its types have keys that no expression tells
     names = {size: name for name, size in roomy_sizes(source.signature).items()}
-    used = {each: int(env.backed_var_to_val.get(each, -1)) for each in expr.free_symbols}
+    used = {each: int(known.get(each, -1)) for each in expr.free_symbols}
     if not names.keys() >= {*used.values()} or len(names) < len(source.signature.dimensions):
         return {}
     return {each: names[size] for each, size in used.items()}

@@ -4,13 +4,13 @@ torch swaps its parameters all the same, which are symbols while a program is ca
 """
 
 import itertools
+from importlib import import_module
 from typing import Any, Final
 
-import torch
 from torch import nn
 
 _own_to: Final[Any] = nn.Module.to  # it has no types
-_parsed: Final[Any] = torch._C._nn._parse_to
+_parsed: Final[Any] = import_module("torch._C._nn")._parse_to
 
 
 def _to(module: nn.Module, *args: Any, **options: Any) -> nn.Module:

@@ -234,7 +234,7 @@ class Stops(nn.Module):
             x = self.layers[j](x) + turns
         for j in range(int(x.max() > 0) + 1):
             x = self.layers[j](x) - 10
-        found: Tensor = x * (i + 1) + j * self.scales[0]
+        found: Tensor = x * (i + 1) + j * self.scales[0]  # pyright: ignore[reportPossiblyUnboundVariable]
         return found
 
 
