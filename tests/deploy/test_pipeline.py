@@ -123,13 +123,11 @@ def test_a_branch_that_no_sample_took_is_said(tmp_path: Path) -> None:
     assert "so the file refuses inputs that take the other: give a sample" in note
     assert made.notes[0].startswith("libtorch does not answer inputs with NaN, +Inf as the module")
     sample = {"x": np.full((2, 4), 1e9, np.float32)}
-    with pytest.raises(ExportError) as caught:
-        deploy.export(
-            OneWay(), x(2, 4), tmp_path / "n.edge", dimensions=BATCH, formats=["torchscript"],
-            samples=[{"x": x(2, 4)["x"].numpy()}, sample],
-        )  # fmt: skip  # one call
-    assert "x.cos() if x.sum() < 1e9" in caught.value.problem
-    assert "torch.where" in caught.value.remedy
+    both = deploy.export(
+        OneWay(), x(2, 4), tmp_path / "n.edge", dimensions=BATCH, formats=["torchscript"],
+        samples=[{"x": x(2, 4)["x"].numpy()}, sample],
+    )  # fmt: skip  # one call
+    assert not [note for note in both.notes if "x.cos() if" in note]
 
 
 class Hungry(nn.Module):
