@@ -21,7 +21,7 @@ _INDEX_ERRORS: Final = (
 )
 
 ANOTHER_WAY: Final = "another way through forward than the file has"
-"""What a file with one way alone says: in ONNX the name of a node, in TorchScript an error."""
+"""What a file says that lacks a way: in ONNX the name of a node, in TorchScript an error."""
 
 _WAYS: Final = (
     ANOTHER_WAY,
@@ -69,8 +69,9 @@ def run_failure(engine: str, reason: str) -> EngineError:
     if any(words in reason for words in _WAYS):
         return ValuesError(
             f"{engine} refused the values of an input: they take {ANOTHER_WAY}",
-            remedy="keep them out, if forward refuses them too; else export the module again with "
-            "both ways: by torch.where(condition, a, b) or torch.cond in place of `if`",
+            remedy="keep them out, if forward refuses them too; else export the module again, with "
+            "these among --samples, or with both ways by torch.where(condition, a, b) in place of "
+            "`if`",
         )
     if any(words in reason for words in _INDEX_ERRORS):
         return ValuesError(
