@@ -29,6 +29,7 @@ from edgeport.deploy.compilers.operators import (
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 
+from . import texts
 from .known_values import with_known_values
 
 
@@ -152,6 +153,7 @@ _WHILE_CAPTURED: Final = (
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
+    *texts.WHILE_CAPTURED,
 )
 
 
