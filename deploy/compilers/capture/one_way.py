@@ -248,8 +248,8 @@ def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator
         }
 
 
-_FAR: Final = (1e-4, 1e-2, 0.1, 1.0)
-"""Of the largest value of the example."""
+_FAR: Final = (1e-4, 1e-2, 0.1, 1.0, 1e3, 1e6)
+"""Of the largest value of the example; far off, bounds show that change nothing near it."""
 
 _WAYS: Final[tuple[Callable[[Any], Any], ...]] = (
     lambda moves: moves,

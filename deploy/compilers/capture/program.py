@@ -31,6 +31,7 @@ from edgeport.deploy.compilers.operators import (
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 
+from . import texts
 from .known_values import with_known_values
 
 
@@ -155,6 +156,7 @@ _WHILE_CAPTURED: Final = (
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
+    *texts.WHILE_CAPTURED,
 )
 
 

@@ -27,7 +27,7 @@ from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import one_way, program, ways
+from . import one_way, program, texts, ways
 
 
 class Recorded(NamedTuple):
@@ -105,9 +105,11 @@ def _captured(capture: Callable[[], ExportedProgram], *, fixes: bool) -> Exporte
     try:
         with _no_numbers():
             return _kept(capture)
-    except quotients.LostSizeError:
+    except quotients.LostSizeError as e:
         if not fixes:
             raise
+        with contextlib.suppress(Exception):  # what can follow the value is to follow it
+            return conversions.kept(e, capture)
     return _kept(capture)
 
 
@@ -288,9 +290,7 @@ def _is_asked_in_forward() -> bool:
 
 def _asker(frame: Any) -> Any:
     """The frame whose code asks for a value, if it is not torch's own."""
-    while frame.f_globals is globals() or (
-        frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)
-    ):
+    while texts.is_ours(frame) or (frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)):
         frame = frame.f_back
     return None if quotients.is_torch(frame) else frame
 
@@ -347,13 +347,14 @@ def _floor_divided(x: Any, y: Any) -> Any:
 def _formatted(symbol: Any, spec: str) -> str:
     """A text for people, ``f"{x.max().item():.2f}"``, has the value of the example.
 
-    One without a format, ``f"{n}"``, may be a key.
+    One without a format, ``f"{n}"``, or of a whole number, ``f"{n:02d}"``, may be a key.
     """
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     if not spec or not free_unbacked_symbols(symbol.node.expr):
         return object.__format__(symbol, spec)
-    return format(_of_example(symbol), spec)
+    is_key = isinstance(symbol, torch.SymInt) and texts.is_asked_for(symbol, sys._getframe(1))
+    return format(symbol.node.guard_int("", 0) if is_key else _of_example(symbol), spec)
 
 
 def _of_example(symbol: Any) -> Any:

@@ -143,6 +143,24 @@ def test_zeros_prove_no_way(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, x)
 
 
+class Bounds(nn.Module):
+    """What samples that take the other way, and all near them, do not reach."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ways: dict[bool, Any] = {True: lambda: x.clamp(max=60000.0), False: lambda: x}
+        y: Tensor = ways[bool(x.max() > 10)]()
+        return y
+
+
+def test_bounds_that_no_sample_reaches_are_in_the_file() -> None:
+    source = deploy.source_of("m", Bounds(), {"x": torch.randn(3, 4)}, AXES)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for far in (1.0, 1e2, 1e5):
+        x = torch.full((2, 4), far)
+        torch.testing.assert_close(run(x)[0], Bounds()(x))
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
