@@ -103,7 +103,7 @@ def test_a_classifier_of_texts(
         (["--text", "text", "--lr", "1e30"], "training diverged in epoch 1"),
         (
             ["--text", "text", "--batch", "2048"],
-            r"diverged in epoch \d+: the cost is [\d.]+\n.* --l",
+            r"diverged in epoch \d+: the cost is [\d.e+]+\n.* --l",
         ),
         (
             ["--text", "text", "--token-pattern", "("],

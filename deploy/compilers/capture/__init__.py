@@ -4,6 +4,7 @@
 on sizes goes one way for all of them, ``known_values`` and ``few_values`` let forward decide by
 what hangs on no input, ``derivatives_in_forks`` is for a forward with derivatives beside a GPU.
 
-``recorded`` captures one way through forward, ``ways`` puts those that samples take into one
-program, and ``one_way`` lets the file of it refuse what takes another.
+``recorded`` captures one way through forward, in which ``texts`` that are made of values are asked
+for, ``ways`` puts those that samples take into one program, and ``one_way`` lets the file of it
+refuse what takes another.
 """

@@ -90,9 +90,9 @@ def _with_values(
         mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _some_chosen(),
         _answers_kept(numbers),
+        program.ready(),
         number_functions.known(),
         checks.known(),
-        program.ready(),
     ):
         found = _captured(capture, fixes=fixes)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
