@@ -8,7 +8,6 @@ zeros, ones, large and denormal values, integers at the ends of what was seen.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgeport.runtimes.sizes import names_in, size_at
 from edgeport.runtimes.text import CHARACTERS, ended, is_text
 
 from .drawing import Values, cut_or_repeated, draw, measured, told
+from .edge_cases import edge_cases
 
 PROBED_SIZES: Final = (1, 2, 7, 32)
 """One row, the smallest batch, a prime, and a batch that fills vector registers."""
@@ -32,9 +32,6 @@ _PROBED_ABOVE: Final = 32
 
 LARGEST_SAMPLE: Final = 2**27
 """Elements of one sample. More is refused: what is declared is proved, and a bundle carries it."""
-
-LARGE: Final = 100.0
-"""Factor of the "large" edge case."""
 
 _LARGEST_OWN: Final = 2**25
 """Elements of a real sample that is tried as large as it is: a photo of 11 megapixels."""
@@ -69,7 +66,8 @@ def build_samples(
     own = [(sizes, number) for sizes, number in given if sizes not in plans]
     samples = [sample_at(declared, sizes, values, number) for sizes, number in (*numbered, *own)]
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
-    return (*samples, *_edge_cases(declared, usual, values))
+    cases = edge_cases(declared, usual, values)
+    return (*samples, *(Sample(name, "edge", inputs) for name, inputs in cases))
 
 
 def usual_sizes(declared: Signature) -> dict[str, int]:
@@ -337,63 +335,6 @@ def _valid(
     falling = all((found[:-1] >= found[1:]).all() for found, _ in real)
     cut = np.minimum(array, np.int64(size_at(axis, sizes))).astype(array.dtype)
     return np.sort(cut)[::-1].copy() if falling else cut
-
-
-def _edge_cases(
-    declared: Signature, usual: Mapping[str, Array], values: Values
-) -> Iterator[Sample]:
-    """Masks and lengths, which say what is looked at, stay as they are beside other inputs."""
-    say = {spec.name for spec in declared.inputs if _says(declared, spec, usual[spec.name])}
-    changed = {name: array for name, array in usual.items() if name not in say} or usual
-    for name, same in (("zeros", np.zeros_like), ("ones", np.ones_like)):
-        yield Sample(name, "edge", {**usual, **{n: same(a) for n, a in changed.items()}})
-    if any(array.dtype.kind == "f" for array in usual.values()):
-        holes = partial(_with_zeros, generator=np.random.default_rng(0))  # elsewhere in each input
-        for name, change in (("large", _large), ("denormal", _denormal), ("some zeros", holes)):
-            yield Sample(name, "edge", {n: change(a) for n, a in usual.items()})
-    ends = {n: _ends(values, n) for n, array in changed.items() if array.dtype.kind in "iu"}
-    if any(end not in (0, 1) for pair in ends.values() for end in pair):
-        for place, name in enumerate(("least integers", "greatest integers")):
-            fixed = {n: np.full_like(usual[n], pair[place]) for n, pair in ends.items()}
-            yield Sample(name, "edge", {**usual, **fixed})
-
-
-def _says(declared: Signature, spec: TensorSpec, usual: Array) -> bool:
-    """Whether an input looks like one that says which places of the others count."""
-    if usual.dtype.kind == "f":
-        return False
-    return bool(np.isin(usual, (0, 1)).all()) or measured(declared, spec) is not None
-
-
-def _large(array: Array) -> Array:
-    with np.errstate(over="ignore"):  # float16 ends at 65,504: an infinity is an edge case too
-        large: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
-    return large
-
-
-def _denormal(array: Array) -> Array:
-    """An eighth of the smallest normal number, with the signs that there were."""
-    if array.dtype.kind != "f":
-        return array
-    tiny = np.finfo(array.dtype).tiny / 8
-    denormal: Array = (np.sign(array) * tiny).astype(array.dtype)
-    return denormal
-
-
-def _with_zeros(array: Array, generator: np.random.Generator) -> Array:
-    """A third of the values are 0, as behind a ReLU: where conditions on a sign turn."""
-    if array.dtype.kind != "f":
-        return array
-    return np.where(generator.random(array.shape) < 1 / 3, array.dtype.type(0), array)
-
-
-def _ends(values: Values, name: str) -> tuple[int, int]:
-    """The smallest and the largest integer that an input was seen to take.
-
-    Not those of its dtype: a module may count to them, or ask for as much memory.
-    """
-    whole = values.seen(name)
-    return (int(whole.min()), int(whole.max())) if whole.size else (0, 0)
 
 
 def _label(kind: Kind, sizes: Mapping[str, int], number: int) -> str:

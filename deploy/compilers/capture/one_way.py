@@ -158,13 +158,14 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     for sample in source.samples:
         if own := frozenset(answer(module, sample.inputs)[0] & asked):
             failing.setdefault(own, sample.inputs)
+    known = set().union(*failing)
     right: set[int] = set()
     wrong: list[set[int]] = []
     for own, given in failing.items():
         for inputs in (given, *_near(given, source.example)):
             places, answers = answer(module, inputs)
             failed = places & asked
-            if not failed or not failed <= set().union(*failing):
+            if not failed or not failed <= known:
                 continue
             is_right = _is_right(source, inputs, answers)
             if is_right:
@@ -189,8 +190,7 @@ def _drop_fixed(captured: ExportedProgram) -> None:
     varying: set[Node] = set()
     for node in graph.nodes:
         is_given = node.op == "placeholder" and node.name not in parameters
-        is_drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        if is_given or is_drawn or not varying.isdisjoint(node.all_input_nodes):
+        if is_given or fx_nodes.is_drawn(node) or not varying.isdisjoint(node.all_input_nodes):
             varying.add(node)
         elif node.target in _ASSERTIONS and isinstance(node.args[0], Node):
             graph.erase_node(node)

@@ -1,7 +1,7 @@
 """One way through forward: what it asks of values is answered as by the example; sizes stay free.
 
 For those whose branches no compiler keeps. What was answered stays in a ``.pt2`` as a condition,
-which raises where an input would go the other way; parity tells whether the rest holds for others.
+which raises where an input would go another way than samples do.
 """
 
 import contextlib

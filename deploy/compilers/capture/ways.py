@@ -21,7 +21,7 @@ from torch.fx import traceback as fx_traceback
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
-from edgeport.deploy.compilers.operators import number_functions
+from edgeport.deploy.compilers.operators import fx_nodes, number_functions
 from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.compilers.scripted.operands import apart, fresh
 from edgeport.deploy.sources.running import as_tensors
@@ -292,15 +292,11 @@ def _numbered(graphs: Iterable[Graph], weights: Mapping[Node, str]) -> dict[Node
                 key, given = given, given + 1
             elif node in weights:
                 key = weights[node]
-            elif node.op == "call_function" and not _is_drawn(node):
+            elif node.op == "call_function" and not fx_nodes.is_drawn(node):
                 told = map_arg((node.args, node.kwargs), lambda arg: f"%{numbers[arg]}")
                 key = (node.target, repr(told))
             numbers[node] = keys.setdefault(key, len(keys))
     return numbers
-
-
-def _is_drawn(node: Node) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _asks(node: Node) -> bool:

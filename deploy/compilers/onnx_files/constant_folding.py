@@ -14,6 +14,8 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeport.deploy.compilers.operators.fx_nodes import is_drawn
+
 _LACKED: Final = frozenset(
     {
         "cholesky",
@@ -74,8 +76,7 @@ def _constant(program: ExportedProgram) -> dict[Node, None]:
                 node.all_input_nodes
             ):
                 return {}  # of what is written to, and of its views, nothing is known
-            is_random = torch.Tag.nondeterministic_seeded in node.target.tags
-            if hangs_on_constants and not is_random:
+            if hangs_on_constants and not is_drawn(node):
                 constant[node] = None
         elif node.target is operator.getitem and hangs_on_constants:
             constant[node] = None

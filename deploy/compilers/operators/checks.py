@@ -17,10 +17,9 @@ from torch import Tensor
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from . import quotients
+from .symbols import truth
 
 _assert: Any = torch.ops.aten._assert_async.msg
-_choose: Any = torch.sym_ite
-_full: Any = torch.full  # these have no types, or know no symbols
 
 
 @contextlib.contextmanager
@@ -49,7 +48,7 @@ def _asserting(own: Any) -> Any:
             if isinstance(condition, Tensor):
                 _assert(condition.all(), ANOTHER_WAY)
             elif isinstance(condition, torch.SymBool) and free_unbacked_symbols(condition):
-                _assert(_full((), _choose(condition, 1, 0)) == 1, ANOTHER_WAY)
+                _assert(truth(condition), ANOTHER_WAY)
         own(condition, message)
 
     return check

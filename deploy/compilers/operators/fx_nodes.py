@@ -17,6 +17,11 @@ def nodes_of(module: torch.nn.Module) -> Iterator[Node]:
     return (node for part in parts(module) for node in part.graph.nodes)
 
 
+def is_drawn(node: Node) -> bool:
+    """Whether it makes random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
 def value_of(argument: Any) -> Any:
     """What torch knows of what a node makes; anything else is its own value."""
     return argument.meta["val"] if isinstance(argument, Node) else argument

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_choose: Any = torch.sym_ite  # it has no types
+from edgeport.deploy.compilers.operators.symbols import truth
 
 
 def number(x: Any) -> Any:
@@ -30,11 +30,6 @@ def places(node: Any, args: Sequence[Any]) -> list[int]:
         for place, (value, arg) in pairs
         if isinstance(arg, Tensor) and value.type().kind() in ("FloatType", "NumberType")
     ]
-
-
-def truth(condition: Any) -> Tensor:
-    """A condition on sizes as one on values is."""
-    return torch.full((), _choose(condition, 1, 0)) == 1
 
 
 def both(x: Any, y: Any) -> Any:

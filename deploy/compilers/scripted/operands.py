@@ -12,8 +12,9 @@ from torch._guards import detect_fake_mode
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.utils import _pytree as pytree
 
+from edgeport.deploy.compilers.operators.symbols import truth
+
 from .blocks import names_used
-from .numbers import truth
 
 Values = dict[str, Any]
 """What there is, by name."""
