@@ -14,7 +14,6 @@ from torch.fx import GraphModule
 
 from edgeport.deploy.compilers.operators import complex_parts, quotients
 from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
-from edgeport.deploy.compilers.upstream import operators_listed_once
 
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
@@ -25,7 +24,6 @@ _NUMBER: Final = "edgeport number"
 def mended() -> Iterator[None]:
     """While it is entered, the exporter is as it should be."""
     with (
-        operators_listed_once(),
         _exact_rewrites(),
         rules_of_the_operator(),
         _exact_numbers(),
