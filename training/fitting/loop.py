@@ -85,6 +85,7 @@ def fit(
         SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
             which epoch, step and layer.
         FormatError: The checkpoint is damaged.
+        StorageError: It cannot be read or written.
         ContractError: The environment makes float32 TF32.
         OutOfMemoryError: The GPU's memory is too small.
         EngineError: The GPU failed.
@@ -178,6 +179,7 @@ class _Training:
             self.settings,
             self._origin,
         )
+        self._last = _on_cpu(self.module.state_dict())
 
     def restore_last(self) -> None:
         if self._last is not None:
