@@ -51,7 +51,12 @@ def run_forked(
         What it answered, ``None`` if that was late or too long; and its wait status.
     """
     reader, writer = os.pipe()
-    child = fork()
+    try:
+        child = fork()
+    except BaseException:  # no process left, or Ctrl-C
+        os.close(reader)
+        os.close(writer)
+        raise
     if child == 0:
         os.close(reader)
         _live(answer, writer)

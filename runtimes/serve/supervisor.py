@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeport.runtimes.safety.forked import ENDING, fork
+from edgeport.runtimes.safety.fresh import ending
 
 from . import channel
 from .counters import Board
@@ -333,6 +334,5 @@ class Supervisor:
 
 
 def _cause(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended with exit code {os.WEXITSTATUS(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    return f"{'was ended by' if code < 0 else 'ended with'} {ending(code)}"
