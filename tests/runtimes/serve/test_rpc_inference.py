@@ -12,6 +12,7 @@ from rpc_served import CODE, INFERENCE, Make, draw, logits, refusal, request_for
 from edgeport.runtimes import open as open_bundle
 from edgeport.runtimes.serve.requests import InferResponse
 from edgeport.runtimes.serve.rpc import inference, messages
+from edgeport.runtimes.serve.rpc.encoding import encode
 from edgeport.runtimes.serve.work import Bounds
 
 
@@ -107,13 +108,12 @@ def test_a_stream_answers_in_order_and_survives_a_mistake(make: Make) -> None:
 def test_an_answer_that_cannot_be_written_keeps_its_place_in_the_stream(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def encode(response: InferResponse) -> bytes:
+    def refusing(response: InferResponse) -> bytes:
         if response.id == "1":
             raise ValueError("no")
-        return written(response)
+        return encode(response)
 
-    written = inference.encode
-    monkeypatch.setattr(inference, "encode", encode)
+    monkeypatch.setattr(inference, "encode", refusing)
     stream = make().channel.stream_stream(
         f"/{INFERENCE}/ModelStreamInfer",
         messages.ModelInferRequest.SerializeToString,
