@@ -65,12 +65,17 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
             f"SparseAdam takes sparse gradients alone, and {type(module).__name__} has none",
             remedy="use Adam",
         )
-    options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
+    _refuse_useless(kind, settings.options, parameters)
+    options = {
+        "lr": settings.learning_rate,
+        **_faster(kind, parameters, settings.options),
+        **settings.options,
+    }
     groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))
     try:
         return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RuntimeError) as e:
         raise UsageError(
             f"{kind.__name__} refuses these options or parameters: {e}",
             remedy=_refused(kind, parameters),
@@ -101,9 +106,16 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
-def _faster(kind: type[Optimizer], parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
+def _is_of_torch(kind: type[Optimizer]) -> bool:
+    return kind.__module__.startswith("torch.")
+
+
+def _faster(
+    kind: type[Optimizer], parameters: Sequence[nn.Parameter], asked: Mapping[str, Option]
+) -> dict[str, bool]:
     """One kernel for all parameters where torch has it, unless the caller says otherwise."""
-    fused = "fused" in inspect.signature(kind).parameters and kind.__module__.startswith("torch.")
+    known = inspect.signature(kind).parameters
+    fused = "fused" in known and "foreach" not in asked and _is_of_torch(kind)
     fitting = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     return {"fused": True} if fused and fitting else {}
 
@@ -140,6 +152,19 @@ def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None
                 f"{kind.__name__} has no {name} of {value!r}",
                 remedy="give true or false" if flag else "give a number",
             )
+
+
+def _refuse_useless(
+    kind: type[Optimizer], options: Mapping[str, Option], parameters: Sequence[nn.Parameter]
+) -> None:
+    """Refuse what torch takes, and then fails at in the first step."""
+    on_gpu = all(p.is_cuda for p in parameters)
+    for name, use in {
+        "differentiable": "is for a step that is differentiated, which no training here does",
+        **({} if on_gpu else {"capturable": "is for CUDA graphs, and this trains on the CPU"}),
+    }.items():
+        if options.get(name) is True and _is_of_torch(kind):
+            raise UsageError(f"{name} of {kind.__name__} {use}", remedy="leave it out")
 
 
 def _refused(kind: type[Optimizer], parameters: Iterable[nn.Parameter]) -> str:

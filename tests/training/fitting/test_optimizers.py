@@ -40,6 +40,16 @@ def test_every_optimizer_lowers_the_cost(line: DataSet, name: str) -> None:
     assert history.settings.optimizer == name.upper()
 
 
+def test_steps_in_another_way_may_be_asked_for(line: DataSet) -> None:
+    """Beside ``fused``, which is the default here, torch takes no ``foreach``."""
+    for options in ({"foreach": True}, {"foreach": False}, {"fused": False}):
+        history = fit(module(), line, Settings(1, 10, 0.1, optimizer="AdamW", options=options))
+        assert history.completed
+    asked = Settings(1, 10, 0.1, optimizer="AdamW", options={"capturable": True})
+    with pytest.raises(UsageError, match="capturable of AdamW is for CUDA graphs, and this"):
+        fit(module(), line, asked)
+
+
 def test_muon_trains_matrices_only(line: DataSet) -> None:
     history = fit(module(bias=False), line, Settings(6, 10, 0.1, optimizer="muon"))
     assert history.epochs[-1].cost < history.epochs[0].cost
@@ -124,6 +134,8 @@ def test_a_name_that_is_none(name: str, problem: str, remedy: str) -> None:
         ({"params": 0.9}, "SGD has no option 'params'"),
         ({"momentum": -1.0}, "SGD refuses these options or parameters: Invalid momentum"),
         ({"momentum": "high"}, "SGD refuses these options or parameters: "),
+        ({"fused": True, "foreach": True}, "SGD refuses these options or parameters: `fused` and"),
+        ({"differentiable": True}, "differentiable of SGD is for a step that is differentiated"),
         ({"momentum": True}, "SGD has no momentum of True\n  fix: give a number"),
         ({"maximize": "yes"}, "SGD has no maximize of 'yes'\n  fix: give true or false"),
     ],
