@@ -30,7 +30,7 @@ from .history import Epoch, History, Norms, Settings
 from .initialise import initialise
 from .joined_norm import joined_statistics
 from .objective import Objective, objective_for
-from .optimizers import make_optimizer, needs_closure
+from .optimizers import make_optimizer, make_step, needs_closure
 from .ranks import Rank
 from .schedules import factor
 from .watch import first_bad, gradient_norms, judge, root_mean_square, watching
@@ -284,7 +284,7 @@ class _Training:
         closure()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
+        make_step(self.optimizer)
         return values[0]
 
     def _gradients(

@@ -1,8 +1,9 @@
 """Optimizers by name: every class of ``torch.optim``, or one of the user's own."""
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,16 +67,34 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
             remedy="use Adam",
         )
     _check_options(kind, settings.options)
-    _refuse_useless(kind, settings.options, parameters)
     options = {
         "lr": settings.learning_rate,
         **_faster(kind, parameters, settings.options),
         **settings.options,
     }
     groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))
-    try:
+    with _refusing(kind, parameters, RuntimeError):
         return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
-    except (TypeError, ValueError, RuntimeError) as e:
+
+
+def make_step(optimizer: Optimizer) -> None:
+    """Make a step, whose gradients are there.
+
+    Raises:
+        UsageError: The optimizer took options that it fails with: a number too many, say.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    with _refusing(type(optimizer), parameters):  # a RuntimeError is of memory, or of a GPU
+        optimizer.step()
+
+
+@contextlib.contextmanager
+def _refusing(
+    kind: type[Optimizer], parameters: Iterable[nn.Parameter], *more: type[Exception]
+) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, IndexError, AssertionError, *more) as e:
         raise UsageError(
             f"{kind.__name__} refuses these options or parameters: {e}",
             remedy=_refused(kind, parameters),
@@ -146,25 +165,22 @@ def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None
             raise UsageError(
                 f"{kind.__name__} has no option {name!r}", remedy=f"it takes {', '.join(known)}"
             )
+        if name == "differentiable" and value is True and _is_of_torch(kind):
+            raise UsageError(
+                f"differentiable of {kind.__name__} is for a step that is differentiated, which no "
+                "training here does",
+                remedy="leave it out",
+            )
+        if name == "line_search_fn" and value != "strong_wolfe" and _is_of_torch(kind):
+            raise UsageError(
+                f"{kind.__name__} has no line search {value!r}", remedy="give strong_wolfe"
+            )
         flag = isinstance(taken[name].default, bool)
         if flag is not isinstance(value, bool) and isinstance(taken[name].default, int | float):
             raise UsageError(
                 f"{kind.__name__} has no {name} of {value!r}",
                 remedy="give true or false" if flag else "give a number",
             )
-
-
-def _refuse_useless(
-    kind: type[Optimizer], options: Mapping[str, Option], parameters: Sequence[nn.Parameter]
-) -> None:
-    """Refuse what torch takes, and then fails at in the first step."""
-    on_gpu = all(p.is_cuda for p in parameters)
-    for name, use in {
-        "differentiable": "is for a step that is differentiated, which no training here does",
-        **({} if on_gpu else {"capturable": "is for CUDA graphs, and this trains on the CPU"}),
-    }.items():
-        if options.get(name) is True and _is_of_torch(kind):
-            raise UsageError(f"{name} of {kind.__name__} {use}", remedy="leave it out")
 
 
 def _refused(kind: type[Optimizer], parameters: Iterable[nn.Parameter]) -> str:

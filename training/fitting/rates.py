@@ -16,7 +16,7 @@ from .evaluation import Tensors, tensors
 from .history import Settings
 from .loop import backward, normalising
 from .objective import Objective, objective_for
-from .optimizers import make_optimizer, needs_closure
+from .optimizers import make_optimizer, make_step, needs_closure
 
 _FELL: Final = 0.99
 """Of what the untrained module costs on the same batches: below it, something was learned."""
@@ -122,7 +122,7 @@ class _Trial:
             return False
         self._optimizer.zero_grad()
         backward(cost)
-        self._optimizer.step()
+        make_step(self._optimizer)
         with torch.no_grad():
             before = self._objective.cost(self._untrained(**batch), wanted)
         self._smooth_untrained = 0.8 * self._smooth_untrained + 0.2 * before.item()
