@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from torch.optim import Optimizer
 from edgeport.runtimes.errors import UsageError
 
 from .history import Option, Settings
+
+_ODD: Final = (TypeError, ValueError, IndexError, AssertionError)
+"""What optimizers of torch raise for options that they cannot use."""
 
 
 def optimizer_names() -> dict[str, type[Optimizer]]:
@@ -73,7 +76,7 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
         **settings.options,
     }
     groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))
-    with _refusing(kind, parameters, RuntimeError):
+    with _refusing(kind, parameters, (*_ODD, RuntimeError)):
         return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
 
 
@@ -84,17 +87,19 @@ def make_step(optimizer: Optimizer) -> None:
         UsageError: The optimizer took options that it fails with: a number too many, say.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with _refusing(type(optimizer), parameters):  # a RuntimeError is of memory, or of a GPU
+    with _refusing(type(optimizer), parameters, _ODD):  # a RuntimeError is of memory, or of a GPU
         optimizer.step()
 
 
 @contextlib.contextmanager
 def _refusing(
-    kind: type[Optimizer], parameters: Iterable[nn.Parameter], *more: type[Exception]
+    kind: type[Optimizer],
+    parameters: Iterable[nn.Parameter],
+    errors: tuple[type[Exception], ...],
 ) -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError, IndexError, AssertionError, *more) as e:
+    except errors as e:
         raise UsageError(
             f"{kind.__name__} refuses these options or parameters: {e}",
             remedy=_refused(kind, parameters),
