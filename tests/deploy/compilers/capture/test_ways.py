@@ -213,3 +213,60 @@ def test_too_many_ways_are_refused(tmp_path: Path) -> None:
             Counts(), {"x": torch.ones(1, 2)}, tmp_path / "m.edge", formats=["pt2"],
             samples=samples,
         )  # fmt: skip  # one call
+
+
+class Asks(nn.Module):
+    """Two rows are added up, by an order that is asked for."""
+
+    def __init__(self, asks: Any) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.asks(x)
+        return y
+
+
+def _until_equal(x: Tensor) -> Tensor:
+    for _ in range(2):
+        half = (x / 2).round()
+        if torch.equal(half, x) or torch.allclose(half, x - 1):
+            return half - 3
+        x = half
+    return x
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda x: max((x, -x, x - 1), key=lambda y: y[0, 0].item()),  # torch.export's own ``max``
+        lambda x: -x if 2 in x.round() else x,
+        lambda x: -x if int(x[0].argmax()) == 0 else x,
+        lambda x: -x if (x > 0).sum().item() == 2 else x,
+        _until_equal,
+    ],
+)
+def test_what_is_asked_is_a_way_whoever_asks(asks: Any) -> None:
+    module = Asks(asks)
+    found = rows((2, 1), (1, 2), (-2, 0), (-2, -2), (0, 0), (2, 2), (-1, 8))
+    source = deploy.source_of("m", module, {"x": torch.tensor([[1.0, 2.0]])}, AXES, samples=found)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], module(x))
+
+
+def test_least_and_largest_floats_are_no_ways() -> None:
+    def scaled(x: Tensor) -> Any:
+        first, *others = x[0].tolist()
+        return x * max(first, *others, 0.5) - min([first, *others])
+
+    source = deploy.source_of("m", Asks(scaled), {"x": torch.randn(3, 4)}, AXES)
+    with quiet():
+        program = with_values(source).program
+    assert not program.graph.find_nodes(op="call_function", target=torch.ops.higher_order.cond)
+    run: Any = program.module()
+    for far in (0.01, 1.0, -50.0):
+        x = far * torch.randn(2, 4)
+        torch.testing.assert_close(run(x)[0], scaled(x))
