@@ -3,35 +3,40 @@
 torch has no symbol for the answer and gives up (2.13); of a tensor without axes it has.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-_own_equal: Final = torch.equal
-_own_allclose: Final = torch.allclose
+
+def are_equal(x: Tensor, other: Tensor) -> Any:
+    """As ``torch.equal``, as a tensor."""
+    return x.shape == other.shape and (x == other).all()
 
 
-def _equal(x: Tensor, other: Tensor) -> Any:
-    try:
-        return _own_equal(x, other)
-    except DataDependentOutputException:
-        return x.shape == other.shape and (x == other).all().item()
-
-
-def _allclose(
+def are_close(
     x: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Any:
-    try:
-        return _own_allclose(x, other, rtol, atol, equal_nan)
-    except DataDependentOutputException:
-        return torch.isclose(x, other, rtol, atol, equal_nan).all().item()
+) -> Tensor:
+    """As ``torch.allclose``, as a tensor."""
+    return torch.isclose(x, other, rtol, atol, equal_nan).all()
+
+
+def _kept(own: Any, as_tensor: Callable[..., Any]) -> Any:
+    def compared(*args: Any, **options: Any) -> Any:
+        try:
+            return own(*args, **options)
+        except DataDependentOutputException:
+            found = as_tensor(*args, **options)
+            return found.item() if isinstance(found, Tensor) else found
+
+    return compared
 
 
 WHILE_CAPTURED: Final = tuple(
-    (owner, name, function)
+    (owner, name, _kept(getattr(owner, name), as_tensor))
     for owner in (torch, Tensor)
-    for name, function in (("equal", _equal), ("allclose", _allclose))
+    for name, as_tensor in (("equal", are_equal), ("allclose", are_close))
 )
 """What is patched while a program is captured: owner, name, function."""
