@@ -300,6 +300,7 @@ def _asker(frame: Any) -> Any:
 _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
     *("__contains__", "__torch_function__", "handle_torch_function"),
+    *("promote", "binary_magic_impl", "rbinary_magic_impl", "unary_magic_impl"),  # True + 1
     *("_tensor_min_max", "<lambda>"),  # torch.export has them in place of ``max`` and ``min``
 )
 

@@ -270,3 +270,46 @@ def test_least_and_largest_floats_are_no_ways() -> None:
     for far in (0.01, 1.0, -50.0):
         x = far * torch.randn(2, 4)
         torch.testing.assert_close(run(x)[0], scaled(x))
+
+
+class Matches(nn.Module):
+    """The last way gives what the first does, of those that take the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        match int(x[0].argmax()):
+            case 0:
+                return x
+            case 1:
+                return -x
+            case place if place > 2:
+                return x + place
+            case _:
+                return x * 3
+
+
+def test_what_fails_behind_another_condition_alone_stays() -> None:
+    found = rows((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1))
+    source = deploy.source_of(
+        "m", Matches(), {"x": torch.tensor(found[2]["x"])}, AXES, samples=found
+    )
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], Matches()(x))
+    with pytest.raises(RuntimeError, match="another way through forward"):
+        run(torch.tensor([[0.0, 0, 1, 0]]))
+
+
+def test_truths_that_are_added_up_are_ways() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        mean = x.mean().item()
+        return x * (0.5, 1.0, 3.0)[sum(mean > edge for edge in (0.0, 1.0))]
+
+    found = rows((-1, -2), (0.5, 0.5), (2, 3))
+    source = deploy.source_of("m", Asks(scaled), {"x": torch.rand(1, 2)}, AXES, samples=found)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], scaled(x))
