@@ -159,7 +159,7 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
         if own := frozenset(answer(module, sample.inputs)[0] & asked):
             failing.setdefault(own, sample.inputs)
     known = set().union(*failing)
-    right: set[int] = set()
+    right: list[set[int]] = []
     wrong: list[set[int]] = []
     for own, given in failing.items():
         for inputs in (given, *_near(given, source.example)):
@@ -169,12 +169,14 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
                 continue
             is_right = _is_right(source, inputs, answers)
             if is_right:
-                right |= failed
+                right.append(failed)
             elif is_right is not None:
                 wrong.append(failed)
                 if failed == own:
                     break
-    dropped = [asserted[place] for place in right - _to_keep(wrong, right)]
+    of_forward = {place for place, node in enumerate(asserted) if is_of_forward(node)}
+    first = {min(each & of_forward or each) for each in right}
+    dropped = [asserted[place] for place in set().union(*right) - _to_keep(wrong, right, first)]
     messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
     for node in dropped:
         graph.erase_node(node)
@@ -197,12 +199,20 @@ def _drop_fixed(captured: ExportedProgram) -> None:
     captured.graph_module.recompile()
 
 
-def _to_keep(wrong: Sequence[set[int]], right: set[int]) -> set[int]:
-    """Of each set that fails where the answer is wrong, what never fails where it is right."""
+def _to_keep(wrong: Sequence[set[int]], right: Sequence[set[int]], first: set[int]) -> set[int]:
+    """Of each set that fails where the answer is wrong, what never fails where it is right.
+
+    What fails there behind another condition alone, where forward did not ask it, is kept too, if
+    it fails without those.
+    """
+    harmless = set().union(*right)
     kept: set[int] = set()
     for places in sorted(wrong, key=len):
         if not places & kept:
-            kept |= (places - right) or places
+            kept |= (places - harmless) or places
+    for places in wrong:
+        if not places & first:
+            kept |= places & harmless
     return kept
 
 

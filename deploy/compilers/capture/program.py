@@ -14,11 +14,13 @@ from torch._dispatch.python import enable_python_dispatcher
 
 from edgeport.deploy.compilers.operators import (
     checks,
+    comparisons,
     composites,
     conversions,
     derivatives,
     experts,
     fake_quantisation,
+    fallbacks,
     free_sizes,
     losses,
     moved_modules,
@@ -84,7 +86,7 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
 
 
 def _ran(source: Source) -> torch.export.ExportedProgram:
-    with number_functions.known(), checks.known():
+    with number_functions.known(), checks.known(), fallbacks.known():
         return with_known_values(source.flat, partial(exported, source, source.flat))
 
 
@@ -156,6 +158,7 @@ _WHILE_CAPTURED: Final = (
     *packed.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
+    *comparisons.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
     *texts.WHILE_CAPTURED,
 )

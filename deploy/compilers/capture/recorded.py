@@ -6,6 +6,7 @@ which raises where an input would go another way than samples do.
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +22,13 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from edgeport.deploy.compilers.operators import checks, conversions, number_functions, quotients
+from edgeport.deploy.compilers.operators import (
+    checks,
+    conversions,
+    fallbacks,
+    number_functions,
+    quotients,
+)
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
@@ -93,6 +100,7 @@ def _with_values(
         program.ready(),
         number_functions.known(),
         checks.known(),
+        fallbacks.known(),
     ):
         found = _captured(capture, fixes=fixes)
     truths.kept_as_tensors(found)
@@ -211,16 +219,9 @@ def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
         asked = symbol(node)
         if only_tells(place):
             return _of_example(asked)
-        held = _as_tensor(asked)
-        if symbol is torch.SymFloat:  # of which torch would assert a range, to the last digit
-            answer = _of_example(asked)
+        held, answer = _as_tensor(asked), _of_example(asked)
+        if symbol is torch.SymFloat:
             _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
-        else:
-            asserted: dict[Any, list[Any]] = node.shape_env.deferred_runtime_asserts
-            before = {key: [*each] for key, each in asserted.items()}
-            answer = own(node, file, line)
-            asserted.clear()
-            asserted.update(before)
         if symbol is torch.SymBool:
             _assert(held == int(answer), ANOTHER_WAY)
             return answer
@@ -290,16 +291,22 @@ def _is_asked_in_forward() -> bool:
 
 
 def _asker(frame: Any) -> Any:
-    """The frame whose code asks for a value, if it is not torch's own."""
+    """The frame whose code asks for a value: forward's, or that of a layer of torch's."""
     while texts.is_ours(frame) or (frame.f_code.co_name in _BETWEEN and quotients.is_torch(frame)):
         frame = frame.f_back
-    return None if quotients.is_torch(frame) else frame
+    is_machinery = quotients.is_torch(frame) and not _LAYERS.match(frame.f_globals["__name__"])
+    return None if is_machinery else frame
 
 
 _BETWEEN: Final = (
     *("__bool__", "__float__", "__int__", "__index__", "__hash__", "bool_", "int_", "float_"),
-    "__torch_function__",
+    *("__contains__", "__torch_function__", "handle_torch_function"),
+    *("promote", "binary_magic_impl", "rbinary_magic_impl", "unary_magic_impl"),  # True + 1
+    *("_tensor_min_max", "<lambda>"),  # torch.export has them in place of ``max`` and ``min``
 )
+
+_LAYERS: Final = re.compile(r"torch\.(nn|distributions|functional)\b")
+"""Whose code is forward's, as far as values decide in it."""
 
 
 def _is_not_0(number: Any) -> bool:

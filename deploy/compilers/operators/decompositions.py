@@ -51,6 +51,13 @@ def _of_all(select: Any) -> Callable[..., Any]:
     return selected
 
 
+def _aminmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    if dim is not None or not x.dim():
+        return NotImplemented
+    axes = [*range(x.dim())]
+    return _aten.amin.default(x, axes, keepdim), _aten.amax.default(x, axes, keepdim)
+
+
 def _as_strided(
     x: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Any:
@@ -187,6 +194,7 @@ _DIAGONAL: Final = _aten.diagonal.default  # a write into it is a diagonal_scatt
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.amax.default: _of_all(_aten.amax.default),
     _aten.amin.default: _of_all(_aten.amin.default),
+    _aten.aminmax.default: _aminmax,
     _aten.median.default: ordering.median,
     _aten.median.dim: ordering.median_along,
     _aten.kthvalue.default: ordering.kthvalue,

@@ -7,6 +7,7 @@ decides by it. A tensor of one element in float64 gives what they give.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from itertools import product
 from typing import Any, Final
 from unittest import mock
@@ -124,7 +125,27 @@ def known() -> Iterator[None]:
         for kind, (name, method) in product(_SYMBOLS, {**methods, **_OF_ARRAYS}.items()):
             stack.enter_context(mock.patch.object(kind, name, method, create=True))
         stack.enter_context(mock.patch.object(torch.SymFloat, "__round__", _rounded))
+        exporting: Any = import_module("torch._export.non_strict_utils")  # loads sympy
+        chosen = _chosen(exporting._tensor_min_max)
+        stack.enter_context(mock.patch.object(exporting, "_tensor_min_max", chosen))
         yield
+
+
+def _chosen(own: Any) -> Any:
+    """``min`` and ``max`` of floats of values: torch asks which it is, and so makes ways of it."""
+
+    def chosen(*given: Any, real_callable: Any, tensor_callable: Any, **options: Any) -> Any:
+        if len(given) > 2 and not options:
+            given = ([*given],)  # which are compared one by one
+        are_floats = all(isinstance(each, float | torch.SymFloat) for each in given)
+        if len(given) == 1 or options or not are_floats or not any(map(_is_of_values, given)):
+            functions = {"real_callable": real_callable, "tensor_callable": tensor_callable}
+            return own(*given, **functions, **options)
+        first, second = (_full((), each, dtype=torch.float64) for each in given)
+        is_second = second > first if tensor_callable is torch.maximum else second < first
+        return torch.where(is_second, second, first).item()
+
+    return chosen
 
 
 _own_round: Final[Any] = torch.SymFloat.__dict__["__round__"]

@@ -18,9 +18,8 @@ _scalar_tensor: Any = torch.scalar_tensor  # its types know no free sizes
 
 def median(x: Tensor) -> Tensor:
     """The lower median of all values; NaN if one of them is."""
-    flat = x.flatten()
-    found = flat.sort().values[(x.numel() - 1) // 2]
-    return torch.where(flat.isnan().any(), math.nan, found) if x.is_floating_point() else found
+    found: Tensor = median_along(x.flatten(), 0)[0]
+    return found
 
 
 def median_along(x: Tensor, dim: int, keepdim: bool = False) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._export.converter import _TORCH_DTYPE_TO_ENUM, get_op_overload
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from edgeport.deploy.compilers.operators import comparisons
 from edgeport.deploy.compilers.operators.free_sizes import WHILE_CAPTURED, square_root
 
 from . import numbers
@@ -80,6 +81,8 @@ _PRIMITIVES: Final[Mapping[str, Callable[..., Any]]] = {
     "aten::floor": lambda x: x.floor() if isinstance(x, Tensor) else math.floor(x),
     "aten::sqrt": lambda x: x.sqrt() if isinstance(x, Tensor) else square_root(x),
     "aten::Float": lambda x: numbers.number(x.double()) if isinstance(x, Tensor) else float(x),
+    "aten::equal": comparisons.are_equal,
+    "aten::allclose": comparisons.are_close,
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: math.prod(x.shape),

@@ -215,3 +215,103 @@ def test_too_many_ways_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             Counts(), {"x": torch.ones(1, 2)}, tmp_path / "m.edge", formats=["pt2"],
             samples=samples,
         )  # fmt: skip  # one call
+
+
+class Asks(nn.Module):
+    """Two rows are added up, by an order that is asked for."""
+
+    def __init__(self, asks: Any) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.asks(x)
+        return y
+
+
+def _until_equal(x: Tensor) -> Tensor:
+    for _ in range(2):
+        half = (x / 2).round()
+        if torch.equal(half, x) or torch.allclose(half, x - 1):
+            return half - 3
+        x = half
+    return x
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda x: max((x, -x, x - 1), key=lambda y: y[0, 0].item()),  # torch.export's own ``max``
+        lambda x: -x if 2 in x.round() else x,
+        lambda x: -x if int(x[0].argmax()) == 0 else x,
+        lambda x: -x if (x > 0).sum().item() == 2 else x,
+        _until_equal,
+    ],
+)
+def test_what_is_asked_is_a_way_whoever_asks(asks: Any) -> None:
+    module = Asks(asks)
+    found = rows((2, 1), (1, 2), (-2, 0), (-2, -2), (0, 0), (2, 2), (-1, 8))
+    source = deploy.source_of("m", module, {"x": torch.tensor([[1.0, 2.0]])}, AXES, samples=found)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], module(x))
+
+
+def test_least_and_largest_floats_are_no_ways() -> None:
+    def scaled(x: Tensor) -> Any:
+        first, *others = x[0].tolist()
+        return x * max(first, *others, 0.5) - min([first, *others])
+
+    source = deploy.source_of("m", Asks(scaled), {"x": torch.randn(3, 4)}, AXES)
+    with quiet():
+        program = with_values(source).program
+    assert not program.graph.find_nodes(op="call_function", target=torch.ops.higher_order.cond)
+    run: Any = program.module()
+    for far in (0.01, 1.0, -50.0):
+        x = far * torch.randn(2, 4)
+        torch.testing.assert_close(run(x)[0], scaled(x))
+
+
+class Matches(nn.Module):
+    """The last way gives what the first does, of those that take the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        match int(x[0].argmax()):
+            case 0:
+                return x
+            case 1:
+                return -x
+            case place if place > 2:
+                return x + place
+            case _:
+                return x * 3
+
+
+def test_what_fails_behind_another_condition_alone_stays() -> None:
+    found = rows((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1))
+    source = deploy.source_of(
+        "m", Matches(), {"x": torch.tensor(found[2]["x"])}, AXES, samples=found
+    )
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], Matches()(x))
+    with pytest.raises(RuntimeError, match="another way through forward"):
+        run(torch.tensor([[0.0, 0, 1, 0]]))
+
+
+def test_truths_that_are_added_up_are_ways() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        mean = x.mean().item()
+        return x * (0.5, 1.0, 3.0)[sum(mean > edge for edge in (0.0, 1.0))]
+
+    found = rows((-1, -2), (0.5, 0.5), (2, 3))
+    source = deploy.source_of("m", Asks(scaled), {"x": torch.rand(1, 2)}, AXES, samples=found)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in found:
+        x = torch.tensor(given["x"])
+        torch.testing.assert_close(run(x)[0], scaled(x))

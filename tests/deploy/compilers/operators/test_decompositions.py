@@ -47,6 +47,7 @@ PLACES = torch.tensor([[0, 2, 1], [1, 1, 0]])
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((op, (floats(5, 2),), {}) for op in (aten.amax.default, aten.amin.default)),
     *((op, (integers(3), [], True), {}) for op in (aten.amax.default, aten.amin.default)),
+    *((aten.aminmax.default, (floats(5, 2),), {"keepdim": keep}) for keep in (False, True)),
     (aten.median.default, (floats(5, 2),), {}),
     *((aten.median.dim, (floats(4, 5, 3), dim, keep), {})
       for dim in (0, -2, 2) for keep in (False, True)),
@@ -351,7 +352,7 @@ def test_the_order_of_equal_values_is_kept_where_it_is_asked_for(tmp_path: Path)
 
 def test_the_middle_of_a_free_size(tmp_path: Path) -> None:
     made = deploy.export(
-        Free(lambda n: [n.median(0).values, *n.median(-2, keepdim=True)]),
+        Free(lambda n: [n.median(), n.median(0).values, *n.median(-2, keepdim=True), *n.aminmax()]),
         {"x": torch.randperm(20).reshape(5, 4)}, tmp_path / "m.edge", formats="onnx",
         samples=[{"x": torch.randperm(120).reshape(30, 4).numpy()}], dimensions={"x": {0: "rows"}},
     )  # fmt: skip  # one call
