@@ -139,7 +139,7 @@ def _is_of_onnx(program: ExportedProgram, registry: Any) -> bool:
 def _stays(target: Any, known: set[Any]) -> bool:
     """Whether torch would leave an operator as it is, or drop it behind the pass."""
     if not isinstance(target, OpOverload):  # ``operator.mul`` of sizes, or a branch
-        return isinstance(target, BuiltinFunctionType) or target is cond_op
+        return isinstance(target, BuiltinFunctionType) or target in (cond_op, torch.sym_ite)
     utils = import_module("torch._export.utils")  # loads the exporter
     is_kept = not utils._is_cia_op(target) or utils._is_preservable_cia_op(target)
     return target in _ASSERTIONS or (target in known and is_kept and not target._schema.is_mutable)
@@ -210,9 +210,9 @@ def _is_equal(found: float, expected: float, **_: float) -> bool:
 def spell_as_known(program: ExportedProgram) -> None:
     """Write nodes in words that torch's exporter to ONNX knows (2.13).
 
-    Both bounds of a clamp are floats where one is (``x.clamp(1e-6, 1)``), ``arange(-2, 3.0)`` says
-    its dtype, ``mask |= other`` is ``bitwise_or_``, and scripted code resizes images to a size as
-    other code does.
+    ``item`` is what torch takes it apart to, both bounds of a clamp are floats where one is
+    (``x.clamp(1e-6, 1)``), ``arange(-2, 3.0)`` says its dtype, ``mask |= other`` is
+    ``bitwise_or_``, and scripted code resizes images to a size as other code does.
     """
     for node in nodes_of(program.graph_module):
         bounds: Any = node.args[1:]
@@ -240,7 +240,7 @@ _ASSERTIONS: Final = (
 )
 """What dynamo's exporter drops."""
 
-_NAMES: Final = {
+_NAMES: Final = {_aten.item.default: _aten._local_scalar_dense.default} | {
     getattr(getattr(_aten, f"__i{name}__"), kind): getattr(getattr(_aten, f"bitwise_{name}_"), kind)
     for name in ("and", "or", "xor")
     for kind in ("Tensor", "Scalar")
