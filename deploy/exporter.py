@@ -8,27 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgeport.deploy.compilers.targets import find_target
-from edgeport.deploy.sources import trees
-from edgeport.deploy.sources.arguments import (
-    check_takes_inputs,
-    checked_tensor,
-    constants_of,
-    make_call,
-)
 from edgeport.deploy.sources.capture import Captured
 from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
 from edgeport.deploy.sources.drawing import Values
 from edgeport.deploy.sources.flat import Call, Flat
+from edgeport.deploy.sources.given import Arguments, Example, calls_of, samples_of
 from edgeport.deploy.sources.modules import prepared, unwrapped
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.shared_state import SharedState
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.surroundings import left_outside
-from edgeport.runtimes import Range, SourceError, TensorSpec, UsageError, files
+from edgeport.runtimes import Range, TensorSpec, UsageError, files
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.sizes import spelled, sum_of
@@ -38,9 +33,6 @@ from .events import OnEvent, ignore
 from .isolation import Limits
 from .pipeline import Export, export_source
 from .request import Request, default_formats
-
-Example: TypeAlias = Mapping[str, object] | Sequence[object] | torch.Tensor | Array | Captured
-"""Arguments of forward: by name, in order, the only one, or captured ones."""
 
 Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
@@ -55,7 +47,7 @@ def export(
     *,
     dimensions: Dimensions | Literal["infer"] | None = None,
     ranges: Mapping[str, Range] | None = None,
-    samples: Sequence[Mapping[str, Array]] = (),
+    samples: Sequence[Arguments] = (),
     output_names: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     opset: int | None = None,
@@ -64,11 +56,11 @@ def export(
     thresholds: Thresholds | None = None,
     limits: Limits | None = None,
     search_s: float = 0.0,
-    labels: Array | None = None,
+    labels: Array | torch.Tensor | Sequence[float] | None = None,
     repro: str | Path | None = None,
     engine: EngineOptions | None = None,
     precision: Precision | None = None,
-    calibration: Sequence[Mapping[str, Array]] = (),
+    calibration: Sequence[Arguments] = (),
     on_event: OnEvent = ignore,
 ) -> Export:
     """Compile a module, prove that every artefact computes what it computes, and pack a bundle.
@@ -86,8 +78,8 @@ def export(
             A nested input is named by its path: ``hx_0``. ``"infer"`` frees every axis that
             the module accepts other sizes for.
         ranges: Sizes that a free dimension may take; 1 and up where nothing is said.
-        samples: Real inputs to prove with, each complete; rows are cut or repeated to the sizes
-            that are tried.
+        samples: Real inputs to prove with, each given as the example is, or by the names of the
+            inputs, and complete; rows are cut or repeated to the sizes that are tried.
         output_names: In the order of the result; ``None`` for a dict's keys or ``output_0``, ...
         formats: ``None`` for ``onnx``, ``torchscript`` and ``pt2``, or for ``onnx`` alone in a
             narrower precision. Or some of ``onnx``, ``torchscript``, ``pt2``, ``aotinductor``,
@@ -111,8 +103,9 @@ def export(
         precision: ``float16`` or ``int8``: what the ONNX file, and engines that are built from it,
             compute in; ``bfloat16``: what these engines compute in alone. Inputs and outputs stay
             as they are. Proved by the rule for narrower precisions.
-        calibration: Real inputs to measure ranges of values on, for ``int8``; a hundred rows or
-            more. None for every second of ``samples``, or every second row of a single one.
+        calibration: Real inputs, like ``samples``, to measure ranges of values on, for ``int8``; a
+            hundred rows or more. None for every second of ``samples``, or every second row of a
+            single one.
         on_event: Called when a step begins and ends, and after each attempt to compile.
 
     Raises:
@@ -134,20 +127,6 @@ def export(
         ... )
     """
     files.refuse_existing(Path(output))
-    chosen = default_formats(precision) if formats is None else formats
-    request = Request(
-        (chosen,) if isinstance(chosen, str) else tuple(chosen),
-        opset,
-        None if target is None else find_target(target),
-        thresholds or Thresholds(),
-        limits or Limits(),
-        search_s,
-        labels,
-        None if repro is None else Path(repro),
-        engine or EngineOptions(),
-        precision,
-        calibration,
-    )
     source = source_of(
         model_name(Path(output)),
         module,
@@ -157,6 +136,20 @@ def export(
         samples=samples,
         output_names=output_names,
         keep_training_mode=keep_training_mode,
+    )
+    chosen = default_formats(precision) if formats is None else formats
+    request = Request(
+        (chosen,) if isinstance(chosen, str) else tuple(chosen),
+        opset,
+        None if target is None else find_target(target),
+        thresholds or Thresholds(),
+        limits or Limits(),
+        search_s,
+        None if labels is None else _labels(labels),
+        None if repro is None else Path(repro),
+        engine or EngineOptions(),
+        precision,
+        samples_of(module, source.flat.call, calibration, "calibration"),
     )
     return export_source(source, Path(output), request, on_event)
 
@@ -169,7 +162,7 @@ def source_of(
     dimensions: Dimensions | Literal["infer"] | None = None,
     ranges: Mapping[str, Range] | None = None,
     *,
-    samples: Sequence[Mapping[str, Array]] = (),
+    samples: Sequence[Arguments] = (),
     sample_names: Sequence[str] = (),
     output_names: Sequence[str] | None = None,
     keep_training_mode: bool = False,
@@ -182,7 +175,7 @@ def source_of(
         EdgeportError: As ``export``.
     """
     _check_ranges(ranges or {})
-    calls = _calls(module, example_inputs)
+    calls = calls_of(module, example_inputs)
     shared = SharedState.of(unwrapped(module))  # of now: to find dimensions is to run it
     call, example = calls[0]
     observed = [arrays for _, arrays in calls]
@@ -193,7 +186,8 @@ def source_of(
     elif isinstance(dimensions, str):
         _check_inferred(dimensions)
         dimensions, found = probed_dimensions(_shapes_of(module, call, keep_training_mode), example)
-    real = [*samples, *(observed if isinstance(example_inputs, Captured) else [])]
+    given = samples_of(module, call, samples, "samples", sample_names)
+    real = [*given, *(observed if isinstance(example_inputs, Captured) else [])]
     declared = {**found, **(ranges or {})}
     source = make_source(
         name,
@@ -234,54 +228,6 @@ def model_name(output: Path) -> str:
             remedy="name the bundle otherwise",
         )
     return name
-
-
-def _calls(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Array]]]:
-    if isinstance(given, Captured):
-        calls = [_bound(module, recorded.args, recorded.kwargs) for recorded in given.calls]
-        _check_constants(module, [call for call, _ in calls])
-        return calls
-    if isinstance(given, Mapping):
-        return [_bound(module, (), given)]
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return [_bound(module, given, {})]
-    return [_bound(module, [given], {})]
-
-
-def _check_constants(module: nn.Module, calls: Sequence[Call]) -> None:
-    """Refuse captured calls of which an artefact would do only what the first asks for."""
-    first, *others = (constants_of(module, call) for call in calls)
-    for number, constants in enumerate(others, 1):
-        for name, value in constants.items():
-            if name in first and not _is_same(first[name], value):
-                raise SourceError(
-                    f"{name!r} is {first[name]!r} in calls[0], {value!r} in calls[{number}], and "
-                    "an artefact holds one constant",
-                    remedy="capture calls that pass the same; what changes from call to call is "
-                    "passed as a tensor",
-                )
-
-
-def _is_same(one: object, other: object) -> bool:
-    """Whether two constants are one: 1 and True are two, and NaN is itself."""
-    alike = isinstance(one, bool) == isinstance(other, bool)
-    return alike and (one == other or repr(one) == repr(other))
-
-
-def _bound(
-    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
-) -> tuple[Call, dict[str, Array]]:
-    call = make_call(module, args, kwargs)
-    inputs = dict(zip(call.names, trees.tensors([call.args, dict(call.kwargs)]), strict=True))
-    if not inputs:
-        check_takes_inputs(module)
-        raise SourceError("there is no example input", remedy="give a tensor for each input")
-    return call, {name: _array(name, tensor) for name, tensor in inputs.items()}
-
-
-def _array(name: str, tensor: torch.Tensor) -> Array:
-    array: Array = checked_tensor(name, tensor).numpy()
-    return array
 
 
 def _specs(example: Mapping[str, Array], dimensions: Dimensions) -> tuple[TensorSpec, ...]:
@@ -332,6 +278,10 @@ def _check_inferred(dimensions: str) -> None:
             f"dimensions is {dimensions!r}",
             remedy="write 'infer', or name the free axes: {'image': {0: 'batch'}}",
         )
+
+
+def _labels(given: Array | torch.Tensor | Sequence[float]) -> Array:
+    return given.numpy(force=True) if isinstance(given, torch.Tensor) else np.asarray(given)
 
 
 def _check_ranges(ranges: Mapping[str, Range]) -> None:

@@ -7,7 +7,6 @@ that a compiler does to it is seen here.
 import faulthandler
 import os
 import pickle
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from edgeport.deploy.diagnosis.remedies import NO_GPU
 from edgeport.deploy.diagnosis.rules import FORKED, FORKED_PROBLEM
 from edgeport.runtimes import EdgeportError, ExportError
 from edgeport.runtimes.safety.forked import OUT_OF_MEMORY, restrict, run_forked
+from edgeport.runtimes.safety.fresh import ending
 
 T = TypeVar("T")
 
@@ -110,8 +110,7 @@ def _killed(status: int, late: bool, limits: Limits, output: str) -> Killed:
     if "bad_alloc" in output or (exited and os.WEXITSTATUS(status) == OUT_OF_MEMORY):
         return Killed("memory", "it ran out of memory", output)
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
-        return Killed("crash", f"it was ended by {name}", output)
+        return Killed("crash", f"it was ended by {ending(-os.WTERMSIG(status))}", output)
     return Killed(
         "crash", f"it ended: {output.splitlines()[-1] if output else 'no reason'}", output
     )

@@ -325,6 +325,12 @@ RULES: Final = (
         "forward makes a number of values, for which the file would keep no condition",
     ),
     Rule(
+        Family.SIZE,
+        r"^LostSizeError: (\w+)\(\) of a value",
+        "{0}() makes a number of Python's of a tensor's values",
+        f"keep it in a tensor; to choose by it, {remedies.CHOSEN_LAYER}",
+    ),
+    Rule(
         Family.PYTHON,
         r"^LostSizeError: (\w+)\(\) of a size",
         "{0}() of a size that went through floats makes a number of it, or has no place in a file",

@@ -224,7 +224,7 @@ def checked_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.float()
     if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
         raise SourceError(
-            f"example input {name!r} is {_kind(tensor)}, which engines cannot pass",
+            f"input {name!r} is {_kind(tensor)}, which engines cannot pass",
             remedy="pass the real and the imaginary part (torch.view_as_real), and join them in "
             "forward"
             if tensor.is_complex()

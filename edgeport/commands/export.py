@@ -78,8 +78,16 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="FILE.npy",
         help="of the samples' rows: each backend is scored by them beside the module",
     )
-
     made = parser.add_argument_group("what is made")
+    _add_artefact_options(made)
+    _add_proof_options(made)
+    add_engine_build_options(parser)
+    _add_story_options(parser)
+    parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
+    return parser
+
+
+def _add_artefact_options(made: "argparse._ActionsContainer") -> None:
     ask = made.add_argument
     ask(
         "--format",
@@ -106,6 +114,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help="int8: inputs to measure ranges of values on, as files of --samples; a hundred rows "
         "or more; repeat (default: half of the samples)",
     )
+
+
+def _add_proof_options(made: "argparse._ActionsContainer") -> None:
+    """Declare how the artefacts are proved, and what that may take."""
+    ask = made.add_argument
     add_max_ratio(made, f"{DEFAULT_MAX_RATIO:g}")
     add_min_signal(
         made, ", ".join(f"{n} {REDUCED[n].min_snr_db:g}" for n in ("int8", "bfloat16", "float16"))
@@ -132,8 +145,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help="of one compiler (default: what is free)",
     )
 
-    add_engine_build_options(parser)
 
+def _add_story_options(parser: argparse.ArgumentParser) -> None:
     tell = parser.add_argument_group("what is told").add_argument
     tell("--report", type=file_path, metavar="FILE", help="the whole story, as .html or .json")
     tell(
@@ -148,8 +161,6 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help="if an artefact is wrong: the operator that is, as a small case with a script",
     )
     tell("--json", action="store_true", help="print the parity report as JSON")
-    parser.set_defaults(run=lambda arguments: run(_parse(arguments)))
-    return parser
 
 
 def add_engine_build_options(parser: argparse.ArgumentParser) -> None:

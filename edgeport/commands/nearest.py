@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.commands.options import positive
-from edgeport.commands.terminal import show, table
+from edgeport.commands.terminal import plain, show, table
 from edgeport.runtimes import UsageError
 from edgeport.runtimes.needs import needs
 
@@ -57,5 +57,6 @@ def run(args: NearestArgs) -> int:
         told = [{"word": word, "cosine": cosine} for word, cosine in words]
         show(json.dumps({"nearest_version": 1, "nearest": told}))
     else:
-        show(table(["word", "cosine"], [[w, f"{c:.4f}"] for w, c in words], right=[1]))
+        rows = [[plain(word), f"{cosine:.4f}"] for word, cosine in words]
+        show(table(["word", "cosine"], rows, right=[1]))
     return 0

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from edgeport.commands.terminal import show, table
+from edgeport.commands.terminal import plain_lines, show, table
 from edgeport.runtimes.needs import needs
 
 INSPECT_RUN_VERSION: Final = 1
@@ -29,7 +29,7 @@ def inspect_run(path: Path, *, as_json: bool) -> int:
         MissingFileError: A file of it is missing.
     """
     found = look(path)
-    show(json.dumps(found) if as_json else _render(path, found))
+    show(json.dumps(found) if as_json else plain_lines(_render(path, found)))
     return 0
 
 

@@ -5,8 +5,9 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeport.commands.options import (
     DEFAULT_BACKEND_TEXT,
@@ -19,6 +20,9 @@ from edgeport.commands.terminal import show
 from edgeport.commands.trust import Limits, add_trust_options, limits, trusted
 from edgeport.runtimes.devices import GpuOptions
 from edgeport.runtimes.errors import StorageError
+
+if TYPE_CHECKING:
+    from edgeport.runtimes.serve import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,32 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         help="answer requests over HTTP (Open Inference Protocol v2)",
         epilog="example: edgeport serve digits.edge --port 8000 --grpc-port 8001",
     )
+    _add_what_and_where(parser)
+    parser.add_argument("--backend", help=f"which engine {DEFAULT_BACKEND_TEXT}")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
+    )
+    add_gpu_options(parser)
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that answer, each with all models (default: %(default)s)",
+    )
+    _add_bounds(parser)
+    parser.add_argument(
+        "--repository-control",
+        action="store_true",
+        help="let clients load and unload models: only where you trust all of them",
+    )
+    add_trust_options(parser)
+    parser.set_defaults(run=lambda a: run(_args(a)))
+    return parser
+
+
+def _add_what_and_where(parser: argparse.ArgumentParser) -> None:
+    """Declare the models, and the ports at which they answer."""
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="what to serve")
     parser.add_argument(
         "--model-dir",
@@ -68,18 +98,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
     parser.add_argument(
         "--grpc-port", type=int, metavar="PORT", help="answer gRPC too (default: HTTP alone)"
     )
-    parser.add_argument("--backend", help=f"which engine {DEFAULT_BACKEND_TEXT}")
-    parser.add_argument(
-        "--threads", type=positive, metavar="N", help="threads in one operator (default: all CPUs)"
-    )
-    add_gpu_options(parser)
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="processes that answer, each with all models (default: %(default)s)",
-    )
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    """Declare what a client may take, and for how long."""
     parser.add_argument(
         "--max-queue-rows",
         type=positive,
@@ -115,26 +137,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         metavar="SIZE",
         help="longest body: 512KiB, 64MiB (default: 64MiB)",
     )
-    parser.add_argument(
-        "--repository-control",
-        action="store_true",
-        help="let clients load and unload models: only where you trust all of them",
-    )
-    add_trust_options(parser)
-    parser.set_defaults(run=lambda a: run(_args(a)))
-    return parser
 
 
 def run(args: ServeArgs) -> int:
     """Serve until a signal comes."""
     from edgeport.runtimes.serve import (  # needs the extra: only when it is wanted
-        Bounds,
         Serving,
-        Settings,
-        TransportLimits,
         serve,
     )
-    from edgeport.runtimes.session import Options, default_backend
 
     def announce(serving: Serving) -> None:
         names = ", ".join(serving.models) or "no model"
@@ -143,7 +153,6 @@ def run(args: ServeArgs) -> int:
             for door in doors:
                 show(f"gRPC on {args.host}:{door.port}")
 
-    options = Options(threads=args.threads, device=args.device, gpu=args.gpu)
     doors = []
     if args.grpc_port is not None:
         from edgeport.runtimes.serve.rpc import CallLimits, Door
@@ -159,25 +168,32 @@ def run(args: ServeArgs) -> int:
             host=args.host,
             port=args.port,
             workers=args.workers,
-            settings=Settings(
-                backend=args.backend or default_backend(args.device),
-                options=options,
-                trusted=args.trusted,
-                bounds=Bounds(
-                    rows=args.max_queue_rows,
-                    deadline_s=args.deadline_s,
-                    run_s=args.run_limit_s,
-                    delay_s=args.max_delay_s,
-                ),
-                limits=TransportLimits(body_bytes=args.max_body_bytes),
-                control=args.repository_control,
-                transports=[door.start for door in doors],
-            ),
+            settings=replace(_settings(args), transports=[door.start for door in doors]),
             rehearsal=args.limits,
             ready=announce,
             tell=log,
         )
     return 0
+
+
+def _settings(args: ServeArgs) -> "Settings":
+    """Of HTTP alone."""
+    from edgeport.runtimes.serve import Bounds, Settings, TransportLimits
+    from edgeport.runtimes.session import Options, default_backend
+
+    return Settings(
+        backend=args.backend or default_backend(args.device),
+        options=Options(threads=args.threads, device=args.device, gpu=args.gpu),
+        trusted=args.trusted,
+        bounds=Bounds(
+            rows=args.max_queue_rows,
+            deadline_s=args.deadline_s,
+            run_s=args.run_limit_s,
+            delay_s=args.max_delay_s,
+        ),
+        limits=TransportLimits(body_bytes=args.max_body_bytes),
+        control=args.repository_control,
+    )
 
 
 def log(text: str) -> None:

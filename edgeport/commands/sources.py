@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgeport.commands.predict import run_signature
 from edgeport.commands.sample_files import read_samples
@@ -16,7 +16,13 @@ from edgeport.runtimes import MissingFileError, UsageError
 from edgeport.runtimes.inputs import Array
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from edgeport.deploy import Source
+    from edgeport.deploy.sources.spec import Declared
+
+Samples: TypeAlias = tuple[list[dict[str, Array]], list[str]]
+"""As ``read_samples`` reads them: what each holds, and what to call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,44 +103,62 @@ def _of_run(args: SourceArgs, run: Path, output: Path) -> "Source":
 
 
 def _of_callable(args: SourceArgs, reference: str, output: Path) -> "Source":
-    from edgeport.deploy import (
-        Values,
-        check_takes_inputs,
-        load_module,
-        make_call,
-        make_source,
-        model_name,
-        nested,
-        parse_inputs,
-        source_of,
-    )
+    """By the inputs that are declared, or by the first of the samples."""
+    from edgeport.deploy import check_takes_inputs, load_module, parse_inputs
 
     declared = parse_inputs(args.inputs)
     constants = _constants(args.arguments)
     with chdir("."):  # it may go elsewhere, and paths of the command line are from here
         module = load_module(reference)
-    real, names = read_samples(args.samples)
+    samples = read_samples(args.samples)
     if declared.specs:
-        _refuse_both(set(declared.arguments) & set(constants))
-        call = make_call(module, (), {**declared.arguments, **constants})
-        specs = {spec.name: spec for spec in declared.specs}
-        return make_source(
-            model_name(output),
-            module,
-            call,
-            [specs[name] for name in call.names],
-            declared.ranges,
-            values=Values([_flat(sample) for sample in real], names=names),
-            output_names=args.output_names,
-            keep_training_mode=args.keep_training_mode,
-        )
-    if not real:
-        check_takes_inputs(module)
-        raise UsageError(
-            f"{reference} needs its inputs declared",
-            remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
-            "or --samples FILE.npz to take them from",
-        )
+        return _of_declared(args, output, module, declared, constants, samples)
+    if samples[0]:
+        return _of_samples(args, output, module, constants, samples)
+    check_takes_inputs(module)
+    raise UsageError(
+        f"{reference} needs its inputs declared",
+        remedy="add --input NAME=DTYPE[SIZES] for each, e.g. image=float32[batch,3,224,224], "
+        "or --samples FILE.npz to take them from",
+    )
+
+
+def _of_declared(
+    args: SourceArgs,
+    output: Path,
+    module: "nn.Module",
+    declared: "Declared",
+    constants: Mapping[str, object],
+    samples: Samples,
+) -> "Source":
+    from edgeport.deploy import Values, make_call, make_source, model_name
+
+    _refuse_both(set(declared.arguments) & set(constants))
+    call = make_call(module, (), {**declared.arguments, **constants})
+    specs = {spec.name: spec for spec in declared.specs}
+    real, names = samples
+    return make_source(
+        model_name(output),
+        module,
+        call,
+        [specs[name] for name in call.names],
+        declared.ranges,
+        values=Values([_flat(sample) for sample in real], names=names),
+        output_names=args.output_names,
+        keep_training_mode=args.keep_training_mode,
+    )
+
+
+def _of_samples(
+    args: SourceArgs,
+    output: Path,
+    module: "nn.Module",
+    constants: Mapping[str, object],
+    samples: Samples,
+) -> "Source":
+    from edgeport.deploy import model_name, nested, source_of
+
+    real, names = samples
     arguments = nested(real[0])
     _refuse_both(set(arguments) & set(constants))
     return source_of(
@@ -203,7 +227,7 @@ def _refuse_both(names: Collection[str]) -> None:
         )
 
 
-def flat_samples(paths: Sequence[Path], option: str) -> tuple[list[dict[str, Array]], list[str]]:
+def flat_samples(paths: Sequence[Path], option: str) -> Samples:
     """Samples of an option, with the names of the artefact's inputs; and what to call each.
 
     Raises:

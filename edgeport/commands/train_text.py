@@ -1,9 +1,9 @@
 """``edgeport train text``: fit a text classifier, compile it, save the run."""
 
 import argparse
-import contextlib
 import json
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,28 +96,27 @@ def run(args: TextArgs) -> int:
     lines = read_lines(args.data, args.text, args.label)
     if lines.left_out:
         note(lines.left_out)
-    with contextlib.ExitStack() as stack:
-        told = stack.enter_context(events(args.tensorboard))
-        if args.vectorizer["analyzer"] != "word":
-            import warnings
-
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")  # stop words and token patterns have no use there
-        made = fit_classifier(lines, args.data.stem, TfidfVectorizer(**vectorizer), args.penalty)
+    with events(args.tensorboard) as told:
+        with warnings.catch_warnings():
+            if args.vectorizer["analyzer"] != "word":
+                warnings.simplefilter("ignore")  # stop words and token patterns have no use there
+            made = fit_classifier(
+                lines, args.data.stem, TfidfVectorizer(**vectorizer), args.penalty
+            )
         kept = made.history.kept
-        told.tell(kept, made.history.metric)
-    found = training.Run(
-        "text_classifier",
-        hyperparameters(made.module),
-        made.module,
-        made.origin,
-        made.held_out,
-        made.history,
-        {"accuracy": kept.held_out_score, "cross_entropy": kept.held_out_cost},
-    )
-    with uninterrupted():
-        save(found, args.output, png=args.png)
-        _report(made, lines, args)
+        found = training.Run(
+            "text_classifier",
+            hyperparameters(made.module),
+            made.module,
+            made.origin,
+            made.held_out,
+            made.history,
+            {"accuracy": kept.held_out_score, "cross_entropy": kept.held_out_cost},
+        )
+        with uninterrupted():
+            save(found, args.output, png=args.png)
+            told.tell(kept, made.history.metric)
+            _report(made, lines, args)
     return 0
 
 

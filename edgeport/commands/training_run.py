@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Final
 
 from edgeport.commands.quantities import four_decimals
@@ -143,10 +144,10 @@ def run(args: TrainArgs, make: Callable[[], "Recipe"]) -> int:
             history = _fit(args, recipe, settings, told, quiet=rank.number > 0)
             with uninterrupted():
                 made = measured(recipe, history)
-                told.end(made)
                 if rank.number > 0:
                     return 0
                 save(made, args.output, png=args.png)
+                told.end(made)  # which may find the disk full, once nothing is lost by it
                 return _report(made, args)
     finally:
         leave_group()
@@ -252,7 +253,8 @@ def _find_rate(recipe: "Recipe", settings: "Settings") -> int:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let no Ctrl-C in while what was trained is measured and saved: it would be lost by it."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    ours = ENDING if current_thread() is main_thread() else ()  # no other may, nor has Ctrl-C
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ours}
     try:
         yield
     finally:

@@ -122,8 +122,8 @@ class Check:
     def _buildable(self) -> Iterator[tuple[Model, Name]]:
         for model in by_interest(self._models):
             for library in NAMES:
-                fits = "ort-cpu" in model.backends and library not in model.backends
-                if fits and library in self._machine.usable:
+                lacks = "ort-cpu" in model.backends and library not in model.backends
+                if lacks and library in self._machine.usable:
                     yield model, library
 
     def _build(self) -> None:

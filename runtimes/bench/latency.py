@@ -89,7 +89,7 @@ def benchmark(
         refuse_rows_twice(bundles, sweep.sizes or {})
     else:
         sweep = replace(sweep, batches=(fitting_rows(bundles, 1),))
-    _check_arguments(budget_s, processes, mode)
+    _check_arguments(budget_s, processes, mode, percents)
     _check_paths(bundles)
     backends, unusable = divide(bundles, sweep.backends, sweep.devices)
     found = variants(bundles, backends, sweep)
@@ -140,7 +140,9 @@ def _processes(mode: Mode, budget_s: float) -> int:
     return min(max(round(budget_s / SECONDS_PER_PROCESS), FEWEST_PROCESSES), 16)
 
 
-def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None:
+def _check_arguments(
+    budget_s: float, processes: int | None, mode: Mode, percents: Sequence[float]
+) -> None:
     if not 0 < budget_s <= LONGEST_S:  # NaN is refused too
         raise UsageError(
             f"the time to measure is {budget_s} s",
@@ -151,6 +153,11 @@ def _check_arguments(budget_s: float, processes: int | None, mode: Mode) -> None
             f"{processes} processes were asked for",
             remedy=f"give a number from 1 to {MOST_PROCESSES}",
         )
+    for percent in percents:
+        if not 0 < percent < 100:
+            raise UsageError(
+                f"the percentile {percent:g} was asked for", remedy="give one between 0 and 100"
+            )
     if isinstance(mode, OpenLoop) and not 1 / LONGEST_S <= mode.rate_hz < math.inf:
         raise UsageError(
             f"the rate is {mode.rate_hz} requests/s", remedy="give one request a day at least"

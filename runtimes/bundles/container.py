@@ -155,11 +155,6 @@ class Zip:
         """Whether there is such a file."""
         return name in self._members
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """How many bytes each file has, by name."""
-        return {name: member.size_bytes for name, member in self._members.items()}
-
     def place(self, name: str) -> Path:
         """The zip file and the name, as if it were a folder."""
         return self.path / name

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.safety.private_copy import copy
 
 from .bundle import Bundle, opened
-from .container import Zip, container, reading
+from .container import Container, Zip, container, reading
 from .manifest import (
     FOLDER_SIGNATURE,
     MANIFEST,
@@ -39,7 +39,6 @@ _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
 
 _READABLE: Final = (stat.S_IFREG | 0o644) << 16
 
-_CHUNK_BYTES: Final = 2**20
 
 _Create: TypeAlias = Callable[[str, int], AbstractContextManager[IO[bytes]]]
 """Makes a file of a name and a size to be filled."""
@@ -75,9 +74,7 @@ def pack(
     if chosen != manifest:
         data = chosen.dumps().encode()
     with files.parents(output), (_new_zip if zipped else _new_folder)(output) as create:
-        for stored in {stored.file: stored for stored in chosen.files}.values():
-            with create(stored.file, stored.size_bytes) as file:
-                copy(held, stored, file.write)
+        _put_files(create, held, chosen.files)
         if signature is not None:
             _put(create, SIGNATURE, signature.data)
         _put(create, MANIFEST, data)
@@ -177,10 +174,7 @@ def _sign(path: Path, key: Path) -> Claim:
         files.write(path / claim.file, signature)
         return claim
     with _new_zip(path.resolve()) as create:  # what a link leads to is changed; the link stays
-        for name, size_bytes in held.sizes.items():
-            if name not in (SIGNATURE, MANIFEST):
-                with held.open(name) as (source, _), create(name, size_bytes) as file:
-                    _copy_all(source, size_bytes, file, held.place(name))
+        _put_files(create, held, manifest.files)
         _put(create, SIGNATURE, signature)
         _put(create, MANIFEST, data)
     return claim
@@ -202,9 +196,7 @@ def _keep(path: Path, kind: EvidenceKind, data: bytes) -> str:
                 left.unlink()
         return stored.file
     with _new_zip(path.resolve()) as create:
-        for each in {each.file: each for each in changed.files if each != stored}.values():
-            with create(each.file, each.size_bytes) as file:
-                copy(held, each, file.write)
+        _put_files(create, held, [each for each in changed.files if each != stored])
         _put(create, stored.file, data)
         _put(create, MANIFEST, text)
     return stored.file
@@ -251,16 +243,13 @@ def _new_zip(output: Path) -> Iterator[_Create]:
         yield create
 
 
+def _put_files(create: _Create, held: Container, wanted: Iterable[StoredFile]) -> None:
+    """Copy files out of a bundle, each once and checked on its way."""
+    for stored in {stored.file: stored for stored in wanted}.values():
+        with create(stored.file, stored.size_bytes) as file:
+            copy(held, stored, file.write)
+
+
 def _put(create: _Create, name: str, data: bytes) -> None:
     with create(name, len(data)) as file:
         file.write(data)
-
-
-def _copy_all(source: IO[bytes], left: int, target: IO[bytes], path: Path) -> None:
-    while left > 0:
-        with reading(path):
-            chunk = source.read(min(_CHUNK_BYTES, left))
-        if not chunk:
-            return
-        target.write(chunk)
-        left -= len(chunk)

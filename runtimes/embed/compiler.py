@@ -37,7 +37,7 @@ def compile_c(source: Path, program: Path, target: str | None = None) -> bytes:
         The program.
 
     Raises:
-        UsageError: There is no such target.
+        UsageError: There is no such target, or CC is no command.
         BackendMissingError: No compiler for it is installed, or the one that CC names is not there.
         OSError: There is no room for the program.
         EngineError: The compiler failed.
@@ -67,7 +67,7 @@ def find_compiler(target: str | None = None) -> list[str]:
     """The command that compiles C for a target.
 
     Raises:
-        UsageError: There is no such target.
+        UsageError: There is no such target, or CC is no command.
         BackendMissingError: No compiler for it is installed.
     """
     here = f"{platform.machine()}-{sys.platform}"
@@ -76,7 +76,7 @@ def find_compiler(target: str | None = None) -> list[str]:
             f"no target is named {target!r}", remedy=f"use one of {', '.join(TARGETS)}"
         )
     if target in (None, here):
-        if own := shlex.split(os.environ.get("CC", "")):
+        if own := _own_compiler():
             return own
         names = ["cc", "gcc", "clang"]
     else:
@@ -90,6 +90,15 @@ def find_compiler(target: str | None = None) -> list[str]:
         f"no C compiler for {target or here} is installed: looked for {', '.join(names)}, zig",
         remedy="pip install ziglang",
     )
+
+
+def _own_compiler() -> list[str]:
+    """What CC says; nothing where it is not set."""
+    own = os.environ.get("CC", "")
+    try:
+        return shlex.split(own)
+    except ValueError as e:  # a quote that does not end
+        raise UsageError(f"CC is {own!r}: {e}", remedy="set CC to a C compiler") from e
 
 
 def _zig() -> list[str] | None:

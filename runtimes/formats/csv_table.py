@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgeport.runtimes.bundles.container import reading
 from edgeport.runtimes.errors import FormatError
 
 TABLES: Final = (".csv", ".tsv")
@@ -39,6 +40,7 @@ def read_table(path: Path) -> CsvTable:
     Raises:
         FormatError: It is no such file in UTF-8, is empty, has other marks between its columns, or
             a line is of another length.
+        StorageError: It cannot be read.
     """
     found = list(numbered_rows(path))
     if not found:
@@ -83,6 +85,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     Raises:
         FormatError: It is not in UTF-8, or a CSV file with broken quotes.
+        StorageError: It cannot be read.
     """
     if _has_tabs(path):
         return _split_at_tabs(path)
@@ -95,7 +98,7 @@ def _has_tabs(path: Path) -> bool:
 
 def _split_at_tabs(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with reading(path), path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if text := line.removesuffix("\n"):
                     yield number, text.split("\t")
@@ -107,7 +110,7 @@ def _split_at_commas(path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(_LONGEST_FIELD)
     line = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in reader:
                 if row:

@@ -88,7 +88,3 @@ class _Answered(Exchange):
     def respond(self, response: Response) -> None:
         if not self.response.done():
             self.response.set_result(response)
-
-    @property
-    def gone(self) -> bool:
-        return self.response.done()

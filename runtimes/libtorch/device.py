@@ -3,8 +3,8 @@
 TF32 and the share of a GPU's memory are choices of the whole process, as the number of threads is.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import torch
 
@@ -23,6 +23,7 @@ from edgeport.runtimes.errors import (
 from edgeport.runtimes.session import Availability
 
 from .failures import gpu_failure
+from .process_settings import ProcessSetting
 
 
 def available() -> Availability:
@@ -102,7 +103,7 @@ def require_all_on(device: torch.device, name: str, tensors: Iterable[Any]) -> N
 
 
 class GpuChoices:
-    """What a session on a GPU sets for the process, until it is closed.
+    """What a session on a GPU sets for the process, until it is closed: the newest one's holds.
 
     Args:
         device: Where; a CPU has no such choices.
@@ -114,14 +115,13 @@ class GpuChoices:
 
     def __init__(self, device: torch.device, asked: GpuOptions) -> None:
         self._device = device
-        self._before: tuple[str, ...] = ()
+        self._undo: Callable[[], None] | None = None
         self._limited = False
         if device.type == "cpu":
             return
         if not asked.tf32:
             require_no_forced_tf32()
-        self._before = _own_choices()
-        _allow_tf32(asked.tf32, asked.tf32)
+        self._undo = _TF32.change(lambda: _allow_tf32(asked.tf32, asked.tf32))
         if self.tf32 != asked.tf32:
             self.restore()
             raise ContractError(
@@ -141,15 +141,11 @@ class GpuChoices:
 
     def restore(self) -> None:
         """Leave the process as it was."""
-        if self._before:
-            matmul, conv, rnn = self._before
-            _allow_tf32(matmul == "tf32", conv == "tf32")
-            torch.backends.cuda.matmul.fp32_precision = matmul
-            torch.backends.cudnn.conv.fp32_precision = conv  # type: ignore[attr-defined]  # untyped
-            torch.backends.cudnn.rnn.fp32_precision = rnn  # type: ignore[attr-defined]  # untyped
+        if self._undo is not None:
+            self._undo()
         if self._limited:
             torch.cuda.set_per_process_memory_fraction(1.0, self._device)
-        self._before, self._limited = (), False
+        self._undo, self._limited = None, False
 
 
 def _allow_tf32(matmul: bool, cudnn: bool) -> None:
@@ -170,6 +166,18 @@ def _own_choices() -> tuple[str, ...]:
         torch.backends.cudnn.rnn,
     )
     return tuple(str(kind.fp32_precision) for kind in kinds)
+
+
+def _put_choices(before: tuple[str, ...]) -> None:
+    """What ``_own_choices`` read."""
+    matmul, conv, rnn = before
+    _allow_tf32(matmul == "tf32", conv == "tf32")
+    torch.backends.cuda.matmul.fp32_precision = matmul
+    torch.backends.cudnn.conv.fp32_precision = conv  # type: ignore[attr-defined]  # untyped
+    torch.backends.cudnn.rnn.fp32_precision = rnn  # type: ignore[attr-defined]  # untyped
+
+
+_TF32: Final = ProcessSetting(_own_choices, _put_choices)
 
 
 def _precisions() -> tuple[str, ...]:

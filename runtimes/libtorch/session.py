@@ -29,7 +29,7 @@ from edgeport.runtimes.timed_parts import Parts
 from .buffers import INFERENCE_MODE, TorchBinder, owned
 from .device import GpuChoices, require_all_on, require_torch_device
 from .failures import failure, gpu_failure, last_line
-from .threads import outlast_forks
+from .threads import THREADS, outlast_forks
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
@@ -46,8 +46,8 @@ class TorchSession(Closes):
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
     arrays: on the CPU, small ones into tensors that are used again. Safe to share between threads,
     and to use in a forked process.
-    Torch has one thread count for the whole process: opening a session sets it, closing restores
-    it, and ``engine.threads`` tells what it is now; so it is with TF32 on a GPU, and
+    Torch has one thread count for the whole process: opening a session sets it, closing the newest
+    restores it, and ``engine.threads`` tells what it is now; so it is with TF32 on a GPU, and
     ``engine.precision``.
     """
 
@@ -65,8 +65,8 @@ class TorchSession(Closes):
                 remedy="leave spinning as it is: it is a choice of ort-cpu",
             )
         self._choices = GpuChoices(device, options.gpu)
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(options.threads or available_cpus())
+        threads = options.threads or available_cpus()
+        self._give_threads_back = THREADS.change(lambda: torch.set_num_threads(threads))
         outlast_forks()
         self.signature = signature
         self._backend = backend
@@ -136,7 +136,7 @@ class TorchSession(Closes):
     def close(self) -> None:
         """Give the engine's memory back, and the process what was set for it."""
         if self._call is not None:
-            torch.set_num_threads(self._threads_before)
+            self._give_threads_back()
             self._choices.restore()
         self._call = self._bound = None
         self._quick = unbound

@@ -12,8 +12,14 @@ from typing import Final
 
 import torch
 
+from .process_settings import ProcessSetting
+
 _SOFT: Final = 1
 """``omp_pause_soft``, OpenMP 5.0, section 3.2.44: threads end, and are made anew when needed."""
+
+
+THREADS: Final = ProcessSetting(torch.get_num_threads, torch.set_num_threads)
+"""Of sessions; blocks of code have ``thread_count``."""
 
 
 @contextlib.contextmanager

@@ -51,7 +51,12 @@ def run_forked(
         What it answered, ``None`` if that was late or too long; and its wait status.
     """
     reader, writer = os.pipe()
-    child = fork()
+    try:
+        child = fork()
+    except BaseException:  # no process left, or Ctrl-C
+        os.close(reader)
+        os.close(writer)
+        raise
     if child == 0:
         os.close(reader)
         _live(answer, writer)
@@ -125,8 +130,7 @@ def restrict(memory_bytes: int | None, *, gpu: bool = False) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = memory_bytes or free_memory_bytes()
     if allowed is not None:
-        field, kind = (5, resource.RLIMIT_DATA) if gpu else (0, resource.RLIMIT_AS)
-        limit(kind, _memory_bytes(field) + allowed)
+        limit_growth(allowed, gpu=gpu)
 
 
 def end_with_parent() -> None:
@@ -134,8 +138,17 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def limit(kind: int, most: int) -> None:
-    """Set a limit of this process; one that is set already (``ulimit -v``) is never raised."""
+def limit_growth(most_bytes: int, *, gpu: bool = False) -> None:
+    """Let this process take no more memory than so much beyond what it has.
+
+    A limit that is set already (``ulimit -v``) is never raised.
+
+    Args:
+        most_bytes: So much.
+        gpu: As for ``restrict``.
+    """
+    field, kind = (5, resource.RLIMIT_DATA) if gpu else (0, resource.RLIMIT_AS)
+    most = _memory_bytes(field) + most_bytes
     hard = resource.getrlimit(kind)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(kind, (most, most))

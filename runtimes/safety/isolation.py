@@ -15,7 +15,6 @@ import errno
 import faulthandler
 import json
 import os
-import signal
 import struct
 import tempfile
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from edgeport.runtimes import errors
 from edgeport.runtimes.errors import EdgeportError, EngineError, OutOfMemoryError, StorageError
 
 from .forked import OUT_OF_MEMORY, restrict, run_forked
+from .fresh import ending
 
 _CHILD: Final = "the process that opened and ran the artefact"
 
@@ -164,7 +164,7 @@ def _result(data: bytes) -> Any:
 
 def _crashed(status: int) -> EngineError:
     if os.WIFSIGNALED(status):
-        return _ended(f"was ended by {signal.Signals(os.WTERMSIG(status)).name}")
+        return _ended(f"was ended by {ending(-os.WTERMSIG(status))}")
     if os.WEXITSTATUS(status) == OUT_OF_MEMORY:
         return OutOfMemoryError(
             f"{_CHILD} ran out of memory",

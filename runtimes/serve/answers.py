@@ -53,8 +53,17 @@ def compute(
         return [EngineError(text, remedy="read the server's log")] * len(works)
 
 
-def result_of(model: Model, work: Work, outputs: Outputs) -> Result:
-    """What is answered: the outputs that were asked for, as classes where that was asked for."""
+def result_of(
+    model: Model, work: Work, outputs: Outputs, defect: Callable[[Exception], None]
+) -> Result:
+    """What is answered: the outputs that were asked for, as classes where that was asked for.
+
+    Args:
+        model: For which it is.
+        work: What is asked.
+        outputs: All of them, or what failed.
+        defect: Told of what no output should bring about.
+    """
     if isinstance(outputs, EdgeportError):
         return outputs
     request = work.request
@@ -68,6 +77,9 @@ def result_of(model: Model, work: Work, outputs: Outputs) -> Result:
             }
         except EdgeportError as e:
             return e
+        except Exception as e:  # else nobody would ever be answered again: nothing comes back
+            defect(e)
+            return EngineError("the answer cannot be made", remedy="read the server's log")
     return InferResponse(model.name, model.version, outputs, request.id)
 
 

@@ -59,11 +59,6 @@ class Exchange:
         """Answer; what comes too late, or twice, is thrown away."""
         self._connection.answered(self, response)
 
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits for an answer any more."""
-        return not self._connection.awaits(self)
-
     def fail(self, defect: Exception) -> None:
         """Answer for a defect of ours: the client gets an answer, the log the trace."""
         target = self.request.target.decode("latin-1")
@@ -229,10 +224,6 @@ class Connection(asyncio.Protocol):
         self._receiver.close()
 
     # ---- answers
-
-    def awaits(self, exchange: Exchange) -> bool:
-        """Whether that is what is to be answered now."""
-        return exchange is self._exchange
 
     def answered(self, exchange: Exchange, response: Response) -> None:
         """Write the answer, and go on with what waits."""

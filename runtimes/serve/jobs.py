@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,8 +27,8 @@ class Host(Protocol):
         """Send to one worker, if it is still there."""
         ...
 
-    def fork(self, life: Callable[[], None]) -> int:
-        """Start a child that does something and ends."""
+    def fork(self, life: Callable[[socket.socket], None]) -> tuple[int, socket.socket]:
+        """Start a child that does something with its end of a channel: its id, and our end."""
         ...
 
     def told(self, text: str) -> None:
@@ -111,9 +112,8 @@ class Jobs:
 
     def _try(self, job: _Job) -> None:
         """Open and run the models in a child, and go on when it has."""
-        ours, theirs = channel.pair()
 
-        def life() -> None:
+        def life(theirs: socket.socket) -> None:
             error = None
             try:
                 for place in job.places:
@@ -134,8 +134,11 @@ class Jobs:
             elif not self._do(job):
                 self._end(job, job.error)
 
-        self._host.fork(life)
-        theirs.close()
+        try:
+            _, ours = self._host.fork(life)
+        except OSError as e:
+            problem = f"no process can be started that tries the model: {e}"
+            raise EngineError(problem, remedy="try again later") from e
         self._selector.register(ours, selectors.EVENT_READ, tried)
 
     def _do(self, job: _Job) -> bool:

@@ -268,7 +268,7 @@ class Scheduler:
     def _results(self, batch: Batch) -> list[Result]:
         outputs = answers.compute(self.model, batch.works, self._defect, self._lost)
         pairs = zip(batch.works, outputs, strict=True)
-        return [answers.result_of(self.model, work, each) for work, each in pairs]
+        return [answers.result_of(self.model, work, each, self._defect) for work, each in pairs]
 
     # ---- runs that take long
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeport.runtimes.safety.forked import ENDING, fork
+from edgeport.runtimes.safety.fresh import ending
 
 from . import channel
 from .counters import Board
@@ -185,19 +186,22 @@ class Supervisor:
     # ---- workers
 
     def _start(self, worker: _Worker) -> None:
-        ours, theirs = channel.pair()
-        assignment = Assignment(
-            worker.number, worker.listener, theirs, *self._offer.for_worker(worker.number)
-        )
-        pid = fork()
-        if pid == 0:
-            ours.close()
-            self._child(lambda: work(self._settings, self._board, assignment), keep=worker.listener)
-        theirs.close()
-        worker.pid, worker.channel, worker.restart_at = pid, ours, None
+        offered = self._offer.for_worker(worker.number)
+
+        def life(theirs: socket.socket) -> None:
+            assignment = Assignment(worker.number, worker.listener, theirs, *offered)
+            work(self._settings, self._board, assignment)
+
+        try:
+            worker.pid, ours = self.fork(life, keep=worker.listener)
+        except OSError as e:  # the others go on; later there may be a process for it
+            worker.restart_at = time.monotonic() + _LONGEST_DELAY_S
+            self._tell(f"worker {worker.number} cannot be started: {e}; it is tried again")
+            return
+        worker.channel, worker.restart_at = ours, None
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._heard(worker, ours))
 
-    def _child(self, life: Callable[[], None], keep: socket.socket | None = None) -> None:
+    def _child(self, life: Callable[[], None], keep: socket.socket | None) -> None:
         """What a child does; it never returns to the caller's code."""
         code = 1
         try:
@@ -288,12 +292,32 @@ class Supervisor:
         """Send to one worker, if it is still there."""
         self._send(self._workers[worker], message)
 
-    def fork(self, life: Callable[[], None]) -> int:
-        """Start a child that does something and ends."""
-        pid = fork()
-        if pid == 0:
-            self._child(life)
-        return pid
+    def fork(
+        self, life: Callable[[socket.socket], None], keep: socket.socket | None = None
+    ) -> tuple[int, socket.socket]:
+        """Start a child that does something with its end of a channel, and ends.
+
+        Args:
+            life: What it does.
+            keep: The port that it answers at.
+
+        Returns:
+            Its process id, and our end.
+
+        Raises:
+            OSError: The system has no process for it, or no file.
+        """
+        ours, theirs = channel.pair()
+        with theirs:
+            try:
+                pid = fork()
+            except BaseException:  # Ctrl-C too: fork raises it, and has no child then
+                ours.close()
+                raise
+            if pid == 0:
+                ours.close()
+                self._child(lambda: life(theirs), keep)
+        return pid, ours
 
     def told(self, text: str) -> None:
         """What an operator should know."""
@@ -310,6 +334,5 @@ class Supervisor:
 
 
 def _cause(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended with exit code {os.WEXITSTATUS(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    return f"{'was ended by' if code < 0 else 'ended with'} {ending(code)}"

@@ -7,10 +7,7 @@ answers with what came of it, or with the error that it met.
 
 from __future__ import annotations
 
-import ctypes
 import re
-import resource
-import signal
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -19,7 +16,7 @@ from typing import Any, Final
 
 from edgeport.runtimes import files
 from edgeport.runtimes.errors import ContractError, EdgeportError
-from edgeport.runtimes.safety.forked import limit
+from edgeport.runtimes.safety.forked import end_with_parent, limit_growth
 from edgeport.runtimes.signature import TensorSpec
 
 from .failures import explain
@@ -27,7 +24,6 @@ from .library import Library, Message, load
 from .order import Built, Order, Problem, Progress, Refused
 from .tensors import carry
 
-_SET_PDEATHSIG: Final = 1
 _EVERY_S: Final = 0.1
 
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -40,21 +36,16 @@ _NO_NEWS: Final = ("catchCudaError", "Thread context has not been set", "error r
 
 def serve(handle: int, memory_bytes: int | None) -> None:
     """Take one order and answer it."""
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     with Connection(handle) as connection:
         order: Order = connection.recv()
         try:
             library = load(order.library)
             if memory_bytes is not None:
-                limit(resource.RLIMIT_AS, _address_space_bytes() + memory_bytes)
+                limit_growth(memory_bytes)
             connection.send(make(order, library, connection))
         except EdgeportError as e:
             connection.send(e)
-
-
-def _address_space_bytes() -> int:
-    pages = Path("/proc/self/statm").read_bytes().split()[0]
-    return int(pages) * resource.getpagesize()
 
 
 def make(order: Order, library: Library, tell: Connection) -> Built | Refused:

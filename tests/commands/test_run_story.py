@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_it_is_printed_for_people_and_for_programs(
     assert "mlp on iris, 150 examples" in parameters
     assert "momentum" in hyperparameters
     assert "core.layers" not in hyperparameters
+
+
+def test_a_terminal_obeys_nothing_that_is_in_a_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(run, theirs)
+    record = json.loads((theirs / "run.json").read_text())
+    record["data"]["name"] = "\x1b[2Ja\nb"
+    (theirs / "run.json").write_text(json.dumps(record))
+    assert inspect_run(theirs, as_json=False) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "mlp on \\x1b[2Ja" in out
 
 
 def test_the_command_tells_runs_from_bundles(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from edgeport import training
 from edgeport.__main__ import main
 from edgeport.commands import training_run
+from edgeport.commands.train_events import Events
+from edgeport.runtimes import StorageError
 from edgeport.training import load, recipes
 from edgeport.training.device import computing_on
 
@@ -306,6 +309,28 @@ def test_a_full_disk_at_the_end_does_not_lose_the_training(
         f"\n  fix: what was trained is in {kept}: move it, temporary files do not last\n"
     )
     assert load(kept).history.completed
+
+
+def test_a_training_in_a_thread_is_saved(tmp_path: Path) -> None:
+    codes: list[int] = []
+    asked = ["train", "digits", "-o", str(tmp_path / "run"), *QUICK]
+    thread = threading.Thread(target=lambda: codes.append(main(asked)))
+    thread.start()
+    thread.join(120)
+    assert codes == [0]
+    assert load(tmp_path / "run").history.completed
+
+
+def test_events_that_cannot_be_written_in_the_end_do_not_lose_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(events: Events, run: object) -> None:
+        raise StorageError("no room for events", remedy="make some")
+
+    monkeypatch.setattr(Events, "end", end)
+    assert main(["train", "digits", "-o", str(tmp_path / "run"), *QUICK]) == 3
+    assert "no room for events" in capsys.readouterr().err
+    assert load(tmp_path / "run").history.completed
 
 
 def test_ctrl_c_before_the_first_epoch_is_done_writes_nothing(

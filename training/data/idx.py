@@ -48,7 +48,8 @@ def read_idx_set(folder: Path) -> DataSet:
 
     Raises:
         MissingFileError: One of the four is missing.
-        FormatError: One is damaged, or images and labels differ in number.
+        FormatError: One is damaged, images and labels differ in number, or there is a label for
+            which the data of that name have no class.
         SourceError: There is one class only.
     """
     place = _place(folder)
@@ -66,7 +67,14 @@ def read_idx_set(folder: Path) -> DataSet:
             remedy="give the four files of one data set",
         )
     name = (place.parent if place.name == "raw" else place).resolve().name
-    return split_before(name, train, test, classes=_CLASSES.get(name, ()))
+    classes = _CLASSES.get(name, ())
+    most = max(int(part.labels.max()) for part in (train, test))
+    if classes and most >= len(classes):
+        raise FormatError(
+            f"{place} has the label {most}, and {name} has {len(classes)} classes",
+            remedy=f"give the four files of {name}, or name the folder otherwise",
+        )
+    return split_before(name, train, test, classes=classes)
 
 
 def _part(place: Path, which: str) -> Labelled:

@@ -43,7 +43,34 @@ def open_data(
         EdgeportError: They cannot be read, or nothing can be learned from them.
     """
     path = Path(where)
-    is_table = path.suffix.lower() in TABLES and not path.is_dir()
+    _refuse_what_does_not_fit(where, target, categorical, drop)
+    if where == "digits":
+        return digits(how)
+    if where in BUNDLED:
+        return dataset(bundled_table(where), target or "target", drop=drop, how=how)
+    if _is_table(path):
+        table = read_csv(path, categorical=categorical, drop=drop)
+        return dataset(table, needed(target, path, table.columns), how=how)
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        return read_npz(path, target, how=how)
+    if path.is_dir():
+        return _folder(path, how)
+    if path.exists():
+        raise UsageError(
+            f"{path} is neither a .csv, a .tsv, an .npz nor a folder",
+            remedy="save it as one of them",
+        )
+    raise MissingFileError(
+        f"no such data: {where}", remedy=f"give a file, a folder, or one of {', '.join(BUNDLED)}"
+    )
+
+
+def _refuse_what_does_not_fit(
+    where: str, target: str | None, categorical: Collection[str], drop: Collection[str]
+) -> None:
+    """Refuse columns of what has none, and a target of what comes with its classes."""
+    path = Path(where)
+    is_table = _is_table(path)
     tabular = is_table or (where in BUNDLED and where != "digits")
     if (categorical or drop) and not tabular:
         raise UsageError(f"{where} has no columns", remedy="leave --categorical and --drop out")
@@ -63,25 +90,10 @@ def open_data(
         raise UsageError(
             f"{target!r} is to be predicted and left out", remedy="take it out of --drop"
         )
-    if where == "digits":
-        return digits(how)
-    if where in BUNDLED:
-        return dataset(bundled_table(where), target or "target", drop=drop, how=how)
-    if is_table:
-        table = read_csv(path, categorical=categorical, drop=drop)
-        return dataset(table, needed(target, path, table.columns), how=how)
-    if path.suffix.lower() == ".npz" and not path.is_dir():
-        return read_npz(path, target, how=how)
-    if path.is_dir():
-        return _folder(path, how)
-    if path.exists():
-        raise UsageError(
-            f"{path} is neither a .csv, a .tsv, an .npz nor a folder",
-            remedy="save it as one of them",
-        )
-    raise MissingFileError(
-        f"no such data: {where}", remedy=f"give a file, a folder, or one of {', '.join(BUNDLED)}"
-    )
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLES and not path.is_dir()
 
 
 def image_folder(folder: Path, how: Split | None = None) -> DataSet:

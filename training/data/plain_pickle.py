@@ -58,5 +58,8 @@ def byte_array(made: object) -> Array:
     if isinstance(made, Made) and made.name == _ARRAY:
         match made.state:
             case (_, tuple() as shape, Made("numpy.dtype", ("u1", *_)), False, str() as text):
-                return np.frombuffer(text.encode("latin-1"), np.uint8).reshape(shape)
+                try:
+                    return np.frombuffer(text.encode("latin-1"), np.uint8).reshape(shape)
+                except TypeError as e:  # a size is no number
+                    raise ValueError(f"its shape is no shape: {e}") from e
     raise ValueError("it is no array of uint8")

@@ -1,7 +1,8 @@
 """A training that was stopped goes on bit for bit: one safetensors file holds all of its state."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeport.runtimes import files
-from edgeport.runtimes.errors import FormatError, UsageError, first_line
+from edgeport.runtimes.errors import (
+    EdgeportError,
+    FormatError,
+    StorageError,
+    UsageError,
+    first_line,
+)
 from edgeport.training.data import Origin
 from edgeport.training.device import device_name, device_of
 
@@ -91,54 +98,21 @@ def read(
         UsageError: It is of a training with other settings, on other data, on another device, or
             of another module.
         FormatError: It is not a checkpoint.
+        StorageError: It cannot be read.
     """
-    try:
-        with safe_open(str(path), "pt") as file:
-            told = json.loads((file.metadata() or {})["edgeport"])
-            # cloned, so that memory is aligned as before: sums of other alignment differ
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        if told["checkpoint_version"] != VERSION:
-            raise FormatError(
-                f"{path} is a checkpoint of version {told['checkpoint_version']}, this edgeport "
-                f"reads {VERSION}",
-                remedy="start again without it",
-            )
+    device = device_of(module)
+    with _damage_told(path):
+        told, tensors = _opened(path)
         _check(path, told["settings"], asdict(settings))
-        if told["data"] != _of_data(origin):
-            raise UsageError(
-                f"{path} is of a training on other data, or on another part of {origin.name}",
-                remedy="give the same data, columns and --held-out, or another --checkpoint",
-            )
+        _check_data(path, told["data"], origin)
         _check(path, told["made_with"], made_with)
-        device = device_of(module)
-        if told["device"] != device_name(device):
-            raise UsageError(
-                f"{path} is of a training on {told['device']}, and {device_name(device)} rounds in "
-                "another way: it would not go on bit for bit",
-                remedy="train where it began (--device), or remove the file to start again",
-            )
-        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        progress = Progress(
-            tuple(Epoch(**epoch) for epoch in told["epochs"]),
-            tuple(Norms(**norms) for norms in told["norms"]),
-            tuple(told["warnings"]),
-            best or None,
-        )
-        state = _unpack(told["optimizer"], tensors)
-        own = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+        _check_device(path, told["device"], device)
+        progress, state = _progress(told, tensors), _unpack(told["optimizer"], tensors)
         torch.set_rng_state(tensors["random"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], device)
-    except (UsageError, FormatError):  # ours, and ValueErrors too
-        raise
-    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
-            RuntimeError) as e:  # fmt: skip  # of a file that is damaged
-        raise FormatError(
-            f"{path} is not a checkpoint of edgeport: {e}",
-            remedy="name another file; or, if it may go, remove it and start again",
-        ) from e
     try:
-        module.load_state_dict(own)
+        module.load_state_dict(_named(tensors, "module."))
         optimizer.load_state_dict(state)
     except torch.OutOfMemoryError:  # of a GPU, which holds what the optimizer keeps
         raise
@@ -150,6 +124,53 @@ def read(
     return progress
 
 
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except EdgeportError:  # ours, and ValueErrors or OSErrors too
+        raise
+    except OSError as e:  # a folder, no permission
+        raise StorageError(
+            f"cannot read the checkpoint {path}: {e}", remedy="name another file with --checkpoint"
+        ) from e
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+            RuntimeError) as e:  # fmt: skip  # of a file that is damaged
+        raise FormatError(
+            f"{path} is not a checkpoint of edgeport: {e}",
+            remedy="name another file; or, if it may go, remove it and start again",
+        ) from e
+
+
+def _opened(path: Path) -> tuple[Mapping[str, Any], State]:
+    """What it tells, and its tensors."""
+    with safe_open(str(path), "pt") as file:
+        told = json.loads((file.metadata() or {})["edgeport"])
+        # cloned, so that memory is aligned as before: sums of other alignment differ
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if told["checkpoint_version"] != VERSION:
+        raise FormatError(
+            f"{path} is a checkpoint of version {told['checkpoint_version']}, this edgeport "
+            f"reads {VERSION}",
+            remedy="start again without it",
+        )
+    return told, tensors
+
+
+def _progress(told: Mapping[str, Any], tensors: State) -> Progress:
+    return Progress(
+        tuple(Epoch(**epoch) for epoch in told["epochs"]),
+        tuple(Norms(**norms) for norms in told["norms"]),
+        tuple(told["warnings"]),
+        _named(tensors, "best.") or None,
+    )
+
+
+def _named(tensors: State, prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def _check(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(dict(asked)))
     for name, value in wanted.items():
@@ -158,6 +179,23 @@ def _check(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> No
                 f"{path} is of a training with {name} {found.get(name)}, this one has {value}",
                 remedy="use the same settings, or remove the file to start again",
             )
+
+
+def _check_data(path: Path, found: object, origin: Origin) -> None:
+    if found != _of_data(origin):
+        raise UsageError(
+            f"{path} is of a training on other data, or on another part of {origin.name}",
+            remedy="give the same data, columns and --held-out, or another --checkpoint",
+        )
+
+
+def _check_device(path: Path, found: object, device: torch.device) -> None:
+    if found != device_name(device):
+        raise UsageError(
+            f"{path} is of a training on {found}, and {device_name(device)} rounds in another "
+            "way: it would not go on bit for bit",
+            remedy="train where it began (--device), or remove the file to start again",
+        )
 
 
 def _of_data(origin: Origin) -> dict[str, Any]:

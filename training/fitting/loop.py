@@ -8,7 +8,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from edgeport.runtimes.errors import SourceError
+from edgeport.runtimes.errors import SourceError, UsageError
 from edgeport.training.data import DataSet
 from edgeport.training.device import computing_on, device_name, device_of, forked_random
 
@@ -30,7 +30,7 @@ from .history import Epoch, History, Norms, Settings
 from .initialise import initialise
 from .joined_norm import joined_statistics
 from .objective import Objective, objective_for
-from .optimizers import make_optimizer, needs_closure
+from .optimizers import make_optimizer, make_step, needs_closure
 from .ranks import Rank
 from .schedules import factor
 from .watch import first_bad, gradient_norms, judge, root_mean_square, watching
@@ -81,10 +81,12 @@ def fit(
 
     Raises:
         UsageError: The optimizer does not exist or refuses its options; the checkpoint is of
-            another training, of other data, or of another device; TF32 without a GPU.
+            another training, of other data, or of another device; TF32 without a GPU; a batch is
+            too small to be normalised.
         SourceError: The loss became NaN or infinite, or the cost grew without bound: it says at
             which epoch, step and layer.
         FormatError: The checkpoint is damaged.
+        StorageError: It cannot be read or written.
         ContractError: The environment makes float32 TF32.
         OutOfMemoryError: The GPU's memory is too small.
         EngineError: The GPU failed.
@@ -99,7 +101,7 @@ def fit(
         if checkpoint is not None and checkpoint.exists():
             training.resume(checkpoint)
         try:
-            with training.joined():
+            with training.joined(), normalising():
                 training.run(on_epoch, checkpoint)
         except KeyboardInterrupt:
             if not training.progress.epochs:
@@ -178,6 +180,7 @@ class _Training:
             self.settings,
             self._origin,
         )
+        self._last = _on_cpu(self.module.state_dict())
 
     def restore_last(self) -> None:
         if self._last is not None:
@@ -281,7 +284,7 @@ class _Training:
         closure()
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
+        make_step(self.optimizer)
         return values[0]
 
     def _gradients(
@@ -342,6 +345,26 @@ class _Training:
             remedy="use a smaller learning rate (--lr), shorten gradients (--clip-norm 1), and "
             "look for NaN and Inf in the data",
         )
+
+
+@contextlib.contextmanager
+def normalising() -> Iterator[None]:
+    """Tell in our words that batch normalisation has nothing to take a deviation of.
+
+    Of images a batch of one will do: they have many values for each channel.
+
+    Raises:
+        UsageError: So it is.
+    """
+    try:
+        yield
+    except ValueError as e:
+        if "Expected more than 1 value per channel" not in str(e):  # torch 2.13
+            raise
+        raise UsageError(
+            "a batch has one value for each channel, and batch normalisation needs two",
+            remedy="train on two examples or more at a time (--batch 2), or use --norm layer",
+        ) from e
 
 
 def backward(cost: Tensor) -> None:

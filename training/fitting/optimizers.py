@@ -1,9 +1,10 @@
 """Optimizers by name: every class of ``torch.optim``, or one of the user's own."""
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from torch.optim import Optimizer
 from edgeport.runtimes.errors import UsageError
 
 from .history import Option, Settings
+
+_ODD: Final = (TypeError, ValueError, IndexError, AssertionError)
+"""What optimizers of torch raise for options that they cannot use."""
 
 
 def optimizer_names() -> dict[str, type[Optimizer]]:
@@ -65,12 +69,37 @@ def make_optimizer(module: nn.Module, settings: Settings) -> Optimizer:
             f"SparseAdam takes sparse gradients alone, and {type(module).__name__} has none",
             remedy="use Adam",
         )
-    options = {"lr": settings.learning_rate, **_faster(kind, parameters), **settings.options}
     _check_options(kind, settings.options)
+    options = {
+        "lr": settings.learning_rate,
+        **_faster(kind, parameters, settings.options),
+        **settings.options,
+    }
     groups = _groups(parameters, settings.options.get("weight_decay", _usual_decay(kind)))
-    try:
+    with _refusing(kind, parameters, (*_ODD, RuntimeError)):
         return kind(groups, **options)  # type: ignore[arg-type]  # checked by the class itself
-    except (TypeError, ValueError) as e:
+
+
+def make_step(optimizer: Optimizer) -> None:
+    """Make a step, whose gradients are there.
+
+    Raises:
+        UsageError: The optimizer took options that it fails with: a number too many, say.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    with _refusing(type(optimizer), parameters, _ODD):  # a RuntimeError is of memory, or of a GPU
+        optimizer.step()
+
+
+@contextlib.contextmanager
+def _refusing(
+    kind: type[Optimizer],
+    parameters: Iterable[nn.Parameter],
+    errors: tuple[type[Exception], ...],
+) -> Iterator[None]:
+    try:
+        yield
+    except errors as e:
         raise UsageError(
             f"{kind.__name__} refuses these options or parameters: {e}",
             remedy=_refused(kind, parameters),
@@ -101,9 +130,16 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
-def _faster(kind: type[Optimizer], parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
+def _is_of_torch(kind: type[Optimizer]) -> bool:
+    return kind.__module__.startswith("torch.")
+
+
+def _faster(
+    kind: type[Optimizer], parameters: Sequence[nn.Parameter], asked: Mapping[str, Option]
+) -> dict[str, bool]:
     """One kernel for all parameters where torch has it, unless the caller says otherwise."""
-    fused = "fused" in inspect.signature(kind).parameters and kind.__module__.startswith("torch.")
+    known = inspect.signature(kind).parameters
+    fused = "fused" in known and "foreach" not in asked and _is_of_torch(kind)
     fitting = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     return {"fused": True} if fused and fitting else {}
 
@@ -133,6 +169,16 @@ def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None
             known = [n for n in taken if n not in ("params", "lr", "self")]
             raise UsageError(
                 f"{kind.__name__} has no option {name!r}", remedy=f"it takes {', '.join(known)}"
+            )
+        if name == "differentiable" and value is True and _is_of_torch(kind):
+            raise UsageError(
+                f"differentiable of {kind.__name__} is for a step that is differentiated, which no "
+                "training here does",
+                remedy="leave it out",
+            )
+        if name == "line_search_fn" and value != "strong_wolfe" and _is_of_torch(kind):
+            raise UsageError(
+                f"{kind.__name__} has no line search {value!r}", remedy="give strong_wolfe"
             )
         flag = isinstance(taken[name].default, bool)
         if flag is not isinstance(value, bool) and isinstance(taken[name].default, int | float):

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -12,11 +12,11 @@ from edgeport.runtimes.errors import SourceError, UsageError
 from edgeport.training.data import DataSet
 from edgeport.training.device import computing_on, device_of, forked_random
 
-from .evaluation import tensors
+from .evaluation import Tensors, tensors
 from .history import Settings
-from .loop import backward
+from .loop import backward, normalising
 from .objective import Objective, objective_for
-from .optimizers import make_optimizer, needs_closure
+from .optimizers import make_optimizer, make_step, needs_closure
 
 _FELL: Final = 0.99
 """Of what the untrained module costs on the same batches: below it, something was learned."""
@@ -61,7 +61,8 @@ def range_test(
         objective: As in ``fit``.
 
     Raises:
-        UsageError: The range makes no sense, or the optimizer needs a closure; TF32 without a GPU.
+        UsageError: The range makes no sense, the optimizer needs a closure, or a batch is too small
+            to be normalised; TF32 without a GPU.
         EngineError: The GPU failed, or has too little memory.
         SourceError: Not even the lowest rate gives a finite cost.
     """
@@ -70,54 +71,75 @@ def range_test(
             f"a range from {low} to {high} in {steps} steps",
             remedy="use 0 < low < high, and at least 10 steps",
         )
-    trial = copy.deepcopy(module).train()
-    still = copy.deepcopy(trial)
-    optimizer = make_optimizer(trial, replace(settings, learning_rate=low))
-    if needs_closure(optimizer):
-        raise UsageError(
-            f"{type(optimizer).__name__} searches its own step", remedy="no range test is needed"
-        )
-    device = device_of(trial)
+    device = device_of(module)
     inputs, labels = tensors(data.train)
-    objective = objective or objective_for(labels)
+    trial = _Trial(module, settings, objective or objective_for(labels))
     size = min(settings.batch_size or len(labels), len(labels))
-    rates: list[float] = []
-    costs: list[float] = []
-    fell: list[bool] = []
-    smooth = untrained = 0.0
-    with computing_on(device, tf32=settings.tf32), forked_random(device):
+    with computing_on(device, tf32=settings.tf32), forked_random(device), normalising():
         torch.manual_seed(settings.seed)
         for step in range(steps):
-            rate = low * (high / low) ** (step / (steps - 1))
             rows = torch.randperm(len(labels))[:size]
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
-            wanted = labels[rows].to(device)
-            cost = objective.cost(trial(**batch), wanted)
-            if not math.isfinite(cost.item()):
+            rate = low * (high / low) ** (step / (steps - 1))
+            if not trial.goes_on(rate, batch, labels[rows].to(device)):
                 break
-            optimizer.zero_grad()
-            backward(cost)
-            optimizer.step()
-            with torch.no_grad():
-                before = objective.cost(still(**batch), wanted)
-            untrained = 0.8 * untrained + 0.2 * before.item()
-            smooth = 0.8 * smooth + 0.2 * cost.item()
-            fell.append(smooth < _FELL * untrained)
-            rates.append(rate)
-            costs.append(smooth / (1 - 0.8 ** (step + 1)))  # no bias towards 0 at first
-            if costs[-1] > 4 * min(costs):
-                break
-    if not rates:
+    if not trial.rates:
         raise SourceError(
             f"the cost is not finite at the rate {low:g} already",
             remedy="look for NaN and Inf in the data",
         )
-    lowest = costs.index(min(costs))
-    suggested = rates[lowest] / 10
-    found = fell[lowest] and suggested >= low
-    return RangeTest(tuple(rates), tuple(costs), suggested if found else None)
+    return trial.found(low)
+
+
+class _Trial:
+    """A copy of a module that is trained, beside one that is not, and what both cost.
+
+    Raises:
+        UsageError: The optimizer needs a closure, or refuses its options.
+    """
+
+    def __init__(self, module: nn.Module, settings: Settings, objective: Objective) -> None:
+        self._module = copy.deepcopy(module).train()
+        self._untrained = copy.deepcopy(self._module)
+        self._optimizer = make_optimizer(self._module, settings)
+        if needs_closure(self._optimizer):
+            raise UsageError(
+                f"{type(self._optimizer).__name__} searches its own step",
+                remedy="no range test is needed",
+            )
+        self._objective = objective
+        self._smooth = self._smooth_untrained = 0.0
+        self._fell: list[bool] = []
+        self.rates: list[float] = []
+        self._costs: list[float] = []
+
+    def goes_on(self, rate: float, batch: Tensors, wanted: Tensor) -> bool:
+        """Train on a batch; whether the cost is finite, and no more than four times its lowest."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        cost = self._objective.cost(self._module(**batch), wanted)
+        if not math.isfinite(cost.item()):
+            return False
+        self._optimizer.zero_grad()
+        backward(cost)
+        make_step(self._optimizer)
+        with torch.no_grad():
+            before = self._objective.cost(self._untrained(**batch), wanted)
+        self._smooth_untrained = 0.8 * self._smooth_untrained + 0.2 * before.item()
+        self._smooth = 0.8 * self._smooth + 0.2 * cost.item()
+        self._fell.append(self._smooth < _FELL * self._smooth_untrained)
+        self.rates.append(rate)
+        self._costs.append(
+            self._smooth / (1 - 0.8 ** len(self.rates))
+        )  # no bias towards 0 at first
+        return self._costs[-1] <= 4 * min(self._costs)
+
+    def found(self, low: float) -> RangeTest:
+        """What the rates that were tried say; ``low`` is the first of them."""
+        lowest = self._costs.index(min(self._costs))
+        suggested = self.rates[lowest] / 10
+        is_good = self._fell[lowest] and suggested >= low
+        return RangeTest(tuple(self.rates), tuple(self._costs), suggested if is_good else None)
 
 
 def largest_stable_step(

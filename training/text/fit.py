@@ -82,6 +82,18 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
     refuse_difference(module, held_texts, expected, "scikit-learn")
     losses, right = _judge(classifier, vectorizer, held_texts, numbers[held])
     loss, _ = _judge(classifier, vectorizer, texts, numbers[rows])
+    schema, classes = {"text": "text"}, tuple(map(str, names))
+    return Fitted(
+        module,
+        Origin(name, len(lines.texts), lines.sha256, split, schema, classes=classes),
+        kept_texts(held_texts, numbers[held].astype(np.int64)),
+        _history(penalty, Epoch(1, loss, losses, right, 1.0)),
+        len(rows),
+        len(held),
+    )
+
+
+def _history(penalty: float, fit: Epoch) -> History:
     settings = Settings(
         epochs=1,
         batch_size=None,
@@ -90,21 +102,7 @@ def fit_classifier(lines: Lines, name: str, vectorizer: Any, penalty: float) -> 
         options={"C": penalty},
         schedule="constant",
     )
-    return Fitted(
-        module,
-        Origin(
-            name,
-            len(lines.texts),
-            lines.sha256,
-            split,
-            {"text": "text"},
-            classes=tuple(map(str, names)),
-        ),
-        kept_texts(held_texts, numbers[held].astype(np.int64)),
-        History(settings, "cross-entropy", "accuracy", (Epoch(1, loss, losses, right, 1.0),)),
-        len(rows),
-        len(held),
-    )
+    return History(settings, "cross-entropy", "accuracy", (fit,))
 
 
 def part(count: int, split: Split) -> tuple[Array, Array]:

@@ -101,52 +101,48 @@ def fit_vectors(
     names, numbers = (
         classes_of(texts.labels, rows) if texts.labels else (np.zeros(0, object), np.zeros(0))
     )
+    kept_out = [texts.texts[row] for row in held]
     words_of = vectorizer.build_analyzer()
-    train = [words_of(texts.texts[row]) for row in rows]
-    others = [words_of(texts.texts[row]) for row in held]
-    corpus = read_corpus(train, least)
+    others = [words_of(text) for text in kept_out]
+    corpus = read_corpus([words_of(texts.texts[row]) for row in rows], least)
     unseen = read_corpus(others, 1, corpus.words)
     vectors, epochs = _train(corpus, unseen, asked, on_epoch, on_chunk)
     vectorizer.set_params(vocabulary={word: index for index, word in enumerate(corpus.words)})
     means = _means(unseen, len(others), vectors)
-    kept_out = [texts.texts[row] for row in held]
-    known = np.bincount(unseen.texts, minlength=len(others))
     scores = {
         "pair_auc": epochs[-1].held_out_score,
         "known_words": len(unseen.ids) / max(1, sum(map(len, others))),
     }
     if texts.labels:
-        weight, bias = _classifier(_means(corpus, len(train), vectors), numbers[rows], penalty)
+        weight, bias = _classifier(_means(corpus, len(rows), vectors), numbers[rows], penalty)
         module = compile_vectors(vectorizer, vectors, [str(name) for name in names], weight, bias)
         expected = means @ weight.T + bias
         scores["accuracy"] = float((expected.argmax(1) == numbers[held]).mean())
         labels = numbers[held].astype(np.int64)
     else:
         module, expected = compile_vectors(vectorizer, vectors), means
-        labels = known.astype(np.float32)
+        labels = np.bincount(unseen.texts, minlength=len(others)).astype(np.float32)
     refuse_difference(module, kept_out, expected, "numpy")
     return FittedVectors(
         module,
         corpus.words,
         {**hyperparameters(module), "words": list(corpus.words)},
-        Origin(
-            texts.name,
-            len(texts.texts),
-            texts.sha256,
-            split,
-            {"text": "text"},
-            "label" if texts.labels else "known words",
-            tuple(map(str, names)),
-        ),
+        _origin(texts, split, names),
         kept_texts(kept_out, labels),
-        History(
-            _settings(asked, least),
-            "negative sampling",
-            METRIC,
-            epochs,
-            warnings=_too_frequent(epochs, asked),
-        ),
+        _history(asked, least, epochs),
         scores,
+    )
+
+
+def _origin(texts: Texts, split: Split, names: Array) -> Origin:
+    return Origin(
+        texts.name,
+        len(texts.texts),
+        texts.sha256,
+        split,
+        {"text": "text"},
+        "label" if texts.labels else "known words",
+        tuple(map(str, names)),
     )
 
 
@@ -176,6 +172,11 @@ def _train(
         if not epochs:
             raise
     return vectors, epochs
+
+
+def _history(asked: Word2Vec, least: int, epochs: tuple[Epoch, ...]) -> History:
+    warnings = _too_frequent(epochs, asked)
+    return History(_settings(asked, least), "negative sampling", METRIC, epochs, warnings=warnings)
 
 
 def _too_frequent(epochs: Sequence[Epoch], asked: Word2Vec) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ gradient of that mean is divided by how many they are, which word2vec.c forgot (
 "Corrected CBOW performs as well as skip-gram", 2021).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -88,10 +89,12 @@ class Word2Vec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}, expected 1 or more", remedy="correct it")
-        if self.kind not in RATES or not 0 <= self.sample <= 1 or self.seed < 0:
+        known = self.kind in RATES and 0 <= self.sample <= 1 and 0 <= self.seed < 2**63
+        if not known or not 0 < self.first_rate < math.inf:
             raise UsageError(
-                f"kind, sample and seed are {self.kind!r}, {self.sample}, {self.seed}, expected "
-                "skip-gram or cbow, 0 to 1, 0 or more",
+                f"kind, sample, rate and seed are {self.kind!r}, {self.sample}, {self.rate}, "
+                f"{self.seed}, expected skip-gram or cbow, 0 to 1, above 0, 0 or more and below "
+                "2**63",
                 remedy="correct them",
             )
 

@@ -30,6 +30,7 @@ from edgeport.deploy.compilers.operators import (
     quotients,
     spectra,
 )
+from edgeport.deploy.compilers.upstream import quick_passes
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 
@@ -42,7 +43,7 @@ def free_kernels() -> Iterator[None]:
     """Recurrent layers are not unrolled, and what torch takes apart fixes no size."""
     from edgeport.deploy.compilers.operators import recurrent  # loads dynamo
 
-    with recurrent.free_time(), composites.known():
+    with quick_passes(), recurrent.free_time(), composites.known():
         yield
 
 

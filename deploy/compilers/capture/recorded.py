@@ -34,7 +34,7 @@ from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import one_way, program, texts, ways
+from . import one_way, program, texts, truths, ways
 
 
 class Recorded(NamedTuple):
@@ -103,6 +103,7 @@ def _with_values(
         fallbacks.known(),
     ):
         found = _captured(capture, fixes=fixes)
+    truths.kept_as_tensors(found)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None
         tensor.fake_mode.propagate_real_tensors = False

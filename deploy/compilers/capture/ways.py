@@ -78,7 +78,7 @@ class _Way:
         return [self, *(way for other in self.turns.values() for way in other.all())]
 
 
-_MOST: Final = 8
+_MOST: Final = 31
 """Ways beside the first: each takes seconds to record, and has its operators in the file."""
 
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 from unittest import mock
 
 import torch
+from torch._higher_order_ops.cond import cond_op
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgeport.deploy.compilers.operators import complex_parts, quotients
-from edgeport.deploy.compilers.operators.fx_nodes import nodes_of
-from edgeport.deploy.compilers.upstream import operators_listed_once
+from edgeport.deploy.compilers.operators.fx_nodes import nodes_of, parts
 
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
@@ -25,7 +25,6 @@ _NUMBER: Final = "edgeport number"
 def mended() -> Iterator[None]:
     """While it is entered, the exporter is as it should be."""
     with (
-        operators_listed_once(),
         _exact_rewrites(),
         rules_of_the_operator(),
         _exact_numbers(),
@@ -130,15 +129,17 @@ def _is_of_onnx(program: ExportedProgram, registry: Any) -> bool:
     known = set(import_module(f"{_EXPORTER}._decomp").get_onnx_implemented_overloads(registry))
     return all(
         node.op in ("placeholder", "output")
+        or (node.op == "get_attr" and isinstance(getattr(part, str(node.target)), GraphModule))
         or (node.op == "call_function" and _stays(node.target, known))
-        for node in program.graph.nodes
+        for part in parts(program.graph_module)
+        for node in part.graph.nodes
     )
 
 
 def _stays(target: Any, known: set[Any]) -> bool:
     """Whether torch would leave an operator as it is, or drop it behind the pass."""
-    if not isinstance(target, OpOverload):
-        return isinstance(target, BuiltinFunctionType)  # of sizes: ``operator.mul``
+    if not isinstance(target, OpOverload):  # ``operator.mul`` of sizes, or a branch
+        return isinstance(target, BuiltinFunctionType) or target is cond_op
     utils = import_module("torch._export.utils")  # loads the exporter
     is_kept = not utils._is_cia_op(target) or utils._is_preservable_cia_op(target)
     return target in _ASSERTIONS or (target in known and is_kept and not target._schema.is_mutable)

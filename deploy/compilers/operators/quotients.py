@@ -66,8 +66,11 @@ def known() -> Iterator[None]:
         yield
 
 
-def _no_number(size: torch.SymFloat) -> int:
-    raise LostSizeError("int() of a size", sys._getframe(1).f_globals)
+def _no_number(number: torch.SymFloat) -> int:
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
+
+    what = "value" if free_unbacked_symbols(number) else "size"
+    raise LostSizeError(f"int() of a {what}", sys._getframe(1).f_globals)
 
 
 _own_number: Final[Any] = torch.SymInt.__int__

@@ -21,7 +21,7 @@ MOST_STREAMS: Final = 1024
 """Calls of one connection at a time."""
 
 MOST_RESETS: Final = 2000
-"""Calls that a client may take back within a period: what it costs to begin one is ours."""
+"""Calls that a client may have ended within a period: what it costs to begin one is ours."""
 
 PERIOD_S: Final = 5.0
 """How often a connection is looked at: what has been waiting for too long?"""
@@ -135,6 +135,8 @@ class Connection(asyncio.Protocol):
                 try:
                     self._on_frame(frame)
                 except StreamFault as e:
+                    if e.stream in self._streams:
+                        self._count_reset()
                     self._reset(e.stream, e.code)
         except ConnectionFault as e:
             self._reader.clear()
@@ -252,11 +254,15 @@ class Connection(asyncio.Protocol):
         stream = self._streams.get(number)
         if stream is None:
             return
-        self._resets += 1
-        if self._resets > MOST_RESETS:  # CVE-2023-44487
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many calls are taken back")
+        self._count_reset()
         self._forget(stream)
         stream.receiver.cancel()
+
+    def _count_reset(self) -> None:
+        """A client has a call ended: says so (CVE-2023-44487), or breaks a rule (CVE-2025-8671)."""
+        self._resets += 1
+        if self._resets > MOST_RESETS:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many calls are taken back")
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:

@@ -171,7 +171,7 @@ class _Answers:
 
     def _flush(self) -> None:
         while self._waiting and (result := self._waiting[0].result) is not None:
-            asked = self._waiting.popleft()
+            asked = self._waiting[0]  # until its message is there: who fails to write it says so
             if isinstance(result, InferResponse):
                 found = messages.ModelStreamInferResponse()
                 found.infer_response.ParseFromString(encode(result))
@@ -180,7 +180,9 @@ class _Answers:
                 found = messages.ModelStreamInferResponse(
                     error_message=text, infer_response={"id": asked.id}
                 )
-            self._call.send(found.SerializeToString())
+            message = found.SerializeToString()
+            self._waiting.popleft()
+            self._call.send(message)
         if self._ending and not self._waiting:
             self._gone()
             self._call.finish()

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
+from torch.export import exported_program
 
 from edgeport import deploy, runtimes
-from edgeport.deploy.compilers.upstream import cause, inference_only, quiet
+from edgeport.deploy.compilers.upstream import cause, inference_only, quick_passes, quiet
 
 
 class Older(torch.autograd.Function):
@@ -140,3 +141,21 @@ def test_the_cause_is_one_line() -> None:
     error.__cause__ = ValueError("\n\n  the cause\nadvice")
     assert cause(error) == "ValueError: the cause"
     assert cause(ValueError()) == "ValueError"
+
+
+def test_quick_passes_register_what_torch_does() -> None:
+    table = {torch.ops.aten.linear.default: lambda *_: NotImplemented}
+    override: Any = exported_program._override_composite_implicit_decomp
+
+    def kernels() -> set[Any]:
+        with override(table):
+            return {*torch.ops.aten.linear.default.py_kernels}
+
+    expected = kernels()
+    with quick_passes():
+        assert kernels() == expected
+        registered: Any = torch.ops.aten.linear.default.py_impl
+        with override(table), pytest.raises(RuntimeError, match="override a python impl for Disp"):
+            registered(torch.DispatchKey.CPU)(len)
+    assert torch.DispatchKey.CPU in expected
+    assert not expected & {*torch.ops.aten.linear.default.py_kernels}

@@ -20,6 +20,7 @@ from edgeport.deploy.compilers.operators.quotients import LostSizeError
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
 from edgeport.deploy.diagnosis.remedies import (
+    CHOSEN_LAYER,
     CUSTOM_OPERATOR,
     DECOMPOSITIONS,
     FIXED,
@@ -822,6 +823,11 @@ def test_errors_without_a_place(error: Exception, family: Family, problem: str) 
 @pytest.mark.parametrize(
     ("error", "problem", "remedy"),
     [
+        (
+            LostSizeError("int() of a value"),
+            "int() makes a number of Python's of a tensor's values",
+            f"keep it in a tensor; to choose by it, {CHOSEN_LAYER}",
+        ),
         (
             AttributeError("__torch__.torch.classes.quantized.LinearPackedParamsBase has no field"),
             "quantised modules of torch.ao hold packed weights",

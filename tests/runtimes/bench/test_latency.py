@@ -210,6 +210,12 @@ def test_too_many_combinations(make: Make) -> None:
         benchmark([make()], Sweep(("null",), batches=tuple(range(1, 67))))
 
 
+@pytest.mark.parametrize("percent", [0.0, 100.0, float("nan")])
+def test_a_percentile_that_no_number_of_calls_gives(make: Make, percent: float) -> None:
+    with pytest.raises(UsageError, match=f"the percentile {percent:g} was asked for"):
+        benchmark([make()], percents=(50, percent))
+
+
 def test_an_engine_that_has_no_call_of_its_own(make: Make) -> None:
     with pytest.raises(UsageError, match="backend 'null' has no call of an engine to time"):
         quick(make(), sweep=Sweep(("null",), threads=(1,), engine_only=True))

@@ -439,6 +439,9 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         find_compiler(f"{other}-linux")
     with pytest.raises(UsageError, match="no target is named 'z80'"):
         find_compiler("z80")
+    monkeypatch.setenv("CC", "gcc -DNAME='x")
+    with pytest.raises(UsageError, match='CC is "gcc -DNAME=\'x": No closing quotation'):
+        find_compiler()
 
 
 def test_the_users_compiler_comes_first_and_its_failure_is_told(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.runtimes import FormatError
+from edgeport.runtimes import FormatError, StorageError
 from edgeport.runtimes.formats.csv_table import read_table
 
 
@@ -28,6 +28,13 @@ def test_tabs(tmp_path: Path) -> None:
     path.write_bytes(b"a\tb\n1\t\xe9\n")
     with pytest.raises(FormatError, match=r"is not UTF-8: 'utf-8' codec can't decode byte 0xe9"):
         read_table(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(StorageError, match=f"cannot read .*{name}: Is a directory"):
+        read_table(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ def test_tf32_is_off_on_a_gpu_and_the_process_is_left_as_it_was() -> None:
     assert torch.backends.cudnn.allow_tf32  # the older name can still be read
 
 
+def test_sessions_that_end_in_the_order_of_their_begin_leave_tf32_as_it_was() -> None:
+    before, gpu = _own_choices(), torch.device("cuda", 0)
+    older = GpuChoices(gpu, GpuOptions())
+    newer = GpuChoices(gpu, GpuOptions())
+    older.restore()
+    assert not newer.tf32
+    newer.restore()
+    assert _own_choices() == before
+
+
 def test_tf32_that_somebody_else_wants(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, before = torch.device("cuda", 0), torch.backends.fp32_precision  # type: ignore[attr-defined]  # untyped
     torch.backends.fp32_precision = "tf32"  # type: ignore[attr-defined]  # untyped

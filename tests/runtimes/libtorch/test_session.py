@@ -398,6 +398,29 @@ def test_a_gpu_without_memory_for_the_weights(tmp_path: Path) -> None:
         open_signed("libtorch", tmp_path / "model.ts", Options(), load)
 
 
+def test_sessions_may_end_in_the_order_of_their_begin() -> None:
+    """As where a server opens a model anew before it closes the old one."""
+    before = torch.get_num_threads()
+    first, second, third = (
+        TorchSession("torch", torch.tanh, Signature((X,), (Y,)), Options(threads=count))
+        for count in (before + 1, before + 2, before + 2)
+    )
+    first.close()
+    second.close()
+    assert third.engine.threads == before + 2
+    third.close()
+    assert torch.get_num_threads() == before
+
+
+def test_what_a_caller_sets_between_sessions_is_given_back_to_him() -> None:
+    first = session(torch.tanh)
+    torch.set_num_threads(3)
+    second = session(torch.tanh)
+    first.close()
+    second.close()
+    assert torch.get_num_threads() == 3
+
+
 def test_a_forked_process_computes_with_as_many_threads() -> None:
     x = batch(1000, 1000)
     with TorchSession("torch", torch.tanh, Signature((X,), (Y,)), Options(threads=2)) as opened:

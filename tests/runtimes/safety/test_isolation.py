@@ -1,3 +1,4 @@
+import errno
 import math
 import mmap
 import os
@@ -20,7 +21,7 @@ from edgeport.runtimes import (
     OutOfMemoryError,
     StorageError,
 )
-from edgeport.runtimes.safety import isolation
+from edgeport.runtimes.safety import forked, isolation
 from edgeport.runtimes.safety.isolation import Limits, run_limited
 
 SHORT = Limits(time_s=20)
@@ -32,6 +33,17 @@ def test_an_answer_comes_back() -> None:
         "inf": math.inf,
     }
     assert run_limited(os.getpid, SHORT) != os.getpid()
+
+
+def test_where_no_process_is_left_no_pipe_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no process")
+
+    monkeypatch.setattr(forked, "fork", fork)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(BlockingIOError, match="no process"):
+        run_limited(os.getpid, SHORT)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("kind", [FormatError, IntegrityError, EngineError])
@@ -92,6 +104,7 @@ def unpickled() -> object:
     [
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), SHORT, "was ended by SIGSEGV"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), SHORT, "was ended by SIGKILL"),
+        (lambda: os.kill(os.getpid(), 40), SHORT, "was ended by signal 40"),  # a real-time one
         (lambda: os._exit(0), SHORT, "answered nothing that makes sense"),
         (lambda: os._exit(7), SHORT, "ended without an answer"),
         (unpickled, SHORT, "ended without an answer"),

@@ -1,3 +1,5 @@
+import time
+
 import hostile
 import onnx
 import pytest
@@ -27,6 +29,18 @@ def test_as_many_nodes_as_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     check_onnx(chain(50))
     with pytest.raises(ValueError, match="it has more than 50 nodes"):
         check_onnx(chain(51))
+
+
+def test_nodes_of_many_kinds_with_bodies_are_counted_once() -> None:
+    """Quadratic, these took 6 s; the time is of this process alone."""
+    body = helper.make_attribute("body", helper.make_graph([], "b", [], []))
+    nodes = [helper.make_node(f"N{i}", [], []) for i in range(16_000)]
+    for node in nodes:
+        node.attribute.append(body)
+    data = helper.make_model(helper.make_graph(nodes, "g", [], [])).SerializeToString()
+    began = time.process_time()
+    check_onnx(data)
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(

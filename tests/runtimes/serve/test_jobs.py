@@ -1,6 +1,8 @@
 """What clients ask of the repository, one after the other."""
 
+import errno
 import selectors
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ class Host:
         self.sent: list[tuple[int, Mapping[str, Any]]] = []
         self.workers = {0, 1}
         self.log: list[str] = []
+        self.fault: OSError | None = None  # of fork
 
     def broadcast(self, message: Mapping[str, Any]) -> set[int]:
         self.broadcasts.append(message)
@@ -30,9 +33,13 @@ class Host:
     def send(self, worker: int, message: Mapping[str, Any]) -> None:
         self.sent.append((worker, message))
 
-    def fork(self, life: Callable[[], None]) -> int:
-        life()
-        return 1
+    def fork(self, life: Callable[[socket.socket], None]) -> tuple[int, socket.socket]:
+        if self.fault is not None:
+            raise self.fault
+        ours, theirs = channel.pair()
+        with theirs:
+            life(theirs)
+        return 1, ours
 
     def told(self, text: str) -> None:
         self.log.append(text)
@@ -91,6 +98,18 @@ def test_a_model_that_fails_its_trial_reaches_no_worker(packed: Path) -> None:
     rig.turn()
     assert (rig.answers, rig.host.broadcasts) == ([(1, "no mlp")], [])
     assert rig.host.log == ["a client asks to load model 'mlp': no mlp"]
+
+
+def test_without_a_process_to_try_it_a_model_is_refused_and_the_next_is_not(packed: Path) -> None:
+    rig = Rig(packed)
+    rig.host.fault = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    rig.ask(1, "load", "mlp")
+    problem = f"no process can be started that tries the model: {rig.host.fault}"
+    assert rig.answers == [(1, problem)]
+    rig.host.fault = None
+    rig.ask(2, "load", "mlp")
+    rig.turn()
+    assert len(rig.host.broadcasts) == 1
 
 
 def test_a_thousand_unknown_models_behind_one_job_are_all_refused(packed: Path) -> None:

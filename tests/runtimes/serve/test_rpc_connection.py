@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import hpack
@@ -342,11 +342,20 @@ def test_a_call_that_is_taken_back_is_cancelled() -> None:
     assert client.frames() == []
 
 
-def test_too_many_calls_taken_back_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda number: f.reset(number, Code.CANCEL),
+        lambda number: f.frame(f.DATA, 0, number, b"late"),
+    ],
+)
+def test_too_many_calls_taken_back_end_the_connection(
+    ends: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MOST_RESETS", 3)
     client = Client().says(HELLO)
     for number in range(1, 9, 2):
-        client.says(f.frame(f.HEADERS, 5, number, BLOCK), f.reset(number, Code.CANCEL))
+        client.says(f.frame(f.HEADERS, 5, number, BLOCK), ends(number))
     assert client.fault() == Code.ENHANCE_YOUR_CALM
 
 

@@ -10,7 +10,9 @@ import pytest
 from rpc_served import CODE, INFERENCE, Make, draw, logits, refusal, request_for
 
 from edgeport.runtimes import open as open_bundle
-from edgeport.runtimes.serve.rpc import messages
+from edgeport.runtimes.serve.requests import InferResponse
+from edgeport.runtimes.serve.rpc import inference, messages
+from edgeport.runtimes.serve.rpc.encoding import encode
 from edgeport.runtimes.serve.work import Bounds
 
 
@@ -101,6 +103,26 @@ def test_a_stream_answers_in_order_and_survives_a_mistake(make: Make) -> None:
             one = server.infer(draw(1 + index % 7, index))
             np.testing.assert_allclose(logits(message.infer_response), logits(one), rtol=1e-4)
     assert list(stream(iter([]), timeout=9)) == []
+
+
+def test_an_answer_that_cannot_be_written_keeps_its_place_in_the_stream(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(response: InferResponse) -> bytes:
+        if response.id == "1":
+            raise ValueError("no")
+        return encode(response)
+
+    monkeypatch.setattr(inference, "encode", refusing)
+    stream = make().channel.stream_stream(
+        f"/{INFERENCE}/ModelStreamInfer",
+        messages.ModelInferRequest.SerializeToString,
+        messages.ModelStreamInferResponse.FromString,
+    )
+    requests = [request_for(draw(1), id=str(index)) for index in range(3)]
+    found = list(stream(iter(requests), timeout=30))
+    assert [message.infer_response.id for message in found] == ["0", "1", "2"]
+    assert found[1].error_message.startswith("the answer cannot be written")
 
 
 def test_a_deadline_that_is_over_is_told(make: Make) -> None:

@@ -58,11 +58,13 @@ class Gate(NullSession):
 class Queue:
     """A scheduler with such a session, and what came of its requests."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, bounds: Bounds | None = None, labels: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.session, self.board, self.results = Gate(), Board(), list[Result]()
         runs = ((8, 0.002), (800, 0.002))  # too long for the loop, and the rows cost nothing
         model = Model(
-            "m", "1", "null", self.session, {}, 128, runs, ("x",), ("y",),
+            "m", "1", "null", self.session, labels or {}, 128, runs, ("x",), ("y",),
             InputCheck(SIGNATURE), frozenset(),
         )  # fmt: skip  # in the order of its fields
         self.scheduler = Scheduler(model, self.board.counters(0, 0), bounds or Bounds(deadline_s=9))
@@ -204,6 +206,25 @@ def test_what_an_engine_raises_is_answered_and_logged() -> None:
         assert result.problem == "the engine failed: RuntimeError: a kernel"
 
     run(trial, ["a kernel"])
+
+
+def test_a_label_that_no_text_can_hold_costs_its_own_request_only() -> None:
+    async def trial() -> None:
+        queue = Queue(labels={"y": ("\ud800", "\ud800")})
+        queue.session.open.set()
+        queue.ask(outputs=(("y", 1),))
+        queue.ask()
+        await until(lambda: len(queue.results) == 2)
+        error, response = queue.results
+        assert isinstance(error, EngineError)
+        assert str(error).startswith("the answer cannot be made")
+        assert isinstance(response, InferResponse)
+        assert queue.scheduler.idle
+
+    run(
+        trial,
+        ["'utf-8' codec can't encode character '\\ud800' in position 11: surrogates not allowed"],
+    )
 
 
 def test_a_process_that_lost_its_gpu_answers_and_ends() -> None:

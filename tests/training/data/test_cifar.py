@@ -10,7 +10,9 @@ import pytest
 from image_sets import cifar10, cifar100, python_2_pickle
 
 from edgeport.runtimes import BackendMissingError, FormatError, MissingFileError, SourceError
+from edgeport.runtimes.formats.pickles import Made
 from edgeport.training.data import open_data, read_cifar
+from edgeport.training.data.plain_pickle import byte_array
 from edgeport.training.vision import import_torchvision
 
 NAMES = ("airplane", "automobile", "bird")
@@ -123,6 +125,13 @@ def test_a_damaged_batch(tmp_path: Path, content: object, problem: str) -> None:
     (place / "test_batch").write_bytes(python_2_pickle(content))
     with pytest.raises(FormatError, match=re.escape(f"wrote it: {problem}")):
         open_data(str(place))
+
+
+def test_a_shape_that_is_none() -> None:
+    kind = Made("numpy.dtype", ("u1", 0, 1))
+    array = Made("numpy.core.multiarray._reconstruct", (), (1, (1, "3072"), kind, False, "abc"))
+    with pytest.raises(ValueError, match="its shape is no shape: "):
+        byte_array(array)
 
 
 def test_cut_files_and_names(tmp_path: Path) -> None:

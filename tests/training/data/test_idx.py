@@ -56,6 +56,15 @@ def test_classes_have_names_where_the_folder_tells_which_data_they_are(tmp_path:
     assert open_data(str(tmp_path / "KMNIST" / "raw")).origin.classes[-1] == "wo"
 
 
+@pytest.mark.parametrize("part", [1, 3])
+def test_a_label_that_the_data_of_that_name_do_not_have(tmp_path: Path, part: int) -> None:
+    made = [*arrays()]
+    made[part] = made[part] + 9
+    mnist(tmp_path / "KMNIST", *made)
+    with pytest.raises(FormatError, match="has the label 11, and KMNIST has 10 classes"):
+        open_data(str(tmp_path / "KMNIST"))
+
+
 def test_a_class_that_is_only_tested_has_a_number(tmp_path: Path) -> None:
     images, labels, more, _ = arrays()
     mnist(tmp_path / "a", images, labels, more, np.array([0, 1, 2, 3, 6]))

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgeport.runtimes import FormatError, UsageError
+from edgeport.runtimes import FormatError, StorageError, UsageError
 from edgeport.training import DataSet, Epoch, History, Settings, Split, fit
 from edgeport.training.fitting import loop
 
@@ -57,6 +57,21 @@ def test_it_goes_on_bit_for_bit(line: DataSet, tmp_path: Path, changed: dict[str
     assert found == expected
     for name, tensor in resumed.state_dict().items():
         assert torch.equal(tensor, whole.state_dict()[name]), name
+
+
+def test_an_interrupt_right_behind_it_leaves_its_weights(line: DataSet, tmp_path: Path) -> None:
+    settings, file = Settings(6, 7, 0.05), tmp_path / "state"
+    part, resumed = module(), module()
+    fit(part, line, settings, on_epoch=interrupted(2), checkpoint=file)
+
+    def in_the_next_epoch(done: int, planned: int, cost: float) -> None:
+        if done % 6 == 3:
+            raise KeyboardInterrupt
+
+    found = fit(resumed, line, settings, on_batch=in_the_next_epoch, checkpoint=file)
+    assert len(found.epochs) == 2
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, part.state_dict()[name]), name
 
 
 def test_what_is_done_is_not_done_again(line: DataSet, tmp_path: Path) -> None:
@@ -148,6 +163,11 @@ def test_a_file_that_is_none(line: DataSet, tmp_path: Path, content: bytes) -> N
     file.write_bytes(content)
     with pytest.raises(FormatError, match=re.escape(f"{file} is not a checkpoint of edgeport")):
         fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+
+
+def test_a_folder_where_the_file_should_be(line: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=re.escape(f"cannot read the checkpoint {tmp_path}: ")):
+        fit(module(), line, Settings(1, 7, 0.05), checkpoint=tmp_path)
 
 
 def test_it_holds_no_pickle(line: DataSet, tmp_path: Path) -> None:

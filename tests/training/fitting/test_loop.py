@@ -23,6 +23,7 @@ from edgeport.training import (
     Split,
     fit,
 )
+from edgeport.training.fitting import range_test
 
 
 class Tiny(nn.Module):
@@ -184,6 +185,16 @@ def test_an_interrupt_in_the_callback_of_an_epoch_keeps_that_epoch() -> None:
         raise KeyboardInterrupt
 
     assert len(train(tiny(), examples(20), epochs=4, on_epoch=on_epoch).epochs) == 1
+
+
+def test_one_value_to_normalise_is_refused() -> None:
+    part, module = examples(3), tiny()
+    module.layers.insert(1, nn.BatchNorm1d(4))
+    assert train(module, part, batch_size=2).completed  # of which the last joins
+    with pytest.raises(UsageError, match="one value for each channel, and batch normalisation"):
+        train(module, part, batch_size=1)
+    with pytest.raises(UsageError, match="one value for each channel, and batch normalisation"):
+        range_test(module, DataSet(ORIGIN, part, part), Settings(1, 1, 0.01))
 
 
 def test_a_learning_rate_that_diverges(data: DataSet) -> None:

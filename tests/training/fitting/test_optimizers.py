@@ -7,7 +7,7 @@ from torch import nn
 
 from edgeport.runtimes import UsageError
 from edgeport.training import DataSet, Settings, fit
-from edgeport.training.fitting import find_optimizer, optimizer_names
+from edgeport.training.fitting import find_optimizer, optimizer_names, range_test
 from edgeport.training.fitting.optimizers import make_optimizer, needs_closure
 
 
@@ -38,6 +38,31 @@ def test_every_optimizer_lowers_the_cost(line: DataSet, name: str) -> None:
     history = fit(module(), line, Settings(6, 10, rate, optimizer=name.upper()))
     assert history.epochs[-1].held_out_cost < 0.9 * history.epochs[0].cost
     assert history.settings.optimizer == name.upper()
+
+
+def test_steps_in_another_way_may_be_asked_for(line: DataSet) -> None:
+    """Beside ``fused``, which is the default here, torch takes no ``foreach``."""
+    for options in ({"foreach": True}, {"foreach": False}, {"fused": False}):
+        history = fit(module(), line, Settings(1, 10, 0.1, optimizer="AdamW", options=options))
+        assert history.completed
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"betas": (0.9, 0.99, 0.999)}, "too many values to unpack"),
+        ({"betas": (0.9,)}, "tuple index out of range"),
+        ({"capturable": True}, "If capturable=True, params"),
+    ],
+)
+def test_options_that_fail_where_they_are_used(
+    line: DataSet, options: dict[str, Any], problem: str
+) -> None:
+    asked = Settings(1, 10, 0.1, optimizer="NAdam", options=options)
+    with pytest.raises(UsageError, match=f"refuses these options or parameters: {problem}"):
+        fit(module(), line, asked)
+    with pytest.raises(UsageError, match=f"refuses these options or parameters: {problem}"):
+        range_test(module(), line, asked)
 
 
 def test_muon_trains_matrices_only(line: DataSet) -> None:
@@ -124,6 +149,8 @@ def test_a_name_that_is_none(name: str, problem: str, remedy: str) -> None:
         ({"params": 0.9}, "SGD has no option 'params'"),
         ({"momentum": -1.0}, "SGD refuses these options or parameters: Invalid momentum"),
         ({"momentum": "high"}, "SGD refuses these options or parameters: "),
+        ({"fused": True, "foreach": True}, "SGD refuses these options or parameters: `fused` and"),
+        ({"differentiable": True}, "differentiable of SGD is for a step that is differentiated"),
         ({"momentum": True}, "SGD has no momentum of True\n  fix: give a number"),
         ({"maximize": "yes"}, "SGD has no maximize of 'yes'\n  fix: give true or false"),
     ],
@@ -142,6 +169,12 @@ def test_options_arrive() -> None:
 def test_nothing_to_train() -> None:
     with pytest.raises(UsageError, match="ReLU has no parameter to train"):
         make_optimizer(nn.ReLU(), Settings(1, 1, 0.1))
+
+
+def test_a_line_search_that_is_none() -> None:
+    asked = Settings(1, None, 1.0, optimizer="LBFGS", options={"line_search_fn": "wolfe"})
+    with pytest.raises(UsageError, match="LBFGS has no line search 'wolfe'\n  fix: give strong_w"):
+        make_optimizer(module(), asked)
 
 
 @pytest.mark.parametrize(("name", "needed"), [("LBFGS", True), ("Adam", False)])

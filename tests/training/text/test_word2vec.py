@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -143,9 +144,12 @@ def test_a_rate_that_is_too_large_ends_with_an_error() -> None:
     [
         ({"dimensions": 0}, "dimensions is 0, expected 1 or more"),
         ({"epochs": -1}, "epochs is -1, expected 1 or more"),
-        ({"kind": "glove"}, "'glove', 0.001, 0, expected skip-gram or cbow"),
-        ({"sample": 2.0}, "'skip-gram', 2.0, 0, expected"),
-        ({"seed": -1}, "'skip-gram', 0.001, -1, expected"),
+        ({"kind": "glove", "rate": 1.0}, "'glove', 0.001, 1.0, 0, expected skip-gram or cbow"),
+        ({"sample": 2.0}, "'skip-gram', 2.0, None, 0, expected"),
+        ({"rate": 0.0}, "'skip-gram', 0.001, 0.0, 0, expected"),
+        ({"rate": math.nan}, "'skip-gram', 0.001, nan, 0, expected"),
+        ({"seed": -1}, "'skip-gram', 0.001, None, -1, expected"),
+        ({"seed": 2**63}, "below 2\\*\\*63"),
     ],
 )
 def test_what_makes_no_sense(options: dict[str, Any], message: str) -> None:
