@@ -278,7 +278,7 @@ class Matches(nn.Module):
     """The last way gives what the first does, of those that take the first."""
 
     def forward(self, x: Tensor) -> Tensor:
-        match int(x[0].argmax()):
+        match int(x[:, 0].argmax()):
             case 0:
                 return x
             case 1:
@@ -290,7 +290,7 @@ class Matches(nn.Module):
 
 
 def test_what_fails_behind_another_condition_alone_stays() -> None:
-    found = rows((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1))
+    found = [{"x": np.arange(rows, dtype=np.float32)[:, None]} for rows in (1, 2, 4)]
     source = deploy.source_of(
         "m", Matches(), {"x": torch.tensor(found[2]["x"])}, AXES, samples=found
     )
@@ -300,7 +300,7 @@ def test_what_fails_behind_another_condition_alone_stays() -> None:
         x = torch.tensor(given["x"])
         torch.testing.assert_close(run(x)[0], Matches()(x))
     with pytest.raises(RuntimeError, match="another way through forward"):
-        run(torch.tensor([[0.0, 0, 1, 0]]))
+        run(torch.tensor([[0.0], [1.0], [2.0]]))
 
 
 def test_truths_that_are_added_up_are_ways() -> None:
