@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from unittest import mock
 
 import torch
@@ -117,7 +117,7 @@ def _tensors_of_own_kind(module: nn.Module) -> Iterator[torch.Tensor]:
             yield from (value for value in held.values() if _is_of_own_kind(value))
 
 
-def _is_of_own_kind(value: object) -> bool:
+def _is_of_own_kind(value: object) -> TypeGuard[torch.Tensor]:
     kind: Any = type(value)
     return (
         isinstance(value, torch.Tensor)
