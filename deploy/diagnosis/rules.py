@@ -320,6 +320,12 @@ RULES: Final = (
         f"{remedies.FIXED}",
     ),
     Rule(
+        Family.PYTHON,
+        r"^LostSizeError: len\(\) of a free size",
+        "len() of a tensor makes a number of a free size",
+        f"ask for x.shape[0] in place of len(x); or {remedies.FIXED}",
+    ),
+    Rule(
         Family.SIZE,
         r"^LostSizeError: a number that is made of values",
         "forward makes a number of values, for which the file would keep no condition",

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from unittest import mock
 
 import torch
@@ -89,6 +89,8 @@ def copied(module: nn.Module) -> nn.Module:
         for value in vars(part).values()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
+    known |= {id(tensor): _copy_of_kind(tensor) for tensor in _tensors_of_own_kind(module)}
+    known |= {id(tensor): _copy_of_kind(tensor) for tensor in _tensors_of_own_kind(module)}
     known |= {
         id(buffer): _LAZY_BUFFER(device=buffer.device, dtype=buffer.dtype)
         for buffer in module.buffers()
@@ -107,6 +109,31 @@ def copied(module: nn.Module) -> nn.Module:
     closures.fill(known)
     return found
 
+
+def _tensors_of_own_kind(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Those of a class that adds methods to ``torch.Tensor``, which torch (2.13) does not copy."""
+    for part in module.modules():
+        for held in (part._parameters, part._buffers, vars(part)):
+            yield from (value for value in held.values() if _is_of_own_kind(value))
+
+
+def _is_of_own_kind(value: object) -> TypeGuard[torch.Tensor]:
+    kind: Any = type(value)
+    return (
+        isinstance(value, torch.Tensor)
+        and not (kind is torch.Tensor or is_lazy(value))
+        and all(getattr(kind, name) is getattr(torch.Tensor, name) for name in _OF_A_COPY)
+    )
+
+
+def _copy_of_kind(tensor: torch.Tensor) -> torch.Tensor:
+    plain = tensor.detach().as_subclass(torch.Tensor).clone()
+    made = plain.as_subclass(type(tensor)).requires_grad_(tensor.requires_grad)
+    vars(made).update(vars(tensor))  # among it what says that it is a parameter
+    return made
+
+
+_OF_A_COPY: Final = ("__deepcopy__", "__torch_dispatch__")
 
 _LAZY_BUFFER: Final[Any] = UninitializedBuffer  # its types know no arguments
 

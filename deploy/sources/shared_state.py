@@ -36,11 +36,7 @@ class _Place:
 
     def get(self) -> object:
         value = self._held()
-        try:
-            _ = value.__class__, hasattr(value, "__dict__")
-        except Exception:  # it stands for what is not loaded yet
-            return _ABSENT
-        return value
+        return value if _bears_reading(value) else _ABSENT
 
     def _held(self) -> object:
         if isinstance(self.holder, dict):
@@ -104,6 +100,15 @@ class SharedState:
 
     def _changed(self) -> list[_Kept]:
         return [kept for kept in self.kept if _digest(kept.place.get()) != kept.digest]
+
+
+def _bears_reading(value: object) -> bool:
+    """Whether it answers at all: not what stands for something that is not loaded or built yet."""
+    try:
+        _ = value.__class__, hasattr(value, "__dict__")
+    except Exception:
+        return False
+    return True
 
 
 def _is_opaque(value: object) -> bool:
@@ -214,7 +219,7 @@ def _names_in(kind: type) -> Iterator[str]:
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:
-    for value in vars(kind).values():
+    for value in filter(_bears_reading, vars(kind).values()):
         function = value
         if isinstance(value, staticmethod | classmethod):
             function = value.__func__
@@ -225,7 +230,7 @@ def _functions(kind: type) -> Iterator[FunctionType]:
 
 def _unwrapped(value: object) -> Iterator[object]:
     """A value, and what is behind it where decorators are."""
-    while value is not None:
+    while value is not None and _bears_reading(value):
         yield value
         value = getattr(value, "__dict__", {}).get("__wrapped__")
 

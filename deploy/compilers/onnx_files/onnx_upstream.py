@@ -1,6 +1,9 @@
 """What torch's exporter to ONNX needs to be told, and what is mended in it (torch 2.13)."""
 
 import contextlib
+import functools
+import math
+import operator
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import BuiltinFunctionType, SimpleNamespace
@@ -11,10 +14,11 @@ import torch
 from torch._higher_order_ops.cond import cond_op
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from edgeport.deploy.compilers.operators import complex_parts, quotients
-from edgeport.deploy.compilers.operators.fx_nodes import nodes_of, parts
+from edgeport.deploy.compilers.operators.fx_nodes import made, nodes_of, parts, value_of
+from edgeport.deploy.compilers.operators.symbols import always
 
 _EXPORTER: Final = "torch.onnx._internal.exporter"
 _DECOMPOSED: Final = "edgeport decomposed"
@@ -212,9 +216,12 @@ def spell_as_known(program: ExportedProgram) -> None:
 
     ``item`` is what torch takes it apart to, both bounds of a clamp are floats where one is
     (``x.clamp(1e-6, 1)``), ``arange(-2, 3.0)`` says its dtype, ``mask |= other`` is
-    ``bitwise_or_``, and scripted code resizes images to a size as other code does.
+    ``bitwise_or_``, and scripted code resizes images to a size as other code does. The stride of a
+    contiguous tensor is the product of the sizes behind its axis.
     """
     for node in nodes_of(program.graph_module):
+        if node.target is _aten.sym_stride.int:
+            _spell_stride(node)
         bounds: Any = node.args[1:]
         node.target = _NAMES.get(node.target, node.target)
         if node.target in _CLAMPS and {*map(type, bounds)} == {int, float}:
@@ -223,6 +230,18 @@ def spell_as_known(program: ExportedProgram) -> None:
             node.kwargs = {**node.kwargs, "dtype": node.meta["val"].dtype}
         if node.target in _RESIZED and len(node.args) == 2:
             node.target, node.args = _RESIZED[node.target], (*node.args, None)
+
+
+def _spell_stride(node: Node) -> None:
+    of, axis = node.args
+    tensor = value_of(of)
+    behind = range(axis % tensor.dim() + 1, tensor.dim())
+    if behind and always(value_of(node) == math.prod(tensor.shape[each] for each in behind)):
+        with node.graph.inserting_before(node):
+            sizes = [made(_aten.sym_size.int, of, each) for each in behind]
+            node.replace_all_uses_with(
+                functools.reduce(functools.partial(made, operator.mul), sizes)
+            )
 
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types

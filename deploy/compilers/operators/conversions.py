@@ -1,4 +1,4 @@
-"""``float(size)`` and ``int(size)`` in forward, which Python makes numbers of, and of values.
+"""``float(size)``, ``int(size)`` and ``len(x)`` in forward, which Python makes numbers of.
 
 No method of a size helps: ``float`` gives a float. So these names are replaced in the modules where
 forward calls them, and only while torch.export runs.
@@ -61,7 +61,11 @@ def _whole(number: Any) -> Any:
     return number.long().item() if isinstance(number, torch.Tensor) else _sym_int(number)
 
 
-_NAMES: Final = {"float": _Float, "int": _Int}
+def _length(x: Any) -> Any:
+    return x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else len(x)
+
+
+_NAMES: Final = {"float": _Float, "int": _Int, "len": _length}
 
 
 def kept(error: LostSizeError, capture: Callable[[], T]) -> T:

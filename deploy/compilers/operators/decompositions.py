@@ -75,6 +75,11 @@ def _as_strided(
     return memory[place.expand(size)]
 
 
+def _column_stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Of several dtypes too, of which the exporter makes one sequence."""
+    return torch.cat([each if each.dim() > 1 else each.reshape(-1, 1) for each in tensors], 1)
+
+
 def _diagonal_scatter(
     x: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Tensor:
@@ -216,6 +221,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.fmod.Scalar: elementwise.fmod,
     _aten.scatter_reduce.two: scattering.reduced,
     _aten.as_strided.default: _as_strided,
+    _aten.column_stack.default: _column_stack,
     _aten.lgamma.default: elementwise.lgamma,
     _aten.rrelu.default: elementwise.rrelu,
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,

@@ -234,12 +234,36 @@ def div(input: Any, other: Any, **options: Any) -> Any:  # as torch.div
     return _own_div(input, other, **options)
 
 
+_own_opt_einsum: Final = torch.backends.opt_einsum.get_opt_einsum
+
+
+class _ByExample:
+    """``opt_einsum``, where it is installed: the order of products by the sizes of the capture.
+
+    It makes numbers of all sizes otherwise; any order is right.
+    """
+
+    @staticmethod
+    def contract_path(equation: str, *operands: Tensor, **options: Any) -> Any:
+        shapes = [tuple(map(_example_of, operand.shape)) for operand in operands]
+        return _own_opt_einsum().contract_path(equation, *shapes, shapes=True, **options)
+
+
+def _example_of(size: Any) -> int:
+    return size.node.hint or _SOME if isinstance(size, torch.SymInt) else size
+
+
+_SOME: Final = 2
+"""Where nothing is known, as of how many rows a mask chooses."""
+
+
 WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "cdist", cdist),
     (torch, "linspace", linspace),
     (torch, "as_tensor", as_tensor),
     (Tensor, "new_tensor", new_tensor),
     (torch, "div", div),
+    (torch.backends.opt_einsum, "get_opt_einsum", _ByExample),
     (torch, "take_along_dim", take_along_dim),
     (torch.SymInt, "__divmod__", quotient_and_rest),
     (math, "sqrt", square_root),

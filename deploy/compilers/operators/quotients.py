@@ -33,7 +33,7 @@ class LostSizeError(ValueError):
     """A size would be none any more, or went through floats: reading bytecode may leave it one.
 
     Attributes:
-        namespace: Of the module that called ``float`` or ``int``, if one did.
+        namespace: Of the module that called ``float``, ``int`` or ``len``, if one did.
     """
 
     def __init__(self, problem: str, namespace: dict[str, Any] | None = None) -> None:
@@ -49,6 +49,7 @@ def known() -> Iterator[None]:
         stack.enter_context(mock.patch.object(torch.SymFloat, "__int__", _no_number))
         stack.enter_context(mock.patch.object(torch.SymInt, "__int__", _number))
         stack.enter_context(mock.patch.object(torch.SymInt, "__float__", _float, create=True))
+        stack.enter_context(mock.patch.object(torch.Tensor, "__len__", _length))
         for name, rounds_up in (("TruncToInt", False), ("FloorToInt", False), ("CeilToInt", True)):
             kind = getattr(functions, name)
             stack.enter_context(
@@ -85,6 +86,16 @@ def _number(size: torch.SymInt) -> int:
 def _float(size: torch.SymInt) -> float:
     _require_torch(sys._getframe(1), "float")
     return float(_own_number(size))
+
+
+_own_length: Final[Any] = torch.Tensor.__len__
+
+
+def _length(x: torch.Tensor) -> int:
+    """``len(x)`` is a number of Python, whatever is returned here."""
+    if x.dim() and isinstance(x.shape[0], torch.SymInt):
+        _require_torch(sys._getframe(1), "len")
+    return int(_own_length(x))
 
 
 def _require_torch(caller: FrameType, name: str) -> None:

@@ -829,6 +829,12 @@ def test_errors_without_a_place(error: Exception, family: Family, problem: str) 
             f"keep it in a tensor; to choose by it, {CHOSEN_LAYER}",
         ),
         (
+            LostSizeError("len() of a free size"),
+            "len() of a tensor makes a number of a free size",
+            "ask for x.shape[0] in place of len(x); or declare the dimension fixed: write its size "
+            "in place of its name",
+        ),
+        (
             AttributeError("__torch__.torch.classes.quantized.LinearPackedParamsBase has no field"),
             "quantised modules of torch.ao hold packed weights",
             QUANTISED,

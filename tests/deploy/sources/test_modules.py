@@ -131,6 +131,30 @@ def test_lazy_buffers_are_copied() -> None:
     assert is_uninitialised(lazy)
 
 
+class Named(Tensor):
+    """A tensor with a method more, which torch refuses to copy (2.13)."""
+
+    def centred(self) -> Tensor:
+        return self - self.mean()
+
+
+def test_tensors_of_a_class_of_the_users_are_copied() -> None:
+    module = nn.Linear(2, 2)
+    module.weight = nn.Parameter(torch.randn(2, 2).as_subclass(Named))
+    module.register_buffer("shift", torch.randn(2).as_subclass(Named))
+    vars(module)["tied"] = module.weight
+
+    made, _ = prepared(module, keep_training_mode=False)
+    mine: Any = made.weight
+    assert isinstance(mine, Named)
+    assert isinstance(mine, nn.Parameter)
+    assert mine.requires_grad
+    assert isinstance(made.shift, Named)
+    assert vars(made)["tied"] is mine
+    assert torch.equal(mine.centred(), module.weight - module.weight.mean())
+    assert mine.data_ptr() != module.weight.data_ptr()
+
+
 def test_what_cannot_be_used_says_why() -> None:
     with pytest.raises(
         SourceError,

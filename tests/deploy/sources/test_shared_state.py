@@ -266,7 +266,25 @@ LAZY = Lazy()
 """numpy.ma.masked is among the globals of whoever trains with Lightning."""
 
 
+class Unbuilt:
+    """As a validator of pydantic, before there is one: it has no attributes, and says so loudly."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is asked for before it is built")
+
+
+class Options:
+    """As a class that pydantic or a lazy loader made holds them."""
+
+    validator, loader = Unbuilt(), Lazy()
+
+
 class ReadsWhatBearsNoReading(nn.Module):
+    options = Options
+    unbuilt, lazy = Unbuilt(), Lazy()
+
     def __init__(self) -> None:
         super().__init__()
         self.masked = np.ma.masked

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
-from edgeport.deploy import further
+from edgeport.deploy import further, source_of
+from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers.operators import free_sizes
 
 
 class EarlyExit(nn.Module):
@@ -189,3 +191,34 @@ def test_a_file_is_opened_without_a_word(
     )  # fmt: skip  # one call
     with runtimes.open(tmp_path / "m.edge", "torch"):
         assert "did not appear" not in caplog.text
+
+
+class Planner:
+    """As ``opt_einsum`` does: sizes are numbers to it."""
+
+    @staticmethod
+    def contract_path(equation: str, *shapes: Any, **options: Any) -> Any:
+        assert equation == "btd,de,ef->btf"
+        assert options["shapes"]
+        assert all(type(size) is int for shape in shapes for size in shape)
+        return [(1, 2), (0, 1)], "what it costs"
+
+
+class Products(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Parameter(torch.randn(4, 5)), nn.Parameter(torch.randn(5, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("btd,de,ef->btf", x, self.inner, self.outer)
+
+
+def test_the_order_of_products_fixes_no_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_sizes, "_own_opt_einsum", lambda: Planner)
+    monkeypatch.setattr(torch.backends.opt_einsum, "is_available", lambda: True)
+    module = Products()
+    example = {"x": torch.randn(2, 3, 4)}
+    captured = program.capture(source_of("net", module, example, {"x": {0: "batch", 1: "time"}}))
+    x = torch.randn(5, 7, 4)
+    (found,) = captured.module()(x)
+    torch.testing.assert_close(found, module(x))

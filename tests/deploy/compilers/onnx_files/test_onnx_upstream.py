@@ -1,9 +1,19 @@
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+from edgeport import runtimes
+from edgeport.deploy import source_of
+from edgeport.deploy.compilers.onnx_files import onnx_export
 from edgeport.deploy.compilers.onnx_files.onnx_upstream import rules_of_the_operator
+from edgeport.deploy.compilers.targets import negotiate
+from edgeport.deploy.compilers.upstream import quiet
+from edgeport.runtimes import Range
 
 
 def test_a_node_is_asked_of_the_rules_of_its_operator_alone(
@@ -40,3 +50,24 @@ def test_a_node_is_asked_of_the_rules_of_its_operator_alone(
     assert rewritten() == found
     assert [each for each in found if each != "Identity"] == ["Relu", "Tanh"]
     assert len(asked) > 200
+
+
+class Frames(nn.Module):
+    """Frames of a signal as views of its memory, as audio packages make them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = (x.shape[-1] - 8) // 4 + 1
+        x = torch.nn.functional.pad(x, (0, 3)).contiguous()
+        return x.as_strided((*x.shape[:-1], frames, 8), (*x.stride()[:-1], 4, 1))
+
+
+def test_strides_are_products_of_sizes(tmp_path: Path) -> None:
+    free = {"x": {0: "batch", 1: "rows", 2: "time"}}
+    ranges = {"time": Range(min=16)}
+    source = source_of("net", Frames(), {"x": torch.randn(2, 3, 40)}, free, ranges)
+    with quiet():
+        onnx_export.dynamo(source, tmp_path, negotiate(None, None))
+    x = torch.randn(5, 2, 61)
+    with runtimes.open(tmp_path / "model.onnx", backend="ort-cpu") as session:
+        (found,) = session.run({"x": x.numpy()}).values()
+    np.testing.assert_array_equal(found, Frames()(x).numpy())

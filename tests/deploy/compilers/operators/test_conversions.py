@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
+from edgeport.deploy import source_of
+from edgeport.deploy.compilers.capture import program
+from edgeport.deploy.compilers.operators.quotients import LostSizeError
 
 
 class Centred(nn.Module):
@@ -25,9 +29,28 @@ def test_a_float_of_a_size_stays_free(tmp_path: Path) -> None:
     dimensions = {"x": {0: "batch", 1: "width"}}
     path = tmp_path / "m.edge"
     deploy.export(module, torch.randn(2, 5), path, dimensions=dimensions, formats=["onnx", "pt2"])
-    assert globals().keys().isdisjoint({"float", "int"})
+    assert globals().keys().isdisjoint({"float", "int", "len"})
     x = torch.randn(3, 9)
     for backend in ("ort-cpu", "torch"):
         with runtimes.open(path, backend) as session:
             found = session.run({"x": x.numpy()})["output"]
         np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Heads(nn.Module):
+    """As of tabular transformers: the rows by ``len``, which makes a number of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len([x]) == 1
+        y = (lambda value: value.tanh())(x)  # no script
+        return y.reshape(len(x), 2, 3).transpose(1, 2).reshape(len(x), 6)
+
+
+def test_the_length_of_a_tensor_stays_free() -> None:
+    free = {"x": {0: "batch"}}
+    source = source_of("net", Heads(), {"x": torch.randn(2, 6)}, free)
+    (found,) = program.capture(source).module()(x := torch.randn(5, 6))
+    assert torch.equal(found, Heads()(x))
+    assert "len" not in globals()
+    with program.ready(), pytest.raises(LostSizeError, match=r"len\(\) of a free size"):
+        program.exported(source, source.flat)

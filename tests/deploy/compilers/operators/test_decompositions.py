@@ -92,6 +92,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     *((aten.scatter_reduce.two, (floats(5, 2), 0, torch.tensor([[0, 1], [0, 3], [4, 3]]),
                                  floats(3, 2), "mean"), {"include_self": keep})
       for keep in (False, True)),
+    (aten.column_stack.default, ([floats(3), torch.tensor([[0, 1], [1, 0], [0, 0]])],), {}),
     (aten.as_strided.default, (floats(4, 6).t(), (3, 2), (2, 1), 1), {}),
     (aten.as_strided.default, (floats(2, 3, 4).permute(2, 0, 1), (4, 2, 2), (1, 12, 4)), {}),
     (aten.lgamma.default, (torch.cat([floats(50) * 10, torch.tensor([0.1, 1, 2, 3.5, 300.0])]),),
