@@ -116,7 +116,7 @@ def first_proved(
 
 def takes_another_way(attempt: Attempt) -> bool:
     """Whether its file refuses a sample, which takes another way than the example."""
-    return attempt.diagnosis is not None and attempt.diagnosis.problem.endswith(TAKES_ANOTHER)
+    return attempt.diagnosis is not None and TAKES_ANOTHER in attempt.diagnosis.problem
 
 
 def attempt(
@@ -190,7 +190,8 @@ def _compile_and_prove(
     lacking, refused = _LACKING.search(told), _ANOTHER_WAY.search(told)
     diagnosis = _of_lacking(lacking, compiled, source) if lacking else None
     if refused:
-        diagnosis = _told(Family.CONTROL_FLOW, f"{refused['sample']} {TAKES_ANOTHER}")
+        why = f": {compiled.apart}" if compiled.apart else ""
+        diagnosis = _told(Family.CONTROL_FLOW, f"{refused['sample']} {TAKES_ANOTHER}{why}")
     elif wrong and not lacking:
         diagnosis = _of_wrong(wrong, folder)
     return Attempt(

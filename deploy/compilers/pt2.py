@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -77,7 +78,8 @@ def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled
     """
     from .capture.recorded import with_values  # loads sympy
 
-    return _saved(source, folder, with_values(source).program, save)
+    made = with_values(source)
+    return replace(_saved(source, folder, made.program, save), apart=made.apart)
 
 
 def _saved(

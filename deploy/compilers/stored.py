@@ -21,11 +21,13 @@ class Compiled:
         artefact: Its files are in the folder.
         debug_map: Private: from the nodes of the artefact to the user's code.
         fixed: Lines of the module that make a number of values, which is that of the example.
+        apart: Why it has one way through forward alone, where samples take others.
     """
 
     artefact: Artefact
     debug_map: str | None = None
     fixed: tuple[str, ...] = ()
+    apart: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

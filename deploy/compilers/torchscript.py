@@ -81,7 +81,8 @@ def recorded(source: Source, folder: Path) -> Compiled:
     from .capture.recorded import with_values
 
     made = with_values(source, fixes=True)
-    return replace(_of_program(source, folder, guarded(made.program)), fixed=made.fixed)
+    compiled = _of_program(source, folder, guarded(made.program))
+    return replace(compiled, fixed=made.fixed, apart=made.apart)
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:

@@ -44,10 +44,12 @@ class Recorded(NamedTuple):
         program: One way through forward, or several, and its conditions.
         fixed: The lines of the module that make a number of Python's, which is that of the
             example, though other samples have others there.
+        apart: Why it is one way alone, where samples take others.
     """
 
     program: ExportedProgram
     fixed: tuple[str, ...]
+    apart: str | None = None
 
 
 def with_values(source: Source, *, fixes: bool = False) -> Recorded:
@@ -75,9 +77,16 @@ def with_values(source: Source, *, fixes: bool = False) -> Recorded:
         return found
 
     found = record(source.roomy_tensors())
-    with contextlib.suppress(Exception):  # the one way, which the proof refuses then
+    apart = None
+    try:
         found = ways.with_others(source, found, record)
-    return Recorded(found, tuple(dict.fromkeys(numbers[place] for place in sorted(fixed))))
+    except NotImplementedError as e:
+        apart = str(e)
+    except Exception as e:  # torch raises anything; the proof refuses the one way then
+        first, *_ = str(e).splitlines() or [""]
+        apart = f"torch cannot join their ways ({type(e).__name__}: {first})"
+    lines = tuple(dict.fromkeys(numbers[place] for place in sorted(fixed)))
+    return Recorded(found, lines, apart)
 
 
 def _with_values(

@@ -135,7 +135,7 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
 
     made = with_values(source, fixes=True)
     compiled = _of_program(source, folder, request, lambda _: guarded(made.program))
-    return replace(compiled, fixed=made.fixed)
+    return replace(compiled, fixed=made.fixed, apart=made.apart)
 
 
 def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
