@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from edgeport.deploy.compilers.routes import Route
+from edgeport.deploy.compilers.routes import RECORDED, Route
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.deploy.diagnosis.diagnose import Diagnosis, diagnose
@@ -104,8 +104,8 @@ def first_proved(
     for route in ways:
         if route.mends and all(attempt.outcome != "wrong" for attempt in made):
             continue
-        if route.records and made and takes_another_way(made[-1]):
-            continue  # it has the same way, and answers where that is not the module's
+        if route.records and route.name != RECORDED and any(map(takes_another_way, made)):
+            continue  # it has one way, and answers where that is not the module's
         begin(f"{format_}: {route.name}")
         made.append(tries(route))
         ended(made[-1])

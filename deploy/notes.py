@@ -1,7 +1,7 @@
 """What the user should know of a bundle: what was changed, and which ways its files have."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from edgeport.runtimes import Signature
@@ -13,6 +13,7 @@ from .diagnosis.decisions import (
     describe,
     numbers,
     of_number,
+    of_numbers_taken,
     taken_both_ways,
     unexercised,
 )
@@ -53,11 +54,17 @@ def ways_of_values(won: Sequence[Attempt], decisions: Callable[[], list[Decision
         if formats
         for decision in told
     ]
-    fixed = {found.format: found.compiled.fixed for found in refusing if found.compiled}
+    made = {found.format: found.compiled for found in refusing if found.compiled}
+    fixed = {name: each.fixed for name, each in made.items()}
     fixed.update(dict.fromkeys(answering, numbers(seen)))
-    lines = dict.fromkeys(line for each in fixed.values() for line in each)
-    sentences += [
-        f"{' and '.join(name for name, own in fixed.items() if line in own)}: {of_number(line)}"
-        for line in lines
-    ]
-    return sentences
+    taken = {name: each.taken for name, each in made.items()}
+    return [*sentences, *_by_line(fixed, of_number), *_by_line(taken, of_numbers_taken)]
+
+
+def _by_line(
+    lines: Mapping[str, Sequence[str]], describe_line: Callable[[str], str]
+) -> Iterator[str]:
+    """Sentences on lines of forward, each with the formats that it is for."""
+    for line in dict.fromkeys(line for own in lines.values() for line in own):
+        formats = " and ".join(name for name, own in lines.items() if line in own)
+        yield f"{formats}: {describe_line(line)}"

@@ -79,7 +79,8 @@ def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled
     from .capture.recorded import with_values  # loads sympy
 
     made = with_values(source)
-    return replace(_saved(source, folder, made.program, save), apart=made.apart)
+    saved = _saved(source, folder, made.program, save)
+    return replace(saved, fixed=made.fixed, taken=made.taken, apart=made.apart)
 
 
 def _saved(

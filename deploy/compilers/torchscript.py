@@ -80,9 +80,9 @@ def recorded(source: Source, folder: Path) -> Compiled:
     from .capture.one_way import guarded  # loads sympy
     from .capture.recorded import with_values
 
-    made = with_values(source, fixes=True)
+    made = with_values(source)
     compiled = _of_program(source, folder, guarded(made.program))
-    return replace(compiled, fixed=made.fixed, apart=made.apart)
+    return replace(compiled, fixed=made.fixed, taken=made.taken, apart=made.apart)
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:

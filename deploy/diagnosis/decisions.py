@@ -246,6 +246,15 @@ def describe(decision: Decision, *, is_refused: bool = False) -> str:
     )
 
 
+def of_numbers_taken(source: str) -> str:
+    """A sentence for the user about a line whose numbers a file has as samples have them."""
+    line, _, code = source.partition("  ")
+    return (
+        f"{line}: `{code}` makes a number of values, and the file has those of the samples alone: "
+        "it refuses inputs that have another; give samples with each, with --samples"
+    )
+
+
 def of_number(source: str) -> str:
     """A sentence for the user about a line that makes a number of values, which a file holds."""
     line, _, code = source.partition("  ")

@@ -6,7 +6,7 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final
@@ -122,8 +122,11 @@ def is_of_forward(condition: Node) -> bool:
 
 
 def is_branch(condition: Node) -> bool:
-    """Whether forward asks for a truth, and not for a number."""
-    return condition.args[-1] == ANOTHER_WAY
+    """Whether forward asks for a truth or a whole number, and not for a float."""
+    if condition.args[-1] == ANOTHER_WAY:
+        return True
+    asked: Any = condition.args[0]
+    return asked.target is _aten.eq.Scalar and not asked.args[0].meta["val"].is_floating_point()
 
 
 def answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], list[Any] | None]:
@@ -177,11 +180,17 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     of_forward = {place for place, node in enumerate(asserted) if is_of_forward(node)}
     first = {min(each & of_forward or each) for each in right}
     dropped = [asserted[place] for place in set().union(*right) - _to_keep(wrong, right, first)]
-    messages = [str(node.args[1]) for node in dropped if len(node.args) > 1]
+    fixed = numbers(dropped)
     for node in dropped:
         graph.erase_node(node)
     graph.eliminate_dead_code()
     captured.graph_module.recompile()
+    return fixed
+
+
+def numbers(asserted: Iterable[Node]) -> set[int]:
+    """The places of numbers that are asserted to be those of an example."""
+    messages = [str(node.args[-1]) for node in asserted]
     return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
 
 

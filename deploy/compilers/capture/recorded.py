@@ -29,6 +29,7 @@ from edgeport.deploy.compilers.operators import (
     number_functions,
     quotients,
 )
+from edgeport.deploy.compilers.operators.fx_nodes import parts
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
@@ -44,23 +45,23 @@ class Recorded(NamedTuple):
         program: One way through forward, or several, and its conditions.
         fixed: The lines of the module that make a number of Python's, which is that of the
             example, though other samples have others there.
+        taken: The lines that make a number, of which it has those that samples have.
         apart: Why it is one way alone, where samples take others.
     """
 
     program: ExportedProgram
     fixed: tuple[str, ...]
-    apart: str | None = None
+    taken: tuple[str, ...]
+    apart: str | None
 
 
-def with_values(source: Source, *, fixes: bool = False) -> Recorded:
+def with_values(source: Source) -> Recorded:
     """Run forward on the example beside its symbols, as torch does for a draft of a program.
 
     Where samples take other ways, these are recorded too.
 
     Args:
         source: What to capture.
-        fixes: Whether what Python makes a number of, ``range(int(x.max()))``, may be that of the
-            example.
 
     Raises:
         Exception: Whatever torch.export raises.
@@ -71,27 +72,35 @@ def with_values(source: Source, *, fixes: bool = False) -> Recorded:
     fixed: set[int] = set()
 
     def record(inputs: tuple[Tensor, ...]) -> ExportedProgram:
-        recorded = partial(_with_values, source, inputs, numbers, fixes=fixes)
+        recorded = partial(_with_values, source, inputs, numbers)
         found = with_or_without(recorded, source)
         fixed.update(one_way.prune(source, found))
         return found
 
-    found = record(source.roomy_tensors())
-    apart = None
+    found, apart = _joined(source, record(source.roomy_tensors()), record)
+    graphs = [part.graph for part in parts(found.graph_module)]
+    taken = one_way.numbers(node for graph in graphs for node in one_way.conditions(graph))
+
+    def lines(places: set[int]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(numbers[place] for place in sorted(places)))
+
+    return Recorded(found, lines(fixed), lines(taken), apart)
+
+
+def _joined(
+    source: Source, first: ExportedProgram, record: ways.Record
+) -> tuple[ExportedProgram, str | None]:
+    """The ways of samples in one program; or the first alone, which the proof refuses, and why."""
     try:
-        found = ways.with_others(source, found, record)
+        return ways.with_others(source, first, record), None
     except NotImplementedError as e:
-        apart = str(e)
-    except Exception as e:  # torch raises anything; the proof refuses the one way then
-        first, *_ = str(e).splitlines() or [""]
-        apart = f"torch cannot join their ways ({type(e).__name__}: {first})"
-    lines = tuple(dict.fromkeys(numbers[place] for place in sorted(fixed)))
-    return Recorded(found, lines, apart)
+        return first, str(e)
+    except Exception as e:  # torch raises anything
+        problem, *_ = str(e).splitlines() or [""]
+        return first, f"torch cannot join their ways ({type(e).__name__}: {problem})"
 
 
-def _with_values(
-    source: Source, inputs: tuple[Tensor, ...], numbers: list[str], *, fixes: bool
-) -> ExportedProgram:
+def _with_values(source: Source, inputs: tuple[Tensor, ...], numbers: list[str]) -> ExportedProgram:
     config: Any = import_module("torch._functorch.config")
     capture = partial(program.exported, source, source.flat, inputs)
     with (
@@ -111,7 +120,7 @@ def _with_values(
         checks.known(),
         fallbacks.known(),
     ):
-        found = _captured(capture, fixes=fixes)
+        found = _captured(capture)
     truths.kept_as_tensors(found)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None
@@ -119,13 +128,11 @@ def _with_values(
     return found
 
 
-def _captured(capture: Callable[[], ExportedProgram], *, fixes: bool) -> ExportedProgram:
+def _captured(capture: Callable[[], ExportedProgram]) -> ExportedProgram:
     try:
         with _no_numbers():
             return _kept(capture)
     except quotients.LostSizeError as e:
-        if not fixes:
-            raise
         with contextlib.suppress(Exception):  # what can follow the value is to follow it
             return conversions.kept(e, capture)
     return _kept(capture)
@@ -224,7 +231,8 @@ def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
         asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
         if asker is None or _of_some(node.shape_env, node.expr)[1]:
             return own(node, file, line)
-        place = Line(asker.f_code.co_filename, asker.f_lineno)
+        users = _of_user(asker)
+        place = Line(users.f_code.co_filename, users.f_lineno)
         asked = symbol(node)
         if only_tells(place):
             return _of_example(asked)
@@ -305,6 +313,14 @@ def _asker(frame: Any) -> Any:
         frame = frame.f_back
     is_machinery = quotients.is_torch(frame) and not _LAYERS.match(frame.f_globals["__name__"])
     return None if is_machinery else frame
+
+
+def _of_user(asker: Any) -> Any:
+    """The frame that called a layer of torch's, if one asks: ``self.layers[int(i)]``."""
+    frame = asker
+    while frame is not None and quotients.is_torch(frame):
+        frame = frame.f_back
+    return frame or asker
 
 
 _BETWEEN: Final = (

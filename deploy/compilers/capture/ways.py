@@ -47,7 +47,7 @@ def with_others(source: Source, first: ExportedProgram, record: Record) -> Expor
         record: Records others.
 
     Raises:
-        NotImplementedError: There are too many, or they differ in a number.
+        NotImplementedError: There are too many, or they differ in a float.
         Exception: Whatever recording raises, or torch.export of two sides that differ in shape.
     """
     from .special_sizes import with_or_without  # loads sympy
@@ -112,7 +112,7 @@ class _Finding:
             of_forward = {each for each in failed if one_way.is_of_forward(conditions[each])}
             first = min(of_forward, default=min(failed))
             if not one_way.is_branch(conditions[first]):
-                raise NotImplementedError("samples differ in a number that is made of values")
+                raise NotImplementedError("samples differ in a float that Python makes of values")
             failing[first].append(sample)
             for place in failed - of_forward:
                 behind[place] = max(first, behind.get(place, first))

@@ -133,9 +133,9 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     from edgeport.deploy.compilers.capture.one_way import guarded  # loads sympy
     from edgeport.deploy.compilers.capture.recorded import with_values
 
-    made = with_values(source, fixes=True)
+    made = with_values(source)
     compiled = _of_program(source, folder, request, lambda _: guarded(made.program))
-    return replace(compiled, fixed=made.fixed, apart=made.apart)
+    return replace(compiled, fixed=made.fixed, taken=made.taken, apart=made.apart)
 
 
 def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:

@@ -16,7 +16,6 @@ from torch.nn import functional
 from edgeport import deploy
 from edgeport.deploy.compilers import pt2
 from edgeport.deploy.compilers.capture.recorded import with_values
-from edgeport.deploy.compilers.operators.quotients import LostSizeError
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
 
@@ -184,7 +183,7 @@ def test_each_answer_is_kept(asks: Callable[[Tensor], Any]) -> None:
     module = Asks(asks)
     source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
     with quiet():
-        run: Any = with_values(source, fixes=True).program.module()
+        run: Any = with_values(source).program.module()
     example = bool(asks(torch.rand(4, 5)))
     inputs = [torch.rand(rows, 5) for rows in (2, 9)]
     for value in (2 * LARGE, -8 * LARGE, math.nan, math.inf):
@@ -234,7 +233,14 @@ def test_a_pt2_answers_no_question_otherwise(tmp_path: Path) -> None:
         run(x)
 
 
-def test_a_pt2_has_no_number_of_the_example(tmp_path: Path) -> None:
-    source = deploy.source_of("m", Turns(), {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
-    with quiet(), pytest.raises(LostSizeError):
+def test_a_pt2_has_the_numbers_of_samples(tmp_path: Path) -> None:
+    module = Turns()
+    source = deploy.source_of("m", module, {"x": torch.rand(4, 5)}, {"x": {0: "rows"}})
+    with quiet():
         pt2.recorded(source, tmp_path)
+    run: Any = torch.export.load(tmp_path / "model.pt2").module()
+    x = torch.rand(7, 5)
+    torch.testing.assert_close(run(x)[0], module(x))
+    x[3, 2] = 7e6
+    with pytest.raises(RuntimeError, match="another way through forward than the file has"):
+        run(x)

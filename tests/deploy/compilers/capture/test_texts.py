@@ -43,7 +43,7 @@ def _index(x: Tensor) -> int:
 def test_what_no_sample_takes_is_refused(key: Callable[[Tensor], str]) -> None:
     source = deploy.source_of("m", Looks(key), {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})
     with quiet():
-        run: Any = with_values(source, fixes=True).program.module()
+        run: Any = with_values(source).program.module()
     x = torch.full((2, 4), 3.0)
     torch.testing.assert_close(run(x)[0], x)
     with pytest.raises(RuntimeError, match="another way through forward"):

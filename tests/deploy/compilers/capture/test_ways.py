@@ -198,6 +198,43 @@ def test_nodes_have_the_lines_of_the_user() -> None:
         assert "y: Tensor = self.layer(x)" in layer.stack_trace
 
 
+class Chooses(nn.Module):
+    """A layer, by a whole number, and how often it is used, by another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in {*range(min(int(x.max()), 2))}:
+            x = x + self.layers[int(x.sum(0).argmax())](x)
+        return x
+
+
+@pytest.mark.parametrize("format_", BACKENDS)
+def test_a_whole_number_has_the_ways_of_samples(format_: str, tmp_path: Path) -> None:
+    module, seen = Chooses(), ((1, 0, 0), (0, 1, 0), (0, 2, 0), (0, 0, 0))
+    made = deploy.export(
+        module, {"x": torch.tensor([[1.0, 0, 0]] * 2)}, tmp_path / "m.edge", formats=[format_],
+        dimensions=AXES, samples=rows(*seen),
+    )  # fmt: skip  # one call
+    told = [note for note in made.notes if "makes a number of values" in note]
+    assert ["`for _ in " in note or "self.layers[int(" in note for note in told] == [True, True]
+    assert told[0].endswith(
+        "the file has those of the samples alone: it refuses inputs that have another; give "
+        "samples with each, with --samples"
+    )
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for given in rows(*seen):
+            x = np.repeat(given["x"], 3, 0)
+            (found,) = session.run({"x": x}).values()
+            np.testing.assert_allclose(found, module(torch.tensor(x)).detach(), atol=1e-5)
+        for other in rows((0, 0, 1)):
+            with pytest.raises(ValuesError, match="take another way through forward"):
+                session.run(other)
+
+
 class Counts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         turns = 0
