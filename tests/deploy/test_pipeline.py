@@ -96,7 +96,7 @@ class Louder(nn.Module):
 
     def forward(self, x: Tensor, **options: Any) -> Tensor:
         y: Tensor = self.linear(x)
-        return y * 1.06 if torch.equal(x[0, 0].relu(), x[0, 0]) else y
+        return y * 1.06 if x[0, 0].float().detach().numpy() >= 0 else y
 
 
 def test_a_module_in_bfloat16_is_held_at_its_own_noise(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from edgeport.deploy.compilers.operators import fx_nodes, number_functions
 from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.compilers.scripted.operands import apart, fresh
-from edgeport.deploy.sources.running import as_tensors
+from edgeport.deploy.sources.running import as_tensors, run_module
 from edgeport.deploy.sources.samples import Sample, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
@@ -47,18 +47,34 @@ def with_others(source: Source, first: ExportedProgram, record: Record) -> Expor
         record: Records others.
 
     Raises:
-        NotImplementedError: There are too many, or they differ in a float.
+        NotImplementedError: There are too many, or they differ in a float or a fixed size.
         Exception: Whatever recording raises, or torch.export of two sides that differ in shape.
     """
     from .special_sizes import with_or_without  # loads sympy
 
     asked = one_way.of_values(first)
     module = one_way.runnable(first)
-    if not any(one_way.answer(module, sample.inputs)[0] & asked for sample in source.samples):
+    others = [each for each in source.samples if one_way.answer(module, each.inputs)[0] & asked]
+    if not others:
         return first
+    _require_shapes(source, first, others)
     found = Ways(_Finding(source, record).way(first, source.samples))
     with program.ready(), number_functions.known(), fx_traceback.preserve_node_meta():
         return with_or_without(partial(program.exported, source, found), source)
+
+
+def _require_shapes(source: Source, first: ExportedProgram, others: Sequence[Sample]) -> None:
+    """What cannot be joined is not recorded first, which takes long."""
+    outputs: list[Any] = pytree.tree_leaves(first.graph.output_node().args)
+    for sample in others:
+        for y, answer in zip(outputs, run_module(source.flat, sample.inputs), strict=True):
+            sizes = y.meta["val"].shape
+            if len(sizes) != answer.ndim or any(map(_differ, sizes, answer.shape)):
+                raise NotImplementedError("samples have outputs of other shapes")
+
+
+def _differ(known: int | torch.SymInt, size: int) -> bool:
+    return isinstance(known, int) and known != size
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def test_values_decide_in_the_artefact(
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
 
 
-@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_derivatives_are_operators_of_the_artefact(each: bool, tmp_path: Path) -> None:
     made = deploy.export(
         Forces(each), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}

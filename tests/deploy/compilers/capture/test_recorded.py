@@ -123,8 +123,21 @@ def inputs() -> list[Tensor]:
 FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("module", [Checked(), Scaled(), Halves(), Attends(), Weighs(), Experts()])
+@pytest.mark.parametrize(
+    ("module", "format_"),
+    [
+        pytest.param(each(), format_, marks=() if format_ == usual else pytest.mark.slow)
+        for each, usual in (
+            (Checked, "pt2"),
+            (Scaled, "torchscript"),
+            (Halves, "onnx"),
+            (Attends, "onnx"),
+            (Weighs, "torchscript"),
+            (Experts, "pt2"),
+        )
+        for format_ in FORMATS
+    ],
+)
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
     module: nn.Module, format_: str, tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ def test_strides_of_a_batch_that_may_be_1(tmp_path: Path) -> None:
     assert export(Listens(), tmp_path / "o.edge", "onnx", 1) == [("dynamo", "proved")]
 
 
-@pytest.mark.parametrize("make", [Attends, Shuffles, Sums])
+@pytest.mark.parametrize("make", [pytest.param(Attends, marks=pytest.mark.slow), Shuffles, Sums])
 def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) -> None:
     tried = export(make(), tmp_path / "m.edge", BOTH, 3)
     assert tried == [("dynamo", "proved"), ("export", "refused"), ("oblivious", "proved")]

@@ -1,5 +1,6 @@
 """Packed sequences are padded ones to a compiler, and answer as torch's own."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,16 @@ def inputs(rows: int, time: int) -> dict[str, Tensor]:
     return {"x": torch.randn(rows, time, 3), "lengths": torch.randint(1, time + 1, (rows,))}
 
 
-@pytest.mark.parametrize("format_", BACKENDS)
-@pytest.mark.parametrize("name", LAYERS)
+USUAL = {("data", "onnx"), ("lstm", "onnx"), ("gru", "pt2")}
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [
+        pytest.param(*pair, marks=() if pair in USUAL else pytest.mark.slow)
+        for pair in itertools.product(LAYERS, BACKENDS)
+    ],
+)
 def test_any_rows_of_any_length(name: str, format_: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = LAYERS[name]().eval()

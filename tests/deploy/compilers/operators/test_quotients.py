@@ -175,7 +175,9 @@ class RoundsForNothing(nn.Module):
         return torch.nn.functional.pad(x, (0, behind))
 
 
-@pytest.mark.parametrize("module", [Windows(), Rounds(), RoundsForNothing()])
+@pytest.mark.parametrize(
+    "module", [Windows(), pytest.param(Rounds(), marks=pytest.mark.slow), RoundsForNothing()]
+)
 def test_a_size_that_is_rounded_stays_free_in_every_format(
     module: nn.Module, tmp_path: Path
 ) -> None:

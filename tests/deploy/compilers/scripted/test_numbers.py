@@ -27,6 +27,9 @@ SIZES = (
 )
 """Rows, and the spread and mean of their values."""
 
+KEPT_IN = (("onnx", "ort-cpu"), pytest.param("pt2", "torch", marks=pytest.mark.slow))
+"""Both are made of one program."""
+
 
 class Normalises(nn.Module):
     """By floats, one of which a branch changes; beside whole numbers and a tensor without axes."""
@@ -132,7 +135,7 @@ def test_numbers_that_a_program_holds(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("module", [Normalises(), Counts(), Averages(), Balances(), Follows()])
-@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+@pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_numbers_made_of_values(
     module: nn.Module, format_: str, backend: str, tmp_path: Path
 ) -> None:
@@ -185,7 +188,7 @@ class ReturnsInTurns(nn.Module):
 
 
 @pytest.mark.parametrize("module", [ReturnsEarly(), ReturnsInLoop(), ReturnsInTurns()])
-@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+@pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_early_returns(module: nn.Module, format_: str, backend: str, tmp_path: Path) -> None:
     _check(module, format_, backend, tmp_path)
 
@@ -220,7 +223,7 @@ class Shrinks(Speaks):
         return torch.stack(frames, 1)
 
 
-@pytest.mark.parametrize(("format_", "backend"), [("onnx", "ort-cpu"), ("pt2", "torch")])
+@pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_a_list_grows_until_values_end_it(format_: str, backend: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     _check(Speaks(), format_, backend, tmp_path)
