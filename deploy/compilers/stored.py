@@ -21,7 +21,7 @@ class Compiled:
         artefact: Its files are in the folder.
         debug_map: Private: from the nodes of the artefact to the user's code.
         fixed: Lines of the module that make a number of values, which is that of the example.
-        taken: Those of which it has the numbers that samples have, and refuses others.
+        taken: Those of which it has the whole numbers of samples, and refuses others.
         apart: Why it has one way through forward alone, where samples take others.
     """
 

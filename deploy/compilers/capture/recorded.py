@@ -45,7 +45,7 @@ class Recorded(NamedTuple):
         program: One way through forward, or several, and its conditions.
         fixed: The lines of the module that make a number of Python's, which is that of the
             example, though other samples have others there.
-        taken: The lines that make a number, of which it has those that samples have.
+        taken: The lines that make a whole number, of which it has those that samples have.
         apart: Why it is one way alone, where samples take others.
     """
 
@@ -79,7 +79,8 @@ def with_values(source: Source) -> Recorded:
 
     found, apart = _joined(source, record(source.roomy_tensors()), record)
     graphs = [part.graph for part in parts(found.graph_module)]
-    taken = one_way.numbers(node for graph in graphs for node in one_way.conditions(graph))
+    asserted = [node for graph in graphs for node in one_way.conditions(graph)]
+    taken = one_way.numbers(filter(one_way.is_branch, asserted))
 
     def lines(places: set[int]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(numbers[place] for place in sorted(places)))
