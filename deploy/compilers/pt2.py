@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -79,8 +78,7 @@ def recorded(source: Source, folder: Path, save: Save | None = None) -> Compiled
     from .capture.recorded import with_values  # loads sympy
 
     made = with_values(source)
-    saved = _saved(source, folder, made.program, save)
-    return replace(saved, fixed=made.fixed, taken=made.taken, apart=made.apart)
+    return made.noted(_saved(source, folder, made.program, save))
 
 
 def _saved(

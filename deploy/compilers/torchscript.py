@@ -8,7 +8,6 @@ import operator
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -81,8 +80,7 @@ def recorded(source: Source, folder: Path) -> Compiled:
     from .capture.recorded import with_values
 
     made = with_values(source)
-    compiled = _of_program(source, folder, guarded(made.program))
-    return replace(compiled, fixed=made.fixed, taken=made.taken, apart=made.apart)
+    return made.noted(_of_program(source, folder, guarded(made.program)))
 
 
 def _of_program(source: Source, folder: Path, captured: ExportedProgram) -> Compiled:

@@ -121,8 +121,8 @@ def is_of_forward(condition: Node) -> bool:
     return str(condition.args[-1]).startswith(ANOTHER_WAY)
 
 
-def is_branch(condition: Node) -> bool:
-    """Whether forward asks for a truth or a whole number, and not for a float."""
+def may_turn(condition: Node) -> bool:
+    """Whether samples may go another way there: by a truth or a whole number, not by a float."""
     if condition.args[-1] == ANOTHER_WAY:
         return True
     asked: Any = condition.args[0]

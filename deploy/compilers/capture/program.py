@@ -40,7 +40,7 @@ from .known_values import with_known_values
 
 @contextlib.contextmanager
 def free_kernels() -> Iterator[None]:
-    """Recurrent layers are not unrolled, and what torch takes apart fixes no size."""
+    """Recurrent layers are not unrolled, what torch takes apart fixes no size; passes are quick."""
     from edgeport.deploy.compilers.operators import recurrent  # loads dynamo
 
     with quick_passes(), recurrent.free_time(), composites.known():

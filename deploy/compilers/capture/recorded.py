@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,7 @@ from edgeport.deploy.compilers.operators import (
     quotients,
 )
 from edgeport.deploy.compilers.operators.fx_nodes import parts
+from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
 from edgeport.deploy.sources.source import Source
@@ -53,6 +55,10 @@ class Recorded(NamedTuple):
     fixed: tuple[str, ...]
     taken: tuple[str, ...]
     apart: str | None
+
+    def noted(self, compiled: Compiled) -> Compiled:
+        """What was made of it, with what the user is told of."""
+        return replace(compiled, fixed=self.fixed, taken=self.taken, apart=self.apart)
 
 
 def with_values(source: Source) -> Recorded:
@@ -80,7 +86,7 @@ def with_values(source: Source) -> Recorded:
     found, apart = _joined(source, record(source.roomy_tensors()), record)
     graphs = [part.graph for part in parts(found.graph_module)]
     asserted = [node for graph in graphs for node in one_way.conditions(graph)]
-    taken = one_way.numbers(filter(one_way.is_branch, asserted))
+    taken = one_way.numbers(filter(one_way.may_turn, asserted))
 
     def lines(places: set[int]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(numbers[place] for place in sorted(places)))

@@ -127,7 +127,7 @@ class _Finding:
                 continue
             of_forward = {each for each in failed if one_way.is_of_forward(conditions[each])}
             first = min(of_forward, default=min(failed))
-            if not one_way.is_branch(conditions[first]):
+            if not one_way.may_turn(conditions[first]):
                 raise NotImplementedError("samples differ in a float that Python makes of values")
             failing[first].append(sample)
             for place in failed - of_forward:

@@ -1,7 +1,6 @@
 """ONNX, by torch's exporter of what torch.export captures."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -134,8 +133,7 @@ def recorded(source: Source, folder: Path, request: OnnxRequest) -> Compiled:
     from edgeport.deploy.compilers.capture.recorded import with_values
 
     made = with_values(source)
-    compiled = _of_program(source, folder, request, lambda _: guarded(made.program))
-    return replace(compiled, fixed=made.fixed, taken=made.taken, apart=made.apart)
+    return made.noted(_of_program(source, folder, request, lambda _: guarded(made.program)))
 
 
 def trace(source: Source, folder: Path, request: OnnxRequest) -> Compiled:

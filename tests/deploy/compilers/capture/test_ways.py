@@ -353,3 +353,27 @@ def test_truths_that_are_added_up_are_ways() -> None:
     for given in found:
         x = torch.tensor(given["x"])
         torch.testing.assert_close(run(x)[0], scaled(x))
+
+
+class Scales(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x * float(np.float64(x.max().item()))
+        return y
+
+
+class Grows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x for _ in {*range(1 + int(x.max() > 1))}])
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (Scales(), "samples differ in a float that Python makes of values"),
+        (Grows(), "samples have outputs of other shapes"),
+    ],
+)
+def test_why_ways_are_not_joined(module: nn.Module, why: str) -> None:
+    source = deploy.source_of("m", module, {"x": torch.ones(1, 2)}, samples=rows((0.5, 1), (2, 3)))
+    with quiet():
+        assert with_values(source).apart == why
