@@ -38,8 +38,16 @@ for _number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(_number, lambda *_: None)  # what is ignored stays so in a new process
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands take longest: last, they would leave the other CPUs idle."""
+    """The README's commands take longest: last, they would leave the other CPUs idle.
+
+    ``usually`` names the variants of a test that are run by default; the others are slow.
+    """
+    for item in items:
+        usual = [word for mark in item.iter_markers("usually") for word in mark.args]
+        if usual and not any(word in item.name for word in usual):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 

@@ -21,13 +21,8 @@ def test_there_are_four() -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
 
 
-@pytest.mark.parametrize(
-    "notebook",
-    [
-        *(pytest.param(path, id=path.stem) for path in NOTEBOOKS[:1]),
-        *(pytest.param(path, id=path.stem, marks=pytest.mark.slow) for path in NOTEBOOKS[1:]),
-    ],  # 02 trains for a while, the last two export
-)
+@pytest.mark.usually("01")  # 02 trains for a while, the last two export
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(notebook: Path, tmp_path: Path) -> None:
     code = cells(notebook, "code")
     assert code[0].startswith("%pip install -q 'edgeport[")  # for Colab; all else is Python

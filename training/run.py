@@ -193,7 +193,7 @@ def load(path: str | Path) -> Run:
     path = Path(path)
     if not path.exists():
         raise MissingFileError(
-            f"no such run: {path}", remedy=f"check the path, or: edgeport train digits -o {path}"
+            f"no such run: {path}", remedy="check the path; edgeport train makes runs"
         )
     if not (path / RECORD).is_file():
         raise FormatError(

@@ -27,8 +27,7 @@ def refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
         if empty:
             raise ParityError(
                 f"{_named(empty)} has no elements on any sample, so it proves nothing",
-                remedy="give an example, or a range, in which it has some, or allow it with "
-                "--constant-output NAME",
+                remedy=f"give an example, or a range, in which it has some, or {_allow(empty)}",
             )
         if lost := [name for name in dead if all(_is_nan(sample.eager[name]) for sample in golden)]:
             raise ParityError(
@@ -39,15 +38,20 @@ def refuse_dead(golden: Sequence[Golden], thresholds: Thresholds) -> None:
         if constant := [each.name for each in facts if each.constant]:
             raise ParityError(
                 f"{_named(constant)} is the same on every sample, so it proves nothing",
-                remedy="give --samples that make it vary, or allow it with --constant-output NAME",
+                remedy=f"give --samples that make it vary, or {_allow(constant)}",
             )
         raise ParityError(
             f"{_named(dead)} is drowned in its rounding error, so it proves nothing: eager itself "
             f"is {_share(min(each.zeros_ratio for each in facts))} of its size from float64",
             remedy="give --samples without what drowns it (a mask that hides all that a row may "
             "look at leaves the rounding errors of numbers as large as what hides them), or leave "
-            "it out of what forward returns, or allow it with --constant-output NAME",
+            f"it out of what forward returns, or {_allow(dead)}",
         )
+
+
+def _allow(outputs: Sequence[str]) -> str:
+    options = " ".join(f"--constant-output {name}" for name in outputs)
+    return f"allow it with {options} (Thresholds(constant_outputs={tuple(outputs)}))"
 
 
 def _share(zeros_ratio: float) -> str:

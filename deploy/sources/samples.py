@@ -6,8 +6,8 @@ zeros, ones, large and denormal values, integers at the ends of what was seen.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,13 @@ _LARGEST_OWN: Final = 2**25
 _UNSIZED_SAMPLES: Final = 3
 """Samples drawn for a signature without free dimensions."""
 
+_SMALLEST_SAMPLES: Final = 4
+"""Drawn at the smallest sizes, where a compiler takes a 1 for more than chance: forward may ask
+for values first."""
+
+_SMALLEST_REAL: Final = 8
+"""Real samples of which each is tried at the smallest sizes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -64,7 +71,9 @@ def build_samples(
     numbered = [(plans[number % len(plans)], number) for number in range(count)]
     given = (*_own_sizes(declared, values), *_sizes_of_example(declared, values))
     own = [(sizes, number) for sizes, number in given if sizes not in plans]
-    samples = [sample_at(declared, sizes, values, number) for sizes, number in (*numbered, *own)]
+    small = [each for each in _smallest(declared, values) if each not in numbered]
+    asked = (*numbered, *own, *small)
+    samples = _named_apart(sample_at(declared, sizes, values, number) for sizes, number in asked)
     usual = inputs_at(declared, usual_sizes(declared), values, seed=count)
     cases = edge_cases(declared, usual, values)
     return (*samples, *(Sample(name, "edge", inputs) for name, inputs in cases))
@@ -238,6 +247,24 @@ def _own_sizes(declared: Signature, values: Values) -> Iterator[tuple[dict[str, 
             found.setdefault(elements_of(declared, sizes), (sizes, number))
     for elements in dict.fromkeys((min(found), max(found)) if found else ()):
         yield found[elements]
+
+
+def _smallest(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:
+    """The smallest sizes with several values, by the numbers of their samples."""
+    ranges = {name: declared.range_of(name) for name in declared.dimensions}
+    sizes = {name: range_.nearest(max(range_.min, 1)) for name, range_ in ranges.items()}
+    count = min(len(values.real), _SMALLEST_REAL) if values.real else _SMALLEST_SAMPLES
+    yield from ((sizes, number) for number in range(count if sizes else 0))
+
+
+def _named_apart(samples: Iterable[Sample]) -> list[Sample]:
+    """Count those of one name: ``real, batch=1``, ``real, batch=1 (2)``."""
+    counts: dict[str, int] = {}
+    found = []
+    for sample in samples:
+        count = counts[sample.name] = counts.get(sample.name, 0) + 1
+        found.append(replace(sample, name=f"{sample.name} ({count})") if count > 1 else sample)
+    return found
 
 
 def _sizes_of_example(declared: Signature, values: Values) -> Iterator[tuple[dict[str, int], int]]:

@@ -147,6 +147,7 @@ def test_samples_and_names_and_formats(
     assert bundle.manifest.artefacts[0].details["opset"] == 18
 
 
+@pytest.mark.slow
 def test_int_of_8_bits_measures_ranges_on_what_is_given_for_it(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -466,6 +467,7 @@ def test_ctrl_c_leaves_nothing_but_the_report(repository: Path) -> None:
     assert (repository / "story.json").exists()
 
 
+@pytest.mark.slow
 def test_a_narrower_precision_is_told_by_every_command(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

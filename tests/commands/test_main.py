@@ -217,6 +217,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
     assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.usually("inspect", "verify")
 @pytest.mark.parametrize(
     ("typed", "code", "said"),
     [
@@ -224,9 +225,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
         ("inspect mlp.edge >/dev/full", 3, "cannot print the result: No space left on device"),
         ("verify nothing 2>/dev/full", 2, ""),
         ("verify nothing 2>&-", 2, ""),
-        pytest.param(
-            "train digits --epochs 1 -o x --find-lr 0<&- 2>&-", 0, "", marks=pytest.mark.slow
-        ),
+        ("train digits --epochs 1 -o x --find-lr 0<&- 2>&-", 0, ""),
     ],
 )
 def test_an_output_that_cannot_be_written(

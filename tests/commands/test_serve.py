@@ -485,6 +485,7 @@ def test_where_nothing_can_be_printed_is_served(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.usually("15")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_busy_server_answers_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
     with serving(slow(tmp_path)) as server, connections(server, 3) as (busy, kept, idle):

@@ -222,6 +222,7 @@ def test_too_few_open_files_are_told_before_anything_is_tried(tmp_path: Path) ->
 # ---- engines that crash
 
 
+@pytest.mark.usually("11")
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM])
 def test_a_worker_that_dies_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
     """Told to end, it makes its port deaf, which is the next one's too."""

@@ -233,6 +233,7 @@ def test_declaring_the_command_imports_no_engine() -> None:
     assert found.stdout == "set()\n"
 
 
+@pytest.mark.usually("2")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_after_an_epoch_keeps_a_whole_run(number: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "--epochs", "5000")
@@ -271,6 +272,7 @@ def test_ctrl_c_while_what_was_trained_is_measured_loses_nothing(
     assert load(tmp_path / "run").history.completed
 
 
+@pytest.mark.slow
 def test_many_ctrl_c_leave_a_whole_run_or_nothing(tmp_path: Path) -> None:
     """By somebody impatient: what is said is what is there. (What prints it may be hit too.)"""
     process = start(tmp_path, "--epochs", "5000")
@@ -359,6 +361,7 @@ def test_ctrl_c_before_the_first_epoch_is_done_writes_nothing(
     assert entries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_lose_the_run(tmp_path: Path) -> None:
     process = start(tmp_path, "--epochs", "3")
     assert process.stdout is not None

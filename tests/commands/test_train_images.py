@@ -38,6 +38,7 @@ def test_a_cnn_on_files_of_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ).read_text(encoding="utf-8")
 
 
+@pytest.mark.usually("mlp")
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_colours_of_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
     names = ("red", "green", "blue")

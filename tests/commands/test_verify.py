@@ -25,6 +25,7 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
     assert lines[-1].startswith("mlp: 3 of 3 backends pass on 12 samples; ratio = error / floor")
 
 
+@pytest.mark.slow
 def test_torch_needs_no_cache_of_an_earlier_run(mlp_bundle: Path, tmp_path: Path) -> None:
     """As on a machine that was just started: torch makes its cache folder while it opens a file."""
     command = [sys.executable, "-m", "edgeport", "verify", str(mlp_bundle), "--backend", "torch"]

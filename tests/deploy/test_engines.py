@@ -194,6 +194,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_an_engine_is_built_leaves_nothing(tmp_path: Path) -> None:
     cache, place = tmp_path / "cache", tmp_path / "place"
     place.mkdir()

@@ -169,6 +169,7 @@ class Steps(Rows):
         return total
 
 
+@pytest.mark.usually("module1")
 @pytest.mark.parametrize("module", [Steps(), Rows()])
 def test_scripted_code_goes_by_the_newer_exporter(tmp_path: Path, module: nn.Module) -> None:
     given = x(4, 3, 8)
@@ -288,7 +289,7 @@ class Drowned(nn.Module):
             "onnx",
             ParityError,
             "the output 'output_1' is the same on every sample",
-            "--constant",
+            "allow it with --constant-output output_1",
         ),
         (
             DeadTwice(),
@@ -296,7 +297,7 @@ class Drowned(nn.Module):
             ParityError,
             "each of the outputs 'output_1' and 'output_2' is the same on every sample, so it "
             "proves nothing",
-            "--constant",
+            "allow it with --constant-output output_1",
         ),
         (
             Drowned(),
@@ -388,6 +389,7 @@ class Seeded(nn.Module):
         return x + torch.randn(x.shape)
 
 
+@pytest.mark.usually("module0", "module1", "module2", "module4")
 @pytest.mark.parametrize(
     ("module", "formats", "problem", "remedy"),
     [
@@ -729,6 +731,7 @@ def test_an_artefact_whose_engine_is_missing_is_not_packed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_onnx_is_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
     code = """
 import torch

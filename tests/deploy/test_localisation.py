@@ -103,6 +103,7 @@ def test_an_existing_folder_is_refused_before_anything_is_compiled(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usually("raise")
 @pytest.mark.parametrize("way", ["raise", "crash"])
 def test_a_localiser_that_fails_hides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str

@@ -99,6 +99,7 @@ class Louder(nn.Module):
         return y * 1.06 if x[0, 0].float().detach().numpy() >= 0 else y
 
 
+@pytest.mark.slow
 def test_a_module_in_bfloat16_is_held_at_its_own_noise(tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = {"x": torch.randn(4, 8, dtype=torch.bfloat16)}

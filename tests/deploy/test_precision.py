@@ -213,6 +213,7 @@ class LoudSteps(nn.Module):
         return torch.stack(found, 1)
 
 
+@pytest.mark.slow
 def test_what_leaves_float16_in_a_loop_stays_in_float32(tmp_path: Path) -> None:
     events: list[Any] = []
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -381,6 +382,7 @@ class Heard(nn.Module):
         return y
 
 
+@pytest.mark.usually("None")
 @pytest.mark.parametrize(("target", "way"), [(None, "static, "), ("tensorrt-10", "static, symm")])
 def test_a_mask_behind_a_convolution_is_not_rounded(
     target: str | None, way: str, tmp_path: Path
@@ -661,6 +663,7 @@ class Packed(nn.Module):
         return y
 
 
+@pytest.mark.slow
 def test_a_layer_over_packed_sequences_is_in_bfloat16(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(3, 5, 4), "lengths": torch.tensor([5, 2, 3])}
@@ -700,6 +703,7 @@ class Near(nn.Module):
         return root
 
 
+@pytest.mark.slow
 def test_a_loop_that_may_have_no_end_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -751,6 +755,7 @@ class Turned(nn.Module):
         return y
 
 
+@pytest.mark.slow
 def test_a_product_that_crashes_in_float16_stays_in_float32(tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = narrow(Turned(), {"x": torch.randn(2, 5, 16)}, tmp_path / "m.edge", "float16")
@@ -759,6 +764,7 @@ def test_a_product_that_crashes_in_float16_stays_in_float32(tmp_path: Path) -> N
     assert signal_db(made) > 40
 
 
+@pytest.mark.slow
 def test_a_target_of_tensorrt_gets_what_it_reads(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(2, 5, 16)}
@@ -820,6 +826,7 @@ def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert made.bundle.artefact("tensorrt-rtx").precision == "bfloat16"
 
 
+@pytest.mark.usually("Tagger-int8", "convolutions-float16")
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @pytest.mark.parametrize("make", [convolutions, Tagger])
 def test_weights_in_a_file_of_their_own(

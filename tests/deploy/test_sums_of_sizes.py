@@ -68,6 +68,7 @@ def bundle(decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_follows_is_in_the_signature(bundle: Path) -> None:
     signature = Bundle.read(bundle).manifest.signature
     assert str(signature.inputs[-1]) == "mask: bool[batch, past+time]"

@@ -62,6 +62,7 @@ def told() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_rehearsal_does_every_step_and_says_what_it_is(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_check_that_is_killed_leaves_the_report_of_what_there_was(
     assert "It was interrupted." in Page((output / "rehearsal-report.html").read_text()).text
 
 
+@pytest.mark.usually("1")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_whoever_lends_the_machine_may_end_it(
     models: Path, tmp_path: Path, number: signal.Signals

@@ -45,6 +45,7 @@ def test_a_session_that_computes_something_else_is_told(tmp_path: Path) -> None:
             assert len(list(fuzz_export._differences(session, question))) == wrong
 
 
+@pytest.mark.slow
 def test_what_is_found_is_kept_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_training_on_another_device(tmp_path: Path) -> None:
     """The device refuses tensors of the CPU, and is one that torch is told of in ``far_device``."""
     file = tmp_path / "state"

@@ -46,6 +46,7 @@ def test_diabetes_by_gradient_descent_is_the_closed_form() -> None:
     assert found["(intercept)"][1] == pytest.approx(theirs.intercept_, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_columns_that_depend_on_one_another(tmp_path: Path) -> None:
     """One feature per category and an intercept: descent from 0 finds the least-norm solution."""
     path = tmp_path / "a.csv"

@@ -180,6 +180,10 @@ def _check_options(kind: type[Optimizer], options: Mapping[str, Option]) -> None
             raise UsageError(
                 f"{kind.__name__} has no line search {value!r}", remedy="give strong_wolfe"
             )
+        if name == "history_size" and value not in range(1, 2**31) and _is_of_torch(kind):
+            raise UsageError(
+                f"{kind.__name__} has no history of {value!r} steps", remedy="give 1 or more"
+            )
         flag = isinstance(taken[name].default, bool)
         if flag is not isinstance(value, bool) and isinstance(taken[name].default, int | float):
             raise UsageError(

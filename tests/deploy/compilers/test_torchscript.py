@@ -188,6 +188,7 @@ class Floats(nn.Module):
         return y.masked_fill(x > 1, size)[:, -(size // 2) :]
 
 
+@pytest.mark.usually("module1", "module3")
 @pytest.mark.parametrize("module", [Flags(), Spans(), Resizes(), Floats()])
 def test_what_a_trace_dislikes_is_written_otherwise(module: nn.Module, tmp_path: Path) -> None:
     events: list[Any] = []

@@ -62,6 +62,7 @@ class Flattened(nn.Module):
         return x.reshape(-1, length) * torch.linspace(0, 1, length)
 
 
+@pytest.mark.slow
 def test_the_product_of_a_shape_stays_free(tmp_path: Path) -> None:
     path = tmp_path / "m.edge"
     own = torch.Size([2, 3]).numel

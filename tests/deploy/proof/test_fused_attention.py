@@ -154,6 +154,7 @@ def test_what_hangs_on_no_hidden_place_is_fine() -> None:
     assert told(Reads("mean", enable_nested_tensor=False)) is None
 
 
+@pytest.mark.slow
 def test_rows_that_are_hidden_whole_are_0_as_with_gradients(tmp_path: Path) -> None:
     """In eager torch without gradients they are NaN, which no file has."""
     example = {"ids": torch.tensor([[1, 2, 3], [4, 5, 6]])}

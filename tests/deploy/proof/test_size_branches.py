@@ -101,6 +101,7 @@ def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
 
 
+@pytest.mark.slow
 def test_a_size_at_which_nothing_is_missing_is_tried(tmp_path: Path) -> None:
     """torch.export is then told that what was filled up is longer, and all formats have it."""
     module, example = Windows(), torch.randn(1, 12, 2)

@@ -280,6 +280,7 @@ def _work(folder: Path, seed: int, failures: "multiprocessing.Queue[str]") -> No
             (folder / key.file).unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_processes_that_write_read_and_evict_at_once(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     failures = spawn.Queue()

@@ -171,9 +171,16 @@ def test_nothing_to_train() -> None:
         make_optimizer(nn.ReLU(), Settings(1, 1, 0.1))
 
 
-def test_a_line_search_that_is_none() -> None:
-    asked = Settings(1, None, 1.0, optimizer="LBFGS", options={"line_search_fn": "wolfe"})
-    with pytest.raises(UsageError, match="LBFGS has no line search 'wolfe'\n  fix: give strong_w"):
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("line_search_fn", "wolfe", "no line search 'wolfe'\n  fix: give strong_wolfe"),
+        ("history_size", 0, "no history of 0 steps\n  fix: give 1 or more"),
+    ],
+)
+def test_what_lbfgs_would_fail_with(option: str, value: str | int, message: str) -> None:
+    asked = Settings(1, None, 1.0, optimizer="LBFGS", options={option: value})
+    with pytest.raises(UsageError, match=f"LBFGS has {message}"):
         make_optimizer(module(), asked)
 
 

@@ -122,6 +122,7 @@ def start(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -> None:
     seen = [(folder / f"two{number}").read_text().splitlines() for number in (0, 1)]
     for epoch in (slice(0, 4), slice(4, 8)):
@@ -129,6 +130,7 @@ def test_dropout_in_shares_of_other_sizes_leaves_the_order_alike(folder: Path) -
         assert sorted(map(int, rows)) == list(range(37))
 
 
+@pytest.mark.slow
 def test_a_step_that_one_process_loses_ends_all(tmp_path: Path) -> None:
     start(tmp_path, "-c", LOST)
     for statistics in ("joined", "none"):

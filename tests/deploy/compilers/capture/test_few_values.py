@@ -123,6 +123,7 @@ class Masked(nn.Module):
         return found
 
 
+@pytest.mark.slow
 def test_a_mask_that_forward_makes_is_in_each_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Masked().eval()

@@ -31,6 +31,7 @@ class Decides(nn.Module):
         return known["x"] + 1, x.sum()
 
 
+@pytest.mark.usually("pt2")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_what_takes_another_way_is_refused(format_: str, tmp_path: Path) -> None:
     module = Decides()
@@ -61,6 +62,7 @@ class SameByBoth(nn.Module):
         return torch.where(x > 0, x, -x)
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_ways_that_are_the_same_are_both_taken(format_: str, tmp_path: Path) -> None:
     made = deploy.export(
@@ -82,6 +84,7 @@ class Gate(nn.Module):
         return x * 2
 
 
+@pytest.mark.usually("torchscript")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_ways_that_are_the_same_on_a_sample_alone_are_two(format_: str, tmp_path: Path) -> None:
     made = deploy.export(
@@ -103,6 +106,7 @@ class Raises(nn.Module):
         return x * 2
 
 
+@pytest.mark.usually("pt2")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_what_forward_raises_for_is_refused(format_: str, tmp_path: Path) -> None:
     made = deploy.export(
@@ -124,6 +128,7 @@ class Asserts(nn.Module):
         return known["x"]() * 2
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_what_forward_asserts_is_refused(format_: str, tmp_path: Path) -> None:
     made = deploy.export(
@@ -146,6 +151,7 @@ class Bins(nn.Module):
         return x + largest // 0.1
 
 
+@pytest.mark.usually("torchscript")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_numbers_of_values_are_divided_as_python_does(format_: str, tmp_path: Path) -> None:
     module = Bins()
@@ -197,6 +203,7 @@ class RaisesWithin(nn.Module):
         return y
 
 
+@pytest.mark.usually("pt2")
 @pytest.mark.parametrize("format_", ["onnx", "pt2"])
 def test_what_raises_within_branches_and_loops_is_refused(format_: str, tmp_path: Path) -> None:
     module = RaisesWithin()
@@ -249,6 +256,7 @@ class Tells(nn.Module):
         return x * 2
 
 
+@pytest.mark.usually("Tells-torchscript", "OfWeights-onnx")
 @pytest.mark.parametrize(
     ("kind", "format_"),
     [(OfWeights, "onnx"), (OfWeights, "torchscript"), *((Tells, format_) for format_ in BACKENDS)],

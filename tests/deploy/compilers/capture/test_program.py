@@ -86,6 +86,7 @@ def check(path: Path, module: nn.Module, *inputs: Tensor) -> None:
             torch.testing.assert_close(actual, first, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usually("early exit")
 @pytest.mark.parametrize("module", [EarlyExit(), While()], ids=["early exit", "while"])
 def test_values_decide_in_the_artefact(
     module: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,7 +96,8 @@ def test_values_decide_in_the_artefact(
     check(path, module, torch.ones(5, 4), -torch.ones(2, 4), torch.full((1, 4), -0.1))
 
 
-@pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.usually("False")
+@pytest.mark.parametrize("each", [False, True])
 def test_derivatives_are_operators_of_the_artefact(each: bool, tmp_path: Path) -> None:
     made = deploy.export(
         Forces(each), {"x": torch.randn(2, 3)}, tmp_path / "m.edge", dimensions={"x": {0: "atoms"}}
@@ -109,6 +111,7 @@ def test_a_slice_that_is_written_to_may_have_one_element(tmp_path: Path) -> None
     check(path, Differences(), *(torch.randn(3, time) for time in (1, 2, 3, 8)))
 
 
+@pytest.mark.slow
 def test_a_module_that_does_not_end_on_inf_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ class Nonzero(nn.Module):
         return x[torch.nonzero(x > 0)[:, 0]]
 
 
+@pytest.mark.usually("module0")
 @pytest.mark.parametrize("module", [Nonzero(), Loop()])
 def test_a_file_is_opened_without_a_word(
     module: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -17,7 +17,7 @@ from edgeport import deploy
 from edgeport.deploy.compilers import pt2
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.upstream import quiet
-from edgeport.runtimes import Range
+from edgeport.runtimes import ExportError, Range
 
 AXES = {"x": {0: "rows", 1: "width"}}
 SIZES = (4, 9, 10, 21, 64, 90, 170)
@@ -123,27 +123,16 @@ def inputs() -> list[Tensor]:
 FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
-@pytest.mark.parametrize(
-    ("module", "format_"),
-    [
-        pytest.param(each(), format_, marks=() if format_ == usual else pytest.mark.slow)
-        for each, usual in (
-            (Checked, "pt2"),
-            (Scaled, "torchscript"),
-            (Halves, "onnx"),
-            (Attends, "onnx"),
-            (Weighs, "torchscript"),
-            (Experts, "pt2"),
-        )
-        for format_ in FORMATS
-    ],
-)
+@pytest.mark.usually("pt2-Checked", "torchscript-Scaled", "onnx-Halves", "torchscript-Weighs")
+@pytest.mark.parametrize("make", [Checked, Scaled, Halves, Attends, Weighs, Experts])
+@pytest.mark.parametrize("format_", FORMATS)
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
-    module: nn.Module, format_: str, tmp_path: Path
+    make: Callable[[], nn.Module], format_: str, tmp_path: Path
 ) -> None:
     told: list[deploy.Event] = []
+    module = make().eval()
     made = deploy.export(
-        module.eval(), {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats=format_,
+        module, {"x": torch.randn(2, 12)}, tmp_path / "m.edge", formats=format_,
         dimensions=AXES, ranges={"width": Range(4, 300)}, on_event=told.append,
     )  # fmt: skip  # one call
     attempts = [event for event in told if isinstance(event, deploy.Attempt)]
@@ -257,3 +246,21 @@ def test_a_pt2_has_the_numbers_of_samples(tmp_path: Path) -> None:
     x[3, 2] = 7e6
     with pytest.raises(RuntimeError, match="another way through forward than the file has"):
         run(x)
+
+
+class AtMostTwo(nn.Module):
+    """Asks for values first: by one way alone a batch of 1 has another answer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = int(x.shape[0] * (x.max() > 1).item())
+        return torch.stack([x, *(x * i for i in {*range(1, 1 + min(rows, 2))})]).sum(0)
+
+
+def test_a_batch_of_one_is_tried_by_each_way(tmp_path: Path) -> None:
+    x = torch.tensor([[0.5, 0.2], [0.1, 0.4], [0.3, 0.9]])
+    samples = [{"x": sample.numpy()} for sample in (x, x - 3, x * 90)]
+    with pytest.raises(ExportError, match="sample 'real, batch=1, x_1=1"):
+        deploy.export(
+            AtMostTwo(), (x,), tmp_path / "b.edge", dimensions="infer", formats=("onnx",),
+            samples=samples,
+        )  # fmt: skip  # one line

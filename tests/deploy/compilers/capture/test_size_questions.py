@@ -118,6 +118,7 @@ def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str
     return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
 
 
+@pytest.mark.usually("onnx-ort-cpu-converted-product", "pt2-torch-script-root")
 @pytest.mark.parametrize("module", [Large(), Side()], ids=["product", "root"])
 @pytest.mark.parametrize(("format_", "backend", "route"), FORMATS)
 def test_a_branch_on_two_sizes_has_both_ways(
@@ -137,6 +138,7 @@ def test_what_is_computed_of_sizes_is_asked_too(question: str) -> None:
         program.capture(source)
 
 
+@pytest.mark.slow
 def test_a_branch_that_no_file_has_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="pt2: Asks cannot be compiled: forward asks whether "):
         export(Asks("cube"), tmp_path / "m.edge", formats=["pt2"])
@@ -154,6 +156,7 @@ def test_a_recorded_run_tells_which_sizes_go_another_way(tmp_path: Path) -> None
     ) in made.notes
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize(("format_", "backend", "route"), FORMATS)
 def test_a_branch_on_a_size_with_a_step_has_both_ways(
     format_: str, backend: str, route: str, tmp_path: Path
@@ -165,6 +168,7 @@ def test_a_branch_on_a_size_with_a_step_has_both_ways(
         np.testing.assert_array_equal(session.run({"x": x})["output"], x * 2)
 
 
+@pytest.mark.slow
 def test_a_branch_on_a_size_with_a_step_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="forward asks whether time/4 <= 700, which not all "):
         export(LongBlocks(), tmp_path / "m.edge", formats=["pt2"], ranges=STEPS)
@@ -180,6 +184,7 @@ def test_what_all_sizes_answer_alike_is_no_branch(tmp_path: Path) -> None:
     assert tried == [("dynamo", "proved"), ("export", "proved")]
 
 
+@pytest.mark.slow
 def test_a_branch_beside_derivatives_is_named(tmp_path: Path) -> None:
     told = (
         r"pt2: Slope cannot be compiled: forward asks whether time <= 8000, which not all sizes "
@@ -252,6 +257,7 @@ def test_a_branch_on_several_sizes_may_compute_the_same() -> None:
         torch.testing.assert_close(program(x)[0], module(x))
 
 
+@pytest.mark.usually("another shape")
 @pytest.mark.parametrize("module", [Grid(2.0), Reshapes()], ids=["another value", "another shape"])
 def test_a_branch_on_several_sizes_that_computes_something_else(module: nn.Module) -> None:
     with pytest.raises(AskedSizeError, match="is asked, which not all sizes answer alike"):

@@ -117,21 +117,25 @@ def export(
     return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
 
 
+@pytest.mark.slow
 def test_strides_of_a_batch_that_may_be_1(tmp_path: Path) -> None:
     assert export(Listens(), tmp_path / "o.edge", "onnx", 1) == [("dynamo", "proved")]
 
 
-@pytest.mark.parametrize("make", [pytest.param(Attends, marks=pytest.mark.slow), Shuffles, Sums])
+@pytest.mark.usually("Sums")
+@pytest.mark.parametrize("make", [Attends, Shuffles, Sums])
 def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) -> None:
     tried = export(make(), tmp_path / "m.edge", BOTH, 3)
     assert tried == [("dynamo", "proved"), ("export", "refused"), ("oblivious", "proved")]
 
 
+@pytest.mark.slow
 def test_a_branch_that_fills_up_is_taken_where_nothing_is_missing_too(tmp_path: Path) -> None:
     tried = export(FillsUp(), tmp_path / "m.edge", BOTH, 3)
     assert tried == [("dynamo", "proved"), ("export", "refused"), ("oblivious", "proved")]
 
 
+@pytest.mark.usually("refused")
 @pytest.mark.parametrize(
     ("make", "second"), [(BranchesOnRest, "refused"), (BranchesOnMultiple, "wrong")]
 )
@@ -143,6 +147,7 @@ def test_a_branch_on_another_size_is_kept(
     assert tried[-1][0] == "script"  # has branches
 
 
+@pytest.mark.slow
 def test_a_branch_on_one_is_seen_by_the_proof(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="oblivious  wrong: torch: output"):
         export(BranchesOnOne(), tmp_path / "p.edge", "pt2", 3)
@@ -166,6 +171,7 @@ class Halves(nn.Module):
         return nn.functional.pad(x, (x.shape[3] // 4, 1, 0, 0), mode="reflect")
 
 
+@pytest.mark.usually("reflect")
 @pytest.mark.parametrize("how", ["split", "narrow", "reflect"])
 def test_what_holds_for_every_size_is_known(how: str, tmp_path: Path) -> None:
     tried = export(Halves(how), tmp_path / "m.edge", BOTH, 4)
@@ -195,6 +201,7 @@ class RelativePositions(nn.Module):
         return shifted[:, :, 1:].view(scores.shape)[..., : apart.shape[0] // 2 + 1]
 
 
+@pytest.mark.slow
 def test_relative_positions(tmp_path: Path) -> None:
     tried = export(RelativePositions(), tmp_path / "m.edge", BOTH, 1)
     assert (tried[0], tried[-1]) == (("dynamo", "proved"), ("oblivious", "proved"))
@@ -237,6 +244,7 @@ class ThatManyWindows(nn.Module):
         return x + 1 if x.shape[1] // 8 == 5000 else x
 
 
+@pytest.mark.usually("Beyond", "Between-range_1", "ManyWindows-range_4")
 @pytest.mark.parametrize(
     ("kind", "range_"),
     [

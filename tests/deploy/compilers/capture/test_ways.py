@@ -72,6 +72,7 @@ class Masks(nn.Module):
         return sum([y, x], start=torch.tensor(0.5))
 
 
+@pytest.mark.usually("module1-torchscript", "module2-pt2", "module4-onnx")
 @pytest.mark.parametrize(
     ("module", "format_"),
     [
@@ -109,6 +110,7 @@ def rows(*first: Sequence[float]) -> list[dict[str, Any]]:
     return [{"x": np.array([each], np.float32)} for each in first]
 
 
+@pytest.mark.usually("onnx", "torchscript")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_a_way_that_no_sample_takes_is_refused(format_: str, tmp_path: Path) -> None:
     """A condition stays that failed with another one alone."""

@@ -40,6 +40,7 @@ def test_what_is_left_of_nearly_equal_values_is_as_exact_as_torch_has_it(
     assert (torch.from_numpy(found) - truth).square().mean().sqrt() < 4 * floor
 
 
+@pytest.mark.slow
 def test_a_volume_of_one_value_is_in_the_file_as_in_torch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv3d(1, 4, 1), nn.InstanceNorm3d(4, affine=True), nn.Tanh()).eval()

@@ -36,6 +36,7 @@ class Words(nn.Module):
         )
 
 
+@pytest.mark.usually("13", "17")
 @pytest.mark.parametrize("opset", range(13, 19))
 def test_models_are_the_same_in_each_opset(opset: int, tmp_path: Path) -> None:
     module = Words().eval()

@@ -210,6 +210,7 @@ class Doubled(nn.Module):
         return functional.interpolate(x, size=32)
 
 
+@pytest.mark.slow
 def test_a_script_is_converted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Gated().eval()

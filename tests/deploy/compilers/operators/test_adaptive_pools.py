@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +22,7 @@ class Pools(nn.Module):
         ]
 
 
+@pytest.mark.slow
 def test_free_sizes_in_onnx(tmp_path: Path) -> None:
     made = deploy.export(
         Pools(), {"x": torch.randn(2, 3, 7, 11)}, tmp_path / "m.edge", formats=["onnx"],

@@ -101,6 +101,7 @@ class FourierUnit(nn.Module):
         return back
 
 
+@pytest.mark.usually("16")
 @pytest.mark.parametrize("size", [16, "n"])
 def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -112,6 +113,7 @@ def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     assert made.report.passed
 
 
+@pytest.mark.slow
 def test_parts_by_index_and_powers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(3, 4), "start": torch.tensor([0, 31, 7])}
@@ -122,6 +124,7 @@ def test_parts_by_index_and_powers(tmp_path: Path) -> None:
     assert made.report.passed
 
 
+@pytest.mark.slow
 def test_numbers_beside_tensors_and_questions(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(3, 4).round(decimals=1)}
@@ -153,6 +156,7 @@ def test_a_layer_with_a_bias(tmp_path: Path) -> None:
     assert made.report.passed
 
 
+@pytest.mark.slow
 def test_sizes_with_a_step_of_what_is_complex(tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = deploy.export(

@@ -163,6 +163,7 @@ def _variances(x: Tensor) -> list[Tensor]:
     ]
 
 
+@pytest.mark.usually("_variances")
 @pytest.mark.parametrize(
     ("function", "held"),
     [(_taken_apart, ("cov.default", "corrcoef.default", "kron.default")), (_variances, ())],

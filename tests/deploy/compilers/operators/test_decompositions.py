@@ -311,6 +311,7 @@ class Everything(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_all_of_it_in_onnx(tmp_path: Any) -> None:
     torch.manual_seed(0)
     example = {"x": torch.randn(4, 7), "n": torch.randint(-(2**50), 2**50, (4, 3))}
@@ -370,6 +371,7 @@ def _scans(x: Tensor) -> list[Tensor]:
     ]
 
 
+@pytest.mark.slow
 def test_scans_over_a_free_size_with_a_largest(tmp_path: Path) -> None:
     free = {"x": {0: "batch", 1: "time"}}
     made = deploy.export(
@@ -401,6 +403,7 @@ def _pyramid(x: Tensor) -> list[Tensor]:
     ]
 
 
+@pytest.mark.slow
 def test_pooling_and_enlarging_images_of_free_sizes(tmp_path: Path) -> None:
     free = {"x": {0: "batch", 2: "height", 3: "width"}}
     made = deploy.export(
@@ -421,6 +424,7 @@ def _turned(x: Tensor) -> list[Tensor]:
     return [grid * x.mean() for grid in grids]
 
 
+@pytest.mark.slow
 def test_affine_grids_of_free_sizes(tmp_path: Path) -> None:
     made = deploy.export(
         Free(_turned), {"x": torch.randn(2, 3, 6, 7)}, tmp_path / "m.edge",
@@ -483,6 +487,7 @@ def _through_floats(x: Tensor) -> list[Tensor]:
     ]
 
 
+@pytest.mark.usually("_sizes-export", "_through_floats")
 @pytest.mark.parametrize(
     ("function", "route"),
     [(_sizes, "export"), (_functions_of_sizes, "oblivious"), (_through_floats, "oblivious")],
@@ -520,6 +525,7 @@ def test_hypot_of_the_large_the_small_and_what_is_not_finite() -> None:
     )
 
 
+@pytest.mark.slow
 def test_linspace_over_a_free_size(tmp_path: Path) -> None:
     def grids(x: Tensor) -> list[Tensor]:
         return [

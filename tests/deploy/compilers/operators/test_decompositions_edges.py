@@ -414,6 +414,9 @@ def _members(x: Tensor) -> list[Tensor]:
     ]
 
 
+@pytest.mark.usually(
+    "_members", "_clamps", "_ranges", "_logits", "_attention", "_rows", "_integers"
+)
 @pytest.mark.parametrize(
     "function",
     [
@@ -448,6 +451,7 @@ def test_dynamo_exports_it(function: Callable[[Tensor], list[Tensor]], tmp_path:
     assert [(attempt.route, attempt.outcome) for attempt in made] == [("dynamo", "proved")]
 
 
+@pytest.mark.slow
 def test_bessel_functions_in_float64_keep_all_terms(tmp_path: Path) -> None:
     """What is 0 as a float32 is not added by ONNX Runtime, which is 3e-9 of the sum at 18."""
     x = torch.linspace(-17.9, 17.9, 24, dtype=torch.float64)

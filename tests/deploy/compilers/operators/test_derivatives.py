@@ -86,6 +86,7 @@ class Residual(nn.Module):
         return u, u_t + u * u_x - 0.01 * u_xx
 
 
+@pytest.mark.slow
 def test_derivatives_by_autograd_in_every_format(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Residual().eval()
@@ -168,6 +169,7 @@ assert derivatives_in_forks.are_refused()
 """
 
 
+@pytest.mark.slow
 def test_derivatives_are_recorded_before_the_fork_beside_a_device(tmp_path: Path) -> None:
     """The device is one that torch knows by name alone: its engine starts threads for it too."""
     command = [sys.executable, "-c", BESIDE_A_DEVICE, f"{tmp_path}/"]

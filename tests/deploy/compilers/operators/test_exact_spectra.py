@@ -87,6 +87,7 @@ class Filters(nn.Module):
         return found
 
 
+@pytest.mark.usually("module0")
 @pytest.mark.parametrize(("module", "range_"), [(Loudness(), (100, 400)), (Filters(), (40, 60))])
 def test_spectra_of_other_lengths_go_into_onnx(
     module: nn.Module, range_: tuple[int, int], tmp_path: Path

@@ -72,10 +72,8 @@ _IMAGES: Mapping[str, Mapping[int, str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("format_", "route"),
-    [pytest.param("onnx", "dynamo", marks=pytest.mark.slow), ("pt2", "export")],
-)
+@pytest.mark.usually("pt2")
+@pytest.mark.parametrize(("format_", "route"), [("onnx", "dynamo"), ("pt2", "export")])
 def test_parts_and_numbers_may_be_free_sizes(format_: str, route: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     events: list[Any] = []

@@ -87,6 +87,7 @@ class ByLogarithm(nn.Module):
         return x / scale
 
 
+@pytest.mark.usually("torchscript")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_what_a_logarithm_decides_is_a_condition(format_: str, tmp_path: Path) -> None:
     module = ByLogarithm()
@@ -115,6 +116,7 @@ class OfSizes(nn.Module):
         return best * math.exp(-time / 50) + more + math.floor(math.log10(time))
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_functions_of_sizes_leave_them_free(format_: str, tmp_path: Path) -> None:
     module = OfSizes()

@@ -71,16 +71,8 @@ def inputs(rows: int, time: int) -> dict[str, Tensor]:
     return {"x": torch.randn(rows, time, 3), "lengths": torch.randint(1, time + 1, (rows,))}
 
 
-USUAL = {("data", "onnx"), ("lstm", "onnx"), ("gru", "pt2")}
-
-
-@pytest.mark.parametrize(
-    ("name", "format_"),
-    [
-        pytest.param(*pair, marks=() if pair in USUAL else pytest.mark.slow)
-        for pair in itertools.product(LAYERS, BACKENDS)
-    ],
-)
+@pytest.mark.usually("data-onnx", "gru-pt2")
+@pytest.mark.parametrize(("name", "format_"), [*itertools.product(LAYERS, BACKENDS)])
 def test_any_rows_of_any_length(name: str, format_: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = LAYERS[name]().eval()
@@ -93,6 +85,7 @@ def test_any_rows_of_any_length(name: str, format_: str, tmp_path: Path) -> None
                 torch.testing.assert_close(torch.tensor(answer), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_input_beyond_the_shorter_rows_is_not_looked_at(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = LAYERS["lstm"]().eval()

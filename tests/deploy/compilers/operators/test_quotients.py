@@ -124,6 +124,7 @@ class Chunks(nn.Module):
         return x[:, :time] if missing > 0 else x
 
 
+@pytest.mark.usually("torchscript")
 @pytest.mark.parametrize("format_", ["onnx", "torchscript", "pt2"])
 def test_filling_up_to_windows_may_be_a_branch(format_: str, tmp_path: Path) -> None:
     deploy.export(
@@ -139,6 +140,7 @@ class ChunksOtherwise(Chunks):
         return super().forward(x) + (1 if (6 - x.shape[1] % 6) % 6 > 0 else 0)
 
 
+@pytest.mark.slow
 def test_filling_up_is_no_branch_that_a_capture_may_lose(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError, match="time=6"):
         deploy.export(
@@ -175,9 +177,8 @@ class RoundsForNothing(nn.Module):
         return torch.nn.functional.pad(x, (0, behind))
 
 
-@pytest.mark.parametrize(
-    "module", [Windows(), pytest.param(Rounds(), marks=pytest.mark.slow), RoundsForNothing()]
-)
+@pytest.mark.usually("module2")
+@pytest.mark.parametrize("module", [Windows(), Rounds(), RoundsForNothing()])
 def test_a_size_that_is_rounded_stays_free_in_every_format(
     module: nn.Module, tmp_path: Path
 ) -> None:
@@ -207,6 +208,7 @@ class Numbered(nn.Module):
         return torch.arange(self.count(x.shape[1])) + x[:, :1]
 
 
+@pytest.mark.usually("root", "ceil", "floor", "halves below 0")
 @pytest.mark.parametrize("name", ROUNDED)
 def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path) -> None:
     module = Numbered(ROUNDED[name])

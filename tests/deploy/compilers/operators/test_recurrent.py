@@ -102,6 +102,7 @@ class Stateful(nn.Module):
         return output.reshape(-1, output.shape[-1]).tanh().reshape(output.shape), states
 
 
+@pytest.mark.usually("rnn", "gru", "lstm of two layers")
 @pytest.mark.parametrize(
     ("layer", "node"),
     [

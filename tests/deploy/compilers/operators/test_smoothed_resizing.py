@@ -25,6 +25,7 @@ class Smoothed(nn.Module):
         ]
 
 
+@pytest.mark.slow
 def test_pixels_are_smoothed_as_torch_does(tmp_path: Path) -> None:
     module = Smoothed().eval()
     free = {"x": {2: "height", 3: "width"}}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ class Special(nn.Module):
         ]  # fmt: skip  # a table
 
 
+@pytest.mark.slow
 def test_special_functions_in_onnx(tmp_path: Path) -> None:
     made = deploy.export(
         Special(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["onnx"],

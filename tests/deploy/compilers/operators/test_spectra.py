@@ -39,6 +39,7 @@ class Denoises(torch.nn.Module):
         return torch.istft(damped, 16, 4, window=window, length=x.shape[-1])
 
 
+@pytest.mark.slow
 def test_sound_of_any_length_in_every_format(tmp_path: Any) -> None:
     deploy.export(
         Denoises(), {"x": torch.randn(1, 64)}, tmp_path / "m.edge", formats=["onnx", "pt2"],

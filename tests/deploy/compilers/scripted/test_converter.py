@@ -221,6 +221,7 @@ class Chooses(Steps):
         return torch.stack(out, 1)
 
 
+@pytest.mark.usually("module1")
 @pytest.mark.parametrize("module", [Reads(), Chooses()])
 def test_what_grows_otherwise_is_refused(module: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
@@ -473,6 +474,7 @@ class Refuses(nn.Module):
         return h
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_raises_is_a_check(tmp_path: Path) -> None:
     free = {"x": {0: "rows", 1: "time"}}

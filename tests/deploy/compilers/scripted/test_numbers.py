@@ -27,7 +27,7 @@ SIZES = (
 )
 """Rows, and the spread and mean of their values."""
 
-KEPT_IN = (("onnx", "ort-cpu"), pytest.param("pt2", "torch", marks=pytest.mark.slow))
+KEPT_IN = (("onnx", "ort-cpu"), ("pt2", "torch"))
 """Both are made of one program."""
 
 
@@ -134,6 +134,7 @@ def test_numbers_that_a_program_holds(module: nn.Module) -> None:
         torch.testing.assert_close(captured(x), (module(x),))
 
 
+@pytest.mark.usually("onnx-ort-cpu-module0", "onnx-ort-cpu-module1", "onnx-ort-cpu-module2")
 @pytest.mark.parametrize("module", [Normalises(), Counts(), Averages(), Balances(), Follows()])
 @pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_numbers_made_of_values(
@@ -187,6 +188,7 @@ class ReturnsInTurns(nn.Module):
         return x - 1, x.sum(1)
 
 
+@pytest.mark.usually("onnx-ort-cpu-module0")
 @pytest.mark.parametrize("module", [ReturnsEarly(), ReturnsInLoop(), ReturnsInTurns()])
 @pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_early_returns(module: nn.Module, format_: str, backend: str, tmp_path: Path) -> None:
@@ -223,12 +225,14 @@ class Shrinks(Speaks):
         return torch.stack(frames, 1)
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_a_list_grows_until_values_end_it(format_: str, backend: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     _check(Speaks(), format_, backend, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_list_without_a_known_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="a list grows in a branch, or is read in the loop"):
         _check(Shrinks(), "onnx", "ort-cpu", tmp_path)

@@ -308,6 +308,7 @@ class Steps(nn.Module):
         return torch.as_tensor(state)
 
 
+@pytest.mark.usually("torchscript")
 @pytest.mark.parametrize("format_", ["torchscript", "onnx", "pt2"])
 def test_types_that_nobody_has_written_down_are_guessed(format_: str, tmp_path: Path) -> None:
     module = Steps()
