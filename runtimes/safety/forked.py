@@ -35,6 +35,8 @@ ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK_BYTES: Final = 2**16
 _LONGEST_POLL_MS: Final = 2**31 - 1  # a C int: 24 days
 _SET_PDEATHSIG: Final = 1
+_FAILED_STATUS: Final = 1 << 8
+"""Of a process that ends with exit code 1."""
 
 
 def run_forked(
@@ -48,7 +50,8 @@ def run_forked(
         largest_bytes: More than this is no answer either.
 
     Returns:
-        What it answered, ``None`` if that was late or too long; and its wait status.
+        What it answered, ``None`` if that was late or too long; and its wait status, which is a
+        guess where the program ignores SIGCHLD.
     """
     reader, writer = os.pipe()
     try:
@@ -68,8 +71,16 @@ def run_forked(
         os.close(reader)
         if data is None:  # too late, or Ctrl-C
             _kill_group(child)
-        _, status = os.waitpid(child, 0)
+        status = _wait_status(child, answered=bool(data))
     return data, status
+
+
+def _wait_status(child: int, *, answered: bool) -> int:
+    """What a child ended with; a guess, where SIGCHLD is ignored or somebody else waited for it."""
+    try:
+        return os.waitpid(child, 0)[1]
+    except ChildProcessError:
+        return 0 if answered else _FAILED_STATUS
 
 
 def fork() -> int:
@@ -89,7 +100,7 @@ def fork() -> int:
                 call()
         except BaseException:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _wait_status(child, answered=False)
             raise
     return child
 
@@ -175,8 +186,9 @@ def _kill_group(child: int) -> None:
     """The process and all that it started."""
     try:
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:  # it has not made its group yet
-        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has not made its group yet, or has ended with SIGCHLD ignored
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def _memory_bytes(field: int) -> int:

@@ -78,6 +78,20 @@ def test_however_it_ends_we_go_on(
     assert _children() == before
 
 
+def test_a_program_may_ignore_what_its_children_ended_with() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert run_isolated(lambda: 7, QUICK) == 7
+        killed = run_isolated(kill, QUICK)
+        assert isinstance(killed, Killed)
+        assert killed.reason == "crash"
+        late = run_isolated(lambda: time.sleep(60), Limits(time_s=0.5))
+        assert isinstance(late, Killed)
+        assert late.reason == "time"
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_what_a_compiler_started_ends_with_it(tmp_path: Path) -> None:
     told = tmp_path / "pid"
 
