@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.capture.recorded import with_values
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.tensorrt.one_way import without_conditions
 from edgeport.runtimes import ValuesError
 
@@ -330,7 +331,8 @@ def test_what_a_sample_hides_stays_a_condition(
         "m", Module(), {"x": torch.tensor(example, dtype=torch.float)}, {"x": {0: "rows"}},
         samples=given,
     )  # fmt: skip  # one call
-    run: Any = with_values(source).program.module()
+    with quiet():
+        run: Any = with_values(source).program.module()
     for x in (torch.tensor(each) for sample in given for each in sample.values()):
         torch.testing.assert_close(run(x)[0], forward(x))
     x = torch.tensor(other, dtype=torch.float)

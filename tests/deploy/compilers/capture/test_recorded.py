@@ -270,11 +270,11 @@ class Halts(nn.Module):
         for _ in {1, 2, 3}:
             y = self.cell(x, y)
             if (y * 1).exp_().mean().neg_() < -0.9:
-                return y.elu_() if hasattr(y, "elu_") else y.tanh_()
+                return y.tanh_()
         return y
 
 
-@pytest.mark.parametrize("far", [0.1, 1.0, -1.0, 9.0, -9.0])
+@pytest.mark.parametrize("far", [1.0, -9.0])
 def test_what_writes_into_a_tensor_decides_by_what_it_wrote(far: float) -> None:
     """Torch runs it twice beside the symbols: the way was that of other values."""
     x = far * torch.rand(3, 4)
