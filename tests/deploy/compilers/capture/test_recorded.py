@@ -264,3 +264,26 @@ def test_a_batch_of_one_is_tried_by_each_way(tmp_path: Path) -> None:
             AtMostTwo(), (x,), tmp_path / "b.edge", dimensions="infer", formats=("onnx",),
             samples=samples,
         )  # fmt: skip  # one line
+class Halts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.zeros_like(x)
+        for _ in {1, 2, 3}:
+            y = self.cell(x, y)
+            if (y * 1).exp_().mean().neg_() < -0.9:
+                return y.tanh_()
+        return y
+
+
+@pytest.mark.parametrize("far", [1.0, -9.0])
+def test_what_writes_into_a_tensor_decides_by_what_it_wrote(far: float) -> None:
+    """Torch runs it twice beside the symbols: the way was that of other values."""
+    x = far * torch.rand(3, 4)
+    source = deploy.source_of("m", Halts(), {"x": x}, {"x": {0: "rows"}}, samples=[{"x": x}])
+    with quiet():
+        run: Any = with_values(source).program.module()
+    torch.testing.assert_close(run(x)[0], Halts()(x))
