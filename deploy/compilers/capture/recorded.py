@@ -34,10 +34,11 @@ from edgeport.deploy.compilers.operators.fx_nodes import parts
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
+from edgeport.deploy.sources.running import as_tensors
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import one_way, program, texts, truths, ways
+from . import one_way, program, rows, texts, truths, ways
 
 
 class Recorded(NamedTuple):
@@ -83,7 +84,8 @@ def with_values(source: Source) -> Recorded:
         fixed.update(one_way.prune(source, found))
         return found
 
-    found, apart = _joined(source, record(source.roomy_tensors()), record)
+    first = record(source.roomy_tensors())
+    found, apart = _of_most(source, first, record) or _joined(source, first, record)
     graphs = [part.graph for part in parts(found.graph_module)]
     asserted = [node for graph in graphs for node in one_way.conditions(graph)]
     taken = one_way.numbers(filter(one_way.may_turn, asserted))
@@ -92,6 +94,25 @@ def with_values(source: Source) -> Recorded:
         return tuple(dict.fromkeys(numbers[place] for place in sorted(places)))
 
     return Recorded(found, lines(fixed), lines(taken), apart)
+
+
+def _of_most(
+    source: Source, first: ExportedProgram, record: ways.Record
+) -> tuple[ExportedProgram, None] | None:
+    """The way of the largest sample, if it answers all: each expert has rows there.
+
+    What is computed without any rows, where a sample goes round it, changes nothing.
+    """
+    if not (others := ways.others(source, first)):
+        return first, None
+    most = max(source.samples, key=lambda sample: sum(each.size for each in sample.inputs.values()))
+    if not any(most is each for each in others):
+        return None
+    with contextlib.suppress(Exception):  # torch raises anything
+        found = record(tuple(as_tensors(most.inputs)))
+        if not ways.others(source, found):
+            return found, None
+    return None
 
 
 def _joined(
@@ -123,6 +144,7 @@ def _with_values(source: Source, inputs: tuple[Tensor, ...], numbers: list[str])
         _written_once(),
         _some_chosen(),
         _answers_kept(numbers),
+        rows.known(),
         program.ready(),
         number_functions.known(),
         checks.known(),

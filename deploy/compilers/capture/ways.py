@@ -52,15 +52,17 @@ def with_others(source: Source, first: ExportedProgram, record: Record) -> Expor
     """
     from .special_sizes import with_or_without  # loads sympy
 
-    asked = one_way.of_values(first)
-    module = one_way.runnable(first)
-    others = [each for each in source.samples if one_way.answer(module, each.inputs)[0] & asked]
-    if not others:
-        return first
-    _require_shapes(source, first, others)
+    _require_shapes(source, first, others(source, first))
     found = Ways(_Finding(source, record).way(first, source.samples))
     with program.ready(), number_functions.known(), fx_traceback.preserve_node_meta():
         return with_or_without(partial(program.exported, source, found), source)
+
+
+def others(source: Source, captured: ExportedProgram) -> list[Sample]:
+    """The samples that take another way than what was captured."""
+    asked = one_way.of_values(captured)
+    module = one_way.runnable(captured)
+    return [each for each in source.samples if one_way.answer(module, each.inputs)[0] & asked]
 
 
 def _require_shapes(source: Source, first: ExportedProgram, others: Sequence[Sample]) -> None:
