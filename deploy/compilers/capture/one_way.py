@@ -6,8 +6,9 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 import contextlib
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
 from typing import Any, Final
 
@@ -24,7 +25,9 @@ from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.onnx_files.size_floats import TRACE
 from edgeport.deploy.compilers.operators import fx_nodes
+from edgeport.deploy.sources.drawing import cut_or_repeated
 from edgeport.deploy.sources.running import as_tensors, run_module
+from edgeport.deploy.sources.samples import rows_of, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.run_failures import ANOTHER_WAY
@@ -143,9 +146,9 @@ NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
 
 
 def prune(source: Source, captured: ExportedProgram) -> set[int]:
-    """Drop, in place, what a sample fails, where the program still answers as the module does.
+    """Drop, in place, what samples fail, where the program still answers as the module does.
 
-    It has to near that sample too: of zeros alone most ways answer the same.
+    It has to near one of them too: of zeros alone most ways answer the same.
 
     Returns:
         The places of numbers that may be others than the example has.
@@ -157,15 +160,17 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
     if not asked:
         return set()
     module = runnable(captured)
-    failing: dict[frozenset[int], Mapping[str, Array]] = {}
+    failing: dict[frozenset[int], list[Mapping[str, Array]]] = defaultdict(list)
     for sample in source.samples:
         if own := frozenset(answer(module, sample.inputs)[0] & asked):
-            failing.setdefault(own, sample.inputs)
+            failing[own].append(sample.inputs)
     known = set().union(*failing)
     right: list[set[int]] = []
     wrong: list[set[int]] = []
     for own, given in failing.items():
-        for inputs in (given, *_near(given, source.example)):
+        one = max(given, key=partial(roominess, source))
+        others = itertools.chain(_beside(one, source), _near(one, source.example))
+        for inputs in itertools.chain(given, others):
             places, answers = answer(module, inputs)
             failed = places & asked
             if not failed or not failed <= known:
@@ -178,8 +183,7 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
                 if failed == own:
                     break
     of_forward = {place for place, node in enumerate(asserted) if is_of_forward(node)}
-    first = {min(each & of_forward or each) for each in right}
-    dropped = [asserted[place] for place in set().union(*right) - _to_keep(wrong, right, first)]
+    dropped = [asserted[place] for place in _harmless(right, wrong, of_forward)]
     fixed = numbers(dropped)
     for node in dropped:
         graph.erase_node(node)
@@ -208,21 +212,31 @@ def _drop_fixed(captured: ExportedProgram) -> None:
     captured.graph_module.recompile()
 
 
-def _to_keep(wrong: Sequence[set[int]], right: Sequence[set[int]], first: set[int]) -> set[int]:
-    """Of each set that fails where the answer is wrong, what never fails where it is right.
+def _harmless(
+    right: Sequence[set[int]], wrong: Sequence[set[int]], of_forward: set[int]
+) -> set[int]:
+    """What changes nothing where it fails: alone, or beside what changes nothing either.
 
-    What fails there behind another condition alone, where forward did not ask it, is kept too, if
-    it fails without those.
+    Where two fail, one may hide what the other would change. What always fails together is one: the
+    same mask, asked in each layer.
+
+    Args:
+        right: What failed where the answer was right nevertheless, by input.
+        wrong: The same where it was wrong.
+        of_forward: What forward asks; what else failed follows from that.
     """
-    harmless = set().union(*right)
-    kept: set[int] = set()
-    for places in sorted(wrong, key=len):
-        if not places & kept:
-            kept |= (places - harmless) or places
-    for places in wrong:
-        if not places & first:
-            kept |= places & harmless
-    return kept
+    seen = (*right, *wrong)
+    found: set[int] = set()
+
+    def is_harmless(failed: set[int]) -> bool:
+        together = {tuple(p in each for each in seen) for p in (failed - found) & of_forward}
+        return len(together) < 2 and not any(each <= found | failed for each in wrong)
+
+    left = sorted(right, key=len)
+    while (failed := next(filter(is_harmless, left), None)) is not None:
+        found |= failed
+        left.remove(failed)
+    return found
 
 
 def _is_right(
@@ -253,6 +267,27 @@ def is_close(expected: Tensor, answer: Tensor, digits: float) -> bool:
 
 _ROUNDED: Final = 16
 """A batch norm that was not trained is further off."""
+
+
+def roominess(source: Source, inputs: Mapping[str, Array]) -> tuple[int, int]:
+    """How much inputs tell by their sizes: 1 may be special, and equal ones may be one."""
+    sizes = sizes_of(source.signature, inputs).values()
+    return min([2, *sizes]), len({*sizes})
+
+
+def _beside(inputs: Mapping[str, Array], source: Source) -> Iterator[dict[str, Array]]:
+    """Its rows and those of the example in one, either first: ``if (x < 0).any():`` asks all."""
+    rows = rows_of(source.signature)
+    if rows is None:
+        return
+    pairs: dict[str, tuple[Array, Array]] = {}
+    for name, array in inputs.items():
+        sizes = dict(enumerate(array.shape[1:], 1))
+        pairs[name] = (array, cut_or_repeated(source.example[name], sizes))
+    together = sum(len(each) for each in next(iter(pairs.values())))
+    if together in source.signature.range_of(rows):
+        for order in (1, -1):
+            yield {name: np.concatenate(pair[::order]) for name, pair in pairs.items()}
 
 
 def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
@@ -286,7 +321,8 @@ def _moved(
     if not like.size:
         return array
     if array.dtype.kind != "f":
-        return draw.choice(like.ravel(), array.shape).astype(array.dtype)
+        is_moved = draw.random(array.shape) < draw.random()
+        return np.where(is_moved, draw.choice(like.ravel(), array.shape), array).astype(array.dtype)
     most = float(np.abs(like[np.isfinite(like)]).max(initial=0.0)) or 1.0
     step = 2.0 ** round(math.log2(far * most))
     with np.errstate(over="ignore"):

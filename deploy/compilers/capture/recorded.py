@@ -120,6 +120,7 @@ def _with_values(source: Source, inputs: tuple[Tensor, ...], numbers: list[str])
         mock.patch.object(torch.SymFloat, "__bool__", _is_not_0),
         mock.patch.object(torch.SymBool, "__eq__", _is_equal),
         mock.patch.object(torch.SymInt, "__hash__", _hashed),
+        _written_once(),
         _some_chosen(),
         _answers_kept(numbers),
         program.ready(),
@@ -173,6 +174,31 @@ _COMPARE: Final = "_maybe_infer_fake_kernel_from_pytree_out"
 def _not_compared(mode: Any, function: Any, given: Any, real_given: Any, fake: Any, _: Any) -> Any:
     """Torch compares strides with those of the example, and so fixes what they are made of."""
     return fake
+
+
+@contextlib.contextmanager
+def _written_once() -> Iterator[None]:
+    """What writes into a tensor, ``x.sigmoid_()``, does so once to the values beside the symbols.
+
+    Torch runs it with them, and then runs what it is made of with what came out (2.13).
+    """
+    own: Any = FakeTensorMode.dispatch
+    within: list[Any] = []
+
+    def dispatched(mode: Any, function: Any, *given: Any) -> Any:
+        if within:
+            with mock.patch.object(mode, "propagate_real_tensors", False):
+                return own(mode, function, *given)
+        if not function._schema.is_mutable:
+            return own(mode, function, *given)
+        within.append(function)
+        try:
+            return own(mode, function, *given)
+        finally:
+            within.pop()
+
+    with mock.patch.object(FakeTensorMode, "dispatch", dispatched):
+        yield
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from edgeport.deploy.compilers.operators import fx_nodes, number_functions
 from edgeport.deploy.compilers.operators.symbols import SYMBOLS
 from edgeport.deploy.compilers.scripted.operands import apart, fresh
 from edgeport.deploy.sources.running import as_tensors, run_module
-from edgeport.deploy.sources.samples import Sample, sizes_of
+from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
@@ -141,14 +141,9 @@ class _Finding:
         if not self._left:
             raise NotImplementedError(f"samples take more than {_MOST + 1} ways through forward")
         self._left -= 1
-        example = max(samples, key=self._fitness)
+        example = max(samples, key=lambda each: one_way.roominess(self._source, each.inputs))
         captured = self._record(tuple(as_tensors(example.inputs)))
         return self.way(captured, [sample for sample in samples if sample is not example])
-
-    def _fitness(self, sample: Sample) -> tuple[int, int]:
-        """A compiler may take sizes of 1 as special, and equal ones as one."""
-        sizes = sizes_of(self._source.signature, sample.inputs).values()
-        return min([2, *sizes]), len({*sizes})
 
 
 class Ways(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.capture.recorded import with_values
+from edgeport.deploy.compilers.upstream import quiet
 from edgeport.deploy.tensorrt.one_way import without_conditions
 from edgeport.runtimes import ValuesError
 
@@ -286,3 +287,58 @@ def test_what_raises_by_both_ways_keeps_no_condition() -> None:
     )
     run: Any = with_values(source).program.module()
     torch.testing.assert_close(run(matrix + 0.2)[0], Factors()(matrix + 0.2))
+
+
+def _adds_up(x: Tensor) -> Tensor:
+    """Of zeros alone both ways are the same, and two conditions fail for them."""
+    first, second = x[:, 0].mean(), x[:, 1].mean()
+    if bool(first > 0) and {bool(second > 0)} == {True}:
+        return x * 2
+    return x + first.clamp(min=0)
+
+
+def _all_above(x: Tensor) -> Tensor:
+    """What changes nothing where the second column is not above 0 either."""
+    return x + 10 if all({bool(each.mean() > 0)} == {True} for each in x.unbind(1)) else x
+
+
+def _is_hidden(x: Tensor) -> Tensor:
+    """What a batch of one row does not show: it is all that there is."""
+    hidden = x == 0
+    mask = None if {bool(hidden.all(1).any())} == {True} else hidden
+    y = x.masked_fill(mask, -1.0) if mask is not None else x - hidden.float()
+    return y - y.mean()
+
+
+@pytest.mark.parametrize(
+    ("forward", "example", "samples", "other"),
+    [
+        (_adds_up, [[1, 1]], [[0, 0]], [[3, -4]]),
+        (_all_above, [[-1, -1]], [[0.5, -9], [0.75, 1]], [[0.5, 1]]),
+        (_is_hidden, [[3, 0]], [[0, 0]], [[3, 0], [0, 0]]),
+    ],
+)
+def test_what_a_sample_hides_stays_a_condition(
+    forward: Any, example: Any, samples: Any, other: Any
+) -> None:
+    class Module(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = forward(x)
+            return y
+
+    given = [{"x": np.array([each], np.float32)} for each in samples]
+    source = deploy.source_of(
+        "m", Module(), {"x": torch.tensor(example, dtype=torch.float)}, {"x": {0: "rows"}},
+        samples=given,
+    )  # fmt: skip  # one call
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for x in (torch.tensor(each) for sample in given for each in sample.values()):
+        torch.testing.assert_close(run(x)[0], forward(x))
+    x = torch.tensor(other, dtype=torch.float)
+    try:
+        (found,) = run(x)
+    except RuntimeError as e:
+        assert "another way through forward" in str(e)
+    else:
+        torch.testing.assert_close(found, forward(x))

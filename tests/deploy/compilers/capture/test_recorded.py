@@ -257,3 +257,28 @@ def test_a_pt2_has_the_numbers_of_samples(tmp_path: Path) -> None:
     x[3, 2] = 7e6
     with pytest.raises(RuntimeError, match="another way through forward than the file has"):
         run(x)
+
+
+class Halts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.zeros_like(x)
+        for _ in {1, 2, 3}:
+            y = self.cell(x, y)
+            if (y * 1).exp_().mean().neg_() < -0.9:
+                return y.tanh_()
+        return y
+
+
+@pytest.mark.parametrize("far", [1.0, -9.0])
+def test_what_writes_into_a_tensor_decides_by_what_it_wrote(far: float) -> None:
+    """Torch runs it twice beside the symbols: the way was that of other values."""
+    x = far * torch.rand(3, 4)
+    source = deploy.source_of("m", Halts(), {"x": x}, {"x": {0: "rows"}}, samples=[{"x": x}])
+    with quiet():
+        run: Any = with_values(source).program.module()
+    torch.testing.assert_close(run(x)[0], Halts()(x))
