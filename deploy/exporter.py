@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from edgeport.deploy.compilers.targets import find_target
+from edgeport.deploy.sources.arguments import checked_tensor
 from edgeport.deploy.sources.capture import Captured
 from edgeport.deploy.sources.dimensions import Run, observed_dimensions, probed_dimensions
 from edgeport.deploy.sources.drawing import Values
@@ -281,7 +282,14 @@ def _check_inferred(dimensions: str) -> None:
 
 
 def _labels(given: Array | torch.Tensor | Sequence[float]) -> Array:
-    return given.numpy(force=True) if isinstance(given, torch.Tensor) else np.asarray(given)
+    try:
+        if isinstance(given, torch.Tensor):
+            return checked_tensor("labels", given).numpy()
+        return np.asarray(given)
+    except ValueError as e:
+        raise UsageError(
+            f"labels are of no one shape: {e}", remedy="give as many for each row, in order"
+        ) from e
 
 
 def _check_ranges(ranges: Mapping[str, Range]) -> None:

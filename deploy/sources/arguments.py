@@ -217,8 +217,12 @@ def checked_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """An example input in a dtype that numpy has, on the CPU.
 
     Raises:
-        SourceError: Its dtype cannot be passed to an engine.
+        SourceError: It has no values, or its dtype cannot be passed to an engine.
     """
+    if tensor.is_meta:
+        raise SourceError(
+            f"{name!r} has no values, being on the device meta", remedy="pass a tensor with values"
+        )
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.float()

@@ -1,6 +1,6 @@
 """Inputs as a person gives them: the example, and samples beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,7 +46,7 @@ def calls_of(module: nn.Module, given: Example) -> list[tuple[Call, dict[str, Ar
 
 
 def samples_of(
-    module: nn.Module, call: Call, given: Sequence[Arguments], what: str, names: Sequence[str] = ()
+    module: nn.Module, call: Call, given: Iterable[Arguments], what: str, names: Sequence[str] = ()
 ) -> list[dict[str, Array]]:
     """Samples by the names of the inputs.
 
@@ -61,11 +61,13 @@ def samples_of(
         UsageError: They are no list.
         SourceError: One fits no call like the example's.
     """
-    if isinstance(given, (Mapping, str, torch.Tensor, np.ndarray)):
+    is_one = isinstance(given, (Mapping, str, bytes, torch.Tensor, np.ndarray))
+    if is_one or not isinstance(given, Iterable):
         raise UsageError(
             f"{what} is of type {type(given).__name__}, expected a list of samples",
             remedy=f"write {what}=[...]: each sample is given as the example is",
         )
+    given = [*given]  # a generator gives them once
     called = numbered(what.removesuffix("s"), given, names)
     return [_sample(module, call, *pair) for pair in zip(given, called, strict=True)]
 

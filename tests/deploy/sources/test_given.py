@@ -94,7 +94,7 @@ def test_a_sample_that_fits_no_call_says_why(samples: Any, problem: str, remedy:
     assert remedy in caught.value.remedy
 
 
-@pytest.mark.parametrize("samples", [{"x": ROWS}, ROWS, ROWS.numpy(), "rows"])
+@pytest.mark.parametrize("samples", [{"x": ROWS}, ROWS, ROWS.numpy(), "rows", None, 3])
 def test_samples_are_a_list(samples: Any) -> None:
     with pytest.raises(UsageError) as caught:
         source_of("m", nn.ReLU(), {"x": torch.ones(2, 4)}, samples=samples)
@@ -102,6 +102,31 @@ def test_samples_are_a_list(samples: Any) -> None:
         f"samples is of type {type(samples).__name__}, expected a list of samples"
     )
     assert caught.value.remedy == "write samples=[...]: each sample is given as the example is"
+
+
+def test_samples_may_be_given_one_after_the_other() -> None:
+    given = (each for each in (ROWS, ROWS + 1))
+    source = source_of("m", nn.ReLU(), {"x": torch.ones(3, 4)}, samples=given)  # type: ignore[arg-type]  # has no length
+    np.testing.assert_array_equal(source.real[1]["x"], ROWS.numpy() + 1)
+
+
+def test_a_tensor_without_values_is_refused() -> None:
+    with pytest.raises(SourceError, match="sample 0: 'input' has no values, being on the device meta"):
+        source_of("m", nn.ReLU(), {"x": ROWS}, samples=[ROWS.to("meta")])
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([[1, 2], [3]], "labels are of no one shape: "),
+        (torch.ones(2, device="meta"), "'labels' has no values"),
+    ],
+)
+def test_labels_of_which_no_array_is_made_are_refused(
+    labels: Any, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises((UsageError, SourceError), match=problem):
+        deploy.export(nn.ReLU(), {"x": ROWS}, tmp_path / "m.edge", samples=[ROWS], labels=labels)
 
 
 def test_labels_and_calibration_are_tensors_too(tmp_path: Path) -> None:
