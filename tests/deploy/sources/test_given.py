@@ -111,7 +111,9 @@ def test_samples_may_be_given_one_after_the_other() -> None:
 
 
 def test_a_tensor_without_values_is_refused() -> None:
-    with pytest.raises(SourceError, match="sample 0: 'input' has no values, being on the device meta"):
+    with pytest.raises(
+        SourceError, match="sample 0: 'input' has no values, being on the device meta"
+    ):
         source_of("m", nn.ReLU(), {"x": ROWS}, samples=[ROWS.to("meta")])
 
 

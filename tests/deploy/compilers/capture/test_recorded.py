@@ -266,7 +266,7 @@ class Halts(nn.Module):
         self.cell = nn.GRUCell(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.zeros_like(x)
+        y: Tensor = torch.zeros_like(x)
         for _ in {1, 2, 3}:
             y = self.cell(x, y)
             if (y * 1).exp_().mean().neg_() < -0.9:
