@@ -278,7 +278,7 @@ def roominess(source: Source, inputs: Mapping[str, Array]) -> tuple[int, int]:
 def _beside(inputs: Mapping[str, Array], source: Source) -> Iterator[dict[str, Array]]:
     """Its rows and those of the example in one, either first: ``if (x < 0).any():`` asks all."""
     rows = rows_of(source.signature)
-    if rows is None:
+    if rows is None or not all(each.size for each in source.example.values()):
         return
     pairs: dict[str, tuple[Array, Array]] = {}
     for name, array in inputs.items():
