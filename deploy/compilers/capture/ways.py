@@ -55,7 +55,14 @@ def with_others(source: Source, first: ExportedProgram, record: Record) -> Expor
     _require_shapes(source, first, others(source, first))
     found = Ways(_Finding(source, record).way(first, source.samples))
     with program.ready(), number_functions.known(), fx_traceback.preserve_node_meta():
-        return with_or_without(partial(program.exported, source, found), source)
+        joined = with_or_without(partial(program.exported, source, found), source)
+    for part in fx_nodes.parts(joined.graph_module):
+        for node in part.graph.find_nodes(op="call_function", target=_aten.view.default):
+            node.target = (
+                _aten.reshape.default
+            )  # attention has other strides where it is written out
+        part.recompile()
+    return joined
 
 
 def others(source: Source, captured: ExportedProgram) -> list[Sample]:

@@ -264,6 +264,8 @@ def test_a_batch_of_one_is_tried_by_each_way(tmp_path: Path) -> None:
             AtMostTwo(), (x,), tmp_path / "b.edge", dimensions="infer", formats=("onnx",),
             samples=samples,
         )  # fmt: skip  # one line
+
+
 class Halts(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from edgeport import deploy
 from edgeport.deploy.compilers.capture import ways
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.upstream import quiet
-from edgeport.runtimes import ExportError, ValuesError
+from edgeport.runtimes import ExportError, Range, ValuesError
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 AXES = {"x": {0: "rows"}}
@@ -96,6 +96,35 @@ def test_ways_of_samples_are_in_the_file(module: nn.Module, format_: str, tmp_pa
                     answers, expected if isinstance(expected, tuple) else [expected], strict=True
                 ):
                     np.testing.assert_allclose(found, y.detach(), rtol=1e-4, atol=1e-4)
+
+
+class Attends(nn.Module):
+    """By attention, which one kernel computes, and ONNX by others with other strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        choose = {True: x * 2, False: x - 1}
+        x = choose[bool(x.sum() > 0)]
+        y: Tensor = self.layer(x, x, x, need_weights=False)[0]
+        return y if {bool(x.sum() > 0)} == {True} else -y
+
+
+def test_attention_in_a_branch_goes_to_onnx(tmp_path: Path) -> None:
+    module = Attends()
+    x = torch.randn(2, 3, 4)
+    made = deploy.export(
+        module, {"x": x}, tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "rows", 1: "time"}}, ranges={"time": Range(1, 9)},
+        samples=[x - 2, x + 2, x / 10],
+    )  # fmt: skip  # one call
+    with made.bundle.open("ort-cpu") as session:
+        for given in (torch.randn(3, 4, 4) - 2, torch.randn(1, 5, 4) + 2):
+            (found,) = session.run({"x": given.numpy()}).values()
+            np.testing.assert_allclose(found, module(given).detach(), atol=1e-4)
 
 
 class Twice(nn.Module):
