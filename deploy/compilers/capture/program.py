@@ -17,6 +17,7 @@ from edgeport.deploy.compilers.operators import (
     comparisons,
     composites,
     conversions,
+    copies,
     derivatives,
     experts,
     fake_quantisation,
@@ -76,9 +77,10 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
                 return read()
-            with contextlib.suppress(Exception):
+            try:
                 return conversions.kept(e, plain)
-            raise e from None
+            except quotients.LostSizeError:
+                raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
@@ -159,6 +161,7 @@ _WHILE_CAPTURED: Final = (
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *comparisons.WHILE_CAPTURED,
+    *copies.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
     *texts.WHILE_CAPTURED,
 )
