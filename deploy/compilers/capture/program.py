@@ -13,6 +13,7 @@ import torch
 from torch._dispatch.python import enable_python_dispatcher
 
 from edgeport.deploy.compilers.operators import (
+    adaptive_pools,
     checks,
     comparisons,
     composites,
@@ -157,6 +158,7 @@ _WHILE_CAPTURED: Final = (
     *free_sizes.WHILE_CAPTURED,
     *losses.WHILE_CAPTURED,
     *moved_modules.WHILE_CAPTURED,
+    *adaptive_pools.WHILE_CAPTURED,
     *packed.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
