@@ -80,7 +80,12 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
                 return read()
             try:
                 return conversions.kept(e, plain)
-            except quotients.LostSizeError:
+            except Exception as later:
+                is_mended = "of a free size" in str(e) and not isinstance(
+                    later, quotients.LostSizeError
+                )
+                if is_mended:  # what is left went through no floats
+                    raise
                 raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
