@@ -78,15 +78,12 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
                 return read()
-            try:
+            lost: type[Exception] = Exception
+            if str(e) == "len() of a free size":  # else what then fails is told
+                lost = quotients.LostSizeError
+            with contextlib.suppress(lost):
                 return conversions.kept(e, plain)
-            except Exception as later:
-                is_mended = "of a free size" in str(e) and not isinstance(
-                    later, quotients.LostSizeError
-                )
-                if is_mended:  # what is left went through no floats
-                    raise
-                raise e from None
+            raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
             if not _takes_derivatives(e):
                 raise
