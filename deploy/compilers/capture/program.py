@@ -13,10 +13,12 @@ import torch
 from torch._dispatch.python import enable_python_dispatcher
 
 from edgeport.deploy.compilers.operators import (
+    adaptive_pools,
     checks,
     comparisons,
     composites,
     conversions,
+    copies,
     derivatives,
     experts,
     fake_quantisation,
@@ -76,7 +78,10 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
         except quotients.LostSizeError as e:
             with contextlib.suppress(Exception):  # else the first one, which has the user's line
                 return read()
-            with contextlib.suppress(Exception):
+            lost: type[Exception] = Exception
+            if str(e) == "len() of a free size":  # else what then fails is told
+                lost = quotients.LostSizeError
+            with contextlib.suppress(lost):
                 return conversions.kept(e, plain)
             raise e from None
         except Exception as e:  # torch.export raises a dozen kinds
@@ -155,10 +160,12 @@ _WHILE_CAPTURED: Final = (
     *free_sizes.WHILE_CAPTURED,
     *losses.WHILE_CAPTURED,
     *moved_modules.WHILE_CAPTURED,
+    *adaptive_pools.WHILE_CAPTURED,
     *packed.WHILE_CAPTURED,
     *pooling.WHILE_CAPTURED,
     *spectra.WHILE_CAPTURED,
     *comparisons.WHILE_CAPTURED,
+    *copies.WHILE_CAPTURED,
     *derivatives.WHILE_CAPTURED,
     *texts.WHILE_CAPTURED,
 )

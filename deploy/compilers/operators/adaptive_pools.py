@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from .symbols import is_free
+
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
 
@@ -26,15 +28,26 @@ def _max_pool(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 def _largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Along the last axis."""
     length = x.shape[-1]
-    if not isinstance(length, int):
+    if not (isinstance(length, int) and isinstance(count, int)):
         found: tuple[Tensor, Tensor] = torch.where(
-            _inside(length, count), x.unsqueeze(-2), -math.inf
+            _inside(length, count), x.contiguous().unsqueeze(-2), -math.inf
         ).max(-1)
         return found
     bins = [(n * length // count, -(-(n + 1) * length // count)) for n in range(count)]
     windows = [(start, *x[..., start:end].max(-1)) for start, end in bins]
     values = torch.stack([values for _, values, _ in windows], -1)
     return values, torch.stack([start + at for start, _, at in windows], -1)
+
+
+def _captured(own: Any, rank: int) -> Callable[..., Any]:
+    """As many windows as a free size tells, ``(height // 2, width // 2)``: torch's own fixes it."""
+
+    def pooled(input: Tensor, output_size: Any) -> Any:
+        size = output_size if isinstance(output_size, list | tuple) else [output_size]
+        size = [*size] * rank if len(size) == 1 else size
+        return _max_pool(input, size) if any(map(is_free, size)) else own(input, output_size)
+
+    return pooled
 
 
 def _mean_pool(x: Tensor, size: Sequence[int]) -> Any:
@@ -79,3 +92,11 @@ LARGEST: Final[Mapping[Any, Callable[..., Any]]] = {
     getattr(_aten, f"adaptive_max_pool{rank}d").default: _max_pool for rank in (1, 2, 3)
 }
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {**_MEANS, **LARGEST}
+
+_nn: Final[Any] = torch._C._nn
+WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
+    (torch, "adaptive_max_pool1d", _captured(torch.adaptive_max_pool1d, 1)),
+    (_nn, "adaptive_max_pool2d", _captured(_nn.adaptive_max_pool2d, 2)),
+    (_nn, "adaptive_max_pool3d", _captured(_nn.adaptive_max_pool3d, 3)),
+)
+"""Owner, name and what stands there while torch.export runs."""

@@ -54,3 +54,17 @@ def test_the_length_of_a_tensor_stays_free() -> None:
     assert "len" not in globals()
     with program.ready(), pytest.raises(LostSizeError, match=r"len\(\) of a free size"):
         program.exported(source, source.flat)
+
+
+class Addressed(nn.Module):
+    """It fails where the length stays a size too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (lambda value: value.tanh())(x)  # no script
+        return y.reshape(len(x), 6) + x.data_ptr()
+
+
+def test_what_fails_behind_the_length_is_told() -> None:
+    source = source_of("net", Addressed(), {"x": torch.randn(2, 6)}, {"x": {0: "batch"}})
+    with pytest.raises(RuntimeError, match="Cannot access data pointer"):
+        program.capture(source)
