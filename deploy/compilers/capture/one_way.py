@@ -141,6 +141,9 @@ def answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], 
     return {place for place, holds in enumerate(asked.held) if not holds}, answers
 
 
+ROWS: Final = f"{ANOTHER_WAY}, by rows"
+"""The message of what asserts which rows forward takes one by one; each set of them is a way."""
+
 NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
 """So begins the message of what asserts that a number is that of the example; its place follows."""
 
@@ -199,12 +202,13 @@ def numbers(asserted: Iterable[Node]) -> set[int]:
 
 
 def _drop_fixed(captured: ExportedProgram) -> None:
-    """Drop what hangs on parameters alone: the norm of one is rounded otherwise by engines."""
+    """Drop what hangs on constants alone: the norm of a weight is rounded otherwise by engines."""
     graph = captured.graph_module.graph
-    parameters = captured.graph_signature.inputs_to_parameters
+    signature = captured.graph_signature
+    fixed = {*signature.inputs_to_parameters, *signature.inputs_to_lifted_tensor_constants}
     varying: set[Node] = set()
     for node in graph.nodes:
-        is_given = node.op == "placeholder" and node.name not in parameters
+        is_given = node.op == "placeholder" and node.name not in fixed
         if is_given or fx_nodes.is_drawn(node) or not varying.isdisjoint(node.all_input_nodes):
             varying.add(node)
         elif node.target in _ASSERTIONS and isinstance(node.args[0], Node):

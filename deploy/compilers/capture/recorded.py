@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses import meta_utils
@@ -34,8 +35,11 @@ from edgeport.deploy.compilers.operators.fx_nodes import parts
 from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.diagnosis.places import Line
 from edgeport.deploy.diagnosis.telling import only_tells
+from edgeport.deploy.sources.drawing import cut_or_repeated
 from edgeport.deploy.sources.running import as_tensors
+from edgeport.deploy.sources.samples import rows_of
 from edgeport.deploy.sources.source import Source
+from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
 from . import one_way, program, rows, texts, truths, ways
@@ -73,46 +77,83 @@ def with_values(source: Source) -> Recorded:
     Raises:
         Exception: Whatever torch.export raises.
     """
-    from .special_sizes import with_or_without  # loads sympy
-
-    numbers: list[str] = []
-    fixed: set[int] = set()
-
-    def record(inputs: tuple[Tensor, ...]) -> ExportedProgram:
-        recorded = partial(_with_values, source, inputs, numbers)
-        found = with_or_without(recorded, source)
-        fixed.update(one_way.prune(source, found))
-        return found
-
-    first = record(source.roomy_tensors())
-    found, apart = _of_most(source, first, record) or _joined(source, first, record)
+    recorder = _Recorder(source)
+    first = recorder.record(source.roomy_tensors())
+    found, apart = recorder.of_all(first), None
+    if found is None:
+        found, apart = _joined(source, first, recorder.record)
     graphs = [part.graph for part in parts(found.graph_module)]
     asserted = [node for graph in graphs for node in one_way.conditions(graph)]
     taken = one_way.numbers(filter(one_way.may_turn, asserted))
-
-    def lines(places: set[int]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(numbers[place] for place in sorted(places)))
-
-    return Recorded(found, lines(fixed), lines(taken), apart)
+    return Recorded(found, recorder.lines(recorder.fixed), recorder.lines(taken), apart)
 
 
-def _of_most(
-    source: Source, first: ExportedProgram, record: ways.Record
-) -> tuple[ExportedProgram, None] | None:
-    """The way of the largest sample, if it answers all: each expert has rows there.
+class _Recorder:
+    """Records ways.
 
-    What is computed without any rows, where a sample goes round it, changes nothing.
+    Args:
+        source: Of what.
+
+    Attributes:
+        fixed: The places of numbers that may be others than those that were recorded.
     """
-    if not (others := ways.others(source, first)):
-        return first, None
-    most = max(source.samples, key=lambda sample: sum(each.size for each in sample.inputs.values()))
-    if not any(most is each for each in others):
-        return None
-    with contextlib.suppress(Exception):  # torch raises anything
-        found = record(tuple(as_tensors(most.inputs)))
-        if not ways.others(source, found):
-            return found, None
-    return None
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._numbers: list[str] = []
+        self._filling = rows.Filling()
+        self.fixed: set[int] = set()
+
+    def record(self, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+        """The way of these inputs, without the conditions that change nothing."""
+        from .special_sizes import with_or_without  # loads sympy
+
+        recorded = partial(_with_values, self._source, inputs, self._numbers, self._filling)
+        found = with_or_without(recorded, self._source)
+        self.fixed.update(one_way.prune(self._source, found))
+        return found
+
+    def of_all(self, first: ExportedProgram) -> ExportedProgram | None:
+        """One way that answers all samples, if there is one; it may be that of none of them.
+
+        Each expert has rows in some sample, or its layers are recorded with none of them.
+        What is computed without any rows, where a sample goes round it, changes nothing.
+        """
+        others = ways.others(self._source, first)
+        if not others and not self._filling.is_possible:
+            return first
+        most = tuple(as_tensors(_together(self._source)))
+        of_first, self.fixed = self.fixed, set()
+        for is_filled in (True, False):
+            if not (self._filling.is_possible if is_filled else others):
+                continue
+            self._filling.is_on = is_filled
+            with contextlib.suppress(Exception):  # torch raises anything
+                found = self.record(most)
+                if not ways.others(self._source, found):
+                    return found
+        self._filling.is_on = False
+        self.fixed = of_first
+        return None if others else first
+
+    def lines(self, places: set[int]) -> tuple[str, ...]:
+        """Where numbers are made."""
+        return tuple(dict.fromkeys(self._numbers[place] for place in sorted(places)))
+
+
+def _together(source: Source) -> dict[str, Array]:
+    """The rows of all samples in one, of the sizes of the largest; that alone, if none has rows."""
+    largest = max(source.samples, key=lambda each: sum(map(np.size, each.inputs.values()))).inputs
+    samples = [each.inputs for each in source.samples if all(map(np.size, each.inputs.values()))]
+    rows = rows_of(source.signature)
+    if rows is None or not samples:
+        return dict(largest)
+    found: dict[str, Array] = {}
+    for name, array in largest.items():
+        sizes = dict(enumerate(array.shape[1:], 1))
+        found[name] = np.concatenate([cut_or_repeated(each[name], sizes) for each in samples])
+    count = len(next(iter(found.values())))
+    return found if count in source.signature.range_of(rows) else dict(largest)
 
 
 def _joined(
@@ -128,7 +169,9 @@ def _joined(
         return first, f"torch cannot join their ways ({type(e).__name__}: {problem})"
 
 
-def _with_values(source: Source, inputs: tuple[Tensor, ...], numbers: list[str]) -> ExportedProgram:
+def _with_values(
+    source: Source, inputs: tuple[Tensor, ...], numbers: list[str], filling: rows.Filling
+) -> ExportedProgram:
     config: Any = import_module("torch._functorch.config")
     capture = partial(program.exported, source, source.flat, inputs)
     with (
@@ -143,8 +186,8 @@ def _with_values(source: Source, inputs: tuple[Tensor, ...], numbers: list[str])
         mock.patch.object(torch.SymInt, "__hash__", _hashed),
         _written_once(),
         _some_chosen(),
-        _answers_kept(numbers),
-        rows.known(),
+        _answers_kept(numbers, filling),
+        rows.known(filling),
         program.ready(),
         number_functions.known(),
         checks.known(),
@@ -208,7 +251,7 @@ def _written_once() -> Iterator[None]:
     within: list[Any] = []
 
     def dispatched(mode: Any, function: Any, *given: Any) -> Any:
-        if within:
+        if within or function is _assert:  # what is filled up, the example fails
             with mock.patch.object(mode, "propagate_real_tensors", False):
                 return own(mode, function, *given)
         if not function._schema.is_mutable:
@@ -254,8 +297,17 @@ def _of_some(env: Any, expr: Any) -> tuple[Any, bool]:
     return answer, answer is not None and expr.subs(*symbols, 1) == answer
 
 
+def _of_any(expr: Any) -> bool | None:
+    """What is answered alike of all numbers from 1 on, as ``if counts[expert] == 0`` is."""
+    from .special_sizes import of_more_than_one  # loads sympy
+
+    symbols = expr.free_symbols
+    answer = of_more_than_one(expr, *symbols) if len(symbols) == 1 else None
+    return None if answer is None or expr.subs(*symbols, 1) != answer else bool(answer)
+
+
 @contextlib.contextmanager
-def _answers_kept(numbers: list[str]) -> Iterator[None]:
+def _answers_kept(numbers: list[str], filling: rows.Filling) -> Iterator[None]:
     """What forward asks of values is asserted in the program, as it was answered.
 
     Torch's own assertions are of what it makes of a question: a bound is the range of a number,
@@ -263,11 +315,12 @@ def _answers_kept(numbers: list[str]) -> Iterator[None]:
 
     Args:
         numbers: Where lines are noted that make a number of Python's of a value.
+        filling: Whether a count that is asked for is some.
     """
     node: Any = import_module("torch.fx.experimental.sym_node").SymNode  # loads sympy
     with contextlib.ExitStack() as stack:
         for name, symbol in _ASKED.items():
-            kept = _keeping(getattr(node, name), symbol, numbers)
+            kept = _keeping(getattr(node, name), symbol, numbers, filling)
             stack.enter_context(mock.patch.object(node, name, kept))
         yield
 
@@ -279,7 +332,7 @@ _ASKED: Final[dict[str, Any]] = {
 }
 
 
-def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
+def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -> Any:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
@@ -295,6 +348,9 @@ def _keeping(own: Any, symbol: Any, numbers: list[str]) -> Any:
         if symbol is torch.SymFloat:
             _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
         if symbol is torch.SymBool:
+            some = _of_any(node.expr)
+            filling.is_possible |= some not in (None, answer)
+            answer = some if filling.is_on and some is not None else answer
             _assert(held == int(answer), ANOTHER_WAY)
             return answer
         if not math.isnan(answer):

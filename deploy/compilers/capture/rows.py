@@ -6,32 +6,50 @@ an input has the same is one condition, which is dropped like others where it ch
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 from unittest import mock
 
 import torch
 from torch import Tensor
 
-from edgeport.runtimes.run_failures import ANOTHER_WAY
+from .one_way import ROWS
 
 _MOST: Final = 256
 """Rows that are taken one by one: each is in the program with all that is computed of it."""
 
 _assert: Any = torch.ops.aten._assert_async.msg  # operators are made on demand: no types
+_synced: Any = torch._functionalize_sync  # these have none either
 _full: Callable[..., Tensor] = torch.full
 
 
+@dataclass(slots=True)
+class Filling:
+    """Whether what the example has nothing of is recorded too: an expert that no row chose.
+
+    Attributes:
+        is_on: Whether it is: rows are all that there may be, and a count that is asked for is some.
+        is_possible: Whether there is something of which the example has nothing.
+    """
+
+    is_on: bool = False
+    is_possible: bool = False
+
+
 @contextlib.contextmanager
-def known() -> Iterator[None]:
+def known(filling: Filling) -> Iterator[None]:
     """While it is entered, whole numbers in rows of any count are iterated over as constants."""
     own: Any = Tensor.__iter__
 
     def iterated(x: Tensor) -> Any:
-        values = _of_example(x) if _has_any_count(x) else None
-        if values is None or len(values) > _MOST:
+        found = _of_example(x) if _has_any_count(x) else None
+        if found is None or len(found) > _MOST or not _are_places(found):
             return own(x)
-        _require(x, values)
-        return iter([torch.tensor(row, dtype=x.dtype, device=x.device) for row in values.tolist()])
+        most = _all_of(x, found)
+        filling.is_possible |= most is not None
+        rows = most if filling.is_on and most is not None else found
+        _require(x, rows)
+        return iter([torch.tensor(row, dtype=x.dtype, device=x.device) for row in rows.tolist()])
 
     with mock.patch.object(Tensor, "__iter__", iterated):
         yield
@@ -44,6 +62,15 @@ def _has_any_count(x: Tensor) -> bool:
     return is_whole and x.dim() > 0 and bool(free_unbacked_symbols(x.shape[0]))
 
 
+def _are_places(found: Tensor) -> bool:
+    """Whether they rise, as what ``nonzero`` and ``unique`` answer; counts may be any."""
+    columns = found.reshape(len(found), -1)
+    first = columns[:, :1]
+    return bool((first >= 0).all()) and bool(
+        (first.diff(dim=0) > (-1 if columns.shape[1] > 1 else 0)).all()
+    )
+
+
 def _of_example(x: Any) -> Tensor | None:
     """The values beside its symbols."""
     from torch._subclasses.functional_tensor import FunctionalTensor  # loads sympy
@@ -51,15 +78,29 @@ def _of_example(x: Any) -> Tensor | None:
     if isinstance(x, FunctionalTensor):
         x = x.elem
     if torch._is_functional_tensor(x):
-        torch._sync(x)
+        _synced(x)
         x = torch._from_functional_tensor(x)
     values: Tensor | None = getattr(x, "real_tensor", None)
     return values
 
 
-def _require(x: Tensor, values: Tensor) -> None:
-    """Assert that it has these rows, also where it has fewer."""
-    count = len(values)
-    filled = torch.cat([x, x.new_zeros((count, *x.shape[1:]))]).narrow(0, 0, count)
-    same = (filled == torch.tensor(values.tolist(), dtype=x.dtype, device=x.device)).all()
-    _assert(same.logical_and(_full((), x.shape[0]) == count), ANOTHER_WAY)
+def _all_of(x: Tensor, found: Tensor) -> Tensor | None:
+    """All places, where these are some: those of a mask of known length, or up to the last."""
+    if found.numel() != len(found):
+        return None
+    size: Any = x.shape[0]
+    known = size.node.shape_env.bound_sympy(size.node.expr).upper
+    last = int(found.max()) + 1 if found.numel() else 0
+    most = int(known) if known.is_Integer and last <= known <= _MOST else last
+    every = torch.arange(most).reshape(-1, *found.shape[1:])
+    return every if len(found) < most <= _MOST else None
+
+
+def _require(x: Tensor, rows: Tensor) -> None:
+    """Assert that it has no others, and then that it has all of these, in this order."""
+    count = len(rows)
+    wanted = torch.tensor(rows.tolist(), dtype=x.dtype, device=x.device)
+    pairs = x.reshape(x.shape[0], 1, -1) == wanted.reshape(1, count, -1)
+    _assert(pairs.all(-1).any(1).all(), ROWS)
+    filled = torch.cat([x, torch.zeros_like(wanted)]).narrow(0, 0, count)
+    _assert((filled == wanted).all().logical_and(_full((), x.shape[0]) == count), ROWS)

@@ -103,6 +103,9 @@ class _Way:
         return [self, *(way for other in self.turns.values() for way in other.all())]
 
 
+_BY_ROWS: Final = "which rows forward takes one by one"
+_BY_A_FLOAT: Final = "a float that Python makes of values"
+
 _MOST: Final = 31
 """Ways beside the first: each takes seconds to record, and has its operators in the file."""
 
@@ -137,7 +140,9 @@ class _Finding:
             of_forward = {each for each in failed if one_way.is_of_forward(conditions[each])}
             first = min(of_forward, default=min(failed))
             if not one_way.may_turn(conditions[first]):
-                raise NotImplementedError("samples differ in a float that Python makes of values")
+                is_of_rows = conditions[first].args[-1] == one_way.ROWS
+                what = _BY_ROWS if is_of_rows else _BY_A_FLOAT
+                raise NotImplementedError(f"samples differ in {what}")
             failing[first].append(sample)
             for place in failed - of_forward:
                 behind[place] = max(first, behind.get(place, first))

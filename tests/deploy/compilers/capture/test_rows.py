@@ -1,0 +1,125 @@
+"""Rows that forward takes one by one, and experts that no sample chooses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeport import deploy
+from edgeport.runtimes import ExportError, ValuesError
+
+BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
+
+
+class Gated(nn.Module):
+    """Inputs near 0 choose among the first four of six experts; far ones choose any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Linear(4, 6)
+        self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(6))
+        with torch.no_grad():
+            self.gate.weight *= 0.1
+            self.gate.bias.copy_(torch.tensor([0.0, 0.01, 0.02, 0.01, -0.6, -0.7]))
+
+    def chosen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights, chosen = self.gate(x).softmax(-1).topk(2)
+        return weights, chosen
+
+
+class TakesEach(Gated):
+    """As transformers has written Mixtral: a loop over the experts that are hit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.chosen(x)
+        mask = functional.one_hot(chosen, 6).permute(2, 1, 0)
+        y = torch.zeros_like(x)
+        for expert in torch.greater(mask.sum(dim=(-1, -2)), 0).nonzero():
+            which, rows = torch.where(mask[expert].squeeze(0))
+            found = self.experts[expert](x[None, rows].reshape(-1, 4)) * weights[rows, which, None]
+            y.index_add_(0, rows, found)
+        return y
+
+
+class Counts(Gated):
+    """As DeepSeek has written it: experts without tokens are left out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.chosen(x)
+        y = torch.zeros_like(x)
+        counts = torch.bincount(chosen.flatten(), minlength=6).tolist()
+        for number, expert in enumerate(self.experts):
+            if counts[number] == 0:
+                continue
+            rows, which = torch.where(chosen == number)
+            y[rows] += expert(x[rows]) * weights[rows, which, None]
+        return y
+
+
+class OfValues(Gated):
+    """Nothing says how many values there may be."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.gate(x).argmax(-1)
+        y = torch.zeros_like(x)
+        for number in chosen.unique().tolist():
+            y[chosen == number] = self.experts[number](x[chosen == number])
+        return y
+
+
+class ByPlace(Gated):
+    """What an expert adds hangs on who was hit before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, chosen = self.chosen(x)
+        y = torch.zeros_like(x)
+        for place, expert in enumerate(functional.one_hot(chosen, 6).sum((0, 1)).nonzero()):
+            rows, _ = torch.where(chosen == expert)
+            y.index_add_(0, rows, self.experts[expert](x[rows]) * (2.0 if place == 0 else 1.0))
+        return y
+
+
+def exported(module: nn.Module, format_: str, folder: Path) -> deploy.Export:
+    torch.manual_seed(1)
+    return deploy.export(
+        module.eval(), {"x": torch.randn(5, 4)}, folder / "m.edge", formats=format_,
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+
+
+def far(rows: int) -> Tensor:
+    return torch.randn(rows, 4) * 60
+
+
+@pytest.mark.usually("TakesEach-onnx", "Counts-torchscript")
+@pytest.mark.parametrize("format_", BACKENDS)
+@pytest.mark.parametrize("make", [TakesEach, Counts])
+def test_an_expert_that_no_sample_chooses_is_in_the_file(
+    make: type[Gated], format_: str, tmp_path: Path
+) -> None:
+    module = make()
+    made = exported(module, format_, tmp_path)
+    assert {5} <= {*module.chosen(far(40))[1].flatten().tolist()}
+    with made.bundle.open(BACKENDS[format_]) as session:
+        for x in (far(40), far(1), torch.randn(1, 4), torch.randn(9, 4)):
+            (y,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(y), module(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_value_beyond_those_of_samples_is_refused(tmp_path: Path) -> None:
+    module = OfValues()
+    with exported(module, "onnx", tmp_path).bundle.open("ort-cpu") as session:
+        x = torch.randn(9, 4)
+        (y,) = session.run({"x": x.numpy()}).values()
+        torch.testing.assert_close(torch.tensor(y), module(x))
+        assert int(module.gate(far(40)).argmax(-1).max()) == 5
+        with pytest.raises(ValuesError, match="another way through forward than the file has"):
+            session.run({"x": far(40).numpy()})
+
+
+def test_rows_whose_order_matters_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="samples differ in which rows forward takes one by one"):
+        exported(ByPlace(), "pt2", tmp_path)
