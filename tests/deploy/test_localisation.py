@@ -118,7 +118,7 @@ def test_a_localiser_that_fails_hides_nothing(
 
     monkeypatch.setattr(localisation, "localise", broken)
     problem = export(tmp_path).problem
-    assert "times the floor, 32 allowed" in problem
+    assert "times the floor, 8 allowed" in problem
     told = "ZeroDivisionError: oh" if way == "raise" else "it was ended by SIGSEGV"
     assert "diverges  the localiser found nothing: it " in problem
     assert told in problem

@@ -19,7 +19,7 @@ _MOST: Final = 256
 """Rows that are taken one by one: each is in the program with all that is computed of it."""
 
 _assert: Any = torch.ops.aten._assert_async.msg  # operators are made on demand: no types
-_synced: Any = torch._functionalize_sync  # these have none either
+_torch: Any = torch  # what follows is private, and has none either
 _full: Callable[..., Tensor] = torch.full
 
 
@@ -77,9 +77,9 @@ def _of_example(x: Any) -> Tensor | None:
 
     if isinstance(x, FunctionalTensor):
         x = x.elem
-    if torch._is_functional_tensor(x):
-        _synced(x)
-        x = torch._from_functional_tensor(x)
+    if _torch._is_functional_tensor(x):
+        _torch._functionalize_sync(x)
+        x = _torch._from_functional_tensor(x)
     values: Tensor | None = getattr(x, "real_tensor", None)
     return values
 

@@ -93,7 +93,7 @@ LARGEST: Final[Mapping[Any, Callable[..., Any]]] = {
 }
 TABLE: Final[Mapping[Any, Callable[..., Any]]] = {**_MEANS, **LARGEST}
 
-_nn: Final[Any] = torch._C._nn
+_nn: Final = getattr(torch._C, "_nn")  # noqa: B009  # of which pyright knows nothing
 WHILE_CAPTURED: Final[Sequence[tuple[Any, str, Callable[..., Any]]]] = (
     (torch, "adaptive_max_pool1d", _captured(torch.adaptive_max_pool1d, 1)),
     (_nn, "adaptive_max_pool2d", _captured(_nn.adaptive_max_pool2d, 2)),

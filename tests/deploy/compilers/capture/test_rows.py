@@ -1,6 +1,7 @@
 """Rows that forward takes one by one, and experts that no sample chooses."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ class Gated(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.gate = nn.Linear(4, 6)
-        self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(6))
+        self.experts: Any = nn.ModuleList(nn.Linear(4, 4) for _ in range(6))  # by a tensor, too
         with torch.no_grad():
             self.gate.weight *= 0.1
             self.gate.bias.copy_(torch.tensor([0.0, 0.01, 0.02, 0.01, -0.6, -0.7]))

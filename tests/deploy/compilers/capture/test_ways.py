@@ -218,8 +218,15 @@ def test_the_way_behind_a_recurrent_layer_is_that_of_the_values(sign: float) -> 
     torch.testing.assert_close(run(x)[0], module(x))
 
 
+class Doubles(Masks):
+    def forward(self, x: Tensor) -> Tensor:
+        is_large = bool((x > 1).any())
+        y: Tensor = self.layer(x)
+        return {True: y * 2, False: y - 1}[is_large]
+
+
 def test_nodes_have_the_lines_of_the_user() -> None:
-    source = deploy.source_of("m", Masks(), {"x": torch.randn(3, 4)}, AXES)
+    source = deploy.source_of("m", Doubles(), {"x": torch.randn(3, 4)}, AXES)
     with quiet():
         program = with_values(source).program
     (branch,) = program.graph.find_nodes(op="call_function", target=torch.ops.higher_order.cond)
