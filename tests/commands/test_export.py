@@ -108,7 +108,7 @@ def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: 
         "-o", "my.edge",
     )  # fmt: skip  # as a person types it
     assert done.returncode == 0, done.stderr
-    assert "my: 3 of 3 backends pass on 12 samples" in done.stdout
+    assert "my: 3 of 3 backends pass on 15 samples" in done.stdout
     assert "image: float32[batch, 3, 32, 32] -> output: float32[batch, 4]" in done.stdout
     assert "opset 20, ir_version 10" in done.stdout
     golden = Path("my.edge/golden.safetensors").stat().st_size

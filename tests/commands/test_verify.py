@@ -21,8 +21,8 @@ def test_a_good_bundle_passes(mlp_bundle: Path, capsys: pytest.CaptureFixture[st
     for line, backend in zip(lines[2:5], ("ort-cpu", "libtorch", "torch"), strict=True):
         assert line.startswith(backend)
         assert line.endswith("✓ pass")
-        assert "all 58 agree" in line
-    assert lines[-1].startswith("mlp: 3 of 3 backends pass on 12 samples; ratio = error / floor")
+        assert "all 61 agree" in line
+    assert lines[-1].startswith("mlp: 3 of 3 backends pass on 15 samples; ratio = error / floor")
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_json_is_one_object(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]
     assert report["passed"] is True
     (backend,) = report["backends"]
     assert backend["engine"]["provider"] == "CPUExecutionProvider"
-    assert len(backend["verdicts"]) == report["samples"] == 12
+    assert len(backend["verdicts"]) == report["samples"] == 15
     assert all(verdict["figures"]["ratio"] < 8 for verdict in backend["verdicts"])
 
 
@@ -101,7 +101,7 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
     out = capsys.readouterr().out
     assert "- not usable here" in out
     assert "fix: pip install 'edgeport[ort]'" in out
-    assert "2 of 2 backends pass on 12 samples (1 cannot be used here)" in out
+    assert "2 of 2 backends pass on 15 samples (1 cannot be used here)" in out
 
     assert main(["verify", str(mlp_bundle), "--backend", "ort-cpu"]) == 3
     assert "ort-cpu cannot be used here" in capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_stored_verdicts_are_judged_again(
     out, err = capsys.readouterr()
     assert err == ""
     assert "times the floor, 0.001 allowed; largest at [" in out
-    assert "0 of 1 backends pass on 12 samples; ratio = error / floor, at most 0.001" in out
+    assert "0 of 1 backends pass on 15 samples; ratio = error / floor, at most 0.001" in out
     output = value["outputs"][0]["name"]
     lenient = [f"--max-ratio={each}" for each in ("1e-3", f"{output}=8")]
     assert main(["verify", "--from", str(file), *lenient]) == 0
@@ -364,7 +364,7 @@ def test_through_a_server(mlp_bundle: Path, capsys: pytest.CaptureFixture[str]) 
         assert "no model is named 'other'" in capsys.readouterr().err
         server.terminate()
     assert out.splitlines()[2].startswith(url.removeprefix("http://"))
-    assert "mlp: 1 of 1 backends pass on 12 samples" in out
+    assert "mlp: 1 of 1 backends pass on 15 samples" in out
     assert main(["verify", str(mlp_bundle), "--url", url]) == 3
     assert "no answer from" in capsys.readouterr().err
     assert main(["verify", str(mlp_bundle), "--url", url, "--threads", "2"]) == 2

@@ -111,7 +111,7 @@ def test_what_is_drawn_is_no_sample_of_the_proof() -> None:
     drawn = source()
     proof = {row.tobytes() for s in drawn.samples if s.kind != "edge" for row in s.inputs["x"]}
     found = calibration_of(drawn, ())
-    assert found.origin == "of 45 rows, drawn"
+    assert found.origin == "of 48 rows, drawn"
     assert not proof & {row.tobytes() for part in found.inputs for row in part["x"]}
 
 

@@ -126,7 +126,7 @@ def test_recurrent_layers_measure_ranges_in_each_call(tmp_path: Path) -> None:
 def test_ranges_of_drawn_inputs_are_told(tmp_path: Path) -> None:
     made = narrow(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge", "int8")
     assert any(f"{MEASURED} drawn inputs, and real ones may leave" in note for note in made.notes)
-    assert made.bundle.manifest.artefacts[0].details["ranges"] == "of 42 rows, drawn"
+    assert made.bundle.manifest.artefacts[0].details["ranges"] == "of 45 rows, drawn"
 
 
 def test_float16_keeps_float32_at_both_ends(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ on sizes goes one way for all of them, ``known_values`` and ``few_values`` let f
 what hangs on no input, ``derivatives_in_forks`` is for a forward with derivatives beside a GPU.
 
 ``recorded`` captures one way through forward, in which ``texts`` that are made of values are asked
-for, and ``truths`` has conditions asked of tensors. ``ways`` puts those that samples take into one
-program, and ``one_way`` lets the file of it refuse what takes another.
+for, ``rows`` that values choose are constants, and ``truths`` has conditions asked of tensors.
+``ways`` puts those that samples take into one program, and ``one_way`` lets the file of it refuse
+what takes another.
 """

@@ -6,7 +6,7 @@ They take effect at three times.
   table ``WHILE_CAPTURED`` of owner, name and what stands there: ``comparisons``, ``derivatives``,
   ``free_sizes``, ``losses``, ``moved_modules``, ``packed``, ``pooling``, ``spectra``. What torch
   knows of an operator or of a number is replaced by a context ``known`` or the like: ``checks``,
-  ``composites``, ``conversions``, ``experts``, ``fake_quantisation``, ``fallbacks``,
+  ``composites``, ``conversions``, ``copies``, ``experts``, ``fake_quantisation``, ``fallbacks``,
   ``number_functions``, ``quotients``, ``recurrent``.
 - When a program is written in the operators that a format has. ``decompositions`` joins the tables
   by operator, ``TABLE`` for TorchScript and ``ONNX_TABLE``, and tells which nodes need them:

@@ -196,7 +196,7 @@ def test_sizes_beyond_those_that_were_tried_are_told() -> None:
 def test_the_smallest_sizes_are_tried_with_several_values() -> None:
     signature = Signature((TensorSpec("x", "float32", ("batch", "time")),), ())
     drawn = [s for s in build_samples(signature, Values()) if s.inputs["x"].shape == (1, 1)]
-    assert len({sample.inputs["x"].item() for sample in drawn}) == 4
+    assert len({sample.inputs["x"].item() for sample in drawn}) >= 4
     given_ = [{"x": np.full((3, 5), n, np.float32)} for n in range(12)]
     real = [s for s in build_samples(signature, Values(given_)) if s.inputs["x"].shape == (1, 1)]
     assert {sample.inputs["x"].item() for sample in real} == {*range(8)}
