@@ -199,7 +199,7 @@ def test_the_smallest_sizes_are_tried_with_several_values() -> None:
     assert len({sample.inputs["x"].item() for sample in drawn}) >= 4
     given_ = [{"x": np.full((3, 5), n, np.float32)} for n in range(12)]
     real = [s for s in build_samples(signature, Values(given_)) if s.inputs["x"].shape == (1, 1)]
-    assert {sample.inputs["x"].item() for sample in real} == {*range(8)}
+    assert {sample.inputs["x"].item() for sample in real} >= {*range(8)}
     assert real[1].name == "real, batch=1, time=1 (2)"
 
 
