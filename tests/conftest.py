@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeport.runtimes import BackendMissingError, EdgeportError, Range, Signature, TensorSpec
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Kind
+from edgeport.runtimes.cpus import available_cpus
 from edgeport.runtimes.cuda.gpus import gpus
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.signature import METADATA_KEY
@@ -36,6 +37,12 @@ _HANDLED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 for _number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(_number) == signal.SIG_IGN:  # behind nohup, or in the background
         signal.signal(_number, lambda *_: None)  # what is ignored stays so in a new process
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Many tests wait for a process that they started: one worker more than there are CPUs."""
+    return available_cpus() + 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at

@@ -95,7 +95,7 @@ def far(rows: int) -> Tensor:
     return torch.randn(rows, 4) * 60
 
 
-@pytest.mark.usually("TakesEach-onnx", "Counts-torchscript")
+@pytest.mark.usually("TakesEach-onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
 @pytest.mark.parametrize("make", [TakesEach, Counts])
 def test_an_expert_that_no_sample_chooses_is_in_the_file(

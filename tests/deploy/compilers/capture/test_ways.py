@@ -113,6 +113,7 @@ class Attends(nn.Module):
         return y if {bool(x.sum() > 0)} == {True} else -y
 
 
+@pytest.mark.slow
 def test_attention_in_a_branch_goes_to_onnx(tmp_path: Path) -> None:
     module = Attends()
     x = torch.randn(2, 3, 4)
@@ -250,6 +251,7 @@ class Chooses(nn.Module):
         return x
 
 
+@pytest.mark.usually("pt2")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_a_whole_number_has_the_ways_of_samples(format_: str, tmp_path: Path) -> None:
     module, seen = Chooses(), ((1, 0, 0), (0, 1, 0), (0, 2, 0), (0, 0, 0))

@@ -71,7 +71,7 @@ def inputs(rows: int, time: int) -> dict[str, Tensor]:
     return {"x": torch.randn(rows, time, 3), "lengths": torch.randint(1, time + 1, (rows,))}
 
 
-@pytest.mark.usually("data-onnx", "gru-pt2")
+@pytest.mark.usually("data-onnx")
 @pytest.mark.parametrize(("name", "format_"), [*itertools.product(LAYERS, BACKENDS)])
 def test_any_rows_of_any_length(name: str, format_: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
