@@ -8,7 +8,13 @@ from typing import Final
 
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.task import Task, describe
-from edgeport.deploy.proof.trial import UNUSUAL, Trial, answer_unusual, try_further
+from edgeport.deploy.proof.trial import (
+    UNUSUAL,
+    Trial,
+    answer_unusual,
+    refused_below_zero,
+    try_further,
+)
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, ExportError, ParityError
 from edgeport.runtimes.bundles.golden import Golden
@@ -53,15 +59,24 @@ def ask_further(
             is worse than the module.
         ExportError: The process was ended.
     """
-    unusual, unanswered = _unusual(reference, limits)
+    patient = _patient(reference, limits)
+    unusual, told = _unusual(reference, patient)
+    refused = _refused(reference, patient)
     work = partial(try_further, bundle, reference, golden, unusual, search_s, task, emulated)
-    trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
+    limits = replace(limits, time_s=limits.time_s + search_s)
+    trial = run_isolated(partial(work, refused), limits)
+    if isinstance(trial, Killed) and refused:
+        told.append(
+            f"an artefact did not end well on more inputs, -1 in {', '.join(refused)} among them, "
+            f"which the module refuses: {trial.problem}; check for it before you run it"
+        )
+        trial = run_isolated(work, limits)
     if isinstance(trial, Killed):
         raise ExportError(
             f"an artefact that had passed was run on more inputs, and {trial.problem}",
             remedy="give it more time or memory: --time-limit, --memory-limit",
         )
-    trial = replace(trial, notes=(*trial.notes, *unanswered))
+    trial = replace(trial, notes=(*trial.notes, *told))
     worse = [score for score in trial.scores if not score.passed]
     if worse:
         raise ParityError(
@@ -80,15 +95,37 @@ def ask_further(
     return trial
 
 
+def _has(reference: Reference, kinds: str) -> bool:
+    """Whether an input is of such a kind of dtype."""
+    example = reference.source.example
+    return any(array.dtype.kind in kinds and array.size for array in example.values())
+
+
+def _patient(reference: Reference, limits: Limits) -> Limits:
+    """For what the module may make no end of."""
+    if not _has(reference, "fi"):
+        return limits
+    start = time.perf_counter()
+    reference.answer(Sample("example", "random", reference.source.example))
+    patience_s = PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start)
+    return replace(limits, time_s=min(round(patience_s, 1), limits.time_s))
+
+
+def _refused(reference: Reference, limits: Limits) -> list[str]:
+    """The inputs in which the module refuses -1; of what it makes no end of nothing is known."""
+    if not _has(reference, "i"):
+        return []
+    try:
+        found = run_isolated(partial(refused_below_zero, reference), limits)
+    except ExportError:  # torch may not be asked here, which is told of NaN and Inf
+        return []
+    return [] if isinstance(found, Killed) else found
+
+
 def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[str]]:
     """Samples with NaN and Inf, and sentences on those of which the module makes no end."""
-    example = reference.source.example
-    if not any(array.dtype.kind == "f" and array.size for array in example.values()):
+    if not _has(reference, "f"):
         return [], []
-    start = time.perf_counter()
-    reference.answer(Sample("example", "random", example))
-    patience_s = PATIENCE_S + PATIENCE_TIMES * (time.perf_counter() - start)
-    limits = replace(limits, time_s=min(round(patience_s, 1), limits.time_s))
     found: list[Golden] = []
     killed: dict[str, list[str]] = {}
 

@@ -22,6 +22,7 @@ from .remedies import (
     LARGEST,
     LOOP,
     ONE_WAY,
+    OTHER_DTYPE,
     PACKED,
     REMEDIES,
     REPEATED,
@@ -152,7 +153,8 @@ def _refined(
 def _of_ours(error: EdgeportError) -> Diagnosis:
     """Our own errors say the problem and the remedy themselves."""
     families = {ContractError: Family.CONTRACT, ParityError: Family.PARITY}
-    family = families.get(type(error), Family.UNKNOWN)
+    other = Family.OPERATOR if error.remedy == OTHER_DTYPE else Family.UNKNOWN
+    family = families.get(type(error), other)
     return Diagnosis(family=family, problem=error.problem, remedy=error.remedy)
 
 

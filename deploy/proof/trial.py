@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from edgeport.deploy.diagnosis.rules import FORKED
+from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, EngineError, Options
+from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options, Session
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
@@ -79,6 +80,23 @@ def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     return found
 
 
+def refused_below_zero(reference: Reference) -> list[str]:
+    """The integer inputs in which one -1 is too much for the module, mostly as it is no index.
+
+    Raises:
+        RuntimeError: torch may not be asked here: see ``compilers.derivatives_in_forks``.
+    """
+    found = []
+    for name in _integers(reference):
+        try:
+            run_module(reference.source.flat, _below_zero(reference, name))
+        except Exception as e:  # whatever the module raises
+            if FORKED in str(e):
+                raise
+            found.append(name)
+    return found
+
+
 def try_further(
     bundle: Bundle,
     reference: Reference,
@@ -87,6 +105,7 @@ def try_further(
     search_s: float,
     task: Task | None,
     emulated: Bundle | None = None,
+    refused: Sequence[str] = (),
 ) -> Trial:
     """Open every backend of a bundle, and ask more of it.
 
@@ -98,6 +117,7 @@ def try_further(
         search_s: Wall time for the search, over all backends.
         task: The user's labels.
         emulated: With a file that does as an engine on a GPU does, which is asked too.
+        refused: Inputs in which the module refuses -1.
 
     Raises:
         EngineError: A backend failed.
@@ -117,6 +137,12 @@ def try_further(
         return check_session(sessions[name], samples, thresholds, reduced[name])
 
     kept, notes = _agreed(unusual, list(sessions), check)
+    for name, session in sessions.items():
+        if found := [each for each in refused if _answers_below_zero(session, reference, each)]:
+            notes.append(
+                f"{name} answers -1 in {', '.join(found)}, which the module refuses: check for it "
+                "before you run it"
+            )
     searched = [
         _searched(
             asked[name][0].path / artefacts[name].stored.file,
@@ -184,8 +210,27 @@ def _equal(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
     return all(np.array_equal(array, other[name]) for name, array in one.items())
 
 
-def _put(array: Array, value: float) -> Array:
-    if array.dtype.kind != "f" or not array.size:
+def _integers(reference: Reference) -> list[str]:
+    example = reference.source.example
+    return [name for name, array in example.items() if array.dtype.kind == "i" and array.size]
+
+
+def _below_zero(reference: Reference, name: str) -> dict[str, Array]:
+    example = reference.source.example
+    return {**example, name: _put(example[name], -1, "i")}
+
+
+def _answers_below_zero(session: Session, reference: Reference, name: str) -> bool:
+    """ONNX counts an index from the end then, where torch refuses it."""
+    try:
+        session.run(_below_zero(reference, name))
+    except EdgeportError:
+        return False
+    return True
+
+
+def _put(array: Array, value: float, kind: str = "f") -> Array:
+    if array.dtype.kind != kind or not array.size:
         return array
     array = array.copy()
     array.reshape(-1)[array.size // 2] = value

@@ -166,11 +166,18 @@ def _check_known(signature: inspect.Signature, names: list[str], known: str) -> 
     takes = list(signature.parameters)
     unknown = [name for name in names if name not in takes]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], takes, n=1)
         raise SourceError(
             f"forward({', '.join(takes)}) has no {unknown[0]!r}, though it has {known!r}",
-            remedy=f"rename it to {close[0]!r}" if close else "use forward's names for all inputs",
+            remedy=_renamed(unknown[0], takes),
         )
+
+
+def _renamed(name: str, takes: Sequence[str]) -> str:
+    whole, _, part = name.rpartition("_")
+    if whole in takes and part.isdecimal():  # the artefact's name for it
+        return f"a part goes by its path: rename it to '{whole}.{part}'"
+    close = difflib.get_close_matches(name, takes, n=1)
+    return f"rename it to {close[0]!r}" if close else "use forward's names for all inputs"
 
 
 def _by_name(signature: inspect.Signature, arguments: Mapping[str, object]) -> Call:

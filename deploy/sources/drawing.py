@@ -29,6 +29,7 @@ Kind: TypeAlias = Literal[
     "counts",
     "counts like",
     "bytes",
+    "shorts",
     "index",
     "index like",
     "offsets",
@@ -39,7 +40,7 @@ Kind: TypeAlias = Literal[
 which another input shares, as lengths do; ``index`` is looked up in a table; ``offsets`` say
 where bags of indices begin."""
 
-_GUESSED: Final[tuple[Kind, ...]] = ("flag", "flags", "counts", "bytes", "index")
+_GUESSED: Final[tuple[Kind, ...]] = ("flag", "flags", "counts", "bytes", "shorts", "index")
 
 _MOST_STYLES: Final = 12
 """Tried beside the first, each with a few runs of a module that may be slow."""
@@ -101,6 +102,8 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
         return "bytes"
     if counts and not like.size:
         return "counts"
+    if spec.dtype in ("int16", "uint16") and spec.shape and not like.size:
+        return "shorts"  # samples of sound or of a sensor: torch takes none for an index
     return "flags" if len(spec.shape) > 1 else "flag"
 
 
@@ -232,7 +235,7 @@ def _in_each_row(asked: _Asked, value: int, *, always: bool = False) -> Array:
     return drawn
 
 
-def _bytes(asked: _Asked) -> Array:
+def _all(asked: _Asked) -> Array:
     info = np.iinfo(asked.dtype)
     return asked.generator.integers(info.min, info.max + 1, asked.shape)
 
@@ -291,7 +294,8 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
     "flag": (_ANY, _ONES),
     "counts": (_Way(_lengths, "lengths from 1 on, the longest first"), _ANY, _ONES),
     "counts like": (_Way(_chosen), _Way(_lengths, "lengths from 1 on, the longest first")),
-    "bytes": (_Way(_bytes, "all bytes"), _ANY),
+    "bytes": (_Way(_all, "all bytes"), _ANY),
+    "shorts": (_Way(_all, "all integers of 16 bits"), _ANY),
     "index": (_Way(_rows, "every valid index, {} to {}"), _ANY),
     "index like": (
         _Way(_rows),

@@ -1,6 +1,7 @@
 """How commands are declared."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 
@@ -21,3 +22,16 @@ class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # not sub
         options.setdefault("description", f"{said[0].upper()}{said[1:]}.")
         parser: argparse.ArgumentParser = super().add_parser(name, **options)
         return parser
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Let the command itself say what it does not know: argparse leaves it to the outermost."""
+        super().__call__(parser, namespace, values, option_string)
+        unknown = getattr(namespace, argparse._UNRECOGNIZED_ARGS_ATTR, None)
+        if unknown and values:
+            self._name_parser_map[values[0]].error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -1,9 +1,9 @@
-"""``edgeport predict``: raw data through a run or a bundle, one line of answer per row."""
+"""``edgeport predict``: raw data through a run or a bundle, a line of answer per row or arrays."""
 
 import argparse
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,11 @@ from edgeport.commands.terminal import show
 from edgeport.runtimes import InputError, Signature, TensorSpec, UsageError
 from edgeport.runtimes.bundles.bundle import open_labelled
 from edgeport.runtimes.devices import GpuOptions
+from edgeport.runtimes.formats.numpy_files import as_npz
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.needs import needs
 from edgeport.runtimes.predictor import LOGITS, most_likely
-from edgeport.runtimes.rows import require_apart, rows_first
+from edgeport.runtimes.rows import require_apart, row_axis, row_dimension, rows_first
 
 if TYPE_CHECKING:
     from edgeport.training import Run
@@ -86,8 +87,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "folder of images; - for a table, or lines of text, from stdin",
     )
     parser.add_argument(
-        "-o", "--output", type=file_path, metavar="FILE.csv", help="default: stdout"
-    )
+        "-o", "--output", type=file_path, metavar="FILE",
+        help=".csv, or .npz: the outputs as arrays by name (default: a table on stdout)",
+    )  # fmt: skip
     parser.add_argument("--backend", metavar="NAME", help=f"not of a run {DEFAULT_BACKEND_TEXT}")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: all CPUs")
     add_gpu_options(parser)
@@ -100,35 +102,79 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
 
 
 def run(args: PredictArgs) -> int:
-    """Predict, and print or write a CSV table."""
+    """Predict, and print or write a CSV table, or write arrays."""
     from edgeport.runtimes import files
 
     if args.output is not None:
         files.refuse_unfit(args.output)
         refuse_overwriting(args.output, "-o", [args.model, *raw_input.found(args.input)])
+        if args.output.suffix.lower() not in (".csv", ".npz"):
+            raise UsageError(
+                f"-o {args.output} is neither .csv nor .npz",
+                remedy="name it so, to choose between a table and arrays",
+            )
+    with opened(args) as model:
+        answers = _answers(args.input, model)
+        if args.output is None:
+            show(_table(answers, model).rstrip("\n"))
+            return 0
+        written = _arrays if args.output.suffix.lower() == ".npz" else _table
+        content = written(answers, model)
+    with files.parents(args.output):
+        files.write(args.output, content)
+    return 0
+
+
+def _answers(path: Path, model: Model) -> Iterator[tuple[raw_input.Raw, Mapping[str, Array]]]:
+    """The rows of a file in parts, which are answered alike and with as many numbers in a row."""
+    first: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
+    for part, raw in enumerate(raw_input.read(path, model.signature, model.labels)):
+        if part == 1 and first is not None:
+            require_apart(model.signature, model.answer, *first, model.precision)
+        answer = _answer(model, raw, path)
+        if first is None:
+            first = raw.inputs, answer
+        _require_alike(model.signature, first[1], answer, raw.rows[0])
+        yield raw, answer
+    if first is None:
+        raise InputError(f"{path} holds nothing to predict from", remedy="give it some rows")
+
+
+def _require_alike(
+    signature: Signature, first: Mapping[str, Array], answer: Mapping[str, Array], row: str
+) -> None:
+    one, other = rows_first(signature, first), rows_first(signature, answer)
+    for name, array in one.items():
+        found = other[name]
+        if array is not None and found is not None and array.shape[1:] != found.shape[1:]:
+            raise UsageError(
+                f"output {name!r} of a row is {list(array.shape[1:])}, and {list(found.shape[1:])} "
+                f"of row {row}",
+                remedy="give inputs of one size at a time",
+            )
+
+
+def _table(answers: Iterable[tuple[raw_input.Raw, Mapping[str, Array]]], model: Model) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    with opened(args) as model:
-        header: list[str] | None = None
-        first: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
-        for part, raw in enumerate(raw_input.read(args.input, model.signature, model.labels)):
-            if part == 1 and first is not None:
-                require_apart(model.signature, model.answer, *first, model.precision)
-            answer = _answer(model, raw, args.input)
-            columns = told(answer, model, len(raw.rows))
-            if header is None:
-                first = raw.inputs, answer
-                header = ["row", *columns]
-                writer.writerow(header)
-            writer.writerows(zip(raw.rows, *columns.values(), strict=True))
-    if header is None:
-        raise InputError(f"{args.input} holds nothing to predict from", remedy="give it some rows")
-    if args.output is None:
-        show(table.getvalue().rstrip("\n"))
-    else:
-        with files.parents(args.output):
-            files.write(args.output, table.getvalue())
-    return 0
+    for part, (raw, answer) in enumerate(answers):
+        columns = told(answer, model, len(raw.rows))
+        if not part:
+            writer.writerow(["row", *columns])
+        writer.writerows(zip(raw.rows, *columns.values(), strict=True))
+    return table.getvalue()
+
+
+def _arrays(answers: Iterable[tuple[raw_input.Raw, Mapping[str, Array]]], model: Model) -> bytes:
+    """The outputs as they are, those of parts joined along their rows."""
+    parts = [answer for _, answer in answers]
+    dimension = row_dimension(model.signature)
+    axes = {spec.name: row_axis(spec, dimension) for spec in model.signature.outputs}
+    arrays: dict[str, Array] = {}
+    for name, array in parts[0].items():
+        axis = axes.get(name, 0)  # without one there is one part: ``require_apart`` says so
+        arrays[name] = array if axis is None else np.concatenate([p[name] for p in parts], axis)
+    return as_npz(arrays)
 
 
 def _answer(model: Model, raw: raw_input.Raw, path: Path) -> Mapping[str, Array]:
@@ -167,7 +213,7 @@ def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequ
         if array is None or len(array) != rows:
             raise UsageError(
                 f"output {name!r} is {list(answer[name].shape)} for {rows} rows",
-                remedy="use edgeport.runtimes.open and run it from Python",
+                remedy="write arrays: -o NAME.npz",
             )
         if name == LOGITS and array.ndim == 2:
             columns |= _labels(array, model.labels.get(name, ()))
@@ -175,8 +221,8 @@ def told(answer: Mapping[str, Array], model: Model, rows: int) -> dict[str, Sequ
         flat = array.reshape(rows, -1)
         if flat.shape[1] > _MOST_COLUMNS:
             raise UsageError(
-                f"output {name!r} has {flat.shape[1]:,} numbers per row",
-                remedy="use edgeport.runtimes.open and run it from Python",
+                f"output {name!r} has {flat.shape[1]:,} numbers per row, too many for a table",
+                remedy="write arrays: -o NAME.npz",
             )
         for index in range(flat.shape[1]):
             title = name if array.ndim == 1 else f"{name}_{index}"

@@ -152,11 +152,12 @@ def found(path: Path) -> list[Path]:
 def _table(
     path: Path, signature: Signature, categories: Mapping[str, Sequence[str]]
 ) -> Iterator[Raw]:
-    table = read_table(path)
-    header, rows = table.header, table.rows
     for spec in signature.inputs:
         if not _is_column(spec):
             raise UsageError(f"{spec} is no column of a table", remedy=_fitting(signature))
+    table = read_table(path)
+    header, rows = table.header, table.rows
+    for spec in signature.inputs:
         if spec.name not in header:
             raise InputError(
                 f"{path} has no column {spec.name!r}",
@@ -281,7 +282,8 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
     for name in names:
         if name not in arrays:
             raise InputError(
-                f"{path} has no array {name!r}", remedy=f"it has {', '.join(arrays) or 'none'}"
+                f"{path} has no array {name!r}",
+                remedy=f"it needs {', '.join(names)}; it has {', '.join(arrays) or 'none'}",
             )
     dimension = row_dimension(signature)
     axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
@@ -339,7 +341,7 @@ def _images(path: Path, signature: Signature) -> Iterator[Raw]:
     if others or not is_image(spec):
         raise UsageError(
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
-            remedy=_fitting(signature),
+            remedy=f"{_fitting(signature)}; images go into uint8[batch, height, width, 3]",
         )
     if path.is_dir():
         tell_left_out(path)

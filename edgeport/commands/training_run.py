@@ -203,21 +203,30 @@ def _fit(
     )
     every = max(1, asked // 20)
     metric = "accuracy" if data.train.classification else "R2"
-    seen = {"score": ""}
+    score, begun = "", False
     with progress("training", 1000) as bar:
 
         def on_epoch(epoch: "Epoch") -> None:
             told.tell(epoch, metric)
-            seen["score"] = f"  held-out {metric} {four_decimals(epoch.held_out_score)}"
+            nonlocal score
+            score = f"  held-out {metric} {four_decimals(epoch.held_out_score)}"
             if epoch.number % every == 0 or epoch.number in (1, asked):
                 bar.clear()
                 (note if args.as_json else show)(_line(epoch, asked, metric))
 
         def on_batch(done: int, planned: int, cost: float) -> None:
+            nonlocal begun
+            if not begun and done > 1:
+                first = (done - 1) * asked // planned + 1
+                note(f"going on with epoch {first} of {asked}, from {args.checkpoint}")
+            begun = True
             if bar.due:
-                bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{seen['score']}")
+                bar.update(1000 * done // planned, f"cost {four_decimals(cost)}{score}")
 
-        return fit(on_batch=on_batch, on_epoch=on_epoch)
+        history = fit(on_batch=on_batch, on_epoch=on_epoch)
+    if history.completed and not begun:
+        note(f"{args.checkpoint} holds the whole training: nothing was left to do")
+    return history
 
 
 def _noun(data: "DataSet") -> str:

@@ -174,7 +174,7 @@ def require_signature(held: Container, path: Path, manifest: bytes, keys: Sequen
     if not found:
         raise SignatureError(
             f"{path} is not signed, as {TRUSTED_KEYS} or --public-key demands",
-            remedy="sign it: edgeport sign NAME.edge --key k.pem",
+            remedy="get it from whoever packed it, signed: edgeport sign NAME.edge --key k.pem",
         )
     for signed in found:
         if isinstance(signed, Signed):

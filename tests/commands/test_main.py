@@ -79,6 +79,23 @@ def test_numpy_does_not_load(tmp_path: Path) -> None:
     assert "Traceback" in ended("verify", "m.edge", "--debug")[1]
 
 
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["predict", "m.edge", "--input", "x.csv", "--jsn"], "edgeport predict"),
+        (["emit", "triton", "m.edge", "--jsn"], "edgeport emit triton"),
+        (["train", "mlp", "--data", "iris", "-o", "x", "--jsn"], "edgeport train mlp"),
+    ],
+)
+def test_an_unknown_option_names_the_help_that_lists_them(
+    typed: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(typed)
+    told = f"{command}: unrecognized arguments: --jsn\n  fix: see {command} --help\n"
+    assert capsys.readouterr().err == told
+
+
 def test_an_empty_argument_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["verify", ""], ["train", "digits", "-o", ""]):
         with pytest.raises(SystemExit, match=r"^2$"):

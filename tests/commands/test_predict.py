@@ -15,7 +15,7 @@ from edgeport import deploy, training
 from edgeport.__main__ import main
 from edgeport.commands import sources
 from edgeport.commands.predict import Model, told
-from edgeport.runtimes import Signature, TensorSpec, UsageError
+from edgeport.runtimes import Range, Signature, TensorSpec, UsageError
 from edgeport.training.vision import Preprocess
 
 ROWS = [
@@ -201,13 +201,17 @@ def test_a_run_is_told_no_inputs(
 
 def test_more_numbers_than_a_table_has_columns() -> None:
     of_nothing = Model(Signature((), ()), {}, dict, "float32")
-    with pytest.raises(UsageError, match=r"output 'y' has 4,097 numbers per row\n  fix: use "):
+    with pytest.raises(
+        UsageError, match=r"4,097 numbers per row, too many for a table\n  fix: write arrays"
+    ):
         told({"y": np.zeros((2, 4097), np.float32)}, of_nothing, 2)
 
 
 def test_an_answer_without_a_row_for_each() -> None:
     of_nothing = Model(Signature((), ()), {}, dict, "float32")
-    with pytest.raises(UsageError, match=r"output 'y' is \[3\] for 2 rows\n  fix: use edgeport"):
+    with pytest.raises(
+        UsageError, match=r"'y' is \[3\] for 2 rows\n  fix: write arrays: -o NAME.npz"
+    ):
         told({"y": np.zeros(3, np.float32)}, of_nothing, 2)
 
 
@@ -252,11 +256,14 @@ def test_files_that_do_not_fit(
     (tmp_path / "a.npz").write_bytes(b"no")
     np.savez(tmp_path / "b.npz", area=np.zeros(2, np.float32))
     for name, message in (
-        ("a.png", "not images as they are"),
+        (
+            "a.png",
+            "not images as they are\n  fix: give .csv or .npz; images go into uint8[batch, heig",
+        ),
         ("a.txt", "not lines of text"),
         ("a.bin", "is neither .csv, .tsv, .npz, .npy, .txt nor an image"),
         ("a.npz", "is not an .npz of plain arrays"),
-        ("b.npz", "has no array 'place'"),
+        ("b.npz", "has no array 'place'\n  fix: it needs area, place, rooms; it has area"),
         ("c.csv", "no such file"),
     ):
         assert main(["predict", str(houses / "run.edge"), "--input", str(tmp_path / name)]) == 2
@@ -326,3 +333,76 @@ def test_images_of_any_size_are_labelled(
     told = predict.told({"logits": logits}, model, 1)
     assert told["label"] == ["rgb"[int(logits.argmax())]]
     assert 1 / 3 < float(str(told["probability"][0])) < 1
+
+
+def tripled(path: Path) -> Path:
+    """The bundle of a model of a sequence, whose state has its rows along the second axis."""
+
+    class Steps(torch.nn.Module):
+        def forward(
+            self, x: torch.Tensor, state: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return x * 3, state + x.sum(1)
+
+    example = {"x": torch.rand(2, 5), "state": torch.rand(4, 2)}
+    free = {"x": {0: "batch"}, "state": {1: "batch"}}
+    deploy.export(
+        Steps(), example, path, formats=("onnx",),
+        dimensions=free, ranges={"batch": Range(1, 3)}, output_names=["y", "next"],
+    )  # fmt: skip
+    return path
+
+
+def test_arrays_go_in_and_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, given = tripled(tmp_path / "m.edge"), tmp_path / "a.npz"
+    x = np.arange(40, dtype=np.float32).reshape(8, 5)  # three parts
+    state = np.arange(32, dtype=np.float32).reshape(4, 8)
+    np.savez(given, x=x, state=state)
+    asked = ["predict", str(bundle), "--input", str(given), "-o"]
+    assert main([*asked, str(tmp_path / "b.npz")]) == 0
+    with np.load(tmp_path / "b.npz") as found:
+        assert np.array_equal(found["y"], x * 3)
+        assert np.array_equal(found["next"], state + x.sum(1))
+    capsys.readouterr()
+    for name in ("b.npy", "b.tsv", "b"):
+        assert main([*asked, str(tmp_path / name)]) == 2
+        assert "is neither .csv nor .npz\n  fix: name it so, to ch" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"m.edge", "a.npz", "b.npz"}
+
+
+def test_rows_of_several_sizes_are_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Brightness(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.float().mean(-1)
+
+    example = torch.zeros(2, 4, 5, 3, dtype=torch.uint8)
+    free = {"image": {0: "batch", 1: "height", 2: "width"}}
+    path = tmp_path / "m.edge"
+    deploy.export(Brightness(), {"image": example}, path, formats=("onnx",), dimensions=free)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index, size in enumerate([(4, 5), (4, 5), (5, 4)]):
+        Image.new("RGB", size).save(photos / f"{index}.png")
+    capsys.readouterr()
+    for output in ([], ["-o", str(tmp_path / "a.npz")]):
+        assert main(["predict", str(path), "--input", str(photos), *output]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "output 'output' of a row is [5, 4], and [4, 5] of row 2.png\n  fix: give inp" in err
+    (photos / "2.png").unlink()
+    assert main(["predict", str(path), "--input", str(photos), "-o", str(tmp_path / "a.npz")]) == 0
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["output"].shape == (2, 5, 4)
+
+
+def test_what_is_no_table_is_told_before_it_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tripled(tmp_path / "m.edge")
+    (tmp_path / "a.csv").write_bytes(b"\x93NUMPY")
+    capsys.readouterr()
+    assert main(["predict", str(bundle), "--input", str(tmp_path / "a.csv")]) == 2
+    told = "x: float32[batch, 5] is no column of a table\n  fix: give .npz\n"
+    assert capsys.readouterr().err == f"edgeport: {told}"

@@ -11,7 +11,8 @@ import torch
 
 from edgeport.__main__ import main
 from edgeport.commands import training_options
-from edgeport.training import fitting, load
+from edgeport.commands.train_events import Events
+from edgeport.training import Epoch, fitting, load
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -94,8 +95,10 @@ def test_any_optimizer_batch_and_schedule(
 
 def test_a_checkpoint_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["mlp", "--data", "iris", "--epochs", "3", "--checkpoint", str(tmp_path / "state")]
-    assert run(capsys, *asked, "-o", str(tmp_path / "a"))[0] == 0
-    assert run(capsys, *asked, "-o", str(tmp_path / "b"))[0] == 0
+    assert "going on" not in run(capsys, *asked, "-o", str(tmp_path / "a"))[2]
+    code, _, err = run(capsys, *asked, "-o", str(tmp_path / "b"))
+    assert code == 0
+    assert "state holds the whole training: nothing was left to do\n" in err
     for file in ("weights.safetensors", "run.json", "report.html"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     code, _, err = run(capsys, *asked, "--seed", "1", "-o", str(tmp_path / "c"))
@@ -104,6 +107,31 @@ def test_a_checkpoint_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, _, err = run(capsys, *asked, "--dropout", "0.5", "-o", str(tmp_path / "c"))
     assert code == 2
     assert "is of a training with dropout 0.0, this one has 0.5" in err
+
+
+def test_a_checkpoint_of_ctrl_c_goes_on_with_the_next_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["mlp", "--data", "iris", "--epochs", "4", "--checkpoint", str(tmp_path / "state")]
+    assert run(capsys, *asked, "-o", str(tmp_path / "whole"))[0] == 0
+    (tmp_path / "state").unlink()
+    usual = Events.tell
+
+    def tell(self: Events, epoch: Epoch, metric: str) -> None:
+        usual(self, epoch, metric)
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Events, "tell", tell)
+        code, _, err = run(capsys, *asked, "-o", str(tmp_path / "part"))
+    assert code == 130
+    assert "interrupted after 2 of 4 epochs" in err
+    code, _, err = run(capsys, *asked, "-o", str(tmp_path / "rest"))
+    assert code == 0
+    assert f"going on with epoch 3 of 4, from {tmp_path / 'state'}\n" in err
+    one, other = (tmp_path / name / "weights.safetensors" for name in ("whole", "rest"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_too_little_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Artefacts that passed are asked for more: NaN and Inf, worst inputs, labels."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,52 @@ def test_an_engine_that_treats_nan_in_its_own_way_is_told(tmp_path: Path) -> Non
     assert [note for note in made.notes if note.startswith(told)]
     assert "NaN" not in {sample.name for sample in Bundle.read(tmp_path / "m.edge").golden()}
     assert made.report.passed
+
+
+class Ids(nn.Module):
+    """Of the inputs, only the first two are looked up in a table of torch's ``embedding``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.users = nn.Embedding(9, 4)
+        self.items = nn.Embedding(7, 4)
+
+    def forward(
+        self, user: torch.Tensor, items: torch.Tensor, shift: torch.Tensor, days: torch.Tensor
+    ) -> torch.Tensor:
+        of_day = self.users.weight[days]  # which counts from the end, below 0
+        both: torch.Tensor = self.users(user) + self.items(items).mean(1)
+        return (both + of_day).sum(-1) + shift
+
+
+def test_an_index_below_zero_that_only_an_engine_answers_is_told(tmp_path: Path) -> None:
+    rows = torch.ones(2, dtype=torch.int64)
+    example = {"user": rows, "items": rows[:, None], "shift": rows, "days": rows}
+    made = deploy.export(
+        Ids(), example, tmp_path / "m.edge", dimensions={name: {0: "batch"} for name in example}
+    )
+    assert [note for note in made.notes if "-1" in note] == [
+        "ort-cpu answers -1 in user, items, which the module refuses: check for it before you run "
+        "it"
+    ]
+
+
+def test_an_artefact_that_ends_badly_below_zero_is_told(
+    made: deploy.Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(*_: object) -> bool:
+        os._exit(3)
+
+    monkeypatch.setattr("edgeport.deploy.further.refused_below_zero", lambda _: ["x"])
+    monkeypatch.setattr("edgeport.deploy.further._has", lambda *_: True)
+    monkeypatch.setattr("edgeport.deploy.proof.trial._answers_below_zero", answers)
+    found = ask_further(made.bundle, Reference(made.source), (), 0, None, deploy.Limits())
+    (note,) = found.notes
+    assert note == (
+        "an artefact did not end well on more inputs, -1 in x among them, which the module "
+        "refuses: it ended: no reason; check for it before you run it"
+    )
 
 
 class Eigenvalues(nn.Module):

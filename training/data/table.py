@@ -24,6 +24,9 @@ _MOST_NAMED: Final = 20
 _CODE: Final = re.compile(r"[+-]?0[0-9]")
 """How a code may begin, and a number hardly."""
 
+_COUNTED: Final = 10
+"""Rows from which on a column that rises by 1 is hardly chance."""
+
 _MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 
@@ -135,7 +138,12 @@ def dataset(
     schema = {name: "text" if c.dtype.kind == "U" else "float32" for name, c in columns.items()}
     whole = Labelled(inputs, labels)
     found_split = split(table.name, whole, how=how, schema=schema, target=target, classes=classes)
-    return replace(found_split, notes=table.notes)
+    counting = [
+        f"{name!r} counts the rows; if it says nothing of them: --drop {shlex.quote(name)}"
+        for name, values in columns.items()
+        if values.dtype.kind == "f" and len(values) >= _COUNTED and np.all(np.diff(values) == 1)
+    ]
+    return replace(found_split, notes=(*table.notes, *counting))
 
 
 def code_points(texts: Sequence[str] | Array, width: int | None = None) -> Array:

@@ -47,39 +47,59 @@ class Progress:
     best: State | None = None
 
 
-def write(
-    path: Path,
-    module: nn.Module,
-    optimizer: Optimizer,
-    made_with: Mapping[str, Any],
-    settings: Settings,
-    origin: Origin,
-    progress: Progress,
-) -> None:
-    """Write everything that the next epoch depends on: also the random state.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A copy of what the next epoch depends on, which goes on changing: also the random state.
 
-    Raises:
-        StorageError: The disk is full or the place is not writable; an old file is untouched.
+    Attributes:
+        optimizer: Its state as JSON, which names tensors.
+        tensors: These, the module's and the random generators'; on the CPU.
+        device: Where the training is.
     """
+
+    optimizer: Any
+    tensors: State
+    device: torch.device
+
+
+def moment(module: nn.Module, optimizer: Optimizer) -> Moment:
+    """Take it."""
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in (progress.best or {}).items()}
     tensors["random"] = torch.get_rng_state()
     device = device_of(module)
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     packed = _pack(optimizer.state_dict(), tensors)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return Moment(packed, tensors, device)
+
+
+def write(
+    path: Path,
+    of: Moment,
+    made_with: Mapping[str, Any],
+    settings: Settings,
+    origin: Origin,
+    progress: Progress,
+) -> None:
+    """Write everything that the next epoch depends on.
+
+    Raises:
+        StorageError: The disk is full or the place is not writable; an old file is untouched.
+    """
+    tensors = {**of.tensors, **{f"best.{k}": v for k, v in (progress.best or {}).items()}}
     told = {
         "checkpoint_version": VERSION,
         "made_with": dict(made_with),
         "settings": asdict(settings),
         "data": _of_data(origin),
-        "device": device_name(device),
+        "device": device_name(of.device),
         "epochs": [asdict(epoch) for epoch in progress.epochs],
         "norms": [asdict(norms) for norms in progress.norms],
         "warnings": progress.warnings,
-        "optimizer": packed,
+        "optimizer": of.optimizer,
     }
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with files.parents(path):
         files.write(path, safetensors.torch.save(tensors, {"edgeport": json.dumps(told)}))
 

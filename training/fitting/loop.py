@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from edgeport.runtimes.errors import SourceError, UsageError
+from edgeport.runtimes.errors import SourceError, StorageError, UsageError
 from edgeport.training.data import DataSet
 from edgeport.training.device import computing_on, device_name, device_of, forked_random
 
 from . import checkpoint as checkpoints
-from .checkpoint import Progress
+from .checkpoint import Moment, Progress
 from .evaluation import Tensors, evaluate, tensors
 from .history import Epoch, History, Norms, Settings
 from .initialise import initialise
@@ -74,8 +74,8 @@ def fit(
         objective: What to minimise; ``None`` for cross-entropy of classes, squared error of values.
         on_batch: Called after each step with steps done, steps planned and the cost of the batch.
         on_epoch: Called after each epoch.
-        checkpoint: A file that is written after epochs, at most every 5 s, and at the end; if it
-            is there already, the training goes on from it.
+        checkpoint: A file that is written after epochs, at most every 5 s, and at the end, also
+            one by Ctrl-C; if it is there already, the training goes on from it.
         made_with: Hyperparameters of the module and of what prepares its data: plain JSON. A
             checkpoint of others is refused.
 
@@ -107,6 +107,9 @@ def fit(
             if not training.progress.epochs:
                 raise
             training.restore_last()
+            # a second Ctrl-C or a full disk leaves the older file, and the run is yet to be saved
+            with contextlib.suppress(KeyboardInterrupt, StorageError):
+                training.keep(checkpoint)
         progress, stopped = training.progress, training.out_of_patience
         if progress.best is not None:
             module.load_state_dict(progress.best)
@@ -161,6 +164,7 @@ class _Training:
         self._rate: float | None = None
         self.progress = Progress()
         self._last: Tensors | None = None
+        self._unwritten: Moment | None = None
         self._written = time.monotonic()
 
     @property
@@ -194,25 +198,28 @@ class _Training:
             last = _on_cpu(self.module.state_dict())
             if self.settings.patience is not None and _since_best(progress.epochs) == 0:
                 progress = replace(progress, best=last)
-            self.progress, self._last = progress, last
-            if checkpoint is not None:
-                self._checkpoint(checkpoint, last=number == self.settings.epochs)
+            kept = checkpoint is not None and self._rank.number == 0
+            unwritten = checkpoints.moment(self.module, self.optimizer) if kept else None
+            self.progress, self._last, self._unwritten = progress, last, unwritten
+            ends = number == self.settings.epochs or self.out_of_patience
+            if ends or time.monotonic() - self._written > _CHECKPOINT_EVERY_S:
+                self.keep(checkpoint)
             if on_epoch is not None:
                 on_epoch(progress.epochs[-1])
 
-    def _checkpoint(self, path: Path, *, last: bool) -> None:
-        due = last or self.out_of_patience or time.monotonic() - self._written > _CHECKPOINT_EVERY_S
-        if due and self._rank.number == 0:
-            checkpoints.write(
-                path,
-                self.module,
-                self.optimizer,
-                self._made_with,
-                self.settings,
-                self._origin,
-                self.progress,
-            )
-            self._written = time.monotonic()
+    def keep(self, checkpoint: Path | None) -> None:
+        """Write the last whole epoch, if it is not written yet."""
+        if checkpoint is None or self._unwritten is None:
+            return
+        checkpoints.write(
+            checkpoint,
+            self._unwritten,
+            self._made_with,
+            self.settings,
+            self._origin,
+            self.progress,
+        )
+        self._unwritten, self._written = None, time.monotonic()
 
     def _epoch(self, number: int) -> Progress:
         """Train on every example once."""

@@ -1,6 +1,7 @@
 """What an exporter wrote: cleaned, compared with what was asked, labelled, checked, stored."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,8 @@ FILE: Final = "model.onnx"
 EXTERNAL_FILE: Final = f"{FILE}.data"
 
 _FIXED: Final = "forward fixes a size; compute sizes from tensor.shape, or declare it fixed"
+
+_LACKING: Final = re.compile(r"op_type:(\w+), .*unsupported type: tensor\((\w+)\)")
 
 LARGEST_FILE_BYTES: Final = 2**31 - 2**20
 """Protobuf's limit is 2 GiB; larger models keep their weights in a file of their own."""
@@ -160,8 +163,13 @@ def _check(model: onnx.ModelProto | str) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as e:  # the checker's own kinds
+        told = cause(e)
+        if lacking := _LACKING.search(told):
+            raise ExportError(
+                f"ONNX has no {lacking[1]} of {lacking[2]}", remedy=OTHER_DTYPE
+            ) from e
         raise ExportError(
-            f"the exporter wrote an invalid file: {cause(e)}",
+            f"the exporter wrote an invalid file: {told}",
             remedy=f"try another --opset between {OPSETS.start} and {OPSETS.stop - 1}",
         ) from e
 

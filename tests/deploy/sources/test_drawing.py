@@ -152,6 +152,30 @@ def test_what_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "kind"),
+    [
+        ("sound", "int16", ("batch", "time"), "shorts"),
+        ("readings", "uint16", (9,), "shorts"),
+        ("lengths", "int16", ("batch",), "counts"),
+        ("steps", "int16", (), "flag"),
+    ],
+)
+def test_integers_of_16_bits_are_sound_where_they_have_axes(
+    name: str, dtype: str, shape: tuple[int | str, ...], kind: str
+) -> None:
+    spec, x = TensorSpec(name, dtype, shape), TensorSpec("x", "float32", ("batch", "time"))
+    declared = Signature((spec, x), ())
+    assert kind_of(declared, spec, Values()) == kind
+    if kind == "shorts":
+        generator = np.random.default_rng(0)
+        array = draw(declared, spec, {"batch": 9, "time": 99}, Values(), generator)
+        assert array.dtype == dtype
+        assert np.unique(array // 256).size > 8
+        (sentence,) = told(declared, Values())
+        assert sentence.startswith(f"{name}: tried with all integers of 16 bits, as nothing says")
+
+
 def test_names_that_are_told_the_same_are_told_once() -> None:
     declared = Signature(
         (TensorSpec("a", "int32", (2, 3)), TensorSpec("b", "int64", (2, 3))),

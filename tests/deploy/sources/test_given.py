@@ -68,6 +68,11 @@ def test_a_sample_in_bfloat16_is_taken_as_the_example_is() -> None:
             "rename it to 'state'",
         ),
         (
+            [{"x": ROWS, "state_1": ROWS, "state_2": ROWS}],
+            "sample 0: forward(x, state, mode) has no 'state_1', though it has 'x'",
+            "a part goes by its path: rename it to 'state.1'",
+        ),
+        (
             [{"x": ROWS}],
             "sample 0 does not fit the declared inputs: wrong input names: missing 'state_0', "
             "'state_1'",

@@ -116,6 +116,16 @@ def test_numbers_that_may_be_codes_are_told(tmp_path: Path) -> None:
     assert read_csv(path, categorical=["zip code"]).notes == ()
 
 
+def test_a_column_that_counts_the_rows_is_told(tmp_path: Path) -> None:
+    rows = [f"{7 + n},{n % 3},{n},{n * n % 5}" for n in range(12)]
+    path = write(tmp_path, "the id,a,y,b\n" + "\n".join(rows) + "\n")
+    told = ("'the id' counts the rows; if it says nothing of them: --drop 'the id'",)
+    assert dataset(read_csv(path), "y").notes == told
+    assert dataset(read_csv(path), "y", drop=["the id"]).notes == ()
+    text = read_csv(path, categorical=["a"])
+    assert dataset(text, "y").notes == told
+
+
 def test_a_column_that_is_left_out_may_hold_anything(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,y\n1,,u\n2,oops,u\n3,3,v\n4,3,v\n")
     data = open_data(str(path), target="y", drop=["b"])

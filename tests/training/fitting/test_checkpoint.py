@@ -74,6 +74,49 @@ def test_an_interrupt_right_behind_it_leaves_its_weights(line: DataSet, tmp_path
         assert torch.equal(tensor, part.state_dict()[name]), name
 
 
+def in_step(stop: int) -> Any:
+    def on_batch(done: int, planned: int, cost: float) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    return on_batch
+
+
+def test_an_interrupt_writes_the_last_whole_epoch(
+    line: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 3600.0)
+    settings, file = Settings(6, 7, 0.05, optimizer="AdamW"), tmp_path / "state"
+    whole, part, resumed = module(), module(), module()
+    expected = fit(whole, line, settings)
+    steps = 6
+    first = fit(part, line, settings, on_batch=in_step(3 * steps + 2), checkpoint=file)
+    assert len(first.epochs) == 3
+    assert torch.equal(load_file(file)["module.0.weight"], part.state_dict()["0.weight"])
+    assert fit(resumed, line, settings, checkpoint=file) == expected
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_second_interrupt_or_a_full_disk_leaves_the_older_file(
+    line: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    settings, file, module_ = Settings(6, 7, 0.05), tmp_path / "state", module()
+    fit(module_, line, settings, on_epoch=interrupted(1), checkpoint=file)
+    before = file.read_bytes()
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 3600.0)
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("edgeport.runtimes.files.os.fsync", fail)
+    history = fit(module_, line, settings, on_epoch=interrupted(3), checkpoint=file)
+    assert len(history.epochs) == 3
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_what_is_done_is_not_done_again(line: DataSet, tmp_path: Path) -> None:
     settings, file = Settings(3, 7, 0.05), tmp_path / "state"
     first = fit(module(), line, settings, checkpoint=file)

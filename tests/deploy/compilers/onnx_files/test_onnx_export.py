@@ -112,6 +112,12 @@ def test_a_dtype_without_a_kernel_is_told_with_its_line(tmp_path: Path) -> None:
     assert "compute it in float32" in str(caught.value)
 
 
+def test_a_dtype_that_an_operator_of_onnx_has_not_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EdgeportError, match="ONNX has no ReduceMax of int16") as caught:
+        exported(Reduced(Tensor.amax), tmp_path, torch.ones(2, 3, dtype=torch.int16))
+    assert caught.value.remedy.startswith("compute it in float32 or int64")
+
+
 @pytest.mark.parametrize("reduce", [Tensor.sum, Tensor.amax, Tensor.prod, Tensor.cumsum])
 def test_what_is_added_up_in_float16_stays_one(reduce: Any, tmp_path: Path) -> None:
     half = torch.randn(2, 3).half()
