@@ -148,7 +148,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
             family=Family.OPERATOR,
             problem=f"{title} cannot compute {what} on compute capability 7.5 (Turing): "
             f"{turing[2].rstrip('.')}",
-            remedy="leave 7.5 out of --compute-capability, or export it in float16: module.half()",
+            remedy="leave 7.5 out of --compute-capability, or add --precision float16",
             operator=operator,
         )
     if elements := _ELEMENTS.search(text):

@@ -24,6 +24,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.tensorrt.library import Library, load
+from edgeport.runtimes.tensorrt.tensors import ANSWERED
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,6 +147,28 @@ def test_a_refusal_names_the_layer_and_the_line(tmp_path: Path) -> None:
     assert "one_hot" in caught.value.remedy
     assert caught.value.remedy.endswith("or leave TensorRT-RTX out: --format onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Asserts(nn.Module):
+    """In code that no script takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = {"x": lambda: x}
+        assert x.max() < 50, "too large"
+        return known["x"]() * 2
+
+
+def test_an_engine_tells_what_the_onnx_file_refuses(tmp_path: Path) -> None:
+    made = deploy.export(Asserts(), example(), tmp_path / "m.edge", formats="tensorrt-rtx")
+    (told,) = [note for note in made.notes if ANSWERED in note]
+    assert told == (
+        "tensorrt-rtx: an output of its own, 'edgeport.answered', is false where the ONNX file "
+        "refuses an input; sessions of edgeport refuse it too, and what else opens the engine has "
+        "to ask it"
+    )
+    assert {each.name for each in made.source.signature.outputs} == {"output"}
+    assert {"model.onnx", "model.rtx"} <= {path.name for path in (tmp_path / "m.edge").iterdir()}
+    assert not list((tmp_path / "m.edge").glob("*.rewritten.*"))
 
 
 def test_an_engine_that_is_not_opened_is_not_called_wrong() -> None:
