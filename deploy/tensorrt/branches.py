@@ -130,7 +130,7 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def _both(node: NodeProto) -> Iterator[NodeProto]:
     then, other = sorted((each for each in node.attribute), key=lambda a: a.name == "else_branch")
-    given = []
+    given: list[list[str]] = []
     for side in (then.g, other.g):
         own = {name for inner in side.node for name in inner.output}
         own |= {each.name for each in side.initializer}
@@ -142,7 +142,25 @@ def _both(node: NodeProto) -> Iterator[NodeProto]:
             inner.output[:] = [new.get(name, name) for name in inner.output]
             yield inner
         given.append([new.get(each.name, each.name) for each in side.output])
-    for one, two, output in zip(*given, node.output, strict=True):
-        chosen = helper.make_node("Where", [node.input[0], one, two], [output])
+    for one, two, output, like in zip(*given, node.output, then.g.output, strict=True):
+        is_truth = like.type.tensor_type.elem_type == TensorProto.BOOL
+        *parts, chosen = (_chosen_truth if is_truth else _chosen)(node.input[0], one, two, output)
         stand_for(chosen, node)
-        yield chosen
+        if output != node.output[0]:
+            chosen.name += f"/{output}"
+        yield from (*parts, chosen)
+
+
+def _chosen(condition: str, one: str, other: str, output: str) -> list[NodeProto]:
+    return [helper.make_node("Where", [condition, one, other], [output])]
+
+
+def _chosen_truth(condition: str, one: str, other: str, output: str) -> list[NodeProto]:
+    """Without ``Where``, of which ONNX Runtime has none of bools."""
+    either = [f"{output}/{part}" for part in ("not", "one", "other")]
+    return [
+        helper.make_node("Not", [condition], either[:1], either[0]),
+        helper.make_node("And", [condition, one], either[1:2], either[1]),
+        helper.make_node("And", [either[0], other], either[2:], either[2]),
+        helper.make_node("Or", either[1:], [output]),
+    ]

@@ -14,6 +14,8 @@ from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.runtimes.tensorrt.order import Problem, Refused
 
+from .operators import PART
+
 _MOST_OTHERS: Final = 5
 
 _LACKING: Final = re.compile(r"false|.*[Pp]lugin (?:not found|creator).*", re.DOTALL)
@@ -113,7 +115,7 @@ def _located(problem: Problem, origins: Sequence[dict[str, Any]], file: Path | N
     if problem.node is None:
         named = (each["node"] for each in origins if _names(problem.text, each["node"]))
         return _of_node(problem, max(named, key=len, default=None), origins)
-    return _of_node(problem, problem.node, origins)
+    return _of_node(problem, problem.node.partition(PART)[0], origins)
 
 
 def _of_constant(problem: Problem, name: str, path: Path) -> Problem:

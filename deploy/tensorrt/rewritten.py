@@ -11,6 +11,7 @@ from edgeport.runtimes.tensorrt.library import Name
 
 from .branches import flatten, own_constants
 from .one_way import tell
+from .operators import widen_bytes, write_out
 
 
 @contextlib.contextmanager
@@ -22,6 +23,8 @@ def rewritten(path: Path, library: Name) -> Iterator[tuple[Path, bool]]:
     """
     model = onnx.load(path, load_external_data=False)
     tells = changed = tell(model)
+    changed |= write_out(model)
+    changed |= widen_bytes(model)
     if library == "tensorrt-rtx":
         changed |= flatten(model)
         changed |= own_constants(model)
