@@ -7,13 +7,15 @@ fails in its compiler ("CHECK(static_cast<size_t>(i) < op->input_size())").
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from edgeport.deploy.compilers.onnx_files.onnx_messages import (
+    attributes_of,
     constants_by_name,
     described,
     graphs,
@@ -30,14 +32,15 @@ _SMALL: Final = 64
 def flatten(model: onnx.ModelProto) -> bool:
     """Let a branch within a branch compute both sides and choose, as far as that is the same.
 
-    It is where neither side has a loop, which may not end, or takes from places that are computed,
-    which may be none.
+    It is where neither side has a loop, which may not end. Places that are computed are kept within
+    what they are of, as those of the side that is not chosen may be nowhere.
 
     Returns:
         Whether there was one.
     """
-    asked = [node.input[0] for node in of_kind("NodeProto", model.graph) if node.op_type == "If"]
-    ranks, constants = ranks_of(described(model, asked)), constants_by_name(model)
+    if not any(node.op_type == "If" for node in of_kind("NodeProto", model.graph)):
+        return False
+    known = _Known.of(model)
     changed: list[str] = []
 
     def within(graph: GraphProto, is_side: bool) -> None:
@@ -46,10 +49,10 @@ def flatten(model: onnx.ModelProto) -> bool:
             for each in sides:
                 within(each, is_side or node.op_type == "If")
             is_nested = is_side and node.op_type == "If"
-            if not is_nested or ranks.get(node.input[0]) != 0 or not _may_be_both(sides, constants):
+            if not is_nested or not _may_be_both(node, sides, known):
                 return (node,)
             changed.append(node.name)
-            return [*_both(node)]
+            return [*_both(node, known)]
 
         rewrite(graph, written)
 
@@ -104,17 +107,60 @@ def _bodies(node: NodeProto) -> list[GraphProto]:
     return [each.g for each in node.attribute if each.HasField("g")]
 
 
-def _may_be_both(sides: Sequence[GraphProto], constants: Container[str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Of the values of a model.
+
+    Attributes:
+        ranks: How many axes they have.
+        last: How long the last is.
+        within: Constants, and what is kept within what it is a place of.
+    """
+
+    ranks: Mapping[str, int | None]
+    last: Mapping[str, int | None]
+    within: set[str]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "_Known":
+        asked = [node.input[0] for node in of_kind("NodeProto", model.graph) if node.input]
+        typed = described(model, asked)
+        return cls(ranks_of(typed), _last_of(typed), {*constants_by_name(model)})
+
+    def places(self, node: NodeProto) -> str:
+        """What a node computes the places by that it takes from or writes to, if it does."""
+        is_one = node.op_type.startswith(("Gather", "Scatter"))
+        return node.input[1] if is_one and node.input[1] not in self.within else ""
+
+    def has(self, places: str, node: NodeProto) -> bool:
+        """Whether enough is known to keep them within what they are of."""
+        is_nd = node.op_type.endswith("ND")
+        return bool(self.last.get(places)) if is_nd else self.ranks.get(places) is not None
+
+
+def _last_of(model: onnx.ModelProto) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for graph in graphs(model):
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            if dims := value.type.tensor_type.shape.dim:
+                size = dims[-1].dim_value or None
+                found[value.name] = size if found.get(value.name, size) == size else None
+    return found
+
+
+def _may_be_both(node: NodeProto, sides: Sequence[GraphProto], known: _Known) -> bool:
     """Whether both may be computed, and give values of the same sizes."""
     one, other = sides
     return (
-        [_sizes(each) for each in one.output] == [_sizes(each) for each in other.output]
+        known.ranks.get(node.input[0]) == 0
+        and [_sizes(each) for each in one.output] == [_sizes(each) for each in other.output]
         and all(map(_sizes, [*one.output, *other.output]))
-        and not any(_bodies(node) for side in sides for node in side.node)
-        and not any(
-            node.op_type.startswith(("Gather", "Scatter")) and node.input[1] not in constants
+        and not any(_bodies(each) for side in sides for each in side.node)
+        and all(
+            known.has(places, each)
             for side in sides
-            for node in side.node
+            for each in side.node
+            if (places := known.places(each))
         )
     )
 
@@ -128,18 +174,22 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
     return [] if not all(found) and 0 in found else [-1, *found]
 
 
-def _both(node: NodeProto) -> Iterator[NodeProto]:
+def _both(node: NodeProto, known: _Known) -> Iterator[NodeProto]:
     then, other = sorted((each for each in node.attribute), key=lambda a: a.name == "else_branch")
     given: list[list[str]] = []
     for side in (then.g, other.g):
         own = {name for inner in side.node for name in inner.output}
         own |= {each.name for each in side.initializer}
         new = {name: f"{node.output[0]}/{side.name}/{name}" for name in own if name}
+        known.within.update(new[name] for name in known.within & new.keys())
         for each in side.initializer:
             yield helper.make_node("Constant", [], [new[each.name]], new[each.name], value=each)
         for inner in side.node:
+            asked = known.places(inner)
             inner.input[:] = [new.get(name, name) for name in inner.input]
             inner.output[:] = [new.get(name, name) for name in inner.output]
+            if asked:
+                yield from _kept_within(inner, known, asked)
             yield inner
         given.append([new.get(each.name, each.name) for each in side.output])
     for one, two, output, like in zip(*given, node.output, then.g.output, strict=True):
@@ -149,6 +199,42 @@ def _both(node: NodeProto) -> Iterator[NodeProto]:
         if output != node.output[0]:
             chosen.name += f"/{output}"
         yield from (*parts, chosen)
+
+
+def _kept_within(node: NodeProto, known: _Known, asked: str) -> Iterator[NodeProto]:
+    """Bounds of the places that a node takes from or writes to, from -n to n - 1.
+
+    Args:
+        node: Which has them.
+        known: Of the model.
+        asked: What it called the places there.
+    """
+    places = node.input[1]
+    last = places
+
+    def made(operator: str, *inputs: str, **attributes: Any) -> NodeProto:
+        nonlocal last
+        last = f"{places}/{operator}/{node.output[0]}"
+        return helper.make_node(operator, inputs, [last], last, **attributes)
+
+    given = attributes_of(node)
+    is_nd = node.op_type.endswith("ND")
+    start = given.get("batch_dims" if is_nd else "axis", 0)
+    end = start + (known.last[asked] or 0 if is_nd else 1)
+    yield made("Shape", node.input[0], start=start, **({"end": end} if end else {}))
+    if known.ranks[asked] == 0:
+        yield made("Squeeze", last)
+    size = last
+    yield made("Constant", value_int=1)
+    yield made("Sub", size, last)
+    most = last
+    yield made("Neg", size)
+    least = last
+    yield made("Cast", places, to=TensorProto.INT64)
+    yield made("Max", last, least)
+    yield made("Min", last, most)
+    node.input[1] = last
+    known.within.add(last)
 
 
 def _chosen(condition: str, one: str, other: str, output: str) -> list[NodeProto]:

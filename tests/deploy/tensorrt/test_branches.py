@@ -1,5 +1,6 @@
 """Branches that TensorRT-RTX fails on by itself are written as it takes them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ LOOP = """
 }""".replace("TURNS", TURNS)
 INPUTS = [
     np.array([[1, 2, 3, 4]], np.float32),
-    np.array([[-1, -2, -3, 4]], np.float32),
+    np.array([[-1, -2, -3, 3]], np.float32),
     np.array([[-10, -20, -3, 6], [1, 0, 2, 3]], np.float32),
 ]
 
@@ -61,12 +62,12 @@ def parsed(body: str) -> onnx.ModelProto:
     return onnx.parser.parse_model(HEAD + body)
 
 
-def answers(model: onnx.ModelProto) -> list[Array]:
+def answers(model: onnx.ModelProto, inputs: Sequence[Array] = INPUTS) -> list[Array]:
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return [session.run(None, {"x": x})[0] for x in INPUTS]
+    return [session.run(None, {"x": x})[0] for x in inputs]
 
 
 def is_built(model: onnx.ModelProto, folder: Path) -> bool:
@@ -92,9 +93,30 @@ def test_a_branch_within_a_branch_is_a_choice(tmp_path: Path, rtx: Library) -> N
 
 
 @pytest.mark.parametrize(
+    "taken",
+    [
+        "k = Cast<to=7>(most)  g = Gather<axis=1>(h, k)  f = Unsqueeze(g, axis)",
+        "j = Cast<to=7>(most)  i = Constant<value_ints=[0]>()  k = Unsqueeze(j, i)"
+        "  f = Gather<axis=-1>(h, k)",
+        "k = Cast<to=7>(x)  f = GatherElements<axis=1>(h, k)",
+    ],
+)
+def test_places_of_the_side_that_is_not_chosen_may_be_nowhere(
+    taken: str, tmp_path: Path, rtx: Library
+) -> None:
+    head = HEAD.replace("bool true={1}", "int64[1] axis={1}")
+    model = onnx.parser.parse_model(head + WITHIN.replace("e = Neg(h)", f"{taken}  e = Mul(h, f)"))
+    inputs = [np.array([[-1, -2, -3, 2]], np.float32), *INPUTS]
+    before = answers(model, inputs)
+    assert flatten(model)
+    for one, other in zip(before, answers(model, inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert is_built(model, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("d = Abs(h)", "k = Cast<to=7>(most)  d = Gather<axis=0>(h, k)"),  # from where nothing is
         ("(float[N,4] e)", "(float[M,4] e)"),
         ("(float[N,4] e)", "(float e)"),
         ("h = Sub(x, one)  d = Abs(h)", TURNS.replace("b =", "d =")),
@@ -103,6 +125,39 @@ def test_a_branch_within_a_branch_is_a_choice(tmp_path: Path, rtx: Library) -> N
 def test_both_sides_are_computed_only_where_that_is_the_same(old: str, new: str) -> None:
     assert old in WITHIN
     assert not flatten(parsed(WITHIN.replace(old, new)))
+
+
+def test_places_of_several_axes_may_be_nowhere() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+        g (float[3,4] x, int64[2,1] at, bool c, bool d) => (float[2,4] y) {
+            y = If (c) <
+                then_branch = then () => (float[2,4] a) { a = GatherND(x, at) },
+                else_branch = other () => (float[2,4] b) {
+                    b = If (d) <
+                        then_branch = inner () => (float[2,4] e) { e = GatherND(x, at) },
+                        else_branch = last () => (float[2,4] f) {
+                            one = Constant<value = float[1] {1.0}>()
+                            to = Constant<value = int64[2] {2, 4}>()
+                            f = Expand(one, to)
+                        }
+                    >
+                }
+            >
+        }""")
+    inputs = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "c": np.array(False)}
+
+    def taken(*places: int, is_taken: bool) -> Array:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        at, d = np.array(places).reshape(2, 1), np.array(is_taken)
+        found: Array = session.run(None, {**inputs, "at": at, "d": d})[0]
+        return found
+
+    before = taken(2, -3, is_taken=True)
+    assert flatten(model)
+    np.testing.assert_array_equal(taken(2, -3, is_taken=True), before)
+    np.testing.assert_array_equal(taken(7, -9, is_taken=False), np.ones((2, 4)))
 
 
 def test_each_side_has_constants_of_its_own(tmp_path: Path, rtx: Library) -> None:
