@@ -22,7 +22,7 @@ from edgeport.runtimes.tensorrt.cached_build import build
 from edgeport.runtimes.tensorrt.extents import Extent, in_words, shapes
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
-from edgeport.runtimes.tensorrt.tensors import ANSWERED
+from edgeport.runtimes.tensorrt.tensors import ANSWERED, REFUSES_BY
 
 from .attempts import Attempt, Prove
 from .failure import explain
@@ -34,8 +34,8 @@ _ANSWERS: Final = (
     f"an output of its own, {ANSWERED!r}, is false where the ONNX file refuses an input; sessions "
     "of edgeport refuse it too, and what else opens the engine has to ask it"
 )
-_OF_GRAPH: Final = ("widened", "float32", "quantization")
-"""What is told of an ONNX file's precision, and holds for its engine."""
+_OF_GRAPH: Final = ("widened", "float32", "quantization", REFUSES_BY)
+"""What is told of the graph that an engine is built from, and holds for the engine."""
 
 
 def build_engines(
@@ -117,9 +117,9 @@ def make_engine(
         StorageError: The engine cannot be written.
     """
     with rewritten(onnx.path, library.name) as (path, tells):
-        made, notes = _made(
-            source, replace(onnx, path=path), folder, library, options, limits, prove, on_progress
-        )
+        details = {**onnx.details, **({REFUSES_BY: ANSWERED} if tells else {})}
+        given = replace(onnx, path=path, details=details)
+        made, notes = _made(source, given, folder, library, options, limits, prove, on_progress)
     told = made.compiled is not None and tells
     return made, [*notes, *([f"{library.name}: {_ANSWERS}"] if told else [])]
 

@@ -23,6 +23,7 @@ from edgeport.deploy.compilers.onnx_files.onnx_messages import (
     stand_for,
 )
 from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.tensorrt.library import Name
 
 Size = int | str | None
 
@@ -33,13 +34,18 @@ _MOST: Final = 2**24
 """So many numbers of a transform are written into an engine, 64 MiB of float32."""
 
 
-def write_out(model: onnx.ModelProto) -> bool:
+def write_out(model: onnx.ModelProto, library: Name) -> bool:
     """Write the operators of a model, in branches and loops too, as TensorRT has them.
+
+    Args:
+        model: Changed.
+        library: That builds an engine of it.
 
     Returns:
         Whether there was one.
     """
-    found = [node for node in of_kind("NodeProto", model.graph) if node.op_type in _TABLE]
+    table = {**_TABLE, **(_OF_RTX if library == "tensorrt-rtx" else {})}
+    found = [node for node in of_kind("NodeProto", model.graph) if node.op_type in table]
     if not found:
         return False
     known = described(model, (node.input[0] for node in found))
@@ -48,7 +54,7 @@ def write_out(model: onnx.ModelProto) -> bool:
 
     def written(node: NodeProto) -> Sequence[NodeProto]:
         nonlocal changed
-        write = _TABLE.get(node.op_type)
+        write = table.get(node.op_type)
         words = _Words(node)
         if write is None or not write(words, facts):
             return (node,)
@@ -106,12 +112,12 @@ def _chosen(words: _Words, facts: _Facts) -> bool:
     return True
 
 
-def _summed(words: _Words, facts: _Facts) -> bool:
-    """``ScatterElements`` with a sum: each place is compared with each index."""
+def _gathered(words: _Words, facts: _Facts) -> bool:
+    """``ScatterElements`` with a sum or the like: each place is compared with each index."""
     data, index, updates = words.node.input
     sizes = [list(facts.sizes.get(name, ())) for name in (data, index, updates)]
     axis = words.given.get("axis", 0)
-    if words.given.get("reduction") != b"add" or not sizes[0]:
+    if words.given.get("reduction") not in _FOLDS or not sizes[0]:
         return False
     axis %= len(sizes[0])
     rests = [[*each[:axis], *each[axis + 1 :]] for each in sizes]
@@ -122,21 +128,23 @@ def _summed(words: _Words, facts: _Facts) -> bool:
     if behind := len(sizes[0]) - axis:
         places = words("Unsqueeze", places, words.constant([*range(1, behind + 1)]))
     here = words("Equal", words("Cast", asked, to=TensorProto.INT64), places)
-    return _added(words, facts, here, words("Unsqueeze", updates, words.constant([axis])), axis + 1)
+    return _folded_in(
+        words, facts, here, words("Unsqueeze", updates, words.constant([axis])), axis + 1
+    )
 
 
-def _summed_rows(words: _Words, facts: _Facts) -> bool:
-    """``ScatterND`` of whole rows with a sum: the same."""
+def _gathered_rows(words: _Words, facts: _Facts) -> bool:
+    """``ScatterND`` of whole rows: the same."""
     data, index, updates = words.node.input
     rank, sizes = len(facts.sizes.get(data, ())), facts.sizes.get(index, ())
-    if words.given.get("reduction") != b"add" or not rank or len(sizes) != 2 or sizes[1] != 1:
+    if words.given.get("reduction") not in _FOLDS or not rank or len(sizes) != 2 or sizes[1] != 1:
         return False
     asked = words("Transpose", index, perm=[1, 0])  # (1, K)
     places = words("Unsqueeze", _places(words, facts, data, 0), words.constant([1]))
     here = words("Equal", asked, places)  # (D, K)
     if rank > 1:
         here = words("Unsqueeze", here, words.constant([*range(2, rank + 1)]))
-    return _added(words, facts, here, words("Unsqueeze", updates, words.constant([0])), 1)
+    return _folded_in(words, facts, here, words("Unsqueeze", updates, words.constant([0])), 1)
 
 
 def _places(words: _Words, facts: _Facts, data: str, axis: int) -> str:
@@ -148,13 +156,25 @@ def _places(words: _Words, facts: _Facts, data: str, axis: int) -> str:
     return words("Range", words.constant(0), length, words.constant(1))
 
 
-def _added(words: _Words, facts: _Facts, here: str, updates: str, axis: int) -> bool:
+def _folded_in(words: _Words, facts: _Facts, here: str, updates: str, axis: int) -> bool:
     data = words.node.input[0]
-    zero = words.constant(np.zeros((), helper.tensor_dtype_to_np_dtype(facts.dtypes[data])))
-    taken = words("Where", here, updates, zero)
-    total = words("ReduceSum", taken, words.constant([axis]), keepdims=0)
-    words("Add", data, total, output=words.node.output[0])
+    over, fold, neutral = _FOLDS[words.given["reduction"]]
+    dtype = helper.tensor_dtype_to_np_dtype(facts.dtypes[data])
+    if np.issubdtype(dtype, np.integer) and np.isinf(neutral):
+        neutral = np.iinfo(dtype).min if neutral < 0 else np.iinfo(dtype).max
+    taken = words("Where", here, updates, words.constant(np.array(neutral, dtype)))
+    total = words(over, taken, words.constant([axis]), keepdims=0)
+    words(fold, data, total, output=words.node.output[0])
     return True
+
+
+_FOLDS: Final[Mapping[bytes | None, tuple[str, str, float]]] = {
+    b"add": ("ReduceSum", "Add", 0),
+    b"mul": ("ReduceProd", "Mul", 1),
+    b"max": ("ReduceMax", "Max", -np.inf),
+    b"min": ("ReduceMin", "Min", np.inf),
+}
+"""How several are one, how they join what is there, and what changes nothing."""
 
 
 def _transformed(words: _Words, facts: _Facts) -> bool:
@@ -245,11 +265,14 @@ def _folded(words: _Words, facts: _Facts) -> bool:
 _TABLE: Final[Mapping[str, Callable[[_Words, _Facts], bool]]] = {
     "ArgMax": _chosen,
     "ArgMin": _chosen,
-    "ScatterElements": _summed,
-    "ScatterND": _summed_rows,
+    "ScatterND": _gathered_rows,
     "DFT": _transformed,
     "Col2Im": _folded,
 }
+
+
+_OF_RTX: Final = {"ScatterElements": _gathered}
+"""TensorRT has a plugin for it, and TensorRT-RTX no plugins."""
 
 
 def _sizes_of(model: onnx.ModelProto) -> dict[str, list[Size]]:

@@ -23,7 +23,7 @@ def rewritten(path: Path, library: Name) -> Iterator[tuple[Path, bool]]:
     """
     model = onnx.load(path, load_external_data=False)
     tells = changed = tell(model)
-    changed |= write_out(model)
+    changed |= write_out(model, library)
     changed |= widen_bytes(model)
     if library == "tensorrt-rtx":
         changed |= flatten(model)

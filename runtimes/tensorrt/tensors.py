@@ -31,6 +31,9 @@ _LONGEST_TEXT: Final = 2**20
 ANSWERED: Final = "edgeport.answered"
 """An output that is not the signature's: false if the module takes another way than the engine."""
 
+REFUSES_BY: Final = "refuses_by"
+"""Among the details of an artefact: that output, if it has it."""
+
 DTYPES: Final = {
     "BOOL": "bool",
     "FLOAT": "float32",

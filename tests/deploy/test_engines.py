@@ -168,6 +168,8 @@ def test_an_engine_tells_what_the_onnx_file_refuses(tmp_path: Path) -> None:
         "to ask it"
     )
     assert {each.name for each in made.source.signature.outputs} == {"output"}
+    onnx_file, engine = made.bundle.manifest.artefacts
+    assert (onnx_file.details.get("refuses_by"), engine.details["refuses_by"]) == (None, ANSWERED)
     assert {"model.onnx", "model.rtx"} <= {path.name for path in (tmp_path / "m.edge").iterdir()}
     assert not list((tmp_path / "m.edge").glob("*.rewritten.*"))
 

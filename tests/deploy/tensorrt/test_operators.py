@@ -30,6 +30,12 @@ WRITTEN = {
         => (float[M,2,3] y) { y = ScatterND<reduction="add">(data, index, x) }""",
     "sums of numbers": """g (float[4] data, int64[N,1] index, float[N] x) => (float[4] y) {
         y = ScatterND<reduction="add">(data, index, x) }""",
+    "the greatest": """g (float[4] data, int64[N,1] index, float[N] x) => (float[4] y) {
+        y = ScatterND<reduction="max">(data, index, x) }""",
+    "the least": """g (int64[4] data, int64[N] index, int64[N] x) => (int64[4] y) {
+        y = ScatterElements<reduction="min">(data, index, x) }""",
+    "products": """g (float[4] data, int64[N] index, float[N] x) => (float[4] y) {
+        y = ScatterElements<reduction="mul">(data, index, x) }""",
     "half a spectrum": """g (float[N,10,1] x) => (float[N,6,2] y) <int64 axis={1}> {
         y = DFT<onesided=1>(x, , axis) }""",
     "a spectrum cut off": """g (float[N,10,1] x) => (float[N,8,2] y)
@@ -59,8 +65,8 @@ LEFT = {
         y = ScatterElements<axis=0>(data, index, x) }""",
     "a part": """g (float[4,3] data, int64[N,2] index, float[N,2] x) => (float[4,3] y) {
         y = ScatterElements<axis=0, reduction="add">(data, index, x) }""",
-    "the greatest": """g (float[4] data, int64[N,1] index, float[N] x) => (float[4] y) {
-        y = ScatterND<reduction="max">(data, index, x) }""",
+    "rows, no sum": """g (float[4] data, int64[N,1] index, float[N] x) => (float[4] y) {
+        y = ScatterND(data, index, x) }""",
     "by two numbers": """g (float[4,3] data, int64[N,2] index, float[N] x) => (float[4,3] y) {
         y = ScatterND<reduction="add">(data, index, x) }""",
     "another axis": """g (float[8,N,1] x) => (float[8,N,2] y) <int64 axis={0}> {
@@ -123,7 +129,7 @@ def test_what_is_written_out_is_the_same(text: str, tmp_path: Path, rtx: Library
     model = onnx.parser.parse_model(HEAD + text)
     before = answers(model)
     assert not is_built(model, tmp_path)  # if it is, this can go
-    assert write_out(model) != widen_bytes(model)
+    assert write_out(model, "tensorrt-rtx") != widen_bytes(model)
     for one, other in zip(before, answers(model), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-5, strict=True)
     assert is_built(model, tmp_path)
@@ -133,9 +139,15 @@ def test_what_is_written_out_is_the_same(text: str, tmp_path: Path, rtx: Library
 def test_what_is_not_the_same_is_left(text: str) -> None:
     model = onnx.parser.parse_model(HEAD + text)
     before = model.SerializeToString()
-    assert not write_out(model)
+    assert not write_out(model, "tensorrt-rtx")
     assert not widen_bytes(model)
     assert model.SerializeToString() == before
+
+
+def test_tensorrt_has_a_plugin_for_sums_by_index() -> None:
+    model = onnx.parser.parse_model(HEAD + WRITTEN["sums by index"])
+    assert not write_out(model, "tensorrt")
+    assert write_out(onnx.parser.parse_model(HEAD + WRITTEN["sums of rows"]), "tensorrt")
 
 
 def test_half_a_spectrum_back() -> None:
@@ -146,7 +158,7 @@ def test_half_a_spectrum_back() -> None:
             y = DFT<inverse=1, onesided=1>(x, n, axis) }}"""
         model = onnx.parser.parse_model(HEAD + text)
         x = inputs_of(model)["x"]
-        assert write_out(model)
+        assert write_out(model, "tensorrt-rtx")
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
