@@ -11,8 +11,8 @@ from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.remedies import REMEDIES, Family
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt import doubts, profile
-from edgeport.deploy.tensorrt.one_way import without_conditions
 from edgeport.deploy.tensorrt.refusal import diagnose
+from edgeport.deploy.tensorrt.rewritten import rewritten
 from edgeport.runtimes import EdgeportError, EngineError
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.cuda.gpus import gpus
@@ -22,6 +22,7 @@ from edgeport.runtimes.tensorrt.cached_build import build
 from edgeport.runtimes.tensorrt.extents import Extent, in_words, shapes
 from edgeport.runtimes.tensorrt.library import Library
 from edgeport.runtimes.tensorrt.order import EngineOptions, Order, Progress, Refused
+from edgeport.runtimes.tensorrt.tensors import ANSWERED, REFUSES_BY
 
 from .attempts import Attempt, Prove
 from .failure import explain
@@ -30,11 +31,11 @@ from .isolation import Limits
 ROUTE: Final = "build"
 
 _ANSWERS: Final = (
-    "answers, by the way that it has, also inputs that take another way through forward, which "
-    "the ONNX file refuses"
+    f"an output of its own, {ANSWERED!r}, is false where the ONNX file refuses an input; sessions "
+    "of edgeport refuse it too, and what else opens the engine has to ask it"
 )
-_OF_GRAPH: Final = ("widened", "float32", "quantization")
-"""What is told of an ONNX file's precision, and holds for its engine."""
+_OF_GRAPH: Final = ("widened", "float32", "quantization", REFUSES_BY)
+"""What is told of the graph that an engine is built from, and holds for the engine."""
 
 
 def build_engines(
@@ -74,13 +75,7 @@ def build_engines(
         if onnx is None:
             raise ValueError(f"{library.name} is built from ONNX, and there is none")
         begin(f"{library.name}: {ROUTE}")
-        with without_conditions(onnx.path) as path:
-            bare = replace(onnx, path=path)
-            attempt, told = make_engine(
-                source, bare, folder, library, options, limits, prove, on_event
-            )
-        if path != onnx.path:
-            notes.append(f"{library.name}: the engine {_ANSWERS}")
+        attempt, told = make_engine(source, onnx, folder, library, options, limits, prove, on_event)
         on_event(attempt)
         if attempt.outcome not in ("proved", "built"):
             others = [name for name in formats if name != library.name] or ["onnx"]
@@ -121,6 +116,25 @@ def make_engine(
             take.
         StorageError: The engine cannot be written.
     """
+    with rewritten(onnx.path, library.name) as (path, tells):
+        details = {**onnx.details, **({REFUSES_BY: ANSWERED} if tells else {})}
+        given = replace(onnx, path=path, details=details)
+        made, notes = _made(source, given, folder, library, options, limits, prove, on_progress)
+    told = made.compiled is not None and tells
+    return made, [*notes, *([f"{library.name}: {_ANSWERS}"] if told else [])]
+
+
+def _made(
+    source: Source,
+    onnx: EngineSource,
+    folder: Path,
+    library: Library,
+    options: EngineOptions,
+    limits: Limits,
+    prove: Prove,
+    on_progress: Callable[[Progress], None],
+) -> tuple[Attempt, list[str]]:
+    """By a file that the library takes."""
     start = time.perf_counter()
     name = library.name
     sizes = profile.extents(source)

@@ -14,6 +14,8 @@ from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.runtimes.tensorrt.order import Problem, Refused
 
+from .operators import PART
+
 _MOST_OTHERS: Final = 5
 
 _LACKING: Final = re.compile(r"false|.*[Pp]lugin (?:not found|creator).*", re.DOTALL)
@@ -36,7 +38,8 @@ _SUM: Final = (
     "torch.nn.functional.one_hot(index, n).float().transpose(-1, -2) @ values"
 )
 _SIZE: Final = (
-    "how many there are is known only when it runs: use torch.where(mask, x, 0) in place of x[mask]"
+    "how many there are is known only when it runs: use torch.where(mask, x, 0) in place of "
+    "x[mask]; in a mixture of experts let each answer all rows, times a weight that may be 0"
 )
 _QUANTISED: Final = "quantise with scales that are known beforehand: QuantizeLinear and "
 _REMEDIES: Final = {
@@ -65,6 +68,14 @@ _REMEDIES_OF_DTYPES: Final = {
 
 _DEFECT: Final = re.compile(r"MyelinCheckException|\bCHECK\(|\bAssertion ")
 """A check inside its compiler failed: nothing is wrong with the graph."""
+
+_NESTED: Final = "op->input_size()"
+_WITHIN: Final = "it is a branch within a branch, of which it fails"
+"""What TensorRT-RTX 1.7 says of it, and what that means; those without a loop are written out."""
+
+_CHOOSE: Final = (
+    "compute both sides and choose: torch.where(condition, a, b), or take the loop out of it"
+)
 
 _RELEASE: Final = (
     "try another release of TensorRT, or use ort-cuda: this is a defect of its compiler"
@@ -110,10 +121,27 @@ def _located(problem: Problem, origins: Sequence[dict[str, Any]], file: Path | N
     """A build error names nodes only in its text, and a constant that is refused none."""
     if problem.node is None and file and (constant := _CONSTANT.fullmatch(problem.text)):
         return _of_constant(problem, constant[1], file)
+    if file and _NESTED in problem.text and (node := _within(file, is_side=False)):
+        return _of_node(Problem(_WITHIN, node.name, node.op_type), node.name, origins)
     if problem.node is None:
         named = (each["node"] for each in origins if _names(problem.text, each["node"]))
         return _of_node(problem, max(named, key=len, default=None), origins)
-    return _of_node(problem, problem.node, origins)
+    return _of_node(problem, problem.node.partition(PART)[0], origins)
+
+
+def _within(place: Path | onnx.GraphProto, *, is_side: bool) -> onnx.NodeProto | None:
+    """The first branch that is in a branch of a file."""
+    graph = onnx.load(place, load_external_data=False).graph if isinstance(place, Path) else place
+    node: onnx.NodeProto
+    for node in graph.node:
+        is_branch = node.op_type == "If"
+        if is_side and is_branch:
+            return node
+        for each in node.attribute:
+            found = _within(each.g, is_side=is_side or is_branch) if each.HasField("g") else None
+            if found is not None:
+                return found
+    return None
 
 
 def _of_constant(problem: Problem, name: str, path: Path) -> Problem:
@@ -148,7 +176,7 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
             family=Family.OPERATOR,
             problem=f"{title} cannot compute {what} on compute capability 7.5 (Turing): "
             f"{turing[2].rstrip('.')}",
-            remedy="leave 7.5 out of --compute-capability, or export it in float16: module.half()",
+            remedy="leave 7.5 out of --compute-capability, or add --precision float16",
             operator=operator,
         )
     if elements := _ELEMENTS.search(text):
@@ -167,6 +195,8 @@ def _told(title: str, phase: str, problem: Problem) -> Diagnosis:
     remedy = _REMEDIES.get(problem.operator or "", _OTHERWISE)
     if phase == "build" and _DEFECT.search(text):
         remedy = _RELEASE
+    if text == _WITHIN:
+        remedy = _CHOOSE
     if _FLAT in text:
         remedy = "give it a second axis: x.unsqueeze(0).argmax(1).squeeze(0) in place of x.argmax()"
     return Diagnosis(family=Family.OPERATOR, problem=problem_text, remedy=remedy, operator=operator)

@@ -18,6 +18,7 @@ from edgeport.runtimes.errors import ExistingFileError, UsageError
 from edgeport.runtimes.files import new_folder, refuse_existing, write, writing
 from edgeport.runtimes.signature import Signature, TensorSpec
 from edgeport.runtimes.sizes import names_in
+from edgeport.runtimes.tensorrt.tensors import REFUSES_BY
 
 from .pbtxt import Message, Word, dumps
 
@@ -203,8 +204,17 @@ def _artefact(bundle: Bundle, format_: str | None) -> Artefact:
     held = {artefact.format: artefact for artefact in bundle.manifest.artefacts}
     wanted = LAYOUTS if format_ is None else [format_]
     for name in wanted:
-        if name in held and name in LAYOUTS:
+        if name not in held or name not in LAYOUTS:
+            continue
+        if REFUSES_BY not in held[name].details:
             return held[name]
+        if format_ is not None:
+            told = held[name].details[REFUSES_BY]
+            raise UsageError(
+                f"the engine says by its output {told!r} what it refuses, for which Triton does "
+                "not ask",
+                remedy="emit the ONNX artefact, which refuses by itself: --format onnx",
+            )
     raise UsageError(
         f"{bundle.path} holds {', '.join(held)}, Triton is to get {' or '.join(wanted)}",
         remedy=f"export the model with one of {', '.join(LAYOUTS)}",

@@ -22,7 +22,7 @@ from edgeport.runtimes.signature import TensorSpec
 from .failures import explain
 from .library import Library, Message, load
 from .order import Built, Order, Problem, Progress, Refused
-from .tensors import carry
+from .tensors import ANSWERED, carry
 
 _EVERY_S: Final = 0.1
 
@@ -126,6 +126,7 @@ def check_network(library: Library, network: Any, order: Order) -> None:
         ("output", network.num_outputs, network.get_output, order.signature.outputs),
     ):
         found = {tensor.name: tensor for tensor in map(get, range(count))}
+        found.pop(ANSWERED, None)
         if set(found) != {spec.name for spec in specs}:
             raise ContractError(
                 f"asked for the {what}s {', '.join(spec.name for spec in specs)}, "

@@ -45,7 +45,7 @@ class Lane:
         self._at_work = _Work(self)
         self._stream = Stream(context)
         self._inputs = BoundInputs(tensors.inputs, context)
-        self._outputs = BoundOutputs(library.module, tensors.outputs, context)
+        self._outputs = BoundOutputs(library.module, (*tensors.outputs, *tensors.answered), context)
         self._shapes: list[tuple[int, ...]] | None = None
         self._heard, self._stop_listening = _listen(library, self)
         self._execution: IExecutionContext | None = None
@@ -60,7 +60,7 @@ class Lane:
                 raise RefusedError(f"make a context for {name}")
 
     def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
-        """Compute every output.
+        """Compute every output, ``ANSWERED`` too if the engine has it.
 
         Args:
             arrays: Inputs in the order of the signature, which fit it and the profile.

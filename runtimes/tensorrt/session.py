@@ -9,6 +9,7 @@ from edgeport.runtimes.devices import cuda_index, require_no_forced_tf32
 from edgeport.runtimes.errors import BackendMissingError, EdgeportError, UsageError
 from edgeport.runtimes.inputs import Array, InputCheck
 from edgeport.runtimes.outputs import OutputCheck
+from edgeport.runtimes.run_failures import ANOTHER_WAY, run_failure
 from edgeport.runtimes.session import Closes, EngineInfo, Options, closed
 from edgeport.runtimes.timed_parts import Parts
 
@@ -17,7 +18,7 @@ from .failures import explain
 from .lane import Lane
 from .library import Library
 from .profile import Profile
-from .tensors import Tensors, precision_of, read, signature
+from .tensors import ANSWERED, Tensors, precision_of, read, signature
 
 
 class TensorRTSession(Closes):
@@ -72,6 +73,7 @@ class TensorRTSession(Closes):
 
         Raises:
             InputError: An input does not fit the signature, or the engine's optimisation profile.
+            ValuesError: It takes another way through forward than the engine has.
             EngineError: TensorRT or CUDA failed, an output does not fit the signature, or the
                 session is closed.
         """
@@ -83,6 +85,8 @@ class TensorRTSession(Closes):
             lane.close()
             raise
         self._put_back(lane)
+        if not outputs.pop(ANSWERED, True):
+            raise run_failure(self._library.name, ANOTHER_WAY)
         self._check_outputs(arrays, outputs)
         return outputs
 

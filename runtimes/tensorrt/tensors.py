@@ -28,6 +28,12 @@ _PRECISION: Final = ";"
 _LONGEST_NAME: Final = 4095  # the interface says 4096 with the zero at its end
 _LONGEST_TEXT: Final = 2**20
 
+ANSWERED: Final = "edgeport.answered"
+"""An output that is not the signature's: false if the module takes another way than the engine."""
+
+REFUSES_BY: Final = "refuses_by"
+"""Among the details of an artefact: that output, if it has it."""
+
 DTYPES: Final = {
     "BOOL": "bool",
     "FLOAT": "float32",
@@ -65,10 +71,17 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """Of an engine, in its order or in that of a signature."""
+    """Of an engine, in its order or in that of a signature.
+
+    Attributes:
+        inputs: All of them.
+        outputs: All but ``ANSWERED``.
+        answered: That one, if it has it.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    answered: tuple[Tensor, ...] = ()
 
     def __str__(self) -> str:
         return f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
@@ -79,6 +92,7 @@ class Tensors:
         return Tensors(
             tuple(tensors[spec.name] for spec in signature.inputs),
             tuple(tensors[spec.name] for spec in signature.outputs),
+            self.answered,
         )
 
 
@@ -94,9 +108,11 @@ def read(engine: ICudaEngine, file: str) -> Tensors:
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name).name == "INPUT"]
+    outputs = [_tensor(engine, name, file) for name in names if name not in inputs]
     return Tensors(
         tuple(_input(engine, name, file) for name in inputs),
-        tuple(_tensor(engine, name, file) for name in names if name not in inputs),
+        tuple(each for each in outputs if each.name != ANSWERED),
+        tuple(each for each in outputs if each.name == ANSWERED),
     )
 
 

@@ -24,6 +24,7 @@ from edgeport.runtimes import (
 from edgeport.runtimes.bundles.manifest import Artefact, StoredFile
 from edgeport.runtimes.parity.report import BackendReport
 from edgeport.runtimes.tensorrt.library import Library, load
+from edgeport.runtimes.tensorrt.tensors import ANSWERED
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,14 +42,15 @@ class Encoder(nn.Module):
         return y, y.argmax(1)
 
 
-class Gathers(nn.Module):
+class Chooses(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = Encoder()
 
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.encoder(x)
-        return torch.zeros_like(y).scatter_add(1, (y > 0).long(), y)
+        chosen: Tensor = y[y > 0]
+        return chosen
 
 
 def example(rows: int = 2) -> dict[str, Tensor]:
@@ -134,18 +136,42 @@ def test_a_refusal_names_the_layer_and_the_line(tmp_path: Path) -> None:
     events: list[deploy.Event] = []
     with pytest.raises(ExportError) as caught:
         deploy.export(
-            Gathers().eval(), example(), tmp_path / "m.edge", formats=["onnx", "tensorrt-rtx"],
+            Chooses().eval(), example(), tmp_path / "m.edge", formats=["onnx", "tensorrt-rtx"],
             dimensions={"x": {0: "batch"}}, on_event=events.append,
         )  # fmt: skip  # as it reads
     lines = caught.value.problem.splitlines()
-    assert lines[0].startswith("TensorRT-RTX: Gathers cannot be compiled: TensorRT-RTX ")
-    assert lines[0].endswith(" cannot take ScatterElements as it is: Unsupported reduction type")
-    assert lines[1] == "  layer     (Gathers)"
-    assert lines[2].startswith("  operator  ScatterElements, ONNX node ")
-    assert lines[3].endswith("return torch.zeros_like(y).scatter_add(1, (y > 0).long(), y)")
-    assert "one_hot" in caught.value.remedy
+    assert lines[0].startswith("TensorRT-RTX: Chooses cannot be compiled: TensorRT-RTX ")
+    assert lines[0].endswith(" has no NonZero")
+    assert lines[1] == "  layer     (Chooses)"
+    assert lines[2].startswith("  operator  NonZero, ONNX node ")
+    assert lines[3].endswith("chosen: Tensor = y[y > 0]")
+    assert "torch.where(mask, x, 0)" in caught.value.remedy
     assert caught.value.remedy.endswith("or leave TensorRT-RTX out: --format onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Asserts(nn.Module):
+    """In code that no script takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = {"x": lambda: x}
+        assert x.max() < 50, "too large"
+        return known["x"]() * 2
+
+
+def test_an_engine_tells_what_the_onnx_file_refuses(tmp_path: Path) -> None:
+    made = deploy.export(Asserts(), example(), tmp_path / "m.edge", formats="tensorrt-rtx")
+    (told,) = [note for note in made.notes if ANSWERED in note]
+    assert told == (
+        "tensorrt-rtx: an output of its own, 'edgeport.answered', is false where the ONNX file "
+        "refuses an input; sessions of edgeport refuse it too, and what else opens the engine has "
+        "to ask it"
+    )
+    assert {each.name for each in made.source.signature.outputs} == {"output"}
+    onnx_file, engine = made.bundle.manifest.artefacts
+    assert (onnx_file.details.get("refuses_by"), engine.details["refuses_by"]) == (None, ANSWERED)
+    assert {"model.onnx", "model.rtx"} <= {path.name for path in (tmp_path / "m.edge").iterdir()}
+    assert not list((tmp_path / "m.edge").glob("*.rewritten.*"))
 
 
 def test_an_engine_that_is_not_opened_is_not_called_wrong() -> None:

@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from . import (
     adaptive_pools,
+    bags,
     composites,
     counting,
     distances,
@@ -287,6 +288,8 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.isin.Tensor_Tensor: counting.is_in,
     _aten.isin.Tensor_Scalar: counting.is_in,
     _aten.isin.Scalar_Tensor: counting.is_in,
+    _aten.index_put.default: scattering.filled,
+    **bags.TABLE,
     _aten.scatter.src: scattering.scattered,
     _aten.scatter_add.default: scattering.added,
     _aten.scatter.reduce: scattering.scattered_by,
@@ -382,6 +385,7 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     **dict.fromkeys(adaptive_pools.TABLE, adaptive_pools.applies),
     **dict.fromkeys(free_parts.TABLE, free_parts.applies),
     **dict.fromkeys(scattering.WHOLE, scattering.applies),
+    _aten.index_put.default: scattering.fills,
     **dict.fromkeys(free_numbers.TABLE, free_numbers.applies),
     **dict.fromkeys(doubles.TABLE, doubles.applies),
     **dict.fromkeys(empty.TABLE, empty.applies),

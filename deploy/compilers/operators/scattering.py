@@ -1,5 +1,6 @@
 """Writes to places by index: in ONNX there are as many as values, where torch may have fewer."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -82,6 +83,34 @@ def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> T
     places = torch.where(places < 0, places + flat.shape[0], places)
     write = flat.scatter_add if accumulate else flat.scatter
     return write(0, places, source.reshape(-1)).reshape(x.shape)
+
+
+def filled(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Any:
+    """As ``aten.index_put`` where ``x[mask] = 0``: a choice, without places that are counted."""
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is None or accumulate or not _is_filling(x, mask, values):
+        return NotImplemented
+    behind = [1] * (x.dim() - mask.dim())
+    return torch.where(mask.reshape(*mask.shape, *behind), values.to(x.dtype), x)
+
+
+def fills(node: Node) -> bool:
+    """Whether a node with ``aten.index_put`` writes the same everywhere in a mask."""
+    given = arguments(node)
+    masks = [*map(value_of, given["indices"])]
+    return (
+        len(masks) == 1
+        and masks[0] is not None
+        and not given["accumulate"]
+        and _is_filling(value_of(given["self"]), masks[0], value_of(given["values"]))
+    )
+
+
+def _is_filling(x: Tensor, mask: Tensor, values: Tensor) -> bool:
+    """Whether values have no axis for the places that a mask chooses."""
+    return mask.dtype == torch.bool and values.dim() <= x.dim() - mask.dim()
 
 
 def _used(source: Tensor, index: Tensor) -> Tensor:

@@ -163,3 +163,35 @@ def test_a_part_that_tensorrt_made_of_a_node_is_the_node() -> None:
     assert found.layer == "0 (Linear)"
     assert found.problem == f"RTX cannot build Range: {text}"
     assert found.remedy == ("leave --precision out, or write it with operators that TensorRT has")
+
+
+def test_a_branch_within_a_branch_that_stays_is_named(tmp_path: Path) -> None:
+    onnx.save(
+        onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+            g (bool c, float x) => (float y) {
+                y = If (c) <
+                    then_branch = then () => (float a) { a = Neg(x) },
+                    else_branch = other () => (float b) {
+                        [node_1] b = If (c) <
+                            then_branch = inner () => (float d) { d = Abs(x) },
+                            else_branch = last () => (float e) { e = Identity(x) }
+                        >
+                    }
+                >
+            }"""),
+        tmp_path / "m.onnx",
+    )
+    text = "MyelinCheckException: utils.cpp:3613: CHECK(static_cast<size_t>(i) < op->input_size())"
+    map_ = debug_map(("node_1", "If", "0"))
+    refused = Refused("build", (Problem(text),))
+    found = diagnose("RTX", refused, map_, model(), file=tmp_path / "m.onnx")
+    assert found.problem == "RTX cannot build If: it is a branch within a branch, of which it fails"
+    assert (found.operator, found.layer) == ("If, ONNX node node_1", "0 (Linear)")
+    assert found.remedy.startswith("compute both sides and choose: torch.where(condition, a, b)")
+
+
+def test_what_stands_in_the_place_of_an_operator_has_its_line() -> None:
+    map_ = debug_map(("node_1", "DFT", "0"))
+    refused = Refused("parse", (Problem("no", "node_1/trt3", "MatMul"),))
+    found = diagnose("RTX", refused, map_, model())
+    assert (found.operator, found.layer) == ("MatMul, ONNX node node_1", "0 (Linear)")

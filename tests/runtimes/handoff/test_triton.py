@@ -264,6 +264,22 @@ def test_a_format_that_is_not_there(packed: Path, tmp_path: Path) -> None:
         emit(Bundle.read(packed), tmp_path, "torchscript")
 
 
+def test_an_engine_that_triton_would_not_ask_whether_it_answers(
+    packed: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((packed / "manifest.json").read_text())
+    engine = next(each for each in manifest["artefacts"] if each["format"] == "null")
+    engine["format"], engine["details"] = "tensorrt", {"refuses_by": "edgeport.answered"}
+    (packed / "manifest.json").write_text(json.dumps(manifest))
+    bundle = Bundle.read(packed)
+    with pytest.raises(
+        UsageError, match=r"by its output 'edgeport\.answered' what it refuses"
+    ) as e:
+        emit(bundle, tmp_path / "repo", "tensorrt")
+    assert e.value.remedy.endswith("--format onnx")
+    assert (emit(bundle, tmp_path / "repo") / "model.onnx").exists()
+
+
 def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
     return TensorSpec(name, dtype, shape)
 

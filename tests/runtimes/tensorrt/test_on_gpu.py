@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from edgeport.runtimes import (
     Range,
     Signature,
     TensorSpec,
+    ValuesError,
 )
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.cuda.device import Context
@@ -29,6 +30,7 @@ from edgeport.runtimes.tensorrt.building import build
 from edgeport.runtimes.tensorrt.library import Library, Name, load
 from edgeport.runtimes.tensorrt.order import Bounds, Built, EngineOptions, Order
 from edgeport.runtimes.tensorrt.session import TensorRTSession
+from edgeport.runtimes.tensorrt.tensors import ANSWERED
 
 pytestmark = pytest.mark.gpu
 
@@ -140,6 +142,24 @@ def test_a_session_is_shared_between_threads(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(2000)))
     assert 1 <= len(session._lanes) <= 8
+
+
+def test_what_takes_another_way_is_refused(engine_of: Builder, library: Library) -> None:
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+        g (float[n,8] x) => (float[n,8] y, bool answered) <float limit={9.0}> {
+            y = Add(x, x)  most = ReduceMax<keepdims=0>(x)  answered = Less(most, limit)
+        }""")
+    model.graph.output[1].name = model.graph.node[2].output[0] = ANSWERED
+    spec = TensorSpec("x", "float32", ("n", 8))
+    signature = Signature((spec,), (replace(spec, name="y"),), {"n": Range(1, 64)})
+    with open_artefact(engine_of(model.SerializeToString(), signature), library.name) as session:
+        for value in (1, 10, 2):
+            x = np.full((3, 8), value, "f4")
+            if value == 10:
+                with pytest.raises(ValuesError, match="they take another way through forward"):
+                    session.run({"x": x})
+            else:
+                assert list(session.run({"x": x})) == ["y"]
 
 
 def test_an_answer_is_the_callers_own(session: TensorRTSession) -> None:

@@ -15,6 +15,7 @@ from edgeport.runtimes import (
 )
 from edgeport.runtimes.tensorrt.order import Bounds
 from edgeport.runtimes.tensorrt.tensors import (
+    ANSWERED,
     DTYPES,
     Tensor,
     Tensors,
@@ -70,6 +71,13 @@ def test_tensors_are_put_in_the_order_of_the_signature() -> None:
     ordered = TENSORS.like(DECLARED)
     assert [each.name for each in ordered.inputs] == ["x", "mask"]
     assert [each.name for each in ordered.outputs] == ["y", "label"]
+
+
+def test_whether_it_answered_is_no_output_of_a_signature() -> None:
+    tells = replace(TENSORS, answered=(Tensor(ANSWERED, "bool", (), on_host=False),))
+    assert signature(PATH, tells, carried(), Options()) == DECLARED
+    assert ANSWERED not in str(signature(PATH, tells, UNNAMED, Options()))
+    assert tells.like(DECLARED).answered == tells.answered
 
 
 def test_another_signature_than_the_one_asked_for() -> None:

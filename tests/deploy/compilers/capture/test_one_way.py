@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from edgeport import deploy, runtimes
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.upstream import quiet
-from edgeport.deploy.tensorrt.one_way import without_conditions
+from edgeport.deploy.tensorrt.rewritten import rewritten
 from edgeport.runtimes import ValuesError
+from edgeport.runtimes.inputs import Array
+from edgeport.runtimes.tensorrt.tensors import ANSWERED
 
 BACKENDS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 REFUSED = "refused the values of an input: they take another way through forward than the file has"
@@ -168,25 +171,34 @@ def test_numbers_of_values_are_divided_as_python_does(format_: str, tmp_path: Pa
             np.testing.assert_allclose(found, module(x), rtol=1e-6)
 
 
-def test_engines_are_built_without_conditions(tmp_path: Path) -> None:
+def answered(file: Path, x: Array) -> tuple[bool, Array]:
+    """What an engine's file says of an input: whether the module answers so, and the answer."""
+    with rewritten(file, "tensorrt-rtx") as (path, tells):
+        assert tells
+        assert path != file
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found, *_, holds = session.run(None, {"x": x})
+        assert session.get_outputs()[-1].name == ANSWERED
+    assert not path.exists()
+    return bool(holds), found
+
+
+def test_an_engine_says_what_the_file_refuses(tmp_path: Path) -> None:
     module = Decides()
     made = deploy.export(
         module, {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats="onnx",
         dimensions={"x": {0: "rows"}},
     )  # fmt: skip  # one call
     file = tmp_path / "m.edge" / made.bundle.manifest.artefacts[0].stored.file
-    with without_conditions(file) as bare:
-        assert bare != file
-        operators = {node.op_type for node in onnx.load(bare).graph.node}
-        assert operators == {"Add", "ReduceSum", "Unsqueeze", "Squeeze"}
-        with runtimes.open(bare) as session:
-            found, _ = session.run({"x": np.full((5, 4), 12345.5, np.float32)}).values()
+    holds, found = answered(file, np.full((5, 4), 12345.5, np.float32))
+    assert not holds
     np.testing.assert_array_equal(found, np.full((5, 4), 12346.5))
-    assert not bare.exists()
+    assert answered(file, np.full((5, 4), 1.5, np.float32))[0]
     plain = tmp_path / "plain.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), plain)
-    with without_conditions(plain) as same:
+    with rewritten(plain, "tensorrt-rtx") as (same, tells):
         assert same == plain
+        assert not tells
 
 
 class RaisesWithin(nn.Module):
@@ -223,11 +235,12 @@ def test_what_raises_within_branches_and_loops_is_refused(format_: str, tmp_path
                 session.run({"x": values})
     if format_ == "onnx":  # what engines are built from
         file = tmp_path / "m.edge" / made.bundle.manifest.artefacts[0].stored.file
-        with without_conditions(file) as bare, runtimes.open(bare) as session:
-            (found,) = session.run({"x": refused[12345.5]}).values()
-            np.testing.assert_array_equal(found, refused[12345.5] * 2)
-            (found,) = session.run({"x": refused[-54321.5]}).values()
-            np.testing.assert_array_equal(found, refused[-54321.5] * 6)
+        for value, times in ((12345.5, 2), (-54321.5, 6)):
+            holds, found = answered(file, refused[value])
+            assert not holds
+            np.testing.assert_array_equal(found, refused[value] * times)
+        for x in (torch.rand(7, 4), -torch.rand(7, 4)):
+            assert answered(file, x.numpy())[0]
 
 
 class OfWeights(nn.Module):

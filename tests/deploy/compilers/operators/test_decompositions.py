@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers.operators import (
+    bags,
     composites,
     empty,
     exact_resizing,
@@ -167,6 +168,9 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
       for operator in (aten.cross_entropy_loss.default, aten.nll_loss_nd.default)
       for weight in (None, torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
       for ignore in (-100, 2)),
+    *((aten.index_put.default, (floats(3, 4), [floats(*mask) > 0.5], value), {})
+      for mask in ((3,), (3, 4)) for value in (torch.tensor(2.0), torch.tensor(3))),
+    (aten.index_put.default, (floats(3, 4), [floats(3) > 0.5], floats(4)), {}),
     (aten.scatter.src, (floats(4, 3), 1, PLACES, floats(5, 4)), {}),
     (aten.scatter_add.default, (floats(4, 3), 1, PLACES, floats(5, 4)), {}),
     *((aten.scatter.reduce, (floats(4, 3), 1, PLACES, floats(5, 4)), {"reduce": how})
@@ -249,7 +253,14 @@ def test_it_computes_what_the_operator_computes(
 
 
 def test_every_decomposition_has_a_case() -> None:
-    alone = (composites, empty, free_numbers, free_parts, smoothed_resizing)  # tests of their own
+    alone = (
+        bags,
+        composites,
+        empty,
+        free_numbers,
+        free_parts,
+        smoothed_resizing,
+    )  # tests of their own
     elsewhere = {operator for module in alone for operator in module.TABLE}
     elsewhere |= {*exact_resizing.OF_A_FACTOR}
     untested = set(ONNX_TABLE) - {operator for operator, *_ in CASES} - elsewhere
@@ -273,6 +284,9 @@ def test_distances(p: float) -> None:
     [
         (aten.div.Tensor_mode, (floats(2), floats(2))),
         (aten.fmod.Tensor, (floats(2), floats(2))),
+        (aten.index_put.default, (floats(3), [floats(3) > 0.5], floats(1))),  # one place, it may be
+        (aten.index_put.default, (floats(3), [floats(3) > 0.5], torch.tensor(1.0), True)),
+        (aten.index_put.default, (floats(3), [torch.tensor([1])], torch.tensor(1.0))),
         (aten.im2col.default, (floats(1, 3, 6, 7), (3, 2), (1, 1), (1, 0), (2, 1))),
         (aten.squeeze.dim, (floats(2, 1), 1)),
         (aten.rsub.Scalar, (floats(2), 1.5)),
