@@ -44,6 +44,7 @@ BATCH_ROWS: Final = 1024
 
 _MOST_COMING_BYTES: Final = 64 * 2**20
 _TOLD: Final = 3
+_IMAGE_AXES: Final = 4
 _WHAT_COMES_IN: Final = Path("-")
 _NONE: Final[Mapping[str, Sequence[str]]] = {}
 
@@ -287,12 +288,15 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
             )
     dimension = row_dimension(signature)
     axes = {spec.name: row_axis(spec, dimension) for spec in signature.inputs}
-    counts = {_rows_along(arrays[name], axis) for name, axis in axes.items() if axis is not None}
+    rows = {n: _rows_along(arrays[n], axis) for n, axis in axes.items() if axis is not None}
+    counts = set(rows.values()) or {1}  # of numbers alone
     if counts == {0}:
         raise InputError(f"the arrays of {path} have no rows", remedy="give at least one row")
     if len(counts) != 1:
+        told = ", ".join(f"{name} has {count}" for name, count in rows.items())
         raise InputError(
-            f"the arrays of {path} have {sorted(counts)} rows", remedy="give as many rows in each"
+            f"the arrays of {path} have not as many rows each: {told}",
+            remedy="give as many rows in each",
         )
     (count,) = counts
     for spec in signature.inputs:  # as a training takes the same file
@@ -300,8 +304,8 @@ def _arrays(path: Path, signature: Signature) -> Iterator[Raw]:
         if dtype.kind == arrays[spec.name].dtype.kind == "f":
             arrays[spec.name] = as_float(arrays[spec.name], dtype, spec)
     for batch in _batches(count, signature):
-        rows = tuple(str(row + 1) for row in range(batch.start, batch.stop))
-        yield Raw(rows, {name: cut(arrays[name], axis, batch) for name, axis in axes.items()})
+        numbers = tuple(str(row + 1) for row in range(batch.start, batch.stop))
+        yield Raw(numbers, {name: cut(arrays[name], axis, batch) for name, axis in axes.items()})
 
 
 def _array_alone(path: Path, signature: Signature) -> dict[str, Array]:
@@ -339,9 +343,10 @@ def _batches(rows: int, signature: Signature, longest: int = 0) -> list[slice]:
 def _images(path: Path, signature: Signature) -> Iterator[Raw]:
     (spec, *others) = signature.inputs
     if others or not is_image(spec):
+        near = not others and len(spec.shape) == _IMAGE_AXES
         raise UsageError(
             f"the model takes {', '.join(map(str, signature.inputs))}, not images as they are",
-            remedy=f"{_fitting(signature)}; images go into uint8[batch, height, width, 3]",
+            remedy=_fitting(signature) + "; images go into uint8[batch, height, width, 3]" * near,
         )
     if path.is_dir():
         tell_left_out(path)

@@ -256,10 +256,7 @@ def test_files_that_do_not_fit(
     (tmp_path / "a.npz").write_bytes(b"no")
     np.savez(tmp_path / "b.npz", area=np.zeros(2, np.float32))
     for name, message in (
-        (
-            "a.png",
-            "not images as they are\n  fix: give .csv or .npz; images go into uint8[batch, heig",
-        ),
+        ("a.png", "not images as they are\n  fix: give .csv or .npz\n"),
         ("a.txt", "not lines of text"),
         ("a.bin", "is neither .csv, .tsv, .npz, .npy, .txt nor an image"),
         ("a.npz", "is not an .npz of plain arrays"),
@@ -364,10 +361,32 @@ def test_arrays_go_in_and_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert np.array_equal(found["y"], x * 3)
         assert np.array_equal(found["next"], state + x.sum(1))
     capsys.readouterr()
+    np.savez(given, x=x[:3], state=state)
+    assert main([*asked, str(tmp_path / "c.npz")]) == 2
+    told = "have not as many rows each: x has 3, state has 8\n  fix: give as many rows in each\n"
+    assert capsys.readouterr().err.endswith(told)
     for name in ("b.npy", "b.tsv", "b"):
         assert main([*asked, str(tmp_path / name)]) == 2
         assert "is neither .csv nor .npz\n  fix: name it so, to ch" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"m.edge", "a.npz", "b.npz"}
+
+
+def test_numbers_alone_are_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Ratio(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x / y
+
+    path, given = tmp_path / "m.edge", tmp_path / "a.npz"
+    example = {"x": torch.tensor(3.0), "y": torch.tensor(2.0)}
+    deploy.export(Ratio(), example, path, formats=("onnx",))
+    np.savez(given, x=np.float32(9), y=np.float32(4))
+    asked = ["predict", str(path), "--input", str(given)]
+    assert main([*asked, "-o", str(tmp_path / "b.npz")]) == 0
+    with np.load(tmp_path / "b.npz") as found:
+        assert found["output"] == 2.25
+    capsys.readouterr()
+    assert main(asked) == 2
+    assert "output 'output' is [] for 1 rows\n  fix: write arrays" in capsys.readouterr().err
 
 
 def test_rows_of_several_sizes_are_no_table(

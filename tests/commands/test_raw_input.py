@@ -165,11 +165,18 @@ def test_floats_of_an_archive_are_rounded_as_for_a_training(tmp_path: Path) -> N
         list(read(tmp_path / "x.npz", signature))
 
 
+def test_where_images_go_is_told_of_what_is_like_one(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    spec = TensorSpec("x", "float32", ("batch", 3, 9, 9))
+    with pytest.raises(UsageError, match=r"npz; images go into uint8\[batch, height, width, 3\]$"):
+        list(read(tmp_path / "a.png", Signature((spec,), ())))
+
+
 def test_arrays_of_an_archive_have_as_many_rows(tmp_path: Path) -> None:
     specs = tuple(TensorSpec(name, "float32", ("batch",)) for name in "xy")
     np.savez(tmp_path / "xy.npz", x=np.zeros(2, np.float32), y=np.zeros(3, np.float32))
     with pytest.raises(
-        InputError, match=r"the arrays of .*xy\.npz have \[2, 3\] rows\n  fix: give"
+        InputError, match=r"xy\.npz have not as many rows each: x has 2, y has 3\n  fix: give"
     ):
         list(read(tmp_path / "xy.npz", Signature(specs, ())))
 
@@ -239,7 +246,8 @@ def test_files_that_the_model_takes_are_named(
     for name in names.split():
         (tmp_path / name).write_text("x\n1\n")
         problem = (
-            rf"x: {spec.dtype}\[.*\](, not | is no column of a table).*\n  fix: give {remedy}$"
+            rf"x: {spec.dtype}\[.*\](, not | is no column of a table).*\n"
+            rf"  fix: give {remedy}(; images go into .*)?$"
         )
         with pytest.raises(UsageError, match=problem):
             inputs(tmp_path / name, spec)
