@@ -15,9 +15,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from edgeport.deploy.compilers.onnx_files.onnx_messages import (
     attributes_of,
     constants_by_name,
-    described,
     dtypes_of,
     graphs,
+    inferred,
     of_kind,
     rewrite,
     stand_for,
@@ -48,7 +48,9 @@ def write_out(model: onnx.ModelProto, library: Name) -> bool:
     found = [node for node in of_kind("NodeProto", model.graph) if node.op_type in table]
     if not found:
         return False
-    known = described(model, (node.input[0] for node in found))
+    sizes = _sizes_of(model)  # converters to narrower dtypes leave some out
+    is_told = all(sizes.get(name) for node in found for name in node.input if name)
+    known = model if is_told else inferred(model, sizes=True)
     facts = _Facts(dtypes_of(known), _sizes_of(known), constants_by_name(model))
     changed = False
 
@@ -96,6 +98,14 @@ class _Words:
         self.nodes.append(made)
         return name
 
+    def float32(self, x: str, dtype: int) -> str:
+        """A value that is computed with in float32, whatever it is."""
+        return x if dtype == TensorProto.FLOAT else self("Cast", x, to=TensorProto.FLOAT)
+
+    def given_as(self, x: str, dtype: int) -> None:
+        """Give a value in the place of the node's."""
+        self("Cast", x, to=dtype, output=self.node.output[0])
+
     def constant(self, array: Any) -> str:
         return self("Constant", value=numpy_helper.from_array(np.asarray(array)))
 
@@ -120,8 +130,8 @@ def _gathered(words: _Words, facts: _Facts) -> bool:
     if words.given.get("reduction") not in _FOLDS or not sizes[0]:
         return False
     axis %= len(sizes[0])
-    rests = [[*each[:axis], *each[axis + 1 :]] for each in sizes]
-    if sizes[1] != sizes[2] or rests[0] != rests[1] or None in rests[0]:
+    rest, *given = ([*each[:axis], *each[axis + 1 :]] for each in sizes)
+    if None in rest or rest not in given:  # the two are as large as one another
         return False  # it may go over a part
     asked = words("Unsqueeze", index, words.constant([axis]))
     places = _places(words, facts, data, axis)
@@ -192,9 +202,11 @@ def _transformed(words: _Words, facts: _Facts) -> bool:
     half, back = bool(given.get("onesided", 0)), bool(given.get("inverse", 0))
     count = whole[0]
     rows, columns = taken, count // 2 + 1 if half and not back else count
-    if rows * columns > _MOST or facts.dtypes.get(x) != TensorProto.FLOAT:
+    dtype = facts.dtypes.get(x)
+    if rows * columns > _MOST or not dtype:
         return False
     cosines, sines = _waves(rows, columns, count, half=half, back=back)
+    x = words.float32(x, dtype)
     real = words("Gather", x, words.constant(0), axis=-1)
     answer = [words("MatMul", real, words.constant(cosines))]
     is_real = half and back
@@ -209,7 +221,7 @@ def _transformed(words: _Words, facts: _Facts) -> bool:
             answer[1] = words("Add", answer[1], turned)
     last = words.constant([-1])
     held = [words("Unsqueeze", each, last) for each in answer]
-    words("Concat", *held, axis=-1, output=node.output[0])
+    words.given_as(words("Concat", *held, axis=-1), dtype)
     return True
 
 
@@ -251,14 +263,16 @@ def _folded(words: _Words, facts: _Facts) -> bool:
         for size, before, after, width in zip(shape, pads[:2], pads[2:], wide, strict=True)
     ]
     counts = [room // step + 1 for room, step in zip(free, strides, strict=True)]
-    ones = np.eye(each).reshape(each, 1, *kernel).astype(helper.tensor_dtype_to_np_dtype(dtype))
+    ones = np.eye(each, dtype=np.float32).reshape(each, 1, *kernel)
     kernels = np.tile(ones, (rows // each, 1, 1, 1))
-    laid = words("Reshape", columns, words.constant([0, rows, *counts]))
-    words(
-        "ConvTranspose", laid, words.constant(kernels), output=words.node.output[0],
+    wide_columns = words.float32(columns, dtype)  # it transposes no convolution of bfloat16
+    laid = words("Reshape", wide_columns, words.constant([0, rows, *counts]))
+    whole = words(
+        "ConvTranspose", laid, words.constant(kernels),
         group=rows // each, strides=strides, dilations=dilations, pads=pads,
         output_padding=[room % step for room, step in zip(free, strides, strict=True)],
     )  # fmt: skip  # one call
+    words.given_as(whole, dtype)
     return True
 
 

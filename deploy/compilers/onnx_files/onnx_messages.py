@@ -59,7 +59,17 @@ def described(model: onnx.ModelProto, asked: Iterable[str]) -> onnx.ModelProto:
     known = dtypes_of(model)
     if all(known.get(name) for name in asked):
         return model
-    return onnx.shape_inference.infer_shapes(_without_weights(model))
+    return inferred(model)
+
+
+def inferred(model: onnx.ModelProto, *, sizes: bool = False) -> onnx.ModelProto:
+    """A model that says of its values what can be known of them.
+
+    Args:
+        model: As an exporter wrote it.
+        sizes: Follow those that are computed, too.
+    """
+    return onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=sizes)
 
 
 def dtypes_of(model: onnx.ModelProto) -> dict[str, int]:

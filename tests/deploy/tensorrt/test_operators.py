@@ -144,6 +144,22 @@ def test_what_is_not_the_same_is_left(text: str) -> None:
     assert model.SerializeToString() == before
 
 
+def test_what_is_narrow_is_transformed_in_float32(tmp_path: Path, rtx: Library) -> None:
+    """Its sizes are not written down either: they are inferred."""
+    model = onnx.parser.parse_model(
+        HEAD
+        + """g (float[N,9,9] x) => (float[N,1,7,14] z)
+        <int64[2] image={7,7}, int64[2] block={3,3}, int64 axis={3}, int64[1] last={-1}> {
+        h = Cast<to=16>(x)  y = Col2Im<dilations=[2,2]>(h, image, block)
+        u = Unsqueeze(y, last)  s = DFT(u, , axis)  f = Cast<to=1>(s)
+        shape = Constant<value_ints=[0, 1, 7, 14]>()  z = Reshape(f, shape) }"""
+    )
+    assert not is_built(model, tmp_path)
+    assert write_out(model, "tensorrt-rtx")
+    assert not {"DFT", "Col2Im"} & {node.op_type for node in model.graph.node}
+    assert is_built(model, tmp_path)
+
+
 def test_tensorrt_has_a_plugin_for_sums_by_index() -> None:
     model = onnx.parser.parse_model(HEAD + WRITTEN["sums by index"])
     assert not write_out(model, "tensorrt")
