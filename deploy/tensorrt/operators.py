@@ -286,7 +286,10 @@ _TABLE: Final[Mapping[str, Callable[[_Words, _Facts], bool]]] = {
 
 
 _OF_RTX: Final = {"ScatterElements": _gathered}
-"""TensorRT has a plugin for it, and TensorRT-RTX no plugins."""
+"""TensorRT 10 has a plugin for it, and TensorRT-RTX no plugins.
+
+https://github.com/NVIDIA/TensorRT/issues/4701
+"""
 
 
 def _sizes_of(model: onnx.ModelProto) -> dict[str, list[Size]]:
