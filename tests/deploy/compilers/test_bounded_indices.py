@@ -28,7 +28,9 @@ class Lookups(nn.Module):
     def forward(
         self, x: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor
     ) -> Tensor:
-        found = x.gather(1, a[:, None])[:, 0] + self.table[b].sum(-1) + self.words(c).sum(-1)
+        found: Tensor = (
+            x.gather(1, a[:, None])[:, 0] + self.table[b].sum(-1) + self.words(c).sum(-1)
+        )
         found = found + self.table.index_select(0, d).sum(-1)
         spread = torch.zeros_like(x).scatter_add(1, e[:, None], x[:, :1])
         added = torch.zeros(9).index_add(0, f, x[:, 0])
@@ -79,7 +81,7 @@ def test_native_code_refuses_them_and_goes_on(tmp_path: Path) -> None:
     example = given()
     free = {name: {0: "batch"} for name in example}
     deploy.export(Lookups(), example, tmp_path / "m.edge", dimensions=free, formats=["aotinductor"])
-    with runtimes.open(tmp_path / "m.edge", threads=2) as session:
+    with runtimes.open(tmp_path / "m.edge", "aotinductor", threads=2) as session:
         for name in NAMES:
             wrong = {key: tensor.numpy() for key, tensor in given(**{name: 9}).items()}
             with pytest.raises(ValuesError, match="index out of range"):
