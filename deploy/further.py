@@ -12,6 +12,7 @@ from edgeport.deploy.proof.trial import (
     UNUSUAL,
     Trial,
     answer_unusual,
+    answered_below_zero,
     refused_below_zero,
     try_further,
 )
@@ -60,23 +61,16 @@ def ask_further(
         ExportError: The process was ended.
     """
     patient = _patient(reference, limits)
-    unusual, told = _unusual(reference, patient)
-    refused = _refused(reference, patient)
+    unusual, unanswered = _unusual(reference, patient)
     work = partial(try_further, bundle, reference, golden, unusual, search_s, task, emulated)
-    limits = replace(limits, time_s=limits.time_s + search_s)
-    trial = run_isolated(partial(work, refused), limits)
-    if isinstance(trial, Killed) and refused:
-        told.append(
-            f"an artefact did not end well on more inputs, -1 in {', '.join(refused)} among them, "
-            f"which the module refuses: {trial.problem}; check for it before you run it"
-        )
-        trial = run_isolated(work, limits)
+    trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
     if isinstance(trial, Killed):
         raise ExportError(
             f"an artefact that had passed was run on more inputs, and {trial.problem}",
             remedy="give it more time or memory: --time-limit, --memory-limit",
         )
-    trial = replace(trial, notes=(*trial.notes, *told))
+    indices = _below_zero(bundle, reference, patient, limits)
+    trial = replace(trial, notes=(*trial.notes, *unanswered, *indices))
     worse = [score for score in trial.scores if not score.passed]
     if worse:
         raise ParityError(
@@ -111,15 +105,34 @@ def _patient(reference: Reference, limits: Limits) -> Limits:
     return replace(limits, time_s=min(round(patience_s, 1), limits.time_s))
 
 
-def _refused(reference: Reference, limits: Limits) -> list[str]:
-    """The inputs in which the module refuses -1; of what it makes no end of nothing is known."""
+def _below_zero(bundle: Bundle, reference: Reference, patient: Limits, limits: Limits) -> list[str]:
+    """Sentences on the backends that do not refuse -1 where the module does, mostly as an index.
+
+    Each is asked in a process of its own: one that native code ends, for one.
+    """
     if not _has(reference, "i"):
         return []
     try:
-        found = run_isolated(partial(refused_below_zero, reference), limits)
+        refused = run_isolated(partial(refused_below_zero, reference), patient)
     except ExportError:  # torch may not be asked here, which is told of NaN and Inf
         return []
-    return [] if isinstance(found, Killed) else found
+    if isinstance(refused, Killed) or not refused:  # of what has no end nothing is known
+        return []
+    notes = []
+    for backend in bundle.backends_on("cpu"):
+        work = partial(answered_below_zero, bundle, backend, reference, refused)
+        found = run_isolated(work, limits)
+        if isinstance(found, Killed):
+            notes.append(
+                f"the process of {backend} does not survive -1 in {' or '.join(refused)}, which "
+                f"the module refuses: {found.problem}; check for it before you run it"
+            )
+        elif found:
+            notes.append(
+                f"{backend} answers -1 in {', '.join(found)}, which the module refuses: check for "
+                "it before you run it"
+            )
+    return notes
 
 
 def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[str]]:

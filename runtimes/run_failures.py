@@ -10,12 +10,15 @@ from typing import Final
 
 from .errors import EngineError, OutOfMemoryError, ValuesError
 
+INDEX: Final = "index out of range in self"
+"""What torch 2.13 says in ``embedding`` and ``index_select``, and our native code."""
+
 _INDEX_ERRORS: Final = (
     "indices element out of data bounds",  # ONNX Runtime 1.31: Gather, ScatterElements
     "Out of range value in index tensor",  # GatherElements
     "invalid index found",  # GatherND
     "invalid indice found",  # ScatterND
-    "index out of range in self",  # torch 2.13: embedding, index_select, index_add
+    INDEX,
     "is out of bounds for dimension",  # gather, scatter, x[index]
     "Class values must be",  # one_hot
 )

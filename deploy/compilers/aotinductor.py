@@ -36,6 +36,7 @@ from edgeport.runtimes.libtorch.native_target import (
 from edgeport.runtimes.libtorch.session import EXTRA_FILE
 from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY, METADATA
 
+from .bounded_indices import bound
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 
 FORMAT: Final = "aotinductor"
@@ -75,6 +76,7 @@ def save(source: Source, folder: Path, program: torch.export.ExportedProgram) ->
         Exception: Whatever Inductor raises, and what the C++ compiler says.
     """
     level = best_level()
+    bound(program)
     program._example_inputs = (source.example_tensors(), {})  # Inductor looks at their layout
     temporary = Path(tempfile.gettempdir()).resolve()
     with storage.scratch_folder(temporary) as scratch, _compiling(scratch):

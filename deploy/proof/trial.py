@@ -4,6 +4,7 @@ Each backend is opened once more, in a process of its own, because engines and f
 module answers NaN and Inf in yet another one: a loop over its values may never end on them.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 from edgeport.deploy.diagnosis.rules import FORKED
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.samples import Sample
-from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options, Session
+from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision
@@ -97,6 +98,19 @@ def refused_below_zero(reference: Reference) -> list[str]:
     return found
 
 
+def answered_below_zero(
+    bundle: Bundle, backend: str, reference: Reference, refused: Sequence[str]
+) -> list[str]:
+    """In which of these inputs a backend answers a -1: ONNX counts an index from the end then."""
+    found = []
+    with bundle.open(backend, Options(threads=1, device="cpu")) as session:
+        for name in refused:
+            with contextlib.suppress(EdgeportError):
+                session.run(_below_zero(reference, name))
+                found.append(name)
+    return found
+
+
 def try_further(
     bundle: Bundle,
     reference: Reference,
@@ -105,7 +119,6 @@ def try_further(
     search_s: float,
     task: Task | None,
     emulated: Bundle | None = None,
-    refused: Sequence[str] = (),
 ) -> Trial:
     """Open every backend of a bundle, and ask more of it.
 
@@ -117,7 +130,6 @@ def try_further(
         search_s: Wall time for the search, over all backends.
         task: The user's labels.
         emulated: With a file that does as an engine on a GPU does, which is asked too.
-        refused: Inputs in which the module refuses -1.
 
     Raises:
         EngineError: A backend failed.
@@ -137,12 +149,6 @@ def try_further(
         return check_session(sessions[name], samples, thresholds, reduced[name])
 
     kept, notes = _agreed(unusual, list(sessions), check)
-    for name, session in sessions.items():
-        if found := [each for each in refused if _answers_below_zero(session, reference, each)]:
-            notes.append(
-                f"{name} answers -1 in {', '.join(found)}, which the module refuses: check for it "
-                "before you run it"
-            )
     searched = [
         _searched(
             asked[name][0].path / artefacts[name].stored.file,
@@ -218,15 +224,6 @@ def _integers(reference: Reference) -> list[str]:
 def _below_zero(reference: Reference, name: str) -> dict[str, Array]:
     example = reference.source.example
     return {**example, name: _put(example[name], -1, "i")}
-
-
-def _answers_below_zero(session: Session, reference: Reference, name: str) -> bool:
-    """ONNX counts an index from the end then, where torch refuses it."""
-    try:
-        session.run(_below_zero(reference, name))
-    except EdgeportError:
-        return False
-    return True
 
 
 def _put(array: Array, value: float, kind: str = "f") -> Array:

@@ -328,15 +328,17 @@ def _report(made: "Run", args: TrainArgs) -> int:
         if history.stopped_early or history.settings.patience is not None:
             show(f"the weights are those of epoch {history.kept.number}")
         show(f"next: edgeport export {output} -o {shlex.quote(args.output.name + '.edge')}")
-    return ended(history, args.output)
+    return ended(history, args.output, args.checkpoint)
 
 
-def ended(history: "History", output: Path) -> int:
+def ended(history: "History", output: Path, checkpoint: Path | None = None) -> int:
     """The exit code of a training that was saved; of one that Ctrl-C ended, say so."""
     if history.completed:
         return 0
     done, asked = len(history.epochs), history.settings.epochs
     note(f"interrupted after {done} of {asked} epochs; the run so far is in {output}")
+    if checkpoint is not None and checkpoint.is_file():
+        note(f"to go on from {checkpoint}: the same command with another -o")
     return 130
 
 

@@ -127,6 +127,7 @@ def test_a_checkpoint_of_ctrl_c_goes_on_with_the_next_epoch(
         code, _, err = run(capsys, *asked, "-o", str(tmp_path / "part"))
     assert code == 130
     assert "interrupted after 2 of 4 epochs" in err
+    assert f"to go on from {tmp_path / 'state'}: the same command with another -o\n" in err
     code, _, err = run(capsys, *asked, "-o", str(tmp_path / "rest"))
     assert code == 0
     assert f"going on with epoch 3 of 4, from {tmp_path / 'state'}\n" in err

@@ -116,20 +116,19 @@ def test_an_index_below_zero_that_only_an_engine_answers_is_told(tmp_path: Path)
     ]
 
 
-def test_an_artefact_that_ends_badly_below_zero_is_told(
+def test_a_backend_that_does_not_survive_an_index_below_zero_is_told(
     made: deploy.Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answers(*_: object) -> bool:
-        os._exit(3)
+    def asked(*_: object) -> list[str]:
+        os.abort()
 
     monkeypatch.setattr("edgeport.deploy.further.refused_below_zero", lambda _: ["x"])
     monkeypatch.setattr("edgeport.deploy.further._has", lambda *_: True)
-    monkeypatch.setattr("edgeport.deploy.proof.trial._answers_below_zero", answers)
+    monkeypatch.setattr("edgeport.deploy.further.answered_below_zero", asked)
     found = ask_further(made.bundle, Reference(made.source), (), 0, None, deploy.Limits())
-    (note,) = found.notes
-    assert note == (
-        "an artefact did not end well on more inputs, -1 in x among them, which the module "
-        "refuses: it ended: no reason; check for it before you run it"
+    assert found.notes == (
+        "the process of libtorch does not survive -1 in x, which the module refuses: it was ended "
+        "by SIGABRT; check for it before you run it",
     )
 
 
