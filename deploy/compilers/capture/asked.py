@@ -123,8 +123,7 @@ _ASKED: Final[dict[str, Any]] = {
 
 
 def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -> Any:
-    from torch.fx.experimental.proxy_tensor import get_proxy_mode  # these load sympy
-    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
         asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
@@ -135,7 +134,7 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
         asked = symbol(node)
         if only_tells(place):
             return _of_example(asked)
-        if get_proxy_mode() is None:  # torch reads a list, and nothing is recorded meanwhile
+        if sys._getframe(1).f_code is _as_tensor.__code__:  # of a list
             raise NotImplementedError("a list of numbers that are made of values is an index")
         held, answer = _as_tensor(asked), _of_example(asked)
         if symbol is torch.SymFloat:

@@ -32,7 +32,7 @@ from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.sources.running import as_tensors
 from edgeport.deploy.sources.source import Source
 
-from . import asked, harmless, one_way, program, rows, truths, ways
+from . import asked, harmless, listed, one_way, program, rows, truths, ways
 
 
 class Recorded(NamedTuple):
@@ -161,7 +161,7 @@ def _with_values(
         checks.known(),
         fallbacks.known(),
     ):
-        found = _captured(capture)
+        found = listed.kept(partial(_captured, capture))
     truths.kept_as_tensors(found)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None

@@ -43,7 +43,7 @@ def known(filling: Filling) -> Iterator[None]:
     own: Any = Tensor.__iter__
 
     def iterated(x: Tensor) -> Any:
-        found = _of_example(x) if _has_any_count(x) else None
+        found = _of_example(x) if has_any_count(x) else None
         if found is None or len(found) > _MOST or not _are_places(found):
             return own(x)
         most = _all_of(x, found)
@@ -56,7 +56,8 @@ def known(filling: Filling) -> Iterator[None]:
         yield
 
 
-def _has_any_count(x: Tensor) -> bool:
+def has_any_count(x: Tensor) -> bool:
+    """Whether it has whole numbers, and how many rows is a matter of values."""
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     is_whole = not (x.is_floating_point() or x.is_complex() or x.dtype is torch.bool)
