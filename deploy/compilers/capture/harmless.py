@@ -96,7 +96,7 @@ class _Tried:
                 if self._try(inputs) == own:
                     break
 
-    def _try(self, inputs: Mapping[str, Array]) -> set[int] | None:
+    def _try(self, inputs: Mapping[str, Array]) -> frozenset[int] | None:
         """Note what inputs tell.
 
         Returns:
@@ -111,7 +111,7 @@ class _Tried:
             self._right.append(failed)
         elif is_right is not None:
             self._wrong.append(failed)
-            return failed
+            return frozenset(failed)
         return None
 
     def harmless(self) -> set[int]:

@@ -83,6 +83,7 @@ def _made(made: list[_Listed]) -> Iterator[None]:
         for name in ("__getitem__", "__setitem__"):
             own = getattr(Tensor, name)
             stack.enter_context(mock.patch.object(Tensor, name, _indexed(own)))
+        stack.enter_context(mock.patch.object(Tensor, "split", _split(Tensor.split)))
         yield
 
 
@@ -102,6 +103,18 @@ def _indexed(own: Any) -> Any:
         return own(x, each, *value)
 
     return index
+
+
+def _split(own: Any) -> Any:
+    """Counts are sizes: they may rise by chance, as places do, and are no constants."""
+
+    def split(x: Tensor, split_size: Any, dim: int = 0) -> Any:
+        counts = _as_tensor(split_size)
+        if counts is not split_size:
+            split_size = [count.item() for count in counts.unbind()]
+        return own(x, split_size, dim)
+
+    return split
 
 
 def _as_tensor(place: Any) -> Any:

@@ -46,7 +46,7 @@ def test_what_torch_reads_of_it_is_no_size() -> None:
     x = torch.tensor([5, 3])
     sizes: Any = _Listed(x, x.tolist)
     with pytest.raises(TypeError, match="must be tuple of ints, but found element of type object"):
-        torch.zeros(8).split(sizes)
+        torch.split_with_sizes(torch.zeros(8), sizes)
 
 
 class Writes(nn.Module):
@@ -57,7 +57,7 @@ class Writes(nn.Module):
         y = x.clone()
         y[rows] = x[rows, 1:2] * 2
         sizes = torch.bincount((x[:, 0] > 0).long(), minlength=2).tolist()
-        negative, positive = x[x[:, 0].argsort()].split(sizes)
+        negative, positive = torch.split(x[x[:, 0].argsort()], sizes)
         return y + negative.sum(0) - positive.sum(0)
 
 
