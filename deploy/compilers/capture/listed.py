@@ -45,6 +45,10 @@ class _Listed(list[Any]):
         """For ``[0] + rows``, which reads it in C otherwise."""
         return [*before, *self]
 
+    def __bool__(self) -> bool:
+        """For ``if rows:``, as ``if hit.numel() > 0:`` asks."""
+        return len(self) > 0 if self.tensor is None else bool(self.tensor.shape[0] > 0)
+
     def read(self) -> None:
         """Ask for its numbers, as they are then asserted."""
         if self.tensor is not None:

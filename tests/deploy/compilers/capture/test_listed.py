@@ -42,6 +42,14 @@ def test_whoever_reads_it_gets_its_numbers(read: Callable[[list[int]], Any]) -> 
     assert late.tensor is None
 
 
+def test_whether_there_is_something_is_asked_of_its_length() -> None:
+    x = torch.tensor([5, 3])
+    late = _Listed(x, x.tolist)
+    assert late
+    assert late.tensor is x
+    assert not _Listed(x[:0], list)
+
+
 def test_what_torch_reads_of_it_is_no_size() -> None:
     x = torch.tensor([5, 3])
     sizes: Any = _Listed(x, x.tolist)
