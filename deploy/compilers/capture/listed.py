@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 from unittest import mock
 
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -124,4 +125,9 @@ def _split(own: Any) -> Any:
 def _as_tensor(place: Any) -> Any:
     if isinstance(place, _Listed) and place.tensor is not None:
         return place.tensor
+    if isinstance(place, list) and any(isinstance(each, torch.SymInt) for each in place):
+        return torch.stack([_full((), each) for each in place])  # ``x[[i, j]]``
     return place
+
+
+_full: Callable[..., Tensor] = torch.full

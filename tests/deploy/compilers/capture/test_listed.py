@@ -12,6 +12,7 @@ from edgeport import deploy
 from edgeport.deploy.compilers.capture.listed import _Listed
 from edgeport.deploy.compilers.capture.recorded import with_values
 from edgeport.deploy.compilers.upstream import quiet
+from edgeport.deploy.diagnosis.diagnose import diagnose
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,36 @@ def test_it_is_an_index_wherever_one_is() -> None:
     for rows in (2, 9):
         x = torch.randn(rows, 4)
         torch.testing.assert_close(run(x)[0], module(x))
+
+
+class Best(nn.Module):
+    """Numbers of values in a list, which torch reads while it records nothing."""
+
+    def __init__(self, *, in_rows: bool) -> None:
+        super().__init__()
+        self.in_rows = in_rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        best = [x[0].argmax().item(), x[-1].argmax().item(), 0]
+        return x[:, [best]] if self.in_rows else x[:, best]
+
+
+def test_numbers_of_values_are_an_index_together() -> None:
+    x = torch.randn(5, 4)
+    source = deploy.source_of("m", Best(in_rows=False), {"x": x}, {"x": {0: "rows"}})
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for rows in (2, 9):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(run(x)[0], Best(in_rows=False)(x))
+
+
+def test_what_torch_reads_further_down_is_told() -> None:
+    module = Best(in_rows=True)
+    source = deploy.source_of("m", module, {"x": torch.randn(5, 4)}, {"x": {0: "rows"}})
+    told = "a list of numbers that are made of values is an index"
+    with quiet(), pytest.raises(NotImplementedError, match=told) as raised:
+        with_values(source)
+    found = diagnose(raised.value, module)
+    assert found.problem == told
+    assert found.remedy == "index by the tensor itself, without .tolist()"
