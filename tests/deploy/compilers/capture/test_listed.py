@@ -88,7 +88,7 @@ class Best(nn.Module):
         self.in_rows = in_rows
 
     def forward(self, x: Tensor) -> Tensor:
-        best = [x[0].argmax().item(), x[-1].argmax().item(), 0]
+        best: list[Any] = [x[0].argmax().item(), x[-1].argmax().item(), 0]
         return x[:, [best]] if self.in_rows else x[:, best]
 
 
