@@ -286,6 +286,12 @@ RULES: Final = (
         remedies.WRITE_APART,
     ),
     Rule(
+        Family.SIZE,
+        r"^NotImplementedError: (a list of numbers that are made of values is an index)",
+        "{0}",
+        "index by the tensor itself, without .tolist()",
+    ),
+    Rule(
         Family.PYTHON,
         r"Tracer cannot set value trace for type (None|Int|Float|Bool|String)\b",
         "forward returns {0} beside tensors, which a script cannot pass on",

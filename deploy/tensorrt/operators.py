@@ -228,7 +228,7 @@ def _transformed(words: _Words, facts: _Facts) -> bool:
 def _waves(rows: int, columns: int, count: int, *, half: bool, back: bool) -> tuple[Array, Array]:
     """Real and imaginary parts of the roots of one, that a sequence is multiplied with."""
     turns = np.outer(np.arange(rows), np.arange(columns)) % count
-    waves = np.exp((2j if back else -2j) * np.pi * turns / count)
+    waves: Any = np.exp((2j if back else -2j) * np.pi * turns / count)
     if back:
         waves /= count
     if half and back:  # those that are not there are the mirror of those that are

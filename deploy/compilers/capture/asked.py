@@ -65,33 +65,26 @@ def without_numbers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _some_chosen() -> Iterator[None]:
-    """Rows that are chosen, ``if rows.numel() == 0: continue``, are taken to be some.
-
-    What is computed with none of them is then in the file too, whatever the example has. What
-    forward asks, and one row answers otherwise than two, is as with the example.
-    """
+    """Rows that are chosen are taken to be some, where torch asks: it computes with none, too."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # loads sympy
 
     own: Any = ShapeEnv._evaluate_expr
 
     def evaluated(env: ShapeEnv, expr: Any, *args: Any, **options: Any) -> Any:
-        answer, is_of_one = _of_some(env, expr)
-        if answer is None or not (is_of_one or not _is_asked_in_forward()):
-            return own(env, expr, *args, **options)
-        return answer
+        answer = _of_some(env, expr)
+        return own(env, expr, *args, **options) if answer is None else answer
 
     with mock.patch.object(ShapeEnv, "_evaluate_expr", evaluated):
         yield
 
 
-def _of_some(env: Any, expr: Any) -> tuple[Any, bool]:
-    """What is answered alike of all counts from 2 on, if it is; and whether of 1 too."""
+def _of_some(env: Any, expr: Any) -> Any:
+    """What is answered alike of all counts from 2 on, if it is."""
     from .special_sizes import of_more_than_one  # loads sympy
 
     symbols = expr.free_symbols
     is_count = len(symbols) == 1 and symbols <= env.size_like
-    answer = of_more_than_one(expr, *symbols) if is_count else None
-    return answer, answer is not None and expr.subs(*symbols, 1) == answer
+    return of_more_than_one(expr, *symbols) if is_count else None
 
 
 def _of_any(expr: Any) -> bool | None:
@@ -134,13 +127,15 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
 
     def guard(node: Any, file: str, line: int) -> Any:
         asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
-        if asker is None or _of_some(node.shape_env, node.expr)[1]:
+        if asker is None:
             return own(node, file, line)
         users = _of_user(asker)
         place = Line(users.f_code.co_filename, users.f_lineno)
         asked = symbol(node)
         if only_tells(place):
             return _of_example(asked)
+        if sys._getframe(1).f_code is _as_tensor.__code__:  # of a list
+            raise NotImplementedError("a list of numbers that are made of values is an index")
         held, answer = _as_tensor(asked), _of_example(asked)
         if symbol is torch.SymFloat:
             _assert(held.isfinite() == math.isfinite(answer), ANOTHER_WAY)
@@ -148,7 +143,7 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
             some = _of_any(node.expr)
             filling.is_possible |= some not in (None, answer)
             answer = some if filling.is_on and some is not None else answer
-            _assert(held == int(answer), ANOTHER_WAY)
+            _assert(held == int(answer), one_way.SOME if answer == some else ANOTHER_WAY)
             return answer
         if not math.isnan(answer):
             _assert(_is_same(held, answer), f"{one_way.NUMBER}{len(numbers)}")
@@ -187,13 +182,6 @@ def _guarding(own: Any) -> Any:
         raise quotients.LostSizeError("a number that is made of values", asker.f_globals)
 
     return guard
-
-
-def _is_asked_in_forward() -> bool:
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "guard_bool":
-        frame = frame.f_back
-    return frame is not None and _asker(frame.f_back) is not None
 
 
 def _asker(frame: Any) -> Any:

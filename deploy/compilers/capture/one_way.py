@@ -4,15 +4,11 @@ Its outputs hang on the conditions that were recorded. ONNX has no assertion: a 
 """
 
 import contextlib
-import itertools
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from importlib import import_module
 from typing import Any, Final
 
-import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -25,10 +21,7 @@ from torch.utils import _pytree as pytree
 
 from edgeport.deploy.compilers.onnx_files.size_floats import TRACE
 from edgeport.deploy.compilers.operators import fx_nodes
-from edgeport.deploy.sources.drawing import cut_or_repeated
-from edgeport.deploy.sources.running import as_tensors, run_module
-from edgeport.deploy.sources.samples import rows_of, sizes_of
-from edgeport.deploy.sources.source import Source
+from edgeport.deploy.sources.running import as_tensors
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
@@ -37,7 +30,7 @@ _choose: Any = torch.sym_ite  # these have none either
 _mode: Any = detect_fake_mode
 
 
-_ASSERTIONS: Final = (
+ASSERTIONS: Final = (
     _aten._assert_async.default,
     _aten._assert_async.msg,
     _aten._assert_scalar.default,
@@ -110,7 +103,7 @@ def runnable(captured: ExportedProgram) -> GraphModule:
 
 def conditions(graph: Any) -> list[Node]:
     """What a program asserts, in its order."""
-    return [node for node in graph.nodes if node.target in _ASSERTIONS]
+    return [node for node in graph.nodes if node.target in ASSERTIONS]
 
 
 def of_values(captured: ExportedProgram) -> set[int]:
@@ -126,7 +119,7 @@ def is_of_forward(condition: Node) -> bool:
 
 def may_turn(condition: Node) -> bool:
     """Whether samples may go another way there: by a truth or a whole number, not by a float."""
-    if condition.args[-1] == ANOTHER_WAY:
+    if condition.args[-1] in (ANOTHER_WAY, SOME):
         return True
     asked: Any = condition.args[0]
     return asked.target is _aten.eq.Scalar and not asked.args[0].meta["val"].is_floating_point()
@@ -142,198 +135,19 @@ def answer(module: GraphModule, inputs: Mapping[str, Array]) -> tuple[set[int], 
 
 
 ROWS: Final = f"{ANOTHER_WAY}, by rows"
-"""The message of what asserts which rows forward takes one by one; each set of them is a way."""
+"""The message of what asserts which rows forward takes one by one, each by itself."""
+
+SOME: Final = f"{ANOTHER_WAY}, by none"
+"""The message of what asserts that a count, or another number, is not the 0 that alone differs."""
 
 NUMBER: Final = f"{ANOTHER_WAY}, by a number, "
 """So begins the message of what asserts that a number is that of the example; its place follows."""
-
-
-def prune(source: Source, captured: ExportedProgram) -> set[int]:
-    """Drop, in place, what samples fail, where the program still answers as the module does.
-
-    It has to near one of them too: of zeros alone most ways answer the same.
-
-    Returns:
-        The places of numbers that may be others than the example has.
-    """
-    graph = captured.graph_module.graph
-    _drop_fixed(captured)
-    asserted = conditions(graph)
-    asked = of_values(captured)
-    if not asked:
-        return set()
-    module = runnable(captured)
-    failing: dict[frozenset[int], list[Mapping[str, Array]]] = defaultdict(list)
-    for sample in source.samples:
-        if own := frozenset(answer(module, sample.inputs)[0] & asked):
-            failing[own].append(sample.inputs)
-    known = set().union(*failing)
-    right: list[set[int]] = []
-    wrong: list[set[int]] = []
-    for own, given in failing.items():
-        one = max(given, key=partial(roominess, source))
-        others = itertools.chain(_beside(one, source), _near(one, source.example))
-        for inputs in itertools.chain(given, others):
-            places, answers = answer(module, inputs)
-            failed = places & asked
-            if not failed or not failed <= known:
-                continue
-            is_right = _is_right(source, inputs, answers)
-            if is_right:
-                right.append(failed)
-            elif is_right is not None:
-                wrong.append(failed)
-                if failed == own:
-                    break
-    of_forward = {place for place, node in enumerate(asserted) if is_of_forward(node)}
-    dropped = [asserted[place] for place in _harmless(right, wrong, of_forward)]
-    fixed = numbers(dropped)
-    for node in dropped:
-        graph.erase_node(node)
-    graph.eliminate_dead_code()
-    captured.graph_module.recompile()
-    return fixed
 
 
 def numbers(asserted: Iterable[Node]) -> set[int]:
     """The places of numbers that are asserted to be those of an example."""
     messages = [str(node.args[-1]) for node in asserted]
     return {int(each.removeprefix(NUMBER)) for each in messages if each.startswith(NUMBER)}
-
-
-def _drop_fixed(captured: ExportedProgram) -> None:
-    """Drop what hangs on constants alone: the norm of a weight is rounded otherwise by engines."""
-    graph = captured.graph_module.graph
-    signature = captured.graph_signature
-    fixed = {*signature.inputs_to_parameters, *signature.inputs_to_lifted_tensor_constants}
-    varying: set[Node] = set()
-    for node in graph.nodes:
-        is_given = node.op == "placeholder" and node.name not in fixed
-        if is_given or fx_nodes.is_drawn(node) or not varying.isdisjoint(node.all_input_nodes):
-            varying.add(node)
-        elif node.target in _ASSERTIONS and isinstance(node.args[0], Node):
-            graph.erase_node(node)
-    captured.graph_module.recompile()
-
-
-def _harmless(
-    right: Sequence[set[int]], wrong: Sequence[set[int]], of_forward: set[int]
-) -> set[int]:
-    """What changes nothing where it fails: alone, or beside what changes nothing either.
-
-    Where two fail, one may hide what the other would change. What always fails together is one: the
-    same mask, asked in each layer.
-
-    Args:
-        right: What failed where the answer was right nevertheless, by input.
-        wrong: The same where it was wrong.
-        of_forward: What forward asks; what else failed follows from that.
-    """
-    seen = (*right, *wrong)
-    found: set[int] = set()
-
-    def is_harmless(failed: set[int]) -> bool:
-        together = {tuple(p in each for each in seen) for p in (failed - found) & of_forward}
-        return len(together) < 2 and not any(each <= found | failed for each in wrong)
-
-    left = sorted(right, key=len)
-    while (failed := next(filter(is_harmless, left), None)) is not None:
-        found |= failed
-        left.remove(failed)
-    return found
-
-
-def _is_right(
-    source: Source, inputs: Mapping[str, Array], answers: Sequence[Any] | None
-) -> bool | None:
-    """Whether the module answers the same; ``None``: both raise, as of what is not invertible."""
-    try:
-        expected = [*map(torch.as_tensor, run_module(source.flat, inputs))]
-    except Exception:  # the user's module may raise anything
-        return None if answers is None else False
-    if answers is None:
-        return False
-    return len(expected) == len(answers) and all(
-        is_close(*pair, _ROUNDED) for pair in zip(expected, answers, strict=True)
-    )
-
-
-def is_close(expected: Tensor, answer: Tensor, digits: float) -> bool:
-    """Whether rounding alone may be between them: so many last digits of the largest value."""
-    if expected.shape != answer.shape or expected.dtype != answer.dtype:
-        return False
-    if not expected.is_floating_point():
-        return torch.equal(expected, answer)
-    finite = expected[expected.isfinite()].abs()
-    error = digits * torch.finfo(expected.dtype).eps * finite.max() if finite.numel() else 0.0
-    return torch.allclose(answer, expected, rtol=0.0, atol=float(error), equal_nan=True)
-
-
-_ROUNDED: Final = 16
-"""A batch norm that was not trained is further off."""
-
-
-def roominess(source: Source, inputs: Mapping[str, Array]) -> tuple[int, int]:
-    """How much inputs tell by their sizes: 1 may be special, and equal ones may be one."""
-    sizes = sizes_of(source.signature, inputs).values()
-    return min([2, *sizes]), len({*sizes})
-
-
-def _beside(inputs: Mapping[str, Array], source: Source) -> Iterator[dict[str, Array]]:
-    """Its rows and those of the example in one, either first: ``if (x < 0).any():`` asks all."""
-    rows = rows_of(source.signature)
-    if rows is None or not all(each.size for each in source.example.values()):
-        return
-    pairs: dict[str, tuple[Array, Array]] = {}
-    for name, array in inputs.items():
-        sizes = dict(enumerate(array.shape[1:], 1))
-        pairs[name] = (array, cut_or_repeated(source.example[name], sizes))
-    together = sum(len(each) for each in next(iter(pairs.values())))
-    if together in source.signature.range_of(rows):
-        for order in (1, -1):
-            yield {name: np.concatenate(pair[::order]) for name, pair in pairs.items()}
-
-
-def _near(inputs: Mapping[str, Array], example: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Others, of which some go the same way: all inputs moved, or the floats alone."""
-    draw = np.random.default_rng(0)
-    for far, way, are_floats in itertools.product(_FAR, _WAYS, (True, False)):
-        yield {
-            name: array
-            if are_floats and array.dtype.kind != "f"
-            else _moved(array, example[name], far, way, draw)
-            for name, array in inputs.items()
-        }
-
-
-_FAR: Final = (1e-4, 1e-2, 0.1, 1.0, 1e3, 1e6)
-"""Of the largest value of the example; far off, bounds show that change nothing near it."""
-
-_WAYS: Final[tuple[Callable[[Any], Any], ...]] = (
-    lambda moves: moves,
-    np.abs,
-    lambda moves: -np.abs(moves),
-    np.ones_like,
-    lambda moves: -np.ones_like(moves),
-    lambda moves: np.round(8 * (moves - np.flip(moves))),  # their sum is 0, without rounding
-)
-
-
-def _moved(
-    array: Array, like: Array, far: float, way: Callable[[Any], Any], draw: np.random.Generator
-) -> Array:
-    if not like.size:
-        return array
-    if array.dtype.kind != "f":
-        is_moved = draw.random(array.shape) < draw.random()
-        return np.where(is_moved, draw.choice(like.ravel(), array.shape), array).astype(array.dtype)
-    most = float(np.abs(like[np.isfinite(like)]).max(initial=0.0)) or 1.0
-    step = 2.0 ** round(math.log2(far * most))
-    with np.errstate(over="ignore"):
-        moved: Array = (array + step * way(draw.uniform(-1.0, 1.0, array.shape))).astype(
-            array.dtype
-        )
-    return moved
 
 
 class _Asked(Interpreter):
@@ -345,7 +159,7 @@ class _Asked(Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call it, but for an assertion."""
-        if target not in _ASSERTIONS:
+        if target not in ASSERTIONS:
             return super().call_function(target, args, kwargs)
         self.held.append(bool(args[0]))
         return None
@@ -380,7 +194,7 @@ def name(graph: Any) -> None:
 
 def _is_of_tensors(node: Node) -> bool:
     """Whether it is an assertion of a tensor, and not of which turn of a loop it is."""
-    return node.target in _ASSERTIONS[:2] and isinstance(node.args[0], Node)
+    return node.target in ASSERTIONS[:2] and isinstance(node.args[0], Node)
 
 
 def _is_of_values(node: Node) -> bool:

@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses import meta_utils
@@ -30,13 +29,10 @@ from edgeport.deploy.compilers.operators import (
 )
 from edgeport.deploy.compilers.operators.fx_nodes import parts
 from edgeport.deploy.compilers.stored import Compiled
-from edgeport.deploy.sources.drawing import cut_or_repeated
 from edgeport.deploy.sources.running import as_tensors
-from edgeport.deploy.sources.samples import rows_of
 from edgeport.deploy.sources.source import Source
-from edgeport.runtimes.inputs import Array
 
-from . import asked, one_way, program, rows, truths, ways
+from . import asked, harmless, listed, one_way, program, rows, truths, ways
 
 
 class Recorded(NamedTuple):
@@ -104,7 +100,7 @@ class _Recorder:
 
         recorded = partial(_with_values, self._source, inputs, self._numbers, self._filling)
         found = with_or_without(recorded, self._source)
-        self.fixed.update(one_way.prune(self._source, found))
+        self.fixed.update(harmless.prune(self._source, found))
         return found
 
     def of_all(self, first: ExportedProgram) -> ExportedProgram | None:
@@ -116,7 +112,7 @@ class _Recorder:
         others = ways.others(self._source, first)
         if not others and not self._filling.is_possible:
             return first
-        most = tuple(as_tensors(_together(self._source)))
+        most = tuple(as_tensors(harmless.together(self._source)))
         of_first, self.fixed = self.fixed, set()
         for is_filled in (True, False):
             if not (self._filling.is_possible if is_filled else others):
@@ -133,21 +129,6 @@ class _Recorder:
     def lines(self, places: set[int]) -> tuple[str, ...]:
         """Where numbers are made."""
         return tuple(dict.fromkeys(self._numbers[place] for place in sorted(places)))
-
-
-def _together(source: Source) -> dict[str, Array]:
-    """The rows of all samples in one, of the sizes of the largest; that alone, if none has rows."""
-    largest = max(source.samples, key=lambda each: sum(map(np.size, each.inputs.values()))).inputs
-    samples = [each.inputs for each in source.samples if all(map(np.size, each.inputs.values()))]
-    rows = rows_of(source.signature)
-    if rows is None or not samples:
-        return dict(largest)
-    found: dict[str, Array] = {}
-    for name, array in largest.items():
-        sizes = dict(enumerate(array.shape[1:], 1))
-        found[name] = np.concatenate([cut_or_repeated(each[name], sizes) for each in samples])
-    count = len(next(iter(found.values())))
-    return found if count in source.signature.range_of(rows) else dict(largest)
 
 
 def _joined(
@@ -180,7 +161,7 @@ def _with_values(
         checks.known(),
         fallbacks.known(),
     ):
-        found = _captured(capture)
+        found = listed.kept(partial(_captured, capture))
     truths.kept_as_tensors(found)
     for tensor in _tensors(found):  # whoever takes the program apart is to know none of them
         tensor.real_tensor = None

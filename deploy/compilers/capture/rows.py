@@ -5,7 +5,9 @@ an input has the same is one condition, which is dropped like others where it ch
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from unittest import mock
@@ -20,7 +22,6 @@ _MOST: Final = 256
 
 _assert: Any = torch.ops.aten._assert_async.msg  # operators are made on demand: no types
 _torch: Any = torch  # what follows is private, and has none either
-_full: Callable[..., Tensor] = torch.full
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ def known(filling: Filling) -> Iterator[None]:
     own: Any = Tensor.__iter__
 
     def iterated(x: Tensor) -> Any:
-        found = _of_example(x) if _has_any_count(x) else None
+        found = _of_example(x) if has_any_count(x) else None
         if found is None or len(found) > _MOST or not _are_places(found):
             return own(x)
         most = _all_of(x, found)
@@ -55,7 +56,8 @@ def known(filling: Filling) -> Iterator[None]:
         yield
 
 
-def _has_any_count(x: Tensor) -> bool:
+def has_any_count(x: Tensor) -> bool:
+    """Whether it has whole numbers, and how many rows is a matter of values."""
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     is_whole = not (x.is_floating_point() or x.is_complex() or x.dtype is torch.bool)
@@ -64,11 +66,8 @@ def _has_any_count(x: Tensor) -> bool:
 
 def _are_places(found: Tensor) -> bool:
     """Whether they rise, as what ``nonzero`` and ``unique`` answer; counts may be any."""
-    columns = found.reshape(len(found), -1)
-    first = columns[:, :1]
-    return bool((first >= 0).all()) and bool(
-        (first.diff(dim=0) > (-1 if columns.shape[1] > 1 else 0)).all()
-    )
+    rows = found.tolist()
+    return 0 not in found.shape[1:] and all(map(operator.lt, rows, rows[1:]))
 
 
 def _of_example(x: Any) -> Tensor | None:
@@ -85,22 +84,32 @@ def _of_example(x: Any) -> Tensor | None:
 
 
 def _all_of(x: Tensor, found: Tensor) -> Tensor | None:
-    """All places, where these are some: those of a mask of known length, or up to the last."""
+    """All places, where these are some: those of a mask of known length, or up to the last.
+
+    Those below 0, of what is padded, are as they are.
+    """
     if found.numel() != len(found):
         return None
     size: Any = x.shape[0]
     known = size.node.shape_env.bound_sympy(size.node.expr).upper
     last = int(found.max()) + 1 if found.numel() else 0
     most = int(known) if known.is_Integer and last <= known <= _MOST else last
-    every = torch.arange(most).reshape(-1, *found.shape[1:])
-    return every if len(found) < most <= _MOST else None
+    below = [place for place in found.flatten().tolist() if place < 0]
+    every = torch.tensor([*below, *range(most)]).reshape(-1, *found.shape[1:])
+    return every if len(found) < len(every) <= _MOST else None
 
 
 def _require(x: Tensor, rows: Tensor) -> None:
-    """Assert that it has no others, and then that it has all of these, in this order."""
-    count = len(rows)
+    """Assert that it has no others, that they rise as these do, and then each of these by itself.
+
+    An expert that all samples choose is to be asked for, whatever the others do.
+    """
+    count, width = len(rows), math.prod(rows.shape[1:])
     wanted = torch.tensor(rows.tolist(), dtype=x.dtype, device=x.device)
-    pairs = x.reshape(x.shape[0], 1, -1) == wanted.reshape(1, count, -1)
-    _assert(pairs.all(-1).any(1).all(), ROWS)
-    filled = torch.cat([x, torch.zeros_like(wanted)]).narrow(0, 0, count)
-    _assert((filled == wanted).all().logical_and(_full((), x.shape[0]) == count), ROWS)
+    pairs = (x.reshape(x.shape[0], 1, width) == wanted.reshape(1, count, width)).all(-1)
+    _assert(pairs.any(1).all(), ROWS)
+    found = pairs.any(0)
+    rank = (found.cumsum(0) * pairs).sum(1)  # of each among those that are there, from 1 on
+    _assert((rank == torch.arange(1, x.shape[0] + 1)).all(), ROWS)
+    for place in range(count):
+        _assert(found[place], ROWS)

@@ -20,7 +20,7 @@ from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 from edgeport.runtimes.inputs import Array
 
-from .one_way import is_close
+from .harmless import is_close
 from .special_sizes import MODULES
 
 _SIZES: Final = (2, 3, 4, 5, 7, 8, 12, 16, 31, 64, 100, 1000, 2**14, 2**20)

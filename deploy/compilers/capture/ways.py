@@ -29,7 +29,7 @@ from edgeport.deploy.sources.samples import Sample
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.run_failures import ANOTHER_WAY
 
-from . import one_way, program
+from . import harmless, one_way, program
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 _cond: Any = cond_op  # it has none either
@@ -155,7 +155,7 @@ class _Finding:
         if not self._left:
             raise NotImplementedError(f"samples take more than {_MOST + 1} ways through forward")
         self._left -= 1
-        example = max(samples, key=lambda each: one_way.roominess(self._source, each.inputs))
+        example = max(samples, key=lambda each: harmless.roominess(self._source, each.inputs))
         captured = self._record(tuple(as_tensors(example.inputs)))
         return self.way(captured, [sample for sample in samples if sample is not example])
 

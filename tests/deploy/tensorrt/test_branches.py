@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -64,7 +65,7 @@ def parsed(body: str) -> onnx.ModelProto:
 
 def answers(model: onnx.ModelProto, inputs: Sequence[Array] = INPUTS) -> list[Array]:
     onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(
+    session: Any = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     return [session.run(None, {"x": x})[0] for x in inputs]
@@ -147,7 +148,7 @@ def test_places_of_several_axes_may_be_nowhere() -> None:
     inputs = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "c": np.array(False)}
 
     def taken(*places: int, is_taken: bool) -> Array:
-        session = onnxruntime.InferenceSession(
+        session: Any = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         at, d = np.array(places).reshape(2, 1), np.array(is_taken)

@@ -1,6 +1,7 @@
 """What stands in the place of an operator computes the same, and TensorRT-RTX builds it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -95,7 +96,7 @@ def inputs_of(model: onnx.ModelProto) -> dict[str, Array]:
 
 def answers(model: onnx.ModelProto) -> list[Array]:
     onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(
+    session: Any = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     found: list[Array] = session.run(None, inputs_of(model))
@@ -175,7 +176,7 @@ def test_half_a_spectrum_back() -> None:
         model = onnx.parser.parse_model(HEAD + text)
         x = inputs_of(model)["x"]
         assert write_out(model, "tensorrt-rtx")
-        session = onnxruntime.InferenceSession(
+        session: Any = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         expected = np.fft.irfft(x[..., 0] + 1j * x[..., 1], count, axis=1)[..., None]

@@ -176,7 +176,7 @@ def answered(file: Path, x: Array) -> tuple[bool, Array]:
     with rewritten(file, "tensorrt-rtx") as (path, tells):
         assert tells
         assert path != file
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         found, *_, holds = session.run(None, {"x": x})
         assert session.get_outputs()[-1].name == ANSWERED
     assert not path.exists()

@@ -1,5 +1,6 @@
 """Rows that forward takes one by one, and experts that no sample chooses."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,59 @@ class Counts(Gated):
                 continue
             rows, which = torch.where(chosen == number)
             y[rows] += expert(x[rows]) * weights[rows, which, None]
+        return y
+
+
+class Lists(Gated):
+    """As DBRX and the first Mixtral have it: rows are lists, which index faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.chosen(x)
+        y = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, which = torch.where(chosen == number)
+            if rows.shape[0] == 0:
+                continue
+            listed, places = rows.tolist(), which.tolist()
+            found = expert(x[None, listed].reshape(-1, 4)) * weights[listed, places, None]
+            y.index_add_(0, rows, found)
+        return y
+
+
+class First(Gated):
+    """One expert, which all samples choose, adds to all rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.gate.bias[0] = 4.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.chosen(x)
+        y = torch.zeros_like(x)
+        for number in functional.one_hot(chosen, 6).sum((0, 1)).nonzero()[:, 0].tolist():
+            rows, which = torch.where(chosen == number)
+            y = y + 1 if number == 0 else y
+            y.index_add_(0, rows, self.experts[number](x[rows]) * weights[rows, which, None])
+        return y
+
+
+class Chosen(nn.Module):
+    """What all samples have some of, and what is answered where there is none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[x[:, 0] > -6]
+        return x + 7 if {rows.numel() == 0} == {True} else x + rows.sum(0)
+
+
+class Padded(Gated):
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.gate(x).argmax(-1) - 1
+        y = x.clone()
+        for number in chosen.unique().tolist():
+            if number < 0:
+                continue
+            y[chosen == number] = self.experts[number](x[chosen == number])
         return y
 
 
@@ -124,3 +178,28 @@ def test_a_value_beyond_those_of_samples_is_refused(tmp_path: Path) -> None:
 def test_rows_whose_order_matters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="samples differ in which rows forward takes one by one"):
         exported(ByPlace(), "pt2", tmp_path)
+
+
+@pytest.mark.usually("First")
+@pytest.mark.parametrize("make", [First, Chosen])
+def test_what_all_samples_have_some_of_is_asked_for(
+    make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    module = make()
+    far = torch.tensor([[-93.0, -325.0, -22.0, 319.0]])  # chooses no expert 0
+    if isinstance(module, First):
+        assert 0 not in module.chosen(far)[1]
+    with exported(module, "pt2", tmp_path).bundle.open("torch") as session:
+        x = torch.randn(9, 4)
+        (y,) = session.run({"x": x.numpy()}).values()
+        torch.testing.assert_close(torch.tensor(y), module(x), rtol=1e-4, atol=1e-4)
+        with pytest.raises(ValuesError, match="another way through forward than the file has"):
+            session.run({"x": far.numpy()})
+
+
+def test_numbers_below_0_are_taken_one_by_one_too(tmp_path: Path) -> None:
+    module = Padded()
+    with exported(module, "onnx", tmp_path).bundle.open("ort-cpu") as session:
+        for x in (torch.randn(1, 4), torch.randn(2, 4), torch.randn(9, 4)):
+            (y,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(y), module(x), rtol=1e-4, atol=1e-4)
