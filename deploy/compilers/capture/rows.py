@@ -1,7 +1,7 @@
 """Rows that values choose, which forward takes one by one: ``for expert in hit.nonzero():``.
 
 They are those of the example, as constants, so that ``self.experts[expert]`` is a known layer. That
-an input has the same is one condition, which is dropped like others where it changes nothing.
+an input has each, and no others, are conditions, dropped like others where they change nothing.
 """
 
 import contextlib
