@@ -87,6 +87,7 @@ def look(bundle: Bundle) -> dict[str, Any]:
         "schema_version": parse(read_manifest(held, bundle.path))["schema_version"],
         "signature": manifest.signature.to_json(),
         "labels": {output: list(names) for output, names in manifest.labels.items()},
+        "notes": list(manifest.notes),
         "artefacts": [_artefact(artefact) for artefact in manifest.artefacts],
         "samples": dict(Counter(kind for _, kind in manifest.samples)),
         "thresholds": json.loads(manifest.dumps())["thresholds"],
@@ -180,6 +181,7 @@ def _render(bundle: Bundle, found: dict[str, Any]) -> str:
         for artefact in found["artefacts"]
         if not artefact["proved"]
     ]
+    lines += [coloured(plain(f"note: {note}"), "yellow") for note in found["notes"]]
     if found["unknown"]:
         lines.append(f"not known to this version: {', '.join(map(repr, found['unknown']))}")
     return "\n".join(lines)

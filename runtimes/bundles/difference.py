@@ -131,6 +131,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
     if signature.structure is not None:
         facts["nesting of outputs"] = describe(signature.structure)
     facts |= {f"labels of {name}": _listed(labels) for name, labels in manifest.labels.items()}
+    facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
     for artefact in manifest.artefacts:
         facts |= _artefact_facts(artefact)
     facts["golden samples"] = f"{len(manifest.samples)}, sha256 {manifest.golden.sha256[:12]}"

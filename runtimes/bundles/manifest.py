@@ -135,6 +135,8 @@ class Manifest:
         evidence: Reports of what was proved and measured, by kind.
         labels: By output: names of the classes along its last axis, where they are known. By input
             that is text: the categories that it may be.
+        notes: What whoever runs it is to know beside the proof: which engine answers what the
+            module refuses, where its own rounding hides faults. Sentences.
         extra: Whatever else it says, unknown to this version: kept when it is written again.
     """
 
@@ -149,6 +151,7 @@ class Manifest:
     source: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[EvidenceKind, StoredFile] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -207,6 +210,7 @@ class Manifest:
             "source": dict(self.source),
             "evidence": {kind: _stored_to_json(file) for kind, file in self.evidence.items()},
             **({"labels": {k: list(v) for k, v in self.labels.items()}} if self.labels else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             **self.extra,
         }
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -264,6 +268,7 @@ def _manifest(value: object) -> Manifest:
     (*stored, samples), said = open_fields(golden, "file", "sha256", "size_bytes", "samples")
     gap = said.pop("gap", None)
     labels = expect(dict, extra.pop("labels", {}), "labels")
+    notes = expect(list, extra.pop("notes", []), "notes")
     _check_depth(value)
     return Manifest(
         name=expect(str, name, "the name"),
@@ -283,6 +288,7 @@ def _manifest(value: object) -> Manifest:
             output: tuple(expect(str, name, "a label") for name in expect(list, names, "labels"))
             for output, names in labels.items()
         },
+        notes=tuple(expect(str, note, "a note") for note in notes),
         extra=extra,
     )
 

@@ -253,6 +253,7 @@ def test_inspect_tells_what_a_person_asks(own_bundle: Path, capsys: Out) -> None
         manifest["labels"] = {"output": [f"class {number}" for number in range(10)]}
         manifest["thresholds"]["outputs"] = {"output": 2.5}
         manifest["thresholds"]["constant_outputs"] = ["output"]
+        manifest["notes"] = ["ort-cpu answers -1 in x\x1b, which the module refuses"]
 
     handmade.edit(own_bundle, change)
     assert main(["inspect", str(own_bundle)]) == 0
@@ -260,6 +261,7 @@ def test_inspect_tells_what_a_person_asks(own_bundle: Path, capsys: Out) -> None
     assert "mlp  folder, manifest version 2\n  x: float32[batch, 64] -> output: floa" in out
     assert "\n5 files have the sizes and hashes of the manifest\n" in out
     assert "\nclasses of output: 10: class 0, class 1, class 2, " in out
+    assert "\nnote: ort-cpu answers -1 in x\\x1b, which the module refuses\n" in f"{out}\n"
     assert (
         "\npasses with: error / noise floor at most 8, output at most 2.5, output may be constant\n"
     ) in out

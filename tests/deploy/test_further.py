@@ -110,10 +110,12 @@ def test_an_index_below_zero_that_only_an_engine_answers_is_told(tmp_path: Path)
     made = deploy.export(
         Ids(), example, tmp_path / "m.edge", dimensions={name: {0: "batch"} for name in example}
     )
-    assert [note for note in made.notes if "-1" in note] == [
+    told = (
         "ort-cpu answers -1 in user, items, which the module refuses: check for it before you run "
         "it"
-    ]
+    )
+    assert [note for note in made.notes if "-1" in note] == [told]
+    assert told in Bundle.read(tmp_path / "m.edge").manifest.notes
 
 
 def test_a_backend_that_does_not_survive_an_index_below_zero_is_told(

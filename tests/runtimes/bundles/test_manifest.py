@@ -59,6 +59,7 @@ MANIFEST = Manifest(
     producer={"torch": "2.13.0"},
     source={"weights_sha256": HASH},
     evidence={"parity": StoredFile("reports/parity.json", HASH, 7)},
+    notes=("ort-cpu answers -1 in x, which the module refuses",),
 )
 GOOD = json.loads(MANIFEST.dumps())
 
@@ -201,6 +202,8 @@ BROKEN: list[tuple[Change, str]] = [
     (put("source", None), "source is None, expected an object"),
     (put("source", {"weights_sha256": 1}), "a fact about the source is 1, expected a string"),
     (lambda m: m.pop("evidence"), "'evidence' is missing"),
+    (put("notes", {}), "notes is {}, expected a list"),
+    (put("notes", [1]), "a note is 1, expected a string"),
     (put("evidence", []), r"evidence is \[\], expected an object"),
     (put("evidence/parity", None), "a value is None, expected an object"),
     (put("evidence/rumours", {}), "the evidence 'rumours' is unknown"),
