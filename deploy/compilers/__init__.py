@@ -9,7 +9,8 @@ Which module does what, in the order in which a user's module meets them:
 - ``scripted`` is for code with branches and loops: it makes a script of a module, and a program
   of the script.
 - ``pt2``, ``aotinductor`` and ``torchscript`` make a file of a program, the last by
-  ``traced_branches``; ``onnx_files`` does for ONNX.
+  ``traced_branches``; ``onnx_files`` does for ONNX. ``bounded_indices`` lets native code ask of
+  indices.
 - ``narrower`` makes a file in bfloat16, float16 or int8 of one in float32.
 
 ``operators`` has what is written in place of torch's own operators and functions.
