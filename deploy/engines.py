@@ -118,67 +118,52 @@ def make_engine(
     """
     with rewritten(onnx.path, library.name) as (path, tells):
         details = {**onnx.details, **({REFUSES_BY: ANSWERED} if tells else {})}
-        given = replace(onnx, path=path, details=details)
-        made, notes = _made(source, given, folder, library, options, limits, prove, on_progress)
-    told = made.compiled is not None and tells
-    return made, [*notes, *([f"{library.name}: {_ANSWERS}"] if told else [])]
-
-
-def _made(
-    source: Source,
-    onnx: EngineSource,
-    folder: Path,
-    library: Library,
-    options: EngineOptions,
-    limits: Limits,
-    prove: Prove,
-    on_progress: Callable[[Progress], None],
-) -> tuple[Attempt, list[str]]:
-    """By a file that the library takes."""
-    start = time.perf_counter()
-    name = library.name
-    sizes = profile.extents(source)
-    values = profile.values(source)
-    order = Order(
-        name,
-        str(onnx.path),
-        str(folder / f"model{FORMATS[name]}"),
-        source.signature,
-        shapes(source.signature, sizes),
-        values,
-        options,
-        onnx.precision,
-    )
-    attempt = Attempt(name, ROUTE, False, "ended", 0.0)
-    try:
-        answer = build(order, limits.time_s, limits.memory_bytes, on_progress)
-    except EngineError as e:
-        wall_s = time.perf_counter() - start
-        found = Diagnosis(family=Family.CRASH, problem=e.problem, remedy=e.remedy)
-        return replace(attempt, compile_s=wall_s, diagnosis=found), []
-    wall_s = time.perf_counter() - start
-    if isinstance(answer, Refused):
-        narrowed = onnx.precision != source.precision
-        found = diagnose(
-            str(library),
-            answer,
-            onnx.debug_map,
-            source.module,
-            file=Path(order.onnx),
-            narrowed=narrowed,
+        onnx = replace(onnx, path=path, details=details)
+        start = time.perf_counter()
+        name = library.name
+        sizes = profile.extents(source)
+        values = profile.values(source)
+        order = Order(
+            name,
+            str(onnx.path),
+            str(folder / f"model{FORMATS[name]}"),
+            source.signature,
+            shapes(source.signature, sizes),
+            values,
+            options,
+            onnx.precision,
         )
-        return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
-    artefact = _artefact(onnx, folder, library, options, sizes)
-    other = _for_other_gpus(options)
-    reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
-    made = _judged(attempt, artefact, reports)
-    notes = [
-        *profile.notes(name, sizes, {each: values[each] for each in answer.inputs_of_values}),
-        *doubts.narrowed(name, onnx.path),
-        *doubts.warned(name, answer),
-    ]
-    proof_s = time.perf_counter() - start - wall_s
-    return replace(made, compile_s=wall_s, proof_s=proof_s), [*_unproved(made), *notes]
+        attempt = Attempt(name, ROUTE, False, "ended", 0.0)
+        try:
+            answer = build(order, limits.time_s, limits.memory_bytes, on_progress)
+        except EngineError as e:
+            wall_s = time.perf_counter() - start
+            found = Diagnosis(family=Family.CRASH, problem=e.problem, remedy=e.remedy)
+            return replace(attempt, compile_s=wall_s, diagnosis=found), []
+        wall_s = time.perf_counter() - start
+        if isinstance(answer, Refused):
+            narrowed = onnx.precision != source.precision
+            found = diagnose(
+                str(library),
+                answer,
+                onnx.debug_map,
+                source.module,
+                file=Path(order.onnx),
+                narrowed=narrowed,
+            )
+            return replace(attempt, outcome="refused", compile_s=wall_s, diagnosis=found), []
+        artefact = _artefact(onnx, folder, library, options, sizes)
+        other = _for_other_gpus(options)
+        reports = tuple(prove(artefact)) if other is None else (_unusable(artefact, other),)
+        made = _judged(attempt, artefact, reports)
+        notes = [
+            *profile.notes(name, sizes, {each: values[each] for each in answer.inputs_of_values}),
+            *doubts.narrowed(name, onnx.path),
+            *doubts.warned(name, answer),
+            *([f"{name}: {_ANSWERS}"] if tells and made.compiled else []),
+        ]
+        proof_s = time.perf_counter() - start - wall_s
+        return replace(made, compile_s=wall_s, proof_s=proof_s), [*_unproved(made), *notes]
 
 
 def _artefact(

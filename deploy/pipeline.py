@@ -160,9 +160,8 @@ def export_source(
         won = [*made.won, *built]
         if trial.samples:
             work = work.with_samples(trial.samples)
-        limits = limits_of_proof(work.golden, request.thresholds)
-        packed = work.manifest(artefacts_of(won))
-        packed = replace(packed, notes=(*limits, *trial.notes))
+        unsharp = limits_of_proof(work.golden, request.thresholds)
+        packed = replace(work.manifest(artefacts_of(won)), notes=(*unsharp, *trial.notes))
         report = parity_report(packed, work.golden, won, trial)
         packed = with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
@@ -171,7 +170,7 @@ def export_source(
         *left_out,
         *sizes,
         *made.notes,
-        *limits,
+        *unsharp,
         *trial.notes,
         *work.source.notes,
         *ways_of_values(won, work.decisions),
