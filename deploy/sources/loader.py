@@ -10,6 +10,8 @@ from torch import nn
 from edgeport.deploy.diagnosis.places import Line, frames_of, users_line
 from edgeport.runtimes import SourceError
 
+from .modules import weights_remedy
+
 
 def load_module(reference: str) -> nn.Module:
     """Import ``package.file:attribute`` and return the module that it is, or returns.
@@ -44,7 +46,7 @@ def load_module(reference: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise SourceError(
             f"{reference} returned {type(module).__name__}, expected a torch.nn.Module",
-            remedy="return the module itself",
+            remedy=weights_remedy(module) or "return the module itself",
         )
     return module
 

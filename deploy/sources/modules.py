@@ -2,11 +2,12 @@
 
 import copy
 import copyreg
+import inspect
 import io
 import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, TypeGuard
 from unittest import mock
@@ -20,6 +21,9 @@ from edgeport.deploy.kinds import kind_of
 from edgeport.runtimes import SourceError
 
 from .closures import Closures
+
+_CALLED: Final = ("generate", "predict", "encode", "sample")
+"""What is called in place of a forward, the likeliest first."""
 
 
 def prepared(module: nn.Module, *, keep_training_mode: bool) -> tuple[nn.Module, tuple[str, ...]]:
@@ -44,7 +48,8 @@ def check_module(module: object) -> None:
     if not isinstance(module, nn.Module):
         raise SourceError(
             f"the model is a {type(module).__name__}, expected a torch.nn.Module",
-            remedy="pass the module itself, or wrap the function in a torch.nn.Module",
+            remedy=weights_remedy(module)
+            or "pass the module itself, or wrap the function in a torch.nn.Module",
         )
     plain = (
         (f"{path}.{name}".lstrip("."), value)
@@ -59,6 +64,38 @@ def check_module(module: object) -> None:
             f"{kind_of(module)} has no values: {empty!r} is on the device 'meta'",
             remedy="load its weights before it is exported",
         )
+    _check_forward(module)
+
+
+def weights_remedy(found: object) -> str | None:
+    """What to do with weights without the code that computes with them: a state dict."""
+    if not isinstance(found, Mapping):
+        return None
+    return (
+        "make the module, and load the weights into it: module.load_state_dict(weights); "
+        "what is exported is the module"
+    )
+
+
+def _check_forward(module: nn.Module) -> None:
+    """Refuse a module that cannot be called: one that has `generate` in its place, a container."""
+    kind = type(unwrapped(module))
+    own = getattr(unwrapped(module).forward, "__func__", None)
+    if own is not nn.Module.forward or kind.__call__ is not nn.Module.__call__:
+        return
+    classes = (each for each in kind.__mro__ if not each.__module__.startswith("torch."))
+    names = dict.fromkeys(
+        name
+        for each in classes
+        for name, value in vars(each).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    )
+    called = next((name for name in _CALLED if name in names), next(iter(names), None))
+    what = f"calls it: return self.model.{called}(x)" if called else "says what its parts do"
+    raise SourceError(
+        f"{kind_of(module)} has no forward" + (f"; it has {', '.join([*names][:5])}" * bool(names)),
+        remedy=f"export a module around it, whose forward {what}",
+    )
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -1,6 +1,6 @@
 """A parity report as a table that a person enjoys reading."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgeport.commands.terminal import Colour, coloured, plain, plain_lines, table
 from edgeport.runtimes import Report
@@ -42,7 +42,7 @@ def _rows(backend: BackendReport) -> list[list[str]]:
             name,
             *_figures(verdict, backend.reduced),
             verdict.sample,
-            _decisions([v for v in backend.verdicts if v.output == name]),
+            _decisions([v for v in _judged(backend) if v.output == name]),
             _MARKS["fail"][0] if verdict.status == "fail" else mark,
         ]
         for name, verdict in _worst(backend).items()
@@ -53,11 +53,17 @@ def _worst(backend: BackendReport) -> Mapping[str, Verdict]:
     """By output; in a narrower precision what is nearest to its noise, which edge cases are not."""
     if backend.reduced is None:
         return worst(backend.verdicts)
-    judged = [v for v in backend.verdicts if v.kind != "edge" or v.status == "fail"]
-    ordered = sorted(
-        judged or backend.verdicts, key=lambda v: (v.status != "fail", v.figures.snr_db)
-    )
+    ordered = sorted(_judged(backend), key=lambda v: (v.status != "fail", v.figures.snr_db))
     return {v.output: v for v in reversed(ordered)}
+
+
+def _judged(backend: BackendReport) -> Sequence[Verdict]:
+    """In a narrower precision edge cases owe no signal, and their decisions may be any."""
+    if backend.reduced is None:
+        return backend.verdicts
+    return [v for v in backend.verdicts if v.kind != "edge" or v.status == "fail"] or (
+        backend.verdicts
+    )
 
 
 def _figures(verdict: Verdict, reduced: Precision | None) -> list[str]:
@@ -68,13 +74,18 @@ def _figures(verdict: Verdict, reduced: Precision | None) -> list[str]:
         return [f"{figures.error_max:.0f} differ", "exact", ""]
     if reduced is not None:
         return [f"{figures.error_rms:.1e}", "", f"{figures.snr_db:.1f} dB"]
-    return [f"{figures.error_rms:.1e}", f"{figures.floor_rms:.1e}", f"{figures.ratio:.3g}"]
+    error, floor = figures.deciding
+    return [f"{error:.1e}", f"{floor:.1e}", f"{figures.ratio:.3g}"]
 
 
-def _decisions(verdicts: list[Verdict]) -> str:
+def _decisions(verdicts: Sequence[Verdict]) -> str:
+    """A pass beside flips looks odd, unless it is said that noise alone was crossed."""
     count = sum(verdict.figures.decisions for verdict in verdicts)
     flips = sum(verdict.figures.flips for verdict in verdicts)
-    return "" if not count else f"{flips} of {count} flip" if flips else f"all {count} agree"
+    if not flips:
+        return f"all {count} agree" if count else ""
+    passed = all(verdict.status == "pass" for verdict in verdicts)
+    return f"{flips} of {count} flip" + ", within noise" * passed
 
 
 def _explain(backend: BackendReport) -> list[str]:

@@ -32,6 +32,9 @@ _WORST: Final = (
 )
 _NARROW: Final = ("output", "signal to noise", "error", "worst on", "decisions", "verdict")
 """In a narrower precision, whose noise is far beyond the module's noise floor."""
+_CROSSED: Final = (("rms", "max"), ("max", "rms"))
+"""One quotient is the larger if its error times the other's floor is: a floor may be 0."""
+
 _EACH: Final = (
     "sample",
     "output",
@@ -64,7 +67,7 @@ def proof_tables(backends: Sequence[Mapping[str, Any]], plot: RatioPlot) -> Iter
         groups = [[v for v in verdicts if v["output"] == name] for name in names]
         worst = list(map(_noisiest if backend["reduced"] else worst_of, groups))
         if backend["reduced"]:
-            rows = [_narrow_row(*pair) for pair in zip(worst, groups, strict=True)]
+            rows = [_narrow_row(*pair) for pair in zip(worst, map(owing, groups), strict=True)]
             yield table(_title(backend), _NARROW, rows, wide=True)
         else:
             yield table(_title(backend), _WORST, [_worst_row(g, plot) for g in groups], wide=True)
@@ -140,6 +143,11 @@ def _noisiest(verdicts: Sequence[Verdict]) -> Verdict:
     return max(verdicts, key=rank)
 
 
+def owing(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    """Without edge cases, which owe no signal in a narrower precision: any decision may flip."""
+    return [v for v in verdicts if v["kind"] != "edge" or v["status"] == "fail"] or verdicts
+
+
 def ratio_of(verdict: Verdict) -> float:
     """Its ratio; JSON has no infinity, so none is one."""
     ratio = verdict["figures"]["ratio"]
@@ -170,7 +178,7 @@ def engine_of(backend: Mapping[str, Any]) -> str:
 def _worst_row(verdicts: Sequence[Verdict], plot: RatioPlot) -> list[str]:
     worst = worst_of(verdicts)
     points = [_point(v) for v in verdicts if v["figures"]["rule"] != "exact"]
-    ratio, error, floor = _figures(worst)
+    ratio, error, floor = _figures(worst, deciding=True)
     return [
         tag("code", worst["output"]),
         ratio,
@@ -216,15 +224,20 @@ def _row(verdict: Verdict) -> list[str]:
     ]
 
 
-def _figures(verdict: Verdict) -> tuple[str, str, str]:
-    """Ratio, error and floor."""
+def _figures(verdict: Verdict, *, deciding: bool = False) -> tuple[str, str, str]:
+    """Ratio, error and floor: rms, or those of which the ratio is the quotient."""
     figures = verdict["figures"]
     if figures["mismatch"]:
         return "", "differs", ""
     if figures["rule"] == "exact":
         count = figures["error_max"]
         return "", f"{count:.0f} differ" if count else "equal", "exact"
-    return number(figures["ratio"]), number(figures["error_rms"]), number(figures["floor_rms"])
+    measure = "rms"
+    if deciding and figures["error_max"] is not None and figures["error_rms"] is not None:
+        rms, largest = (figures[f"error_{m}"] * figures[f"floor_{n}"] for m, n in _CROSSED)
+        measure = "max" if largest > rms else "rms"
+    error, floor = (figures[f"{name}_{measure}"] for name in ("error", "floor"))
+    return number(figures["ratio"]), number(error), number(floor)
 
 
 def _snr(verdict: Verdict) -> str:
@@ -247,7 +260,10 @@ def _why(verdict: Verdict) -> Html:
 def decisions(verdicts: Sequence[Verdict]) -> str:
     """How many rows have another argmax than eager's; nothing where there is none to choose."""
     count, flips = (sum(v["figures"][key] for v in verdicts) for key in ("decisions", "flips"))
-    return "" if not count else f"{flips:,} of {count:,} flip" if flips else f"all {count:,} agree"
+    if not flips:
+        return f"all {count:,} agree" if count else ""
+    passed = all(v["status"] == "pass" for v in verdicts)
+    return f"{flips:,} of {count:,} flip" + ", within noise" * passed
 
 
 def _mark(verdict: Verdict) -> Html:

@@ -62,8 +62,7 @@ def make(args: SourceArgs, output: Path) -> "Source":
     if os.path.isfile(args.model):  # noqa: PTH113  # Path's own raises for a name too long
         raise UsageError(
             f"{args.model} is a file, and neither a run nor package.file:callable",
-            remedy="name a function that returns the torch.nn.Module; of a TorchScript file that "
-            "is what torch.jit.load(FILE) returns",
+            remedy=_remedy_of_file(Path(args.model)),
         )
     if os.path.exists(args.model):  # noqa: PTH110
         return _of_run(args, Path(args.model), output)
@@ -72,6 +71,23 @@ def make(args: SourceArgs, output: Path) -> "Source":
     raise MissingFileError(
         f"no such run: {args.model}",
         remedy="make one with edgeport train, or name your own module as package.file:callable",
+    )
+
+
+def _remedy_of_file(path: Path) -> str:
+    """What to name in place of a file: a device can do without the module's code, a proof can't."""
+    match path.suffix.lower():
+        case ".py":
+            return f"name what makes the module in it: {path.with_suffix('')}:make_model"
+        case ".onnx":
+            return (
+                "name a function that returns the torch.nn.Module that it came from; "
+                "edgeport.testing.assert_parity compares the file with that module"
+            )
+    return (
+        "name a function that makes the torch.nn.Module and loads its weights: "
+        "model.load_state_dict(torch.load(FILE)); of a TorchScript file it is what "
+        "torch.jit.load(FILE) returns"
     )
 
 

@@ -27,31 +27,62 @@ def coloured(text: str, colour: Colour, stream: TextIO | None = None) -> str:
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Lay rows out in columns.
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[int] = (),
+    room: int | None = None,
+) -> str:
+    """Lay rows out in columns; the widest go to lines of their own where a terminal is narrow.
 
     Args:
         header: One title per column.
         rows: Cells, as plain text.
         right: Columns to align to the right: numbers.
+        room: Signs that fit in a line; ``None`` for the terminal's, and no end where there is none.
 
     Examples:
-        >>> print(table(["backend", "ratio"], [["ort-cpu", "0.92"], ["torch", "1"]], right=[1]))
+        >>> rows = [["ort-cpu", "0.92", "random, batch=7"], ["torch", "1", ""]]
+        >>> print(table(["backend", "ratio", "worst on"], rows, right=[1]))
+        backend  ratio  worst on
+        ───────  ─────  ───────────────
+        ort-cpu   0.92  random, batch=7
+        torch        1
+        >>> print(table(["backend", "ratio", "worst on"], rows, right=[1], room=30))
         backend  ratio
         ───────  ─────
         ort-cpu   0.92
+          worst on  random, batch=7
         torch        1
     """
     widths = [max(map(_columns, cells)) for cells in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            blank + cell if column in right else cell + blank
-            for column, cell in enumerate(row)
-            for blank in [" " * (widths[column] - _columns(cell))]
-        ).rstrip()
-        for row in (header, ["─" * width for width in widths], *rows)
-    ]
+    kept, below = _fitting(widths, room or _room(sys.stdout))
+    name_width = max((_columns(header[column]) for column in below), default=0)
+    lines = []
+    for number, row in enumerate((header, ["─" * width for width in widths], *rows)):
+        cells = [_padded(row[column], widths[column], column in right) for column in kept]
+        lines.append("  ".join(cells).rstrip())
+        if number > 1:
+            lines += [
+                f"  {_padded(header[column], name_width)}  {row[column]}"
+                for column in below
+                if row[column]
+            ]
     return "\n".join(lines)
+
+
+def _fitting(widths: Sequence[int], room: int | None) -> tuple[list[int], list[int]]:
+    """Columns that stand beside one another, and those below: the widest, but not the first."""
+    kept, below = [*range(len(widths))], list[int]()
+    while room and len(kept) > 1 and sum(widths[c] + 2 for c in kept) - 2 > room:
+        below.append(max(kept[1:], key=lambda column: widths[column]))
+        kept.remove(below[-1])
+    return kept, sorted(below)
+
+
+def _padded(text: str, width: int, to_right: bool = False) -> str:
+    blank = " " * (width - _columns(text))
+    return blank + text if to_right else text + blank
 
 
 def _columns(text: str) -> int:
@@ -154,7 +185,7 @@ class Progress:
             return
         self._drawn = now
         left = f"{(now - self._start) * (self._total - done) / done:.0f} s left  " if done else ""
-        room, beside = _room(), len(f"{self._title}  {left}{text}")
+        room, beside = _room(sys.stderr), len(f"{self._title}  {left}{text}")
         width = _BAR_WIDTH if room is None else max(_LEAST_BAR, min(_BAR_WIDTH, room - beside))
         filled = round(width * min(done / self._total, 1))
         bar = "█" * filled + "░" * (width - filled)
@@ -167,11 +198,11 @@ class Progress:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def _room() -> int | None:
+def _room(stream: TextIO) -> int | None:
     """Signs that fit in a line of the terminal: what goes on in a second one is not removed."""
     try:
-        return (os.get_terminal_size(sys.stderr.fileno()).columns or 81) - 1
-    except OSError:
+        return (os.get_terminal_size(stream.fileno()).columns or 81) - 1
+    except (OSError, ValueError, AttributeError):  # closed, or None (>&-)
         return None
 
 

@@ -8,6 +8,7 @@ from edgeport.commands.proof_tables import (
     Verdict,
     decisions,
     least_signal,
+    owing,
     ratio_of,
     share_of_limit,
 )
@@ -45,7 +46,7 @@ def headline(told: Told) -> Html:
         ("outputs", f"{len(told['outputs']):,}"),
         ("comparisons", f"{len(compared):,}"),
         ("failed", f"{failed:,}" if compared else ""),
-        ("decisions", decisions([v for _, v in compared])),
+        ("decisions", decisions(_owing(told))),
     ]
     return tag(
         "header",
@@ -55,6 +56,15 @@ def headline(told: Told) -> Html:
         pairs(facts),
         class_=kind,
     )
+
+
+def _owing(told: Told) -> list[Verdict]:
+    """Verdicts whose decisions may flip within noise alone."""
+    return [
+        verdict
+        for backend in told["backends"]
+        for verdict in (owing if backend["reduced"] else list)(backend["verdicts"])
+    ]
 
 
 def hottest(

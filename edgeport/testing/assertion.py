@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from edgeport.runtimes import (
+    EdgeportError,
     EngineError,
     InputError,
     ParityError,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgeport.deploy.sources.flat import Flat
+
+__tracebackhide__ = methodcaller("errisinstance", EdgeportError)
+"""Where this is true pytest leaves functions of this file out of a traceback: they are long."""
 
 DRAWS: Final = 4
 """How often ``samples`` is called, where it is a function."""

@@ -14,6 +14,7 @@ def edgeport_parity(request: pytest.FixtureRequest) -> "Callable[..., tuple[Verd
     """``edgeport.testing.assert_parity``, whose ratios also go into pytest's JUnit file."""
 
     def check(module: Any, artefact: Any, samples: Any, **options: Any) -> "tuple[Verdict, ...]":
+        __tracebackhide__ = True  # of pytest
         from edgeport.runtimes.parity.verdict import worst
         from edgeport.testing import assert_parity
 

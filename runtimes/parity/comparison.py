@@ -298,7 +298,7 @@ def _decide(
 ) -> tuple[int, int, int, float]:
     """Decisions, flips, those outside the noise margin, and the largest margin crossed."""
     axis = 1 if eager.ndim > 3 else -1  # classes of an image are (N, C, H, W), others (..., C)
-    if eager.ndim < 1 or eager.shape[axis] < 2:
+    if eager.ndim < 2 or eager.shape[axis] < 2:
         return 0, 0, 0, 0.0
     chosen, expected = actual.argmax(axis).ravel(), eager.argmax(axis).ravel()  # (decisions,)
     flipped = np.flatnonzero(chosen != expected)

@@ -75,8 +75,8 @@ class Figures:
         ulp_max, ulp_median: Floats of eager's dtype between the backend's and eager's value: the
             most, and the middle of all elements.
         worst_index: Where ``error_max`` is.
-        decisions: Places with a choice to make: along the last axis, or along the second one of an
-            output of four axes or more, where images and volumes have their classes.
+        decisions: Places with a choice to make: along the last of two or three axes, or along the
+            second one of four or more, where images and volumes have their classes.
         flips: Decisions whose argmax differs from eager's.
         flips_outside: Flips whose margin is too large for eager's own noise to cross: more than
             twice ``floor_max``, as it was before any pooling.
@@ -121,6 +121,13 @@ class Figures:
             2.0
         """
         return max(self.rms_ratio, _ratio(self.error_max, self.floor_max))
+
+    @property
+    def deciding(self) -> tuple[float, float]:
+        """Error and floor of which ``ratio`` is the quotient: rms, or of the largest element."""
+        if self.rms_ratio >= _ratio(self.error_max, self.floor_max):
+            return self.error_rms, self.floor_rms
+        return self.error_max, self.floor_max
 
     @property
     def rms_ratio(self) -> float:

@@ -351,7 +351,9 @@ def test_a_script_says_how_the_module_is_called(
         ),
         (["x" * 300], 2, "no such run: xxx", "package.file:callable"),
         (["runs/absent"], 2, "runs/absent", "edgeport train"),
-        (["own_models.py"], 2, "own_models.py is a file, and neither a run nor", "torch.jit.load"),
+        (["own_models.py"], 2, "own_models.py is a file, and neither a run nor", "own_models:make"),
+        (["weights.pt"], 2, "weights.pt is a file, and neither a run nor", "load_state_dict"),
+        (["foreign.onnx"], 2, "foreign.onnx is a file, and neither a run nor", "assert_parity"),
         ([], 2, "there is nothing to export", "--capture"),
         (["own_models:options", "--argument", "scale"], 2, "the argument 'scale'", "NAME=VALUE"),
         (
@@ -397,6 +399,8 @@ def test_bad_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (repository / "own_models.py").write_text(MODELS)
+    for file in ("weights.pt", "foreign.onnx"):
+        (repository / file).touch()
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
     assert main(["export", *arguments, "-o", "m.edge"]) == code
     out, err = capsys.readouterr()

@@ -358,6 +358,21 @@ def test_columns_are_aligned_in_every_script() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("room", "lines"),
+    [
+        (13, ["a  bbbb  ccc", "─  ────  ───", "1  2     3"]),
+        (11, ["a  ccc", "─  ───", "1  3", "  bbbb  2"]),
+        (2, ["a", "─", "1", "  bbbb  2", "  ccc   3"]),
+    ],
+)
+def test_the_widest_columns_of_a_table_go_below_where_it_is_narrow(
+    room: int, lines: list[str]
+) -> None:
+    rows = [["1", "2", "3"], ["4", "", ""]]
+    assert table(["a", "bbbb", "ccc"], rows, room=room).splitlines() == [*lines, "4"]
+
+
 def test_an_empty_table_is_its_header() -> None:
     assert table(["a", "bc"], []) == "a  bc\n─  ──"
 

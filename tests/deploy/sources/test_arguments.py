@@ -1,4 +1,5 @@
 import functools
+import re
 import sys
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy.sources.arguments import checked_tensor, make_call, misfit_of
+from edgeport.deploy.sources.modules import check_module
 from edgeport.runtimes import SourceError
 
 X, Y = torch.zeros(1), torch.ones(2)
@@ -112,6 +114,49 @@ class Shadow(nn.Module):
 def test_what_is_no_module_with_values(module: Any, problem: str) -> None:
     with pytest.raises(SourceError, match=problem):
         make_call(module, (X,), {})
+
+
+class Writer(nn.Module):
+    """Which is called otherwise."""
+
+    def step(self, x: Tensor) -> Tensor:
+        return x + 1
+
+    def generate(self, x: Tensor) -> Tensor:
+        return self.step(self.step(x))
+
+
+class Called(nn.Module):
+    """Whose call is its own."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+@pytest.mark.parametrize(
+    ("module", "problem", "remedy"),
+    [
+        (
+            Writer(),
+            "Writer has no forward; it has step, generate",
+            r"return self\.model\.generate\(x",
+        ),
+        (nn.DataParallel(Writer()), "has no forward", r"return self\.model\.generate\(x"),
+        (nn.ModuleList([nn.Linear(1, 1)]), "ModuleList has no forward$", "what its parts do"),
+        (nn.Linear(1, 1).state_dict(), "the model is a OrderedDict", "module.load_state_dict"),
+    ],
+)
+def test_what_has_no_forward(module: Any, problem: str, remedy: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        check_module(module)
+    assert re.search(problem, caught.value.problem)
+    assert re.search(remedy, caught.value.remedy)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_call_of_its_own_is_a_forward() -> None:
+    check_module(Called())
+    check_module(torch.jit.script(nn.Linear(1, 1)))
 
 
 @pytest.mark.parametrize(

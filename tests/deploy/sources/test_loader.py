@@ -27,6 +27,10 @@ def wrong():
     return 7
 
 
+def weights():
+    return nn.Linear(2, SIZE).state_dict()
+
+
 def leave():
     raise SystemExit(0)
 
@@ -92,9 +96,10 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         ("user_package.models:leave", "models:leave raised SystemExit: 0", "mend it"),
         ("user_package.exits:make", "user_package.exits raised SystemExit: 0", "mend it"),
         ("user_package.models:needs", "missing 1 required positional argument: 'size'", "without"),
-        ("user_package.models:in_torch", " (models.py, line 29)", "mend it"),
+        ("user_package.models:in_torch", " (models.py, line 33)", "mend it"),
         ("user_package.typo:make", "SyntaxError: invalid syntax (typo.py, line 1)", "mend it"),
         ("user_package.models:wrong", "returned int, expected a torch.nn.Module", "return"),
+        ("user_package.models:weights", "returned OrderedDict, exp", "module.load_state_dict"),
     ],
 )
 def test_what_is_wrong_is_said(package: str, reference: str, problem: str, remedy: str) -> None:
