@@ -11,7 +11,7 @@ from typing import Literal
 
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds, floor_scale
-from edgeport.runtimes.parity.verdict import Verdict, counts_together, median_bar
+from edgeport.runtimes.parity.verdict import Verdict, counts_together, median_bar, owes_integers
 from edgeport.runtimes.parity.verification import check_answers
 
 
@@ -70,6 +70,8 @@ def _bar(verdict: Verdict, thresholds: Thresholds, reduced: Precision | None) ->
     keep = thresholds.bar_of(reduced) if reduced else None
     if figures.rule == "exact":
         flips = max(1, math.floor(keep.max_flips * figures.elements)) if keep else 0
+        if reduced and not owes_integers(verdict.kind, reduced):
+            flips = figures.elements
         return Bar("eager", 0.0, float(flips))
     ratio = thresholds.ratio_of(verdict.output, edge=edge)
     if reduced:

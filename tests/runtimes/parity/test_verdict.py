@@ -102,6 +102,23 @@ def test_integers_may_differ_in_a_share_of_places() -> None:
     assert (one.status, one.reason) == ("pass", "1 of 1 elements differ")
 
 
+@pytest.mark.parametrize(
+    ("kind", "precision", "status"),
+    [
+        ("edge", "int8", "pass"),
+        ("random", "int8", "fail"),
+        ("edge", "float16", "fail"),
+        ("edge", None, "fail"),
+    ],
+)
+def test_integers_of_an_edge_case_owe_as_little_as_floats(
+    kind: Kind, precision: Precision | None, status: str
+) -> None:
+    """ "count, large: 2 of 2 elements differ, 1 allowed", where its scores might be any in int8."""
+    figures = measure(np.array([3, 4]), np.array([1, 2]), None)
+    assert judge("y", "s", figures, T, kind=kind, reduced=precision).status == status
+
+
 def test_structure_is_strict_in_every_precision() -> None:
     eager = np.array([1, 2], np.float32)
     found = verdict(measure(np.array([1, np.nan], np.float32), eager, None), "int8")
