@@ -25,7 +25,7 @@ from edgeport.runtimes.errors import (
 from edgeport.training.data import Origin
 from edgeport.training.device import device_name, device_of
 
-from .history import Epoch, Norms, Settings
+from .history import ENDLESS, Epoch, Norms, Settings
 
 VERSION: Final = 4
 
@@ -123,7 +123,7 @@ def read(
     device = device_of(module)
     with _damage_told(path):
         told, tensors = _opened(path)
-        _check(path, told["settings"], asdict(settings))
+        _check(path, *_compared(path, told, settings))
         _check_data(path, told["data"], origin)
         _check(path, told["made_with"], made_with)
         _check_device(path, told["device"], device)
@@ -189,6 +189,28 @@ def _progress(told: Mapping[str, Any], tensors: State) -> Progress:
 def _named(tensors: State, prefix: str) -> dict[str, Tensor]:
     """Those whose names begin so, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _compared(
+    path: Path, told: Mapping[str, Any], settings: Settings
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of both; without the epochs, where no step hangs on how many are to come."""
+    found, asked, done = {**told["settings"]}, asdict(settings), len(told["epochs"])
+    if settings.epochs < done:
+        raise UsageError(
+            f"{path} has {done} epochs behind it, {settings.epochs} are asked for",
+            remedy=f"ask for {done} or more, or remove the file to start again",
+        )
+    if settings.schedule in ENDLESS:
+        del found["epochs"], asked["epochs"]
+    elif found["epochs"] != settings.epochs and found["schedule"] == settings.schedule:
+        raise UsageError(
+            f"{path} is of a training with epochs {found['epochs']}, this one has "
+            f"{settings.epochs}, and a {settings.schedule} schedule reaches its end with the last",
+            remedy=f"use the same settings, or remove the file to start again; with --schedule "
+            f"{' or '.join(ENDLESS)} more epochs can follow",
+        )
+    return found, asked
 
 
 def _check(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

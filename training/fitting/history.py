@@ -15,6 +15,9 @@ SCHEDULES: Final = (
     "constant", "cosine", "linear", "exponential", "step", "one-cycle", "plateau",
 )  # fmt: skip  # schedules.py has the formulas
 
+ENDLESS: Final = ("constant", "plateau")
+"""Schedules that do not know when the training ends: more epochs may follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -149,6 +149,30 @@ def test_early_stopping_restores_the_best(line: DataSet) -> None:
         assert torch.equal(tensor, best[name])
 
 
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_more_epochs_follow_where_no_step_hangs_on_their_number(
+    line: DataSet, tmp_path: Path, schedule: str
+) -> None:
+    settings, file = Settings(6, 7, 0.05, schedule=schedule), tmp_path / "state"
+    whole, resumed = module(), module()
+    expected = fit(whole, line, settings)
+    fit(module(), line, replace(settings, epochs=2), checkpoint=file)
+    assert fit(resumed, line, settings, checkpoint=file) == expected
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name]), name
+    with pytest.raises(UsageError, match=r"has 6 epochs behind it, 5 are asked for") as caught:
+        fit(module(), line, replace(settings, epochs=5), checkpoint=file)
+    assert "ask for 6 or more" in caught.value.remedy
+
+
+def test_no_epochs_follow_the_end_of_a_schedule(line: DataSet, tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
+    with pytest.raises(UsageError, match=r"a cosine schedule reaches its end with the") as caught:
+        fit(module(), line, Settings(2, 7, 0.05), checkpoint=file)
+    assert "--schedule constant or plateau" in caught.value.remedy
+
+
 def test_other_settings_are_refused(line: DataSet, tmp_path: Path) -> None:
     file = tmp_path / "state"
     fit(module(), line, Settings(1, 7, 0.05), checkpoint=file)
