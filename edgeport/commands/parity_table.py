@@ -43,7 +43,7 @@ def _rows(backend: BackendReport) -> list[list[str]]:
             *_figures(verdict, backend.reduced),
             verdict.sample,
             _decisions([v for v in _judged(backend) if v.output == name]),
-            _MARKS["fail"][0] if verdict.status == "fail" else mark,
+            _MARKS[verdict.status][0] if backend.failures else mark,
         ]
         for name, verdict in _worst(backend).items()
     ]
