@@ -25,6 +25,7 @@ from edgeport.deploy.sources.shared_state import SharedState
 from edgeport.deploy.sources.source import Source, make_source
 from edgeport.deploy.sources.surroundings import left_outside
 from edgeport.runtimes import Range, TensorSpec, UsageError, files
+from edgeport.runtimes.bundles.container import refuse_name_of_model
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 from edgeport.runtimes.sizes import spelled, sum_of
@@ -220,8 +221,9 @@ def model_name(output: Path) -> str:
     """The name of a model: that of its bundle.
 
     Raises:
-        UsageError: It is none that a manifest can hold.
+        UsageError: It is none that a manifest can hold, or ends as a file of a model does.
     """
+    refuse_name_of_model(output)
     name = output.name.removesuffix(".edge")
     if not name or not name.isprintable():
         raise UsageError(

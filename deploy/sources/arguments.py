@@ -216,7 +216,9 @@ def misfit_of(module: nn.Module, call: Call) -> str | None:
     try:
         signature.bind(*call.args, **call.kwargs)
     except TypeError as e:
-        return f"forward({', '.join(signature.parameters)}) cannot be called so: {e}"
+        parts = (inspect.Parameter(p.name, p.kind) for p in signature.parameters.values())
+        names = ", ".join(map(str, parts))  # with their stars
+        return f"forward({names}) cannot be called so: {e}"
     return None
 
 

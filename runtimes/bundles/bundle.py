@@ -274,9 +274,10 @@ def read_manifest(held: Container, path: Path) -> bytes:
         StorageError: It cannot be read.
     """
     if MANIFEST not in held:
+        model = path if "run.json" in held else "MODEL"  # of edgeport train
         raise FormatError(
             f"{path} is not a bundle: it has no {MANIFEST}",
-            remedy="make one: edgeport export MODEL -o NAME.edge",
+            remedy=f"make one: edgeport export {model} -o NAME.edge",
         )
     with held.open(MANIFEST) as (file, size_bytes), reading(held.place(MANIFEST)):
         if size_bytes > LARGEST_MANIFEST_BYTES:

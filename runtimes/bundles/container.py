@@ -16,6 +16,7 @@ from edgeport.runtimes.errors import (
     MissingFileError,
     PlaceError,
     StorageError,
+    UsageError,
 )
 
 if TYPE_CHECKING:  # every import is felt on a small device
@@ -24,8 +25,27 @@ if TYPE_CHECKING:  # every import is felt on a small device
     from edgeport.runtimes.safety.zip_directory import Member
 
 MOST_MEMBERS: Final = 1000
-_MODELS: Final = (".onnx", ".ort", ".pt", ".pt2", ".pth", ".ts", ".aoti", ".engine", ".rtx")
+MODELS: Final = (".onnx", ".ort", ".pt", ".pt2", ".pth", ".ts", ".aoti", ".engine", ".rtx")
+"""Endings of artefacts, and of other files of models: a bundle holds them, and is none."""
 
+
+_OTHERS: Final = {
+    ".json": (
+        "report",
+        "compare results of edgeport bench with edgeport compare OLD.json NEW.json; judge figures "
+        "of edgeport verify again with edgeport verify --from FILE.json",
+    ),
+    **dict.fromkeys(
+        MODELS,
+        (
+            "model",
+            "make a bundle of the module that it came from: edgeport export package.file:callable "
+            "-o NAME.edge; edgeport predict and runtimes.open take .onnx files and .ts files of "
+            "edgeport as they are, edgeport.testing.assert_parity compares a file with its module",
+        ),
+    ),
+}
+"""What a file of another ending is, and what is done with it."""
 
 Opened: TypeAlias = "tuple[IO[bytes], int]"
 """A file, open at its first byte, and how many of the bytes that follow belong to it."""
@@ -76,6 +96,19 @@ def container(path: Path) -> Container:
                 remedy="make one: edgeport export MODEL -o NAME.edge",
             )
     return Zip(path)
+
+
+def refuse_name_of_model(path: Path) -> None:
+    """Refuse a bundle that would be called like a file that it holds: it is a folder, or a zip.
+
+    Raises:
+        UsageError: It would.
+    """
+    if path.suffix in MODELS:
+        raise UsageError(
+            f"{path} would be a bundle that is named like a {path.suffix} file",
+            remedy=f"name it {path.with_suffix('.edge')}: files are in it, as model.onnx is",
+        )
 
 
 class Folder:
@@ -137,13 +170,10 @@ class Zip:
                 for member in members.values():
                     _check_member(member)
             except ValueError as e:
-                if path.suffix in _MODELS:
+                if path.suffix in _OTHERS:
+                    what, remedy = _OTHERS[path.suffix]
                     raise FormatError(
-                        f"{path} is a model by its name, and not a bundle",
-                        remedy="make a bundle of the module that it came from: edgeport export "
-                        "package.file:callable -o NAME.edge; edgeport predict and runtimes.open "
-                        "take .onnx files and .ts files of edgeport as they are, "
-                        "edgeport.testing.assert_parity compares a file with its module",
+                        f"{path} is a {what} by its name, and not a bundle", remedy=remedy
                     ) from e
                 raise FormatError(
                     f"{path} is not a bundle: {getattr(e, 'problem', e)}",

@@ -23,7 +23,7 @@ from edgeport.runtimes.errors import UsageError
 from edgeport.runtimes.safety.private_copy import copy
 
 from .bundle import Bundle, opened
-from .container import Container, Zip, container, reading
+from .container import Container, Zip, container, reading, refuse_name_of_model
 from .manifest import (
     FOLDER_SIGNATURE,
     MANIFEST,
@@ -61,12 +61,13 @@ def pack(
     Raises:
         EdgeportError: As ``Bundle.read``.
         FormatError: ``manifest.sig`` is to go along, and is no signature.
-        UsageError: The bundle holds no such artefact.
+        UsageError: The bundle holds no such artefact, or ``output`` ends as a file of a model does.
         ExistingFileError: Something is at ``output``.
         MissingFileError: A file of the bundle is not there.
         IntegrityError: A file is not the one that was packed.
         StorageError: The disk is full, or a place cannot be read or written.
     """
+    refuse_name_of_model(output)
     files.refuse_existing(output)
     held, data, manifest = opened(path)
     chosen = _chosen(manifest, path, artefacts)

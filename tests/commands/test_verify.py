@@ -114,6 +114,8 @@ def test_a_missing_engine_is_neither_right_nor_wrong(
         (["."], 2, "is not a bundle: it has no manifest.json", "edgeport export"),
         (["file.edge"], 2, "is not a bundle: it is no zip file", "edgeport pack"),
         (["of_somebody.onnx"], 2, "is a model by its name, and not a bundle", "assert_parity"),
+        (["bench.json"], 2, "is a report by its name, and not a bundle", "edgeport compare OLD"),
+        (["run"], 2, "is not a bundle: it has no manifest.json", "edgeport export run -o NAME"),
         (["{bundle}", "--backend", "tflite"], 2, "no backend is named 'tflite'", "ort-cpu"),
         (
             ["{bundle}", "--backend", "null"],
@@ -134,7 +136,8 @@ def test_bad_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("file.edge", "of_somebody.onnx"):
+    for name in ("file.edge", "of_somebody.onnx", "bench.json", "run/run.json"):
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("{}")
     arguments = [argument.replace("{bundle}", str(mlp_bundle)) for argument in arguments]
     assert main(["verify", *arguments]) == code

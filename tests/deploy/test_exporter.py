@@ -433,6 +433,12 @@ def test_an_output_of_nan_proves_nothing(tmp_path: Path) -> None:
     assert "weights that are" in caught.value.remedy
 
 
+def test_a_bundle_is_not_named_like_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"would be a bundle that is named like a \.pt2 file"):
+        deploy.export(nn.Linear(2, 2), torch.zeros(2, 2), tmp_path / "m.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_constant_output_is_allowed_by_name(tmp_path: Path) -> None:
     thresholds = Thresholds(constant_outputs=("output_1",))
     made = deploy.export(

@@ -84,7 +84,7 @@ def test_what_does_not_fit_says_why() -> None:
     ("in_order", "by_name", "why"),
     [
         ((X,), {}, None),
-        ((), {"b": Y}, r"forward(a, b, rest, key, flag) cannot be called so: missing a required"),
+        ((), {"b": Y}, r"forward(a, b, *rest, key, flag) cannot be called so: missing a required"),
         ((X,), {"more": Y}, "got an unexpected keyword argument 'more'"),
     ],
 )

@@ -50,6 +50,15 @@ def test_what_is_not_there(
     assert [path.name for path in tmp_path.iterdir()] == ["mlp.edge"]
 
 
+def test_a_bundle_is_not_named_like_a_file_that_it_holds(packed: Path, tmp_path: Path) -> None:
+    """``-o model.onnx`` made a folder of that name."""
+    with pytest.raises(
+        UsageError, match=r"would be a bundle that is named like a \.onnx file"
+    ) as e:
+        pack(packed, tmp_path / "m.onnx")
+    assert "m.edge: files are in it, as model.onnx is" in e.value.remedy
+
+
 def test_what_is_unknown_goes_along(packed: Path, tmp_path: Path) -> None:
     file = packed / "manifest.json"
     value = {**json.loads(file.read_text()), "later": {"deep": [1]}}
