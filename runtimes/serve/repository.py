@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -266,7 +266,7 @@ class Repository:
 
     # ---- changing
 
-    async def load(self, places: Sequence[Place]) -> None:
+    async def load(self, places: Sequence[Place], withheld: Collection[str] = ()) -> None:
         """Open every version of a model and prove it; each takes its old one's place when it has.
 
         The newest comes first: where none answers yet, no client that names no version gets an
@@ -274,6 +274,7 @@ class Repository:
 
         Args:
             places: All of one model, oldest version first.
+            withheld: Versions of it that are there, and are not to be opened.
 
         Raises:
             EdgeportError: The first failure. What could not be opened again answers as before.
@@ -284,7 +285,7 @@ class Repository:
                 await self._load(place)
             except EdgeportError as e:
                 failures.append(e)
-        known = {place.version for place in places}
+        known = {*withheld, *(place.version for place in places)}
         for entry in self.entries(places[0].name):
             if entry.version not in known:
                 self._retire(entry, "it is no longer in the repository")

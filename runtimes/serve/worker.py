@@ -148,8 +148,11 @@ class _Life:
             self._repository.expect(place)
         failures = {}
         for name, places in _by_name(self._assignment.places):
+            withheld = [
+                place.version for place, _ in self._assignment.withheld if place.name == name
+            ]
             try:
-                await self._repository.load(places)
+                await self._repository.load(places, withheld)
             except Exception as e:
                 failures[name] = channel.error_to_json(_as_ours(e))
         core.starting = False

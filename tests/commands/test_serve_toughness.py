@@ -369,6 +369,7 @@ def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(
     folder: Path, tmp_path: Path
 ) -> None:
     (folder / "many" / "v4.edge").mkdir()
+    (folder / "many" / "2.edge").write_text("cut off")
     with serving("--model-dir", folder, log=tmp_path / "log") as server:
         assert server.line.startswith("serving many, one on ")
         index = server.ask("POST", "/v2/repository/index")[1]
@@ -376,9 +377,12 @@ def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(
         assert states == {
             ("broken", "1"): "UNAVAILABLE",
             ("many", "1"): "READY",
+            ("many", "2"): "UNAVAILABLE",
             ("many", "3"): "READY",
             ("one", "1"): "READY",
         }
+        (reason,) = [entry["reason"] for entry in index if entry["version"] == "2"]
+        assert "many/2.edge is not a bundle" in reason
         (reason,) = [entry["reason"] for entry in index if entry["name"] == "broken"]
         assert "model 'broken', output 'logits', sample 'real': error is" in reason
         told = (tmp_path / "log").read_text()
@@ -386,7 +390,9 @@ def test_a_folder_of_models_has_versions_and_leaves_out_what_is_wrong(
         assert server.infer(request(), "many")[1]["model_version"] == "3"
         assert server.infer(request(), "many/versions/1")[1]["model_version"] == "1"
         status, answer = server.infer(request(), "many/versions/2")
-        assert (status, "has no version '2'; it has '1', '3'" in answer["error"]) == (404, True)
+        assert (status, "many/2.edge is not a bundle" in answer["error"]) == (503, True)
+        status, answer = server.infer(request(), "many/versions/5")
+        assert (status, "no version '5'; it has '1', '2', '3'" in answer["error"]) == (404, True)
         status, answer = server.infer(request(), "broken")
         assert (status, "model 'broken' version 1 is not ready" in answer["error"]) == (503, True)
         assert server.ask("GET", "/v2/health/ready") == (200, {"ready": True})

@@ -26,6 +26,23 @@ def test_the_newest_version_is_opened_first_and_its_failure_is_told() -> None:
     assert opened == ["3", "2", "1"]
 
 
+def test_a_version_that_is_withheld_keeps_its_reason_beside_one_that_is_gone() -> None:
+    def refuse(place: Place, opening: Callable[[bool], None]) -> Model:
+        raise UsageError("it is odd", remedy="mend it")
+
+    repository = Repository(refuse, Bounds(), Board(1))
+    gone, withheld, last = (Place("m", v, Path(v), slot) for slot, v in enumerate("123"))
+    repository.expect(gone)
+    repository.withhold(withheld, "2.edge is not a bundle")
+    with pytest.raises(UsageError, match="it is odd"):
+        asyncio.run(repository.load([last], withheld=["2"]))
+    assert {entry.version: entry.condition() for entry in repository.entries()} == {
+        "1": ("UNAVAILABLE", "it is no longer in the repository"),
+        "2": ("UNAVAILABLE", "2.edge is not a bundle"),
+        "3": ("UNAVAILABLE", "it is odd"),
+    }
+
+
 def test_a_bundle_that_is_no_version_is_found(tmp_path: Path) -> None:
     for path in ("m/1.edge", "m/v2.edge", "m/03.edge", "m/notes.txt", "n/1.edge", "n.edge"):
         (tmp_path / path).mkdir(parents=True)
