@@ -54,7 +54,7 @@ Outcome = Literal["proved", "built", "wrong", "refused", "ended"]
 Prove = Callable[[Artefact], Sequence[BackendReport]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Attempt:
     """What came of one route.
 
@@ -82,6 +82,10 @@ class Attempt:
     reports: tuple[BackendReport, ...] = ()
     diagnosis: Diagnosis | None = None
     traceback: str = ""
+
+    def __repr__(self) -> str:
+        """Short: it holds a whole artefact."""
+        return f"Attempt({self.format} by {self.route}: {self.outcome})"
 
 
 def first_proved(

@@ -62,7 +62,7 @@ from .request import Request, compiled_formats, onnx_request
 _NO_CASE: Final = "there is no small case: the operator cannot be taken out of its surroundings"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Export:
     """What an export made: the bundle, the source it was made from, the proof.
 
@@ -78,6 +78,13 @@ class Export:
     notes: tuple[str, ...]
     debug_maps: Mapping[str, str]
     scores: tuple[Score, ...] = ()
+
+    def __repr__(self) -> str:
+        """Short: a notebook prints what its cell ends with, and all that it holds takes 150 kB."""
+        formats = ", ".join(artefact.format for artefact in self.bundle.manifest.artefacts)
+        return (
+            f"Export({str(self.bundle.path)!r}: {formats}; {self.report}; {len(self.notes)} notes)"
+        )
 
 
 @dataclass(frozen=True, slots=True)

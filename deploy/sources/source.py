@@ -25,7 +25,7 @@ from .state import changed, state_of
 from .surroundings import left_outside
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Source:
     """What is compiled, and what it is proved with.
 
@@ -62,6 +62,10 @@ class Source:
     fresh: Callable[[], nn.Module] | None = None
     shared: SharedState = field(default_factory=SharedState)
     most_cells: float = math.inf
+
+    def __repr__(self) -> str:
+        """Short: it holds the module and all samples."""
+        return f"Source({self.name!r}: {self.signature}; {len(self.samples)} samples)"
 
     @property
     def precision(self) -> str:

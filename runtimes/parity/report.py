@@ -135,7 +135,7 @@ def why_nothing(dead: Sequence[OutputFacts]) -> str:
     return f"{' and '.join(reasons)}, which proves nothing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What every backend did with a bundle."""
 
@@ -146,6 +146,11 @@ class Report:
     outputs: tuple[OutputFacts, ...] = ()
 
     DERIVED: ClassVar = ("report_version", "passed")
+
+    def __repr__(self) -> str:
+        """Short: a prompt of Python shows what it is given, and all figures take 40 kB."""
+        outcomes = ", ".join(f"{each.backend} {each.outcome}" for each in self.backends)
+        return f"Report({self.name!r}, {self.samples} samples: {outcomes})"
 
     @property
     def report_version(self) -> int:

@@ -433,6 +433,15 @@ def test_an_output_of_nan_proves_nothing(tmp_path: Path) -> None:
     assert "weights that are" in caught.value.remedy
 
 
+def test_what_a_notebook_shows_of_an_export_is_short(tmp_path: Path) -> None:
+    """All that it holds took 150 kB."""
+    made = deploy.export(nn.Linear(2, 2), torch.randn(2, 2), tmp_path / "m.edge", formats=["pt2"])
+    samples = made.report.samples
+    assert str(made.report) == f"Report('m', {samples} samples: torch pass)"
+    assert repr(made).endswith(f"m.edge': pt2; {made.report}; {len(made.notes)} notes)")
+    assert repr(made.source).startswith("Source('m': input: float32[2, 2] -> output: float32[2, 2]")
+
+
 def test_a_bundle_is_not_named_like_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"would be a bundle that is named like a \.pt2 file"):
         deploy.export(nn.Linear(2, 2), torch.zeros(2, 2), tmp_path / "m.pt2")
