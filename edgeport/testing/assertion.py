@@ -26,6 +26,7 @@ from .artefacts import Answer, Way, ways
 from .failure import Checked, explain
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from edgeport.deploy.sources.flat import Flat
@@ -36,10 +37,11 @@ __tracebackhide__ = methodcaller("errisinstance", EdgeportError)
 DRAWS: Final = 4
 """How often ``samples`` is called, where it is a function."""
 
-Sample: TypeAlias = Mapping[str, Any]
-"""Arguments of forward by name: numpy arrays or tensors, alone or nested, and constants."""
+Sample: TypeAlias = "Mapping[str, Any] | tuple[Any, ...] | torch.Tensor | Array"
+"""Arguments of forward by name, in order, or the only one: arrays or tensors, alone or nested, and
+constants."""
 
-Samples: TypeAlias = Sample | Sequence[Sample] | Callable[[int], Sample]
+Samples: TypeAlias = "Sample | Sequence[Sample] | Callable[[int], Sample]"
 
 
 def assert_parity(
@@ -61,8 +63,9 @@ def assert_parity(
         module: What the artefact has to equal.
         artefact: A bundle (``NAME.edge``), or a file: ``.onnx``, ``.ts``, ``.pt`` (TorchScript)
             or ``.pt2``. It is trusted: opening a torch file runs code in it.
-        samples: Arguments of forward by name, or named as the artefact's inputs; one set, or
-            several, or a function of 0, 1, 2, 3 that draws them. Give several sizes.
+        samples: Arguments of forward by name, in order, or the only one; or named as the artefact's
+            inputs. One set, or a list of several, or a function of 0, 1, 2, 3 that draws them. Give
+            several sizes.
         backend: Only this one; ``None`` for all that are usable here.
         thresholds: Where a verdict turns; ``None`` for the defaults.
 
@@ -98,15 +101,13 @@ def assert_parity(
 
 
 def _drawn(samples: Samples) -> list[Sample]:
-    found: list[Any]
     if callable(samples):
-        found = [samples(number) for number in range(DRAWS)]
-    else:
-        found = [samples] if isinstance(samples, Mapping) else list(samples)
-    if not found or not all(isinstance(sample, Mapping) and sample for sample in found):
+        return [samples(number) for number in range(DRAWS)]
+    is_one = isinstance(samples, Mapping) or hasattr(samples, "shape")  # a tensor, an array
+    found: list[Any] = [samples] if is_one else list(samples)
+    if not found or any(isinstance(sample, Mapping) and not sample for sample in found):
         raise UsageError(
-            "there are no samples" if not found else "a sample is no mapping of names to arrays",
-            remedy='give them as {"image": array}, several in a list',
+            "there are no samples", remedy='give them as {"image": array}, several in a list'
         )
     return found
 
@@ -121,7 +122,12 @@ def _prepared(
     from edgeport.deploy.sources.modules import prepared
 
     copy, _ = prepared(module, keep_training_mode=False)
-    calls = [make_call(module, (), sample) for sample in samples]
+    calls = [
+        make_call(module, (), sample)
+        if isinstance(sample, Mapping)
+        else make_call(module, sample if isinstance(sample, tuple | list) else [sample], {})
+        for sample in samples
+    ]
     for number, call in enumerate(calls):
         if call.names != calls[0].names:
             raise UsageError(

@@ -214,6 +214,19 @@ class Optional(Net):
         return super().forward(image, torch.ones(1) if scale is None else scale)
 
 
+def test_samples_are_given_as_to_an_export(foreign: Path, tmp_path: Path) -> None:
+    in_order = [tuple(map(torch.tensor, sample.values())) for sample in SAMPLES]
+    assert len(assert_parity(net(), foreign, in_order)) == len(
+        assert_parity(net(), foreign, SAMPLES)
+    )
+    one, x = nn.Linear(4, 2), torch.randn(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(one, x).save(tmp_path / "one.pt")  # type: ignore[no-untyped-call]  # torch's
+    assert len(assert_parity(one, tmp_path / "one.pt", x)) == 1
+    assert len(assert_parity(one, tmp_path / "one.pt", [x.numpy(), x[:2]])) == 2
+
+
 OTHERS: Mapping[str, Array] = {"image": SAMPLES[0]["image"], "mask": SAMPLES[0]["scale"]}
 WIDE = {name: array.astype(np.float64) for name, array in SAMPLES[0].items()}
 
@@ -222,7 +235,8 @@ WIDE = {name: array.astype(np.float64) for name, array in SAMPLES[0].items()}
     ("module", "samples", "error", "problem"),
     [
         (net(), [], UsageError, "there are no samples"),
-        (net(), [[1, 2]], UsageError, "a sample is no mapping of names to arrays"),
+        (net(), [{}], UsageError, "there are no samples"),
+        (net(), [(np.zeros(1),) * 3], SourceError, "3 example inputs for forward"),
         (net(), [SAMPLES[0], OTHERS], SourceError, r"has no 'mask', though it has 'image'"),
         (
             Optional(),
