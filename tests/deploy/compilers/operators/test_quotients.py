@@ -124,7 +124,7 @@ class Chunks(nn.Module):
         return x[:, :time] if missing > 0 else x
 
 
-@pytest.mark.usually("torchscript")
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["onnx", "torchscript", "pt2"])
 def test_filling_up_to_windows_may_be_a_branch(format_: str, tmp_path: Path) -> None:
     deploy.export(
@@ -208,7 +208,7 @@ class Numbered(nn.Module):
         return torch.arange(self.count(x.shape[1])) + x[:, :1]
 
 
-@pytest.mark.usually("root", "ceil", "floor", "halves below 0")
+@pytest.mark.usually("root")
 @pytest.mark.parametrize("name", ROUNDED)
 def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path) -> None:
     module = Numbered(ROUNDED[name])
@@ -228,6 +228,7 @@ class RoundsOtherwise(nn.Module):
         return x[:, : int(10 * round(0.3 * x.shape[1], 1))].sum(1)
 
 
+@pytest.mark.slow
 def test_what_no_file_holds_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         deploy.export(
