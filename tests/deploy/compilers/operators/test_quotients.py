@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers.operators import quotients
@@ -221,6 +222,27 @@ def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path)
             x = torch.randn(2, width)
             (found,) = session.run({"x": x.numpy()}).values()
             assert torch.equal(torch.tensor(found), module(x))
+
+
+class Capacity(nn.Module):
+    """As of a mixture of experts: a quotient of a float, and 1 for up to three rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = math.ceil(1.25 * x.shape[0] / 4)
+        return functional.one_hot(x[:, 0].round().long() % each, each) + x[:, :1] * each
+
+
+def test_a_quotient_of_a_float_may_be_a_size_of_one(tmp_path: Path) -> None:
+    module = Capacity()
+    made = deploy.export(
+        module, {"x": torch.randn(6, 8)}, tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open("ort-cpu") as session:
+        for rows in range(1, 14):
+            x = 9 * torch.randn(rows, 8)
+            (found,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(found), module(x))
 
 
 class RoundsOtherwise(nn.Module):
