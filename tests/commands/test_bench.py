@@ -67,6 +67,7 @@ def test_too_few_calls_are_said(mlp_bundle: Path, capsys: Out) -> None:
     )
 
 
+@pytest.mark.slow
 def test_too_few_processes_give_no_interval(mlp_bundle: Path, tmp_path: Path, capsys: Out) -> None:
     page, file = tmp_path / "bench.html", tmp_path / "bench.json"
     assert ort(mlp_bundle, "--threads", "1,2", "--report", str(page), "--json") == 0

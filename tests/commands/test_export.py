@@ -102,6 +102,7 @@ def edgeport(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_users_own_module_from_a_repository_with_our_folder_names(repository: Path) -> None:
     done = edgeport(
         "export", "deploy.models:make_model", "--input", "image=float32[batch,3,32,32]",

@@ -13,7 +13,7 @@ def train(tmp_path: Path, *asked: str) -> int:
     return main(["train", *asked, "--epochs", "3", "-o", str(tmp_path / "run")])
 
 
-@pytest.mark.usually("values")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "names"),
     [

@@ -71,6 +71,7 @@ def test_without_a_step_it_fails_and_says_how_one_is_written(
     assert "or NAME:MIN..MAX:STEP for the multiples of STEP" in told
 
 
+@pytest.mark.slow
 def test_multiples_alone_are_proved(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(bundle)]) == 0
     assert "3 of 3 backends pass" in capsys.readouterr().out

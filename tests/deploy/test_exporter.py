@@ -128,6 +128,7 @@ class Branch(nn.Module):
         return answer
 
 
+@pytest.mark.usually("True")
 @pytest.mark.parametrize("frozen", [False, True])
 def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> None:
     file = tmp_path / "of_somebody.pt"
@@ -271,6 +272,7 @@ class Drowned(nn.Module):
         return x * 2, x + 1e7 - 1e7
 
 
+@pytest.mark.usually("module1", "module3", "module4", "module5", "module6", "module7")
 @pytest.mark.parametrize(
     ("module", "formats", "error", "problem", "remedy"),
     [
@@ -390,7 +392,7 @@ class Seeded(nn.Module):
         return x + torch.randn(x.shape)
 
 
-@pytest.mark.usually("module0", "module1", "module2", "module4")
+@pytest.mark.usually("module0", "module1")
 @pytest.mark.parametrize(
     ("module", "formats", "problem", "remedy"),
     [

@@ -80,6 +80,7 @@ def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.slow
 def test_a_file_with_a_fixed_size_is_told_by_the_size(tmp_path: Path) -> None:
     with pytest.raises(EdgeportError) as caught:
         deploy.export(

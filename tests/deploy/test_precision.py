@@ -347,6 +347,7 @@ class CountsInBranches(nn.Module):
         return torch.zeros_like(x).scatter_add(1, at, x.cos())
 
 
+@pytest.mark.usually("Counts-1")
 @pytest.mark.parametrize(("module", "sums"), [(Counts, 1), (CountsInBranches, 2)])
 def test_what_is_added_by_scattering_stays_in_float32(
     module: Callable[[], nn.Module], sums: int, tmp_path: Path
@@ -382,7 +383,7 @@ class Heard(nn.Module):
         return y
 
 
-@pytest.mark.usually("None")
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "way"), [(None, "static, "), ("tensorrt-10", "static, symm")])
 def test_a_mask_behind_a_convolution_is_not_rounded(
     target: str | None, way: str, tmp_path: Path
@@ -418,6 +419,7 @@ def test_weights_of_several_products_are_held_once(tmp_path: Path) -> None:
     assert sorted(list(w.dims) for w in weights if len(w.dims) > 1) == [[8, 32], [32, 32]]
 
 
+@pytest.mark.slow
 def test_products_within_a_loop_are_rounded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, example = nn.RNN(8, 32, batch_first=True), {"input": torch.randn(2, 5, 8)}
@@ -580,6 +582,7 @@ def test_what_is_made_if_no_format_is_named() -> None:
     assert default_formats("int8") == ("onnx",)
 
 
+@pytest.mark.usually("[float16")
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_an_engine_is_built_from_the_narrower_file(precision: Precision, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
@@ -599,6 +602,7 @@ def narrow_engine(module: nn.Module, example: Any, output: Path, **options: Any)
     return narrow(module, example, output, "bfloat16", formats=["tensorrt-rtx"], **options)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_of_the_engine_alone(tmp_path: Path) -> None:
     events: list[Any] = []
     made = narrow_engine(
@@ -642,6 +646,7 @@ def test_what_has_no_bfloat16_stays_in_float32(tmp_path: Path) -> None:
     assert made.bundle.artefact("tensorrt-rtx").details["float32"] == "in 3 of 4 nodes"
 
 
+@pytest.mark.slow
 def test_a_gru_in_bfloat16_goes_into_an_engine(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, example = nn.GRU(4, 8, batch_first=True), {"input": torch.randn(2, 5, 4)}
@@ -810,6 +815,7 @@ class Tells(nn.Module):
         return x * self.centres, self.centres
 
 
+@pytest.mark.usually("[float16")
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_a_weight_that_is_an_output(precision: Precision, tmp_path: Path) -> None:
     make = narrow_engine if precision == "bfloat16" else partial(narrow, precision=precision)
@@ -818,6 +824,7 @@ def test_a_weight_that_is_an_output(precision: Precision, tmp_path: Path) -> Non
     assert made.bundle.manifest.artefacts[-1].precision == precision
 
 
+@pytest.mark.slow
 def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeport.deploy.compilers.onnx_files.onnx_graph.LARGEST_FILE_BYTES", 0)
     made = narrow_engine(convolutions(), images(2, 3, 8, 8), tmp_path / "m.edge")
@@ -826,7 +833,7 @@ def test_large_weights_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert made.bundle.artefact("tensorrt-rtx").precision == "bfloat16"
 
 
-@pytest.mark.usually("Tagger-int8", "convolutions-float16")
+@pytest.mark.usually("convolutions")
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @pytest.mark.parametrize("make", [convolutions, Tagger])
 def test_weights_in_a_file_of_their_own(

@@ -132,6 +132,7 @@ class Scales(nn.Module):
         return found
 
 
+@pytest.mark.slow
 def test_two_scales_and_a_constant(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = {
@@ -367,6 +368,7 @@ class Shifted(nn.Module):
         return found
 
 
+@pytest.mark.slow
 def test_a_pt2_file_takes_no_size_of_0_behind_one_that_follows_it(tmp_path: Path) -> None:
     example = {"whole": torch.rand(6, 4), "before": torch.rand(5, 4)}
     message = (

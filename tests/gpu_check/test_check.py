@@ -141,7 +141,7 @@ def test_a_check_that_is_killed_leaves_the_report_of_what_there_was(
     assert "It was interrupted." in Page((output / "rehearsal-report.html").read_text()).text
 
 
-@pytest.mark.usually("1")
+@pytest.mark.usually("15")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_whoever_lends_the_machine_may_end_it(
     models: Path, tmp_path: Path, number: signal.Signals

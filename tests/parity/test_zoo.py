@@ -11,15 +11,19 @@ import zoo
 
 from edgeport import deploy, runtimes
 
-QUICK = (
-    "convnet", "text encoder", "tiny outputs", "no free dimension", "lstm with state",
-    "keyword only", "nested output", "dataclass input", "same tensor twice", "empty memory",
-    "branch", "item slice", "custom autograd function", "left in train mode", "lazy",
+USUAL = (
+    "convnet", "no free dimension", "lstm with state", "nested output", "branch", "lazy",
     "writes into its input", "bfloat16",
+)  # fmt: skip  # one kind per line
+MORE = (
+    "text encoder", "tiny outputs", "keyword only", "dataclass input", "same tensor twice",
+    "empty memory", "item slice", "custom autograd function", "left in train mode",
 )  # fmt: skip  # one kind per line
 
 
-@pytest.fixture(scope="module", params=QUICK)
+@pytest.fixture(
+    scope="module", params=[*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> deploy.Export:
     name: str = request.param
     return deploy.export(

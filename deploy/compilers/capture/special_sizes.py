@@ -292,7 +292,13 @@ def _is_even(expr: Any, size: Any) -> bool:
     return bool(apart.is_polynomial(size)) and sympy.degree(apart, size) <= 1
 
 
-_MADE: Final = (FloorDiv, sympy.Add, sympy.Mul, sympy.Pow)
+_ROUNDED: Final = (
+    _functions.ToFloat, _functions.TruncToInt, _functions.FloorToInt, _functions.CeilToInt,
+    _functions.RoundToInt,
+)  # fmt: skip  # one table
+"""By way of floats: ``math.ceil(1.25 * rows / 4)``."""
+
+_MADE: Final = (FloorDiv, sympy.Add, sympy.Mul, sympy.Pow, *_ROUNDED)
 _MOST: Final = 4096
 _FAR: Final = 2**62
 _LARGER: Final = (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le)
@@ -340,7 +346,11 @@ def _rises(size: Any) -> bool:
     if isinstance(size, FloorDiv):
         over, under = size.args
         return bool(under.is_Integer and under.is_positive) and _rises(over)
+    if isinstance(size, _functions.FloatTrueDiv):
+        over, under = size.args
+        return bool(under.is_Float and under.is_positive) and _rises(over)
     if isinstance(size, sympy.Mul) and any(part.is_negative for part in size.args):
         return False
-    is_made = isinstance(size, sympy.Add | sympy.Mul | _functions.Max)  # a stride is at least 1
-    return all(map(_rises, size.args)) if is_made else bool(size.is_Symbol or size.is_Integer)
+    made: Any = (*_ROUNDED, sympy.Add, sympy.Mul, _functions.Max)  # a stride is at least 1
+    is_made = isinstance(size, made)
+    return all(map(_rises, size.args)) if is_made else bool(size.is_Symbol or size.is_Number)

@@ -34,6 +34,7 @@ def mended() -> Iterator[None]:
         _exact_numbers(),
         _decomposed_once(),
         _outputs_of_their_dtype(),
+        _values_as_they_are(),
         _one_version_of_functions(),
     ):
         yield
@@ -168,6 +169,27 @@ def _outputs_of_their_dtype() -> Iterator[None]:
                 node.name, cast.name = cast.name, node.name
 
     with mock.patch.object(passes, "insert_type_promotion_nodes", promoted):
+        yield
+
+
+@contextlib.contextmanager
+def _values_as_they_are() -> Iterator[None]:
+    """Let dynamo's exporter look for casts without computing again what needs none.
+
+    It computes the whole program, and a branch that is given what was chosen by values fails there:
+    "Expected Proxy, got [Proxy(arg0_1), ..." (torch 2.13).
+    """
+    promotion = import_module("torch.onnx._internal.fx.passes.type_promotion")  # loads the exporter
+    interpreter = promotion._TypePromotionInterpreter
+    own = interpreter.run_node
+
+    def run(self: Any, node: Node) -> Any:
+        is_known = node.op == "call_function" and "val" in node.meta
+        if is_known and promotion.get_type_promotion_rule(node, self.type_promotion_table) is None:
+            return value_of(node)
+        return own(self, node)
+
+    with mock.patch.object(interpreter, "run_node", run):
         yield
 
 

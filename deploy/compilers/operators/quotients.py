@@ -308,6 +308,8 @@ def _divided(rounding: Node) -> tuple[Node, int, Any] | None:
         factor = Fraction(b)
     else:
         return None
+    if not all(_is_whole(each) for each in (a, b) if isinstance(each, Node)):
+        return None  # of ``1.25 * rows / 4``, a float
     is_known = not isinstance(b, Node) or always(b.meta["val"] > 0)
     is_known &= rounding.target is not math.trunc or always(a.meta["val"] >= 0)
     if not (is_known and factor > 0 and max(factor.as_integer_ratio()) <= _LARGEST):

@@ -89,6 +89,7 @@ OF_INTEGERS = [
 FLOATS = np.array([0.1, 1.7e9, 0.0, 1.5, -1.0, -0.0], np.float32)
 
 
+@pytest.mark.usually("functions1")
 @pytest.mark.parametrize(("functions", "x"), [(OF_FLOATS, FLOATS), (OF_INTEGERS, LARGE)])
 def test_quotients_in_all_ways_to_write_them(
     functions: list[Callable[[Tensor], Tensor]], x: Array, tmp_path: Path
@@ -203,6 +204,7 @@ def resized(image: Array, dtype: int) -> Array:
     return np.asarray(session.run(None, {"x": image})[0])
 
 
+@pytest.mark.slow
 def test_integers_are_not_resized_by_the_engine(tmp_path: Path) -> None:
     """Its antialiased resize of int8 is wrong by tens of levels; ours is made of products."""
     x, y = np.meshgrid(np.arange(160), np.arange(107))
@@ -309,6 +311,7 @@ class OneName(nn.Module):
 WRITERS = [TwoNames(), OneName(), Turned(), Halves(), WholeAndPart(), PartOfPart(), GivenOut()]
 
 
+@pytest.mark.usually("module0", "module2", "module5")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("module", WRITERS)
 def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
@@ -331,6 +334,7 @@ class Written(nn.Module):
         return y + 1
 
 
+@pytest.mark.usually("lambda>0", "lambda>1", "lambda>3")
 @pytest.mark.parametrize(
     "write",
     [

@@ -129,6 +129,7 @@ class Sizes(nn.Module):
         return y - y.mean(**self.options)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.slow
 def test_what_was_captured_keeps_its_free_sizes(tmp_path: Path) -> None:
     proved: list[str] = []
 
@@ -188,7 +189,7 @@ class Floats(nn.Module):
         return y.masked_fill(x > 1, size)[:, -(size // 2) :]
 
 
-@pytest.mark.usually("module1", "module3")
+@pytest.mark.usually("module1")
 @pytest.mark.parametrize("module", [Flags(), Spans(), Resizes(), Floats()])
 def test_what_a_trace_dislikes_is_written_otherwise(module: nn.Module, tmp_path: Path) -> None:
     events: list[Any] = []
@@ -222,6 +223,7 @@ class Numbers(nn.Module):
         )
 
 
+@pytest.mark.usually("dtype0")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_numbers_made_of_sizes_are_those_of_python(dtype: torch.dtype, tmp_path: Path) -> None:
     module = Numbers().eval()
@@ -297,6 +299,7 @@ def test_memory_of_two_dtypes_is_stored_twice(tmp_path: Path) -> None:
     assert made.report.passed
 
 
+@pytest.mark.usually("RNN", "GRU")
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_layers_that_were_captured_take_any_time(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -49,6 +49,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_read_only_device_opens_exported_programs(bundle: Path) -> None:
     """In a process of its own, as torch asks for folders while it is imported."""
     code = """

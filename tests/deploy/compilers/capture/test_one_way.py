@@ -89,7 +89,7 @@ class Gate(nn.Module):
         return x * 2
 
 
-@pytest.mark.usually("torchscript")
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_ways_that_are_the_same_on_a_sample_alone_are_two(format_: str, tmp_path: Path) -> None:
     made = deploy.export(
@@ -271,7 +271,7 @@ class Tells(nn.Module):
         return x * 2
 
 
-@pytest.mark.usually("Tells-torchscript", "OfWeights-onnx")
+@pytest.mark.usually("OfWeights-onnx")
 @pytest.mark.parametrize(
     ("kind", "format_"),
     [(OfWeights, "onnx"), (OfWeights, "torchscript"), *((Tells, format_) for format_ in BACKENDS)],

@@ -106,6 +106,7 @@ def test_derivatives_are_operators_of_the_artefact(each: bool, tmp_path: Path) -
     assert len(made.report.backends) == 3
 
 
+@pytest.mark.slow
 def test_a_slice_that_is_written_to_may_have_one_element(tmp_path: Path) -> None:
     path = exported(Differences(), torch.randn(2, 5), {0: "batch", 1: "time"}, tmp_path)
     check(path, Differences(), *(torch.randn(3, time) for time in (1, 2, 3, 8)))
@@ -129,6 +130,7 @@ def test_a_loop_over_a_free_size_is_a_loop(tmp_path: Path) -> None:
     check(path, module, torch.randn(2, 9), torch.randn(5, 1))
 
 
+@pytest.mark.usually("relu-False-True")
 @pytest.mark.parametrize(
     ("nonlinearity", "bidirectional", "bias"), [("relu", False, True), ("tanh", True, False)]
 )
@@ -169,6 +171,7 @@ class LayerInVmap(nn.Module):
         return each
 
 
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize("format_", ["torchscript", "onnx"])
 def test_a_layer_in_a_vmap_goes_to_the_other_formats_too(format_: str, tmp_path: Path) -> None:
     """What opens a ``vmap`` was dropped as dead code, and the layer was lost in it."""

@@ -123,7 +123,7 @@ def inputs() -> list[Tensor]:
 FORMATS = {"onnx": "ort-cpu", "torchscript": "libtorch", "pt2": "torch"}
 
 
-@pytest.mark.usually("pt2-Checked", "torchscript-Scaled", "onnx-Halves", "torchscript-Weighs")
+@pytest.mark.usually("onnx-Halves", "torchscript-Weighs")
 @pytest.mark.parametrize("make", [Checked, Scaled, Halves, Attends, Weighs, Experts])
 @pytest.mark.parametrize("format_", FORMATS)
 def test_what_no_compiler_keeps_is_right_at_sizes_that_were_not_tried(
@@ -256,6 +256,7 @@ class AtMostTwo(nn.Module):
         return torch.stack([x, *(x * i for i in {*range(1, 1 + min(rows, 2))})]).sum(0)
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_tried_by_each_way(tmp_path: Path) -> None:
     x = torch.tensor([[0.5, 0.2], [0.1, 0.4], [0.3, 0.9]])
     samples = [{"x": sample.numpy()} for sample in (x, x - 3, x * 90)]

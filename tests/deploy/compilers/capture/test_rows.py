@@ -175,6 +175,7 @@ def test_a_value_beyond_those_of_samples_is_refused(tmp_path: Path) -> None:
             session.run({"x": far(40).numpy()})
 
 
+@pytest.mark.slow
 def test_rows_whose_order_matters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="samples differ in which rows forward takes one by one"):
         exported(ByPlace(), "pt2", tmp_path)

@@ -118,7 +118,7 @@ def export(module: nn.Module, path: Path, **options: Any) -> list[tuple[str, str
     return [(e.route, e.outcome) for e in events if isinstance(e, deploy.Attempt)]
 
 
-@pytest.mark.usually("onnx-ort-cpu-converted-product", "pt2-torch-script-root")
+@pytest.mark.usually("onnx-ort-cpu-converted-product")
 @pytest.mark.parametrize("module", [Large(), Side()], ids=["product", "root"])
 @pytest.mark.parametrize(("format_", "backend", "route"), FORMATS)
 def test_a_branch_on_two_sizes_has_both_ways(
@@ -174,6 +174,7 @@ def test_a_branch_on_a_size_with_a_step_is_named(tmp_path: Path) -> None:
         export(LongBlocks(), tmp_path / "m.edge", formats=["pt2"], ranges=STEPS)
 
 
+@pytest.mark.slow
 def test_what_all_multiples_answer_alike_is_no_branch(tmp_path: Path) -> None:
     tried = export(Blocks(), tmp_path / "m.edge", formats=["onnx", "pt2"], ranges=STEPS)
     assert tried == [("dynamo", "proved"), ("export", "proved")]
@@ -199,6 +200,7 @@ def test_a_branch_beside_derivatives_is_named(tmp_path: Path) -> None:
     assert tried == [("export", "proved")]
 
 
+@pytest.mark.slow
 def test_the_ends_of_ranges_are_asked_of_too(tmp_path: Path) -> None:
     ranges = {"batch": Range(1, 9), "time": Range(2000, 9999)}
     path = tmp_path / "m.edge"

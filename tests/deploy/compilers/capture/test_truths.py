@@ -50,6 +50,7 @@ def recorded(module: nn.Module) -> ExportedProgram:
         return with_values(source).program
 
 
+@pytest.mark.usually("module1")
 @pytest.mark.parametrize("module", [Asks(), Computes()])
 def test_all_ways_are_answered(module: nn.Module) -> None:
     run = runnable(recorded(module))

@@ -72,7 +72,7 @@ class Masks(nn.Module):
         return sum([y, x], start=torch.tensor(0.5))
 
 
-@pytest.mark.usually("module1-torchscript", "module2-pt2", "module4-onnx")
+@pytest.mark.usually("module1-torchscript", "module4-onnx")
 @pytest.mark.parametrize(
     ("module", "format_"),
     [
@@ -140,7 +140,7 @@ def rows(*first: Sequence[float]) -> list[dict[str, Any]]:
     return [{"x": np.array([each], np.float32)} for each in first]
 
 
-@pytest.mark.usually("onnx", "torchscript")
+@pytest.mark.usually("onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_a_way_that_no_sample_takes_is_refused(format_: str, tmp_path: Path) -> None:
     """A condition stays that failed with another one alone."""
@@ -316,6 +316,7 @@ def _until_equal(x: Tensor) -> Tensor:
     return x
 
 
+@pytest.mark.usually("lambda>1", "lambda>2")
 @pytest.mark.parametrize(
     "asks",
     [
@@ -367,6 +368,7 @@ class Matches(nn.Module):
                 return x * 3
 
 
+@pytest.mark.slow
 def test_what_fails_behind_another_condition_alone_stays() -> None:
     found = [{"x": np.arange(rows, dtype=np.float32)[:, None]} for rows in (1, 2, 4)]
     source = deploy.source_of(

@@ -88,6 +88,7 @@ def test_what_is_written_to_or_hangs_on_an_input_stays(module: nn.Module) -> Non
     assert "aten.linalg_inv.default" in operators
 
 
+@pytest.mark.slow
 def test_dynamo_exports_it(tmp_path: Path) -> None:
     torch.manual_seed(1)  # ONNX Runtime's DFT of 12 may be beyond the bar
     orthogonal = nn.utils.parametrizations.orthogonal(nn.Linear(6, 6))

@@ -36,7 +36,7 @@ class Words(nn.Module):
         )
 
 
-@pytest.mark.usually("13", "17")
+@pytest.mark.usually("13")
 @pytest.mark.parametrize("opset", range(13, 19))
 def test_models_are_the_same_in_each_opset(opset: int, tmp_path: Path) -> None:
     module = Words().eval()
@@ -66,6 +66,7 @@ class Doubled(nn.Module):
         return functional.mish(x).sum(1)
 
 
+@pytest.mark.slow
 def test_words_in_branches_are_older_too(tmp_path: Path) -> None:
     made = deploy.export(
         Doubled(), {"x": torch.randn(2, 4)}, tmp_path / "m.edge", formats="onnx", opset=17,

@@ -237,6 +237,7 @@ def test_a_script_is_converted(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(found), module(x))
 
 
+@pytest.mark.slow
 def test_images_are_resized_in_branches_as_torch_does(tmp_path: Path) -> None:
     module = Doubled()
     made = deploy.export(

@@ -1,3 +1,4 @@
+import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from edgeport import runtimes
 from edgeport.deploy import source_of
 from edgeport.deploy.compilers.onnx_files import onnx_export
-from edgeport.deploy.compilers.onnx_files.onnx_upstream import rules_of_the_operator
+from edgeport.deploy.compilers.onnx_files.onnx_upstream import mended, rules_of_the_operator
 from edgeport.deploy.compilers.targets import negotiate
 from edgeport.deploy.compilers.upstream import quiet
 from edgeport.runtimes import Range
@@ -50,6 +51,37 @@ def test_a_node_is_asked_of_the_rules_of_its_operator_alone(
     assert rewritten() == found
     assert [each for each in found if each != "Identity"] == ["Relu", "Tanh"]
     assert len(asked) > 200
+
+
+def test_casts_are_looked_for_without_computing_all_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: Any = import_module("torch.onnx._internal.exporter._fx_passes")
+    own = torch.fx.Interpreter.call_function
+    computed: list[Any] = []
+
+    def call(interpreter: Any, target: Any, args: Any, options: Any) -> Any:
+        computed.append(target)
+        return own(interpreter, target, args, options)
+
+    def promoted() -> list[Any]:
+        module = copy.deepcopy(program.graph_module)
+        computed.clear()
+        passes.insert_type_promotion_nodes(module)
+        return [node.target for node in module.graph.nodes]
+
+    class Chooses(nn.Module):
+        def forward(self, x: Tensor, counts: Tensor) -> Tensor:
+            y: Tensor = torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x @ x,))
+            return y + counts.cumsum(0)
+
+    program = torch.export.export(Chooses(), (torch.ones(3, 3), torch.ones(3, dtype=torch.int64)))
+    monkeypatch.setattr(torch.fx.Interpreter, "call_function", call)
+    expected = promoted()
+    assert torch.ops.higher_order.cond in computed
+    assert torch.ops.aten.matmul.default in computed
+    with mended():
+        assert promoted() == expected
+    assert torch.ops.prims.convert_element_type.default in expected
+    assert {torch.ops.higher_order.cond, torch.ops.aten.matmul.default}.isdisjoint(computed)
 
 
 class Frames(nn.Module):

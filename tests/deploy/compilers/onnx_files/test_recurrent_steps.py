@@ -159,6 +159,7 @@ class Closed(nn.Module):
         return y
 
 
+@pytest.mark.usually("LSTM")
 @pytest.mark.parametrize("kind", GATES)
 def test_closed_gates_go_into_onnx(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

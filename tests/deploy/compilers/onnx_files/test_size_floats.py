@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,5 +60,6 @@ def test_sizes_are_those_of_python(tmp_path: Path) -> None:
     check(Scales(), torch.float32, 1e-3, tmp_path)
 
 
+@pytest.mark.slow
 def test_in_float64_they_are_not_rounded(tmp_path: Path) -> None:
     check(Wide(), torch.float64, 1e-10, tmp_path)

@@ -106,6 +106,7 @@ def test_characters_that_are_alike_have_one_number() -> None:
     assert table_of(alike) == (["A", "B", "a"], [65, 66, 65], 0)
 
 
+@pytest.mark.slow
 def test_a_module_that_says_nothing_gets_it_if_asked(tmp_path: Path) -> None:
     source = source_of(Shouts())
     assert with_strings(["onnx", "pt2"], source) == ("onnx", "pt2")

@@ -54,6 +54,7 @@ def exported(module: nn.Module, folder: Path, *inputs: Tensor) -> deploy.Export:
     return deploy.export(module, inputs, folder / "m.edge", formats="onnx", dimensions=free)
 
 
+@pytest.mark.usually("module0")
 @pytest.mark.parametrize(("module", "count"), [(Bounds(), 2), (Branches(), 1)])
 def test_integers_beyond_31_bits_are_compared_rightly(
     module: nn.Module, count: int, tmp_path: Path

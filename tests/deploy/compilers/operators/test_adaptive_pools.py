@@ -46,6 +46,7 @@ class Levels(nn.Module):
         return [large, row, frames, *functional.adaptive_max_pool2d(x, (width // 3, 2), True)]
 
 
+@pytest.mark.slow
 def test_as_many_windows_as_a_free_size_tells() -> None:
     ranges = {"height": Range(8, 48), "width": Range(8, 48)}
     free = {"x": {0: "batch", 2: "height", 3: "width"}}

@@ -25,6 +25,7 @@ class All(nn.Module):
         return x * 2
 
 
+@pytest.mark.usually("module1")
 @pytest.mark.parametrize("format_", BACKENDS)
 @pytest.mark.parametrize("module", [Number(), All()])
 def test_what_is_checked_is_refused(module: nn.Module, format_: str, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class FourierUnit(nn.Module):
         return back
 
 
-@pytest.mark.usually("16")
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, "n"])
 def test_a_fourier_neural_operator(size: int | str, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -163,7 +163,7 @@ def _variances(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.usually("_variances")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "held"),
     [(_taken_apart, ("cov.default", "corrcoef.default", "kron.default")), (_variances, ())],

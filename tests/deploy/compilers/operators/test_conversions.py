@@ -24,6 +24,7 @@ class Centred(nn.Module):
         return x * torch.linspace(-1, 1, int(width / 1)) + centre.sum()
 
 
+@pytest.mark.slow
 def test_a_float_of_a_size_stays_free(tmp_path: Path) -> None:
     module = Centred()
     dimensions = {"x": {0: "batch", 1: "width"}}

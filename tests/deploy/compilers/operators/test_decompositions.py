@@ -464,6 +464,7 @@ class Restores(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_transposed_convolutions_to_a_free_size(tmp_path: Path) -> None:
     made = deploy.export(
         Restores(), {"x": torch.randn(2, 1, 6, 5)}, tmp_path / "m.edge",
@@ -501,7 +502,7 @@ def _through_floats(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.usually("_sizes-export", "_through_floats")
+@pytest.mark.usually("_through_floats-oblivious")
 @pytest.mark.parametrize(
     ("function", "route"),
     [(_sizes, "export"), (_functions_of_sizes, "oblivious"), (_through_floats, "oblivious")],

@@ -36,6 +36,7 @@ class Derives(nn.Module):
         return self.derive(self.field, x)
 
 
+@pytest.mark.usually("lambda>0", "lambda>1", "lambda>3")
 @pytest.mark.parametrize(
     "derive",
     [

@@ -68,7 +68,7 @@ def _layers(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.usually("_filled")
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [_filled, _layers])
 def test_float64_in_onnx(tmp_path: Path, function: Callable[[Tensor], list[Tensor]]) -> None:
     routes = []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class Spaced(nn.Module):
         return x[:, :1] + places % 1.0, turned, x[:, :1] + torch.arange(0, count, 0.5).half()
 
 
+@pytest.mark.slow
 def test_numbers_a_fraction_apart_in_onnx(tmp_path: Path) -> None:
     torch.manual_seed(0)
     axes = {"x": {0: "batch", 1: "time"}}

@@ -71,6 +71,7 @@ class Shrunk(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_a_factor_makes_the_size_that_torch_makes(tmp_path: Path) -> None:
     free, ranges = {"x": {2: "rows"}}, {"rows": Range(8)}
     source = deploy.source_of("m", Shrunk().eval(), torch.randn(1, 2, 20, 9), free, ranges)
@@ -89,6 +90,7 @@ class Enlarged(nn.Module):
         return functional.interpolate(x, size=(16, 16), mode="bicubic")
 
 
+@pytest.mark.slow
 def test_a_right_file_is_not_refused_for_the_kernel(tmp_path: Path) -> None:
     torch.manual_seed(0)
     events: list[object] = []

@@ -76,7 +76,7 @@ CALLS: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-@pytest.mark.usually("shape1")
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 6, 70), (3, 6, 3)])
 def test_what_torch_computes(shape: tuple[int, ...]) -> None:
     class Module(nn.Module):
@@ -146,7 +146,7 @@ class Pooled(nn.Module):
         return y
 
 
-@pytest.mark.usually("Pooled")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "routes"),
     [

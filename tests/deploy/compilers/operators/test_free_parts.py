@@ -72,7 +72,7 @@ _IMAGES: Mapping[str, Mapping[int, str]] = {
 }
 
 
-@pytest.mark.usually("pt2")
+@pytest.mark.slow
 @pytest.mark.parametrize(("format_", "route"), [("onnx", "dynamo"), ("pt2", "export")])
 def test_parts_and_numbers_may_be_free_sizes(format_: str, route: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

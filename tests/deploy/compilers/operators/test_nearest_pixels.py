@@ -51,6 +51,7 @@ class Scripted(nn.Module):
         return functional.interpolate(small, size=x.shape[2:])
 
 
+@pytest.mark.usually("module0-dynamo", "module2-converted")
 @pytest.mark.parametrize(
     ("module", "route"),
     [
@@ -112,6 +113,7 @@ def test_twice_a_free_size_keeps_the_kernel(tmp_path: Path) -> None:
     assert "Resize" in operators
 
 
+@pytest.mark.slow
 def test_places_stay_in_float32(tmp_path: Path) -> None:
     """float16 has no odd number beyond 2048."""
     torch.manual_seed(0)

@@ -87,7 +87,7 @@ class ByLogarithm(nn.Module):
         return x / scale
 
 
-@pytest.mark.usually("torchscript")
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", BACKENDS)
 def test_what_a_logarithm_decides_is_a_condition(format_: str, tmp_path: Path) -> None:
     module = ByLogarithm()
@@ -145,6 +145,7 @@ class ByTrace(nn.Module):
         return x + 1
 
 
+@pytest.mark.usually("module0")
 @pytest.mark.parametrize("module", [ByRounding(), ByTrace()])
 def test_a_number_that_a_file_holds_is_told(module: nn.Module, tmp_path: Path) -> None:
     made = deploy.export(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeport import deploy
 from edgeport.deploy.compilers.operators import quotients
@@ -124,7 +125,7 @@ class Chunks(nn.Module):
         return x[:, :time] if missing > 0 else x
 
 
-@pytest.mark.usually("torchscript")
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["onnx", "torchscript", "pt2"])
 def test_filling_up_to_windows_may_be_a_branch(format_: str, tmp_path: Path) -> None:
     deploy.export(
@@ -208,7 +209,7 @@ class Numbered(nn.Module):
         return torch.arange(self.count(x.shape[1])) + x[:, :1]
 
 
-@pytest.mark.usually("root", "ceil", "floor", "halves below 0")
+@pytest.mark.usually("root")
 @pytest.mark.parametrize("name", ROUNDED)
 def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path) -> None:
     module = Numbered(ROUNDED[name])
@@ -223,11 +224,33 @@ def test_what_is_rounded_by_way_of_floats_is_in_a_pt2(name: str, tmp_path: Path)
             assert torch.equal(torch.tensor(found), module(x))
 
 
+class Capacity(nn.Module):
+    """As of a mixture of experts: a quotient of a float, and 1 for up to three rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = math.ceil(1.25 * x.shape[0] / 4)
+        return functional.one_hot(x[:, 0].round().long() % each, each) + x[:, :1] * each
+
+
+def test_a_quotient_of_a_float_may_be_a_size_of_one(tmp_path: Path) -> None:
+    module = Capacity()
+    made = deploy.export(
+        module, {"x": torch.randn(6, 8)}, tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "rows"}},
+    )  # fmt: skip  # one call
+    with made.bundle.open("ort-cpu") as session:
+        for rows in range(1, 14):
+            x = 9 * torch.randn(rows, 8)
+            (found,) = session.run({"x": x.numpy()}).values()
+            torch.testing.assert_close(torch.tensor(found), module(x))
+
+
 class RoundsOtherwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x[:, : int(10 * round(0.3 * x.shape[1], 1))].sum(1)
 
 
+@pytest.mark.slow
 def test_what_no_file_holds_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         deploy.export(

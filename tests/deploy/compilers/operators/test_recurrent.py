@@ -23,6 +23,7 @@ BOOLEANS = (False, True)
 aten: Any = torch.ops.aten
 
 
+@pytest.mark.usually("LSTM")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_an_export_before_does_not_decide_this_one(
     layer: Callable[..., nn.Module], tmp_path: Path
@@ -46,6 +47,7 @@ def test_the_kernels_are_gone_afterwards() -> None:
     assert not lstm._dispatch_cache
 
 
+@pytest.mark.usually("RNN", "GRU")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_shapes_that_are_answered_are_those_of_eager(layer: Callable[..., nn.RNNBase]) -> None:
     for batch_first, both, depth in itertools.product(BOOLEANS, BOOLEANS, (1, 2)):
@@ -60,6 +62,7 @@ def test_the_shapes_that_are_answered_are_those_of_eager(layer: Callable[..., nn
             assert described(fake) == described(eager), (options, projections, depth)
 
 
+@pytest.mark.usually("rnn", "lstm")
 @pytest.mark.parametrize(
     "layer",
     [
@@ -102,7 +105,7 @@ class Stateful(nn.Module):
         return output.reshape(-1, output.shape[-1]).tanh().reshape(output.shape), states
 
 
-@pytest.mark.usually("rnn", "gru", "lstm of two layers")
+@pytest.mark.usually("gru", "lstm")
 @pytest.mark.parametrize(
     ("layer", "node"),
     [

@@ -182,6 +182,7 @@ class Normalises(Steps):
         return h
 
 
+@pytest.mark.usually("module1]", "module5]", "module6]", "module8]", "module12]")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "module",

@@ -134,7 +134,7 @@ def test_numbers_that_a_program_holds(module: nn.Module) -> None:
         torch.testing.assert_close(captured(x), (module(x),))
 
 
-@pytest.mark.usually("onnx-ort-cpu-module0", "onnx-ort-cpu-module1", "onnx-ort-cpu-module2")
+@pytest.mark.usually("module0")
 @pytest.mark.parametrize("module", [Normalises(), Counts(), Averages(), Balances(), Follows()])
 @pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_numbers_made_of_values(
@@ -225,7 +225,7 @@ class Shrinks(Speaks):
         return torch.stack(frames, 1)
 
 
-@pytest.mark.usually("onnx")
+@pytest.mark.slow
 @pytest.mark.parametrize(("format_", "backend"), KEPT_IN)
 def test_a_list_grows_until_values_end_it(format_: str, backend: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

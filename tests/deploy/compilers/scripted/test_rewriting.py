@@ -476,6 +476,7 @@ def test_no_module_is_called_that_forward_does_not_call() -> None:
             torchscript.scripted(source, source.flat)
 
 
+@pytest.mark.slow
 def test_an_early_exit_stays(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = EarlyExit().eval()
