@@ -126,8 +126,8 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
-        asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
-        if asker is None:
+        asker = _asker(sys._getframe(1)) if node.expr.free_symbols else None
+        if asker is None or not (free_unbacked_symbols(node.expr) or _is_of_one(node)):
             return own(node, file, line)
         users = _of_user(asker)
         place = Line(users.f_code.co_filename, users.f_lineno)
@@ -151,6 +151,22 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
         return answer
 
     return guard
+
+
+def _is_of_one(node: Any) -> bool:
+    """Whether sizes of 1 alone are answered otherwise, of which torch is told that there are none.
+
+    A sample of that size may have been sent another way before, by its values.
+    """
+    from .special_sizes import of_more_than_one, where_none_is_least  # loads sympy
+
+    env, expr = node.shape_env, node.expr
+    symbols = expr.free_symbols
+    if not symbols or not symbols <= env.backed_var_to_val.keys():
+        return False
+    answer = of_more_than_one(expr, *symbols) if len(symbols) == 1 else None
+    answer = where_none_is_least(env, expr) if answer is None else answer
+    return answer not in (None, expr.xreplace(dict.fromkeys(symbols, 1)))
 
 
 def _is_same(held: Tensor, answer: float) -> Tensor:

@@ -208,22 +208,23 @@ _original: Any = ShapeEnv._evaluate_expr
 
 
 def _evaluated(self: ShapeEnv, expr: sympy.Basic, *args: Any, **options: Any) -> sympy.Basic:
-    if isinstance(expr, sympy.Eq | sympy.Ne) and expr.rhs.is_Integer and expr.rhs.is_positive:
-        lhs: Any = expr.lhs
-        size = lhs / expr.rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
-        if _is_least(self, size):
-            return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
-    for answer in (_where_none_is_least, _the_same_for_all):
+    for answer in (where_none_is_least, _the_same_for_all):
         if (known := answer(self, expr)) is not None:
             return known
     found: sympy.Basic = _original(self, expr, *args, **options)
     return found
 
 
-def _where_none_is_least(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
+def where_none_is_least(env: ShapeEnv, expr: Any) -> sympy.Basic | None:
     """The answer that all sizes but 1 share, where the least is 1: to ``1 % size != 0`` too."""
     if not isinstance(expr, Relational):
         return None
+    rhs: Any = expr.args[1]
+    if isinstance(expr, sympy.Eq | sympy.Ne) and rhs.is_Integer and rhs.is_positive:
+        lhs: Any = expr.args[0]
+        size = lhs / rhs  # a stride is compared with that of an axis of 1: 24 * n != 24
+        if _is_least(env, size):
+            return sympy.true if isinstance(expr, sympy.Ne) else sympy.false
     found = (each for each in sympy.preorder_traversal(expr) if isinstance(each, _MADE))
     for size in found:
         if _is_least(env, size):
