@@ -78,14 +78,24 @@ _IN_PLACE: Final[Mapping[type[ast.operator], str]] = {
 
 def _kept(word: ast.boolop, first: ast.expr, second: ast.expr) -> ast.expr:
     both = beside(first, ast.BoolOp(word, [first, second]))
-    if isinstance(first, _CONDITIONS) or not all(map(changes_nothing, ast.walk(first))):
+    is_number = isinstance(second, ast.Name | ast.Constant)  # more may need what the first asks
+    if isinstance(first, _CONDITIONS) and not is_number:
+        return both
+    if not all(map(changes_nothing, ast.walk(first))):
         return both
     a, b = ast.unparse(first), ast.unparse(second)
-    chosen = f"({a}) if ({a}) != 0 else ({b})"
+    chosen, of_truth = f"({a}) if ({a}) != 0 else ({b})", f"1 if ({a}) else ({b})"
     if isinstance(word, ast.And):
-        chosen = f"({b}) if ({a}) != 0 else ({a})"
-    kinds = f"isinstance({a}, (bool, Tensor))"  # asked while it is compiled
-    return parsed(f"({ast.unparse(both)}) if {kinds} else ({chosen})", first)
+        chosen, of_truth = f"({b}) if ({a}) != 0 else ({a})", f"({b}) if ({a}) else 0"
+    if is_number:
+        of_truth = f"({ast.unparse(both)}) if {_is_truth(b)} else ({of_truth})"
+    else:
+        of_truth = ast.unparse(both)
+    return parsed(f"({of_truth}) if {_is_truth(a)} else ({chosen})", first)
+
+
+def _is_truth(code: str) -> str:
+    return f"isinstance({code}, (bool, Tensor))"  # asked while it is compiled
 
 
 _CONDITIONS: Final = (ast.Compare, ast.BoolOp)

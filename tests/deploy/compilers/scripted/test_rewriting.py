@@ -92,6 +92,7 @@ class Counted(nn.Module):
         some = self.bounded and x.max() > 1
         if (large or x.min() < -1) and not (large and self.rows):
             x = x / (large or 1) + (large and 2) if large else x - 1
+        x = x + int(x.min() < -5 and large) + int(some and 7) * int(large > 3 or 5)
         while large and self.bounded:
             large = large - 1
         return x * ((x < -1).sum().item() or 0.5) * (self.rows or x.shape[0]) + some
