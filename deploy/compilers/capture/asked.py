@@ -158,15 +158,11 @@ def _is_of_one(node: Any) -> bool:
 
     A sample of that size may have been sent another way before, by its values.
     """
-    from .special_sizes import of_more_than_one, where_none_is_least  # loads sympy
+    from .special_sizes import differs_at_1  # loads sympy
 
-    env, expr = node.shape_env, node.expr
-    symbols = expr.free_symbols
-    if not symbols or not symbols <= env.backed_var_to_val.keys():
-        return False
-    answer = of_more_than_one(expr, *symbols) if len(symbols) == 1 else None
-    answer = where_none_is_least(env, expr) if answer is None else answer
-    return answer not in (None, expr.xreplace(dict.fromkeys(symbols, 1)))
+    return node.expr.free_symbols <= node.shape_env.backed_var_to_val.keys() and differs_at_1(
+        node.expr
+    )
 
 
 def _is_same(held: Tensor, answer: float) -> Tensor:
