@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from edgeport.deploy.diagnosis.rules import FORKED
+from edgeport.deploy.sources.edge_cases import large
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options
@@ -29,6 +30,7 @@ from .search import Searched, search
 from .task import Score, Task
 
 UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
+_NAN_AMONG_LARGE: Final = "NaN, large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ def emulated_name(precision: str) -> str:
 def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
 
+    And about one NaN among large values: an engine that passes over it in a maximum may take
+    another way by these, ``if x.max() > 1``, and by those of the example none.
+
     Args:
         reference: What the module answers.
         names: Some of ``UNUSUAL``.
@@ -71,8 +76,12 @@ def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     """
     example = reference.source.example
     found = []
-    for name in names:
-        inputs = {key: _put(array, UNUSUAL[name]) for key, array in example.items()}
+    given = [(name, UNUSUAL[name], example) for name in names]
+    if "NaN" in names:
+        among = {key: large(array) for key, array in example.items()}
+        given.append((_NAN_AMONG_LARGE, np.nan, among))
+    for name, value, around in given:
+        inputs = {key: _put(array, value) for key, array in around.items()}
         try:
             found.append(reference.answer(Sample(name, "edge", inputs)))
         except Exception as e:  # whatever the module raises
@@ -194,8 +203,9 @@ def _agreed(
             return True
 
     apart = [(name, sample) for sample in unusual for name in backends if differs(name, sample)]
-    kept = [sample for sample in unusual if not any(sample is other for _, other in apart)]
-    return kept, _sentences([(name, sample.name) for name, sample in apart])
+    are_apart = {id(sample) for _, sample in apart}
+    kept = [each for each in unusual if each.name in UNUSUAL and id(each) not in are_apart]
+    return kept, _sentences([(name, sample.name.partition(",")[0]) for name, sample in apart])
 
 
 def _count(samples: Sequence[Golden]) -> int:
@@ -236,9 +246,9 @@ def _put(array: Array, value: float, kind: str = "f") -> Array:
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:
     """One for each backend."""
-    by_backend: dict[str, list[str]] = {}
+    by_backend: dict[str, dict[str, None]] = {}
     for backend, sample in apart:
-        by_backend.setdefault(backend, []).append(sample)
+        by_backend.setdefault(backend, {})[sample] = None
     return [
         f"{backend} does not answer inputs with {', '.join(names)} as the module does, which "
         "engines do not promise: check for them before you run it"

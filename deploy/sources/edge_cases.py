@@ -31,7 +31,7 @@ def edge_cases(
         yield name, {**usual, **{n: same(a) for n, a in changed.items()}}
     if any(array.dtype.kind == "f" for array in usual.values()):
         holes = partial(_with_zeros, generator=np.random.default_rng(0))  # elsewhere in each input
-        for name, change in (("large", _large), ("denormal", _denormal), ("some zeros", holes)):
+        for name, change in (("large", large), ("denormal", _denormal), ("some zeros", holes)):
             yield name, {n: change(a) for n, a in usual.items()}
     ends = {n: _ends(values, n) for n, array in changed.items() if array.dtype.kind in "iu"}
     if any(end not in (0, 1) for pair in ends.values() for end in pair):
@@ -47,10 +47,11 @@ def _says(declared: Signature, spec: TensorSpec, usual: Array) -> bool:
     return bool(np.isin(usual, (0, 1)).all()) or measured(declared, spec) is not None
 
 
-def _large(array: Array) -> Array:
+def large(array: Array) -> Array:
+    """Floats times ``LARGE``."""
     with np.errstate(over="ignore"):  # float16 ends at 65,504: an infinity is an edge case too
-        large: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
-    return large
+        found: Array = array * array.dtype.type(LARGE) if array.dtype.kind == "f" else array
+    return found
 
 
 def _denormal(array: Array) -> Array:

@@ -126,8 +126,8 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols  # loads sympy
 
     def guard(node: Any, file: str, line: int) -> Any:
-        asker = _asker(sys._getframe(1)) if free_unbacked_symbols(node.expr) else None
-        if asker is None:
+        asker = _asker(sys._getframe(1)) if node.expr.free_symbols else None
+        if asker is None or not (free_unbacked_symbols(node.expr) or _is_of_one(node)):
             return own(node, file, line)
         users = _of_user(asker)
         place = Line(users.f_code.co_filename, users.f_lineno)
@@ -151,6 +151,18 @@ def _keeping(own: Any, symbol: Any, numbers: list[str], filling: rows.Filling) -
         return answer
 
     return guard
+
+
+def _is_of_one(node: Any) -> bool:
+    """Whether sizes of 1 alone are answered otherwise, of which torch is told that there are none.
+
+    A sample of that size may have been sent another way before, by its values.
+    """
+    from .special_sizes import differs_at_1  # loads sympy
+
+    return node.expr.free_symbols <= node.shape_env.backed_var_to_val.keys() and differs_at_1(
+        node.expr
+    )
 
 
 def _is_same(held: Tensor, answer: float) -> Tensor:

@@ -36,7 +36,7 @@ from edgeport.deploy.compilers.upstream import quick_passes
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import Range
 
-from . import texts
+from . import of_python, texts
 from .known_values import with_known_values
 
 
@@ -91,7 +91,7 @@ def _captured(source: Source, *, strict: bool) -> torch.export.ExportedProgram:
 
 
 def _ran(source: Source) -> torch.export.ExportedProgram:
-    with number_functions.known(), checks.known(), fallbacks.known():
+    with number_functions.known(), checks.known(), fallbacks.known(), of_python.known():
         return with_known_values(source.flat, partial(exported, source, source.flat))
 
 
@@ -193,12 +193,13 @@ def exported(
     for weight in module.parameters():
         _as_parameter(weight)
     try:
-        program = torch.export.export(
-            module,
-            source.roomy_tensors() if inputs is None else inputs,
-            dynamic_shapes=(dynamic_shapes(source),),
-            strict=strict,
-        )
+        with of_python.read() if strict else contextlib.nullcontext():
+            program = torch.export.export(
+                module,
+                source.roomy_tensors() if inputs is None else inputs,
+                dynamic_shapes=(dynamic_shapes(source),),
+                strict=strict,
+            )
     finally:
         alike.remove()
     check_questions(source, program)

@@ -32,7 +32,7 @@ from edgeport.deploy.compilers.stored import Compiled
 from edgeport.deploy.sources.running import as_tensors
 from edgeport.deploy.sources.source import Source
 
-from . import asked, harmless, listed, one_way, program, rows, truths, ways
+from . import asked, harmless, listed, of_python, one_way, program, rows, truths, ways
 
 
 class Recorded(NamedTuple):
@@ -160,6 +160,7 @@ def _with_values(
         number_functions.known(),
         checks.known(),
         fallbacks.known(),
+        of_python.known(),
     ):
         found = listed.kept(partial(_captured, capture))
     truths.kept_as_tensors(found)

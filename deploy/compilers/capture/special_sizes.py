@@ -4,10 +4,11 @@ It asks whether a size is 1 and keeps the answer, so that what a convolution lea
 smallest image, 1 x 1, was refused: "not all values of h satisfy h // 8 != 1".
 """
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from importlib import import_module
 from typing import Any, Final
 from unittest import mock
@@ -250,6 +251,27 @@ def _is_settled(asked: Any, size: Any) -> bool:
     numbers: list[Any] = [each for each in sympy.preorder_traversal(asked) if each.is_Number]
     are_whole = all(each.is_Integer for each in numbers)
     return are_whole and math.prod(1 + abs(int(each)) for each in numbers) < _MOST
+
+
+@lru_cache(maxsize=1024)  # each layer asks the same
+def differs_at_1(asked: Any) -> bool:
+    """Whether sizes of 1 alone are answered otherwise, as far as some others tell."""
+    symbols = [*asked.free_symbols]
+    if not isinstance(asked, Relational) or len(symbols) > _MOST_TOGETHER:
+        return False
+    try:
+        answer = sympy.lambdify(symbols, asked, MODULES)
+        usual, all_ = (
+            {bool(answer(*sizes)) for sizes in itertools.product(tried, repeat=len(symbols))}
+            for tried in (_SOME, (1, *_SOME))
+        )
+    except Exception:  # what stands in it, lambdify does not know
+        return False
+    return len(usual) == 1 and all_ != usual
+
+
+_SOME: Final = (2, 3, 7, 64, 1000)
+_MOST_TOGETHER: Final = 3
 
 
 def _answer(asked: Any, size: Any, sizes: Iterable[int]) -> sympy.Basic | None:

@@ -1,9 +1,11 @@
-"""Maxima, minima, bounds and signs of int64, written out with comparisons.
+"""Maxima, minima, bounds, signs and sums of int64, written out with what is right for them.
 
 ONNX Runtime's kernels of Max, Min, Clip, Sign, ReduceMax and ReduceMin compare the lower halves of
 two int64 as if they had a sign, where the upper halves are equal: the maximum of 0 and 3e9 is 0
 (1.31.1 on x86). Comparisons, Where and TopK are right. What is made of sizes and small constants
-alone hardly gets there, and stays. No exporter has a value ``name/..`` of its own ``name``.
+alone hardly gets there, and stays. ReduceSum adds in float64, so that sums beyond 2^53 are rounded,
+and those of int32 end at its ends where torch wraps; sums of what was a truth, or a narrower
+number, are none of these. No exporter has a value ``name/..`` of its own ``name``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,10 @@ from .onnx_messages import attributes_of, described, dtypes_of, graphs, rewrite,
 _FOLDS: Final = {"Max": "Greater", "Min": "Less"}
 _SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
 """Whether the largest is asked for."""
-_WRONG: Final = {*_FOLDS, *_SELECTS, "Clip", "Sign"}
+_WRONG: Final = {*_FOLDS, *_SELECTS, "Clip", "ReduceSum", "Sign"}
+_NARROW: Final = {
+    getattr(onnx.TensorProto, name) for name in ("BOOL", "INT8", "UINT8", "INT16", "UINT16")
+}
 
 _SMALL: Final = 2**31
 
@@ -39,23 +44,30 @@ def _write_out(
 ) -> None:
     constants = {**known, **{each.name: each for each in graph.initializer}}
     sizes = {*outer, *(each.name for each in graph.initializer if _is_small(each))}
+    narrow: set[str] = set()
 
     def written(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
+        if node.op_type == "Cast" and dtypes.get(node.input[0]) in _NARROW:
+            narrow.update(node.output)
         if _is_size(node, sizes, constants):
             sizes.update(node.output)
         for attribute in node.attribute:
             for body in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
                 _write_out(body, dtypes, frozenset(sizes), constants)
         is_wrong = _is_wide(node, dtypes) and node.output[0] not in sizes
-        return _written_out(node, constants) if is_wrong else (node,)
+        if node.op_type == "ReduceSum" and is_wrong:
+            is_wrong = node.input[0] not in narrow
+        return _written_out(node, constants, dtypes) if is_wrong else (node,)
 
     rewrite(graph, written)  # in its order: what makes a size stands before
 
 
 def _is_wide(node: onnx.NodeProto, dtypes: Mapping[str, int]) -> bool:
     held = [dtypes.get(name) for name in (node.input[0], node.output[0])] if node.input else []
+    if node.op_type == "ReduceSum" and onnx.TensorProto.INT32 in held:
+        return True
     return node.op_type in _WRONG and onnx.TensorProto.INT64 in held
 
 
@@ -79,13 +91,16 @@ def _is_small(tensor: onnx.TensorProto) -> bool:
 
 
 def _written_out(
-    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], dtypes: Mapping[str, int]
 ) -> Sequence[onnx.NodeProto]:
     """The last one keeps name, notes and output; the node itself where it cannot be taken apart."""
     if node.op_type in _SELECTS:
         made = list(_selected(node, constants))
     elif node.op_type == "Sign":
         made = list(_sign(node))
+    elif node.op_type == "ReduceSum":
+        is_wide = dtypes.get(node.input[0]) == onnx.TensorProto.INT64
+        made = list(_in_halves(node) if is_wide else _wrapped(node))
     else:
         made = list(_folded(node))
     if not made:
@@ -119,6 +134,37 @@ def _sign(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         yield helper.make_node(ask, [value, f"{output}/zero"], [asked], asked)
         yield helper.make_node("Cast", [asked], [number], number, to=onnx.TensorProto.INT64)
     yield helper.make_node("Sub", [f"{output}/above_number", f"{output}/below_number"], [output])
+
+
+def _in_halves(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """ReduceSum of int64: its upper and lower halves apart, which float64 holds; the rest wraps."""
+    (output,) = node.output
+    whole, *axes = node.input
+    half = numpy_helper.from_array(np.array(2**32, np.int64))
+    names = ("half", "upper", "cut", "lower", "uppers", "lowers", "shifted")
+    by, upper, cut, lower, uppers, lowers, shifted = (f"{output}/{name}" for name in names)
+    yield helper.make_node("Constant", [], [by], by, value=half)
+    yield helper.make_node("Div", [whole, by], [upper], upper)
+    yield helper.make_node("Mul", [upper, by], [cut], cut)
+    yield helper.make_node("Sub", [whole, cut], [lower], lower)
+    for given, made in ((upper, uppers), (lower, lowers)):
+        summed = helper.make_node("ReduceSum", [given, *axes], [made], made)
+        summed.attribute.extend(node.attribute)
+        yield summed
+    yield helper.make_node("Mul", [uppers, by], [shifted], shifted)
+    yield helper.make_node("Add", [shifted, lowers], [output])
+
+
+def _wrapped(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """ReduceSum of int32, by way of int64."""
+    (output,) = node.output
+    given, *axes = node.input
+    wide, made = f"{output}/wide", f"{output}/summed"
+    yield helper.make_node("Cast", [given], [wide], wide, to=onnx.TensorProto.INT64)
+    summed = helper.make_node("ReduceSum", [wide, *axes], [made], made)
+    summed.attribute.extend(node.attribute)
+    yield summed
+    yield helper.make_node("Cast", [made], [output], to=onnx.TensorProto.INT32)
 
 
 def _selected(

@@ -109,7 +109,8 @@ def names_written(node: Any, values: Mapping[str, Any], grows: Sequence[str] = (
     """
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     written = sorted(_written_from_outside(node) & tensors.keys())
-    given = {value.debugName() for value in node.inputs()}
+    is_branch = node.kind() == "prim::If"  # its condition was asked before
+    given = {value.debugName() for value in node.inputs() if not is_branch}
     used = (given | names_used(node, grows)) & tensors.keys()
     for name in written:
         whole = _whole(tensors[name])

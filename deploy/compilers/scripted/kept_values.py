@@ -1,19 +1,25 @@
-"""``count or 1`` in a script, where Python keeps the count.
+"""What torch.jit (2.13) compiles to something else than Python does.
 
-torch.jit (2.13) makes ``True`` of it.
+Of ``count or 1``, where Python keeps the count, it makes ``True``. ``keep[1:] &= mask`` and the
+like it computes, and writes nowhere; ``ids %= 3`` it takes for ``fmod``, which has the other sign.
 """
 
 import ast
+from collections.abc import Mapping
 from functools import partial, reduce
 from typing import Any, Final
 
 from edgeport.deploy.diagnosis.telling import changes_nothing
 
-from .nodes import beside, parsed
+from .nodes import beside, parsed, statements
 
 
 class KeptValues(ast.NodeTransformer):
-    """Writes out what ``and`` and ``or`` give, of numbers, where more than its truth is asked."""
+    """Writes out what is compiled to something else.
+
+    That is what ``and`` and ``or`` give, of numbers, where more than its truth is asked, and what
+    ``&=``, ``|=``, ``^=``, ``**=`` and ``%=`` write into a tensor, ``//=`` too, which it refuses.
+    """
 
     def __init__(self) -> None:
         self._asked: set[ast.AST] = set()
@@ -34,17 +40,62 @@ class KeptValues(ast.NodeTransformer):
         self.generic_visit(node)
         return node if is_asked else reduce(partial(_kept, node.op), node.values)
 
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+        """Write into the tensor, or into a part of it.
+
+        Raises:
+            NotImplementedError: What is written into would be computed twice, and may differ.
+        """
+        self.generic_visit(node)
+        if (method := _IN_PLACE.get(type(node.op))) is None:
+            return node
+        target = ast.unparse(node.target)
+        if not all(map(changes_nothing, ast.walk(node.target))):
+            raise NotImplementedError(f"torch.jit does not write by {ast.unparse(node)!r}")
+        written = f"{target}.{method}({ast.unparse(node.value)})"
+        new = ast.unparse(ast.BinOp(_loaded(node.target), node.op, node.value))
+        code = f"if isinstance({target}, Tensor):\n  {written}\nelse:\n  {target} = {new}"
+        if isinstance(node.target, ast.Subscript):
+            whole = ast.unparse(node.target.value)
+            code = f"if isinstance({whole}, Tensor):\n  {target} = {new}\nel{code}"
+        (made,) = statements(code, node)
+        return made
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    return ast.parse(ast.unparse(target), mode="eval").body
+
+
+_IN_PLACE: Final[Mapping[type[ast.operator], str]] = {
+    ast.BitAnd: "bitwise_and_",
+    ast.BitOr: "bitwise_or_",
+    ast.BitXor: "bitwise_xor_",
+    ast.FloorDiv: "floor_divide_",
+    ast.Mod: "remainder_",
+    ast.Pow: "pow_",
+}
+
 
 def _kept(word: ast.boolop, first: ast.expr, second: ast.expr) -> ast.expr:
     both = beside(first, ast.BoolOp(word, [first, second]))
-    if isinstance(first, _CONDITIONS) or not all(map(changes_nothing, ast.walk(first))):
+    is_number = isinstance(second, ast.Name | ast.Constant)  # more may need what the first asks
+    if isinstance(first, _CONDITIONS) and not is_number:
+        return both
+    if not all(map(changes_nothing, ast.walk(first))):
         return both
     a, b = ast.unparse(first), ast.unparse(second)
-    chosen = f"({a}) if ({a}) != 0 else ({b})"
+    chosen, of_truth = f"({a}) if ({a}) != 0 else ({b})", f"1 if ({a}) else ({b})"
     if isinstance(word, ast.And):
-        chosen = f"({b}) if ({a}) != 0 else ({a})"
-    kinds = f"isinstance({a}, (bool, Tensor))"  # asked while it is compiled
-    return parsed(f"({ast.unparse(both)}) if {kinds} else ({chosen})", first)
+        chosen, of_truth = f"({b}) if ({a}) != 0 else ({a})", f"({b}) if ({a}) else 0"
+    if is_number:
+        of_truth = f"({ast.unparse(both)}) if {_is_truth(b)} else ({of_truth})"
+    else:
+        of_truth = ast.unparse(both)
+    return parsed(f"({of_truth}) if {_is_truth(a)} else ({chosen})", first)
+
+
+def _is_truth(code: str) -> str:
+    return f"isinstance({code}, (bool, Tensor))"  # asked while it is compiled
 
 
 _CONDITIONS: Final = (ast.Compare, ast.BoolOp)

@@ -290,3 +290,23 @@ def test_what_writes_into_a_tensor_decides_by_what_it_wrote(far: float) -> None:
     with quiet():
         run: Any = with_values(source).program.module()
     torch.testing.assert_close(run(x)[0], Halts()(x))
+
+
+class AtOne(nn.Module):
+    """Asks for the size behind values: no sample of one step need have come there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (x == 3).any() and x.shape[1] > 1 and {1} != {2}:
+            return x.float().mean(1)
+        return x.float().sum(1) + 1
+
+
+def test_a_size_of_1_takes_the_way_that_forward_asks_for() -> None:
+    x = torch.tensor([[3, 1, 2, 7], [1, 1, 3, 4]])
+    free = {"x": {0: "rows", 1: "time"}}
+    source = deploy.source_of("m", AtOne(), {"x": x}, free, samples=[{"x": x}, {"x": x // 2}])
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for given in ([[3]], [[1], [3]], [[7]], [[3, 3]], [[1, 7]]):
+        x = torch.tensor(given)
+        torch.testing.assert_close(run(x)[0], AtOne()(x))

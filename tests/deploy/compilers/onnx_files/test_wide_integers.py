@@ -73,6 +73,39 @@ def test_integers_beyond_31_bits_are_compared_rightly(
                 np.testing.assert_array_equal(answer, truth.numpy())
 
 
+class Sums(nn.Module):
+    """ReduceSum adds in float64, and int32 ends at its ends."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        narrow = x.to(torch.int32)
+        return (
+            x.sum(1), x.sum(), x.sum((0, 1), keepdim=True), (x * 2654435761).sum(0) % 97,
+            narrow.sum(1, dtype=torch.int32), (x > 0).sum(1),
+        )  # fmt: skip  # a table
+
+
+def test_sums_of_integers_wrap_and_are_not_rounded(tmp_path: Path) -> None:
+    made = exported(Sums(), tmp_path, torch.arange(12).reshape(3, 4) - 5)
+    generator = np.random.default_rng(0)
+    with made.bundle.open("ort-cpu") as session:
+        for shape in ((1, 1), (3, 16), (64, 8)):
+            x = generator.integers(-(2**63), 2**63 - 1, shape)
+            expected = Sums()(torch.tensor(x))
+            for answer, truth in zip(session.run({"x": x}).values(), expected, strict=True):
+                np.testing.assert_array_equal(answer, truth.numpy())
+
+
+def test_a_count_stays_one_sum(tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x > 0).sum(1)
+
+    made = exported(Counts(), tmp_path, torch.arange(12).reshape(3, 4) - 5)
+    nodes = onnx.load(made.bundle.path / "model.onnx").graph.node
+    assert [node.op_type for node in nodes].count("ReduceSum") == 1
+    assert "Div" not in {node.op_type for node in nodes}
+
+
 class NamesAlike(nn.Module):
     """Of the first maximum two values are made; torch calls the second one amax_1."""
 

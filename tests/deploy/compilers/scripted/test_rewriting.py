@@ -92,9 +92,34 @@ class Counted(nn.Module):
         some = self.bounded and x.max() > 1
         if (large or x.min() < -1) and not (large and self.rows):
             x = x / (large or 1) + (large and 2) if large else x - 1
+        x = x + int(x.min() < -5 and large) + int(some and 7) * int(large > 3 or 5)
         while large and self.bounded:
             large = large - 1
         return x * ((x < -1).sum().item() or 0.5) * (self.rows or x.shape[0]) + some
+
+
+class Updates(nn.Module):
+    """What torch.jit computes and writes nowhere, or with another sign, or refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = x > 0
+        for row in range(x.shape[0]):
+            if keep[row, 0]:
+                keep[row:, 1:] &= x[row, 1:] > 1
+        after = keep[:, 1:]
+        after |= x[:, :-1] > 2
+        keep[0] ^= x[0] > 9
+        keep[x < -5] |= x[x < -5] < -6
+        squares = [x.clone(), x]
+        squares[0][:, 0] **= 2
+        places = (x.clamp(-99, 99) * 3).long()
+        places %= 5
+        places[:, 0] //= 2
+        turns = 9
+        turns **= 2
+        turns //= 2
+        turns %= 7
+        return squares[0] * keep + places * int(turns)
 
 
 def limiting(LIMIT: float | None) -> nn.Module:  # noqa: N803
@@ -248,6 +273,7 @@ class Stops(nn.Module):
         limiting(None),
         limiting(0.5),
         Counted(),
+        Updates(),
         Places(),
         Constants(),
         Infinite(),
@@ -489,3 +515,17 @@ def test_an_early_exit_stays(tmp_path: Path) -> None:
             x = torch.randn(rows, 8) * far
             (found,) = session.run({"x": x.numpy()}).values()
             torch.testing.assert_close(torch.tensor(found), module(x))
+
+
+class Follows(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x > 0
+        y.logical_not_()[0] |= x[0] > 1
+        return y * x
+
+
+def test_what_would_be_written_into_twice_is_not_scripted() -> None:
+    source = deploy.source_of("m", Follows().eval(), {"x": torch.randn(3, 4)})
+    told = r"not write by 'y.logical_not_\(\)\[0\]"
+    with quiet(), pytest.raises(NotImplementedError, match=told):
+        torchscript.scripted(source, source.flat)
