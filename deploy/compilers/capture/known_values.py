@@ -28,6 +28,10 @@ _MOST: Final = 2**20
 """Elements: they are kept and computed with beside what is captured."""
 
 
+_FEW: Final = 1024
+"""Elements of a parameter: temperatures and thresholds are asked, matrices are not."""
+
+
 class SizeInTensorError(TypeError):
     """Forward decides by what it makes of a free size in tensors, where no symbol is seen."""
 
@@ -62,8 +66,9 @@ def with_known_values(module: nn.Module, capture: Callable[[], T]) -> T:
 
 
 def _kept(module: nn.Module) -> Iterator[Tensor]:
-    """Buffers, and tensors that are plain attributes."""
+    """Buffers, tensors that are plain attributes, and parameters that are no matrix of weights."""
     yield from module.buffers()
+    yield from (each for each in module.parameters() if each.numel() <= _FEW)
     for layer in module.modules():
         yield from (each for each in vars(layer).values() if isinstance(each, Tensor))
 

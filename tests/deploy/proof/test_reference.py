@@ -28,9 +28,9 @@ class Counts(nn.Module):
         return x * 2, (x > 0.5).sum(-1)
 
 
-def golden(module: nn.Module) -> dict[str, Any]:
-    x = torch.randn(3, 5)
-    spec = TensorSpec("x", "float32", ("batch", 5))
+def golden(module: nn.Module, columns: int = 5) -> dict[str, Any]:
+    x = torch.randn(3, columns, generator=torch.Generator().manual_seed(0))
+    spec = TensorSpec("x", "float32", ("batch", columns))
     source = make_source("m", module.eval(), make_call(module, (), {"x": x}), [spec], {})
     return {sample.name: sample for sample in make_golden(Reference(source))}
 
@@ -59,6 +59,45 @@ def test_a_saturated_edge_case_tells_how_far_rounding_may_get() -> None:
     assert own.max() < peak < 1e-3
     assert np.sqrt((own**2).mean()) < rms < peak
     assert large.measure("output", large.eager["output"]).ratio < 1
+
+
+class Near(nn.Module):
+    """The logarithm of how far each is from a number, which one value of a sample almost is."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.number).abs().log()
+
+
+def test_a_drawn_sample_on_which_eager_is_right_by_luck_is_drawn_anew() -> None:
+    usual = golden(Near(9.0), 100)
+    largest = {n: each.inputs["x"].max() for n, each in usual.items() if each.kind == "random"}
+    hit = max(largest, key=lambda name: float(largest[name]))
+    found = golden(Near(float(largest[hit] * np.float32(1 + 1e-5))), 100)
+    changed = [
+        name
+        for name, sample in found.items()
+        if not np.array_equal(sample.inputs["x"], usual[name].inputs["x"])
+    ]
+    assert changed == [hit]
+
+
+class Fraction(nn.Module):
+    """Exact in float32, and another where an input moves by its last bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x * 2**20
+        return wide - wide.floor()
+
+
+def test_where_rounding_gets_far_on_every_sample_the_first_is_kept() -> None:
+    usual, found = golden(Near(9.0), 100), golden(Fraction(), 100)
+    drawn = [name for name, sample in found.items() if sample.kind == "random"]
+    assert len(drawn) > 3
+    assert all(np.array_equal(usual[n].inputs["x"], found[n].inputs["x"]) for n in drawn)
 
 
 class Never(nn.Module):

@@ -25,6 +25,7 @@ class Decides(nn.Module):
         self.calls: Tensor = nn.Buffer(torch.tensor(0))
         self.kernel = nn.Buffer(torch.tensor([1.0, 2.0, 1.0]))
         self.plain = torch.tensor([3, 4])
+        self.temperature = nn.Parameter(torch.tensor([[0.5], [2.0]]))
         self.writes = writes
         fake: Any = FakeQuantize
         self.quantize = fake(MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
@@ -40,6 +41,9 @@ class Decides(nn.Module):
             self.calls += 1
         if self.kernel[1] == 2 and self.kernel.sum() > 3 and self.plain.max() == 4:
             x = x / self.kernel.sum()
+        for each in torch.relu(self.temperature):
+            assert (each >= 0).all()
+            x = x / each if each > 1 else x
         if self.calls > 10**9:
             x = x * 3
         quantized: Tensor = self.quantize(x)
