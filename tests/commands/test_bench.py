@@ -29,7 +29,7 @@ def test_the_table_shows_every_backend(
     mlp_bundle: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    assert bench(mlp_bundle, "--seconds", "1", "--batch", "2", "--processes", "1") == 0
+    assert bench(mlp_bundle, "--seconds", "0.3", "--batch", "2", "--processes", "1") == 0
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()

@@ -181,7 +181,7 @@ def test_rows_whose_order_matters_are_refused(tmp_path: Path) -> None:
         exported(ByPlace(), "pt2", tmp_path)
 
 
-@pytest.mark.usually("First")
+@pytest.mark.usually("Chosen")
 @pytest.mark.parametrize("make", [First, Chosen])
 def test_what_all_samples_have_some_of_is_asked_for(
     make: Callable[[], nn.Module], tmp_path: Path
@@ -198,6 +198,7 @@ def test_what_all_samples_have_some_of_is_asked_for(
             session.run({"x": far.numpy()})
 
 
+@pytest.mark.slow
 def test_numbers_below_0_are_taken_one_by_one_too(tmp_path: Path) -> None:
     module = Padded()
     with exported(module, "onnx", tmp_path).bundle.open("ort-cpu") as session:

@@ -414,7 +414,7 @@ def _members(x: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.mark.usually("_logits", "_members", "_attention", "_rows")
+@pytest.mark.usually("_logits", "_members", "_attention", "[_rows")
 @pytest.mark.parametrize(
     "function",
     [
