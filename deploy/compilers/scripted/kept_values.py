@@ -45,7 +45,9 @@ class KeptValues(ast.NodeTransformer):
         """A power of whole numbers as they stand there is one, where torch.jit makes a float."""
         self.generic_visit(node)
         base, power = _whole(node.left), _whole(node.right)
-        if not isinstance(node.op, ast.Pow) or base is None or power not in range(64):
+        if not isinstance(node.op, ast.Pow) or base is None or power is None:
+            return node
+        if not 0 <= power < 63:
             return node
         made: int = base**power
         return beside(node, ast.Constant(made)) if made < 2**63 else node
