@@ -5,8 +5,11 @@ same way in every sample, parity has not seen the other branch: the user should 
 """
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
 from typing import Any, Final, Literal
 
 import torch
@@ -125,6 +128,36 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
             yield decisions
     except Exception:  # the same run without a watcher succeeds, or tells its own error
         decisions.discard()
+
+
+class Places(TorchFunctionMode):
+    """Notes at which instructions of the user's code a truth or a number is read from a tensor.
+
+    Attributes:
+        seen: They.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[CodeType, int]] = set()
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Note it, and call the function."""
+        if _KINDS.get(func) in ("bool", "number"):
+            frame = sys._getframe(1)
+            while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
+                frame = frame.f_back
+            self.seen.add((frame.f_code, frame.f_lasti))
+        return func(*args, **(kwargs or {}))
+
+
+_TORCH: Final = str(Path(torch.__file__).parent)
 
 
 class _Watch(TorchFunctionMode):
