@@ -28,7 +28,7 @@ from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import traced_branches
 from .capture import program
-from .scripted import differences, rewriting
+from .scripted import differences, interpreted, rewriting
 from .scripted.overlooked import overlooks_nothing
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
@@ -288,15 +288,18 @@ def _scripted(source: Source, flat: Flat) -> Any:
         made = torch.jit.script(flat.module)
     if made is not flat.module:  # of a script, eager computes what it does
         differences.check(made)
+        interpreted.written_out(made)
     return traced(source, flat.around(made))
 
 
 def traced(source: Source, flat: nn.Module) -> Any:
     """A trace of the module with the example."""
     with _tracing():
-        return torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
+        made = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False
         )
+    is_script = any(isinstance(part, torch.jit.ScriptModule) for part in source.module.modules())
+    return made if is_script else interpreted.written_out(made)  # eager runs a script too
 
 
 @contextlib.contextmanager

@@ -5,8 +5,11 @@ same way in every sample, parity has not seen the other branch: the user should 
 """
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any, Final, Literal
 
 import torch
@@ -125,6 +128,73 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
             yield decisions
     except Exception:  # the same run without a watcher succeeds, or tells its own error
         decisions.discard()
+
+
+class Places(TorchFunctionMode):
+    """Notes at which instructions of the user's code a truth or a number is read from a tensor.
+
+    Also where what ``item()`` gives is compared, as it is.
+
+    Attributes:
+        seen: They.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[CodeType, int, bool]] = set()
+        self._kept: dict[int, Any] = {}
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Note it, and call the function."""
+        if _KINDS.get(func) in ("bool", "number"):
+            self.note(sys._getframe(1), next(iter(args), None))
+        result = func(*args, **(kwargs or {}))
+        return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
+
+    def note(self, frame: FrameType, value: Any) -> None:
+        """Note the instruction of the user's that led to a frame, and whether it reads a new value.
+
+        ``bool(one and other)`` reads either of both.
+        """
+        while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
+            frame = frame.f_back
+        self.seen.add((frame.f_code, frame.f_lasti, id(value) in self._kept))
+        self._kept[id(value)] = value
+
+
+def _compared(name: str) -> Any:
+    own = getattr(float, name)
+
+    def compared(self: Any, *other: Any) -> Any:
+        self.places.note(sys._getframe(1), self)
+        return own(self, *other)
+
+    return compared
+
+
+class _Item(float):
+    """What ``item()`` gives, which notes where it is compared."""
+
+    places: Places
+
+    def __new__(cls, value: float, places: Places) -> "_Item":
+        made = super().__new__(cls, value)
+        made.places = places
+        return made
+
+    __lt__, __le__, __gt__ = _compared("__lt__"), _compared("__le__"), _compared("__gt__")
+    __ge__, __eq__, __ne__ = _compared("__ge__"), _compared("__eq__"), _compared("__ne__")
+    __bool__ = _compared("__bool__")
+    __hash__ = float.__hash__
+
+
+_TORCH: Final = str(Path(torch.__file__).parent)
 
 
 class _Watch(TorchFunctionMode):

@@ -4,10 +4,11 @@ An expert without rows adds nothing, and a mask that hides nothing is none. What
 stays, as does what may have been hidden by another condition that failed beside it.
 """
 
+import contextlib
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from edgeport.deploy.compilers.operators import fx_nodes
+from edgeport.deploy.diagnosis.decisions import Places
 from edgeport.deploy.sources.drawing import cut_or_repeated
-from edgeport.deploy.sources.running import run_module
+from edgeport.deploy.sources.running import as_tensors, run_module, run_on
 from edgeport.deploy.sources.samples import rows_of, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes.inputs import Array
@@ -27,10 +29,15 @@ from edgeport.runtimes.inputs import Array
 from . import one_way
 
 
-def prune(source: Source, captured: ExportedProgram) -> set[int]:
+def prune(source: Source, captured: ExportedProgram, inputs: Sequence[Tensor]) -> set[int]:
     """Drop, in place, what samples fail, where the program still answers as the module does.
 
     It has to near one of them too: of zeros alone most ways answer the same.
+
+    Args:
+        source: Of what.
+        captured: The program.
+        inputs: It is their way.
 
     Returns:
         The places of numbers that may be others than the example has.
@@ -43,7 +50,8 @@ def prune(source: Source, captured: ExportedProgram) -> set[int]:
         return set()
     of_forward = {place for place, node in enumerate(asserted) if one_way.is_of_forward(node)}
     of_some = {place for place in asked if asserted[place].args[-1] in _OF_SOME}
-    tried = _Tried(source, one_way.runnable(captured), asked, of_forward, of_some)
+    read = _read(source, inputs)
+    tried = _Tried(source, one_way.runnable(captured), asked, of_forward, of_some, read)
     dropped = [asserted[place] for place in tried.harmless()]
     fixed = one_way.numbers(dropped)
     for node in dropped:
@@ -66,6 +74,7 @@ class _Tried:
         of_forward: Those that forward asks; what else failed follows from that.
         of_some: Those that ask whether there is something, of which what is near samples tells
             enough.
+        read: Where forward reads values on the way of the program.
     """
 
     def __init__(
@@ -75,8 +84,10 @@ class _Tried:
         asked: set[int],
         of_forward: set[int],
         of_some: set[int],
+        read: Set[Any],
     ) -> None:
         self._source = source
+        self._read = read
         self._module = module
         self._asked = asked
         self._of_forward = of_forward
@@ -107,12 +118,24 @@ class _Tried:
         if not failed or not failed <= self._known:
             return None
         is_right = _is_right(self._source, inputs, answers)
+        if is_right and not failed <= self._of_some and self._asks_other(inputs, failed):
+            is_right = False
         if is_right:
             self._right.append(failed)
         elif is_right is not None:
             self._wrong.append(failed)
             return frozenset(failed)
         return None
+
+    def _asks_other(self, inputs: Mapping[str, Array], failed: set[int]) -> bool:
+        """Whether others may go a third way, which no sample shows: ``if 30 < x and x < 60:``.
+
+        Either their way asks of values what the program does not, or what failed is more than one
+        condition, of which their way may have asked the first alone.
+        """
+        own = _read(self._source, as_tensors(inputs))
+        is_one = len(failed & self._of_forward) < 2
+        return not own <= self._read or not (is_one or self._read <= own)
 
     def harmless(self) -> set[int]:
         """What changes nothing where it fails: alone, or beside what changes nothing either.
@@ -136,6 +159,14 @@ class _Tried:
             found |= failed
             left.remove(failed)
         return found
+
+
+def _read(source: Source, inputs: Sequence[Tensor]) -> Set[Any]:
+    """Where forward reads truths and numbers of these inputs."""
+    places = Places()
+    with contextlib.suppress(Exception), places:  # the user's module may raise anything
+        run_on(source.flat, [each.clone() for each in inputs])
+    return places.seen
 
 
 def _drop_fixed(captured: ExportedProgram) -> None:

@@ -100,7 +100,7 @@ class _Recorder:
 
         recorded = partial(_with_values, self._source, inputs, self._numbers, self._filling)
         found = with_or_without(recorded, self._source)
-        self.fixed.update(harmless.prune(self._source, found))
+        self.fixed.update(harmless.prune(self._source, found, inputs))
         return found
 
     def of_all(self, first: ExportedProgram) -> ExportedProgram | None:

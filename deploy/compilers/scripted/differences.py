@@ -1,8 +1,9 @@
 """Where torch.jit (2.13) takes code, and computes something else than Python.
 
-Of 0.7 it makes the whole number 0: in ``if x.max().item():``, in ``x.max().item() in [0, 1]`` and
-for an argument of a function that takes an ``int``. ``y is x`` holds for no two tensors, and
-``held["a"] += 1`` puts a new tensor into a dict, where Python adds to the one that is there.
+Of 0.7 it makes the whole number 0: in ``if x.max().item():``, in ``x.max().item() in [0, 1]``, in
+``divmod(x.max().item(), 3)`` and for an argument of a function that takes an ``int``. ``y is x``
+holds for no two tensors, and ``held["a"] += 1`` puts a new tensor into a dict, where Python adds to
+the one that is there.
 """
 
 import re
@@ -72,7 +73,7 @@ def _marked(told: str) -> str:
     return code[begin : marks.rfind("~") + 1]
 
 
-_ASKING: Final = {"aten::Bool", "aten::__contains__"}
+_ASKING: Final = {"aten::Bool", "aten::__contains__", "aten::divmod"}
 _WHOLE: Final = {
     *("aten::argmax", "aten::argmin", "aten::count_nonzero", "aten::numel", "aten::bucketize"),
     *("aten::gt", "aten::ge", "aten::lt", "aten::le", "aten::eq", "aten::ne", "aten::isnan"),

@@ -2,6 +2,7 @@
 
 Of ``count or 1``, where Python keeps the count, it makes ``True``. ``keep[1:] &= mask`` and the
 like it computes, and writes nowhere; ``ids %= 3`` it takes for ``fmod``, which has the other sign.
+``ids * 10**6`` is one of float32, and of ``0 < left.pop() < 5`` the middle is asked for twice.
 """
 
 import ast
@@ -40,6 +41,29 @@ class KeptValues(ast.NodeTransformer):
         self.generic_visit(node)
         return node if is_asked else reduce(partial(_kept, node.op), node.values)
 
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """A power of whole numbers as they stand there is one, where torch.jit makes a float."""
+        self.generic_visit(node)
+        base, power = _whole(node.left), _whole(node.right)
+        if not isinstance(node.op, ast.Pow) or base is None or power is None:
+            return node
+        if not 0 <= power < 63:
+            return node
+        made: int = base**power
+        return beside(node, ast.Constant(made)) if made < 2**63 else node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """See that what stands in the middle may be asked for twice.
+
+        Raises:
+            NotImplementedError: It changes something.
+        """
+        self.generic_visit(node)
+        for middle in node.comparators[:-1]:
+            if not all(map(changes_nothing, ast.walk(middle))):
+                raise NotImplementedError(f"torch.jit computes {ast.unparse(middle)!r} twice")
+        return node
+
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
         """Write into the tensor, or into a part of it.
 
@@ -60,6 +84,11 @@ class KeptValues(ast.NodeTransformer):
             code = f"if isinstance({whole}, Tensor):\n  {target} = {new}\nel{code}"
         (made,) = statements(code, node)
         return made
+
+
+def _whole(value: ast.expr) -> int | None:
+    held = value.value if isinstance(value, ast.Constant) else None
+    return held if type(held) is int else None
 
 
 def _loaded(target: ast.expr) -> ast.expr:

@@ -311,3 +311,53 @@ def test_a_size_of_1_takes_the_way_that_forward_asks_for() -> None:
     for given in ([[3]], [[1], [3]], [[7]], [[3, 3]], [[1, 7]]):
         x = torch.tensor(given)
         torch.testing.assert_close(run(x)[0], AtOne()(x))
+
+
+class Between(nn.Module):
+    """Samples go two ways that answer alike, and between them is a third one.
+
+    Args:
+        asked: Whether it is taken.
+    """
+
+    def __init__(self, asked: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.asked = asked
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.asked(x) else x
+
+
+def nested(x: Tensor) -> bool:
+    if x.max() > 30:  # noqa: SIM102  # as many write it
+        if x.max() < 60:
+            return True
+    return False
+
+
+def of_a_number(x: Tensor) -> bool:
+    largest = x.max().item()
+    return largest > 30 and largest < 60
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda x: bool(x.max() > 30 and x.max() < 60),
+        lambda x: bool(30 < x.max() < 60),
+        lambda x: 30 < x.max().item() < 60,
+        nested,
+        of_a_number,
+    ],
+)
+def test_a_condition_stays_behind_which_is_another(asked: Callable[[Tensor], bool]) -> None:
+    x = torch.tensor([[0.5, 1.5], [1.0, -2.0]])
+    source = deploy.source_of(
+        "m", Between(asked), {"x": x}, {"x": {0: "rows"}}, samples=[{"x": x}, {"x": x * 70}]
+    )
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for factor in (1, 70):
+        torch.testing.assert_close(run(x * factor)[0], x * factor)
+    with pytest.raises(RuntimeError, match="another way through forward"):
+        run(x * 30)
