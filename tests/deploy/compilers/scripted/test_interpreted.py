@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from edgeport import deploy
 from edgeport.deploy.compilers import torchscript
@@ -46,8 +47,8 @@ def assert_same(made: Any, module: nn.Module, inputs: Sequence[Tensor]) -> None:
     for x in inputs:
         with quiet():
             wanted, found = module(x), torch.jit.freeze(made)(x)
-        assert torch.utils._pytree.tree_map(lambda t: (t.dtype, t.tolist()), found) == (
-            torch.utils._pytree.tree_map(lambda t: (t.dtype, t.tolist()), tuple(wanted))
+        assert pytree.tree_map(lambda t: (t.dtype, t.tolist()), found) == (
+            pytree.tree_map(lambda t: (t.dtype, t.tolist()), tuple(wanted))
             if isinstance(wanted, tuple)
             else ((wanted.dtype, wanted.tolist()),)
         )
