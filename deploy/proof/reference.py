@@ -17,15 +17,16 @@ from edgeport.deploy.sources.running import range_remedy, run_module
 from edgeport.deploy.sources.samples import Sample, inputs_at, sizes_of
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.sources.state import changed, state_of
-from edgeport.runtimes import Signature, SourceError
+from edgeport.runtimes import SourceError
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
 from edgeport.runtimes.parity.distances import rms
-from edgeport.runtimes.parity.thresholds import DEFAULT_MAX_RATIO, Thresholds
-from edgeport.runtimes.parity.verdict import FEW_ELEMENTS, judge, judge_together, pool_floors
+from edgeport.runtimes.parity.thresholds import Thresholds
+from edgeport.runtimes.parity.verdict import judge, judge_together, pool_floors
 
 from .determinism import check_draws, check_fresh, check_repeatable, check_unchanged
 from .fused_attention import check_fused
+from .moved_inputs import hangs_on_rounding, is_lucky, moved, named
 from .oracle import Oracle
 from .outside import read_outside
 from .ties import hangs_on_ties, orders
@@ -37,9 +38,6 @@ _REDRAWN: Final = 1000
 """The first seed of samples that are drawn anew; there are never so many others."""
 
 _REDRAWS: Final = 3
-
-_LOOKS: Final = 4
-"""Moved inputs of a drawn sample, as long as eager gets neither near the bar nor far from it."""
 
 _FRESH: Final = 4
 """Copies of a module, each asked for one sample, where it seems to keep nothing."""
@@ -73,7 +71,7 @@ class Reference:
         with contextlib.redirect_stdout(io.StringIO()):  # what forward prints was seen once
             arrays = run_module(self.source.flat, sample.inputs)
             wide = self.oracle().answer(sample.inputs, arrays)
-            eager = _named(self.source.signature, arrays)
+            eager = named(self.source.signature, arrays)
             oracle = {n: a for n, a in zip(eager, wide.outputs, strict=True) if a is not None}
             noise = self._noise(sample, oracle) if sample.kind == "edge" else {}
         return Golden(sample.name, sample.kind, sample.inputs, eager, oracle, wide.gap, noise)
@@ -100,9 +98,9 @@ class Reference:
         generator = np.random.default_rng(0)
         noise: dict[str, Array] = {}
         for _ in range(_MOVES):
-            moved = _moved(sample.inputs, generator)
+            near = moved(sample.inputs, generator)
             try:
-                answers = _named(self.source.signature, run_module(self.source.flat, moved))
+                answers = named(self.source.signature, run_module(self.source.flat, near))
             except Exception:  # the user's module may raise anything
                 break
             for name, truth in oracle.items():
@@ -187,7 +185,7 @@ def _answered(
             answered, is_steady = _steady(reference, answered)
         if sample.kind != "edge":
             (tied if hangs else golden).append(answered)
-        elif not hangs and not _hangs_on_rounding(source, answered):
+        elif not hangs and not hangs_on_rounding(source, answered):
             golden.append(answered)
     return golden, tied, drawing
 
@@ -218,7 +216,7 @@ def _steady(reference: Reference, answered: Golden) -> tuple[Golden, bool]:
     source, found = reference.source, answered
     sizes = sizes_of(source.signature, found.inputs)
     for seed in range(_REDRAWN, _REDRAWN + _REDRAWS):
-        if not _is_lucky(source, found):
+        if not is_lucky(source, found):
             return found, True
         inputs = inputs_at(source.signature, sizes, source.values, seed)
         try:
@@ -226,26 +224,6 @@ def _steady(reference: Reference, answered: Golden) -> tuple[Golden, bool]:
         except Exception:  # the user's module may raise anything
             break
     return answered, False
-
-
-def _is_lucky(source: Source, sample: Golden) -> bool:
-    """Whether eager itself would fail, if the inputs moved by a rounding error or two."""
-    if not any(array.dtype.kind == "f" and array.any() for array in sample.inputs.values()):
-        return False
-    generator = np.random.default_rng(0)
-    for _ in range(_LOOKS):
-        moved = _moved(sample.inputs, generator)
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                answers = _named(source.signature, run_module(source.flat, moved))
-        except Exception:  # the user's module may raise anything
-            return False
-        figures = [sample.measure(name, answer) for name, answer in answers.items()]
-        judged = [f for f in figures if f.rule == "oracle" and not f.mismatch]
-        ratio = max((f.ratio for f in judged if f.elements >= FEW_ELEMENTS), default=0.0)
-        if not DEFAULT_MAX_RATIO / 4 < ratio <= DEFAULT_MAX_RATIO:
-            return ratio > DEFAULT_MAX_RATIO
-    return False
 
 
 def _told_ties(tied: Sequence[Golden], others: Sequence[Golden]) -> str:
@@ -346,7 +324,7 @@ def drawn_nonsense(golden: Sequence[Golden]) -> str | None:
 def near_an_edge(source: Source, golden: Sequence[Golden]) -> str | None:
     """A sentence for the user if one rounding error changes an integer or a bool of a sample."""
     usual = [sample for sample in golden if sample.kind != "edge"]
-    near = [sample.name for sample in usual if _hangs_on_rounding(source, sample)]
+    near = [sample.name for sample in usual if hangs_on_rounding(source, sample)]
     if not near:
         return None
     return (
@@ -372,55 +350,9 @@ def _noise(sample: Golden, name: str) -> float:
     return float(np.sqrt(np.square(error).mean() / np.square(oracle / scale).mean()))
 
 
-def _hangs_on_rounding(source: Source, sample: Golden) -> bool:
-    """Whether integers or bools change when the inputs change by about one rounding error."""
-    exact = [name for name, array in sample.eager.items() if array.dtype.kind != "f"]
-    if not exact or not any(array.dtype.kind == "f" for array in sample.inputs.values()):
-        return False
-    generator = np.random.default_rng(0)
-    near = {name: _jittered(array, generator) for name, array in sample.inputs.items()}
-    try:
-        again = _named(source.signature, run_module(source.flat, near))
-    except Exception:  # the user's module may raise anything
-        return True
-    return not all(np.array_equal(again[name], sample.eager[name]) for name in exact)
-
-
-def _moved(inputs: Mapping[str, Array], generator: np.random.Generator) -> dict[str, Array]:
-    """Floats up or down by 2 eps of their size; the largest stay finite.
-
-    All of a dtype at once: of a table with 3,000 columns each is an input.
-    """
-    moved = dict(inputs)
-    for dtype in dict.fromkeys(array.dtype for array in inputs.values() if array.dtype.kind == "f"):
-        names = [name for name, array in inputs.items() if array.dtype == dtype]
-        flat = np.concatenate([inputs[name].ravel() for name in names])
-        info = np.finfo(dtype)
-        steps = 2 * info.eps * generator.choice([-1, 1], flat.shape)
-        with np.errstate(over="ignore"):
-            near = (flat * (1 + steps)).astype(dtype)
-        near = np.where(np.isfinite(flat), np.clip(near, info.min, info.max), flat)
-        ends = np.cumsum([inputs[name].size for name in names])
-        for name, part in zip(names, np.split(near, ends[:-1]), strict=True):
-            moved[name] = part.reshape(inputs[name].shape)
-    return moved
-
-
 def _distance(answer: Array, truth: Array) -> Array:
     """The rms and the largest of the errors that are finite, float64 [2]."""
     with np.errstate(all="ignore"):  # an infinity is not further off
         errors = np.abs(answer - truth).ravel()
     errors = errors[np.isfinite(errors)]
     return np.array([rms(errors), errors.max()]) if errors.size else np.zeros(2)
-
-
-def _jittered(array: Array, generator: np.random.Generator) -> Array:
-    if array.dtype.kind != "f":
-        return array
-    scale = np.finfo(array.dtype).eps * max(1.0, float(np.abs(array).max(initial=0.0)))
-    near: Array = array + scale * generator.standard_normal(array.shape)
-    return near.astype(array.dtype)
-
-
-def _named(signature: Signature, arrays: Sequence[Array]) -> dict[str, Array]:
-    return {spec.name: array for spec, array in zip(signature.outputs, arrays, strict=True)}

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.deploy import make_call, make_source
+from edgeport.deploy.proof.moved_inputs import moved
 from edgeport.deploy.proof.reference import (
     Reference,
-    _moved,
     drawn_nonsense,
     limits_of_proof,
     make_golden,
@@ -148,18 +148,18 @@ def test_inputs_at_the_largest_float_stay_finite() -> None:
     halves, whole = np.ones((2, 3), np.float16), np.arange(3)
     one = np.ones((), np.float32)
     inputs: dict[str, Array] = {"one": one, "whole": whole, "ends": ends, "halves": halves}
-    together = _moved(inputs, np.random.default_rng(0))
+    together = moved(inputs, np.random.default_rng(0))
     assert [*together] == [*inputs]
     assert together["whole"] is whole
     for name, array in inputs.items():
         assert (together[name].shape, together[name].dtype) == (array.shape, array.dtype)
     assert (np.abs(together["halves"] - 1) > 0).all()
-    moved = together["ends"]
-    assert moved.dtype == np.float32
-    assert np.isfinite(moved).tolist() == [True, True, False, False, True, True]
-    assert moved[2] == np.inf
-    assert moved[5] == 0
-    assert 0 < abs(moved[4] - 1) < 1e-6
+    found = together["ends"]
+    assert found.dtype == np.float32
+    assert np.isfinite(found).tolist() == [True, True, False, False, True, True]
+    assert found[2] == np.inf
+    assert found[5] == 0
+    assert 0 < abs(found[4] - 1) < 1e-6
 
 
 class Narrows(nn.Module):
