@@ -10,10 +10,10 @@ They take effect at three times.
   ``number_functions``, ``quotients``, ``recurrent``.
 - When a program is written in the operators that a format has. ``decompositions`` joins the tables
   by operator, ``TABLE`` for TorchScript and ``ONNX_TABLE``, and tells which nodes need them:
-  ``adaptive_pools``, ``bags``, ``counting``, ``distances``, ``divisors``, ``doubles``,
-  ``elementwise``, ``empty``, ``free_numbers``, ``free_parts``, ``nearest_pixels``, ``ordering``,
-  ``scattering``, ``small_matrices``, ``smoothed_resizing``, ``special``. ``complex_parts`` has a
-  table of its own, for programs with complex numbers alone.
+  ``adaptive_pools``, ``attention``, ``bags``, ``counting``, ``distances``, ``divisors``,
+  ``doubles``, ``elementwise``, ``empty``, ``free_numbers``, ``free_parts``, ``nearest_pixels``,
+  ``ordering``, ``scattering``, ``small_matrices``, ``smoothed_resizing``, ``special``.
+  ``complex_parts`` has a table of its own, for programs with complex numbers alone.
 - When a file was wrong, and is made once more without kernels that are less exact: ``exact_sums``,
   ``exact_resizing``, ``exact_spectra``.
 

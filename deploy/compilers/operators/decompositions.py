@@ -4,7 +4,6 @@ The table is given to ``ExportedProgram.run_decompositions``. A function returns
 ``NotImplemented`` for what it does not cover, and the operator stays as it is.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from torch.fx import Node
 
 from . import (
     adaptive_pools,
+    attention,
     bags,
     composites,
     counting,
@@ -33,12 +33,11 @@ from . import (
     smoothed_resizing,
     special,
 )
-from .fx_nodes import arguments, value_of
+from .fx_nodes import value_of
 from .symbols import is_free
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
-_EXPORTED_RANK: Final = 4
 _UNBATCHED: Final = 3
 """Axes of an image alone."""
 
@@ -92,50 +91,6 @@ def _diagonal_scatter(
     place = (row.squeeze(-1) - max(-offset, 0)).clamp(0, length)
     found = torch.where(column - row == offset, padded[..., place].unsqueeze(-1), moved)
     return found.movedim((-2, -1), (dim1, dim2))
-
-
-def _attention(query: Tensor, *args: Any, **options: Any) -> Any:
-    """Attention of other than four axes: the exporter takes no such queries."""
-    return (
-        NotImplemented if query.dim() == _EXPORTED_RANK else _written_out(query, *args, **options)
-    )
-
-
-def _masked_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *rest: Any, **options: Any
-) -> Any:
-    """Attention with a mask too: of a row with all hidden the exporter makes NaN, and torch 0."""
-    attend = _attention if attn_mask is None else _written_out
-    return attend(query, key, value, attn_mask, *rest, **options)
-
-
-def _written_out(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    if dropout_p:
-        return NotImplemented
-    if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = (each.repeat_interleave(groups, -3) for each in (key, value))
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = query @ key.transpose(-1, -2) * factor
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-    if attn_mask is None:
-        return scores.softmax(-1) @ value
-    is_bool = attn_mask.dtype == torch.bool
-    hidden = ~attn_mask if is_bool else attn_mask == -math.inf
-    scores = scores.masked_fill(hidden, -math.inf) if is_bool else scores + attn_mask
-    nothing = hidden.all(-1, keepdim=True)  # to attend to
-    return torch.where(nothing, 0, scores.softmax(-1)) @ value
 
 
 def _lstm(input: Tensor, hx: Sequence[Tensor], *options: Any) -> Any:
@@ -228,7 +183,7 @@ TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.rrelu_with_noise_functional.default: elementwise.rrelu_with_noise,
     **adaptive_pools.LARGEST,
     _aten._cdist_forward.default: distances.cdist_forward,
-    _ATTENTION: _attention,
+    _ATTENTION: attention.of_other_ranks,
     _LSTM: _lstm,
     _aten.log_sigmoid.default: elementwise.log_sigmoid,
     _aten.linalg_cholesky.default: small_matrices.cholesky,
@@ -254,7 +209,7 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     **nearest_pixels.TABLE,
     **exact_resizing.OF_A_FACTOR,
     **smoothed_resizing.TABLE,
-    _ATTENTION: _masked_attention,
+    _ATTENTION: attention.with_masks,
     _aten._convolution.default: _convolution,
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
@@ -342,11 +297,6 @@ def applies(node: Node) -> bool:
     return operator in ONNX_TABLE or operator is _DIAGONAL
 
 
-def _of_attention(node: Node) -> bool:
-    given = arguments(node)
-    return given["attn_mask"] is not None or value_of(given["query"]).dim() != _EXPORTED_RANK
-
-
 def _of_squeeze(node: Node) -> bool:
     x, axis = map(value_of, node.args)
     return not _is_one(x, axis)
@@ -399,7 +349,7 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     ),
     **dict.fromkeys((_aten.max.dim, _aten.min.dim), _of_masks),
     **dict.fromkeys(_QUOTIENTS, _of_quotient),
-    _ATTENTION: _of_attention,
+    _ATTENTION: attention.applies,
     _aten.rsub.Scalar: _of_promoted,
     _SQUEEZE: _of_squeeze,
     _LSTM: _of_lstm,

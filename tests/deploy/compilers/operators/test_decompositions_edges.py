@@ -298,6 +298,21 @@ def test_attention_of_other_ranks(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(attention(q, k, v, **options), expected)
 
 
+@pytest.mark.parametrize("by_rows", [False, True])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_attention_with_a_mask_lies_as_the_queries_do(by_rows: bool, is_causal: bool) -> None:
+    """``.transpose(1, 2).contiguous().view(...)`` is captured without a copy, if it has none."""
+    q = torch.randn(2, 5, 3, 4).transpose(1, 2) if by_rows else torch.randn(2, 3, 5, 4)
+    mask = torch.rand(5, 5) > 0.5
+    mask[1] = False
+    attention = ONNX_TABLE[aten.scaled_dot_product_attention.default]
+    for each in (mask, torch.where(mask, torch.randn(5, 5), -INF)):
+        expected = functional.scaled_dot_product_attention(q, q, q, each, is_causal=is_causal)
+        found = attention(q, q, q, each, is_causal=is_causal)
+        torch.testing.assert_close(found, expected)
+        assert found.stride() == expected.stride()
+
+
 def test_what_is_not_covered_is_left_as_it_is() -> None:
     x = torch.randn(2, 2, 5, 4)
     assert TABLE[aten.scaled_dot_product_attention.default](x, x, x) is NotImplemented
