@@ -23,6 +23,7 @@ from .samples import Sample, guessed, inputs_at, roomy_sizes, untried, usual_siz
 from .shared_state import SharedState
 from .state import changed, state_of
 from .surroundings import left_outside
+from .torch_release import untested
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -164,7 +165,7 @@ def make_source(
     example = inputs_at(declared, usual_sizes(declared), values, seed=0)
     signature = Signature(declared.inputs, measured.outputs, declared.ranges, measured.structure)
     guesses = guessed(declared, values)
-    notes = (*notes, *guesses, *untried(declared, measured.samples), *measured.notes)
+    notes = (*untested(), *notes, *guesses, *untried(declared, measured.samples), *measured.notes)
     kept = () if is_lazy else tuple(changed(before, state_of(module)))
 
     def fresh() -> nn.Module:

@@ -1,0 +1,24 @@
+"""Which release of torch the compilers were tested with."""
+
+from typing import Final
+
+import torch
+
+TESTED: Final = "2.13"
+"""Capture and export lean on what is inside of torch, which each release changes."""
+
+
+def untested(version: str = torch.__version__) -> tuple[str, ...]:
+    """A sentence for the user, if this is another release.
+
+    Examples:
+        >>> untested("2.13.1+cu130")
+        ()
+    """
+    if version.split(".")[:2] == TESTED.split("."):
+        return ()
+    return (
+        f"torch {version} is installed, and exports were tested with {TESTED}: what is refused "
+        f"may be for that reason, and pip install 'torch=={TESTED}.*' would tell; what is written "
+        "is proved all the same",
+    )
