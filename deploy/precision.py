@@ -13,6 +13,7 @@ from edgeport.deploy.compilers.narrower.narrowing import (
     Wide,
     in_float16_but,
     is_measured,
+    is_symmetric,
     routes,
     to_build_from,
 )
@@ -21,13 +22,15 @@ from edgeport.deploy.compilers.narrower.wide_nodes import nodes_of_bodies, produ
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
+from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
 from edgeport.deploy.proof.trial import emulated_name
+from edgeport.deploy.proof.variation import Variation, variation
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
-from edgeport.runtimes import EngineError
+from edgeport.runtimes import EdgeportError, EngineError
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
@@ -64,6 +67,10 @@ _DECIDED: Final = (
     "return the scores in place of what they decide, such as an argmax or a rounded number, and "
     "decide behind the artefact: near ones change places, and scores are judged by their noise"
 )
+_UNCHANGING: Final = (
+    "return what changes alone, what is of another size by a layer of its own, and add or join "
+    "them behind the artefact"
+)
 _WITHOUT_SAMPLES: Final = (
     "give --samples of real inputs, or --calibration: ranges were measured on drawn ones"
 )
@@ -77,12 +84,14 @@ class Narrowed:
         won: The artefacts of the bundle.
         for_engines: What engines are built from, in that precision; ``None`` without ONNX.
         notes: On what ranges of values were measured on, and what was proved; sentences.
+        left: On what of its outputs is left of what changes from input to input; sentences.
         emulated: What does on the CPU as an engine on a GPU does, and the folder that it is in.
     """
 
     won: list[Attempt]
     for_engines: EngineSource | None
     notes: list[str]
+    left: Sequence[str] = ()
     emulated: tuple[Path, Artefact] | None = None
 
 
@@ -139,13 +148,26 @@ def narrowed(
 
     seen: dict[str, Attempt | None] = {}
 
+    varied: dict[str, Variation] = {}
+    blunt: list[Attempt] = []
+
     def tries(route: Route) -> Attempt:
         made, seen[route.name] = attempt_and_emulate(source, route, folder, prove, limits)
+        if made.outcome == "proved":
+            found = _variation(made, seen[route.name], golden, folder, request)
+            varied[route.name] = found
+            if found.lost or found.parts:
+                return _blunted(made, found, folder, precision, blunt)
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
-    made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
+    ways = (  # symmetric ranges are as coarse
+        way for way in routes(precision, wide) if not (blunt and is_symmetric(way.name))
+    )
+    made = first_proved("onnx", ways, tries, begin, ended)
     if precision == "float16" and made[-1].outcome != "proved":
         made += first_proved("onnx", _in_reach(wide, golden, made, limits), tries, begin, ended)
+    if made[-1].outcome != "proved":
+        made += _least_blunt(blunt, varied, source, folder, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
     proved = made[-1]
@@ -156,10 +178,78 @@ def narrowed(
         place = keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
         told = [_rounded(proved, precision)]
-        return Narrowed([*won], engines, told, (place, proved.compiled.artefact))
+        left = _left(varied[proved.route], request)
+        return Narrowed([*won], engines, told, left, (place, proved.compiled.artefact))
     narrow = [proved if found is first else found for found in won]
     told, emulated = _emulation(seen[proved.route])
-    return Narrowed(narrow, engines, [*_notes(calibration, request, made), *told], emulated)
+    notes = [*_notes(calibration, request, made), *told]
+    return Narrowed(narrow, engines, notes, _left(varied[proved.route], request), emulated)
+
+
+def _variation(
+    made: Attempt, seen: Attempt | None, golden: Sequence[Golden], folder: Path, request: Request
+) -> Variation:
+    """Of the file, or of the one that rounds each value; nothing, if it does not run so."""
+    rounded = seen is not None and seen.outcome == "proved"
+    asked, place = (seen, seen.kept) if seen is not None and rounded else (made, folder)
+    if asked.compiled is None or place is None:
+        return Variation()
+    path = place / asked.compiled.artefact.stored.file
+    constant = request.thresholds.constant_outputs
+    try:
+        found = run_isolated(partial(variation, path, golden, constant), request.limits)
+    except EdgeportError:  # as of a size that the bare file takes, and the session does not
+        return Variation()
+    return Variation() if isinstance(found, Killed) else found
+
+
+def _blunted(
+    made: Attempt, found: Variation, folder: Path, precision: Precision, blunt: list[Attempt]
+) -> Attempt:
+    """Put aside a file that does not tell inputs apart: another way may."""
+    if made.compiled is None:
+        raise ValueError("proved, and nothing was compiled")
+    blunt.append(replace(made, kept=keep(made.compiled, folder, made.route)))
+    told = Diagnosis(
+        family=Family.PARITY,
+        problem=(*found.lost, *found.parts)[0],
+        remedy=f"{_UNCHANGING}, or {_WIDER[precision]}",
+    )
+    return replace(blunt[-1], outcome="wrong", diagnosis=told)
+
+
+def _least_blunt(
+    blunt: Sequence[Attempt],
+    varied: Mapping[str, Variation],
+    source: Source,
+    folder: Path,
+    ended: Callable[[Attempt], None],
+) -> list[Attempt]:
+    """The first of these files after all: with parts of an output lost, or samples too alike.
+
+    None if nothing is left of a whole output on real samples.
+    """
+    for found in blunt:
+        whole = source.real and varied[found.route].lost
+        if not whole and found.kept is not None and found.compiled is not None:
+            bring_back(found.compiled, folder, found.kept)
+            ended(kept := replace(found, kept=None))
+            return [kept]
+    return []
+
+
+def _left(found: Variation, request: Request) -> list[str]:
+    told = [
+        *(f"{each} on drawn inputs: give --samples" for each in found.lost),
+        *(f"{each}: compute them by a layer of their own" for each in found.parts),
+    ]
+    bar = request.thresholds.bar_of(request.precision or "float16").min_snr_db
+    told += [
+        f"the signal of what changes in {name} from input to input is {kept:.3g} dB above the noise"
+        for name, kept in (found.kept_db or {}).items()
+        if 0 < kept < bar
+    ]
+    return [f"{request.precision}: {each}" for each in told]
 
 
 def _in_reach(
@@ -276,9 +366,9 @@ def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attem
     remedy = _WIDER[precision]
     wrong = [verdict for report in failed.reports for verdict in report.failures]
     if wrong:  # not one that an engine refused
-        lacking = precision == "int8" and not source.real
-        mends = _DECIDED if all(map(_is_decided, wrong)) else _WRONG[precision]
-        remedy = f"{_WITHOUT_SAMPLES if lacking else mends}, or {remedy}"
+        lacking = is_measured(failed.route) and not source.real
+        mends = _WITHOUT_SAMPLES if lacking else _WRONG[precision]
+        remedy = f"{_DECIDED if all(map(_is_decided, wrong)) else mends}, or {remedy}"
     return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))
 
 

@@ -153,6 +153,11 @@ def is_measured(route: str) -> bool:
     return route.startswith("int8") and route != _DYNAMIC_ROUTE
 
 
+def is_symmetric(route: str) -> bool:
+    """Whether the ranges of a route to int8 lie around 0."""
+    return route.startswith("int8 symmetric")
+
+
 def _measured(wide: Wide, convolves: bool, *, symmetric: bool) -> tuple[Route, ...]:
     name = "int8 symmetric" if symmetric else "int8 static"
     rounded = partial(_static, wide=wide, symmetric=symmetric)
