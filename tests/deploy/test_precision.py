@@ -855,3 +855,74 @@ def test_weights_in_a_file_of_their_own(
         "manifest.json", "model.onnx", "model.onnx.data", "golden.safetensors",
         "reports/parity.json",
     }  # fmt: skip  # one line
+
+
+class Boxes(nn.Module):
+    """Pixels and scores in one output, as detectors have them; or a temperature in Kelvin."""
+
+    def __init__(self, joined: bool, whole: float = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(1, 4, 5, padding=2)
+        self.head = nn.Linear(4, 4)
+        self.joined, self.whole = joined, whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.conv(x[:, None]).relu().mean(-1)) + self.whole
+        if not self.joined:
+            return y
+        return torch.cat([640 * y[:, :2].sigmoid(), y[:, 2:].sigmoid()], 1)
+
+
+def waves(rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, 32, generator=generator) * torch.rand(rows, 1, generator=generator) * 3
+
+
+@pytest.mark.parametrize("module", [Boxes(joined=True), Boxes(joined=False, whole=293)])
+def test_what_stands_beside_larger_values_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
+    """All of a range was for pixels, or for 293: 50 dB, and nothing of the scores."""
+    made = narrow(module, {"x": waves(2)}, tmp_path / "m.edge", "int8", samples=[{"x": waves(64)}])
+    x = waves(40)
+    with torch.no_grad(), runtimes.open(made.bundle.path) as session:
+        error = session.run({"x": x.numpy()})["output"] - module(x).numpy()
+        change = module(x).numpy()
+    assert np.all(error.std(0) < 0.5 * change.std(0))  # of each column; nothing is left at 1
+
+
+class Units(nn.Module):
+    """One layer for what is of two sizes: no way keeps the small one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(1, 2, 5, padding=2)
+        with torch.no_grad():
+            self.conv.weight[0] *= 3000
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x[:, None])
+        return y
+
+
+class Few(Units):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 1] + 9000
+
+
+def test_parts_that_no_way_keeps_are_told(tmp_path: Path) -> None:
+    options: Any = {"samples": [{"x": waves(64)}]}
+    made = narrow(Units(), {"x": waves(2)}, tmp_path / "m.edge", "int8", **options)
+    told = "int8: nothing is left of what changes from input to input in 1 of the 2 parts of output"
+    assert [note for note in made.notes if note.startswith(told)]
+    assert made.bundle.manifest.notes[0].startswith(told)
+    assert runtimes.verify(made.bundle).passed
+
+
+def test_an_output_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    example, output = {"x": waves(2)}, tmp_path / "m.edge"
+    with pytest.raises(ParityError, match="output is no nearer to the module's than its") as e:
+        narrow(Few(), example, output, "int8", samples=[{"x": waves(64)}])
+    assert e.value.remedy.startswith("return what changes alone, what is of another size by a")
+    made = narrow(Few(), example, output, "int8")  # drawn inputs may be too much alike
+    assert any("on drawn inputs: give --samples" in note for note in made.notes)
