@@ -100,6 +100,15 @@ def test_convolutions_have_ranges_that_are_measured_on_samples(tmp_path: Path) -
     assert runtimes.verify(made.bundle).passed
 
 
+def test_what_is_in_int8_and_computes_in_float32_is_told(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 2, 4, 2))
+    torch.manual_seed(0)
+    made = narrow(module, {"x": torch.randn(2, 2, 16)}, tmp_path / "m.edge", "int8")
+    assert made.bundle.manifest.artefacts[0].details["quantization"] == (
+        "static, 100% of the weights; ONNX Runtime computes ConvTranspose in float32 on the CPU"
+    )
+
+
 def test_a_file_that_is_narrower_is_smaller(tmp_path: Path) -> None:
     module, example = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 4)), images(2, 64)
     plain = deploy.export(module, example, tmp_path / "m.edge", dimensions=BATCH, formats=["onnx"])
