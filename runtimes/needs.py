@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from .errors import BackendMissingError, EdgeportError
 
-
 _UNMAPPED = "failed to map segment"
 """What glibc 2.36's loader says where there are no addresses for a library, or none to run it."""
 
