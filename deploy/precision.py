@@ -241,7 +241,7 @@ def _least_blunt(
 def _left(found: Variation, request: Request) -> list[str]:
     told = [
         *(f"{each} on drawn inputs: give --samples" for each in found.lost),
-        *(f"{each}: compute them by a layer of their own" for each in found.parts),
+        *(f"{each}: compute what is of another size by a layer of its own" for each in found.parts),
     ]
     bar = request.thresholds.bar_of(request.precision or "float16").min_snr_db
     told += [
