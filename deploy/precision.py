@@ -22,15 +22,14 @@ from edgeport.deploy.compilers.narrower.wide_nodes import nodes_of_bodies, produ
 from edgeport.deploy.compilers.routes import Route
 from edgeport.deploy.compilers.stored import EngineSource
 from edgeport.deploy.compilers.targets import OnnxRequest
-from edgeport.deploy.diagnosis.diagnose import Diagnosis
 from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
 from edgeport.deploy.proof.trial import emulated_name
-from edgeport.deploy.proof.variation import Variation, variation
+from edgeport.deploy.proof.variation import Variation
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
-from edgeport.runtimes import EdgeportError, EngineError
+from edgeport.runtimes import EngineError
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.bundles.manifest import Artefact
 from edgeport.runtimes.inputs import Array
@@ -38,6 +37,7 @@ from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 
 from .attempts import Attempt, Prove, bring_back, first_proved, keep
+from .blunt import far_off, least_blunt, left_of, put_aside, variation_of
 from .calibration import Calibration, calibration_of
 from .emulation import attempt_and_emulate
 from .failure import explain
@@ -67,10 +67,6 @@ _DECIDED: Final = (
     "return the scores in place of what they decide, such as an argmax or a rounded number, and "
     "decide behind the artefact: near ones change places, and scores are judged by their noise"
 )
-_UNCHANGING: Final = (
-    "return what changes alone, what is of another size by a layer of its own, and add or join "
-    "them behind the artefact"
-)
 _WITHOUT_SAMPLES: Final = (
     "give --samples of real inputs, or --calibration: ranges were measured on drawn ones"
 )
@@ -84,7 +80,8 @@ class Narrowed:
         won: The artefacts of the bundle.
         for_engines: What engines are built from, in that precision; ``None`` without ONNX.
         notes: On what ranges of values were measured on, and what was proved; sentences.
-        left: On what of its outputs is left of what changes from input to input; sentences.
+        left: On what of its outputs is left of what changes from input to input, and on edge cases;
+            sentences.
         emulated: What does on the CPU as an engine on a GPU does, and the folder that it is in.
     """
 
@@ -154,10 +151,10 @@ def narrowed(
     def tries(route: Route) -> Attempt:
         made, seen[route.name] = attempt_and_emulate(source, route, folder, prove, limits)
         if made.outcome == "proved":
-            found = _variation(made, seen[route.name], golden, folder, request)
+            found = variation_of(made, seen[route.name], golden, folder, request)
             varied[route.name] = found
             if found.lost or found.parts:
-                return _blunted(made, found, folder, precision, blunt)
+                return put_aside(made, found, folder, _WIDER[precision], blunt)
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
     ways = (  # symmetric ranges are as coarse
@@ -167,7 +164,7 @@ def narrowed(
     if precision == "float16" and made[-1].outcome != "proved":
         made += first_proved("onnx", _in_reach(wide, golden, made, limits), tries, begin, ended)
     if made[-1].outcome != "proved":
-        made += _least_blunt(blunt, varied, source, folder, ended)
+        made += least_blunt(blunt, varied, source, folder, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
     proved = made[-1]
@@ -178,78 +175,13 @@ def narrowed(
         place = keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
         told = [_rounded(proved, precision)]
-        left = _left(varied[proved.route], request)
+        left = left_of(varied[proved.route], request)
         return Narrowed([*won], engines, told, left, (place, proved.compiled.artefact))
     narrow = [proved if found is first else found for found in won]
     told, emulated = _emulation(seen[proved.route])
     notes = [*_notes(calibration, request, made), *told]
-    return Narrowed(narrow, engines, notes, _left(varied[proved.route], request), emulated)
-
-
-def _variation(
-    made: Attempt, seen: Attempt | None, golden: Sequence[Golden], folder: Path, request: Request
-) -> Variation:
-    """Of the file, or of the one that rounds each value; nothing, if it does not run so."""
-    rounded = seen is not None and seen.outcome == "proved"
-    asked, place = (seen, seen.kept) if seen is not None and rounded else (made, folder)
-    if asked.compiled is None or place is None:
-        return Variation()
-    path = place / asked.compiled.artefact.stored.file
-    constant = request.thresholds.constant_outputs
-    try:
-        found = run_isolated(partial(variation, path, golden, constant), request.limits)
-    except EdgeportError:  # as of a size that the bare file takes, and the session does not
-        return Variation()
-    return Variation() if isinstance(found, Killed) else found
-
-
-def _blunted(
-    made: Attempt, found: Variation, folder: Path, precision: Precision, blunt: list[Attempt]
-) -> Attempt:
-    """Put aside a file that does not tell inputs apart: another way may."""
-    if made.compiled is None:
-        raise ValueError("proved, and nothing was compiled")
-    blunt.append(replace(made, kept=keep(made.compiled, folder, made.route)))
-    told = Diagnosis(
-        family=Family.PARITY,
-        problem=(*found.lost, *found.parts)[0],
-        remedy=f"{_UNCHANGING}, or {_WIDER[precision]}",
-    )
-    return replace(blunt[-1], outcome="wrong", diagnosis=told)
-
-
-def _least_blunt(
-    blunt: Sequence[Attempt],
-    varied: Mapping[str, Variation],
-    source: Source,
-    folder: Path,
-    ended: Callable[[Attempt], None],
-) -> list[Attempt]:
-    """The first of these files after all: with parts of an output lost, or samples too alike.
-
-    None if nothing is left of a whole output on real samples.
-    """
-    for found in blunt:
-        whole = source.real and varied[found.route].lost
-        if not whole and found.kept is not None and found.compiled is not None:
-            bring_back(found.compiled, folder, found.kept)
-            ended(kept := replace(found, kept=None))
-            return [kept]
-    return []
-
-
-def _left(found: Variation, request: Request) -> list[str]:
-    told = [
-        *(f"{each} on drawn inputs: give --samples" for each in found.lost),
-        *(f"{each}: compute what is of another size by a layer of its own" for each in found.parts),
-    ]
-    bar = request.thresholds.bar_of(request.precision or "float16").min_snr_db
-    told += [
-        f"the signal of what changes in {name} from input to input is {kept:.3g} dB above the noise"
-        for name, kept in (found.kept_db or {}).items()
-        if 0 < kept < bar
-    ]
-    return [f"{request.precision}: {each}" for each in told]
+    left = [*left_of(varied[proved.route], request), *far_off(proved, request)]
+    return Narrowed(narrow, engines, notes, left, emulated)
 
 
 def _in_reach(

@@ -928,6 +928,18 @@ def test_parts_that_no_way_keeps_are_told(tmp_path: Path) -> None:
     assert runtimes.verify(made.bundle).passed
 
 
+def test_edge_cases_that_are_far_off_are_told(tmp_path: Path) -> None:
+    """int8 owes them nothing but structure, and the table of a proof is without them."""
+    made = narrow(Boxes(joined=False), {"x": waves(2)}, tmp_path / "m.edge", "int8")
+    (backend,) = made.report.backends
+    told = {v.sample for v in backend.verdicts if v.kind == "edge" and v.figures.snr_db < 20}
+    (note,) = (each for each in made.notes if each.startswith("int8: edge cases owe no signal; "))
+    assert note.partition(" on ")[2].split(", ") == [
+        sample for sample, _ in made.bundle.manifest.samples if sample in told
+    ]
+    assert note in made.bundle.manifest.notes
+
+
 def test_an_output_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     example, output = {"x": waves(2)}, tmp_path / "m.edge"
     with pytest.raises(ParityError, match="output is no nearer to the module's than its") as e:
