@@ -157,8 +157,10 @@ def narrowed(
                 return put_aside(made, found, folder, _WIDER[precision], blunt)
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
-    ways = (  # symmetric ranges are as coarse
-        way for way in routes(precision, wide) if not (blunt and is_symmetric(way.name))
+    ways = (  # symmetric ranges are no finer
+        way
+        for way in routes(precision, wide)
+        if not is_symmetric(way.name) or all(is_symmetric(each.route) for each in blunt)
     )
     made = first_proved("onnx", ways, tries, begin, ended)
     if precision == "float16" and made[-1].outcome != "proved":

@@ -888,10 +888,20 @@ def waves(rows: int) -> Tensor:
     return torch.randn(rows, 32, generator=generator) * torch.rand(rows, 1, generator=generator) * 3
 
 
-@pytest.mark.parametrize("module", [Boxes(joined=True), Boxes(joined=False, whole=293)])
-def test_what_stands_beside_larger_values_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        (Boxes(joined=True), None),
+        (Boxes(joined=False, whole=293), None),
+        (Boxes(joined=True), "tensorrt-10"),
+    ],
+)
+def test_what_stands_beside_larger_values_is_not_lost(
+    module: nn.Module, target: str | None, tmp_path: Path
+) -> None:
     """All of a range was for pixels, or for 293: 50 dB, and nothing of the scores."""
-    made = narrow(module, {"x": waves(2)}, tmp_path / "m.edge", "int8", samples=[{"x": waves(64)}])
+    options: Any = {"samples": [{"x": waves(64)}], "target": target}
+    made = narrow(module, {"x": waves(2)}, tmp_path / "m.edge", "int8", **options)
     x = waves(40)
     with torch.no_grad(), runtimes.open(made.bundle.path) as session:
         error = session.run({"x": x.numpy()})["output"] - module(x).numpy()
