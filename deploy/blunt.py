@@ -18,7 +18,7 @@ from .isolation import Killed, run_isolated
 from .request import Request
 
 _UNCHANGING: Final = (
-    "return what changes alone, what is of another size by a layer of its own, and add or join "
+    "or return what changes alone, what is of another size by a layer of its own, and add or join "
     "them behind the artefact"
 )
 
@@ -47,10 +47,11 @@ def put_aside(
     if made.compiled is None:
         raise ValueError("proved, and nothing was compiled")
     blunt.append(replace(made, kept=keep(made.compiled, folder, made.route)))
+    allowed = "".join(f", or allow it with --constant-output {name}" for name in [*found.lost][:1])
     told = Diagnosis(
         family=Family.PARITY,
-        problem=(*found.lost, *found.parts)[0],
-        remedy=f"{_UNCHANGING}, or {wider}",
+        problem=(*found.lost.values(), *found.parts)[0],
+        remedy=f"give --samples in which it changes more{allowed}, {_UNCHANGING}, or {wider}",
     )
     return replace(blunt[-1], outcome="wrong", diagnosis=told)
 
@@ -78,13 +79,13 @@ def least_blunt(
 def left_of(found: Variation, request: Request) -> list[str]:
     """Sentences on what is left of that which changes from input to input, where it is little."""
     told = [
-        *(f"{each} on drawn inputs: give --samples" for each in found.lost),
+        *(f"{each} on drawn inputs: give --samples" for each in found.lost.values()),
         *(f"{each}: compute what is of another size by a layer of its own" for each in found.parts),
     ]
     bar = request.thresholds.bar_of(request.precision or "float16").min_snr_db
     told += [
         f"the signal of what changes in {name} from input to input is {kept:.3g} dB above the noise"
-        for name, kept in (found.kept_db or {}).items()
+        for name, kept in found.kept_db.items()
         if 0 < kept < bar
     ]
     return [f"{request.precision}: {each}" for each in told]

@@ -5,8 +5,8 @@ is left; what never changes is signal enough for any bar.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +28,14 @@ class Variation:
     """What is left of that which changes from input to input.
 
     Attributes:
-        lost: Of a whole output nothing; a sentence for each.
+        lost: Of a whole output nothing; a sentence, by its name.
         parts: Of some parts of an output nothing; a sentence for each.
         kept_db: Signal over noise of the rest, by name of the output.
     """
 
-    lost: tuple[str, ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
-    kept_db: Mapping[str, float] | None = None
+    kept_db: Mapping[str, float] = field(default_factory=dict)
 
 
 def variation(path: Path, golden: Sequence[Golden], constant: Sequence[str]) -> Variation:
@@ -53,11 +53,11 @@ def variation(path: Path, golden: Sequence[Golden], constant: Sequence[str]) -> 
     names = [name for sample in usual[:1] for name in sample.eager if name not in constant]
     with open_artefact(path, backend="ort-cpu", threads=1) as session:
         answers = [session.run(sample.inputs) for sample in usual]
-    lost, parts, kept = list[str](), list[str](), dict[str, float]()
+    lost, parts, kept = dict[str, str](), list[str](), dict[str, float]()
     for name in names:
         pairs = [(each[name], *_truth(s, name)) for s, each in zip(usual, answers, strict=True)]
         if pairs[0][1].dtype.kind != "f":
-            lost += _turned(name, [(answer, eager) for answer, eager, _ in pairs])
+            lost |= _turned(name, [(answer, eager) for answer, eager, _ in pairs])
             continue
         truths = [truth for _, _, truth in pairs]
         lengths = np.array([truth.shape for truth in truths])  # (samples, axes)
@@ -67,13 +67,13 @@ def variation(path: Path, golden: Sequence[Golden], constant: Sequence[str]) -> 
             continue
         kept[name] = _decibels(float(change.sum()), float(error.sum()))
         if kept[name] <= 0:
-            lost.append(
+            lost[name] = (
                 f"{name} is no nearer to the module's than its mean is: nothing is left of what "
                 "changes in it from input to input"
             )
         else:
             parts += _parts(name, error, change, truths, free)
-    return Variation(tuple(lost), tuple(parts), kept)
+    return Variation(lost, tuple(parts), kept)
 
 
 def _truth(sample: Golden, name: str) -> tuple[Array, Array]:
@@ -83,33 +83,37 @@ def _truth(sample: Golden, name: str) -> tuple[Array, Array]:
     return eager, oracle if oracle.shape == eager.shape else eager
 
 
-def _turned(name: str, pairs: Sequence[tuple[Array, Array]]) -> Iterator[str]:
+def _turned(name: str, pairs: Sequence[tuple[Array, Array]]) -> dict[str, str]:
     """Of integers and bools: whether as many differ as if the most usual one was always given."""
     _, counts = np.unique(np.concatenate([eager.ravel() for _, eager in pairs]), return_counts=True)
     others = int(counts.sum() - counts.max(initial=0))
     differ = sum(int(np.count_nonzero(answer != eager)) for answer, eager in pairs)
-    if differ > 1 and differ >= others:  # one always may
-        yield (
-            f"{differ} elements of {name} differ, and {others} would if the most usual value was "
-            "given to all inputs"
-        )
+    if differ <= 1 or differ < others:  # one always may
+        return {}
+    return {
+        name: f"{differ} elements of {name} differ, and {others} would if the most usual value was "
+        "given to all inputs"
+    }
 
 
 def _squares(pairs: Sequence[tuple[Array, Array]], free: Sequence[int]) -> tuple[Array, Array]:
     """Squares of errors, and of what changes, added up over rows and axes of free length."""
-    truths = [truth.astype(np.float64) for _, truth in pairs]
-    held = [np.isfinite(truth) & np.isfinite(answer) for answer, truth in pairs]
+    axes = tuple(free)
 
-    def total(arrays: Sequence[Array]) -> Array:
-        found = [np.where(h, a, 0).sum(tuple(free)) for h, a in zip(held, arrays, strict=True)]
-        return np.asarray(np.sum(found, axis=0))
+    def total(part: Callable[[Array, Array], Array]) -> Array:
+        found = np.zeros(())
+        for answer, truth in pairs:  # one by one: all logits of a language model are gigabytes
+            wide = truth.astype(np.float64, copy=False)
+            held = np.isfinite(wide) & np.isfinite(answer)
+            found = found + np.where(held, part(answer, wide), 0).sum(axes)
+        return np.asarray(found)
 
     with np.errstate(over="ignore", invalid="ignore"):
-        count = total([np.ones_like(truth) for truth in truths])
-        mean = np.expand_dims(total(truths) / np.maximum(count, 1), tuple(free))
-        change = total([np.square(truth - mean) for truth in truths])
-        whole = total([np.square(truth) for truth in truths])
-        error = total([np.square(a - t) for (a, _), t in zip(pairs, truths, strict=True)])
+        count = total(lambda _, truth: np.ones_like(truth))
+        mean = np.expand_dims(total(lambda _, truth: truth) / np.maximum(count, 1), axes)
+        change = total(lambda _, truth: np.square(truth - mean))
+        whole = total(lambda _, truth: np.square(truth))
+        error = total(lambda answer, truth: np.square(answer - truth))
     counts = (count >= _FEWEST) & (change > np.square(_ROUNDING) * whole)
     return np.where(counts, error, 0), np.where(counts, change, 0)
 

@@ -954,6 +954,12 @@ def test_an_output_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     example, output = {"x": waves(2)}, tmp_path / "m.edge"
     with pytest.raises(ParityError, match="output is no nearer to the module's than its") as e:
         narrow(Few(), example, output, "int8", samples=[{"x": waves(64)}])
-    assert e.value.remedy.startswith("return what changes alone, what is of another size by a")
+    assert e.value.remedy.startswith(
+        "give --samples in which it changes more, or allow it with --constant-output output, or "
+        "return what changes alone, what is of another size by a layer of its own, and add or join"
+    )
+    allowed = Thresholds(constant_outputs=("output",))
+    options: Any = {"samples": [{"x": waves(64)}], "thresholds": allowed}
+    narrow(Few(), example, tmp_path / "allowed.edge", "int8", **options)
     made = narrow(Few(), example, output, "int8")  # drawn inputs may be too much alike
     assert any("on drawn inputs: give --samples" in note for note in made.notes)
