@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -90,7 +90,7 @@ class Attempt:
 
 def first_proved(
     format_: str,
-    ways: Sequence[Route],
+    ways: Iterable[Route],
     tries: Callable[[Route], Attempt],
     begin: Callable[[str], None],
     ended: Callable[[Attempt], None],

@@ -22,8 +22,8 @@ from edgeport.runtimes.inputs import Array
 _MOST: Final = 2048
 """Rows, or samples where rows are not free: more would take minutes, and change nothing."""
 
-_FEW: Final = 32
-"""Of a hundred, others keep as much as these do; of 32, up to 10 dB less; of 8, up to 25."""
+_FEW: Final = 100
+"""Of a hundred images, others keep as much as these do; of 32, up to 10 dB less; of 8, up to 25."""
 
 _FAR: Final = 4
 """Times the largest value of the samples: of another scale, as 0 to 255 is for 0 to 1."""
@@ -89,7 +89,7 @@ def calibration_of(source: Source, given: Inputs) -> Calibration:
     doubted = few if real else "drawn inputs, and real ones"
     doubts = [
         f"int8: ranges of values were measured on {doubted} may leave them: give a hundred real "
-        "ones or more, with --samples or --calibration"
+        "ones or more with --calibration, or twice as many with --samples"
     ] * bool(doubted)
     doubts += _other_scales(given, source.real)
     return Calibration(inputs, f"of {counted}, {what}", tuple(doubts))

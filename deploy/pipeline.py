@@ -168,7 +168,8 @@ def export_source(
         if trial.samples:
             work = work.with_samples(trial.samples)
         unsharp = limits_of_proof(work.golden, request.thresholds)
-        packed = replace(work.manifest(artefacts_of(won)), notes=(*unsharp, *trial.notes))
+        told_on = (*unsharp, *made.left, *trial.notes)
+        packed = replace(work.manifest(artefacts_of(won)), notes=told_on)
         report = parity_report(packed, work.golden, won, trial)
         packed = with_report(packed, report, folder)
         shutil.rmtree(folder / WRONG, ignore_errors=True)
@@ -177,6 +178,7 @@ def export_source(
         *left_out,
         *sizes,
         *made.notes,
+        *made.left,
         *unsharp,
         *trial.notes,
         *work.source.notes,

@@ -13,6 +13,7 @@ from edgeport.deploy.compilers.narrower.narrowing import (
     Wide,
     in_float16_but,
     is_measured,
+    is_symmetric,
     routes,
     to_build_from,
 )
@@ -25,6 +26,7 @@ from edgeport.deploy.diagnosis.nodes import origins_in, placed
 from edgeport.deploy.diagnosis.remedies import Family
 from edgeport.deploy.proof.float16_reach import nodes_beyond_float16
 from edgeport.deploy.proof.trial import emulated_name
+from edgeport.deploy.proof.variation import Variation
 from edgeport.deploy.sources.source import Source
 from edgeport.deploy.tensorrt.request import ENGINES
 from edgeport.runtimes import EngineError
@@ -35,6 +37,7 @@ from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 
 from .attempts import Attempt, Prove, bring_back, first_proved, keep
+from .blunt import far_off, least_blunt, left_of, put_aside, variation_of
 from .calibration import Calibration, calibration_of
 from .emulation import attempt_and_emulate
 from .failure import explain
@@ -77,12 +80,15 @@ class Narrowed:
         won: The artefacts of the bundle.
         for_engines: What engines are built from, in that precision; ``None`` without ONNX.
         notes: On what ranges of values were measured on, and what was proved; sentences.
+        left: On what of its outputs is left of what changes from input to input, and on edge cases;
+            sentences.
         emulated: What does on the CPU as an engine on a GPU does, and the folder that it is in.
     """
 
     won: list[Attempt]
     for_engines: EngineSource | None
     notes: list[str]
+    left: Sequence[str] = ()
     emulated: tuple[Path, Artefact] | None = None
 
 
@@ -139,13 +145,28 @@ def narrowed(
 
     seen: dict[str, Attempt | None] = {}
 
+    varied: dict[str, Variation] = {}
+    blunt: list[Attempt] = []
+
     def tries(route: Route) -> Attempt:
         made, seen[route.name] = attempt_and_emulate(source, route, folder, prove, limits)
+        if made.outcome == "proved":
+            found = variation_of(made, seen[route.name], golden, folder, request)
+            varied[route.name] = found
+            if found.lost or found.parts:
+                return put_aside(made, found, folder, _WIDER[precision], blunt)
         return _with_loops(_with_remedy(made, source, precision), loops, wide, source, precision)
 
-    made = first_proved("onnx", routes(precision, wide), tries, begin, ended)
+    ways = (  # symmetric ranges are no finer
+        way
+        for way in routes(precision, wide)
+        if not is_symmetric(way.name) or all(is_symmetric(each.route) for each in blunt)
+    )
+    made = first_proved("onnx", ways, tries, begin, ended)
     if precision == "float16" and made[-1].outcome != "proved":
         made += first_proved("onnx", _in_reach(wide, golden, made, limits), tries, begin, ended)
+    if made[-1].outcome != "proved":
+        made += least_blunt(blunt, varied, source, folder, ended)
     if made[-1].outcome != "proved":
         raise explain(source, precision, [], made, list, None)
     proved = made[-1]
@@ -156,10 +177,13 @@ def narrowed(
         place = keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
         told = [_rounded(proved, precision)]
-        return Narrowed([*won], engines, told, (place, proved.compiled.artefact))
+        left = left_of(varied[proved.route], request)
+        return Narrowed([*won], engines, told, left, (place, proved.compiled.artefact))
     narrow = [proved if found is first else found for found in won]
     told, emulated = _emulation(seen[proved.route])
-    return Narrowed(narrow, engines, [*_notes(calibration, request, made), *told], emulated)
+    notes = [*_notes(calibration, request, made), *told]
+    left = [*left_of(varied[proved.route], request), *far_off(proved, request)]
+    return Narrowed(narrow, engines, notes, left, emulated)
 
 
 def _in_reach(
@@ -276,9 +300,9 @@ def _with_remedy(failed: Attempt, source: Source, precision: Precision) -> Attem
     remedy = _WIDER[precision]
     wrong = [verdict for report in failed.reports for verdict in report.failures]
     if wrong:  # not one that an engine refused
-        lacking = precision == "int8" and not source.real
-        mends = _DECIDED if all(map(_is_decided, wrong)) else _WRONG[precision]
-        remedy = f"{_WITHOUT_SAMPLES if lacking else mends}, or {remedy}"
+        lacking = is_measured(failed.route) and not source.real
+        mends = _WITHOUT_SAMPLES if lacking else _WRONG[precision]
+        remedy = f"{_DECIDED if all(map(_is_decided, wrong)) else mends}, or {remedy}"
     return replace(failed, diagnosis=replace(failed.diagnosis, remedy=remedy))
 
 

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 from .errors import BackendMissingError, EdgeportError
 
+_UNMAPPED = "failed to map segment"
+"""What glibc 2.36's loader says where there are no addresses for a library, or none to run it."""
+
 
 @contextmanager
 def needs(what: str, extra: str, otherwise: str = "") -> Iterator[None]:
@@ -31,9 +34,14 @@ def needs(what: str, extra: str, otherwise: str = "") -> Iterator[None]:
     except Exception as e:  # a shared library that lacks another, numpy of another version, ...
         if getattr(e, "errno", None) == errno.ENOMEM:
             raise
+        mends = f"pip install --force-reinstall 'edgeport[{extra}]'{otherwise}"
+        if _UNMAPPED in str(e):
+            mends = (
+                f"give it more memory (ulimit -v), and a place that is not mounted noexec; {mends}"
+            )
         raise BackendMissingError(
             f"{what} needs {_imported(e)!r}, which is installed and does not load: {e}",
-            remedy=f"pip install --force-reinstall 'edgeport[{extra}]'{otherwise}",
+            remedy=mends,
         ) from e
 
 

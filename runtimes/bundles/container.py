@@ -256,5 +256,6 @@ def signature_in(held: Container, name: str, most_bytes: int, what: str) -> Iter
         yield data
     except ValueError as e:
         raise FormatError(
-            f"{place} is no {what}: {e}", remedy="sign the bundle again, or remove this file"
+            f"{place} is no {what}: {e}",
+            remedy="get the bundle again from whoever signed it; or sign it, or remove this file",
         ) from e

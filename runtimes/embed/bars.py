@@ -50,8 +50,8 @@ def bars(
 
     An error passes the rule of ``runtimes.parity`` if it is at most the floor times the
     largest ratio; both are known once eager and oracle are. A narrower precision must also keep
-    its signal-to-noise ratio, which bounds the rms. Only the margin of its flipped decisions is
-    not among these numbers.
+    its signal-to-noise ratio, which bounds the rms. Not among these numbers are the margin of its
+    flipped decisions, and how many integers differ over all samples together.
 
     Raises:
         EngineError: Two samples have different outputs.

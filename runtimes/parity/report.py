@@ -92,8 +92,7 @@ class BackendReport:
             judge(v.output, v.sample, v.figures, thresholds, kind=v.kind, reduced=self.reduced)
             for v in self.verdicts
         ]
-        if self.reduced is None:
-            verdicts = judge_together(verdicts, thresholds)
+        verdicts = judge_together(verdicts, thresholds, self.reduced)
         dead = [facts for facts in outputs if facts.proves_nothing(thresholds)]
         return _concluded(replace(self, verdicts=tuple(verdicts)), dead, thresholds)
 

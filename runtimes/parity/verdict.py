@@ -25,6 +25,10 @@ _NOISE_PEAK: Final = 4
 16,000 times."""
 
 
+_USUAL: Final = ("real", "random")
+"""Kinds of samples; others were made, or sought, to be the worst."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The judgement on one output of one sample, with every figure behind it."""
@@ -194,7 +198,9 @@ def median_bar(max_ratio: float, elements: int) -> float:
     return max_ratio / math.sqrt(min(max(elements, 1), MEDIAN_ELEMENTS))
 
 
-def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[Verdict]:
+def judge_together(
+    verdicts: Sequence[Verdict], thresholds: Thresholds, reduced: Precision | None = None
+) -> list[Verdict]:
     """Judge each output over all its samples: a fault is there in most, bad luck in one.
 
     Where the median of the rms errors is above ``median_bar``, the sample with the largest fails.
@@ -206,7 +212,12 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
     Args:
         verdicts: Of one backend, in the order in which they are returned.
         thresholds: Where a verdict turns.
+        reduced: The artefact's precision, where it is narrower than the module's. Then it is
+            integers that are judged: one of each sample may differ, and of samples of one each
+            that is all.
     """
+    if reduced is not None:
+        return _changed_together(verdicts, thresholds.bar_of(reduced))
     found = list(verdicts)
     for output in dict.fromkeys(verdict.output for verdict in verdicts):
         ratios = {
@@ -224,12 +235,33 @@ def judge_together(verdicts: Sequence[Verdict], thresholds: Thresholds) -> list[
     return found
 
 
+def _changed_together(verdicts: Sequence[Verdict], bar: Reduced) -> list[Verdict]:
+    found = list(verdicts)
+    for output in dict.fromkeys(verdict.output for verdict in verdicts):
+        places = [
+            place
+            for place, verdict in enumerate(verdicts)
+            if verdict.output == output
+            and verdict.kind in _USUAL
+            and verdict.figures.rule == "exact"
+            and not verdict.figures.mismatch
+        ]
+        counts = [verdicts[place].figures for place in places]
+        differ = sum(figures.error_max for figures in counts)
+        total = sum(figures.elements for figures in counts)
+        most = max(1, math.floor(bar.max_flips * total))
+        if differ > most and all(found[place].status == "pass" for place in places):
+            place = max(places, key=lambda place: verdicts[place].figures.error_max)
+            reason = f"{differ:.0f} of {total} elements differ over all samples, {most} allowed"
+            found[place] = replace(found[place], status="fail", reason=reason)
+    return found
+
+
 def counts_together(verdict: Verdict) -> bool:
     """Whether ``judge_together`` takes a verdict into its median."""
     figures = verdict.figures
     measured = figures.rule == "oracle" and figures.dtype != "float64"
-    usual = verdict.kind in ("real", "random")  # others were made, or sought, to be the worst
-    return usual and measured and figures.elements > 0 and not figures.mismatch
+    return verdict.kind in _USUAL and measured and figures.elements > 0 and not figures.mismatch
 
 
 def _failed(verdict: Verdict, median: float, allowed: float, samples: int) -> Verdict:

@@ -180,8 +180,7 @@ def check_answers(
         for sample, outputs in zip(samples, measured, strict=True)
         for name, figures in outputs.items()
     ]
-    if reduced is None:
-        verdicts = judge_together(verdicts, thresholds)
+    verdicts = judge_together(verdicts, thresholds, reduced)
     return places_of_worst(verdicts)
 
 

@@ -15,6 +15,7 @@ import errno
 import faulthandler
 import json
 import os
+import resource
 import struct
 import tempfile
 from collections.abc import Callable, Iterable
@@ -164,7 +165,10 @@ def _result(data: bytes) -> Any:
 
 def _crashed(status: int) -> EngineError:
     if os.WIFSIGNALED(status):
-        return _ended(f"was ended by {ending(-os.WTERMSIG(status))}")
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limited = f" within {most >> 20} MiB of addresses (ulimit -v), and may need more"
+        few = "" if most == resource.RLIM_INFINITY else limited
+        return _ended(f"was ended by {ending(-os.WTERMSIG(status))}{few}")
     if os.WEXITSTATUS(status) == OUT_OF_MEMORY:
         return OutOfMemoryError(
             f"{_CHILD} ran out of memory",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from edgeport.runtimes.bundles.container import Container, reading
-from edgeport.runtimes.errors import EngineError, IntegrityError, StorageError
+from edgeport.runtimes.errors import IntegrityError, OutOfMemoryError, StorageError
 
 from .digest import sha256
 from .lease import check_lease, leased
@@ -57,7 +57,7 @@ def read(container: Container, stored: Stored) -> bytes:
     Raises:
         MissingFileError: The file is not there.
         IntegrityError: It is not the file that was packed.
-        EngineError: There is not enough memory.
+        OutOfMemoryError: There is not enough memory.
     """
     _refuse_too_large(container, [stored])
     chunks: list[bytes] = []
@@ -115,7 +115,7 @@ def private_copy(container: Container, files: Sequence[Stored]) -> Iterator[Path
     Raises:
         MissingFileError: A file is not there.
         IntegrityError: A file is not the one that was packed.
-        EngineError: There is not enough memory.
+        OutOfMemoryError: There is not enough memory.
         StorageError: A copy cannot be written.
     """
     _refuse_too_large(container, files)
@@ -219,12 +219,18 @@ def _private_folder(files: Sequence[Stored]) -> Iterator[Path]:
 
 def _refuse_too_large(container: Container, files: Sequence[Stored]) -> None:
     needed, free = sum(stored.size_bytes for stored in files), free_memory_bytes()
-    if free is not None and needed > free:
-        raise EngineError(
+    if free is not None and needed > free and all(_has_size(container, each) for each in files):
+        raise OutOfMemoryError(
             f"{container.place(files[0].file)} has {needed / _GIB:.1f} GiB, "
             f"and {free / _GIB:.1f} GiB of memory are free",
             remedy="use a machine with more memory",
         )
+
+
+def _has_size(container: Container, stored: Stored) -> bool:
+    """Whether a file has the size that the manifest tells: if not, its hash is not right either."""
+    with container.open(stored.file) as (_, size_bytes):
+        return size_bytes == stored.size_bytes
 
 
 def free_memory_bytes() -> int | None:

@@ -49,10 +49,10 @@ def measured_on(source: Source, *given: dict[str, Array]) -> list[float]:
 
 
 def test_half_of_the_rows_of_one_sample() -> None:
-    found = calibration_of(source(rows(100)), ())
-    assert measured_on(source(rows(100))) == [*range(0, 100, 2)]
+    found = calibration_of(source(rows(200)), ())
+    assert measured_on(source(rows(200))) == [*range(0, 200, 2)]
     assert max(len(part["x"]) for part in found.inputs) <= 32
-    assert found.origin == "of 50 rows, half of the samples"
+    assert found.origin == "of 100 rows, half of the samples"
     assert not found.doubts
 
 
@@ -68,7 +68,7 @@ def test_the_one_row_there_is_and_few_are_doubted() -> None:
     assert found.origin == "of 1 row, which the proof has too"
     assert found.doubts == (
         "int8: ranges of values were measured on 1 row, and others may leave them: give a hundred "
-        "real ones or more, with --samples or --calibration",
+        "real ones or more with --calibration, or twice as many with --samples",
     )
 
 

@@ -100,6 +100,15 @@ def test_convolutions_have_ranges_that_are_measured_on_samples(tmp_path: Path) -
     assert runtimes.verify(made.bundle).passed
 
 
+def test_what_is_in_int8_and_computes_in_float32_is_told(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 2, 4, 2))
+    torch.manual_seed(0)
+    made = narrow(module, {"x": torch.randn(2, 2, 16)}, tmp_path / "m.edge", "int8")
+    assert made.bundle.manifest.artefacts[0].details["quantization"] == (
+        "static, 100% of the weights; ONNX Runtime computes ConvTranspose in float32 on the CPU"
+    )
+
+
 def test_a_file_that_is_narrower_is_smaller(tmp_path: Path) -> None:
     module, example = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 4)), images(2, 64)
     plain = deploy.export(module, example, tmp_path / "m.edge", dimensions=BATCH, formats=["onnx"])
@@ -855,3 +864,102 @@ def test_weights_in_a_file_of_their_own(
         "manifest.json", "model.onnx", "model.onnx.data", "golden.safetensors",
         "reports/parity.json",
     }  # fmt: skip  # one line
+
+
+class Boxes(nn.Module):
+    """Pixels and scores in one output, as detectors have them; or a temperature in Kelvin."""
+
+    def __init__(self, joined: bool, whole: float = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(1, 4, 5, padding=2)
+        self.head = nn.Linear(4, 4)
+        self.joined, self.whole = joined, whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.conv(x[:, None]).relu().mean(-1)) + self.whole
+        if not self.joined:
+            return y
+        return torch.cat([640 * y[:, :2].sigmoid(), y[:, 2:].sigmoid()], 1)
+
+
+def waves(rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, 32, generator=generator) * torch.rand(rows, 1, generator=generator) * 3
+
+
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        (Boxes(joined=True), None),
+        (Boxes(joined=False, whole=293), None),
+        (Boxes(joined=True), "tensorrt-10"),
+    ],
+)
+def test_what_stands_beside_larger_values_is_not_lost(
+    module: nn.Module, target: str | None, tmp_path: Path
+) -> None:
+    """All of a range was for pixels, or for 293: 50 dB, and nothing of the scores."""
+    options: Any = {"samples": [{"x": waves(64)}], "target": target}
+    made = narrow(module, {"x": waves(2)}, tmp_path / "m.edge", "int8", **options)
+    x = waves(40)
+    with torch.no_grad(), runtimes.open(made.bundle.path) as session:
+        error = session.run({"x": x.numpy()})["output"] - module(x).numpy()
+        change = module(x).numpy()
+    assert np.all(error.std(0) < 0.5 * change.std(0))  # of each column; nothing is left at 1
+
+
+class Units(nn.Module):
+    """One layer for what is of two sizes: no way keeps the small one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(1, 2, 5, padding=2)
+        with torch.no_grad():
+            self.conv.weight[0] *= 3000
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x[:, None])
+        return y
+
+
+class Few(Units):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 1] + 9000
+
+
+def test_parts_that_no_way_keeps_are_told(tmp_path: Path) -> None:
+    options: Any = {"samples": [{"x": waves(64)}]}
+    made = narrow(Units(), {"x": waves(2)}, tmp_path / "m.edge", "int8", **options)
+    told = "int8: nothing is left of what changes from input to input in 1 of the 2 parts of output"
+    assert [note for note in made.notes if note.startswith(told)]
+    assert made.bundle.manifest.notes[0].startswith(told)
+    assert runtimes.verify(made.bundle).passed
+
+
+def test_edge_cases_that_are_far_off_are_told(tmp_path: Path) -> None:
+    """int8 owes them nothing but structure, and the table of a proof is without them."""
+    made = narrow(Boxes(joined=False), {"x": waves(2)}, tmp_path / "m.edge", "int8")
+    (backend,) = made.report.backends
+    told = {v.sample for v in backend.verdicts if v.kind == "edge" and v.figures.snr_db < 20}
+    (note,) = (each for each in made.notes if each.startswith("int8: edge cases owe no signal; "))
+    assert note.partition(" on ")[2].split(", ") == [
+        sample for sample, _ in made.bundle.manifest.samples if sample in told
+    ]
+    assert note in made.bundle.manifest.notes
+
+
+def test_an_output_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    example, output = {"x": waves(2)}, tmp_path / "m.edge"
+    with pytest.raises(ParityError, match="output is no nearer to the module's than its") as e:
+        narrow(Few(), example, output, "int8", samples=[{"x": waves(64)}])
+    assert e.value.remedy.startswith(
+        "give --samples in which it changes more, or allow it with --constant-output output, or "
+        "return what changes alone, what is of another size by a layer of its own, and add or join"
+    )
+    allowed = Thresholds(constant_outputs=("output",))
+    options: Any = {"samples": [{"x": waves(64)}], "thresholds": allowed}
+    narrow(Few(), example, tmp_path / "allowed.edge", "int8", **options)
+    made = narrow(Few(), example, output, "int8")  # drawn inputs may be too much alike
+    assert any("on drawn inputs: give --samples" in note for note in made.notes)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.runtimes import BackendMissingError, MissingFileError, Options, UsageError, session
+from edgeport.runtimes.needs import needs
 from edgeport.runtimes.session import BACKENDS, FORMATS, open_artefact, probe
 
 
@@ -110,6 +111,16 @@ def test_a_broken_library_is_told_apart(
     assert python(code) == (
         f"backend '{backend}' needs '{library}', which is installed and does not load: {words}\n"
         f"pip install --force-reinstall 'edgeport[{extra}]'\n"
+    )
+
+
+def test_a_library_without_addresses_wants_memory() -> None:
+    found = "libonnx.so: failed to map segment from shared object"
+    with pytest.raises(BackendMissingError, match=found) as e, needs("it", "ort"):
+        raise ImportError(found)
+    assert e.value.remedy == (
+        "give it more memory (ulimit -v), and a place that is not mounted noexec; pip install "
+        "--force-reinstall 'edgeport[ort]'"
     )
 
 

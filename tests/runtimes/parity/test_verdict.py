@@ -202,6 +202,21 @@ def test_the_smallest_sample_says_how_many_elements_there_are() -> None:
     assert statuses(judge_together([*few, *again], T)) == ["pass"] * 3
 
 
+def test_of_samples_of_one_decision_each_not_all_may_differ() -> None:
+    def counted(differing: int, kind: Kind = "real") -> list[Verdict]:
+        figures = [Figures("exact", "int64", elements=1, error_max=float(n < differing))
+                   for n in range(24)]  # fmt: skip  # one thing
+        found = [judge("class", f"{n}", f, T, kind=kind, reduced="int8")
+                 for n, f in enumerate(figures)]  # fmt: skip  # one thing
+        assert statuses(found) == ["pass"] * 24
+        return judge_together(found, T, "int8")
+
+    assert statuses(counted(2)) == ["pass"] * 24
+    assert statuses(counted(24, "edge")) == ["pass"] * 24
+    (wrong,) = (verdict for verdict in counted(3) if verdict.status == "fail")
+    assert wrong.reason == "3 of 24 elements differ over all samples, 2 allowed"
+
+
 def test_each_output_has_a_median_and_a_bar_of_its_own() -> None:
     wrong, right = judged(4, 4, output="wrong"), judged(1, 1, output="right")
     assert statuses(judge_together([*wrong, *right], T)) == ["fail", "pass", "pass", "pass"]

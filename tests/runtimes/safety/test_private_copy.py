@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from handmade import stored
 
-from edgeport.runtimes import EngineError, IntegrityError, StorageError
+from edgeport.runtimes import IntegrityError, OutOfMemoryError, StorageError
 from edgeport.runtimes.bundles.container import Folder, Zip
 from edgeport.runtimes.safety import private_copy as module
 from edgeport.runtimes.safety.private_copy import check, copy, private_copy, read, steady
@@ -125,9 +125,12 @@ def test_there_is_not_enough_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         lambda: steady(Folder(tmp_path), [file]).__enter__(),
     ):
         with pytest.raises(
-            EngineError, match=r"/a has 0\.0 GiB, and 0\.0 GiB of memory are free\n  fix: use a"
+            OutOfMemoryError,
+            match=r"/a has 0\.0 GiB, and 0\.0 GiB of memory are free\n  fix: use a",
         ):
             call()
+    with pytest.raises(IntegrityError, match="its size or sha256 differs"):  # and not the memory
+        read(Folder(tmp_path), replace(file, size_bytes=10**18))
     monkeypatch.setattr(module, "free_memory_bytes", lambda: None)
     assert read(Folder(tmp_path), file) == b"12345"
 
