@@ -9,7 +9,7 @@ from typing import Final
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.task import Task, describe
 from edgeport.deploy.proof.trial import (
-    UNUSUAL,
+    ASKED,
     Trial,
     answer_unusual,
     answered_below_zero,
@@ -146,13 +146,16 @@ def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[s
         return run_isolated(partial(answer_unusual, reference, names), limits)
 
     try:
-        answers = ask(*UNUSUAL)
+        answers = ask(*ASKED)
         if not isinstance(answers, Killed):
             return answers, []
-        for name in UNUSUAL:  # to know which
-            answers = ask(name)
+        ended: set[str] = set()
+        for name in ASKED:  # to know which
+            kind, *_ = name.split(",")
+            answers = [] if kind in ended else ask(name)
             if isinstance(answers, Killed):
-                killed.setdefault(answers.problem, []).append(name)
+                killed.setdefault(answers.problem, []).append(kind)
+                ended.add(kind)
             else:
                 found += answers
     except ExportError as e:

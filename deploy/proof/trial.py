@@ -30,7 +30,9 @@ from .search import Searched, search
 from .task import Score, Task
 
 UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
-_NAN_AMONG_LARGE: Final = "NaN, large"
+ASKED: Final = (*UNUSUAL, *(f"{name}, some" for name in UNUSUAL), "NaN, large")
+_SOME: Final = 0.1
+"""The share of values that are NaN where some are: most windows, sums and rows have none then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,13 @@ def emulated_name(precision: str) -> str:
 def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
 
-    And about one NaN among large values: an engine that passes over it in a maximum may take
-    another way by these, ``if x.max() > 1``, and by those of the example none.
+    And with some: whether a maximum passes over one hangs on where it stands in its window. And
+    about one NaN among large values: an engine that passes over it in a maximum may take another
+    way by these, ``if x.max() > 1``, and by those of the example none.
 
     Args:
         reference: What the module answers.
-        names: Some of ``UNUSUAL``.
+        names: Some of ``ASKED``.
 
     Returns:
         Golden samples; without those that the module rejects: nothing has to agree with an error.
@@ -76,12 +79,9 @@ def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
     """
     example = reference.source.example
     found = []
-    given = [(name, UNUSUAL[name], example) for name in names]
-    if "NaN" in names:
-        among = {key: large(array) for key, array in example.items()}
-        given.append((_NAN_AMONG_LARGE, np.nan, among))
-    for name, value, around in given:
-        inputs = {key: _put(array, value) for key, array in around.items()}
+    for name in names:
+        kind, _, how = name.partition(", ")
+        inputs = _UNUSUALLY[how](example, UNUSUAL[kind])
         try:
             found.append(reference.answer(Sample(name, "edge", inputs)))
         except Exception as e:  # whatever the module raises
@@ -242,6 +242,33 @@ def _put(array: Array, value: float, kind: str = "f") -> Array:
     array = array.copy()
     array.reshape(-1)[array.size // 2] = value
     return array
+
+
+def _one(example: Mapping[str, Array], value: float) -> dict[str, Array]:
+    return {name: _put(array, value) for name, array in example.items()}
+
+
+def _one_among_large(example: Mapping[str, Array], value: float) -> dict[str, Array]:
+    return {name: _put(large(array), value) for name, array in example.items()}
+
+
+def _some(example: Mapping[str, Array], value: float) -> dict[str, Array]:
+    """In places as drawn, elsewhere in each input, and in the last: there is one at least."""
+    generator = np.random.default_rng(0)
+    found = dict(example)
+    for name, array in example.items():
+        if array.dtype.kind == "f" and array.size:
+            places = generator.random(array.shape) < _SOME
+            places.reshape(-1)[-1] = True
+            found[name] = np.where(places, array.dtype.type(value), array)
+    return found
+
+
+_UNUSUALLY: Final[Mapping[str, Callable[[Mapping[str, Array], float], dict[str, Array]]]] = {
+    "": _one,
+    "some": _some,
+    "large": _one_among_large,
+}
 
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:
