@@ -1,5 +1,6 @@
 """After the proof: ask more of the artefacts that passed, in a process of its own."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from edgeport.deploy.proof.trial import (
     Trial,
     answer_unusual,
     answered_below_zero,
+    check_far,
     refused_below_zero,
     try_further,
 )
@@ -56,11 +58,15 @@ def ask_further(
         emulated: As for ``try_further``.
 
     Raises:
+        SourceError: The module remembers what is far from all samples.
         ParityError: A search found inputs on which a backend is wrong, or the labels say that it
             is worse than the module.
         ExportError: The process was ended.
     """
     patient = _patient(reference, limits)
+    for sample in golden[:1]:
+        with contextlib.suppress(ExportError):  # torch may not be asked here
+            run_isolated(partial(check_far, reference, sample), patient)
     unusual, unanswered = _unusual(reference, patient)
     work = partial(try_further, bundle, reference, golden, unusual, search_s, task, emulated)
     trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))

@@ -17,6 +17,7 @@ from edgeport.deploy.diagnosis.rules import FORKED
 from edgeport.deploy.sources.edge_cases import large
 from edgeport.deploy.sources.running import run_module
 from edgeport.deploy.sources.samples import Sample
+from edgeport.deploy.sources.state import state_of
 from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
@@ -24,6 +25,7 @@ from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 
+from .determinism import check_unchanged
 from .ranges import within_ranges
 from .reference import Reference
 from .search import Searched, search
@@ -31,6 +33,7 @@ from .task import Score, Task
 
 UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
 ASKED: Final = (*UNUSUAL, *(f"{name}, some" for name in UNUSUAL), "NaN, large")
+_FAR: Final = (1e6, -1e6)
 _SOME: Final = 0.1
 """The share of values that are NaN where some are: most windows, sums and rows have none then."""
 
@@ -88,6 +91,23 @@ def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
             if FORKED in str(e):
                 raise
     return found
+
+
+def check_far(reference: Reference, sample: Golden) -> None:
+    """Refuse a module that remembers what is far from all samples: a largest value, a count.
+
+    Raises:
+        SourceError: Its answer is another one since it ran on inputs a million times as large, or
+            with NaN or Inf: with what it keeps.
+    """
+    flat, example = reference.source.flat, reference.source.example
+    before = state_of(flat.module)
+    asked = [_some(example, value) for value in UNUSUAL.values()]
+    for inputs in (*asked, *(_times(example, factor) for factor in _FAR)):
+        with contextlib.suppress(Exception):  # whatever the module raises
+            run_module(flat, inputs)
+    with contextlib.suppress(RuntimeError):  # see ``compilers.derivatives_in_forks``
+        check_unchanged(flat, sample, before)
 
 
 def refused_below_zero(reference: Reference) -> list[str]:
@@ -250,6 +270,13 @@ def _one(example: Mapping[str, Array], value: float) -> dict[str, Array]:
 
 def _one_among_large(example: Mapping[str, Array], value: float) -> dict[str, Array]:
     return {name: _put(large(array), value) for name, array in example.items()}
+
+
+def _times(example: Mapping[str, Array], factor: float) -> dict[str, Array]:
+    with np.errstate(over="ignore"):  # float16 ends at 65,504
+        return {
+            n: a * a.dtype.type(factor) if a.dtype.kind == "f" else a for n, a in example.items()
+        }
 
 
 def _some(example: Mapping[str, Array], value: float) -> dict[str, Array]:

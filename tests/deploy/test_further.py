@@ -13,7 +13,7 @@ from edgeport import deploy, runtimes
 from edgeport.deploy.further import ask_further
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.deploy.proof.task import Task
-from edgeport.runtimes import Bundle, ExportError, ParityError
+from edgeport.runtimes import Bundle, ExportError, ParityError, SourceError
 
 ROWS = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
 
@@ -90,6 +90,31 @@ def test_nan_among_large_values_is_asked_too(tmp_path: Path) -> None:
     )  # fmt: skip  # one call
     told = "ort-cpu does not answer inputs with NaN as the module does"
     assert [note for note in made.notes if note.startswith(told)]
+
+
+class Remembers(nn.Module):
+    """What no sample changes: the largest value from 10,000 on, or how often there was one."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.kept = how, nn.Buffer(torch.tensor(1e4 if how == "largest" else 0.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "largest":
+            self.kept.copy_(torch.maximum(self.kept, x.max()))
+            return x / self.kept
+        self.kept.add_((x < -1e4).sum())
+        return x + self.kept
+
+
+@pytest.mark.parametrize("how", ["largest", "count"])
+def test_what_only_values_far_from_all_samples_change_is_a_state(how: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"Remembers keeps state: .*, through kept\b") as caught:
+        deploy.export(
+            Remembers(how), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["onnx"],
+            dimensions={"x": {0: "batch"}},
+        )  # fmt: skip  # one call
+    assert caught.value.remedy.startswith("take it as an input of forward")
 
 
 class Windows(nn.Module):
