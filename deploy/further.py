@@ -7,17 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from edgeport.deploy.proof.far_state import check_far
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.task import Task, describe
 from edgeport.deploy.proof.trial import (
-    ASKED,
     Trial,
-    answer_unusual,
     answered_below_zero,
-    check_far,
     refused_below_zero,
     try_further,
 )
+from edgeport.deploy.proof.unusual import ASKED, answer_unusual
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, ExportError, ParityError
 from edgeport.runtimes.bundles.golden import Golden

@@ -5,19 +5,15 @@ module answers NaN and Inf in yet another one: a loop over its values may never 
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.diagnosis.rules import FORKED
-from edgeport.deploy.sources.edge_cases import large
 from edgeport.deploy.sources.running import run_module
-from edgeport.deploy.sources.samples import Sample
-from edgeport.deploy.sources.state import state_of
 from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
@@ -25,17 +21,11 @@ from edgeport.runtimes.parity.thresholds import Precision
 from edgeport.runtimes.parity.verdict import Verdict
 from edgeport.runtimes.parity.verification import check_session
 
-from .determinism import check_unchanged
 from .ranges import within_ranges
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
-
-UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
-ASKED: Final = (*UNUSUAL, *(f"{name}, some" for name in UNUSUAL), "NaN, large")
-_FAR: Final = (1e6, -1e6)
-_SOME: Final = 0.1
-"""The share of values that are NaN where some are: most windows, sums and rows have none then."""
+from .unusual import UNUSUAL, put
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,53 +51,6 @@ class Trial:
 def emulated_name(precision: str) -> str:
     """Whose answers are those of the file that rounds each value, in the place of an engine's."""
     return f"{precision}, emulated"
-
-
-def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
-    """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
-
-    And with some: whether a maximum passes over one hangs on where it stands in its window. And
-    about one NaN among large values: an engine that passes over it in a maximum may take another
-    way by these, ``if x.max() > 1``, and by those of the example none.
-
-    Args:
-        reference: What the module answers.
-        names: Some of ``ASKED``.
-
-    Returns:
-        Golden samples; without those that the module rejects: nothing has to agree with an error.
-
-    Raises:
-        RuntimeError: torch may not be asked here: see ``compilers.derivatives_in_forks``.
-    """
-    example = reference.source.example
-    found = []
-    for name in names:
-        kind, _, how = name.partition(", ")
-        inputs = _UNUSUALLY[how](example, UNUSUAL[kind])
-        try:
-            found.append(reference.answer(Sample(name, "edge", inputs)))
-        except Exception as e:  # whatever the module raises
-            if FORKED in str(e):
-                raise
-    return found
-
-
-def check_far(reference: Reference, sample: Golden) -> None:
-    """Refuse a module that remembers what is far from all samples: a largest value, a count.
-
-    Raises:
-        SourceError: Its answer is another one since it ran on inputs a million times as large, or
-            with NaN or Inf: with what it keeps.
-    """
-    flat, example = reference.source.flat, reference.source.example
-    before = state_of(flat.module)
-    asked = [_some(example, value) for value in UNUSUAL.values()]
-    for inputs in (*asked, *(_times(example, factor) for factor in _FAR)):
-        with contextlib.suppress(Exception):  # whatever the module raises
-            run_module(flat, inputs)
-    with contextlib.suppress(RuntimeError):  # see ``compilers.derivatives_in_forks``
-        check_unchanged(flat, sample, before)
 
 
 def refused_below_zero(reference: Reference) -> list[str]:
@@ -253,49 +196,7 @@ def _integers(reference: Reference) -> list[str]:
 
 def _below_zero(reference: Reference, name: str) -> dict[str, Array]:
     example = reference.source.example
-    return {**example, name: _put(example[name], -1, "i")}
-
-
-def _put(array: Array, value: float, kind: str = "f") -> Array:
-    if array.dtype.kind != kind or not array.size:
-        return array
-    array = array.copy()
-    array.reshape(-1)[array.size // 2] = value
-    return array
-
-
-def _one(example: Mapping[str, Array], value: float) -> dict[str, Array]:
-    return {name: _put(array, value) for name, array in example.items()}
-
-
-def _one_among_large(example: Mapping[str, Array], value: float) -> dict[str, Array]:
-    return {name: _put(large(array), value) for name, array in example.items()}
-
-
-def _times(example: Mapping[str, Array], factor: float) -> dict[str, Array]:
-    with np.errstate(over="ignore"):  # float16 ends at 65,504
-        return {
-            n: a * a.dtype.type(factor) if a.dtype.kind == "f" else a for n, a in example.items()
-        }
-
-
-def _some(example: Mapping[str, Array], value: float) -> dict[str, Array]:
-    """In places as drawn, elsewhere in each input, and in the last: there is one at least."""
-    generator = np.random.default_rng(0)
-    found = dict(example)
-    for name, array in example.items():
-        if array.dtype.kind == "f" and array.size:
-            places = generator.random(array.shape) < _SOME
-            places.reshape(-1)[-1] = True
-            found[name] = np.where(places, array.dtype.type(value), array)
-    return found
-
-
-_UNUSUALLY: Final[Mapping[str, Callable[[Mapping[str, Array], float], dict[str, Array]]]] = {
-    "": _one,
-    "some": _some,
-    "large": _one_among_large,
-}
+    return {**example, name: put(example[name], -1, "i")}
 
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:

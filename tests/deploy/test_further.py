@@ -117,6 +117,29 @@ def test_what_only_values_far_from_all_samples_change_is_a_state(how: str, tmp_p
     assert caught.value.remedy.startswith("take it as an input of forward")
 
 
+class Counts(nn.Module):
+    """How often it was called; ``after`` so many calls it answers something else."""
+
+    def __init__(self, after: int | None) -> None:
+        super().__init__()
+        self.after, self.calls, self.steps = after, nn.Buffer(torch.tensor(0)), 0
+
+    def forward(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
+        self.calls.add_(1)
+        self.steps += 1
+        if self.after is None:
+            return x * 2
+        return x * 2 if self.steps < self.after else x + self.calls // self.after
+
+
+def test_what_only_many_calls_change_is_a_state(tmp_path: Path) -> None:
+    example = {"x": torch.randn(3, 4)}
+    with pytest.raises(SourceError, match=r"Counts keeps state: .*, through steps, calls\b"):
+        deploy.export(Counts(after=500), example, tmp_path / "m.edge", formats=["onnx"])
+    made = deploy.export(Counts(after=None), example, tmp_path / "m.edge", formats=["onnx"])
+    assert made.report.passed
+
+
 class Windows(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.unfold(1, 4, 1).amax(-1)
