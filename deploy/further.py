@@ -1,21 +1,22 @@
 """After the proof: ask more of the artefacts that passed, in a process of its own."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from edgeport.deploy.proof.far_state import check_far
 from edgeport.deploy.proof.reference import Reference
 from edgeport.deploy.proof.task import Task, describe
 from edgeport.deploy.proof.trial import (
-    UNUSUAL,
     Trial,
-    answer_unusual,
     answered_below_zero,
     refused_below_zero,
     try_further,
 )
+from edgeport.deploy.proof.unusual import ASKED, answer_unusual
 from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, ExportError, ParityError
 from edgeport.runtimes.bundles.golden import Golden
@@ -56,11 +57,15 @@ def ask_further(
         emulated: As for ``try_further``.
 
     Raises:
+        SourceError: The module remembers what is far from all samples.
         ParityError: A search found inputs on which a backend is wrong, or the labels say that it
             is worse than the module.
         ExportError: The process was ended.
     """
     patient = _patient(reference, limits)
+    for sample in golden[:1]:
+        with contextlib.suppress(ExportError):  # torch may not be asked here
+            run_isolated(partial(check_far, reference, sample), patient)
     unusual, unanswered = _unusual(reference, patient)
     work = partial(try_further, bundle, reference, golden, unusual, search_s, task, emulated)
     trial = run_isolated(work, replace(limits, time_s=limits.time_s + search_s))
@@ -146,13 +151,16 @@ def _unusual(reference: Reference, limits: Limits) -> tuple[list[Golden], list[s
         return run_isolated(partial(answer_unusual, reference, names), limits)
 
     try:
-        answers = ask(*UNUSUAL)
+        answers = ask(*ASKED)
         if not isinstance(answers, Killed):
             return answers, []
-        for name in UNUSUAL:  # to know which
-            answers = ask(name)
+        ended: set[str] = set()
+        for name in ASKED:  # to know which
+            kind, *_ = name.split(",")
+            answers = [] if kind in ended else ask(name)
             if isinstance(answers, Killed):
-                killed.setdefault(answers.problem, []).append(name)
+                killed.setdefault(answers.problem, []).append(kind)
+                ended.add(kind)
             else:
                 found += answers
     except ExportError as e:

@@ -5,18 +5,15 @@ module answers NaN and Inf in yet another one: a loop over its values may never 
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from edgeport.deploy.diagnosis.rules import FORKED
-from edgeport.deploy.sources.edge_cases import large
 from edgeport.deploy.sources.running import run_module
-from edgeport.deploy.sources.samples import Sample
 from edgeport.runtimes import Bundle, EdgeportError, EngineError, Options
 from edgeport.runtimes.bundles.golden import Golden
 from edgeport.runtimes.inputs import Array
@@ -28,9 +25,7 @@ from .ranges import within_ranges
 from .reference import Reference
 from .search import Searched, search
 from .task import Score, Task
-
-UNUSUAL: Final = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf}
-_NAN_AMONG_LARGE: Final = "NaN, large"
+from .unusual import UNUSUAL, put
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +51,6 @@ class Trial:
 def emulated_name(precision: str) -> str:
     """Whose answers are those of the file that rounds each value, in the place of an engine's."""
     return f"{precision}, emulated"
-
-
-def answer_unusual(reference: Reference, names: Iterable[str]) -> list[Golden]:
-    """Ask the module about its example with one NaN, or Inf, in the middle of each float input.
-
-    And about one NaN among large values: an engine that passes over it in a maximum may take
-    another way by these, ``if x.max() > 1``, and by those of the example none.
-
-    Args:
-        reference: What the module answers.
-        names: Some of ``UNUSUAL``.
-
-    Returns:
-        Golden samples; without those that the module rejects: nothing has to agree with an error.
-
-    Raises:
-        RuntimeError: torch may not be asked here: see ``compilers.derivatives_in_forks``.
-    """
-    example = reference.source.example
-    found = []
-    given = [(name, UNUSUAL[name], example) for name in names]
-    if "NaN" in names:
-        among = {key: large(array) for key, array in example.items()}
-        given.append((_NAN_AMONG_LARGE, np.nan, among))
-    for name, value, around in given:
-        inputs = {key: _put(array, value) for key, array in around.items()}
-        try:
-            found.append(reference.answer(Sample(name, "edge", inputs)))
-        except Exception as e:  # whatever the module raises
-            if FORKED in str(e):
-                raise
-    return found
 
 
 def refused_below_zero(reference: Reference) -> list[str]:
@@ -233,15 +196,7 @@ def _integers(reference: Reference) -> list[str]:
 
 def _below_zero(reference: Reference, name: str) -> dict[str, Array]:
     example = reference.source.example
-    return {**example, name: _put(example[name], -1, "i")}
-
-
-def _put(array: Array, value: float, kind: str = "f") -> Array:
-    if array.dtype.kind != kind or not array.size:
-        return array
-    array = array.copy()
-    array.reshape(-1)[array.size // 2] = value
-    return array
+    return {**example, name: put(example[name], -1, "i")}
 
 
 def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:

@@ -32,6 +32,7 @@ Kind: TypeAlias = Literal[
     "shorts",
     "index",
     "index like",
+    "lengths or index like",
     "offsets",
     "like",
     "text",
@@ -93,7 +94,9 @@ def kind_of(declared: Signature, spec: TensorSpec, values: Values) -> Kind:
     if spec.name in values.offsets:
         return "offsets"
     if spec.name in values.tables:
-        return "index like" if like.size else "index"
+        if not like.size:
+            return "index"
+        return "lengths or index like" if counts else "index like"
     if like.size and not np.isin(like, (0, 1)).all():
         return "counts like" if counts else "like"
     if spec.dtype.startswith("float"):
@@ -275,6 +278,7 @@ def cut_or_repeated(array: Array, sizes: Mapping[int, int], start: int = 0) -> A
 
 _ANY: Final = _Way(_zero_or_one, "0 and 1")
 _ONES: Final = _Way(lambda asked: np.ones(asked.shape), "1 alone")
+_LENGTHS: Final = _Way(_lengths, "lengths from 1 on, the longest first")
 
 _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
     "floats": (
@@ -292,13 +296,19 @@ _WAYS: Final[Mapping[Kind, tuple[_Way, ...]]] = {
         _ONES,
     ),
     "flag": (_ANY, _ONES),
-    "counts": (_Way(_lengths, "lengths from 1 on, the longest first"), _ANY, _ONES),
-    "counts like": (_Way(_chosen), _Way(_lengths, "lengths from 1 on, the longest first")),
+    "counts": (_LENGTHS, _ANY, _ONES),
+    "counts like": (_Way(_chosen), _LENGTHS),
     "bytes": (_Way(_all, "all bytes"), _ANY),
     "shorts": (_Way(_all, "all integers of 16 bits"), _ANY),
     "index": (_Way(_rows, "every valid index, {} to {}"), _ANY),
     "index like": (
         _Way(_rows),
+        _Way(_chosen, "the values of the example"),
+        _Way(_as_given, "the rows of the example"),
+    ),
+    "lengths or index like": (  # F.one_hot(lengths - 1, 64)
+        _Way(_rows),
+        _LENGTHS,
         _Way(_chosen, "the values of the example"),
         _Way(_as_given, "the rows of the example"),
     ),

@@ -30,6 +30,7 @@ from .buffers import INFERENCE_MODE, TorchBinder, owned
 from .device import GpuChoices, require_all_on, require_torch_device
 from .failures import failure, gpu_failure, last_line
 from .threads import THREADS, outlast_forks
+from .turns import in_turn, writes_to_itself
 
 EXTRA_FILE: Final = "edgeport.signature.json"
 """Under this name a torch archive carries its signature."""
@@ -45,7 +46,8 @@ class TorchSession(Closes):
     Every tensor of it is on ``device``, as ``require_all_on`` has seen; inputs are copied there.
     Inputs are copied, so that a module that writes into its inputs cannot reach the caller's
     arrays: on the CPU, small ones into tensors that are used again. Safe to share between threads,
-    and to use in a forked process.
+    which take turns where the module writes into tensors of its own, and to use in a forked
+    process.
     Torch has one thread count for the whole process: opening a session sets it, closing the newest
     restores it, and ``engine.threads`` tells what it is now; so it is with TF32 on a GPU, and
     ``engine.precision``.
@@ -254,8 +256,10 @@ def open_signed(
     require_all_on(device, name, [*module.parameters(), *module.buffers()])
     # A script has its hooks in it, and Module.__call__ would look for others: 3 us.
     call = module.forward if isinstance(module, torch.jit.ScriptModule) else module
+    call = _without_autocast(call, device)
     kind = TorchSession if device == _CPU else TorchGpuSession
-    return kind(backend, _without_autocast(call, device), signature, options, device)
+    alone = in_turn(call) if writes_to_itself(module) else call
+    return kind(backend, alone, signature, options, device)
 
 
 def _without_autocast(call: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

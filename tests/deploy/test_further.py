@@ -13,7 +13,7 @@ from edgeport import deploy, runtimes
 from edgeport.deploy.further import ask_further
 from edgeport.deploy.proof.reference import Reference, make_golden
 from edgeport.deploy.proof.task import Task
-from edgeport.runtimes import Bundle, ExportError, ParityError
+from edgeport.runtimes import Bundle, ExportError, ParityError, SourceError
 
 ROWS = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
 
@@ -86,6 +86,69 @@ def test_nan_among_large_values_is_asked_too(tmp_path: Path) -> None:
     """ONNX Runtime passes over it in a maximum: by small values the gate is closed all the same."""
     made = deploy.export(
         Gated(), {"x": torch.rand(3, 4)}, tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "batch"}},
+    )  # fmt: skip  # one call
+    told = "ort-cpu does not answer inputs with NaN as the module does"
+    assert [note for note in made.notes if note.startswith(told)]
+
+
+class Remembers(nn.Module):
+    """What no sample changes: the largest value from 10,000 on, or how often there was one."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.kept = how, nn.Buffer(torch.tensor(1e4 if how == "largest" else 0.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "largest":
+            self.kept.copy_(torch.maximum(self.kept, x.max()))
+            return x / self.kept
+        self.kept.add_((x < -1e4).sum())
+        return x + self.kept
+
+
+@pytest.mark.parametrize("how", ["largest", "count"])
+def test_what_only_values_far_from_all_samples_change_is_a_state(how: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"Remembers keeps state: .*, through kept\b") as caught:
+        deploy.export(
+            Remembers(how), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["onnx"],
+            dimensions={"x": {0: "batch"}},
+        )  # fmt: skip  # one call
+    assert caught.value.remedy.startswith("take it as an input of forward")
+
+
+class Counts(nn.Module):
+    """How often it was called; ``after`` so many calls it answers something else."""
+
+    def __init__(self, after: int | None) -> None:
+        super().__init__()
+        self.after, self.calls, self.steps = after, nn.Buffer(torch.tensor(0)), 0
+
+    def forward(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
+        self.calls.add_(1)
+        self.steps += 1
+        if self.after is None:
+            return x * 2
+        return x * 2 if self.steps < self.after else x + self.calls // self.after
+
+
+def test_what_only_many_calls_change_is_a_state(tmp_path: Path) -> None:
+    example = {"x": torch.randn(3, 4)}
+    with pytest.raises(SourceError, match=r"Counts keeps state: .*, through steps, calls\b"):
+        deploy.export(Counts(after=500), example, tmp_path / "m.edge", formats=["onnx"])
+    made = deploy.export(Counts(after=None), example, tmp_path / "m.edge", formats=["onnx"])
+    assert made.report.passed
+
+
+class Windows(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unfold(1, 4, 1).amax(-1)
+
+
+def test_some_nan_are_asked_too(tmp_path: Path) -> None:
+    """Of one in the middle ONNX Runtime's maximum is right in all windows that have it."""
+    made = deploy.export(
+        Windows(), {"x": torch.rand(3, 7)}, tmp_path / "m.edge", formats=["onnx"],
         dimensions={"x": {0: "batch"}},
     )  # fmt: skip  # one call
     told = "ort-cpu does not answer inputs with NaN as the module does"

@@ -214,6 +214,9 @@ ONNX_TABLE: Final[Mapping[Any, Callable[..., Any]]] = {
     _aten.im2col.default: _unfold,
     _SQUEEZE: _squeeze,
     _aten.add.Tensor: elementwise.added,
+    _aten.clamp.default: elementwise.bounded,
+    _aten.clamp_min.default: elementwise.bounded,
+    _aten.clamp_max.default: elementwise.bounded_above,
     _aten.rsub.Scalar: elementwise.subtracted,
     _aten.arange.default: elementwise.steps_to,
     _aten.arange.start: elementwise.steps,
@@ -346,6 +349,10 @@ _SOMETIMES: Final[Mapping[Any, Callable[[Node], bool]]] = {
     **dict.fromkeys(
         (_aten.arange.default, _aten.arange.start, _aten.arange.start_step),
         elementwise.has_fractions,
+    ),
+    **dict.fromkeys(
+        (_aten.clamp.default, _aten.clamp_min.default, _aten.clamp_max.default),
+        elementwise.has_one_bound,
     ),
     **dict.fromkeys((_aten.max.dim, _aten.min.dim), _of_masks),
     **dict.fromkeys(_QUOTIENTS, _of_quotient),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from . import free_numbers
-from .fx_nodes import value_of
+from .fx_nodes import arguments, value_of
 from .symbols import is_free
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
@@ -255,6 +255,29 @@ def added(x: Any, y: Any, *, alpha: float = 1) -> Any:
     """Of two masks, which ONNX does not add."""
     are_masks = all(isinstance(each, Tensor) and each.dtype == torch.bool for each in (x, y))
     return x | y if are_masks and alpha else NotImplemented
+
+
+def bounded(x: Tensor, min: float | None = None, max: float | None = None) -> Any:
+    """Of one bound: ONNX Runtime takes the largest finite number for the other, also of Inf."""
+    if not x.is_floating_point() or (min is None) == (max is None):
+        return NotImplemented
+    if is_free(min) or is_free(max):
+        return NotImplemented
+    least, most = -math.inf if min is None else float(min), math.inf if max is None else float(max)
+    return torch.clamp(x, least, most)
+
+
+def bounded_above(x: Tensor, max: float) -> Any:
+    """``bounded``, of ``clamp_max``."""
+    return bounded(x, None, max)
+
+
+def has_one_bound(node: Node) -> bool:
+    """Whether ``bounded`` has something to do."""
+    given = arguments(node)
+    is_float: bool = node.meta["val"].is_floating_point()
+    bounds = (given.get("min"), given.get("max"))
+    return is_float and bounds.count(None) == 1
 
 
 _LARGEST_POWER: Final = 16

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,18 @@ def test_an_example_of_indices() -> None:
     assert set(drawn("ids", values, batch=50, time=9).ravel()) == set(range(30))
     others = Values(like=like, tables={"ids": 30}, style={"ids": 1})
     assert set(drawn("ids", others, batch=50, time=9).ravel()) == {3, 4}
+
+
+def test_what_is_looked_up_may_be_lengths() -> None:
+    """``F.one_hot(lengths - 1, 64)`` beside places within each row."""
+    rows, lengths = TensorSpec("x", "float32", ("b", "t")), TensorSpec("n", "int64", ("b",))
+    declared = Signature((rows, lengths), ())
+    values = Values(like={"n": np.array([5, 3])}, tables={"n": 64})
+    assert kind_of(declared, lengths, values) == "lengths or index like"
+    (style, *_) = other_styles(declared, values)
+    sizes, generator = {"b": 50, "t": 4}, np.random.default_rng(0)
+    found = draw(declared, lengths, sizes, replace(values, style=style), generator)
+    assert (found[0], found[-1]) == (4, 1)
 
 
 def test_an_example_cut_or_repeated() -> None:

@@ -77,3 +77,19 @@ def test_a_number_less_a_mask_of_whole_numbers_in_onnx(tmp_path: Path) -> None:
     )  # fmt: skip  # one call
     (tried,) = [event for event in events if isinstance(event, deploy.Attempt)]
     assert (tried.route, tried.outcome) == ("dynamo", "proved")
+
+
+class OneBound(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        far = -x.abs().log()  # of 0 it is Inf
+        return far.clamp(min=0), (-far).clamp_max(3.0), far.clamp_min(-1), far.clamp(-1, 30)
+
+
+def test_what_has_one_bound_stays_infinite_in_onnx(tmp_path: Path) -> None:
+    """The other bound would be the largest finite number."""
+    made = deploy.export(
+        OneBound(), {"x": torch.randn(3, 4)}, tmp_path / "m.edge", formats=["onnx"],
+        dimensions={"x": {0: "batch"}},
+    )  # fmt: skip  # one call
+    assert made.report.passed
+    assert not [note for note in made.notes if "Inf" in note]
