@@ -39,9 +39,9 @@ def load_module(reference: str) -> nn.Module:
         called = len(frames_of(e)) > 1
         raise SourceError(
             f"{reference} raised {_where(e)}",
-            remedy="mend it and try again"
+            remedy="fix that error, and export again"
             if called
-            else "name a callable without arguments: a function that fills them in",
+            else "name a function without arguments, which passes them itself",
         ) from e
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -67,7 +67,7 @@ def _import(file: str) -> object:
         raise SourceError(f"importing {file} raised {_where(e)}", remedy=f"install {e.name}") from e
     except (Exception, SystemExit) as e:  # the user's code may raise anything
         raise SourceError(
-            f"importing {file} raised {_where(e)}", remedy="mend it, try again"
+            f"importing {file} raised {_where(e)}", remedy="fix that error, and export again"
         ) from e
 
 

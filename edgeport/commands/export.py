@@ -148,7 +148,12 @@ def _add_proof_options(made: "argparse._ActionsContainer") -> None:
 
 def _add_story_options(parser: argparse.ArgumentParser) -> None:
     tell = parser.add_argument_group("what is told").add_argument
-    tell("--report", type=file_path, metavar="FILE", help="the whole story, as .html or .json")
+    tell(
+        "--report",
+        type=file_path,
+        metavar="FILE",
+        help="write what was tried and measured, as .html or .json; of a failure too",
+    )
     tell(
         "--debug-map",
         action="store_true",

@@ -76,7 +76,7 @@ def test_numpy_arrays_are_inputs_too() -> None:
 def test_what_does_not_fit_says_why() -> None:
     with pytest.raises(SourceError, match=r"3 example inputs for forward\(input\)"):
         make_call(nn.Linear(1, 1), (X, X, X), {})
-    with pytest.raises(SourceError, match=r"has no 'bb', though it has 'a'\n  fix: rename"):
+    with pytest.raises(SourceError, match=r"has no parameter 'bb'\n  fix: rename"):
         make_call(Takes(), (), {"a": X, "bb": Y})
 
 
@@ -84,7 +84,11 @@ def test_what_does_not_fit_says_why() -> None:
     ("in_order", "by_name", "why"),
     [
         ((X,), {}, None),
-        ((), {"b": Y}, r"forward(a, b, *rest, key, flag) cannot be called so: missing a required"),
+        (
+            (),
+            {"b": Y},
+            r"forward(a, b, *rest, key, flag) cannot be called with these: missing a required",
+        ),
         ((X,), {"more": Y}, "got an unexpected keyword argument 'more'"),
     ],
 )
