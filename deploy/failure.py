@@ -184,7 +184,7 @@ def _located(
     found = locate(wrong)
     if isinstance(found, str):
         return [f"  {'diverges':<10}the localiser found nothing: {found}"]
-    return [*([] if wrong is chief else [f"  by {wrong.route}:"]), *found.place_lines()]
+    return [*([] if wrong is chief else [f"  in the file of {wrong.route}:"]), *found.place_lines()]
 
 
 def _tried(failed: Sequence[Attempt]) -> list[str]:

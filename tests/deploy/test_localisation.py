@@ -69,7 +69,7 @@ def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> No
     (found,) = (event for event in events if isinstance(event, deploy.Localisation))
     assert found.module.startswith("inner")
     assert f"diverges  {found.place}" in error.problem
-    assert "  by trace:\n" in error.problem
+    assert "  in the file of trace:\n" in error.problem
     assert "backend   libtorch; sample '" in error.problem
     assert "repro.py shows it" in error.problem
     assert {path.name for path in tmp_path.iterdir()} == {"repro"}
