@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from edgeport import deploy
 from edgeport.deploy import localisation
-from edgeport.runtimes import EdgeportError, ExistingFileError
+from edgeport.runtimes import EdgeportError, ExistingFileError, ParityError
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 X = {"x": torch.randn(2, 4, generator=torch.Generator().manual_seed(1))}
 
@@ -61,6 +62,18 @@ def export(folder: Path, **options: Any) -> EdgeportError:
             dimensions={"x": {0: "batch"}}, **options,
         )  # fmt: skip  # one call
     return caught.value
+
+
+def test_a_bar_that_is_stricter_than_the_default_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParityError) as caught:
+        deploy.export(
+            nn.Linear(4, 2),
+            X,
+            tmp_path / "m.edge",
+            formats="torchscript",
+            thresholds=Thresholds(1e-4),
+        )
+    assert caught.value.remedy.startswith("it passes with the default bars (docs/parity.md): ask ")
 
 
 def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> None:
