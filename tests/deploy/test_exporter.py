@@ -521,8 +521,8 @@ class Gradient(nn.Module):
         (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),
-        (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
-        (Caches(), {}, SourceError, "is a DynamicCache, not a tensor", "use_cache=False"),
+        (Strange(), {}, SourceError, "an output is of type slice, not a tensor", "dataclasses"),
+        (Caches(), {}, SourceError, "is of type DynamicCache, not a tensor", "use_cache=False"),
         (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
         (Sparse(), {}, SourceError, "an output is a sparse tensor", "return output.to_dense()"),
         (

@@ -110,7 +110,7 @@ class Shadow(nn.Module):
 @pytest.mark.parametrize(
     ("module", "problem"),
     [
-        (torch.sin, "the model is a builtin_function_or_method, expected a torch.nn.Module"),
+        (torch.sin, "the model is of type builtin_function_or_method, expected a torch.nn.Module"),
         (Shadow(), "Shadow has no values: 'scale' is on the device 'meta'"),
         (nn.Linear(1, 1, device="meta"), "Linear has no values: 'weight' is on the device 'meta'"),
     ],
@@ -147,7 +147,11 @@ class Called(nn.Module):
         ),
         (nn.DataParallel(Writer()), "has no forward", r"return self\.model\.generate\(x"),
         (nn.ModuleList([nn.Linear(1, 1)]), "ModuleList has no forward$", "what its parts do"),
-        (nn.Linear(1, 1).state_dict(), "the model is a OrderedDict", "module.load_state_dict"),
+        (
+            nn.Linear(1, 1).state_dict(),
+            "the model is of type OrderedDict",
+            "module.load_state_dict",
+        ),
     ],
 )
 def test_what_has_no_forward(module: Any, problem: str, remedy: str) -> None:

@@ -95,7 +95,7 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
             "fix",
         ),
         ("user_package.models:absent", "has no 'absent'", "it has make_model"),
-        ("user_package.models:SIZE", "is a int, which cannot be called", "torch.nn.Module"),
+        ("user_package.models:SIZE", "is of type int, which cannot be called", "torch.nn.Module"),
         (
             "user_package.models:broken",
             "RuntimeError: no weights (models.py, line 13)",
