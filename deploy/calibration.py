@@ -63,8 +63,8 @@ def check_finite(given: Inputs, names: Sequence[str]) -> None:
         for name, array in sample.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise SourceError(
-                    f"{called} has NaN or Inf in {name!r}, which no range holds",
-                    remedy="leave such rows out",
+                    f"{called} has NaN or Inf in {name!r}, from which no range can be taken",
+                    remedy="leave out the rows that have them",
                 )
 
 

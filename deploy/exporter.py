@@ -6,7 +6,7 @@ import keyword
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -203,7 +203,14 @@ def source_of(
         shared=shared,
     )
     taken = {name: range_ for name, range_ in found.items() if declared[name] is range_}
-    return replace(source, notes=(*source.notes, *_steps_taken(taken)))
+    fixed = [_ALL_FIXED] if isinstance(example_inputs, Captured) and not dimensions else []
+    return replace(source, notes=(*source.notes, *fixed, *_steps_taken(taken)))
+
+
+_ALL_FIXED: Final = (
+    "all captured calls have the same sizes, so every size is fixed: call the module with others "
+    "too, where they may vary"
+)
 
 
 def _steps_taken(found: Ranges) -> Iterator[str]:

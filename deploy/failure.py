@@ -11,6 +11,7 @@ from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 from .attempts import Attempt, takes_another_way
 
@@ -76,6 +77,8 @@ def explain(
         found = replace(found, remedy=f"{nonsense}; else {found.remedy}")
     if draws:
         found = replace(found, remedy=f"{draws}; else {found.remedy}")
+    if _fails_by_request(chief):
+        found = replace(found, remedy=_ASKED_TOO_MUCH)
     what = "is not proved" if chief.outcome == "wrong" else "cannot be compiled"
     error = _kind(chief)(
         "\n".join(
@@ -90,6 +93,17 @@ def explain(
     )
     error.__cause__ = _CompilerError(chief.traceback) if chief.traceback else None
     return error
+
+
+_ASKED_TOO_MUCH: Final = (
+    "it passes with the default bars (docs/parity.md): ask for less (--max-ratio)"
+)
+
+
+def _fails_by_request(attempt: Attempt) -> bool:
+    """Whether an artefact is wrong by the bars that were asked for, and right by the usual ones."""
+    wrong = [report for report in attempt.reports if report.failures]
+    return bool(wrong) and not any(r.judged((), Thresholds()).failures for r in wrong)
 
 
 def _remedy(remedy: str, format_: str, others: Sequence[str]) -> str:
@@ -184,7 +198,7 @@ def _located(
     found = locate(wrong)
     if isinstance(found, str):
         return [f"  {'diverges':<10}the localiser found nothing: {found}"]
-    return [*([] if wrong is chief else [f"  by {wrong.route}:"]), *found.place_lines()]
+    return [*([] if wrong is chief else [f"  in the file of {wrong.route}:"]), *found.place_lines()]
 
 
 def _tried(failed: Sequence[Attempt]) -> list[str]:

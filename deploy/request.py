@@ -75,10 +75,14 @@ def compiled_formats(request: Request) -> tuple[str, ...]:
         UsageError: A format is unknown, or named twice.
     """
     unknown = [name for name in request.formats if name not in FORMATS_MADE]
-    if unknown or not request.formats or len(set(request.formats)) != len(request.formats):
+    if unknown or not request.formats:
         raise UsageError(
-            f"cannot export the formats {', '.join(request.formats) or '(none)'}",
-            remedy=f"name each of these at most once: {', '.join(FORMATS_MADE)}",
+            f"there is no format {unknown[0]!r}" if unknown else "no format was named",
+            remedy=f"choose among {', '.join(FORMATS_MADE)}",
+        )
+    if len(set(request.formats)) != len(request.formats):
+        raise UsageError(
+            f"a format was named twice: {', '.join(request.formats)}", remedy="name each once"
         )
     compiled = tuple(name for name in request.formats if name not in ENGINES)
     if len(compiled) == len(request.formats) or "onnx" in compiled:

@@ -133,7 +133,7 @@ def _plain(value: object, spec: TensorSpec) -> Array:
     if isinstance(value, np.generic | np.ndarray):  # numpy scalars, memory maps, subclasses
         return np.asarray(value)
     raise InputError(
-        f"input {spec.name!r} is a {type(value).__name__}, expected a numpy array",
+        f"input {spec.name!r} is of type {type(value).__name__}, expected a numpy array",
         remedy=f"pass np.asarray(value, dtype=np.{_numpy_name(spec.dtype)})",
     )
 

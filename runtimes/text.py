@@ -122,7 +122,7 @@ def ended(table: Array) -> Array:
 def _code_points(text: object) -> Array:
     if not isinstance(text, str):
         raise InputError(
-            f"a text is a {type(text).__name__}, expected a string",
+            f"a text is of type {type(text).__name__}, expected a string",
             remedy="decode bytes first: text.decode('utf-8')",
         )
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

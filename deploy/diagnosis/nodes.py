@@ -33,7 +33,7 @@ def _layer(module: nn.Module, path: str | None) -> str | None:
     if path is None:
         return None
     kind = kind_at(module, path)
-    return f"{path} ({kind})" if path else f"({kind})"
+    return f"{path} ({kind})" if path else kind
 
 
 def _line(source: str | None) -> str | None:

@@ -209,7 +209,7 @@ RULES: Final = (
     ),
     Rule(
         Family.OUTPUT,
-        r"an output is an? (\w+), not a tensor",
+        r"an output is (?:an?|of type) (\w+), not a tensor",
         "an output is of type {0}, not a tensor",
     ),
     Rule(

@@ -205,7 +205,7 @@ def _sentences(apart: Sequence[tuple[str, str]]) -> list[str]:
     for backend, sample in apart:
         by_backend.setdefault(backend, {})[sample] = None
     return [
-        f"{backend} does not answer inputs with {', '.join(names)} as the module does, which "
-        "engines do not promise: check for them before you run it"
+        f"{backend} answers inputs with {', '.join(names)} otherwise than the module, as engines "
+        "may: check inputs for them before you run it"
         for backend, names in by_backend.items()
     ]

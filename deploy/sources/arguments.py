@@ -80,11 +80,11 @@ def _call(
     if in_order:
         first = _with_names(signature, in_order)
         return Call.of({**first, **arguments}, by_position=len(first))
-    known = [name for name in arguments if name in signature.parameters]
+    known = any(name in signature.parameters for name in arguments)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     if known or takes_any:
         if not takes_any:
-            _check_known(signature, list(arguments), known[0])
+            _check_known(signature, list(arguments))
         return _by_name(signature, arguments)
     return Call.of(arguments, by_position=len(arguments))
 
@@ -162,12 +162,12 @@ def _with_names(signature: inspect.Signature, arguments: Sequence[object]) -> di
     return dict(zip(names, arguments, strict=False))
 
 
-def _check_known(signature: inspect.Signature, names: list[str], known: str) -> None:
+def _check_known(signature: inspect.Signature, names: list[str]) -> None:
     takes = list(signature.parameters)
     unknown = [name for name in names if name not in takes]
     if unknown:
         raise SourceError(
-            f"forward({', '.join(takes)}) has no {unknown[0]!r}, though it has {known!r}",
+            f"forward({', '.join(takes)}) has no parameter {unknown[0]!r}",
             remedy=_renamed(unknown[0], takes),
         )
 
@@ -177,7 +177,7 @@ def _renamed(name: str, takes: Sequence[str]) -> str:
     if whole in takes and part.isdecimal():  # the artefact's name for it
         return f"a part goes by its path: rename it to '{whole}.{part}'"
     close = difflib.get_close_matches(name, takes, n=1)
-    return f"rename it to {close[0]!r}" if close else "use forward's names for all inputs"
+    return f"rename it to {close[0]!r}" if close else f"its parameters are {', '.join(takes)}"
 
 
 def _by_name(signature: inspect.Signature, arguments: Mapping[str, object]) -> Call:
@@ -208,7 +208,7 @@ def constants_of(module: nn.Module, call: Call) -> dict[str, object]:
 
 
 def misfit_of(module: nn.Module, call: Call) -> str | None:
-    """Why forward cannot be called so; ``None`` if it can.
+    """Why forward cannot be called with these; ``None`` if it can.
 
     To explain a call that failed, and not before: a decorated forward may take more than it says.
     """
@@ -218,7 +218,7 @@ def misfit_of(module: nn.Module, call: Call) -> str | None:
     except TypeError as e:
         parts = (inspect.Parameter(p.name, p.kind) for p in signature.parameters.values())
         names = ", ".join(map(str, parts))  # with their stars
-        return f"forward({names}) cannot be called so: {e}"
+        return f"forward({names}) cannot be called with these: {e}"
     return None
 
 

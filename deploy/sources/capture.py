@@ -89,8 +89,8 @@ class Captured:
         raise SourceError(
             f"the captured {name} was not called",
             remedy="inside of `with capture(module):` call that same object, as module(...): not a "
-            "copy, not what it wraps or is wrapped in, and not module.forward(...); what a library "
-            "calls otherwise goes as a module of your own whose forward does the same",
+            "copy, not what it wraps or is wrapped in, and not module.forward(...); where a "
+            "library calls another method, capture a module of yours whose forward calls it",
         )
 
     def leave_out(self) -> None:

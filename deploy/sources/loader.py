@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Final
 
 from torch import nn
 
@@ -11,6 +12,8 @@ from edgeport.deploy.diagnosis.places import Line, frames_of, users_line
 from edgeport.runtimes import SourceError
 
 from .modules import weights_remedy
+
+_MOST_NAMED: Final = 8
 
 
 def load_module(reference: str) -> nn.Module:
@@ -39,9 +42,9 @@ def load_module(reference: str) -> nn.Module:
         called = len(frames_of(e)) > 1
         raise SourceError(
             f"{reference} raised {_where(e)}",
-            remedy="mend it and try again"
+            remedy="fix that error, and export again"
             if called
-            else "name a callable without arguments: a function that fills them in",
+            else "name a function without arguments, which passes them itself",
         ) from e
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -67,7 +70,7 @@ def _import(file: str) -> object:
         raise SourceError(f"importing {file} raised {_where(e)}", remedy=f"install {e.name}") from e
     except (Exception, SystemExit) as e:  # the user's code may raise anything
         raise SourceError(
-            f"importing {file} raised {_where(e)}", remedy="mend it, try again"
+            f"importing {file} raised {_where(e)}", remedy="fix that error, and export again"
         ) from e
 
 
@@ -90,14 +93,16 @@ def _attribute(module: object, file: str, attribute: str) -> object:
         public = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         near = difflib.get_close_matches(attribute, public)
         own = [n for n in public if getattr(vars(module)[n], "__module__", None) == file]
+        names = near or own or public
+        more = ", ..." * (len(names) > _MOST_NAMED)
         raise SourceError(
             f"{file} has no {attribute!r}",
-            remedy=f"it has {', '.join((near or own or public)[:8]) or 'nothing callable'}",
+            remedy=f"it has {', '.join(names[:_MOST_NAMED]) or 'nothing callable'}{more}",
         )
     found = getattr(module, attribute)
     if not callable(found):
         raise SourceError(
-            f"{file}:{attribute} is a {type(found).__name__}, which cannot be called",
+            f"{file}:{attribute} is of type {type(found).__name__}, which cannot be called",
             remedy="name a function that returns a torch.nn.Module",
         )
     return found

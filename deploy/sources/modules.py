@@ -47,7 +47,7 @@ def check_module(module: object) -> None:
     """
     if not isinstance(module, nn.Module):
         raise SourceError(
-            f"the model is a {type(module).__name__}, expected a torch.nn.Module",
+            f"the model is of type {type(module).__name__}, expected a torch.nn.Module",
             remedy=weights_remedy(module)
             or "pass the module itself, or wrap the function in a torch.nn.Module",
         )

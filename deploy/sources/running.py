@@ -200,7 +200,7 @@ def _check_tensors(result: object) -> None:
         kind = type(strange).__name__
         without = "leave it out (use_cache=False; --argument use_cache=false), or "
         raise SourceError(
-            f"an output is a {kind}, not a tensor",
+            f"an output is of type {kind}, not a tensor",
             remedy=without * kind.endswith("Cache")
             + "return tensors, or tuples, lists, dicts or dataclasses of them",
         )

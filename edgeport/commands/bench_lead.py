@@ -65,7 +65,7 @@ def _beside(best: Latency, others: Sequence[Latency]) -> str:
             alike.append(other.label)
     text = "".join(f", {each}" for each in quicker[:1])
     text += "".join(f", {each}" for each in quicker[1:][-1:])
-    return text + (f"; {', '.join(alike)} cannot be told from it" if alike else "")
+    return text + (f"; not shown to differ from it: {', '.join(alike)}" if alike else "")
 
 
 def _most_rows(result: Result) -> str:

@@ -98,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--slo-ms", type=above_zero, metavar="MS",
                      help="for peak and server: what the percentile must keep")  # fmt: skip
     how.add_argument("--percentile", type=float, metavar="P",
-                     help="for peak and server: which one (99); else one more to give")  # fmt: skip
+                     help="for peak, server: which one (99); else one more to report")  # fmt: skip
     how.add_argument("--seconds", type=float, default=20.0, metavar="S",
                      help="how long to measure, starts of processes not counted (20)")  # fmt: skip
     how.add_argument("--processes", type=positive, metavar="N",

@@ -115,8 +115,9 @@ def _figures(result: Result) -> list[Html]:
         section(
             "Distribution",
             _quiet(
-                "How far up a curve is, is the share of calls that were at most so slow; every "
-                "nine has the same room. The last few points of a curve are single calls."
+                "How many of the calls took at most so long: a point at p90 is the latency that "
+                "90 % of them kept. The scale spreads the slowest calls; the last few points are "
+                "single ones."
             ),
             tag("div", *plots.distributions(result), class_="charts"),
         ),
@@ -138,8 +139,8 @@ def _quiet(text: str) -> Html:
 
 def _clean_about() -> Html:
     return _quiet(
-        f"Clean: the rounds of which others took at most {CLEAN_SHARE:.0%}. Nothing is deleted. "
-        "In brackets is the 95 % interval."
+        "Clean: only the rounds in which other processes took at most "
+        f"{CLEAN_SHARE:.0%} of the time. In brackets: the 95 % interval."
     )
 
 

@@ -46,12 +46,14 @@ class Axis:
 
     Attributes:
         names: Values and what is written there, instead of round numbers.
+        whole: Ticks are whole numbers alone, as of epochs.
     """
 
     low: float
     high: float
     log: bool = False
     names: tuple[tuple[float, str], ...] = ()
+    whole: bool = False
 
     @classmethod
     def around(cls, values: Iterable[float], *, log: bool = False) -> "Axis":
@@ -87,6 +89,7 @@ class Axis:
         span = self.high - self.low
         step = 10.0 ** math.floor(math.log10(span / 3))
         step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)
+        step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step)
         return [step * n for n in range(first, math.floor(self.high / step) + 1)]
 
@@ -128,8 +131,10 @@ def lines(
     """
     ends = [end for curve in curves for span in curve.spans if span for end in span]
     levels = [level[0]] if level else []
+    xs = [v for curve in curves for v in curve.xs]
+    whole = all(float(v).is_integer() for v in xs)
     plot = _Plot(
-        across or Axis.around([v for curve in curves for v in curve.xs]),
+        across or replace(Axis.around(xs), whole=whole),
         up or Axis.around([*(v for c in curves for v in c.ys), *ends, *levels], log=log),
     )
     drawn = [part for curve in curves for part in _curve(curve, plot)]

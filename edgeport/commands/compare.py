@@ -64,5 +64,8 @@ def _render(found: Compared) -> str:
         lines.append(f"too few processes to tell, {fewest} are needed: bench --processes {fewest}")
     if found.left_out:
         lines.append(f"in one of them only: {plain(', '.join(found.left_out))}")
-    text = "measured at different times, so nothing cancels; in turn: edgeport bench A.edge B.edge"
+    text = (
+        "the two were measured at different times, so the machine's drift is in the ratio; to "
+        "measure them in turn: edgeport bench A.edge B.edge"
+    )
     return "\n".join([*lines, coloured(text, "dim")])

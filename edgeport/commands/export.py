@@ -76,7 +76,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argp
         "--labels",
         type=Path,
         metavar="FILE.npy",
-        help="of the samples' rows: each backend is scored by them beside the module",
+        help="labels of the samples' rows: each backend is scored on them, beside the module",
     )
     made = parser.add_argument_group("what is made")
     _add_artefact_options(made)
@@ -95,15 +95,20 @@ def _add_artefact_options(made: "argparse._ActionsContainer") -> None:
         action=Listed,
         metavar="NAME[,NAME]",
         help="default: onnx,torchscript,pt2; also aotinductor, for this kind of machine, and "
-        "tensorrt and tensorrt-rtx, built from onnx",
+        "tensorrt and tensorrt-rtx, built from onnx, and onnx-strings, of a model of texts",
     )
     ask("--opset", type=int, metavar="N", help="of the ONNX file (default: 20)")
-    ask("--target", metavar="NAME", help="engine of the ONNX file: ort-1.20, tensorrt-10, ...")
+    ask(
+        "--target",
+        metavar="NAME",
+        help="engine that has to read the ONNX file: ort-1.14 to ort-1.32, tensorrt-10, "
+        "tensorrt-11, tensorrt-rtx-1",
+    )
     ask(
         "--precision",
         metavar="NAME",
-        help="float16 or int8: what the ONNX file computes in, and engines of it; bfloat16: what "
-        "engines of --format tensorrt, tensorrt-rtx compute in alone (default: as the module)",
+        help="what the ONNX file, and engines built from it, compute in: float16 or int8; for "
+        "engines of TensorRT alone: bfloat16 (default: as the module)",
     )
     ask(
         "--calibration",
@@ -137,18 +142,25 @@ def _add_proof_options(made: "argparse._ActionsContainer") -> None:
         metavar="N",
         help="look so long for the inputs on which each backend is worst (default: 0)",
     )
-    ask("--time-limit", type=positive, metavar="SECONDS", help="of one compiler (default: 1800)")
+    ask(
+        "--time-limit", type=positive, metavar="SECONDS", help="limit of each route (default: 1800)"
+    )
     ask(
         "--memory-limit",
         type=positive,
         metavar="GIB",
-        help="of one compiler (default: what is free)",
+        help="limit of each route (default: what is free)",
     )
 
 
 def _add_story_options(parser: argparse.ArgumentParser) -> None:
     tell = parser.add_argument_group("what is told").add_argument
-    tell("--report", type=file_path, metavar="FILE", help="the whole story, as .html or .json")
+    tell(
+        "--report",
+        type=file_path,
+        metavar="FILE",
+        help="write what was tried and measured, as .html or .json; of a failure too",
+    )
     tell(
         "--debug-map",
         action="store_true",
@@ -220,8 +232,18 @@ def add_source_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGr
         metavar="SCRIPT.py",
         help="run this script; its `with edgeport.deploy.capture(module):` says all of this",
     )
-    say("--output-names", type=names, action=Listed, metavar="NAME[,NAME]", help="in order")
-    say("--keep-training-mode", action="store_true", help="export what it does in training mode")
+    say(
+        "--output-names",
+        type=names,
+        action=Listed,
+        metavar="NAME[,NAME]",
+        help="names of the outputs, in order",
+    )
+    say(
+        "--keep-training-mode",
+        action="store_true",
+        help="export the module in training mode: not in eval mode",
+    )
     return group
 
 

@@ -268,7 +268,7 @@ def _proof(attempts: Sequence[Mapping[str, Any]], plot: RatioPlot, asked: Mappin
         "Each engine ran every sample. The ratio is its error divided by the noise floor: the "
         "rounding error of PyTorch's own float arithmetic, measured against float64. Around 1 "
         f"it is as good as PyTorch. Dots passed, crosses failed; the limit is {plot.bar:g}, and "
-        "higher where a made-up edge case drives a model to its ends."
+        "higher for edge cases, such as inputs of zeros or of large values."
     )
     if asked["precision"]:
         about += (

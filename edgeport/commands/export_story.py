@@ -146,7 +146,7 @@ class Story:
         try:
             with files.parents(report):
                 files.write(report, self._text(report))
-            note(f"the whole story: {report}")
+            note(f"report: {report}")
             if isinstance(error, KeyboardInterrupt):
                 error.add_note("nothing but the report was written")
         except BaseException as e:  # Ctrl-C too: why the export failed matters more

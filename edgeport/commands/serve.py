@@ -128,7 +128,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         type=milliseconds,
         default=0.0,
         metavar="MS",
-        help="wait so long for company: for throughput with slow clients (default: 0)",
+        help="rows wait so long for those of other requests, to run together (default: 0)",
     )
     parser.add_argument(
         "--max-body",

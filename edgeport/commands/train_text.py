@@ -61,12 +61,20 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     ask = parser.add_argument_group("the vectorizer, as scikit-learn names it").add_argument
     ask("--analyzer", choices=["word", "char", "char_wb"], default="word")
     ask("--ngrams", type=_range, default=(1, 1), metavar="N[..N]", help="default: 1")
-    ask("--min-df", type=_share, default=1, metavar="N|SHARE", help="texts of a term, at least")
-    ask("--max-df", type=_share, default=1.0, metavar="N|SHARE", help="texts of a term, at most")
+    ask(
+        "--min-df", type=_share, default=1, metavar="N|SHARE", help="leave out terms in fewer texts"
+    )
+    ask(
+        "--max-df",
+        type=_share,
+        default=1.0,
+        metavar="N|SHARE",
+        help="leave out terms in more texts",
+    )
     ask("--max-features", type=positive, metavar="N", help="the most frequent terms only")
     ask("--stop-words", metavar="english|FILE", help="words to leave out, one a line")
     ask("--strip-accents", choices=["ascii", "unicode"])
-    ask("--keep-case", action="store_true", help="don't make letters small")
+    ask("--keep-case", action="store_true", help="don't lower-case")
     ask("--token-pattern", default=r"(?u)\b\w\w+\b", metavar="REGEX")
     ask("--sublinear-tf", action="store_true", help="1 + log(count) for a count")
     ask("--binary", action="store_true", help="1 for any count")

@@ -73,21 +73,33 @@ def add(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argpars
     ask("--kind", choices=["skip-gram", "cbow"], default="skip-gram", help="default: skip-gram")
     ask("--dimensions", type=positive, default=100, metavar="N", help="of a vector (default: 100)")
     ask("--window", type=positive, default=5, metavar="N", help="words to either side (default: 5)")
-    ask("--negatives", type=positive, default=5, metavar="N", help="drawn words (default: 5)")
+    ask(
+        "--negatives",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="words drawn against each pair (default: 5)",
+    )
     ask(
         "--sample",
         type=_share,
         default=1e-3,
         metavar="SHARE",
-        help="of a word that is often left out (default: 0.001)",
+        help="words more frequent than this are left out at random (default: 0.001)",
     )
-    ask("--min-count", type=positive, default=5, metavar="N", help="of a word (default: 5)")
+    ask(
+        "--min-count",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="rarer words are left out (default: 5)",
+    )
     ask("--epochs", type=positive, default=5, metavar="N", help="default: 5")
     ask("--batch", type=positive, metavar="N", help="words in a step (default: 256, of CBOW 512)")
     ask("--lr", type=above_zero, metavar="RATE", help="default: 0.025, of CBOW 0.075")
     ask("--seed", type=seed, default=0, metavar="N", help="default: 0")
     split = parser.add_argument_group("what a word is, as scikit-learn names it").add_argument
-    split("--keep-case", action="store_true", help="don't make letters small")
+    split("--keep-case", action="store_true", help="don't lower-case")
     split("--strip-accents", choices=["ascii", "unicode"])
     split("--token-pattern", default=r"(?u)\b\w+\b", metavar="REGEX")
     parser.set_defaults(run=lambda arguments: run(_parse(arguments)))

@@ -94,7 +94,7 @@ def add_training_options(parser: argparse.ArgumentParser, defaults: TrainDefault
         help=f"of the learning rate (default: {defaults.schedule})",
     )  # fmt: skip
     how("--clip-norm", type=above_zero, metavar="X", help="shorten gradients longer than this")
-    how("--init", choices=INITIALISATIONS, help="draw initial weights so")
+    how("--init", choices=INITIALISATIONS, help="how initial weights are drawn (default: as torch)")
     how(
         "--patience", type=positive, metavar="N",
         help="stop after N epochs without a lower held-out cost, and take the best weights",

@@ -71,7 +71,7 @@ def _head(told: Told) -> Html:
     facts = [
         ("passed", f"{counted['pass']}"),
         ("failed", f"{counted['fail']}" if counted["fail"] else ""),
-        ("not to be had", f"{counted['open']}" if counted["open"] else ""),
+        ("not available", f"{counted['open']}" if counted["open"] else ""),
         ("not reached", f"{counted['unreached']}" if counted["unreached"] else ""),
         ("models", f"{len(told['models'])}"),
         ("written", told["written_at"]),
@@ -152,7 +152,7 @@ def _who(stage: str, model: str, backends: str) -> str:
 def _open(told: Told) -> Html:
     """Backends, then steps, each reason once."""
     facts = [
-        (name, f"{found['reason']} Fix: {found['remedy']}")
+        (name, f"{found['reason']}. Fix: {found['remedy']}")
         for name, found in told["machine"]["backends"].items()
         if not found["usable"]
     ]
@@ -161,8 +161,11 @@ def _open(told: Told) -> Html:
         for row in told["rows"]
         if row["status"] == "open" and row["reason"]
     )
-    facts += [(who, f"{reason} ({count} steps)") for (who, reason), count in steps.items()]
-    return section("What could not be had", tag("article", pairs(facts))) if facts else Html()
+    facts += [
+        (who, f"{reason} ({count} step{'s' * (count > 1)})")
+        for (who, reason), count in steps.items()
+    ]
+    return section("What was not available", tag("article", pairs(facts))) if facts else Html()
 
 
 def _engines(rows: Sequence[Told]) -> Html:
@@ -197,7 +200,7 @@ def _parity(told: Told) -> Html:
             "p",
             "The worst ratio of a model's golden samples: the backend's error over that of "
             "PyTorch's own float32, both against float64. Around 1 is what a right engine does. "
-            "Of a narrower file: signal over noise, where it is least.",
+            "For a file in reduced precision: its smallest signal-to-noise ratio.",
             class_="quiet",
         ),
         _keys(),
@@ -223,7 +226,7 @@ def _keys() -> Html:
     words = {
         "pass": "passed",
         "fail": "failed",
-        "open": "not to be had",
+        "open": "not available",
         "unreached": "not reached",
     }
     keys = [join([mark(_SIGNS[s], _KINDS[s]), f" {word}  "]) for s, word in words.items()]

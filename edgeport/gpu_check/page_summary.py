@@ -50,7 +50,7 @@ def _same(told: Told, backend: str) -> Html:
         return mark("not known", "uninformative")
     others = [
         f"{counted[status]} {words}"
-        for status, words in (("open", "not to be had"), ("unreached", "not reached"))
+        for status, words in (("open", "not available"), ("unreached", "not reached"))
         if counted[status]
     ]
     text = f"{counted['pass']} of {known} models"

@@ -73,7 +73,7 @@ class Comparison:
             case "equivalent":
                 return f"is equivalent within {self.margin:.0%} to"
             case "inconclusive":
-                return "cannot be told from"
+                return "is not shown to differ from"
 
 
 def paired(

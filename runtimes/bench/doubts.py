@@ -166,9 +166,9 @@ def of_the_whole(
         )
     if "hypervisor" in environment.cpu_flags and elapsed_s < PHASES_S:
         found.append(
-            f"a virtual machine was watched for {elapsed_s:.0f} s: the intervals know what its "
-            "neighbours did meanwhile, which can change every half a minute; --seconds 60 meets "
-            "more; ratios of what was measured in turn stand"
+            f"a virtual machine was measured for {elapsed_s:.0f} s, and the load of its neighbours "
+            "can change every half a minute: another run may lie outside of the intervals; use "
+            "--seconds 60 or more (ratios between the variants are not affected)"
         )
     if most := max((n for n in sweep.threads if n is not None and n > cpus), default=0):
         found.append(f"{most} threads share {cpus} CPUs: they wait for one another")

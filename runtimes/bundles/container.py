@@ -88,7 +88,7 @@ def container(path: Path) -> Container:
             link = f", a link to {path.readlink()}" if path.is_symlink() else ""
             raise MissingFileError(
                 f"no such bundle: {path}{link}",
-                remedy="check the path; fetch first what is elsewhere",
+                remedy="check the path; download a bundle first if it is on another machine",
             )
         if not path.is_file():  # a pipe, a device
             raise FormatError(

@@ -194,8 +194,8 @@ class Endpoint(Closes):
             raise _surprise(f"the answer is longer than {LARGEST_ANSWER_BYTES} bytes")
         if response.status == 404 and method == "GET":
             raise UsageError(
-                f"{where}{path} is not there: {_error_text(data)}",
-                remedy="pass the whole address of the model: --url URL/v2/models/NAME",
+                f"{where}{path} is not there: {_error_text(data).partition('; fix: ')[0]}",
+                remedy="name the model in the address: --url URL/v2/models/NAME",
             )
         if response.status != 200:
             raise EngineError(
@@ -242,9 +242,9 @@ def _match(
     }
     if (not by_name and sorted(places) != list(range(len(specs)))) or len(entries) != len(specs):
         raise ContractError(
-            f"{unquote(path)} has the {side} {', '.join(entries) or 'nothing'}, "
-            f"the bundle {', '.join(spec.name for spec in specs) or 'nothing'}",
-            remedy="serve the artefact of this very bundle",
+            f"the server's {unquote(path)} has the {side} {', '.join(entries) or '(none)'}, "
+            f"the bundle has {', '.join(spec.name for spec in specs) or '(none)'}",
+            remedy="serve this bundle there, or pass the address of its model to --url",
         )
     found = []
     for place, spec in enumerate(specs):
@@ -254,8 +254,9 @@ def _match(
         padded = rank == len(spec.shape) + 1 and isinstance(shape, list) and shape[-1] == 1
         if datatype != _DATATYPES[spec.dtype] or not (padded or rank == len(spec.shape)):
             raise ContractError(
-                f"{unquote(path)} has {name!r} as {datatype}{shape}, the bundle has {spec}",
-                remedy="serve the artefact of this very bundle",
+                f"the server's {unquote(path)} has {name!r} as {datatype}{shape}, the bundle has "
+                f"{spec}",
+                remedy="serve this bundle there, or pass the address of its model to --url",
             )
         found.append(_Remote(spec, name, padded))
     return found

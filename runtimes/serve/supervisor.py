@@ -146,7 +146,7 @@ class Supervisor:
             self._tell(f"{why} again: it ends without the answers that are missing")
             self._kill()
             return
-        self._tell(f"{why}: what is accepted is answered, then it ends")
+        self._tell(f"{why}: answering what was accepted, then ending")
         self._stop_at = time.monotonic() + DRAIN_S + _GRACE_S
         for worker in self._workers:
             worker.restart_at = None

@@ -167,7 +167,7 @@ def test_what_cannot_be_told_apart_is_not_called_quicker() -> None:
     near = latency("libtorch", durations(10_000, seed=3))
     text = lead(result(*times([latency("ort-cpu"), near])))
     assert "quicker" not in text
-    assert "; libtorch cannot be told from it. In brackets" in text
+    assert "; not shown to differ from it: libtorch. In brackets" in text
 
 
 def test_the_lead_is_about_the_session_that_users_call() -> None:

@@ -62,6 +62,17 @@ def test_points_are_all_there() -> None:
     assert 'class="guide"' in drawn
 
 
+@pytest.mark.parametrize(
+    ("xs", "ticks"), [([1.0, 2.0], ["1", "2"]), ([1.0], ["1"]), ([0.5, 1.0], ["0.5", "0.6"])]
+)
+def test_there_is_no_half_of_an_epoch(xs: list[float], ticks: list[str]) -> None:
+    drawn = charts.lines(
+        "l", [Line("a", xs, xs)], x="epoch", y="y", up=Axis(0, 1, names=((9, ""),))
+    )
+    names = re.findall(r'text-anchor="middle">([^<]*)<', drawn)
+    assert names[: len(ticks)] == ticks
+
+
 def test_the_line_at_zero_is_in_the_frame_of_points_above_it() -> None:
     drawn = charts.points("p", [1, 2], [3, 4], x="x", y="y", rule="zero")
     (level,) = re.findall(r'd="M66 ([\d.]+)H448" class="guide"', drawn)

@@ -337,7 +337,7 @@ def test_a_script_says_how_the_module_is_called(
             "own_models.py is not an .npz of plain arrays",
             "np.savez",
         ),
-        (["own_models:leave"], 2, "own_models:leave raised SystemExit: 0", "mend it"),
+        (["own_models:leave"], 2, "own_models:leave raised SystemExit: 0", "fix that error"),
         (
             ["own_models:make_model", "--input", "i=float32[n,3,8,8]", "--opset", "0"],
             2,

@@ -102,7 +102,7 @@ def test_a_failure_is_told_too(models: Path, capsys: pytest.CaptureFixture[str])
     assert "TorchScript: Wrong " in text
     assert "story_models.py:15" in text
     assert "use torch's function of the same name" in text
-    assert "the whole story: story.html" in capsys.readouterr().err
+    assert "report: story.html" in capsys.readouterr().err
     assert not Path("m.edge").exists()
 
 

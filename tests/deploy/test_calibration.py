@@ -87,7 +87,7 @@ def test_what_no_range_holds_is_refused(value: float, tmp_path: Path) -> None:
             Head(), rows(3), tmp_path / "m.edge", dimensions=BATCH, precision="int8",
             samples=[rows(3)], calibration=[rows(3), broken],
         )  # fmt: skip  # one thing
-    assert raised.value.remedy == "leave such rows out"
+    assert raised.value.remedy == "leave out the rows that have them"
 
 
 def test_a_calibration_that_was_tried_in_vain_is_told(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_refusal_names_the_layer_and_the_line(tmp_path: Path) -> None:
     lines = caught.value.problem.splitlines()
     assert lines[0].startswith("TensorRT-RTX: Chooses cannot be compiled: TensorRT-RTX ")
     assert lines[0].endswith(" has no NonZero")
-    assert lines[1] == "  layer     (Chooses)"
+    assert lines[1] == "  layer     Chooses"
     assert lines[2].startswith("  operator  NonZero, ONNX node ")
     assert lines[3].endswith("chosen: Tensor = y[y > 0]")
     assert "torch.where(mask, x, 0)" in caught.value.remedy

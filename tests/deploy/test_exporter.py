@@ -142,7 +142,9 @@ def test_scripted_code_whose_source_is_gone(tmp_path: Path, frozen: bool) -> Non
         module, x(2, 4), tmp_path / "m.edge", dimensions=BATCH, formats=["onnx", "torchscript"]
     )
     assert str(made.source.signature) == "x: float32[batch, 4] -> output: float32[batch, 3]"
-    with pytest.raises(SourceError, match=r"forward\(x\) has no 'y', though it has 'x'"):
+    with pytest.raises(
+        SourceError, match=r"forward\(x\) has no parameter 'y'\n  fix: its parameters are x"
+    ):
         deploy.export(module, {**x(2, 4), "y": torch.zeros(1)}, tmp_path / "n.edge")
 
 
@@ -519,8 +521,8 @@ class Gradient(nn.Module):
         (NeedsFour(), {}, SourceError, "NeedsFour fails on", "batch:MIN..MAX"),
         (Nothing(), {}, SourceError, "the module returns no tensor", "return at least one"),
         (Text(), {}, SourceError, "the module returns no tensor", "return at least one"),
-        (Strange(), {}, SourceError, "an output is a slice, not a tensor", "dataclasses"),
-        (Caches(), {}, SourceError, "is a DynamicCache, not a tensor", "use_cache=False"),
+        (Strange(), {}, SourceError, "an output is of type slice, not a tensor", "dataclasses"),
+        (Caches(), {}, SourceError, "is of type DynamicCache, not a tensor", "use_cache=False"),
         (Complex(), {}, SourceError, "an output is complex64", "view_as_real"),
         (Sparse(), {}, SourceError, "an output is a sparse tensor", "return output.to_dense()"),
         (
@@ -532,8 +534,8 @@ class Gradient(nn.Module):
         ),
         (nn.Linear(5, 2), {}, SourceError, "Linear fails on x [2, 4]", "declared inputs"),
         (nn.Linear(4, 2), {"formats": ["tflite"]}, UsageError, "tflite", "onnx, torchscript, pt2"),
-        (nn.Linear(4, 2), {"formats": []}, UsageError, "(none)", "onnx, torchscript, pt2"),
-        (nn.Linear(4, 2), {"formats": ["pt2"] * 2}, UsageError, "formats pt2, pt2", "at most once"),
+        (nn.Linear(4, 2), {"formats": []}, UsageError, "no format", "onnx, torchscript, pt2"),
+        (nn.Linear(4, 2), {"formats": ["pt2"] * 2}, UsageError, "twice: pt2, pt2", "once"),
         (nn.Linear(4, 2), {"opset": 6}, UsageError, "opset 6", "24"),
         (nn.Linear(4, 2), {"dimensions": {"y": {0: "n"}}}, UsageError, "'y'", "inputs are x"),
         (nn.Linear(4, 2), {"dimensions": {"x": {2: "n"}}}, UsageError, "[2]", "inputs are x"),
@@ -602,7 +604,7 @@ def test_names_that_are_partly_those_of_forward_are_not_guessed(tmp_path: Path) 
     inputs = {"mask": torch.ones(2, 3), "imag": torch.ones(2, 3)}
     with pytest.raises(SourceError) as caught:
         deploy.export(Outer(), inputs, tmp_path / "m.edge")
-    assert "forward(image, mask) has no 'imag', though it has 'mask'" in caught.value.problem
+    assert "forward(image, mask) has no parameter 'imag'" in caught.value.problem
     assert caught.value.remedy == "rename it to 'image'"
 
 

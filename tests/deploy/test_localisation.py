@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from edgeport import deploy
 from edgeport.deploy import localisation
-from edgeport.runtimes import EdgeportError, ExistingFileError
+from edgeport.runtimes import EdgeportError, ExistingFileError, ParityError
+from edgeport.runtimes.parity.thresholds import Thresholds
 
 X = {"x": torch.randn(2, 4, generator=torch.Generator().manual_seed(1))}
 
@@ -63,13 +64,25 @@ def export(folder: Path, **options: Any) -> EdgeportError:
     return caught.value
 
 
+def test_a_bar_that_is_stricter_than_the_default_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParityError) as caught:
+        deploy.export(
+            nn.Linear(4, 2),
+            X,
+            tmp_path / "m.edge",
+            formats="torchscript",
+            thresholds=Thresholds(1e-4),
+        )
+    assert caught.value.remedy.startswith("it passes with the default bars (docs/parity.md): ask ")
+
+
 def test_the_error_names_the_place_and_the_case_is_written(tmp_path: Path) -> None:
     events: list[deploy.Event] = []
     error = export(tmp_path, repro=tmp_path / "repro", on_event=events.append)
     (found,) = (event for event in events if isinstance(event, deploy.Localisation))
     assert found.module.startswith("inner")
     assert f"diverges  {found.place}" in error.problem
-    assert "  by trace:\n" in error.problem
+    assert "  in the file of trace:\n" in error.problem
     assert "backend   libtorch; sample '" in error.problem
     assert "repro.py shows it" in error.problem
     assert {path.name for path in tmp_path.iterdir()} == {"repro"}

@@ -165,7 +165,7 @@ def test_edge_cases_beyond_float16_are_left_out_and_told(tmp_path: Path) -> None
             return x.cumsum(1) * 2000
 
     made = narrow(Shout(), images(2, 8), tmp_path / "m.edge", "float16")
-    told = "float16 cannot hold squares of the edge cases large, denormal: left out"
+    told = "edge cases left out, as float16 cannot hold their squares: large, denormal"
     assert told in made.notes
     kept = [name for name, _ in made.bundle.manifest.samples]
     assert "zeros" in kept

@@ -176,6 +176,16 @@ def test_a_step_that_calls_show_is_told(
     assert all("ranges={'x_1': Range(STEP, step=STEP)}" in note for note in notes)
 
 
+def test_calls_of_one_size_are_told() -> None:
+    module = nn.Linear(4, 2)
+    for sizes, told in (((3, 3), 1), ((3, 5), 0)):
+        with capture(module) as calls:
+            for size in sizes:
+                module(torch.ones(size, 4))
+        source = source_of("linear", module, calls)
+        assert sum("so every size is fixed: call the" in note for note in source.notes) == told
+
+
 class Squeezes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sum(1) if x.shape[0] < 20 else x

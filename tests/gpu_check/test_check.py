@@ -278,6 +278,6 @@ def test_the_page_of_a_gpu_whose_rows_are_open(told: dict[str, Any]) -> None:
     for row in changed["rows"]:
         row.update(status="open", reason="torch was built without CUDA", figures={})
     shown = Page(page(changed)).text
-    assert "What could not be had" in shown
+    assert "What was not available" in shown
     assert "torch was built without CUDA" in shown
     assert "Nothing could be checked." in shown

@@ -62,12 +62,12 @@ def test_the_order_is_the_signatures() -> None:
         (None, "inputs must be a mapping of name to array, got NoneType"),
         (
             {"image": [[1.0, 2.0, 3.0]], "mask": mask()},
-            "input 'image' is a list, expected a numpy array\n"
+            "input 'image' is of type list, expected a numpy array\n"
             "  fix: pass np.asarray(value, dtype=np.float32)",
         ),
         (
             {"image": image(2, 3), "mask": (True, False)},
-            "input 'mask' is a tuple, expected a numpy array\n"
+            "input 'mask' is of type tuple, expected a numpy array\n"
             "  fix: pass np.asarray(value, dtype=np.bool_)",
         ),
         (

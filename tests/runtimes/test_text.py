@@ -20,7 +20,7 @@ def test_what_is_encoded_is_decoded(texts: list[str]) -> None:
     [
         ("text", "got one string, expected a list of them"),
         ([], "got no text, expected a list of them"),
-        ([b"text"], "a text is a bytes, expected a string"),
+        ([b"text"], "a text is of type bytes, expected a string"),
     ],
 )
 def test_what_is_no_list_of_texts(texts: list[str], message: str) -> None:

@@ -237,7 +237,7 @@ WIDE = {name: array.astype(np.float64) for name, array in SAMPLES[0].items()}
         (net(), [], UsageError, "there are no samples"),
         (net(), [{}], UsageError, "there are no samples"),
         (net(), [(np.zeros(1),) * 3], SourceError, "3 example inputs for forward"),
-        (net(), [SAMPLES[0], OTHERS], SourceError, r"has no 'mask', though it has 'image'"),
+        (net(), [SAMPLES[0], OTHERS], SourceError, r"has no parameter 'mask'"),
         (
             Optional(),
             [SAMPLES[0], {"image": SAMPLES[1]["image"]}],

@@ -136,4 +136,4 @@ def first_bad(module: nn.Module, inputs: Mapping[str, Tensor]) -> str:
     with watching(module, found), contextlib.suppress(Exception):  # the first error is told
         for rows in parts(inputs, device_of(module)):
             module(**rows)
-    return f"layer {bad[0]} returns what is not finite" if bad else "the loss itself"
+    return f"the output of layer {bad[0]} is not finite" if bad else "the loss itself"

@@ -7,6 +7,7 @@ window that forward makes anew in each call.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, TypeVar
 from unittest import mock
 
@@ -105,7 +106,7 @@ def _known(values: dict[int, Tensor], symbols: set[Any]) -> Iterator[None]:
             value = few.follow(function, args, options, result)
         if value is not None and not _is_known(result):
             _tell(mode.fake_tensor_converter, result, value)
-        is_of_sizes = _is_of_sizes(function, args, options, result)
+        is_of_sizes = _is_of_sizes(function, args, options, result, symbols)
         if isinstance(result, FakeTensor):
             setattr(result, _OF_SIZES, is_of_sizes)  # a kernel's own may have been made of them
         elif is_of_sizes and isinstance(result, SYMBOLS):
@@ -172,16 +173,25 @@ def _may_share(function: Any, result: Any) -> bool:
     return is_view and not all(map(_is_known, pytree.tree_leaves(result)))
 
 
-def _is_of_sizes(function: Any, args: Any, options: Any, result: Any) -> bool:
+def _is_of_sizes(
+    function: Any, args: Any, options: Any, result: Any, symbols: AbstractSet[Any]
+) -> bool:
     """Whether a number, as a tensor or not, hangs on sizes and on known values alone."""
     if isinstance(result, Tensor) and (result.dim() > 0 or _is_known(result)):
         return False
     leaves = pytree.arg_tree_leaves(*args, **options)
     given = [each for each in leaves if isinstance(each, FakeTensor)]
     is_random = torch.Tag.nondeterministic_seeded in getattr(function, "tags", ())
-    return not is_random and all(
-        _is_known(each) or getattr(each, _OF_SIZES, False) for each in given
-    )
+    if is_random or any(_unbacked(each) - symbols for each in leaves if isinstance(each, SYMBOLS)):
+        return False
+    return all(_is_known(each) or getattr(each, _OF_SIZES, False) for each in given)
+
+
+def _unbacked(number: Any) -> AbstractSet[Any]:
+    """Symbols of values: ``round(v, 1)`` of an item is computed in tensors too."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+    return free_unbacked_symbols(number)
 
 
 _OF_SIZES: Final = "edgeport_of_sizes"

@@ -76,7 +76,7 @@ def test_numpy_arrays_are_inputs_too() -> None:
 def test_what_does_not_fit_says_why() -> None:
     with pytest.raises(SourceError, match=r"3 example inputs for forward\(input\)"):
         make_call(nn.Linear(1, 1), (X, X, X), {})
-    with pytest.raises(SourceError, match=r"has no 'bb', though it has 'a'\n  fix: rename"):
+    with pytest.raises(SourceError, match=r"has no parameter 'bb'\n  fix: rename"):
         make_call(Takes(), (), {"a": X, "bb": Y})
 
 
@@ -84,7 +84,11 @@ def test_what_does_not_fit_says_why() -> None:
     ("in_order", "by_name", "why"),
     [
         ((X,), {}, None),
-        ((), {"b": Y}, r"forward(a, b, *rest, key, flag) cannot be called so: missing a required"),
+        (
+            (),
+            {"b": Y},
+            r"forward(a, b, *rest, key, flag) cannot be called with these: missing a required",
+        ),
         ((X,), {"more": Y}, "got an unexpected keyword argument 'more'"),
     ],
 )
@@ -106,7 +110,7 @@ class Shadow(nn.Module):
 @pytest.mark.parametrize(
     ("module", "problem"),
     [
-        (torch.sin, "the model is a builtin_function_or_method, expected a torch.nn.Module"),
+        (torch.sin, "the model is of type builtin_function_or_method, expected a torch.nn.Module"),
         (Shadow(), "Shadow has no values: 'scale' is on the device 'meta'"),
         (nn.Linear(1, 1, device="meta"), "Linear has no values: 'weight' is on the device 'meta'"),
     ],
@@ -143,7 +147,11 @@ class Called(nn.Module):
         ),
         (nn.DataParallel(Writer()), "has no forward", r"return self\.model\.generate\(x"),
         (nn.ModuleList([nn.Linear(1, 1)]), "ModuleList has no forward$", "what its parts do"),
-        (nn.Linear(1, 1).state_dict(), "the model is a OrderedDict", "module.load_state_dict"),
+        (
+            nn.Linear(1, 1).state_dict(),
+            "the model is of type OrderedDict",
+            "module.load_state_dict",
+        ),
     ],
 )
 def test_what_has_no_forward(module: Any, problem: str, remedy: str) -> None:

@@ -64,12 +64,12 @@ def test_a_sample_in_bfloat16_is_taken_as_the_example_is() -> None:
         ),
         (
             [{"x": ROWS, "stale": STATE}],
-            "sample 0: forward(x, state, mode) has no 'stale', though it has 'x'",
+            "sample 0: forward(x, state, mode) has no parameter 'stale'",
             "rename it to 'state'",
         ),
         (
             [{"x": ROWS, "state_1": ROWS, "state_2": ROWS}],
-            "sample 0: forward(x, state, mode) has no 'state_1', though it has 'x'",
+            "sample 0: forward(x, state, mode) has no parameter 'state_1'",
             "a part goes by its path: rename it to 'state.1'",
         ),
         (

@@ -158,7 +158,7 @@ def test_tensors_of_a_class_of_the_users_are_copied() -> None:
 def test_what_cannot_be_used_says_why() -> None:
     with pytest.raises(
         SourceError,
-        match=r"the model is a builtin_function_or_method, expected a torch\.nn\.Module",
+        match=r"the model is of type builtin_function_or_method, expected a torch\.nn\.Module",
     ):
         prepared(torch.sin, keep_training_mode=False)  # type: ignore[arg-type]  # the point
     module = nn.ReLU()

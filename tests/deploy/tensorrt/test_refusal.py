@@ -133,7 +133,7 @@ def test_others_that_are_refused_too_are_counted() -> None:
     assert (found.layer, found.source) == (None, None)
 
 
-@pytest.mark.parametrize(("path", "layer"), [("", "(Sequential)"), (None, None)])
+@pytest.mark.parametrize(("path", "layer"), [("", "Sequential"), (None, None)])
 def test_a_layer_may_be_the_whole_or_unknown(path: str | None, layer: str | None) -> None:
     refused = Refused("parse", (Problem("false", "n", "Det"),))
     assert diagnose("RTX", refused, debug_map(("n", "Det", path)), model()).layer == layer

@@ -57,7 +57,7 @@ def test_verdicts(factor: float, verdict: Verdict, words: str) -> None:
 def test_processes_that_differ_too_much_tell_nothing() -> None:
     found = paired("b", "a", series(1.05, 0.2, seed=1), series(1, 0.2, seed=2))
     assert found.verdict == "inconclusive"
-    assert str(found) == "b cannot be told from a"
+    assert str(found) == "b is not shown to differ from a"
 
 
 def test_a_difference_within_what_equals_differ_by_is_none() -> None:
@@ -128,5 +128,5 @@ def test_a_sentence_for_every_verdict() -> None:
         "is 50.0% faster than",
         "is 50.0% slower than",
         "is equivalent within 5% to",
-        "cannot be told from",
+        "is not shown to differ from",
     }

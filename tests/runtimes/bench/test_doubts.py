@@ -70,7 +70,7 @@ def test_a_virtual_machine_that_was_not_watched_for_long(
 ) -> None:
     here = replace(Environment.read(), cpu_flags=flags)
     found = of_the_whole(here, Sweep(), [], elapsed_s)
-    expected = f"a virtual machine was watched for {elapsed_s:.0f} s: the intervals know what its"
+    expected = f"a virtual machine was measured for {elapsed_s:.0f} s, and the load of its neigh"
     assert any(expected in each for each in found) is told
 
 

@@ -231,10 +231,10 @@ def test_a_failure_of_the_server_is_passed_on(packed: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
-        ({"inputs": [], "outputs": []}, "has the inputs nothing, the bundle x"),
+        ({"inputs": [], "outputs": []}, r"has the inputs \(none\), the bundle has x"),
         (
             {"inputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 8]}], "outputs": []},
-            "has the inputs y, the bundle x",
+            "has the inputs y, the bundle has x",
         ),
         (
             {"inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 8]}], "outputs": []},

@@ -101,6 +101,9 @@ def test_judged_again_without_running(made: Report) -> None:
     strict = made.judged(Thresholds(ratio / 2, ("y",)))
     right, *_, absent = strict.backends
     assert (right.outcome, right.reason) == ("fail", "2 of 2 comparisons failed")
+    assert right.remedy is not None
+    assert right.remedy.startswith("it passes with the default bars (docs/parity.md): ")
+    assert "default bars" not in str(strict.backends[1].remedy)
     edge = strict.judged(
         Thresholds(ratio / 2, ("y",), {"y": ratio * 3})
     )  # the median has to be nearer

@@ -36,5 +36,5 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
         lambda _: pytest.fail("nothing answers")
     )
     problem = "worker 0 cannot be started: [Errno 11] no process; it is tried again"
-    assert told == [problem, problem, "SIGTERM: what is accepted is answered, then it ends"]
+    assert told == [problem, problem, "SIGTERM: answering what was accepted, then ending"]
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -61,7 +61,7 @@ class Root(nn.Module):
 
 def test_the_first_layer_that_goes_wrong_is_named(line: DataSet) -> None:
     problem = (
-        r"^the loss is nan at epoch 1, step 1 of 4 .*: layer root returns what is not finite\n"
+        r"^the loss is nan at epoch 1, step 1 of 4 .*: the output of layer root is not finite\n"
     )
     with pytest.raises(SourceError, match=problem):
         fit(Breaks("layer"), line, Settings(1, 10, 0.1))

@@ -127,6 +127,19 @@ class Padded(nn.Module):
         return x if missing > 1 else -x  # here
 
 
+class Kinds(nn.Module):
+    """``round`` goes through tensors of the number alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * len({round(value, 1) for value in x[0].tolist()})
+
+
+def test_a_number_of_values_is_none_of_sizes() -> None:
+    source = deploy.exporter.source_of("m", Kinds(), {"x": torch.randn(3, 4)}, {"x": {0: "batch"}})
+    with pytest.raises(GuardOnDataDependentSymNode):
+        program.capture(source)
+
+
 def test_a_decision_by_a_size_in_a_tensor_says_so() -> None:
     x = torch.randn(3, 4)
     source = deploy.exporter.source_of("m", Padded(), {"x": x}, {"x": {0: "batch", 1: "time"}})
