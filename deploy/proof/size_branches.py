@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
+from unittest import mock
 
 import torch
 from torch import nn
@@ -134,7 +135,13 @@ def _turned(source: Source) -> Iterator[Sample]:
 def _recorded(source: Source, inputs: Mapping[str, Array]) -> Any:
     given = tuple(map(torch.tensor, inputs.values()))
     questions = _Questions(source.flat)
-    return torch.jit.trace(questions, given, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit has no types
+    with mock.patch.object(torch.jit, "is_tracing", _is_not_tracing):
+        return torch.jit.trace(questions, given, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit has no types
+
+
+def _is_not_tracing() -> bool:
+    """What eager asks counts: ``if not torch.jit.is_tracing() and rows * columns == 196:``."""
+    return False
 
 
 def _apart(answers: Sequence[float], usual: Sequence[float]) -> set[int]:

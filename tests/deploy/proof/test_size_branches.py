@@ -58,6 +58,13 @@ class Alike(nn.Module):
         return x.sum() - y.sum() if x.shape[1] == y.shape[1] else x.sum() + y.sum()
 
 
+class AsInEager(nn.Module):
+    """As DINOv2 in transformers, which resizes whatever comes where it is traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] == 5 and not torch.jit.is_tracing() else x
+
+
 class Windows(nn.Module):
     """Filled up to whole windows of 9, and cut: none of the sizes that are tried anyway is one."""
 
@@ -98,6 +105,7 @@ def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Chosen(), torch.randn(2, 9)) == [{"time": 3}]
     assert found(Reads(), torch.randn(2, 12)) == [{"time": 37}]
     assert found(Rest(), torch.randn(2, 9)) == [{"time": 37}]
+    assert found(AsInEager(), torch.randn(2, 9)) == [{"time": 5}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
 
 
