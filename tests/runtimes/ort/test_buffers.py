@@ -101,7 +101,7 @@ def test_a_mistake_is_seen_after_many_right_calls(tmp_path: Path) -> None:
         ({"x": x.astype(np.float64)}, "is float64, expected float32"),
         ({"x": x.astype(">f4")}, "foreign byte order"),
         ({"x": x[0]}, "has 1 axes"),
-        ({"x": [[1.0]]}, "is a list"),
+        ({"x": [[1.0]]}, "is of type list"),
         ({"x": np.ma.masked_array(x, x > 0)}, "masked array"),
         ({"y": x}, "wrong input names"),
         ({"x": x, "y": x}, "unknown 'y'"),
