@@ -167,7 +167,7 @@ def _answers(recorded: Any, inputs: Mapping[str, Array]) -> list[float]:
 
 
 def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]]:
-    """Each dimension alone at its smaller sizes, others and its largest, then all of one size."""
+    """Each dimension alone at its smaller sizes, others and its largest; all, and all but rows, alike."""
     usual = usual_sizes(declared)
     allowed: dict[str, list[int]] = {}
     for name in usual:
@@ -179,5 +179,10 @@ def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]
         allowed[name] = [*steps[:_MOST_SIZES], *larger]
     for name, sizes in allowed.items():
         yield from (usual | {name: size} for size in sizes)
-    common: set[int] = set.intersection(*map(set, allowed.values()))
-    yield from (usual | dict.fromkeys(usual, size) for size in sorted(common)[:_MOST_SIZES])
+    leading = {spec.shape[0] for spec in declared.inputs if spec.shape}
+    rows = {n: next(filter(None, sizes), 0) for n, sizes in allowed.items() if n in leading}
+    for few in [{}, rows] if rows else [{}]:  # of many large images there is no room for all
+        alike = {name: {*sizes} for name, sizes in allowed.items() if name not in few}
+        if len(alike) > 1:
+            common = sorted(set.intersection(*alike.values()))
+            yield from (usual | few | dict.fromkeys(alike, size) for size in common[:_MOST_SIZES])

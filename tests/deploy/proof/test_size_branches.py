@@ -76,6 +76,13 @@ class Windows(nn.Module):
         return mixed[:, :time].contiguous()
 
 
+class Square(nn.Module):
+    """Of the trained size, and of a few rows, as there is no room for more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[1] * x.shape[2] == 36 and x.shape[1] == x.shape[2] else x
+
+
 class Rejects(nn.Module):
     """Sizes above 40, and by an error that is not torch's one that is tried before 6."""
 
@@ -107,6 +114,14 @@ def test_sizes_that_decide_otherwise_are_found() -> None:
     assert found(Rest(), torch.randn(2, 9)) == [{"time": 37}]
     assert found(AsInEager(), torch.randn(2, 9)) == [{"time": 5}]
     assert found(Alike(), torch.randn(2, 9), torch.randn(2, 5)) == [{"time": 3, "other": 3}]
+
+
+def test_equal_sizes_are_tried_beside_few_rows() -> None:
+    free = {"x": {0: "rows", 1: "height", 2: "width"}}
+    ranges = {"rows": Range(1, 4), "height": Range(2, 12, step=2), "width": Range(2, 12)}
+    source = source_of("m", Square(), {"x": torch.randn(2, 4, 5)}, free, ranges)
+    tried = [sizes_of(source.signature, sample.inputs) for sample in turned(source)]
+    assert {"rows": 1, "height": 6, "width": 6} in tried
 
 
 @pytest.mark.slow
