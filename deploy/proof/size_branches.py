@@ -167,7 +167,7 @@ def _answers(recorded: Any, inputs: Mapping[str, Array]) -> list[float]:
 
 
 def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]]:
-    """Each dimension alone at its smaller sizes, others and its largest; all, and all but rows, alike."""
+    """Each dimension alone at its smaller sizes, others and its largest; then equal ones."""
     usual = usual_sizes(declared)
     allowed: dict[str, list[int]] = {}
     for name in usual:
