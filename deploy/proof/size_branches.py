@@ -180,7 +180,7 @@ def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]
     for name, sizes in allowed.items():
         yield from (usual | {name: size} for size in sizes)
     leading = {spec.shape[0] for spec in declared.inputs if spec.shape}
-    rows = {n: next(filter(None, sizes), 0) for n, sizes in allowed.items() if n in leading}
+    rows = {name: max(1, sizes[0]) for name, sizes in allowed.items() if name in leading}
     for few in [{}, rows] if rows else [{}]:  # of many large images there is no room for all
         alike = {name: {*sizes} for name, sizes in allowed.items() if name not in few}
         if len(alike) > 1:
