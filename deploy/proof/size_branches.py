@@ -181,8 +181,10 @@ def _sizes(declared: Signature, named: Sequence[int]) -> Iterator[dict[str, int]
         yield from (usual | {name: size} for size in sizes)
     leading = {spec.shape[0] for spec in declared.inputs if spec.shape}
     rows = {name: max(1, sizes[0]) for name, sizes in allowed.items() if name in leading}
-    for few in [{}, rows] if rows else [{}]:  # of many large images there is no room for all
+    besides: list[dict[str, int]] = [{}, rows] if rows else [{}]
+    for few in besides:  # of many large images there is no room for all
         alike = {name: {*sizes} for name, sizes in allowed.items() if name not in few}
         if len(alike) > 1:
-            common = sorted(set.intersection(*alike.values()))
-            yield from (usual | few | dict.fromkeys(alike, size) for size in common[:_MOST_SIZES])
+            common: set[int] = set.intersection(*alike.values())
+            for size in sorted(common)[:_MOST_SIZES]:
+                yield usual | few | dict.fromkeys(alike, size)
