@@ -12,6 +12,7 @@ from edgeport.deploy.proof.variation import Variation, variation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import EdgeportError
 from edgeport.runtimes.bundles.golden import Golden
+from edgeport.runtimes.parity.thresholds import Precision, Thresholds
 
 from .attempts import Attempt, bring_back, keep
 from .isolation import Killed, run_isolated
@@ -76,24 +77,24 @@ def least_blunt(
     return []
 
 
-def left_of(found: Variation, request: Request) -> list[str]:
+def left_of(found: Variation, precision: Precision, thresholds: Thresholds) -> list[str]:
     """Sentences on what is left of that which changes from input to input, where it is little."""
     told = [
         *(f"{each} on drawn inputs: give --samples" for each in found.lost.values()),
         *(f"{each}: compute what is of another size by a layer of its own" for each in found.parts),
     ]
-    bar = request.thresholds.bar_of(request.precision or "float16").min_snr_db
+    bar = thresholds.bar_of(precision).min_snr_db
     told += [
         f"the signal of what changes in {name} from input to input is {kept:.3g} dB above the noise"
         for name, kept in found.kept_db.items()
         if 0 < kept < bar
     ]
-    return [f"{request.precision}: {each}" for each in told]
+    return [f"{precision}: {each}" for each in told]
 
 
-def far_off(proved: Attempt, request: Request) -> list[str]:
-    """A sentence on edge cases that owe their structure alone, and keep no more."""
-    bar = request.thresholds.bar_of(request.precision or "int8").min_snr_db
+def far_off(proved: Attempt, thresholds: Thresholds) -> list[str]:
+    """A sentence on edge cases in int8 that owe their structure alone, and keep no more."""
+    bar = thresholds.bar_of("int8").min_snr_db
     far = [
         verdict
         for verdict in proved.reports[0].verdicts
@@ -102,7 +103,7 @@ def far_off(proved: Attempt, request: Request) -> list[str]:
         and (verdict.figures.rule == "exact" or verdict.figures.snr_db < bar)
         and verdict.figures.error_max
     ]
-    if request.precision != "int8" or not far:
+    if not far:
         return []
     samples, outputs = (
         ", ".join(dict.fromkeys(names))

@@ -11,7 +11,6 @@ from edgeport.deploy.kinds import kind_of
 from edgeport.deploy.proof.localiser import Localisation
 from edgeport.deploy.sources.source import Source
 from edgeport.runtimes import ContractError, EdgeportError, ExportError, ParityError
-from edgeport.runtimes.parity.thresholds import Thresholds
 
 from .attempts import Attempt, takes_another_way
 
@@ -96,14 +95,14 @@ def explain(
 
 
 _ASKED_TOO_MUCH: Final = (
-    "it passes with the default bars (docs/parity.md): ask for less (--max-ratio)"
+    "it passes with the default bars (docs/parity.md): ask for less (--max-ratio, --min-signal)"
 )
 
 
 def _fails_by_request(attempt: Attempt) -> bool:
     """Whether an artefact is wrong by the bars that were asked for, and right by the usual ones."""
     wrong = [report for report in attempt.reports if report.failures]
-    return bool(wrong) and not any(r.judged((), Thresholds()).failures for r in wrong)
+    return bool(wrong) and all(report.passes_by_default() for report in wrong)
 
 
 def _remedy(remedy: str, format_: str, others: Sequence[str]) -> str:

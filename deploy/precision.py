@@ -144,7 +144,6 @@ def narrowed(
     limits = replace(request.limits, time_s=time_s)
 
     seen: dict[str, Attempt | None] = {}
-
     varied: dict[str, Variation] = {}
     blunt: list[Attempt] = []
 
@@ -177,12 +176,14 @@ def narrowed(
         place = keep(proved.compiled, folder, proved.route)
         bring_back(first.compiled, folder, kept)
         told = [_rounded(proved, precision)]
-        left = left_of(varied[proved.route], request)
+        left = left_of(varied[proved.route], precision, request.thresholds)
         return Narrowed([*won], engines, told, left, (place, proved.compiled.artefact))
     narrow = [proved if found is first else found for found in won]
     told, emulated = _emulation(seen[proved.route])
     notes = [*_notes(calibration, request, made), *told]
-    left = [*left_of(varied[proved.route], request), *far_off(proved, request)]
+    left = left_of(varied[proved.route], precision, request.thresholds)
+    if precision == "int8":
+        left += far_off(proved, request.thresholds)
     return Narrowed(narrow, engines, notes, left, emulated)
 
 

@@ -101,7 +101,7 @@ def _add_artefact_options(made: "argparse._ActionsContainer") -> None:
     ask(
         "--target",
         metavar="NAME",
-        help="engine that has to read the ONNX file: ort-1.14 to ort-1.32, tensorrt-10, "
+        help="engine that has to read the ONNX file: ort-1.14 or later, tensorrt-10, "
         "tensorrt-11, tensorrt-rtx-1",
     )
     ask(

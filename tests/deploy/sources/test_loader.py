@@ -92,7 +92,7 @@ def test_a_callable_or_an_instance(package: str, attribute: str) -> None:
         (
             "user_package.worse:make",
             "ZeroDivisionError: division by zero (worse.py, line 1)",
-            "fix",
+            "fix that error",
         ),
         ("user_package.models:absent", "has no 'absent'", "it has make_model"),
         ("user_package.models:SIZE", "is of type int, which cannot be called", "torch.nn.Module"),
