@@ -24,7 +24,7 @@ class Two(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch deprecates torch.jit
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch deprecates torch.jit
 def test_it_answers_what_python_answers(tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")

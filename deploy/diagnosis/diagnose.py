@@ -236,8 +236,8 @@ def _covers(node: ast.expr, number: int) -> bool:
 
 def _dimension_problem(rule: Rule, error: BaseException, texts: Sequence[str], who: str) -> str:
     text = "\n".join(texts)
-    # of inputs['inputs'][0].shape[1]; one input alone has no [0]
-    axis = re.search(r"for dimension inputs\['\w+'\](?:\[(\d+)\])?\.shape\[(\d+)\]", text)
+    # of inputs['inputs'][0].shape[1], in torch 2.14 inputs[0].shape[1]; one input alone has no [0]
+    axis = re.search(r"for dimension inputs(?:\['\w+'\])?(?:\[(\d+)\])?\.shape\[(\d+)\]", text)
     name = dimension_names(error).get((int(axis[1] or 0), int(axis[2]))) if axis else None
     if name is not None:
         return f"{who} fixes the dimension {name!r} to {{0}}"

@@ -382,6 +382,11 @@ RULES: Final = (
     ),
     Rule(
         Family.FORWARD,
+        r"with fake tensors: [^\n]*: got (\w+)\(['\"]?([^\n]*?)['\"]?\)",
+        "forward raises {0}: {1}",
+    ),
+    Rule(
+        Family.FORWARD,
         r"raised exception (\w+)\(['\"]?(.*?)['\"]?\)$",
         "forward raises {0}: {1}",
     ),

@@ -1,10 +1,10 @@
-"""Which release of torch the compilers were tested with."""
+"""Which releases of torch the compilers were tested with."""
 
 from typing import Final
 
 import torch
 
-TESTED: Final = "2.13"
+TESTED: Final = ("2.13", "2.14")
 """Capture and export lean on what is inside of torch, which each release changes."""
 
 
@@ -15,10 +15,10 @@ def untested(version: str = torch.__version__) -> tuple[str, ...]:
         >>> untested("2.13.1+cu130")
         ()
     """
-    if version.split(".")[:2] == TESTED.split("."):
+    if version.split(".")[:2] in [release.split(".") for release in TESTED]:
         return ()
     return (
-        f"torch {version} is installed, and exports were tested with {TESTED}: what is refused "
-        f"may be for that reason, and pip install 'torch=={TESTED}.*' would tell; what is written "
-        "is proved all the same",
+        f"torch {version} is installed, and exports were tested with {' and '.join(TESTED)}: what "
+        f"is refused may be for that reason, and pip install 'torch=={TESTED[-1]}.*' would tell; "
+        "what is written is proved all the same",
     )

@@ -19,7 +19,7 @@ def load_engine(files: Sequence[bytes], threads: int) -> Callable[[list[Array]],
     torch.set_num_threads(threads)
     load: Any = torch.jit.load
     with warnings.catch_warnings():  # torch deprecates torch.jit
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         model = load(io.BytesIO(files[0]), map_location="cpu")
 
     def run(arrays: list[Array]) -> list[Array]:

@@ -97,7 +97,7 @@ def test_torch_refuses_an_index(kind: type[Embedding], compiled: str) -> None:
     jit: Any = torch.jit  # it has no types
     call: Any
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit
+        warnings.filterwarnings("ignore", "`torch.jit")  # of torch.jit
         if compiled == "script":
             call = jit.script(module)
         elif compiled == "trace":

@@ -52,7 +52,7 @@ def test_there_are_as_many_as_is_said() -> None:
 
 
 @pytest.mark.usually("stop_words", "char_wb")
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("configuration", CONFIGURATIONS[::4], ids=name)  # the slow one has all
 def test_torchscript_answers_what_scikit_learn_does(
     configuration: tuple[Any, dict[str, Any]], tmp_path: Path

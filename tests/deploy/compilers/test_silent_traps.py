@@ -312,7 +312,7 @@ WRITERS = [TwoNames(), OneName(), Turned(), Halves(), WholeAndPart(), PartOfPart
 
 
 @pytest.mark.usually("module0", "module2", "module5")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("module", WRITERS)
 def test_a_write_through_a_view_is_not_lost(module: nn.Module, tmp_path: Path) -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}})

@@ -33,7 +33,7 @@ class Newer(nn.Module):
         )
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_operators_stay_those_of_today(tmp_path: Path) -> None:
     example = {"x": torch.randn(2, 5), "n": torch.tensor([-7, 7])}
     made = deploy.export(Newer(), example, tmp_path / "m.edge", formats="torchscript")
@@ -80,7 +80,7 @@ class Holds(nn.Module):
         return y
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("module", [Unattached(), Holds()])
 @pytest.mark.parametrize("compile_", [torchscript.script, torchscript.trace])
 def test_a_property_may_raise(
@@ -259,7 +259,7 @@ def test_numbers_beside_float16_are_not_rounded_to_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("function", [
     lambda x: torch.full((x.shape[0],), True),
     lambda x: torch.full((x.shape[0],), True, dtype=torch.float32),

@@ -270,7 +270,7 @@ def test_who_is_to_blame_is_named(last: nn.Module, problem: str, remedy: str) ->
     assert caught.value.remedy.startswith(remedy)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_a_script_that_keeps_state_is_told_with_its_attribute() -> None:
     scripted: Any = torch.jit.script(nn.Sequential(nn.Linear(5, 5), Smoothed()))
     with pytest.raises(SourceError, match=r"keeps state: .* through 1\.state\n"):

@@ -29,7 +29,7 @@ class Head(nn.Module):
         self.listed = [torch.eye(3)]
         self.register_buffer("turn", torch.polar(torch.ones(3), torch.zeros(3)))
         with warnings.catch_warnings():  # torch 2.13 deprecates it
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "`torch.jit")
             self.inner = torch.jit.script(Scripted())
 
 
@@ -163,7 +163,7 @@ class Norms(nn.Module):
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_a_norm_adds_what_it_adds_in_eager(is_traced: bool) -> None:
     with warnings.catch_warnings():  # torch 2.13 deprecates it
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         jit: Any = torch.jit
         module = jit.trace(Norms(), torch.zeros(2, 5)) if is_traced else Norms()
     _, eager, found = answer(source_of(module))

@@ -161,7 +161,7 @@ def test_what_has_no_forward(module: Any, problem: str, remedy: str) -> None:
     assert re.search(remedy, caught.value.remedy)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_a_call_of_its_own_is_a_forward() -> None:
     check_module(Called())
     check_module(torch.jit.script(nn.Linear(1, 1)))

@@ -174,7 +174,7 @@ def test_a_module_that_is_not_called() -> None:
         _ = captured.calls
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # every entry of torch.jit warns
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # every entry of torch.jit warns
 @pytest.mark.parametrize("make", [lambda: torch.jit.script(nn.Linear(4, 2)), lambda: len])
 def test_what_cannot_be_captured(make: Callable[[], Any]) -> None:
     with pytest.raises(SourceError, match=r"cannot be listened to\n  fix: give"), capture(make()):

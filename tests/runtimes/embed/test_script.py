@@ -143,7 +143,7 @@ class Mlp(torch.nn.Module):
         return logits, logits.argmax(1)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch deprecates torch.jit
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch deprecates torch.jit
 def test_torchscript_is_taken_where_there_is_no_onnx(
     packed: Path, weights: Mapping[str, Array]
 ) -> None:

@@ -226,7 +226,7 @@ def torchscript() -> bytes:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch deprecates torch.jit
+        warnings.filterwarnings("ignore", "`torch.jit")  # torch deprecates torch.jit
         script: Any = torch.jit.script
         data: bytes = script(torch.nn.Linear(8, 3)).save_to_buffer()
     return data

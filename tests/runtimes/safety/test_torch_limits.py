@@ -32,7 +32,7 @@ class Text(torch.nn.Module):
         return x
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_what_torch_writes_passes(tmp_path: Path) -> None:
     made = io.BytesIO()
     torch.jit.save(torch.jit.script(Text()), made)

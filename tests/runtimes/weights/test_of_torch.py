@@ -50,14 +50,14 @@ class Everything(nn.Module):
 def saved(module: torch.jit.ScriptModule) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         torch.jit.save(module, file)
     return file.getvalue()
 
 
 def scripted(module: nn.Module, *, frozen: bool = False) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         made = torch.jit.script(module.eval())
         found: torch.jit.ScriptModule = torch.jit.freeze(made) if frozen else made
     return found

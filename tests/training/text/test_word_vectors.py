@@ -65,7 +65,7 @@ def test_vectors_that_do_not_fit() -> None:
         compile_vectors(twos, VECTORS[:2])
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_it_can_be_scripted() -> None:
     module = compile_vectors(CountVectorizer(vocabulary=WORDS), VECTORS)
     table = torch.tensor(encode(TEXTS))

@@ -19,7 +19,7 @@ from edgeport.deploy.compilers.upstream import inference_only, quiet
 _vmap: Any = func.vmap
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"  # torch.func loads it
+    "ignore:`torch.jit.script`"  # torch.func loads it
 )
 
 

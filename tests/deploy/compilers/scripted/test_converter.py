@@ -183,7 +183,7 @@ class Normalises(Steps):
 
 
 @pytest.mark.usually("module1]", "module5]", "module6]", "module8]", "module12]")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     "module",
     [
@@ -242,7 +242,7 @@ class Both(nn.Module):
         return x * 3
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_two_conditions_on_sizes_at_once() -> None:
     source = deploy.source_of("both", Both(), torch.randn(2, 3), {"x": {0: "rows"}})
     with quiet(), inference_only():
@@ -283,7 +283,7 @@ class AsksNumbers(nn.Module):
         return x * 3
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_numbers_as_conditions() -> None:
     example = {"x": torch.randn(2, 3), "state": torch.randn(2, 3)}
     source = deploy.source_of("asks", AsksNumbers(), example, {"x": {0: "rows"}})
@@ -328,7 +328,7 @@ class WritesAndGrows(nn.Module):
         return torch.stack(out), seen
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("module", [WritesInBranch(), WritesInLoop(), WritesAndGrows()])
 def test_what_blocks_write_into_tensors_from_outside_is_kept(module: nn.Module) -> None:
     source = deploy.source_of("m", module, {"x": torch.randn(3, 4)}, {"x": {0: "rows"}},
@@ -409,7 +409,7 @@ VIEW = "a branch or a loop writes into a tensor, and uses a view of it from befo
 RESULT = "a branch or a loop gives on a tensor from before, and one of both is written into"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     ("module", "told"),
     [
@@ -445,7 +445,7 @@ class AddsUp(nn.Module):
         return y.relu_() + 1.0
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_writes_that_go_on_through_a_result() -> None:
     source = deploy.source_of("adds", AddsUp(), torch.randn(2, 3), {"x": {0: "rows"}})
     with quiet(), inference_only():
@@ -476,7 +476,7 @@ class Refuses(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_what_raises_is_a_check(tmp_path: Path) -> None:
     free = {"x": {0: "rows", 1: "time"}}
     source = deploy.source_of("m", Refuses(), torch.randn(2, 5), free)

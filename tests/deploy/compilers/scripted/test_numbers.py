@@ -14,7 +14,7 @@ from edgeport.deploy.compilers.scripted import converter
 from edgeport.deploy.compilers.upstream import inference_only, quiet
 from edgeport.runtimes import ExportError, Range
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 
 SIZES = (

@@ -263,7 +263,7 @@ class Stops(nn.Module):
         return found
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     "module",
     [
@@ -296,7 +296,7 @@ def test_code_is_scripted_in_other_words(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_least_numbers_are_those_of_the_dtype(dtype: torch.dtype) -> None:
     x = torch.tensor([[-1.0, 2.0]], dtype=dtype)
     source = deploy.source_of("m", Infinite().eval(), {"x": x})
@@ -373,7 +373,7 @@ class EarlyExit(nn.Module):
         return logits
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_modules_that_are_never_reached_are_no_turns() -> None:
     module = EarlyExit().eval()
     module.depth = 2
@@ -444,7 +444,7 @@ def test_no_script_is_made_that_answers_otherwise(module: nn.Module, told: str) 
         torchscript.scripted(source, source.flat)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_what_is_a_script_already_is_taken_as_it_is(tmp_path: Path) -> None:
     script: Any = torch.jit.script(WholeOnly().eval())
     script.save(tmp_path / "m.ts")
@@ -484,7 +484,7 @@ class OtherPlaces(EarlyExit):
         return x
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_no_module_is_called_that_forward_does_not_call() -> None:
     x = torch.rand(2, 8)
     far = TooFar().eval()
