@@ -10,7 +10,7 @@ Which module does what, in the order in which a user's module meets them:
   of the script.
 - ``pt2``, ``aotinductor`` and ``torchscript`` make a file of a program, the last by
   ``traced_branches``; ``onnx_files`` does for ONNX. ``bounded_indices`` lets native code ask of
-  indices.
+  indices, ``sums_by_axis`` adds in it as precisely as eager does.
 - ``narrower`` makes a file in bfloat16, float16 or int8 of one in float32.
 
 ``operators`` has what is written in place of torch's own operators and functions.

@@ -38,6 +38,7 @@ from edgeport.runtimes.safety.aoti_package import CALLS, FOLDER, LIBRARY, METADA
 
 from .bounded_indices import bound
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
+from .sums_by_axis import by_axis
 
 FORMAT: Final = "aotinductor"
 
@@ -111,6 +112,7 @@ def _compiling(scratch: Path) -> Iterator[None]:
         mock.patch.object(cpp_builder, "_get_os_related_cpp_cflags", flags),
         settings.patch(_SETTINGS),
         composites.known(),
+        by_axis(),
     ):
         yield
 
