@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import codecs
 import errno
-import gc
 import os
 import signal
 import sys
@@ -50,7 +49,14 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(_IN_ASCII, _in_ascii)
-atexit.register(gc.freeze)  # Python looks through all of torch else before it ends: a second
+
+
+@atexit.register
+def _end_quickly() -> None:
+    if "edgeport.runtimes" in sys.modules:  # else there is little to look through
+        from edgeport.runtimes.collector import end_quickly
+
+        end_quickly()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

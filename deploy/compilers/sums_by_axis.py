@@ -21,8 +21,9 @@ def by_axis() -> Iterator[None]:
     """While it is entered, Inductor takes sums and means apart (2.13: no public way)."""
     from torch._inductor import decomposition  # seconds
 
-    own: Any = decomposition.fast_random_decomps
-    with mock.patch.object(decomposition, "fast_random_decomps", lambda: {**own(), **_TABLE}):
+    torchs: Any = decomposition.fast_random_decomps()
+    known = {**torchs, **_TABLE}
+    with mock.patch.object(decomposition, "fast_random_decomps", return_value=known):
         yield
 
 

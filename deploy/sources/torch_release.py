@@ -4,7 +4,7 @@ from typing import Final
 
 import torch
 
-TESTED: Final = ("2.13", "2.14")
+TESTED: Final = ("2.13", "2.14", "2.15")
 """Capture and export lean on what is inside of torch, which each release changes."""
 
 

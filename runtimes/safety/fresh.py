@@ -14,8 +14,10 @@ from typing import IO, Any, Final
 
 import edgeport
 
-_QUICK_END: Final = "import atexit, gc; atexit.register(gc.freeze); "
-"""As of commands: else Python looks through all of torch before it ends, for a second."""
+_QUICK_END: Final = (
+    "import atexit; from edgeport.runtimes.collector import end_quickly; "
+    "atexit.register(end_quickly); "
+)
 
 
 def started(

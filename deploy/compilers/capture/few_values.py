@@ -25,6 +25,11 @@ _MOST: Final = 8
 
 _aten: Any = torch.ops.aten  # operators are made on demand: no types
 
+_WHERE: Final = {
+    _aten.index_put_.default, _aten.masked_fill_.Scalar, _aten.masked_fill_.Tensor,
+}  # fmt: skip
+"""What ``mask[where] = value`` is, the others from torch 2.15 on: nothing, where all are False."""
+
 
 class FewValues:
     """What may be in the tensors of one capture, by what holds them."""
@@ -37,7 +42,7 @@ class FewValues:
         if not isinstance(function, OpOverload):
             self._found.clear()
             return
-        if function == _aten.index_put_.default and any(map(self._is_false, args[1])):
+        if function in _WHERE and any(map(self._is_false, _where(args))):
             return
         for each in _written(function, args, options):
             self._found.pop(_holder(each), None)
@@ -185,3 +190,7 @@ _KEEPING: Final[Mapping[Any, Callable[[Tensor, Any], Tensor | None]]] = {
     **dict.fromkeys((_aten.all.default, _aten.all.dim, _aten.all.dims), _all),
 }
 """What is in a result, of the values in the first argument."""
+
+
+def _where(args: Any) -> Any:
+    return args[1] if isinstance(args[1], list | tuple) else [args[1]]

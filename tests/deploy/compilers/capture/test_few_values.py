@@ -47,6 +47,11 @@ def written(x: Tensor) -> Tensor:
     return mask
 
 
+def filled(x: Tensor) -> Tensor:
+    mask = extended(x)
+    return mask.masked_fill_(mask == 2, 3)
+
+
 def chosen(x: Tensor) -> Tensor:
     return torch.where(x > 3, 0.0, FAR)
 
@@ -54,6 +59,7 @@ def chosen(x: Tensor) -> Tensor:
 KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "padded": lambda x: (extended(x) > 0).flatten().any(),
     "nothing is written": lambda x: (written(x) > 0).any(),
+    "nothing is filled": lambda x: (filled(x) > 0).any(),
     "one of two": lambda x: (chosen(x) > 0).any(),
     "all": lambda x: torch.ones_like(x).bool().all(),
     "joined": lambda x: (torch.cat([torch.zeros_like(x), x.new_full(x.shape, 2)]) <= 2).all(),

@@ -98,6 +98,7 @@ def test_quantiles(dtype: torch.dtype, interpolation: str) -> None:
                 assert_same(aten.nanquantile.default, x, several, dim, keepdim, **options)
 
 
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul is deprecated")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
 def test_products_and_powers(dtype: torch.dtype) -> None:
     x, y, z = drawn((3, 4), dtype), drawn((4, 2), dtype), drawn((2, 5), dtype)

@@ -242,6 +242,8 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip  # a table
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce.. is in beta")
+@pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter with Tensor src is depr")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[0]).removeprefix("aten."))
 def test_it_computes_what_the_operator_computes(
     case: tuple[Any, tuple[Any, ...], dict[str, Any]],

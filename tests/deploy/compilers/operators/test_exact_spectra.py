@@ -30,6 +30,7 @@ def test_it_is_as_torch_has_it(shape: tuple[int, ...], dim: list[int], normaliza
         torch.testing.assert_close(TABLE[operator](*args), operator(*args), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:A window was not provided")
 @pytest.mark.parametrize(
     "options",
     [
