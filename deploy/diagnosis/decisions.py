@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
 from .telling import only_tells
+from .turns import Turns
 
 Kind = Literal["bool", "number", "array", "size", "chosen"]
 """``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
@@ -133,7 +134,7 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
 class Places(TorchFunctionMode):
     """Notes at which instructions of the user's code a truth or a number is read from a tensor.
 
-    Also where what ``item()`` gives is compared, as it is.
+    Also where what ``item()`` gives is compared, as it is, and where Python turns by numbers.
 
     Attributes:
         seen: They.
@@ -143,6 +144,19 @@ class Places(TorchFunctionMode):
         super().__init__()
         self.seen: set[tuple[CodeType, int, bool]] = set()
         self._kept: dict[int, Any] = {}
+        self._turns = Turns()
+
+    def __enter__(self) -> "Places":
+        """Begin."""
+        super().__enter__()
+        self._turns.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """End, and add the turns."""
+        self._turns.__exit__(*raised)
+        super().__exit__(*raised)
+        self.seen |= {(code, place, False) for code, place in self._turns.seen()}
 
     def __torch_function__(
         self,
@@ -154,6 +168,8 @@ class Places(TorchFunctionMode):
         """Note it, and call the function."""
         if _KINDS.get(func) in ("bool", "number"):
             self.note(sys._getframe(1), next(iter(args), None))
+        if _KINDS.get(func) in ("number", "array"):
+            self._turns.reads(_of_user(sys._getframe(1)).f_code)
         result = func(*args, **(kwargs or {}))
         return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
 
@@ -162,10 +178,15 @@ class Places(TorchFunctionMode):
 
         ``bool(one and other)`` reads either of both.
         """
-        while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
-            frame = frame.f_back
+        frame = _of_user(frame)
         self.seen.add((frame.f_code, frame.f_lasti, id(value) in self._kept))
         self._kept[id(value)] = value
+
+
+def _of_user(frame: FrameType) -> FrameType:
+    while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
+        frame = frame.f_back
+    return frame
 
 
 def _compared(name: str) -> Any:
