@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
 from .telling import only_tells
-from .turns import Turns
+from .turns import Turns, asked_at
 
 Kind = Literal["bool", "number", "array", "size", "chosen"]
 """``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
@@ -168,8 +168,12 @@ class Places(TorchFunctionMode):
         """Note it, and call the function."""
         if _KINDS.get(func) in ("bool", "number"):
             self.note(sys._getframe(1), next(iter(args), None))
-        if _KINDS.get(func) in ("number", "array"):
-            self._turns.reads(_of_user(sys._getframe(1)).f_code)
+        user = _of_user(sys._getframe(1))
+        is_branch = user.f_lasti in asked_at(user.f_code)  # no ``hot = bool(x.max() > 1)``
+        if _KINDS.get(func) in ("number", "array") or (
+            _KINDS.get(func) == "bool" and not is_branch
+        ):
+            self._turns.reads(user)
         result = func(*args, **(kwargs or {}))
         return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
 

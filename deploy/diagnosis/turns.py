@@ -1,7 +1,8 @@
 """Where Python turns by numbers: jumps and comparisons in functions that read one from a tensor.
 
 ``int(mask.sum())`` is a number as any other, of which nothing tells that ``n * 2 > 60`` hangs on
-values. So each counts in a function that makes one, and in those that it gives numbers to.
+values. So each counts in a function that makes one, in those that called it, and in those that it
+calls; torch's code is between a layer and another.
 """
 
 import dis
@@ -37,9 +38,11 @@ class Turns:
         """End."""
         sys.settrace(self._before)
 
-    def reads(self, code: CodeType) -> None:
-        """Note that a function makes a number."""
-        self._reading.add(code)
+    def reads(self, frame: FrameType | None) -> None:
+        """Note that a function makes a number or a truth, for those that called it too."""
+        while frame is not None and origin(frame.f_code.co_filename) is not Origin.COMPILER:
+            self._reading.add(frame.f_code)
+            frame = frame.f_back
 
     def seen(self) -> set[tuple[CodeType, int]]:
         """What numbers may have decided."""
@@ -48,22 +51,20 @@ class Turns:
     def _called(self, frame: FrameType, event: str, _: Any) -> Any:
         caller = frame.f_back
         if caller is not None and caller.f_code in self._reading:
-            given = frame.f_locals.values()
-            if any(type(each) in (int, float, bool) for each in given):
-                self._reading.add(frame.f_code)
-        if not _jumps(frame.f_code):
+            self._reading.add(frame.f_code)
+        if not asked_at(frame.f_code):
             return None
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._stepped
 
     def _stepped(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event == "opcode" and frame.f_lasti in _jumps(frame.f_code):
+        if event == "opcode" and frame.f_lasti in asked_at(frame.f_code):
             self._met[frame.f_code].add(frame.f_lasti)
         return self._stepped
 
 
 @lru_cache(maxsize=4096)
-def _jumps(code: CodeType) -> frozenset[int]:
+def asked_at(code: CodeType) -> frozenset[int]:
     """Where it compares, or asks for a truth; of a compiler's code nothing is asked."""
     if origin(code.co_filename) is Origin.COMPILER:
         return frozenset()
@@ -76,4 +77,4 @@ def _asks(name: str) -> bool:
     return name in _COMPARING or ({"JUMP", "IF"} <= words and "NONE" not in words)
 
 
-_COMPARING: Final = {"COMPARE_OP", "CONTAINS_OP"}
+_COMPARING: Final = {"COMPARE_OP", "CONTAINS_OP", "UNARY_NOT"}

@@ -345,6 +345,22 @@ def of_a_count(x: Tensor) -> bool:
     return count + 1 > 30 and count - 1 < 60
 
 
+def of_truths(x: Tensor) -> bool:
+    hot, cold = bool(x.max() > 60), bool(x.max() < 30)
+    return not hot and not cold
+
+
+class Keeping:
+    """A number is kept by one method, and asked for by another."""
+
+    def __call__(self, x: Tensor) -> bool:
+        self.largest = int(x.max())
+        return self.is_between()
+
+    def is_between(self) -> bool:
+        return self.largest > 30 and self.largest < 60
+
+
 def of_a_quotient(x: Tensor) -> bool:
     tenth = float(x.max()) / 10
     return 3 < tenth < 6
@@ -365,6 +381,8 @@ def is_between(number: int) -> bool:
     [
         of_a_count,
         of_a_quotient,
+        of_truths,
+        Keeping(),
         handed_on,
         lambda x: bool(x.max() > 30 and x.max() < 60),
         lambda x: bool(30 < x.max() < 60),
