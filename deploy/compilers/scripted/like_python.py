@@ -4,6 +4,7 @@
 ``60 % n`` ends the process where ``n`` is 0.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -59,10 +60,9 @@ def _before(graph: Any, node: Any, kind: str, *inputs: Any) -> Any:
     return made.output()
 
 
-_FLOATS: Final = (
-    *(("FloatType", "FloatType"), ("NumberType", "NumberType")),
-    *(("FloatType", "NumberType"), ("NumberType", "FloatType")),
-)
+_FLOATS: Final = set(itertools.product(("FloatType", "NumberType", "IntType"), repeat=2)) - {
+    ("IntType", "IntType")
+}
 _MENDS: Final[Mapping[tuple[str, ...], Callable[[Any, Any], None]]] = {
     **{(f"prim::{name}", *kinds): _turned_round for name in ("max", "min") for kinds in _FLOATS},
     ("aten::eq", "FloatType", "FloatType"): _is_itself,

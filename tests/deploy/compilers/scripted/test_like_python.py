@@ -23,7 +23,7 @@ class Bounds(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         v, n = float(x[0]), x[0].item()
-        clipped = max(0.0, min(v, 1.0))
+        clipped = max(0, min(v, 1.0))
         return x * max(v, 1.0), x * max(1.0, v), x * min(n, 1.0), x * min(1.0, n), x * clipped
 
 
