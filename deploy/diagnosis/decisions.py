@@ -134,29 +134,20 @@ def record_decisions(module: nn.Module) -> Iterator[Decisions]:
 class Places(TorchFunctionMode):
     """Notes at which instructions of the user's code a truth or a number is read from a tensor.
 
-    Also where what ``item()`` gives is compared, as it is, and where Python turns by numbers.
+    Also where what ``item()`` gives is compared, as it is.
+
+    Args:
+        turns: Is told which functions read numbers.
 
     Attributes:
         seen: They.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
         super().__init__()
         self.seen: set[tuple[CodeType, int, bool]] = set()
         self._kept: dict[int, Any] = {}
-        self._turns = Turns()
-
-    def __enter__(self) -> "Places":
-        """Begin."""
-        super().__enter__()
-        self._turns.__enter__()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        """End, and add the turns."""
-        self._turns.__exit__(*raised)
-        super().__exit__(*raised)
-        self.seen |= {(code, place, False) for code, place in self._turns.seen()}
+        self._turns = turns
 
     def __torch_function__(
         self,
