@@ -53,6 +53,18 @@ def _raises_for_zero(graph: Any, node: Any) -> None:
         node.replaceInput(1, _before(graph, node, "aten::add", by, nothing))
 
 
+def _of_tensors(graph: Any, node: Any) -> None:
+    """What ``item()`` gives may be whole; of tensors, 0 is an error then."""
+    _, by = node.inputs()
+    if by.toIValue() is None:
+        held = [_before(graph, node, "prim::NumToTensor", each) for each in node.inputs()]
+        made = _before(graph, node, "aten::remainder", *held)
+        for each in (*held, made):
+            each.setType(torch._C.TensorType.get())
+        node.output().replaceAllUsesWith(_before(graph, node, "aten::item", made))
+        node.destroy()
+
+
 def _before(graph: Any, node: Any, kind: str, *inputs: Any) -> Any:
     made = graph.create(kind, [*inputs], 1)
     made.insertBefore(node)
@@ -68,4 +80,7 @@ _MENDS: Final[Mapping[tuple[str, ...], Callable[[Any, Any], None]]] = {
     ("aten::eq", "FloatType", "FloatType"): _is_itself,
     ("aten::ne", "FloatType", "FloatType"): _is_itself,
     ("aten::remainder", "IntType", "IntType"): _raises_for_zero,
+    ("aten::remainder", "IntType", "NumberType"): _of_tensors,
+    ("aten::remainder", "NumberType", "IntType"): _of_tensors,
+    ("aten::remainder", "NumberType", "NumberType"): _of_tensors,
 }

@@ -15,7 +15,7 @@ from edgeport.deploy.compilers import torchscript
 from edgeport.deploy.compilers.upstream import quiet
 
 NUMBERS = [torch.tensor([n, 1.5]) for n in (0.5, -2.0, math.nan, math.inf, 4.0)]
-COUNTS = [torch.tensor([n, 1]) for n in (2, 5, 1, 2, 9, 3)]
+COUNTS = [torch.tensor([n, 1]) for n in (7, 5, -7, 2**33 + 1, 9, 3)]
 
 
 class Bounds(nn.Module):
@@ -102,8 +102,14 @@ class Takes(nn.Module):
         return x * (60 % count)
 
 
-def test_no_rest_of_nothing() -> None:
-    made = saved(Takes(), COUNTS[0])
-    assert [made(x)[0].tolist() for x in COUNTS] == [Takes()(x).tolist() for x in COUNTS]
-    with pytest.raises(RuntimeError, match="division by 0"):
+class TakesItems(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x[1].item() * 60 % x[0].item())
+
+
+@pytest.mark.parametrize("module", [Takes(), TakesItems()], ids=lambda m: type(m).__name__)
+def test_no_rest_of_nothing(module: nn.Module) -> None:
+    made = saved(module, COUNTS[0])
+    assert [made(x)[0].tolist() for x in COUNTS] == [module(x).tolist() for x in COUNTS]
+    with pytest.raises(RuntimeError, match=r"division by 0|ZeroDivisionError"):
         made(torch.tensor([0, 1]))
