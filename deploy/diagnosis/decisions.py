@@ -157,14 +157,13 @@ class Places(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Note it, and call the function."""
-        if _KINDS.get(func) in ("bool", "number"):
+        kind = _KINDS.get(func)
+        if kind in ("bool", "number"):
             self.note(sys._getframe(1), next(iter(args), None))
-        user = _of_user(sys._getframe(1))
-        is_branch = user.f_lasti in asked_at(user.f_code)  # no ``hot = bool(x.max() > 1)``
-        if _KINDS.get(func) in ("number", "array") or (
-            _KINDS.get(func) == "bool" and not is_branch
-        ):
-            self._turns.reads(user)
+        if kind in ("bool", "number", "array"):
+            user = _of_user(sys._getframe(1))
+            if kind != "bool" or user.f_lasti not in asked_at(user.f_code):  # as of hot = bool(x)
+                self._turns.reads(user)
         result = func(*args, **(kwargs or {}))
         return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
 

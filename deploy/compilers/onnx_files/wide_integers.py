@@ -187,17 +187,17 @@ def _multiplied(
     if len(axes) > 1 or (not axes and (keeps or options.get("noop_with_empty_axes", 0))):
         return
     (output,), held = node.output, node.input[0]
-    numbers = {"flat": [-1], "axis": axes or [0], "zero": 0, "one": 1}
-    for name, number in numbers.items():
-        value = numpy_helper.from_array(np.array(number, np.int64))
-        yield helper.make_node(
-            "Constant", [], [f"{output}/{name}"], f"{output}/{name}", value=value
-        )
+    for each, number in {"flat": [-1], "axis": axes or [0], "zero": 0, "one": 1}.items():
+        value, name = numpy_helper.from_array(np.array(number, np.int64)), f"{output}/{each}"
+        yield helper.make_node("Constant", [], [name], name, value=value)
+    rounded, nothing, first = (f"{output}/{name}" for name in ("rounded", "nothing", "first"))
+    of_its_shape = helper.make_node("ReduceProd", node.input, [rounded], rounded, keepdims=0)
+    others = (each for each in node.attribute if each.name != "keepdims")
+    of_its_shape.attribute.extend(others)
+    yield of_its_shape
     if not axes:
         yield helper.make_node("Reshape", [held, f"{output}/flat"], [f"{output}/row"])
         held = f"{output}/row"
-    rounded, nothing, first = (f"{output}/{name}" for name in ("rounded", "nothing", "first"))
-    yield helper.make_node("ReduceProd", [held, f"{output}/axis"], [rounded], rounded, keepdims=0)
     yield helper.make_node("Mul", [rounded, f"{output}/zero"], [nothing], nothing)
     yield helper.make_node("Add", [nothing, f"{output}/one"], [first], first)
     ones, behind = f"{output}/ones", f"{output}/behind"
