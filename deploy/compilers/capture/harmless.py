@@ -119,7 +119,7 @@ class _Tried:
         if not failed or not failed <= self._known:
             return None
         is_right = _is_right(self._source, inputs, answers)
-        if is_right and not failed <= self._of_some and self._asks_other(inputs, failed):
+        if is_right and self._asks_other(inputs, failed):
             is_right = False
         if is_right:
             self._right.append(failed)

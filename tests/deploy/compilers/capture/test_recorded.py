@@ -345,6 +345,11 @@ def of_a_count(x: Tensor) -> bool:
     return count + 1 > 30 and count - 1 < 60
 
 
+def of_counts(x: Tensor) -> bool:
+    warm, hot = int((x > 30).sum()), int((x > 60).sum())
+    return warm > 0 and hot == 0
+
+
 def of_truths(x: Tensor) -> bool:
     hot, cold = bool(x.max() > 60), bool(x.max() < 30)
     return not hot and not cold
@@ -382,6 +387,7 @@ def is_between(number: int) -> bool:
         of_a_count,
         of_a_quotient,
         of_truths,
+        of_counts,
         Keeping(),
         handed_on,
         lambda x: bool(x.max() > 30 and x.max() < 60),
