@@ -288,7 +288,7 @@ def _scripted(source: Source, flat: Flat) -> Any:
         made = torch.jit.script(flat.module)
     if made is not flat.module:  # of a script, eager computes what it does
         differences.check(made)
-        if not _holds_scripts(source.module):
+        if not interpreted.holds_scripts(source.module):
             like_python.write_out(made)
         interpreted.written_out(made)
     return traced(source, flat.around(made))
@@ -300,12 +300,7 @@ def traced(source: Source, flat: nn.Module) -> Any:
         made = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False
         )
-    return made if _holds_scripts(source.module) else interpreted.written_out(made)
-
-
-def _holds_scripts(module: nn.Module) -> bool:
-    """Eager runs a script too."""
-    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    return made if interpreted.holds_scripts(source.module) else interpreted.written_out(made)
 
 
 @contextlib.contextmanager
