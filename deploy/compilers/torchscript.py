@@ -28,7 +28,7 @@ from edgeport.runtimes.libtorch.session import EXTRA_FILE
 
 from . import traced_branches
 from .capture import program
-from .scripted import differences, interpreted, rewriting
+from .scripted import differences, interpreted, like_python, rewriting
 from .scripted.overlooked import overlooks_nothing
 from .stored import WRITTEN_BY_THE_WRITER, Compiled, store
 from .upstream import properties_may_raise
@@ -284,10 +284,12 @@ def scripted(source: Source, flat: Flat) -> Any:
 
 
 def _scripted(source: Source, flat: Flat) -> Any:
-    with properties_may_raise(), overlooks_nothing(flat.module):
+    with properties_may_raise(), overlooks_nothing(flat.module), rewriting.scripted_anew():
         made = torch.jit.script(flat.module)
     if made is not flat.module:  # of a script, eager computes what it does
         differences.check(made)
+        if not interpreted.holds_scripts(source.module):
+            like_python.write_out(made)
         interpreted.written_out(made)
     return traced(source, flat.around(made))
 
@@ -298,8 +300,7 @@ def traced(source: Source, flat: nn.Module) -> Any:
         made = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch.jit has no types
             flat, source.example_tensors(), check_trace=False
         )
-    is_script = any(isinstance(part, torch.jit.ScriptModule) for part in source.module.modules())
-    return made if is_script else interpreted.written_out(made)  # eager runs a script too
+    return made if interpreted.holds_scripts(source.module) else interpreted.written_out(made)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .places import Map, stack
 from .telling import only_tells
+from .turns import Turns, asked_at
 
 Kind = Literal["bool", "number", "array", "size", "chosen"]
 """``array``: many values at once, by tolist() or numpy(); ``size``: of a result, as of unique;
@@ -135,14 +136,18 @@ class Places(TorchFunctionMode):
 
     Also where what ``item()`` gives is compared, as it is.
 
+    Args:
+        turns: Is told which functions read numbers.
+
     Attributes:
         seen: They.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
         super().__init__()
         self.seen: set[tuple[CodeType, int, bool]] = set()
         self._kept: dict[int, Any] = {}
+        self._turns = turns
 
     def __torch_function__(
         self,
@@ -152,8 +157,13 @@ class Places(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Note it, and call the function."""
-        if _KINDS.get(func) in ("bool", "number"):
+        kind = _KINDS.get(func)
+        if kind in ("bool", "number"):
             self.note(sys._getframe(1), next(iter(args), None))
+        if kind in ("bool", "number", "array"):
+            user = _of_user(sys._getframe(1))
+            if kind != "bool" or user.f_lasti not in asked_at(user.f_code):  # as of hot = bool(x)
+                self._turns.reads(user)
         result = func(*args, **(kwargs or {}))
         return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
 
@@ -162,10 +172,15 @@ class Places(TorchFunctionMode):
 
         ``bool(one and other)`` reads either of both.
         """
-        while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
-            frame = frame.f_back
+        frame = _of_user(frame)
         self.seen.add((frame.f_code, frame.f_lasti, id(value) in self._kept))
         self._kept[id(value)] = value
+
+
+def _of_user(frame: FrameType) -> FrameType:
+    while frame.f_back and frame.f_code.co_filename.startswith(_TORCH):
+        frame = frame.f_back
+    return frame
 
 
 def _compared(name: str) -> Any:

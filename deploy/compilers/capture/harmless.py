@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 
 from edgeport.deploy.compilers.operators import fx_nodes
 from edgeport.deploy.diagnosis.decisions import Places
+from edgeport.deploy.diagnosis.turns import Turns
 from edgeport.deploy.sources.drawing import cut_or_repeated
 from edgeport.deploy.sources.running import as_tensors, run_module, run_on
 from edgeport.deploy.sources.samples import rows_of, sizes_of
@@ -118,7 +119,7 @@ class _Tried:
         if not failed or not failed <= self._known:
             return None
         is_right = _is_right(self._source, inputs, answers)
-        if is_right and not failed <= self._of_some and self._asks_other(inputs, failed):
+        if is_right and self._asks_other(inputs, failed):
             is_right = False
         if is_right:
             self._right.append(failed)
@@ -162,11 +163,12 @@ class _Tried:
 
 
 def _read(source: Source, inputs: Sequence[Tensor]) -> Set[Any]:
-    """Where forward reads truths and numbers of these inputs."""
-    places = Places()
-    with contextlib.suppress(Exception), places:  # the user's module may raise anything
+    """Where forward reads truths and numbers of these inputs, and turns by them."""
+    turns = Turns()
+    places = Places(turns)
+    with contextlib.suppress(Exception), turns, places:  # the user's module may raise anything
         run_on(source.flat, [each.clone() for each in inputs])
-    return places.seen
+    return {*places.seen, *turns.seen()}
 
 
 def _drop_fixed(captured: ExportedProgram) -> None:

@@ -1,11 +1,12 @@
-"""Maxima, minima, bounds, signs and sums of int64, written out with what is right for them.
+"""Maxima, minima, bounds, signs, sums and products of int64, with what is right for them.
 
 ONNX Runtime's kernels of Max, Min, Clip, Sign, ReduceMax and ReduceMin compare the lower halves of
 two int64 as if they had a sign, where the upper halves are equal: the maximum of 0 and 3e9 is 0
 (1.31.1 on x86). Comparisons, Where and TopK are right. What is made of sizes and small constants
 alone hardly gets there, and stays. ReduceSum adds in float64, so that sums beyond 2^53 are rounded,
 and those of int32 end at its ends where torch wraps; sums of what was a truth, or a narrower
-number, are none of these. No exporter has a value ``name/..`` of its own ``name``.
+number, are none of these. ReduceProd rounds as well: a Scan multiplies. No exporter has a value
+``name/..`` of its own ``name``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from .onnx_messages import attributes_of, described, dtypes_of, graphs, rewrite,
 _FOLDS: Final = {"Max": "Greater", "Min": "Less"}
 _SELECTS: Final = {"ReduceMax": 1, "ReduceMin": 0}
 """Whether the largest is asked for."""
-_WRONG: Final = {*_FOLDS, *_SELECTS, "Clip", "ReduceSum", "Sign"}
+_WRONG: Final = {*_FOLDS, *_SELECTS, "Clip", "ReduceProd", "ReduceSum", "Sign"}
 _NARROW: Final = {
     getattr(onnx.TensorProto, name) for name in ("BOOL", "INT8", "UINT8", "INT16", "UINT16")
 }
@@ -101,6 +102,8 @@ def _written_out(
     elif node.op_type == "ReduceSum":
         is_wide = dtypes.get(node.input[0]) == onnx.TensorProto.INT64
         made = list(_in_halves(node) if is_wide else _wrapped(node))
+    elif node.op_type == "ReduceProd":
+        made = list(_multiplied(node, constants))
     else:
         made = list(_folded(node))
     if not made:
@@ -165,6 +168,56 @@ def _wrapped(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     summed.attribute.extend(node.attribute)
     yield summed
     yield helper.make_node("Cast", [made], [output], to=onnx.TensorProto.INT32)
+
+
+def _multiplied(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+) -> Iterator[onnx.NodeProto]:
+    """ReduceProd along one axis, or of all: one slice times the next, which wraps.
+
+    A Scan refuses to go through no slices: there are ones before them.
+    """
+    options = attributes_of(node)
+    axes = list(options.get("axes", ()))
+    if len(node.input) > 1 and node.input[1]:
+        if node.input[1] not in constants:
+            return
+        axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+    keeps = options.get("keepdims", 1)
+    if len(axes) > 1 or (not axes and (keeps or options.get("noop_with_empty_axes", 0))):
+        return
+    (output,), held = node.output, node.input[0]
+    for each, number in {"flat": [-1], "axis": axes or [0], "zero": 0, "one": 1}.items():
+        value, name = numpy_helper.from_array(np.array(number, np.int64)), f"{output}/{each}"
+        yield helper.make_node("Constant", [], [name], name, value=value)
+    rounded, nothing, first = (f"{output}/{name}" for name in ("rounded", "nothing", "first"))
+    of_its_shape = helper.make_node("ReduceProd", node.input, [rounded], rounded, keepdims=0)
+    others = (each for each in node.attribute if each.name != "keepdims")
+    of_its_shape.attribute.extend(others)
+    yield of_its_shape
+    if not axes:
+        yield helper.make_node("Reshape", [held, f"{output}/flat"], [f"{output}/row"])
+        held = f"{output}/row"
+    yield helper.make_node("Mul", [rounded, f"{output}/zero"], [nothing], nothing)
+    yield helper.make_node("Add", [nothing, f"{output}/one"], [first], first)
+    ones, behind = f"{output}/ones", f"{output}/behind"
+    yield helper.make_node("Unsqueeze", [first, f"{output}/axis"], [ones], ones)
+    yield helper.make_node("Concat", [ones, held], [behind], behind, axis=(axes or [0])[0])
+    made = f"{output}/product" if keeps else output
+    options = {"num_scan_inputs": 1, "scan_input_axes": axes or [0]}
+    yield helper.make_node("Scan", [first, behind], [made], made, body=_times(output), **options)
+    if keeps:
+        yield helper.make_node("Unsqueeze", [made, f"{output}/axis"], [output])
+
+
+def _times(prefix: str) -> onnx.GraphProto:
+    """A step: the product so far, and a slice."""
+    so_far, each, made = (f"{prefix}/{name}" for name in ("so_far", "each", "made"))
+    names = so_far, each, made
+    told = [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in names]
+    return helper.make_graph(
+        [helper.make_node("Mul", [so_far, each], [made], made)], prefix, told[:2], told[2:]
+    )
 
 
 def _selected(

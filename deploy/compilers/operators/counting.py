@@ -1,10 +1,12 @@
-"""How often a value occurs: membership, histograms, and what occurs most."""
+"""How often a value occurs: membership, histograms, and what occurs most; sums of whole numbers."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from .ordering import without_nan
 
@@ -67,3 +69,28 @@ def _largest(x: Tensor) -> Any:
     if x.is_floating_point():
         return math.inf
     return True if x.dtype == torch.bool else torch.iinfo(x.dtype).max
+
+
+def einsum(equation: str, operands: Sequence[Tensor], *, path: object = None) -> Any:
+    """As ``aten.einsum`` of one tensor of whole numbers, which ONNX Runtime adds up in floats."""
+    if operands[0].is_floating_point() or operands[0].is_complex():
+        return NotImplemented
+    found = with_axes_last(equation, operands)
+    return NotImplemented if found is None else found[0].sum(found[1])
+
+
+def adds_up(node: Node) -> bool:
+    """Whether ``einsum`` has something to do."""
+    value: Tensor = node.meta["val"]
+    return not (value.is_floating_point() or value.is_complex())
+
+
+def with_axes_last(equation: str, operands: Sequence[Tensor]) -> tuple[Tensor, list[int]] | None:
+    """The one tensor of an einsum that only adds up, and its axes that are added, as the last."""
+    given, arrow, wanted = equation.replace(" ", "").partition("->")
+    is_plain = arrow and given.isalpha() and len(set(given)) == len(given)
+    if len(operands) != 1 or not is_plain or len(wanted) == len(given):
+        return None
+    gone = [axis for axis, letter in enumerate(given) if letter not in wanted]
+    x = operands[0].permute([*map(given.index, wanted), *gone])
+    return x, [*range(len(wanted), x.dim())]

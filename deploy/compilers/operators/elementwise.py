@@ -284,28 +284,48 @@ _LARGEST_POWER: Final = 16
 
 
 def power(x: Any, exponent: Any) -> Any:
-    """Of the narrow integers, for which ONNX has no power; a small one by products, which wrap."""
+    """Of whole numbers by products, which wrap: ONNX has none of narrow ones, and rounds others."""
     if is_free(exponent):
         return x ** free_numbers.beside(x, exponent)
     dtype = torch.result_type(x, exponent)
-    if dtype not in _NARROW:
+    if dtype not in _WHOLE or is_free(x):
         return NotImplemented
-    is_number = isinstance(x, Tensor) and not isinstance(exponent, Tensor)
-    if is_number and exponent in range(1, _LARGEST_POWER + 1):
-        return whole_power(x.int(), int(exponent)).to(dtype)
-    x, exponent = (each.long() if isinstance(each, Tensor) else each for each in (x, exponent))
-    return (x**exponent).to(dtype)
+    wide = torch.int32 if dtype in _NARROW else dtype  # narrow ones are multiplied in none
+    x, exponent = (
+        each.to(wide) if isinstance(each, Tensor) else int(each) for each in (x, exponent)
+    )
+    if isinstance(exponent, int) and 0 < exponent <= _LARGEST_POWER:
+        return whole_power(x, exponent).to(dtype)
+    return _power_by_bits(x, exponent, wide).to(dtype)
+
+
+def _power_by_bits(x: Any, exponent: Any, dtype: torch.dtype) -> Tensor:
+    """Right for exponents up to 64; beyond, for all but odd numbers that wrap."""
+    x, exponent = (
+        each if isinstance(each, Tensor) else torch.full((), each, dtype=dtype)
+        for each in (x, exponent)
+    )
+    odd = exponent.remainder(2)
+    most = torch.where(exponent > 64, 64 + odd, exponent)
+    found, square = torch.ones_like(x), x
+    for bit in range(7):
+        is_set = most.remainder(2 ** (bit + 1)) >= 2**bit
+        found = torch.where(is_set, found * square, found)
+        square = square * square
+    of_ones = torch.where(x == -1, 1 - 2 * odd, (x == 1).to(dtype))
+    return torch.where(exponent < 0, of_ones, found)
 
 
 _NARROW: Final = (torch.int8, torch.uint8, torch.int16)
+_WHOLE: Final = (*_NARROW, torch.int32, torch.int64)
 
 OF_NARROW: Final[Mapping[Any, Sequence[torch.dtype]]] = {
     _aten.add.Tensor: (torch.bool,),
-    _aten.pow.Tensor_Scalar: _NARROW,
-    _aten.pow.Tensor_Tensor: _NARROW,
-    _aten.pow.Scalar: _NARROW,
+    _aten.pow.Tensor_Scalar: _WHOLE,
+    _aten.pow.Tensor_Tensor: _WHOLE,
+    _aten.pow.Scalar: _WHOLE,
 }
-"""Operators that ONNX has, but for results of these dtypes."""
+"""Operators that ONNX has, but for results of these dtypes, or has in floats."""
 
 
 def whole_power(x: Tensor, exponent: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .counting import with_axes_last
 from .decompositions import ONNX_TABLE
 from .doubles import scaled
 from .empty import count_of, spread_overloads
@@ -82,13 +83,8 @@ def nanmean(
 
 def einsum(equation: str, operands: Sequence[Tensor], *, path: object = None) -> Any:
     """As ``aten.einsum`` of one tensor, whose missing axes are added up."""
-    given, arrow, wanted = equation.replace(" ", "").partition("->")
-    is_plain = arrow and given.isalpha() and len(set(given)) == len(given)
-    if len(operands) != 1 or not is_plain or len(wanted) == len(given):
-        return NotImplemented
-    gone = [axis for axis, letter in enumerate(given) if letter not in wanted]
-    x = operands[0].permute([*map(given.index, wanted), *gone])
-    return total(x, range(len(wanted), x.dim()))
+    found = with_axes_last(equation, operands)
+    return NotImplemented if found is None else total(*found)
 
 
 def squared_error(x: Tensor, y: Tensor, reduction: int = 1) -> Any:

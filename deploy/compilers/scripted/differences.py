@@ -3,11 +3,12 @@
 Of 0.7 it makes the whole number 0: in ``if x.max().item():``, in ``x.max().item() in [0, 1]``, in
 ``divmod(x.max().item(), 3)`` and for an argument of a function that takes an ``int``. ``y is x``
 holds for no two tensors, and ``held["a"] += 1`` puts a new tensor into a dict, where Python adds to
-the one that is there.
+the one that is there. Where lists are returned in another one, it leaves out what a branch writes
+into them.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from edgeport.deploy.origins import Origin, origin
@@ -21,7 +22,11 @@ def check(script: Any) -> None:
         NotImplementedError: There is some.
     """
     for name in script._c._method_names():
-        for node in nodes(script._c._get_method(name).inlined_graph):
+        graph = script._c._get_method(name).inlined_graph
+        loses = any(map(_holds_lists, graph.outputs()))
+        for node in nodes(graph):
+            if loses and node.kind() in _WRITES and _is_held(node):
+                raise NotImplementedError(f"torch.jit loses what is written\n{node.sourceRange()}")
             differs, told = _DIFFERENCES.get(node.kind(), (None, ""))
             if differs is None or "Serialized " in node.sourceRange():  # eager runs a script too
                 continue
@@ -44,6 +49,28 @@ def _is_updated(node: Any) -> bool:
     held, _, value = node.inputs()
     is_dict, is_tensor = held.type().kind() == "DictType", value.type().kind() == "TensorType"
     return is_dict and is_tensor and bool(value.node().sourceRange() == node.sourceRange())
+
+
+def _holds_lists(returned: Any) -> bool:
+    """Whether there are lists in another list, a tuple or a dict."""
+    return any(kind.kind() == "ListType" for kind in _inside(returned.type()))
+
+
+def _inside(kind: Any) -> Iterator[Any]:
+    for held in kind.containedTypes():
+        yield held
+        yield from _inside(held)
+
+
+def _is_held(write: Any) -> bool:
+    """Whether a branch writes into a list that another one, a tuple or a dict may hold."""
+    written, around = next(write.inputs()), write.owningBlock().owningNode()
+    while around is not None and around.kind() != "prim::If":
+        around = around.owningBlock().owningNode()
+    if around is None or written.type().kind() != "ListType":
+        return False
+    holders = [use.user for use in written.uses() if use.user.kind() in _HOLDING]
+    return written.node().kind() in _TAKING or any(map(write.isAfter, holders))
 
 
 def _is_free(value: Any) -> bool:
@@ -73,6 +100,18 @@ def _marked(told: str) -> str:
     return code[begin : marks.rfind("~") + 1]
 
 
+_WRITES: Final = {
+    *("aten::_set_item", "aten::append", "aten::insert", "aten::extend", "aten::pop"),
+    *("aten::remove", "aten::reverse", "aten::sort", "aten::clear", "aten::Delete", "aten::add_"),
+}
+_TAKING: Final = {
+    *("aten::__getitem__", "aten::get", "aten::pop"),
+    *("prim::TupleIndex", "prim::TupleUnpack", "prim::ListUnpack"),
+}
+_HOLDING: Final = {
+    *("prim::ListConstruct", "prim::TupleConstruct", "prim::DictConstruct"),
+    *("aten::append", "aten::insert"),
+}
 _ASKING: Final = {"aten::Bool", "aten::__contains__", "aten::divmod"}
 _WHOLE: Final = {
     *("aten::argmax", "aten::argmin", "aten::count_nonzero", "aten::numel", "aten::bucketize"),

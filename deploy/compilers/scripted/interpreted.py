@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from edgeport.runtimes.libtorch.script_graph import nodes
 
@@ -30,6 +31,11 @@ def written_out(script: Any) -> Any:
                 node.output().replaceAllUsesWith(made)
                 node.destroy()
     return script
+
+
+def holds_scripts(module: nn.Module) -> bool:
+    """Whether eager runs a script too, with what is otherwise in it."""
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
 class _Made:

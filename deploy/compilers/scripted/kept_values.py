@@ -2,7 +2,8 @@
 
 Of ``count or 1``, where Python keeps the count, it makes ``True``. ``keep[1:] &= mask`` and the
 like it computes, and writes nowhere; ``ids %= 3`` it takes for ``fmod``, which has the other sign.
-``ids * 10**6`` is one of float32, and of ``0 < left.pop() < 5`` the middle is asked for twice.
+``ids * 10**6`` is one of float32, and of ``0 < left.pop() < 5`` the middle is asked for twice. To
+it, ``True`` is no ``int``.
 """
 
 import ast
@@ -51,6 +52,17 @@ class KeptValues(ast.NodeTransformer):
             return node
         made: int = base**power
         return beside(node, ast.Constant(made)) if made < 2**63 else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """A truth is an ``int`` too."""
+        self.generic_visit(node)
+        if ast.unparse(node.func) == "isinstance" and len(node.args) == 2:
+            kinds = node.args[1]
+            held = kinds.elts if isinstance(kinds, ast.Tuple) else [kinds]
+            if any(isinstance(each, ast.Name) and each.id == "int" for each in held):
+                names = ", ".join(map(ast.unparse, held))
+                node.args[1] = parsed(f"({names}, bool)", kinds)
+        return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         """See that what stands in the middle may be asked for twice.

@@ -49,20 +49,21 @@ def _alike(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def least(*numbers: Any) -> Any:
-    """As ``min``."""
+    """As torch.jit's ``min``."""
     return _first(min, operator.lt, numbers)
 
 
 def most(*numbers: Any) -> Any:
-    """As ``max``."""
+    """As torch.jit's ``max``."""
     return _first(max, operator.gt, numbers)
 
 
 def _first(own: Any, is_before: Callable[[Any, Any], Any], numbers: Sequence[Any]) -> Any:
-    if not any(isinstance(each, Tensor) for each in numbers):
-        return own(*numbers)
-    x, y = numbers
-    return torch.where(is_before(y, x), y, x)  # as Python does with NaN
+    if any(isinstance(each, Tensor) for each in numbers):
+        x, y = numbers
+        return torch.where(is_before(x, y), x, y)
+    has_float = any(isinstance(each, float) for each in numbers)
+    return own(*reversed(numbers)) if has_float else own(*numbers)  # it has them so, as to NaN
 
 
 def on_tensors(overload: Any, args: Sequence[Any], among: Sequence[int]) -> tuple[Any, list[Any]]:

@@ -38,14 +38,23 @@ _own_parse: Final[Any] = parse_def  # it has no types
 
 @contextlib.contextmanager
 def rewritten(module: nn.Module) -> Iterator[None]:
-    """Rewrite functions before they are scripted; of what was scripted before nothing is taken.
+    """Rewrite functions before they are scripted.
 
     Args:
         module: What is scripted.
     """
     names = {name.rpartition(".")[2] for name, _ in module.named_modules()}
+    with mock.patch.object(frontend, "parse_def", partial(_parse, names)), scripted_anew():
+        yield
+
+
+@contextlib.contextmanager
+def scripted_anew() -> Iterator[None]:
+    """While it is entered, nothing is taken of what was scripted before, whose graphs are mended.
+
+    Else modules of one class share them.
+    """
     with (
-        mock.patch.object(frontend, "parse_def", partial(_parse, names)),
         mock.patch.object(_recursive, "concrete_type_store", _recursive.ConcreteTypeStore()),
         mock.patch.object(_state, "_jit_caching_layer", WeakKeyDictionary()),
     ):

@@ -340,9 +340,56 @@ def of_a_number(x: Tensor) -> bool:
     return largest > 30 and largest < 60
 
 
+def of_a_count(x: Tensor) -> bool:
+    count = int(x.abs().max())
+    return count + 1 > 30 and count - 1 < 60
+
+
+def of_counts(x: Tensor) -> bool:
+    warm, hot = int((x > 30).sum()), int((x > 60).sum())
+    return warm > 0 and hot == 0
+
+
+def of_truths(x: Tensor) -> bool:
+    hot, cold = bool(x.max() > 60), bool(x.max() < 30)
+    return not hot and not cold
+
+
+class Keeping:
+    """A number is kept by one method, and asked for by another."""
+
+    def __call__(self, x: Tensor) -> bool:
+        self.largest = int(x.max())
+        return self.is_between()
+
+    def is_between(self) -> bool:
+        return self.largest > 30 and self.largest < 60
+
+
+def of_a_quotient(x: Tensor) -> bool:
+    tenth = float(x.max()) / 10
+    return 3 < tenth < 6
+
+
+def handed_on(x: Tensor) -> bool:
+    return is_between(min(int(x.max()), 200))
+
+
+def is_between(number: int) -> bool:
+    if number > 30 and number < 60:  # noqa: SIM103  # as many write it
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     "asked",
     [
+        of_a_count,
+        of_a_quotient,
+        of_truths,
+        of_counts,
+        Keeping(),
+        handed_on,
         lambda x: bool(x.max() > 30 and x.max() < 60),
         lambda x: bool(30 < x.max() < 60),
         lambda x: 30 < x.max().item() < 60,

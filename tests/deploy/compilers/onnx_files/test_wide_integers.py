@@ -95,6 +95,30 @@ def test_sums_of_integers_wrap_and_are_not_rounded(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(answer, truth.numpy())
 
 
+class Products(nn.Module):
+    """ReduceProd, Pow and Einsum compute in floats."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        small = x.clamp(-2, 40)
+        return (
+            x.prod(1), x.prod(), x.prod(0, keepdim=True), x.int().prod(-1),
+            x[:, :0].prod(1) + x[:, 0], torch.einsum("bt->b", x), torch.einsum("bt -> tb", x),
+            x**5, x.int() ** 3, x**17, x**small, 3**small, (x % 3 - 1) ** x,
+            x.to(torch.int16) ** small.to(torch.int16),
+        )  # fmt: skip  # a table
+
+
+def test_products_of_integers_wrap_and_are_not_rounded(tmp_path: Path) -> None:
+    made = exported(Products(), tmp_path, torch.arange(12).reshape(3, 4) - 5)
+    generator = np.random.default_rng(0)
+    with made.bundle.open("ort-cpu") as session:
+        for shape, most in (((1, 1), 2**63 - 1), ((3, 16), 2**40), ((5, 3), 2**18), ((6, 4), 40)):
+            x = generator.integers(-most, most, shape)
+            expected = Products()(torch.tensor(x))
+            for answer, truth in zip(session.run({"x": x}).values(), expected, strict=True):
+                np.testing.assert_array_equal(answer, truth.numpy())
+
+
 def test_a_count_stays_one_sum(tmp_path: Path) -> None:
     class Counts(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -239,6 +239,7 @@ CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (aten.lstm.input, (floats(5, 2, 4), [floats(1, 2, 3), floats(1, 2, 6)],
                        [floats(24, 4), floats(24, 3), floats(3, 6)], False, 1, 0.0, False, False,
                        False), {}),
+    (aten.einsum.default, ("ab->b", [torch.arange(6).reshape(2, 3)]), {}),
 ]  # fmt: skip  # a table
 
 

@@ -90,9 +90,20 @@ class Takes(nn.Module):
         return x + len(left) if 0 < left.pop() < 5 else x
 
 
+class Keeps(nn.Module):
+    """Lists that are returned in another one, and that a branch writes into."""
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        kept = [[x, x + 1] for _ in range(2)]
+        if bool(x.max() > 2):
+            kept[0][0] = x * 3
+        return kept
+
+
 @pytest.mark.parametrize(
     ("module", "told"),
     [
+        (Keeps(), "torch.jit loses what is written"),
         (Halves(), r"torch.jit makes a whole number of what item\(\) gives"),
         (Takes(), r"torch.jit computes 'left.pop\(\)' twice"),
     ],
