@@ -55,7 +55,7 @@ class Turns:
             self._reading.add(frame.f_code)
         if not asked_at(frame.f_code):
             return None
-        frame.f_trace = self._stepped  # before the next line: 3.13 sends none of the first call else
+        frame.f_trace = self._stepped  # else 3.13 sends no opcodes of a first call
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._stepped
 

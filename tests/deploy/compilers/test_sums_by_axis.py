@@ -60,9 +60,9 @@ def test_what_adds_over_one_axis_or_exactly_is_torchs_own(x: Tensor, axes: list[
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_numbers_are_rounded_once(dtype: torch.dtype) -> None:
     x = torch.cat([torch.full((2, 30, 40), sign * 2000.0) for sign in (1, -1)], 1) + torch.rand(40)
-    for given, asked in ((x.to(dtype), None), (x, dtype)):
-        found = _TABLE[ATEN.sum.dim_IntList](given, [1, 2], dtype=asked)
-        torch.testing.assert_close(found, given.sum([1, 2], dtype=asked))
+    for held, asked in ((x.to(dtype), None), (x, dtype)):
+        found = _TABLE[ATEN.sum.dim_IntList](held, [1, 2], dtype=asked)
+        torch.testing.assert_close(found, held.sum([1, 2], dtype=asked))
         assert found.dtype == dtype
 
 
