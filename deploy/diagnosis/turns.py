@@ -26,6 +26,7 @@ class Turns:
     def __enter__(self) -> "Turns":
         """Begin; a debugger or a measure of coverage goes on afterwards."""
         self._before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # 3.12 sends opcodes if one frame wanted them before
         sys.settrace(self._called)
         return self
 
@@ -54,6 +55,7 @@ class Turns:
             self._reading.add(frame.f_code)
         if not asked_at(frame.f_code):
             return None
+        frame.f_trace = self._stepped  # else 3.13 sends no opcodes of a first call
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._stepped
 

@@ -280,9 +280,6 @@ def has_one_bound(node: Node) -> bool:
     return is_float and bounds.count(None) == 1
 
 
-_LARGEST_POWER: Final = 16
-
-
 def power(x: Any, exponent: Any) -> Any:
     """Of whole numbers by products, which wrap: ONNX has none of narrow ones, and rounds others."""
     if is_free(exponent):
@@ -294,7 +291,7 @@ def power(x: Any, exponent: Any) -> Any:
     x, exponent = (
         each.to(wide) if isinstance(each, Tensor) else int(each) for each in (x, exponent)
     )
-    if isinstance(exponent, int) and 0 < exponent <= _LARGEST_POWER:
+    if isinstance(exponent, int) and exponent > 0:
         return whole_power(x, exponent).to(dtype)
     return _power_by_bits(x, exponent, wide).to(dtype)
 

@@ -1,6 +1,7 @@
 """What torch.jit (2.13) computes otherwise than Python of numbers.
 
-``max(nan, 1.0)`` is 1.0 there, as ``min`` is, and NaN equals itself, so that ``v != v`` finds none.
+``max(nan, 1.0)`` is 1.0 there, as ``min`` is, and NaN equals itself, so that ``v != v`` finds none,
+nor does ``float(x[0]) != float(x[0])``, which is read once.
 ``60 % n`` ends the process where ``n`` is 0.
 """
 
@@ -33,11 +34,13 @@ def _turned_round(graph: Any, node: Any) -> None:
     node.replaceInput(1, first)
 
 
-def _is_itself(graph: Any, node: Any) -> None:
+def _is_both_ways(graph: Any, node: Any) -> None:
+    """Equal is what is no larger, and no smaller: of one value, read twice too, both are asked."""
     one, other = node.inputs()
-    if one.debugName() == other.debugName():
-        found = _before(graph, node, "aten::isnan", one)
-        if node.kind() == "aten::eq":
+    if one.toIValue() is None and other.toIValue() is None:
+        ways = [_before(graph, node, "aten::le", *pair) for pair in ((one, other), (other, one))]
+        found = _before(graph, node, "aten::__and__", *ways)
+        if node.kind() == "aten::ne":
             found = _before(graph, node, "aten::__not__", found)
         node.output().replaceAllUsesWith(found)
         node.destroy()
@@ -77,8 +80,8 @@ _FLOATS: Final = set(itertools.product(("FloatType", "NumberType", "IntType"), r
 }
 _MENDS: Final[Mapping[tuple[str, ...], Callable[[Any, Any], None]]] = {
     **{(f"prim::{name}", *kinds): _turned_round for name in ("max", "min") for kinds in _FLOATS},
-    ("aten::eq", "FloatType", "FloatType"): _is_itself,
-    ("aten::ne", "FloatType", "FloatType"): _is_itself,
+    ("aten::eq", "FloatType", "FloatType"): _is_both_ways,
+    ("aten::ne", "FloatType", "FloatType"): _is_both_ways,
     ("aten::remainder", "IntType", "IntType"): _raises_for_zero,
     ("aten::remainder", "IntType", "NumberType"): _of_tensors,
     ("aten::remainder", "NumberType", "IntType"): _of_tensors,

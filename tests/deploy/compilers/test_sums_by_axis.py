@@ -49,10 +49,21 @@ def test_over_everything() -> None:
         (torch.ones(3, 4), [1]),
         (torch.ones(3, 4, dtype=torch.int32), [0, 1]),
         (torch.tensor(1.0), None),
+        (torch.tensor(1.0), [0]),
+        (torch.tensor(1.0), [-1]),
     ],
 )
 def test_what_adds_over_one_axis_or_exactly_is_torchs_own(x: Tensor, axes: list[int]) -> None:
     assert _TABLE[ATEN.sum.dim_IntList](x, axes) is NotImplemented
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_numbers_are_rounded_once(dtype: torch.dtype) -> None:
+    x = torch.cat([torch.full((2, 30, 40), sign * 2000.0) for sign in (1, -1)], 1) + torch.rand(40)
+    for held, asked in ((x.to(dtype), None), (x, dtype)):
+        found = _TABLE[ATEN.sum.dim_IntList](held, [1, 2], dtype=asked)
+        torch.testing.assert_close(found, held.sum([1, 2], dtype=asked))
+        assert found.dtype == dtype
 
 
 class Pooled(nn.Module):

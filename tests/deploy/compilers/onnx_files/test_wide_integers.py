@@ -104,7 +104,7 @@ class Products(nn.Module):
             x.prod(1), x.prod(), x.prod(0, keepdim=True), x.int().prod(-1),
             x[:, :0].prod(1) + x[:, 0], torch.einsum("bt->b", x), torch.einsum("bt -> tb", x),
             x**5, x.int() ** 3, x**17, x**small, 3**small, (x % 3 - 1) ** x,
-            x.to(torch.int16) ** small.to(torch.int16),
+            x.to(torch.int16) ** small.to(torch.int16), x**101, x.to(torch.uint8) ** 255,
         )  # fmt: skip  # a table
 
 

@@ -37,6 +37,15 @@ class Finds(nn.Module):
         return x + 1 if v == v else x
 
 
+class FindsWhatIsReadTwice(nn.Module):
+    """torch.jit makes one value of both."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x[0]) != float(x[0]):
+            return x * 0 + 7
+        return x + 1 if float(x.max()) == float(x.max()) else x * 2
+
+
 class Truths(nn.Module):
     """A truth is a whole number too."""
 
@@ -61,7 +70,9 @@ def saved(module: nn.Module, example: Tensor) -> Any:
         return jit.load(buffer)
 
 
-@pytest.mark.parametrize("module", [Bounds(), Finds(), Truths()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module", [Bounds(), Finds(), FindsWhatIsReadTwice(), Truths()], ids=lambda m: type(m).__name__
+)
 def test_a_file_computes_it_so(module: nn.Module) -> None:
     saved(module, NUMBERS[0])  # modules of one class would share what is mended
     made = saved(module, NUMBERS[0])
