@@ -160,10 +160,12 @@ class Places(TorchFunctionMode):
         kind = _KINDS.get(func)
         if kind in ("bool", "number"):
             self.note(sys._getframe(1), next(iter(args), None))
-        if kind in ("bool", "number", "array"):
-            user = _of_user(sys._getframe(1))
-            if kind != "bool" or user.f_lasti not in asked_at(user.f_code):  # as of hot = bool(x)
-                self._turns.reads(user)
+        user = _of_user(sys._getframe(1))
+        is_asked = user.f_lasti in asked_at(user.f_code)
+        if kind in ("number", "array") or (kind == "bool" and not is_asked):  # as of hot = bool(x)
+            self._turns.reads(user)
+        elif is_asked and kind is None:
+            self._turns.are_of_tensors(user)
         result = func(*args, **(kwargs or {}))
         return _Item(result, self) if func is _TENSOR.item and type(result) is float else result
 

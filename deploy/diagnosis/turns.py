@@ -45,6 +45,10 @@ class Turns:
             self._reading.add(frame.f_code)
             frame = frame.f_back
 
+    def are_of_tensors(self, frame: FrameType) -> None:
+        """Note that what a frame compares now are tensors, as in ``x[chosen == number]``."""
+        self._met[frame.f_code].discard(frame.f_lasti)
+
     def seen(self) -> set[tuple[CodeType, int]]:
         """What numbers may have decided."""
         return {(code, place) for code in self._reading for place in self._met[code]}
