@@ -381,9 +381,27 @@ def is_between(number: int) -> bool:
     return False
 
 
+class Layer(nn.Module):
+    """Is given a number."""
+
+    def forward(self, x: Tensor, number: int) -> bool:
+        return is_between(number)
+
+
+class Asking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Layer()
+
+    def forward(self, x: Tensor) -> bool:
+        found: bool = self.layer(x, number=int(x.max()))
+        return found
+
+
 @pytest.mark.parametrize(
     "asked",
     [
+        Asking(),
         of_a_count,
         of_a_quotient,
         of_truths,
@@ -408,3 +426,42 @@ def test_a_condition_stays_behind_which_is_another(asked: Callable[[Tensor], boo
         torch.testing.assert_close(run(x * factor)[0], x * factor)
     with pytest.raises(RuntimeError, match="another way through forward"):
         run(x * 30)
+
+
+class Expert(nn.Module):
+    """Asks what it is, of which values decide nothing."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "relu":
+            return x.relu()
+        return x.tanh() if self.kind == "tanh" else x * 2
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(map(Expert, ("relu", "tanh", "twice")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            mask = chosen == number
+            if int(mask.sum()) == 0:
+                continue
+            out[mask] = expert(x[mask])
+        return out
+
+
+def test_experts_that_ask_what_they_are_may_be_without_rows() -> None:
+    x = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    samples = [{"x": each} for each in (x, -x, x[:1], -x[:1])]
+    source = deploy.source_of("m", Experts(), {"x": x}, {"x": {0: "rows"}}, samples=samples)
+    with quiet():
+        run: Any = with_values(source).program.module()
+    for each in (x, -x, x[:1], -x[:1], x[1:], -x[1:], torch.cat([x, x * 3])):
+        torch.testing.assert_close(run(each)[0], Experts()(each))
