@@ -2,15 +2,19 @@
 
 ``int(mask.sum())`` is a number as any other, of which nothing tells that ``n * 2 > 60`` hangs on
 values. So each counts in a function that makes one, in those that called it, and in those that it
-calls; torch's code is between a layer and another.
+calls. Torch's code is between a layer and another, which counts if it is given more than tensors:
+else an expert's ``if self.kind == "relu":`` would be one of those.
 """
 
 import dis
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
+
+from torch import Tensor, nn
 
 from edgeport.deploy.origins import Origin, origin
 
@@ -56,7 +60,9 @@ class Turns:
     def _called(self, frame: FrameType, event: str, _: Any) -> Any:
         caller = frame.f_back
         if caller is not None and caller.f_code in self._reading:
-            self._reading.add(frame.f_code)
+            is_same_layer = not (_is_torchs(caller.f_code) or _is_torchs(frame.f_code))
+            if is_same_layer or not _is_tensors(frame.f_locals):
+                self._reading.add(frame.f_code)
         if not asked_at(frame.f_code):
             return None
         frame.f_trace = self._stepped  # else 3.13 sends no opcodes of a first call
@@ -69,10 +75,23 @@ class Turns:
         return self._stepped
 
 
+def _is_torchs(code: CodeType) -> bool:
+    return origin(code.co_filename) is Origin.COMPILER
+
+
+def _is_tensors(given: Any) -> bool:
+    """Whether tensors alone are in it, and what is none of the inputs."""
+    if isinstance(given, Mapping):
+        return all(map(_is_tensors, given.values()))
+    if isinstance(given, list | tuple):
+        return all(map(_is_tensors, given))
+    return given is None or isinstance(given, Tensor | nn.Module | type)
+
+
 @lru_cache(maxsize=4096)
 def asked_at(code: CodeType) -> frozenset[int]:
     """Where it compares, or asks for a truth; of a compiler's code nothing is asked."""
-    if origin(code.co_filename) is Origin.COMPILER:
+    if _is_torchs(code):
         return frozenset()
     return frozenset(each.offset for each in dis.get_instructions(code) if _asks(each.opname))
 

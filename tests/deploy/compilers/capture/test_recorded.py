@@ -381,9 +381,27 @@ def is_between(number: int) -> bool:
     return False
 
 
+class Layer(nn.Module):
+    """Is given a number."""
+
+    def forward(self, x: Tensor, number: int) -> bool:
+        return is_between(number)
+
+
+class Asking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Layer()
+
+    def forward(self, x: Tensor) -> bool:
+        found: bool = self.layer(x, number=int(x.max()))
+        return found
+
+
 @pytest.mark.parametrize(
     "asked",
     [
+        Asking(),
         of_a_count,
         of_a_quotient,
         of_truths,
