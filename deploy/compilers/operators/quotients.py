@@ -203,6 +203,16 @@ def is_missing(functions: Any, size: Any) -> bool:
     )
 
 
+def is_rest(functions: Any, size: Any) -> bool:
+    """Whether it is what whole parts of a size leave: ``time - 4 * (time // 4)``."""
+    terms = size.as_coefficients_dict().items()
+    whole = [(part, -count) for part, count in terms if _is_filled(functions, part, -count)]
+    if len(whole) != 1:
+        return False
+    ((part, count),) = whole
+    return bool(functions.FloorDiv(size + count * part, count) == part)
+
+
 def _is_filled(functions: Any, size: Any, count: Any) -> bool:
     return isinstance(size, functions.FloorDiv) and size.args[1] == count
 
