@@ -205,12 +205,11 @@ def is_missing(functions: Any, size: Any) -> bool:
 
 def is_rest(functions: Any, size: Any) -> bool:
     """Whether it is what whole parts of a size leave: ``time - 4 * (time // 4)``."""
-    terms = size.as_coefficients_dict().items()
-    whole = [(part, -count) for part, count in terms if _is_filled(functions, part, -count)]
-    if len(whole) != 1:
-        return False
-    ((part, count),) = whole
-    return bool(functions.FloorDiv(size + count * part, count) == part)
+    for part, less in size.as_coefficients_dict().items():
+        is_less = less.is_Integer and less < 0
+        if is_less and isinstance(part, functions.FloorDiv):  # time // 8, of time // 2
+            return bool(functions.FloorDiv(size - less * part, -less) == part)
+    return False
 
 
 def _is_filled(functions: Any, size: Any, count: Any) -> bool:

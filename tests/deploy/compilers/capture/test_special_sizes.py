@@ -98,6 +98,7 @@ class FillsUpPairs(nn.Module):
     """Each second pixel stands for two, as SEW does with sounds; an odd width has one more."""
 
     def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.avg_pool2d(x, (1, 2))  # one quotient of the other
         halved = nn.functional.avg_pool2d(x, (1, 2))
         doubled = torch.stack([halved, halved], -1).flatten(3)
         if doubled.shape[3] < x.shape[3]:
