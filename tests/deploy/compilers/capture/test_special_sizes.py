@@ -151,7 +151,7 @@ def test_the_smallest_image_is_one_value(make: type[nn.Module], tmp_path: Path) 
 def test_a_branch_that_fills_up_is_taken_where_nothing_is_missing_too(
     make: type[nn.Module], tmp_path: Path
 ) -> None:
-    tried = export(make(), tmp_path / "m.edge", BOTH, 3)
+    tried = export(make(), tmp_path / "m.edge", BOTH, 4)
     assert tried == [("dynamo", "proved"), ("export", "refused"), ("oblivious", "proved")]
 
 
