@@ -48,6 +48,7 @@ _ASKED: Final = re.compile(r"AskedSizeError: (.+) is asked, which not all sizes 
 _STEPS: Final = re.compile(r"\b\d+\*(?=[^\W\d])")
 """In what torch.export calls a dimension of a step: 4*height."""
 _REPEATED: Final = re.compile(r"(?<![\w\])])\[\w[\w.]*\] ?\* ?\w")
+_LOOPS: Final = ("for ", "while ")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -140,7 +141,7 @@ def _refined(
     if rule.family is Family.DIMENSION:
         who = "a recurrent layer" if recurrent else "forward"
         family = Family.RECURRENT if recurrent else Family.DIMENSION
-        if (allowed := _allowed("\n".join(texts))) is not None:
+        if (allowed := _allowed("\n".join(texts), place.line)) is not None:
             return Rule(family, "", f"{who} {allowed[0]}", allowed[1])
         problem = _dimension_problem(rule, error, texts, who)
         return Rule(family, "", problem, _of_line(place.line) if place.line else None)
@@ -207,7 +208,7 @@ def _decides(texts: Sequence[str], line: Line | None) -> bool:
     return False
 
 
-def _allowed(text: str) -> tuple[str, str] | None:
+def _allowed(text: str, line: Line | None) -> tuple[str, str] | None:
     """Which sizes of a dimension are left, and what to do."""
     if (asked := _ASKED.search(text)) is not None:
         return f"asks whether {asked[1]}, which not all sizes answer alike", ONE_WAY
@@ -216,16 +217,20 @@ def _allowed(text: str) -> tuple[str, str] | None:
         problem = f"asks whether the dimension {name!r} is a multiple of {step}"
         return problem, STEP.format(name, step)
     for name, least, most, left, end in _BETWEEN.findall(text):
-        if end and (not most or int(end) < int(most)):
+        has_end = end and (not most or int(end) < int(most))
+        if not has_end and int(left) <= int(least or 2):  # torch says nothing of 0 to 2
+            continue
+        if line is not None and line.code.startswith(_LOOPS):  # other sizes go, with other rounds
+            return f"loops as often as the dimension {name!r} tells", LOOP
+        if has_end:
             return f"takes the dimension {name!r} up to {end} alone", LARGEST.format(name, end)
-        if int(left) > int(least or 2):  # torch says nothing of 0 to 2
-            return f"takes the dimension {name!r} from {left} on alone", SMALLEST.format(name, left)
+        return f"takes the dimension {name!r} from {left} on alone", SMALLEST.format(name, left)
     return None
 
 
 def _of_line(line: Line) -> str | None:
     """What to do about a line that fixes a size."""
-    if line.code.startswith(("for ", "while ")):
+    if line.code.startswith(_LOOPS):
         return LOOP
     return REPEATED if _REPEATED.search(line.code) else None
 

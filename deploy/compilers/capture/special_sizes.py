@@ -154,7 +154,7 @@ def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
     for part in sympy.Mul.make_args(sympy.factor_terms(apart)):
         if quotients.is_missing(_functions, part) or _is_rest(part):
             found.append(part)
-        elif quotients.is_missing(_functions, -part):
+        elif quotients.is_missing(_functions, -part) or _is_rest(-part):
             found.append(-part)
             sign = -sign
         elif part.is_negative and part.is_Integer:
@@ -168,8 +168,10 @@ def _as_if_missing(expr: Any) -> tuple[Any, sympy.Basic] | None:
 
 
 def _is_rest(size: Any) -> bool:
-    """As of ``if time % 4 != 0``, behind which something is filled up."""
-    return isinstance(size, _functions.Mod | _functions.PythonMod) and size.args[1].is_Integer
+    """As of ``if time % 4 != 0`` or ``if time // 4 * 4 < time``: something is filled up then."""
+    if isinstance(size, _functions.Mod | _functions.PythonMod):
+        return bool(size.args[1].is_Integer)
+    return quotients.is_rest(_functions, size)
 
 
 def _is_at_least_1(size: Any) -> bool:

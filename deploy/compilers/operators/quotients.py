@@ -203,6 +203,15 @@ def is_missing(functions: Any, size: Any) -> bool:
     )
 
 
+def is_rest(functions: Any, size: Any) -> bool:
+    """Whether it is what whole parts of a size leave: ``time - 4 * (time // 4)``."""
+    for part, less in size.as_coefficients_dict().items():
+        is_less = less.is_Integer and less < 0
+        if is_less and isinstance(part, functions.FloorDiv):  # time // 8, of time // 2
+            return bool(functions.FloorDiv(size - less * part, -less) == part)
+    return False
+
+
 def _is_filled(functions: Any, size: Any, count: Any) -> bool:
     return isinstance(size, functions.FloorDiv) and size.args[1] == count
 

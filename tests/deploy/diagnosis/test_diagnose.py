@@ -250,6 +250,14 @@ class Grows(nn.Module):
         return torch.stack(found)
 
 
+class Blocks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        for block in range((x.shape[0] + 7) // 8):  # here
+            found.append(x[block * 8 : block * 8 + 8].cumsum(0))
+        return torch.cat(found)
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -581,6 +589,14 @@ CASES = [
         None,
         "declare the largest size, batch<=8,",
         "takes the dimension 'batch' up to 8 alone",
+    ),
+    Case(
+        pt2,
+        Blocks,
+        Family.DIMENSION,
+        None,
+        "in place of a list that grows",
+        "loops as often as the dimension 'batch' tells",
     ),
     Case(
         pt2,
