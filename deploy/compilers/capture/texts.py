@@ -8,6 +8,7 @@ import sys
 from typing import Any, Final
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from edgeport.deploy.compilers.operators import quotients
 from edgeport.deploy.diagnosis.places import Line
@@ -50,12 +51,32 @@ def _written(asks: str, own: Any) -> Any:
     return text
 
 
-WHILE_CAPTURED: Final[tuple[tuple[Any, str, Any], ...]] = tuple(
-    (symbol, "__repr__", _written(asks, symbol.__repr__))
-    for symbol, asks in (
-        (torch.SymInt, "guard_int"),
-        (torch.SymFloat, "guard_float"),
-        (torch.SymBool, "guard_bool"),
-    )
+def _formatted(own: Any) -> Any:
+    """``f"expert{e}"`` of a whole number in a tensor, which torch writes as its ``item()``."""
+
+    def text(tensor: torch.Tensor, form: str) -> str:
+        frame = sys._getframe(1)
+        is_number = isinstance(tensor, FakeTensor) and not tensor.dim()
+        if not is_number or tensor.is_floating_point() or tensor.is_complex():
+            return str(own(tensor, form))
+        if is_ours(frame) or quotients.is_torch(frame):
+            return str(own(tensor, form))
+        if only_tells(Line(frame.f_code.co_filename, frame.f_lineno)):
+            return str(own(tensor, form))
+        return format(tensor.item(), form)
+
+    return text
+
+
+WHILE_CAPTURED: Final[tuple[tuple[Any, str, Any], ...]] = (
+    *(
+        (symbol, "__repr__", _written(asks, symbol.__repr__))
+        for symbol, asks in (
+            (torch.SymInt, "guard_int"),
+            (torch.SymFloat, "guard_float"),
+            (torch.SymBool, "guard_bool"),
+        )
+    ),
+    (torch.Tensor, "__format__", _formatted(torch.Tensor.__format__)),
 )
 """What is patched while a program is captured: owner, name, function."""

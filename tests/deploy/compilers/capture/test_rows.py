@@ -46,6 +46,23 @@ class TakesEach(Gated):
         return y
 
 
+class ByText(Gated):
+    """As transformers has written NLLB-MoE: the number of an expert is a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleDict({f"expert_{n}": each for n, each in enumerate(self.experts)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.chosen(x)
+        y = torch.zeros_like(x)
+        for number in functional.one_hot(chosen, 6).sum((0, 1)).nonzero()[:, 0]:
+            rows, which = torch.where(chosen == number)
+            found = self.experts[f"expert_{number}"](x[rows]) * weights[rows, which, None]
+            y.index_add_(0, rows, found)
+        return y
+
+
 class Counts(Gated):
     """As DeepSeek has written it: experts without tokens are left out."""
 
@@ -149,9 +166,9 @@ def far(rows: int) -> Tensor:
     return torch.randn(rows, 4) * 60
 
 
-@pytest.mark.usually("TakesEach-onnx")
+@pytest.mark.usually("TakesEach-onnx", "ByText-onnx")
 @pytest.mark.parametrize("format_", BACKENDS)
-@pytest.mark.parametrize("make", [TakesEach, Counts])
+@pytest.mark.parametrize("make", [TakesEach, ByText, Counts])
 def test_an_expert_that_no_sample_chooses_is_in_the_file(
     make: type[Gated], format_: str, tmp_path: Path
 ) -> None:
