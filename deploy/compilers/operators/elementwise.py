@@ -258,8 +258,12 @@ def added(x: Any, y: Any, *, alpha: float = 1) -> Any:
 
 
 def bounded(x: Tensor, min: float | None = None, max: float | None = None) -> Any:
-    """Of one bound: ONNX Runtime takes the largest finite number for the other, also of Inf."""
-    if not x.is_floating_point() or (min is None) == (max is None):
+    """Of one bound: ONNX Runtime takes the largest finite number for the other, also of Inf.
+
+    A float64 is a Max or a Min then; of both bounds, twice beside each other, onnxscript (0.7.2)
+    makes an invalid file.
+    """
+    if not _has_finite_ends(x) or (min is None) == (max is None):
         return NotImplemented
     if is_free(min) or is_free(max):
         return NotImplemented
@@ -275,9 +279,12 @@ def bounded_above(x: Tensor, max: float) -> Any:
 def has_one_bound(node: Node) -> bool:
     """Whether ``bounded`` has something to do."""
     given = arguments(node)
-    is_float: bool = node.meta["val"].is_floating_point()
     bounds = (given.get("min"), given.get("max"))
-    return is_float and bounds.count(None) == 1
+    return _has_finite_ends(node.meta["val"]) and bounds.count(None) == 1
+
+
+def _has_finite_ends(x: Tensor) -> bool:
+    return x.is_floating_point() and x.dtype != torch.float64
 
 
 def power(x: Any, exponent: Any) -> Any:

@@ -46,10 +46,10 @@ GAPS = torch.tensor([[math.nan, 1.0, 3.0, -2.0], [math.nan, 4, math.nan, 5], [ma
 PLACES = torch.tensor([[0, 2, 1], [1, 1, 0]])
 
 CASES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
-    (aten.clamp.default, (floats(2, 3) / 0, 0.5), {}),
-    (aten.clamp.default, (floats(2, 3) / 0, None, 0), {}),
-    (aten.clamp_min.default, (floats(2, 3) / 0, 1), {}),
-    (aten.clamp_max.default, (floats(2, 3) / 0, 0.5), {}),
+    (aten.clamp.default, ((floats(2, 3) / 0).float(), 0.5), {}),
+    (aten.clamp.default, ((floats(2, 3) / 0).float(), None, 0), {}),
+    (aten.clamp_min.default, ((floats(2, 3) / 0).float(), 1), {}),
+    (aten.clamp_max.default, ((floats(2, 3) / 0).float(), 0.5), {}),
     *((op, (floats(5, 2),), {}) for op in (aten.amax.default, aten.amin.default)),
     *((op, (integers(3), [], True), {}) for op in (aten.amax.default, aten.amin.default)),
     *((aten.aminmax.default, (floats(5, 2),), {"keepdim": keep}) for keep in (False, True)),

@@ -321,6 +321,7 @@ def test_what_is_not_covered_is_left_as_it_is() -> None:
     assert ONNX_TABLE[aten.div.Tensor_mode](x, x, rounding_mode="trunc") is NotImplemented
     assert TABLE[aten.linalg_det.default](torch.eye(9)) is NotImplemented
     assert ONNX_TABLE[aten.slogdet.default](torch.eye(9)) is NotImplemented
+    assert ONNX_TABLE[aten.clamp.default](x.double(), 0.5) is NotImplemented
     assert TABLE[aten.scatter_reduce.two](x, 0, x.long(), x, "sum") is NotImplemented
 
 
