@@ -346,7 +346,7 @@ class Unread:
     """As what decorators make of a configuration: its ``__init__`` is in no file."""
 
     width = 2
-    exec("def __init__(self): self.depth = 1")
+    exec(compile("def __init__(self): self.depth = 1", "<made>", "exec"))  # <string>: python -c
 
 
 class Configured(nn.Module):
