@@ -2,8 +2,8 @@
 
 Inductor adds them up in one loop, number by number in float32 (torch 2.13), so that what is rounded
 adds up too: a mean of 900 equal numbers was 20 times as far off as eager's, which adds in pairs.
-Over one axis and then over the next it is as near, and no slower. What is between two axes is in
-float32 at least: a float16 has no sum beyond 65,504, though all of them together may be 0.
+Over one axis and then over the next it is as near, and for images no slower. What is between two
+axes is in float32 at least: a float16 has no sum beyond 65,504, though all together may be 0.
 """
 
 import contextlib

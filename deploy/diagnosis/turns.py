@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -34,18 +34,13 @@ class Turns:
         sys.settrace(self._called)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End."""
         sys.settrace(self._before)
 
     def reads(self, frame: FrameType | None) -> None:
         """Note that a function makes a number or a truth, for those that called it too."""
-        while frame is not None and origin(frame.f_code.co_filename) is not Origin.COMPILER:
+        while frame is not None and not _is_torchs(frame.f_code):
             self._reading.add(frame.f_code)
             frame = frame.f_back
 

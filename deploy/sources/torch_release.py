@@ -18,7 +18,7 @@ def untested(version: str = torch.__version__) -> tuple[str, ...]:
     if version.split(".")[:2] in [release.split(".") for release in TESTED]:
         return ()
     return (
-        f"torch {version} is installed, and exports were tested with {' and '.join(TESTED)}: what "
+        f"torch {version} is installed, and exports were tested with {', '.join(TESTED)}: what "
         f"is refused may be for that reason, and pip install 'torch=={TESTED[-1]}.*' would tell; "
         "what is written is proved all the same",
     )

@@ -57,13 +57,13 @@ def _formatted(own: Any) -> Any:
     def text(tensor: torch.Tensor, form: str) -> str:
         frame = sys._getframe(1)
         is_number = isinstance(tensor, FakeTensor) and not tensor.dim()
-        if not is_number or tensor.is_floating_point() or tensor.is_complex():
-            return str(own(tensor, form))
-        if is_ours(frame) or quotients.is_torch(frame):
-            return str(own(tensor, form))
-        if only_tells(Line(frame.f_code.co_filename, frame.f_lineno)):
-            return str(own(tensor, form))
-        return format(tensor.item(), form)
+        is_left = (
+            not is_number
+            or (tensor.is_floating_point() or tensor.is_complex())
+            or (is_ours(frame) or quotients.is_torch(frame))
+            or only_tells(Line(frame.f_code.co_filename, frame.f_lineno))
+        )
+        return str(own(tensor, form)) if is_left else format(tensor.item(), form)
 
     return text
 

@@ -10,7 +10,7 @@ number, are none of these. ReduceProd rounds as well: a Scan multiplies. No expo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -177,14 +177,8 @@ def _multiplied(
 
     A Scan refuses to go through no slices: there are ones before them.
     """
-    options = attributes_of(node)
-    axes = list(options.get("axes", ()))
-    if len(node.input) > 1 and node.input[1]:
-        if node.input[1] not in constants:
-            return
-        axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
-    keeps = options.get("keepdims", 1)
-    if len(axes) > 1 or (not axes and (keeps or options.get("noop_with_empty_axes", 0))):
+    axes, keeps = _axes(node, constants), _keeps(node)
+    if axes is None or len(axes) > 1:
         return
     (output,), held = node.output, node.input[0]
     for each, number in {"flat": [-1], "axis": axes or [0], "zero": 0, "one": 1}.items():
@@ -204,10 +198,26 @@ def _multiplied(
     yield helper.make_node("Unsqueeze", [first, f"{output}/axis"], [ones], ones)
     yield helper.make_node("Concat", [ones, held], [behind], behind, axis=(axes or [0])[0])
     made = f"{output}/product" if keeps else output
-    options = {"num_scan_inputs": 1, "scan_input_axes": axes or [0]}
+    options: dict[str, Any] = {"num_scan_inputs": 1, "scan_input_axes": axes or [0]}
     yield helper.make_node("Scan", [first, behind], [made], made, body=_times(output), **options)
     if keeps:
         yield helper.make_node("Unsqueeze", [made, f"{output}/axis"], [output])
+
+
+def _keeps(node: onnx.NodeProto) -> bool:
+    return bool(attributes_of(node).get("keepdims", 1))
+
+
+def _axes(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> list[int] | None:
+    """Of a reduction; none are all of them. ``None`` where they are not known, or all are kept."""
+    options = attributes_of(node)
+    axes = list(options.get("axes", ()))
+    if len(node.input) > 1 and node.input[1]:
+        if node.input[1] not in constants:
+            return None
+        axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+    are_kept = _keeps(node) or options.get("noop_with_empty_axes", 0)
+    return None if not axes and are_kept else axes
 
 
 def _times(prefix: str) -> onnx.GraphProto:
@@ -224,18 +234,11 @@ def _selected(
     node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
 ) -> Iterator[onnx.NodeProto]:
     """ReduceMax and ReduceMin, axis by axis: the first of all in order."""
-    options = attributes_of(node)
-    axes = list(options.get("axes", ()))
-    if len(node.input) > 1 and node.input[1]:
-        if node.input[1] not in constants:
-            return
-        axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
-    keeps = options.get("keepdims", 1)
-    (output,) = node.output
-    held = node.input[0]
+    axes, keeps = _axes(node, constants), _keeps(node)
+    if axes is None:
+        return
+    (output,), held = node.output, node.input[0]
     if not axes:
-        if keeps or options.get("noop_with_empty_axes", 0):
-            return
         flat = numpy_helper.from_array(np.array([-1], np.int64))
         yield helper.make_node("Constant", [], [f"{output}/flat"], f"{output}/flat", value=flat)
         yield helper.make_node("Reshape", [held, f"{output}/flat"], [f"{output}/row"])

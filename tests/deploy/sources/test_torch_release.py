@@ -18,7 +18,7 @@ def test_another_release_is_the_first_note_of_an_export(monkeypatch: pytest.Monk
     monkeypatch.setattr(source, "untested", lambda: untested("2.99.0+cu130"))
     told, *_ = source_of("m", nn.Linear(2, 1), {"input": torch.randn(3, 2)}).notes
     assert told.startswith(
-        f"torch 2.99.0+cu130 is installed, and exports were tested with {' and '.join(TESTED)}"
+        f"torch 2.99.0+cu130 is installed, and exports were tested with {', '.join(TESTED)}"
     )
     assert f"pip install 'torch=={TESTED[-1]}.*'" in told
 
